@@ -1,0 +1,179 @@
+"""Alignment: where a recognizer, or a decoder, looks in an image.
+
+Coordinates are continuous, in pixels: pixel i covers [i, i + 1), so its center lies at i + 0.5.
+A 2×3 matrix maps image coordinates to crop coordinates. Crops outside the image are black.
+
+Decoders draw one frame whatever the recognizer, the *portrait*: a square aligned by the five landmarks and
+wide enough to hold the crop of every recognizer, so that pictures and figures of different recognizers compare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from facedecode.faces import Face
+
+Points = tuple[tuple[float, float], ...]
+
+# Mean positions of MTCNN's points in the 112-px crop of insightface's ArcFace models.
+ARCFACE_POINTS: Points = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+# Where MTCNN's points lie in dlib's 150-px chip, and how much each tells of it (benchmarks/calibrate_dlib_chip.py).
+DLIB_POINTS: Points = (
+    (47.77, 45.92),
+    (102.01, 45.92),
+    (74.58, 77.66),
+    (50.99, 104.59),
+    (98.47, 104.62),
+)
+DLIB_WEIGHTS = (0.26, 0.26, 0.30, 0.09, 0.09)
+# The portrait, in units of its side: dlib's chip with a margin, so that ArcFace's crop lies inside it, too.
+PORTRAIT_POINTS: Points = tuple(((x + 18.1) / 186, (y + 35) / 186) for x, y in DLIB_POINTS)
+# The median MTCNN box in the portrait, in units of its side (x1, y1, x2, y2).
+PORTRAIT_BOX = (0.18, 0.09, 0.80, 0.96)
+# The central facial region of the paper's local losses, in units of the portrait's side.
+LOCAL_REGION = (0.25, 0.30, 0.75, 0.90)
+
+
+def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Least-squares similarity (rotation, uniform scale, shift) from `source` to `target` points.
+
+    Args:
+        source, target: (n, 2) points.
+        weights: (n,) non-negative weights; equal if None.
+
+    Returns:
+        (2, 3) float64 matrix A with target ≈ A[:, :2] @ source + A[:, 2]. Never a reflection (Umeyama 1991).
+    """
+    w = np.ones(len(source)) if weights is None else np.asarray(weights, float)
+    w = w / w.sum()
+    source, target = np.asarray(source, float), np.asarray(target, float)
+    mean_source, mean_target = w @ source, w @ target
+    # As complex numbers a similarity is z -> s·z + t, and s has a closed form.
+    a = (source - mean_source) @ np.array([1, 1j])
+    b = (target - mean_target) @ np.array([1, 1j])
+    s = (w * np.conj(a)) @ b / ((w * np.abs(a) ** 2).sum() + 1e-12)
+    linear = np.array([[s.real, -s.imag], [s.imag, s.real]])
+    return np.column_stack([linear, mean_target - linear @ mean_source])
+
+
+def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Draw an image moved by an affine map.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        matrix: (2, 3) from image to output coordinates.
+        width, height: of the output, pixels.
+
+    Returns:
+        (height, width, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from
+        outside the image. An image that shrinks by two or more is first reduced by a whole factor (box filter),
+        so that no detail aliases.
+    """
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+    # Only the part that the output looks at: a crop of a large photograph costs no more than one of a small one.
+    corners = inverse[:2] @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]], float)
+    factor = max(1, int(np.sqrt(abs(np.linalg.det(inverse[:2, :2])))))
+    low = np.maximum(np.floor(corners.min(1)).astype(int) - 2 * factor, 0)
+    high = np.minimum(np.ceil(corners.max(1)).astype(int) + 2 * factor, image.shape[1::-1])
+    output = np.zeros((height, width, 3), np.uint8)
+    if (high <= low).any():
+        return output
+    picture = Image.fromarray(image[low[1] : high[1], low[0] : high[0]])
+    if factor > 1:
+        picture = picture.reduce(factor)
+    to_part = np.array([[1 / factor, 0, -low[0] / factor], [0, 1 / factor, -low[1] / factor], [0, 0, 1]])
+    coefficients = (to_part @ inverse)[:2].ravel().tolist()
+    for channel, band in enumerate(picture.split()):
+        # In float: Pillow cuts the decimals of 8-bit results off, 0.4 levels too dark on average.
+        moved = band.convert("F").transform(
+            (width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+        )
+        output[:, :, channel] = np.rint(np.asarray(moved))
+    return output
+
+
+@dataclass(frozen=True)
+class PointCrop:
+    """A square crop aligned by a similarity of the five landmarks to fixed `points` (px of the crop).
+
+    Attributes:
+        weights: of the points in the least-squares fit; equal if None.
+        residuals: the fit minimizes distances in the `crop` (insightface) or in the `image` (dlib). They differ
+            for faces that no similarity brings onto the points, such as profiles.
+    """
+
+    size: int
+    points: Points
+    weights: tuple[float, ...] | None = None
+    residuals: Literal["crop", "image"] = "crop"
+
+    def matrix(self, face: Face) -> np.ndarray:
+        """(2, 3) from image to crop coordinates."""
+        weights = None if self.weights is None else np.array(self.weights)
+        points = np.array(self.points)
+        if self.residuals == "crop":
+            return fit_similarity(face.landmarks, points, weights)
+        to_image = fit_similarity(points, face.landmarks, weights)
+        return np.linalg.inv(np.vstack([to_image, [0, 0, 1]]))[:2]
+
+    def describe(self) -> dict:
+        """JSON for manifests."""
+        return {
+            "kind": "five-point similarity",
+            "points": self.points,
+            "weights": self.weights,
+            "residuals": self.residuals,
+        }
+
+
+@dataclass(frozen=True)
+class BoxCrop:
+    """A square crop around the center of the detection box, `factor` times the box's longer side."""
+
+    size: int
+    factor: float = 1.0
+
+    def matrix(self, face: Face) -> np.ndarray:
+        """(2, 3) from image to crop coordinates."""
+        x1, y1, x2, y2 = np.asarray(face.box, float)
+        side = max(x2 - x1, y2 - y1) * self.factor
+        scale = self.size / side
+        corner = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) - side / 2
+        return np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
+
+    def describe(self) -> dict:
+        """JSON for manifests."""
+        return {"kind": "square around the box", "factor": self.factor}
+
+
+Crop = PointCrop | BoxCrop
+
+
+def crop(image: np.ndarray, face: Face, how: Crop) -> np.ndarray:
+    """Cut `face` out of `image` (H, W, 3 uint8 RGB) → (how.size, how.size, 3) uint8 RGB."""
+    return resample(image, how.matrix(face), how.size, how.size)
+
+
+def portrait_crop(size: int) -> PointCrop:
+    """The portrait frame at `size` pixels."""
+    points = tuple((x * size, y * size) for x, y in PORTRAIT_POINTS)
+    return PointCrop(size, points, DLIB_WEIGHTS, residuals="image")
+
+
+def portrait_face(size: int) -> Face:
+    """The landmarks and the box that every face has in a portrait of `size` pixels."""
+    return Face(
+        box=np.array(PORTRAIT_BOX, np.float32) * size,
+        landmarks=np.array(PORTRAIT_POINTS, np.float32) * size,
+        probability=1.0,
+    )

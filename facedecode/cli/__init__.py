@@ -1,0 +1,9 @@
+"""The command line: each command parses, validates, makes one library call, and writes."""
+
+from facedecode.cli.app import app
+from facedecode.cli.commands import evaluate, extract, invert, mapping, train
+
+for module in (extract, train, invert, mapping, evaluate):
+    module.register(app)
+
+__all__ = ["app"]

@@ -1,0 +1,128 @@
+"""The application, the options that commands share, and how their errors become one line and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedecode import __version__
+from facedecode.cli.console import Console, failure_json, result_json
+from facedecode.errors import FacedecodeError, UsageError
+
+app = typer.Typer(
+    name="facedecode",
+    help="Turn face-recognition templates back into faces, and measure the space they live in.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[str, typer.Option("--model", help="Recognizer: dlib-resnet, edgeface-xxs.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="The recognizer's weights file, where it does not come with a package.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+Precision = Annotated[str, typer.Option("--precision", help="fp32, or bf16 (autocast; recorded in the output).")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages on stderr, errors apart.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
+Images = Annotated[
+    Path | None, typer.Option("--images", help="Where a store's images are now, if not where its manifest says.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def command(name: str, group: typer.Typer | None = None, title: str | None = None) -> Callable:
+    """Register a function as a command.
+
+    The function takes a `console` first and returns (metrics, outputs) for `--json`. Its errors are shown as one
+    line; `FacedecodeError` carries its exit code, an error that nobody foresaw is exit code 1.
+    """
+    title = title or name
+
+    def register(function: Callable[..., tuple[dict, dict]]) -> Callable:
+        @functools.wraps(function)
+        def run(*args, quiet: bool, json: bool, debug: bool, **kwargs) -> None:
+            console = Console(quiet)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *_, **__: console.say(f"warning: {message}")
+                try:
+                    metrics, outputs = function(console, *args, **kwargs)
+                except typer.Exit:
+                    raise
+                except KeyboardInterrupt:
+                    typer.echo("interrupted; the same command resumes where it can", err=True)
+                    raise typer.Exit(130) from None
+                except Exception as error:
+                    if debug:
+                        raise
+                    known = isinstance(error, FacedecodeError)
+                    line = " ".join(str(error).split())
+                    if not known:
+                        line = f"a bug in facedecode: {type(error).__name__}: {line} (run again with --debug)"
+                    code = error.exit_code if known else 1
+                    typer.echo(f"error: {line}", err=True)
+                    if json:
+                        failure_json(title, line, code)
+                    raise typer.Exit(code) from None
+            if json:
+                result_json(title, metrics, outputs)
+
+        run.__signature__ = _signature(function)
+        run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}
+        return (group or app).command(name)(run)
+
+    return register
+
+
+def _signature(function: Callable):
+    """The function's own options, less its console, then the options that every command has."""
+    import inspect
+
+    def shared(quiet: Quiet = False, json: Json = False, debug: Debug = False) -> None: ...
+
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    every = list(inspect.signature(shared, eval_str=True).parameters.values())
+    return inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own + every])
+
+
+def choose_device(name: str) -> str:
+    """A torch device by its name; `auto` takes CUDA where it works.
+
+    Raises:
+        UsageError: an unknown name, or a device that this machine does not have.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(name).type
+    except RuntimeError:
+        raise UsageError(f"--device {name}: no such device; use auto, cpu, cuda, cuda:N or mps") from None
+    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not here.get(kind, False):
+        raise UsageError(f"--device {name}: torch finds no such device on this machine; use --device cpu")
+    return name
+
+
+def choose_precision(name: str) -> str:
+    """`fp32` or `bf16`; anything else is a `UsageError`."""
+    if name not in ("fp32", "bf16"):
+        raise UsageError(f"--precision {name}: use fp32 or bf16")
+    return name

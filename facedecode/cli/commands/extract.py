@@ -1,0 +1,77 @@
+"""`facedecode extract`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedecode.cli.app import (
+    Device,
+    Model,
+    Overwrite,
+    Precision,
+    Weights,
+    choose_device,
+    choose_precision,
+    command,
+)
+from facedecode.cli.console import Console
+from facedecode.errors import FailedItems
+
+
+def register(app: typer.Typer) -> None:
+    command("extract")(extract)
+
+
+def extract(
+    console: Console,
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them; a subfolder is an identity.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The store's folder.")],
+    model: Model = "dlib-resnet",
+    weights: Weights = None,
+    transform: Annotated[
+        str | None, typer.Option("--transform", help="Perturb each face first: rotate30, …; '+' composes.")
+    ] = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images that go through together.")] = 32,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an image gave no template.")] = False,
+    overwrite: Overwrite = False,
+) -> tuple[dict, dict]:
+    """Images → a store of templates.
+
+    Detects the face that each image is of, aligns it, and embeds it. A run that was interrupted is resumed by the
+    same command. Images without a usable face are listed in the store's failures.jsonl.
+    """
+    from facedecode.extraction import extract as run
+    from facedecode.faces import FaceDetector
+    from facedecode.perturb import parse_transform
+    from facedecode.recognizers import load_recognizer
+
+    precision = choose_precision(precision)
+    perturbation = parse_transform(transform) if transform else None
+    device = choose_device(device)
+    recognizer = load_recognizer(model, weights, device, precision)
+    with console.progress() as stage:
+        result = run(
+            images,
+            output,
+            recognizer,
+            FaceDetector(device),
+            transform=perturbation,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            progress=stage("extract"),
+        )
+    failed = len(result.failures)
+    before = f", {result.resumed} inputs were done before" if result.resumed else ""
+    console.say(f"{output}: {result.count} templates of {model}, {failed} failed{before}")
+    if strict and failed:
+        first = result.failures[0]
+        raise FailedItems(
+            f"{failed} images gave no template (the first: {first['path']}: {first['reason']}); all are listed in "
+            f"{output / 'failures.jsonl'}"
+        )
+    return {"count": result.count, "failed": failed}, {"store": str(output)}

@@ -1,0 +1,96 @@
+"""`facedecode invert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedecode.cli.app import Device, Images, Overwrite, Weights, choose_device, command
+from facedecode.cli.console import Console
+from facedecode.errors import MissingWeights, OutputError, UsageError
+
+MOST_IN_A_GRID = 1024
+
+
+def register(app: typer.Typer) -> None:
+    command("invert")(invert)
+
+
+def invert(
+    console: Console,
+    templates: Annotated[Path, typer.Argument(help="A store, one of its shards, or a bare .npy file.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .png (a picture, or a grid), or a folder for one PNG each.")
+    ],
+    decoder: Annotated[
+        str | None, typer.Option("--decoder", help="A decoder's folder; else the shipped one for the recognizer.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", help="A map made by 'fit-mapping', applied to the templates first.")
+    ] = None,
+    originals: Annotated[
+        bool, typer.Option("--originals", help="Put the original portraits above (a store with its images).")
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Recognizer of a bare .npy file (else dlib-resnet).")
+    ] = None,
+    weights: Weights = None,
+    images: Images = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> tuple[dict, dict]:
+    """Templates → pictures of faces, each with its score against its template.
+
+    The score is the recognizer's own, between the picture's template and the one it was drawn from. A score near
+    a mated pair's says that the picture carries the identity; it does not say that the picture is true.
+    """
+    from facedecode.decoders import load_decoder
+    from facedecode.inversion import invert as run
+    from facedecode.inverted_files import read_inputs, write_folder, write_grid
+    from facedecode.mapping import load_mapping
+    from facedecode.recognizers import load_recognizer
+
+    to_folder = output.suffix.lower() != ".png"
+    if output.exists() and not overwrite and (not to_folder or any(output.iterdir())):
+        raise OutputError(f"{output}: is there already; use --overwrite or another name")
+    given = read_inputs(templates, model, images, need_images=originals)
+    if given.note:
+        console.say(given.note)
+    if not to_folder and len(given.templates) > MOST_IN_A_GRID:
+        raise UsageError(f"{len(given.templates)} templates are too many for one grid; give a folder: -o out/")
+    device = choose_device(device)
+    drawer = load_decoder(decoder or given.recognizer["name"], device)
+    given.require(drawer, f"the decoder {decoder or 'shipped with facedecode'}")
+    try:
+        recognizer = load_recognizer(drawer.recognizer["name"], weights, device)
+    except MissingWeights as error:
+        if weights is not None:
+            raise
+        console.say(f"no scores: {error}")
+        recognizer = None
+    moved = load_mapping(mapping) if mapping else None
+    if moved:
+        moved.require_recognizer(drawer.recognizer)
+    with console.progress() as stage:
+        result = run(given.templates, drawer, recognizer, moved, progress=stage("invert"))
+    if to_folder:
+        write_folder(output, given, result)
+    else:
+        write_grid(output, given, result, originals)
+    return _report(console, output, result)
+
+
+def _report(console: Console, output: Path, result) -> tuple[dict, dict]:
+    count = len(result.pictures)
+    metrics: dict = {"count": count}
+    line = f"{output}: {count} face{'s' if count != 1 else ''}"
+    if result.scores is not None:
+        metrics["score"] = float(result.scores.mean())
+        metrics["scores"] = [float(s) for s in result.scores]
+        low, high = float(result.scores.min()), float(result.scores.max())
+        span = "" if count == 1 else f" (from {low:.3f} to {high:.3f})"
+        line += f", score against the template {metrics['score']:.3f}{span}"
+    console.say(line)
+    return metrics, {"output": str(output)}

@@ -1,0 +1,105 @@
+"""`facedecode train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedecode.cli.app import (
+    Device,
+    Images,
+    Overwrite,
+    Precision,
+    Seed,
+    Weights,
+    choose_device,
+    choose_precision,
+    command,
+)
+from facedecode.cli.console import Console
+
+
+def register(app: typer.Typer) -> None:
+    command("train")(train)
+
+
+def train(
+    console: Console,
+    store: Annotated[Path, typer.Argument(help="A store made by 'extract'; its images are found through it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The decoder's folder.")],
+    architecture: Annotated[
+        str, typer.Option("--architecture", help="dfd (the network), or a closed form: mean-face, nearest, ridge.")
+    ] = "dfd",
+    people: Annotated[
+        Path | None, typer.Option("--people", help="Train on these people only: LFW's people format, or a name a line.")
+    ] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
+    validation: Annotated[float, typer.Option("--validation", help="Share of the people held out.")] = 0.1,
+    image_size: Annotated[int, typer.Option("--image-size", help="64, 128 or 224 pixels.")] = 128,
+    epochs: Annotated[float, typer.Option("--epochs", help="Passes over the training people.")] = 6,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=2)] = 32,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")] = 2e-3,
+    pixel_weight: Annotated[float, typer.Option("--pixel-weight", help="Eq. 3, whole portrait.")] = 1.0,
+    gradient_weight: Annotated[float, typer.Option("--gradient-weight", help="Eq. 4, whole portrait.")] = 1.0,
+    local_pixel_weight: Annotated[float, typer.Option("--local-pixel-weight", help="Eq. 3, central region.")] = 1.0,
+    local_gradient_weight: Annotated[
+        float, typer.Option("--local-gradient-weight", help="Eq. 4, central region.")
+    ] = 1.0,
+    identity_weight: Annotated[
+        float, typer.Option("--identity-weight", help="Template distance (not in the paper; white-box). 0: off.")
+    ] = 0.1,
+    jitter: Annotated[float, typer.Option("--jitter", help="Random crops before the identity term; 0: off.")] = 1.0,
+    weights: Weights = None,
+    images: Images = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    seed: Seed = 0,
+    half: Annotated[bool, typer.Option("--half", help="Save float16 tensors, at half the size.")] = False,
+    overwrite: Overwrite = False,
+) -> tuple[dict, dict]:
+    """A store → a decoder that draws faces from its recognizer's templates.
+
+    While it trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
+    interrupted is resumed by the same command.
+    """
+    from facedecode.decoder_training import DecoderJob, train_store
+    from facedecode.losses import LossWeights
+    from facedecode.training import TrainSettings
+
+    settings = TrainSettings(
+        image_size=image_size,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        jitter=jitter,
+        seed=seed,
+        precision=choose_precision(precision),
+        weights=LossWeights(
+            pixel=pixel_weight,
+            gradient=gradient_weight,
+            local_pixel=local_pixel_weight,
+            local_gradient=local_gradient_weight,
+            identity=identity_weight,
+        ),
+    )
+    job = DecoderJob(
+        store=store,
+        output=output,
+        architecture=architecture,
+        people=people,
+        exclude=tuple(exclude or ()),
+        validation=validation,
+        weights=weights,
+        images=images,
+        half=half,
+        overwrite=overwrite,
+        settings=settings,
+    )
+    with console.progress() as stage:
+        decoder = train_store(job, choose_device(device), stage("portraits"), stage("train"))
+    figures = decoder.provenance.training
+    console.say(f"{output}: {decoder.kind} decoder, {figures['images']} images of {len(figures['people'])} people")
+    last = (figures.get("curve") or [{}])[-1]
+    return {k: v for k, v in last.items() if k != "step"}, {"decoder": str(output)}

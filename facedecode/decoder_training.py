@@ -1,0 +1,163 @@
+"""From a store to a decoder on disk: who is trained on, which pictures, which decoder, and its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from facedecode import __version__, align
+from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder, save_decoder
+from facedecode.decoders.kinds import CLOSED_FORMS
+from facedecode.errors import BadInput, OutputError, UsageError
+from facedecode.files import json_text, locked, make_folder
+from facedecode.protocols import held_out_people, read_people
+from facedecode.recognizers import load_recognizer
+from facedecode.store import Store, require_same_recognizer
+from facedecode.store_images import read_portraits
+from facedecode.training import STATE, Pairs, TrainSettings, train_decoder
+
+Progress = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class DecoderJob:
+    """What to train, on whom, and where to.
+
+    Attributes:
+        store: made by `extract`.
+        output: folder of the decoder.
+        architecture: a key of `KINDS`.
+        people: file with the people to train on; all of the store if None.
+        exclude: people to leave out.
+        validation: share of the people held out for the curve (of a network; closed forms use everybody).
+        weights: the recognizer's weights file, where no package carries it.
+        images: where the store's images are, if not where its manifest says.
+        half: save float16 tensors.
+    """
+
+    store: Path
+    output: Path
+    architecture: str = "dfd"
+    people: Path | None = None
+    exclude: tuple[str, ...] = ()
+    validation: float = 0.1
+    weights: Path | None = None
+    images: Path | None = None
+    half: bool = False
+    overwrite: bool = False
+    settings: TrainSettings = field(default_factory=TrainSettings)
+
+
+def train_store(
+    job: DecoderJob, device: str = "cpu", reading: Progress | None = None, training: Progress | None = None
+) -> Decoder:
+    """Train the decoder of a job, or resume it; if it is already there with the same settings, load it.
+
+    Raises:
+        BadInput: the store, its images or its people cannot be used; the loss diverged.
+        UsageError: an unknown architecture.
+        OutputError: the folder holds another decoder or run, and `overwrite` is off.
+        MissingWeights: the identity term needs the recognizer, and its weights are not found.
+    """
+    if job.architecture not in KINDS:
+        raise UsageError(f"no decoder is called {job.architecture!r}; known: {', '.join(KINDS)}")
+    closed = job.architecture in CLOSED_FORMS
+    store = Store.open(job.store)
+    rows = store.rows().to_pylist()
+    chosen = select_people([row["identity"] for row in rows], job.people, job.exclude)
+    settings = asdict(job.settings) if not closed else {"image_size": job.settings.image_size}
+    provenance = {
+        "store": store.fingerprint,
+        "transform": store.manifest.get("transform"),
+        "settings": settings,
+        "validation": 0 if closed else job.validation,
+        "people": sorted({rows[i]["identity"] for i in chosen} - {None}),
+        "images": len(chosen),
+    }
+    described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **provenance}
+    fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
+    make_folder(job.output)
+    with locked(job.output):
+        if (ready := _ready(job, fingerprint, device)) is not None:
+            return ready
+        recognizer = None
+        if not closed and job.settings.weights.identity:
+            recognizer = load_recognizer(store.recognizer["name"], job.weights, device)
+            require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer of the identity term")
+        pairs = Pairs(
+            store.templates()[chosen],
+            read_portraits(
+                [rows[i] for i in chosen], job.images or store.root, job.settings.image_size, progress=reading
+            ),
+        )
+        if closed:
+            net, figures = _fit(job, pairs, store.manifest["score"]), {}
+        else:
+            held = held_out_people(
+                [rows[i]["identity"] for i in chosen], [rows[i]["path"] for i in chosen], job.validation
+            )
+            net, figures = train_decoder(
+                Pairs(pairs.templates[~held], pairs.portraits[~held]),
+                Pairs(pairs.templates[held], pairs.portraits[held]),
+                recognizer,
+                job.settings,
+                job.output,
+                fingerprint,
+                store.manifest["score"],
+                device,
+                training,
+            )
+        made = {**provenance, **figures, "fingerprint": fingerprint, "device": device, "tool_version": __version__}
+        save_decoder(job.output, job.architecture, net, Provenance(store.recognizer, False, made), job.half)
+    return load_decoder(job.output, device)
+
+
+def select_people(identities: list[str | None], people: Path | None, exclude: tuple[str, ...] = ()) -> np.ndarray:
+    """Row numbers of the people to use: those of a file (all if None), less some.
+
+    Raises:
+        BadInput: nobody is left, or a person to leave out is not among them.
+    """
+    wanted = None if people is None else {person.name for person in read_people(people)}
+    known = {i for i in identities if i is not None}
+    for name in exclude:
+        if name not in known:
+            raise BadInput(f"--exclude {name}: nobody in the store has that name")
+    rows = [
+        i
+        for i, name in enumerate(identities)
+        if name not in exclude and (wanted is None or name in wanted)
+    ]
+    if not rows:
+        raise BadInput(f"{people}: none of these people is in the store" if people else "nobody is left to train on")
+    return np.array(rows)
+
+
+def _fit(job: DecoderJob, pairs: Pairs, score: str) -> torch.nn.Module:
+    extra = {"score": score} if job.architecture == "nearest" else {}
+    net = CLOSED_FORMS[job.architecture](pairs.templates.shape[1], job.settings.image_size, **extra)
+    portraits = torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2)
+    return net.fit(torch.from_numpy(pairs.templates), portraits)
+
+
+def _ready(job: DecoderJob, fingerprint: str, device: str) -> Decoder | None:
+    """The finished decoder of the same job, if it is there; with `overwrite`, what is there goes."""
+    card = job.output / "decoder.json"
+    if job.overwrite:
+        card.unlink(missing_ok=True)
+        (job.output / STATE).unlink(missing_ok=True)
+    if not card.exists():
+        return None
+    try:
+        there = json.loads(card.read_text(encoding="utf-8")).get("training", {}).get("fingerprint")
+    except ValueError:
+        there = None
+    if there != fingerprint:
+        raise OutputError(f"{job.output} holds another decoder; use --overwrite or another folder")
+    return load_decoder(job.output, device)

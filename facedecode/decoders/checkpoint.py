@@ -1,0 +1,171 @@
+"""A decoder's checkpoint: `decoder.safetensors` and the plain JSON that rebuilds the module, `decoder.json`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from facedecode.align import PORTRAIT_POINTS
+from facedecode.decoders.kinds import KINDS
+from facedecode.errors import BadInput, MissingWeights
+from facedecode.files import make_folder, write_bytes, write_json
+from facedecode.store import require_same_recognizer
+
+FORMAT_VERSION = 1
+SHIPPED = Path(__file__).parent.parent / "weights"
+
+
+@dataclass
+class Provenance:
+    """What a decoder was made for and from.
+
+    Attributes:
+        recognizer: `Recognizer.describe()` of the recognizer whose templates it takes.
+        normalized: it takes L2-normalized templates rather than raw ones.
+        training: the store's fingerprint, the people, settings and figures of the run; JSON.
+    """
+
+    recognizer: dict
+    normalized: bool = False
+    training: dict = field(default_factory=dict)
+
+
+class Decoder:
+    """A trained decoder with its provenance."""
+
+    def __init__(self, kind: str, net: nn.Module, provenance: Provenance, device: str = "cpu"):
+        self.kind = kind
+        self.device = torch.device(device)
+        self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.provenance = provenance
+        self.recognizer = provenance.recognizer
+        self.dim = net.config["dim"]
+        self.image_size = net.image_size
+
+    def __call__(self, templates: Tensor) -> Tensor:
+        """Draw templates: (n, dim) float, raw, on the decoder's device → (n, 3, P, P) RGB in [0, 1]."""
+        if self.provenance.normalized:
+            templates = nn.functional.normalize(templates)
+        return self.net(templates).clamp(0, 1)
+
+    def decode(self, templates: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        """Draw templates: (n, dim) float32, raw → portraits (n, P, P, 3) uint8 RGB, rounded.
+
+        Raises:
+            BadInput: templates of another length.
+        """
+        if templates.ndim != 2 or templates.shape[1] != self.dim:
+            raise BadInput(
+                f"this decoder ({self.recognizer['name']}) takes templates of {self.dim} numbers, "
+                f"not an array of shape {templates.shape}"
+            )
+        pictures = np.empty((len(templates), self.image_size, self.image_size, 3), np.uint8)
+        with torch.inference_mode():
+            for start in range(0, len(templates), batch_size):
+                rows = torch.from_numpy(templates[start : start + batch_size]).to(self.device)
+                drawn = (self(rows) * 255).round().byte().permute(0, 2, 3, 1)
+                pictures[start : start + len(rows)] = drawn.cpu().numpy()
+        return pictures
+
+    def require_recognizer(self, recognizer: dict, templates: str) -> None:
+        """Refuse templates of another recognizer than this decoder's, by name and weights."""
+        require_same_recognizer(recognizer, self.recognizer, templates)
+
+
+def save_decoder(folder: Path, kind: str, net: nn.Module, provenance: Provenance, half: bool = False) -> None:
+    """Write a checkpoint, atomically, tensors first.
+
+    Args:
+        half: keep floating-point tensors as float16, at half the size (they are read back as float32).
+    """
+    tensors = {
+        name: (t.half() if half and t.is_floating_point() else t).contiguous().cpu()
+        for name, t in net.state_dict().items()
+    }
+    make_folder(folder)
+    write_bytes(folder / "decoder.safetensors", save_tensors(tensors))
+    write_json(
+        folder / "decoder.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "kind": kind,
+            "config": net.config,
+            "frame": {"kind": "portrait", "points": PORTRAIT_POINTS},
+            **asdict(provenance),
+        },
+    )
+
+
+def find_decoder(name: str | Path) -> Path:
+    """The folder of a decoder: a folder that holds one, or the shipped decoder of a recognizer's name.
+
+    Raises:
+        MissingWeights: neither; the message lists the shipped ones and the places searched.
+    """
+    path = Path(name)
+    if path.name in ("decoder.json", "decoder.safetensors"):
+        path = path.parent
+    for folder in (path, SHIPPED / str(name)):
+        if (folder / "decoder.json").is_file():
+            return folder
+    shipped = ", ".join(sorted(p.parent.name for p in SHIPPED.glob("*/decoder.json"))) or "none"
+    raise MissingWeights(
+        f"no decoder {str(name)!r}: looked for {path}/decoder.json and among the shipped ones ({shipped}); "
+        f"train one with 'facedecode train'"
+    )
+
+
+def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
+    """Load a decoder from its folder, or a shipped one by its recognizer's name.
+
+    Raises:
+        MissingWeights: no such decoder.
+        BadInput: the checkpoint is of another version or frame, or damaged.
+    """
+    folder = find_decoder(name)
+    path = folder / "decoder.json"
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        version, kind, config = card["format_version"], card["kind"], card["config"]
+        frame, recognizer = card["frame"]["points"], card["recognizer"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: not a decoder's description ({type(error).__name__}: {error})") from None
+    if version != FORMAT_VERSION:
+        raise BadInput(f"{path}: format version {version}; this facedecode reads version {FORMAT_VERSION}")
+    if kind not in KINDS:
+        raise BadInput(f"{path}: unknown kind of decoder {kind!r}; known: {', '.join(KINDS)}")
+    if [list(p) for p in frame] != [list(p) for p in PORTRAIT_POINTS]:
+        raise BadInput(f"{path}: draws another portrait frame than this facedecode's; train it again")
+    try:
+        net = KINDS[kind](**config)
+    except TypeError as error:
+        raise BadInput(f"{path}: its config does not fit a {kind} decoder ({error})") from None
+    _load_into(net, folder / "decoder.safetensors")
+    provenance = Provenance(recognizer, card.get("normalized", False), card.get("training", {}))
+    return Decoder(kind, net, provenance, device)
+
+
+def _load_into(net: nn.Module, path: Path) -> None:
+    try:
+        tensors = load_tensors(path.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise BadInput(f"{path}: unreadable ({error})") from None
+    expected = net.state_dict()
+    for name, tensor in expected.items():
+        if name not in tensors:
+            raise BadInput(f"{path}: tensor {name} is missing")
+        if tensors[name].shape != tensor.shape:
+            raise BadInput(f"{path}: {name} is {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}")
+        if tensor.is_floating_point() and not tensors[name].isfinite().all():
+            raise BadInput(f"{path}: {name} holds NaN or Inf")
+    if extra := sorted(tensors.keys() - expected.keys()):
+        raise BadInput(f"{path}: unexpected tensor {extra[0]}")
+    net.load_state_dict({name: t.to(expected[name].dtype) for name, t in tensors.items()})

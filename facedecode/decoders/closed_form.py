@@ -1,0 +1,93 @@
+"""Decoders with a closed form: the baselines that every table carries."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class MeanFace(nn.Module):
+    """Draws the mean training portrait whatever the template: what an attacker has without any template."""
+
+    def __init__(self, dim: int, image_size: int = 128):
+        super().__init__()
+        self.config = {"dim": dim, "image_size": image_size}
+        self.image_size = image_size
+        self.register_buffer("mean", torch.zeros(3, image_size, image_size))
+
+    def fit(self, templates: Tensor, portraits: Tensor) -> MeanFace:
+        """`templates` (n, dim) float; `portraits` (n, 3, P, P) uint8."""
+        total = torch.zeros_like(self.mean, dtype=torch.float64)
+        for chunk in portraits.split(512):
+            total += chunk.double().sum(0)
+        self.mean = (total / (255 * len(portraits))).float()
+        return self
+
+    def forward(self, templates: Tensor) -> Tensor:
+        """(n, dim) → (n, 3, P, P) RGB in [0, 1]."""
+        return self.mean.expand(len(templates), *self.mean.shape)
+
+
+class Nearest(nn.Module):
+    """Draws the training portrait whose template is nearest by the recognizer's own score."""
+
+    def __init__(self, dim: int, image_size: int = 128, count: int = 0, score: str = "cosine"):
+        super().__init__()
+        self.config = {"dim": dim, "image_size": image_size, "count": count, "score": score}
+        self.image_size = image_size
+        self.score = score
+        self.register_buffer("templates", torch.zeros(count, dim))
+        self.register_buffer("portraits", torch.zeros(count, 3, image_size, image_size, dtype=torch.uint8))
+
+    def fit(self, templates: Tensor, portraits: Tensor) -> Nearest:
+        """`templates` (n, dim) float; `portraits` (n, 3, P, P) uint8."""
+        self.templates, self.portraits = templates.float(), portraits
+        self.config["count"] = len(templates)
+        return self
+
+    def forward(self, templates: Tensor) -> Tensor:
+        """(n, dim) → (n, 3, P, P) RGB in [0, 1]."""
+        if self.score == "cosine":
+            unit = nn.functional.normalize
+            nearest = (unit(templates) @ unit(self.templates).T).argmax(1)
+        else:
+            nearest = torch.cdist(templates, self.templates).argmin(1)
+        return self.portraits[nearest].float() / 255
+
+
+class Ridge(nn.Module):
+    """Linear regression from template to pixels; the penalty is `penalty` times the templates' mean variance.
+
+    Minimizes Σ‖x − W e − b‖² + n·λ‖W‖² with λ = penalty · trace(cov(e)) / dim; b is not penalized.
+    """
+
+    def __init__(self, dim: int, image_size: int = 128, penalty: float = 1e-2):
+        super().__init__()
+        self.config = {"dim": dim, "image_size": image_size, "penalty": penalty}
+        self.image_size = image_size
+        self.penalty = penalty
+        self.register_buffer("weight", torch.zeros(3 * image_size**2, dim))
+        self.register_buffer("bias", torch.zeros(3 * image_size**2))
+
+    def fit(self, templates: Tensor, portraits: Tensor) -> Ridge:
+        """`templates` (n, dim) float; `portraits` (n, 3, P, P) uint8. Accumulates in float64."""
+        e = templates.double()
+        mean = e.mean(0)
+        e = e - mean
+        gram = e.T @ e
+        gram += self.penalty * gram.trace() / len(gram) * torch.eye(len(gram), dtype=gram.dtype)
+        cross = torch.zeros(e.shape[1], self.bias.numel(), dtype=torch.float64)
+        total = torch.zeros(self.bias.numel(), dtype=torch.float64)
+        for rows, chunk in zip(e.split(512), portraits.split(512), strict=True):
+            pixels = chunk.flatten(1).float() / 255
+            cross += (rows.float().T @ pixels).double()
+            total += pixels.sum(0)
+        weight = torch.linalg.solve(gram, cross).T
+        self.weight = weight.float()
+        self.bias = (total / len(portraits) - weight @ mean).float()
+        return self
+
+    def forward(self, templates: Tensor) -> Tensor:
+        """(n, dim) → (n, 3, P, P) RGB, not yet clipped to [0, 1]."""
+        flat = templates @ self.weight.T + self.bias
+        return flat.view(-1, 3, self.image_size, self.image_size)

@@ -1,0 +1,11 @@
+"""The decoders by name."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
+from facedecode.decoders.network import DeepFaceDecoder
+
+CLOSED_FORMS: dict[str, type[nn.Module]] = {"mean-face": MeanFace, "nearest": Nearest, "ridge": Ridge}
+KINDS: dict[str, type[nn.Module]] = {"dfd": DeepFaceDecoder, **CLOSED_FORMS}

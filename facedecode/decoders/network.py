@@ -1,0 +1,77 @@
+"""The Deep Face Decoder's network: an inverted VGG."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facedecode.errors import UsageError
+
+IMAGE_SIZES = (64, 128, 224)
+
+
+class DeepFaceDecoder(nn.Module):
+    """Template → portrait by a fully connected stem and stages that mirror VGG-16's (paper, section 3.3).
+
+    VGG-16 read backwards: a fully connected layer gives a small map of many channels; each stage doubles the map
+    and runs two 3×3 convolutions with batch normalization and ReLU. Two departures from a plain mirror:
+
+    - maps grow by bilinear interpolation followed by a convolution. Transposed convolutions and un-pooling leave
+      a grid in the picture (Odena et al. 2016);
+    - the coarse picture is an affine function of the template, added at the end (`coarse` × `coarse` pixels,
+      0 switches it off). It starts as ridge regression, the best linear decoder, so that the convolutions only
+      have to learn what no linear map can draw.
+
+    Args:
+        dim: length of a template.
+        image_size: 64, 128 or 224, pixels.
+        widths: channels from the stem's map to the last stage; one more than there are doublings.
+        coarse: side of the affine picture, or 0.
+    """
+
+    def __init__(
+        self, dim: int, image_size: int = 128, widths: tuple[int, ...] | list[int] | None = None, coarse: int = 32
+    ):
+        super().__init__()
+        if image_size not in IMAGE_SIZES:
+            raise UsageError(f"image size {image_size}: a decoder draws {', '.join(map(str, IMAGE_SIZES))} pixels")
+        doublings = 4 if image_size == 64 else 5
+        widths = list(widths or [384, 256, 160, 80, 40, 24][: doublings + 1])
+        if len(widths) != doublings + 1:
+            raise UsageError(f"{image_size} pixels take {doublings + 1} widths, not {len(widths)}")
+        self.config = {"dim": dim, "image_size": image_size, "widths": widths, "coarse": coarse}
+        self.image_size = image_size
+        self.base = image_size >> doublings
+        # Templates are standardized with the training set's statistics, so that one recipe fits raw templates
+        # of any recognizer.
+        self.register_buffer("template_mean", torch.zeros(dim))
+        self.register_buffer("template_scale", torch.ones(()))
+        self.stem = nn.Linear(dim, widths[0] * self.base**2)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*_conv(inputs, outputs), *_conv(outputs, outputs))
+            for inputs, outputs in pairwise(widths)
+        )
+        self.head = nn.Conv2d(widths[-1], 3, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+        self.affine = nn.Linear(dim, 3 * coarse**2) if coarse else None
+
+    def forward(self, templates: Tensor) -> Tensor:
+        """(n, dim) float templates → (n, 3, image_size, image_size) RGB, not yet clipped to [0, 1]."""
+        e = (templates - self.template_mean) / self.template_scale
+        x = F.relu(self.stem(e)).view(len(e), -1, self.base, self.base)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for stage in self.stages:
+            x = stage(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+        x = self.head(x)
+        if self.affine is None:
+            return x + 0.5
+        coarse = self.affine(e).view(len(e), 3, self.config["coarse"], self.config["coarse"])
+        return x + F.interpolate(coarse, size=x.shape[2:], mode="bicubic", align_corners=False)
+
+
+def _conv(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]

@@ -1,0 +1,58 @@
+"""Errors that a user can act on. Each class carries the exit code that the command line returns for it."""
+
+from __future__ import annotations
+
+
+class FacedecodeError(Exception):
+    """Base of every error that is the input's or the environment's fault rather than a bug.
+
+    The message is one line: what is wrong, with which file, and what to do about it.
+    """
+
+    exit_code = 4
+
+
+class UsageError(FacedecodeError):
+    """Arguments that contradict each other or name something unknown."""
+
+    exit_code = 2
+
+
+class MissingWeights(FacedecodeError):
+    """Weights, or an optional dependency, are not installed or not where they were looked for."""
+
+    exit_code = 3
+
+
+class BadInput(FacedecodeError):
+    """Input data that cannot be used: unreadable, malformed, or made for something else."""
+
+    exit_code = 4
+
+
+class OutputError(FacedecodeError):
+    """An output that cannot be written: read-only, disk full, or not a regular file or folder."""
+
+    exit_code = 4
+
+
+class FailedItems(FacedecodeError):
+    """The run finished, but some inputs failed and the caller asked to be strict about it."""
+
+    exit_code = 5
+
+
+class OutputInUse(FacedecodeError):
+    """Another run holds the output."""
+
+    exit_code = 6
+
+
+class WouldNotFit(FacedecodeError):
+    """The work would not fit in memory; said before it starts."""
+
+    exit_code = 7
+
+
+class FacedecodeWarning(UserWarning):
+    """Something that the user should know and that does not stop the work."""

@@ -1,0 +1,177 @@
+"""Writing without half-written results: atomic files, an output lock, canonical JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from facedecode.errors import OutputError, OutputInUse
+
+try:
+    import fcntl
+except ImportError:  # Windows has no flock: there, two runs on one output are the user's to avoid.
+    fcntl = None  # type: ignore[assignment]
+
+LOCK_NAME = ".lock"
+TEMPORARY_PATTERN = ".facedecode-*.tmp"  # what a killed run can leave behind
+
+
+def _reason(error: OSError) -> str:
+    """The one-line cause of an OSError (libraries raise some without an errno)."""
+    return error.strerror or str(error).partition("\n")[0] or type(error).__name__
+
+
+def _refuse_special(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # It does not exist, or opening it will say why it cannot be used.
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"cannot write {path}: it exists and is not a regular file; name another output")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable; some file systems cannot, and that is no error."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
+    """Yield a binary file that takes the place of `path` when the block ends without an error.
+
+    The content goes to a temporary file in the same folder, is flushed and fsynced, renamed over `path`, and
+    the folder is fsynced. On any error the temporary file is removed and what was at `path` is untouched.
+
+    Raises:
+        OutputError: an OSError in the block or around it (disk full, read-only, no permission, no folder), or
+            `path` exists and is not a regular file (a symbolic link is not one).
+    """
+    path = Path(path)
+    _refuse_special(path)
+    temporary = path.with_name(TEMPORARY_PATTERN.replace("*", secrets.token_hex(6)))
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)  # noqa: PTH105 (one place for tests to fail it)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write `data` to `path` atomically. Raises OutputError as `atomic_write`."""
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` to `path` as UTF-8, atomically and with its line ends as they are."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def json_text(value: Any) -> str:
+    """Canonical JSON: sorted keys, indent 2, a trailing newline; equal values give equal text.
+
+    Non-ASCII is escaped, so that file names that are not valid UTF-8 survive. Raises ValueError for NaN and
+    infinity, TypeError for what JSON cannot hold (NumPy scalars among them).
+    """
+    return json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` to `path` as canonical JSON (see `json_text`), atomically."""
+    write_text(path, json_text(value))
+
+
+def sha256_file(path: Path | str) -> str:
+    """SHA-256 of a file's content as 64 hex digits. Raises OSError as reading does."""
+    with Path(path).open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def make_folder(path: Path | str) -> Path:
+    """Make a folder, and those above it, where it does not exist yet; return it as a Path.
+
+    Raises OutputError where that is impossible (a file is in the way, read-only, no permission).
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"cannot make the folder {path}: a file of that name is in the way") from error
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {_reason(error)}") from error
+    return path
+
+
+@contextlib.contextmanager
+def locked(folder: Path | str) -> Iterator[None]:
+    """Hold an existing output folder against other runs for the length of the block.
+
+    The kernel drops the lock with its process, so that a crash leaves no stale lock (only an empty `.lock`
+    file, which the next run takes over).
+
+    Raises:
+        OutputInUse: another run holds the folder.
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    path = folder / LOCK_NAME
+    descriptor = _acquire(folder, path)
+    try:
+        yield
+    finally:
+        # Removed while still held: see _acquire for the run that had it open already.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _acquire(folder: Path, path: Path) -> int:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        except OSError as error:
+            raise OutputError(f"cannot write in {folder}: {_reason(error)}") from error
+        try:
+            if fcntl is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = os.fstat(descriptor)
+            there = path.stat()
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise OutputInUse(f"{folder} is in use by another run; wait or name another output") from error
+        except FileNotFoundError:
+            os.close(descriptor)
+            continue
+        except OSError as error:
+            os.close(descriptor)
+            raise OutputError(f"cannot lock {folder}: {_reason(error)}") from error
+        if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
+            return descriptor
+        os.close(descriptor)  # The run before removed this file after we opened it: take the new one.

@@ -1,0 +1,162 @@
+"""Affine least squares from sums: each row is seen once, and memory is O(d²) whatever the number of rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from facedecode.errors import BadInput, UsageError
+
+_BLOCK_NUMBERS = 2**21  # of a block that is held in float64: 16 MB a side
+# Eigenvalues of the Gram matrix below this share of the largest (per dimension) are rounding, not data.
+_EPSILON = float(np.finfo(np.float64).eps)
+_CUTOFF = 10 * _EPSILON
+# Inputs that vary by less than this share of their mean are constant: that much is lost in taking the mean.
+_CONSTANT = 1000 * _EPSILON
+
+
+@dataclass(frozen=True)
+class Solution:
+    """output ≈ weight · input + bias.
+
+    weight: (dim_out, dim_in) float64. bias: (dim_out,) float64.
+    ridge: what was added to the diagonal of the centered Gram matrix.
+    rank, condition: of the centered inputs. The condition is the largest over the smallest singular value,
+        None where the rank is not full.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    ridge: float
+    rank: int
+    condition: float | None
+
+
+class GramAccumulator:
+    """Means and centered second moments of pairs (input, output) in float64.
+
+    Each block is centered by its own mean before it is squared, and moments of different means are joined by
+    their exact rule (Chan, Golub and LeVeque 1979), so a large common offset costs no digits.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        self.dim_in = dim_in
+        self.dim_out = dim_out
+        self.n = 0
+        self._mean_in, self._mean_out = np.zeros(dim_in), np.zeros(dim_out)
+        self._in_in, self._in_out = np.zeros((dim_in, dim_in)), np.zeros((dim_in, dim_out))
+        self._out_out = 0.0  # only the trace is ever needed
+
+    def add(self, inputs: np.ndarray, outputs: np.ndarray) -> None:
+        """Take in pairs: (n, dim_in) and (n, dim_out), of any float type; n may be 0.
+
+        Raises:
+            BadInput: other shapes, NaN or infinite numbers. Nothing of the call is taken in then.
+        """
+        inputs, outputs = np.asarray(inputs), np.asarray(outputs)
+        expected = ((len(inputs), self.dim_in), (len(inputs), self.dim_out))
+        if (inputs.shape, outputs.shape) != expected:
+            raise BadInput(f"templates of shapes {inputs.shape} and {outputs.shape}: expected {expected}")
+        for values in (inputs, outputs):
+            if not np.isfinite(values).all():
+                row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+                raise BadInput(f"template {row} has NaN or infinite numbers: make it again")
+        step = max(1, _BLOCK_NUMBERS // max(self.dim_in, self.dim_out))
+        for start in range(0, len(inputs), step):
+            self._add_block(inputs[start : start + step], outputs[start : start + step])
+
+    def merge(self, other: GramAccumulator) -> None:
+        """Take in what `other` has seen; the same as having seen it oneself."""
+        if (other.dim_in, other.dim_out) != (self.dim_in, self.dim_out):
+            raise BadInput(
+                f"sums of {other.dim_in}→{other.dim_out} and {self.dim_in}→{self.dim_out} dimensions "
+                "do not merge: use one recognizer"
+            )
+        if other.n == 0:
+            return
+        bridge_in, bridge_out = self._shift_means(other.n, other._mean_in, other._mean_out)
+        self._in_in += other._in_in
+        self._in_in += np.outer(bridge_in, bridge_in)
+        self._in_out += other._in_out
+        self._in_out += np.outer(bridge_in, bridge_out)
+        self._out_out += other._out_out + float(bridge_out @ bridge_out)
+
+    def solve(self, ridge: float = 0.0) -> Solution:
+        """Least squares with a bias that is not penalized.
+
+        Args:
+            ridge: in units of the mean eigenvalue of the inputs' centered Gram matrix (trace over dim_in), so
+                that it means the same whatever the scale and the number of the inputs. Directions in which
+                the inputs do not vary beyond rounding get no weight, as in `numpy.linalg.lstsq`.
+
+        Raises:
+            UsageError: a negative or infinite ridge.
+            BadInput: no pairs.
+        """
+        if not (math.isfinite(ridge) and ridge >= 0):
+            raise UsageError(f"a ridge of {ridge} makes no sense: give 0 or more")
+        if self.n == 0:
+            raise BadInput("no pair of templates to fit a map to: give more images")
+        penalty = ridge * float(np.trace(self._in_in)) / self.dim_in
+        values, vectors = np.linalg.eigh(self._in_in)
+        constant = self.n * float(self._mean_in @ self._mean_in) * _CONSTANT**2
+        varies = values > max(constant, _CUTOFF * max(self.dim_in, 16) * values[-1])
+        scale = np.zeros_like(values)
+        scale[varies] = 1 / (values[varies] + penalty)
+        weight = ((vectors * scale) @ (vectors.T @ self._in_out)).T
+        return Solution(
+            weight=weight,
+            bias=self._mean_out - weight @ self._mean_in,
+            ridge=penalty,
+            rank=int(varies.sum()),
+            condition=math.sqrt(values[-1] / values[0]) if varies.all() else None,
+        )
+
+    def judge(self, weight: np.ndarray, bias: np.ndarray) -> dict[str, Any]:
+        """How well a map does on the pairs seen, from the moments alone.
+
+        Args:
+            weight, bias: (d, d) and (d,) of a map between templates of one size.
+
+        Returns:
+            JSON: `n`; `residual`, the mean of ‖output − map(input)‖²; `displacement`, that of
+            ‖output − input‖²; `relative`, their ratio (None where nothing moved). Good to about 1e-15 of the
+            outputs' variance.
+        """
+        residual = self._mean_squared(np.asarray(weight, np.float64), np.asarray(bias, np.float64))
+        displacement = self._mean_squared(np.eye(self.dim_in), np.zeros(self.dim_in))
+        relative = residual / displacement if displacement > 0 else None
+        return {"n": self.n, "residual": residual, "displacement": displacement, "relative": relative}
+
+    def _mean_squared(self, weight: np.ndarray, bias: np.ndarray) -> float:
+        mixed, mapped = np.sum(weight.T * self._in_out), np.sum((weight @ self._in_in) * weight)
+        offset = self._mean_out - weight @ self._mean_in - bias
+        return max(0.0, float(self._out_out - 2 * mixed + mapped)) / self.n + float(offset @ offset)
+
+    def _add_block(self, inputs: np.ndarray, outputs: np.ndarray) -> None:
+        count = len(inputs)
+        x, y = np.empty((count + 1, self.dim_in)), np.empty((count + 1, self.dim_out))
+        x[:-1], y[:-1] = inputs, outputs
+        mean_in, mean_out = x[:-1].mean(axis=0), y[:-1].mean(axis=0)
+        x[:-1] -= mean_in
+        y[:-1] -= mean_out
+        # The step between the means enters the products as one more row.
+        x[-1], y[-1] = self._shift_means(count, mean_in, mean_out)
+        self._in_in += x.T @ x
+        self._in_out += x.T @ y
+        self._out_out += float(np.sum(y * y))
+
+    def _shift_means(
+        self, count: int, mean_in: np.ndarray, mean_out: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Move the means to those with `count` more rows; returns the row that the moments gain by it."""
+        total = self.n + count
+        step_in, step_out = mean_in - self._mean_in, mean_out - self._mean_out
+        self._mean_in += step_in * (count / total)
+        self._mean_out += step_out * (count / total)
+        factor = math.sqrt(self.n * (count / total))
+        self.n = total
+        return step_in * factor, step_out * factor

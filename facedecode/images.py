@@ -1,0 +1,218 @@
+"""Find, read and write pictures. Everything that is wrong with a file ends here, as one `BadInput`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from facedecode.errors import BadInput, OutputError
+from facedecode.files import atomic_write
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
+"""Names that a folder is searched for, in lower case (matched without regard to case)."""
+
+MAX_PIXELS = 178_956_970
+"""Largest picture that is decoded, in pixels: the size at which Pillow itself calls a file a bomb."""
+
+# Only these decoders are tried: Pillow's others include one that starts Ghostscript.
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
+_BACKGROUND = (255, 255, 255, 255)
+_ORIENTATION_TAG = 0x0112
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """One picture that was found.
+
+    path: absolute path of the file.
+    relative: the same relative to the source root, with forward slashes.
+    identity: name of the folder that directly holds the picture, if that folder lies below a folder that
+        the user named (the layout of LFW: NAME/NAME_0001.jpg); None for pictures named one by one and for
+        those that lie directly in a named folder.
+    """
+
+    path: Path
+    relative: str
+    identity: str | None
+
+
+def find_images(inputs: Sequence[Path]) -> tuple[Path, list[ImageRef]]:
+    """List the pictures in files and folders, in an order that depends on their names only.
+
+    Folders are searched to any depth, through symbolic links too, for names that end in one of
+    `EXTENSIONS`; names that begin with a dot are passed over. A file named outright is taken whatever its
+    name. A picture reached twice is listed once.
+
+    Returns the source root (the folder, or the deepest folder common to several inputs; absolute) and the
+    pictures, sorted by their path relative to it.
+
+    Raises BadInput for a path that does not exist, a folder that cannot be read or holds no picture, and a
+    name that is not valid UTF-8.
+    """
+    if not inputs:
+        raise BadInput("no input: name an image or a folder of images")
+    found: dict[Path, str | None] = {}
+    tops: list[Path] = []
+    for given in inputs:
+        # Not resolve(): where the user keeps a picture is its name, wherever a link leads.
+        top = Path(os.path.abspath(given))  # noqa: PTH100
+        if top.is_dir():
+            tops.append(top)
+            images = list(_walk(top))
+            if not images:
+                wanted = ", ".join(sorted(EXTENSIONS))
+                raise BadInput(f"{given}: no image in this folder (looked for {wanted})")
+        elif top.is_file():
+            tops.append(top.parent)
+            images = [(top, None)]
+        elif top.exists():
+            raise BadInput(f"{given}: neither a file nor a folder; name an image or a folder of images")
+        else:
+            raise BadInput(f"{given}: no such file or folder; check the path")
+        for path, identity in images:
+            if found.get(path) is None:
+                found[path] = identity
+    root = Path(os.path.commonpath(tops))
+    refs = [ImageRef(path, path.relative_to(root).as_posix(), identity) for path, identity in found.items()]
+    for ref in refs:
+        if not _is_utf8(ref.relative):
+            raise BadInput(f"{str(ref.path)!a}: the name is not valid UTF-8; rename it")
+    return root, sorted(refs, key=lambda ref: ref.relative)
+
+
+def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
+    """Pictures in and below a folder with their identities; each real folder is entered once."""
+    seen: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise BadInput(f"{error.filename}: cannot read this folder ({error.strerror})")
+
+    for folder, subfolders, files in os.walk(top, followlinks=True, onerror=refuse):
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        identity = None if Path(folder) == top else Path(folder).name
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
+                yield Path(folder, name), identity
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a picture as uint8 (height, width, 3), RGB, upright.
+
+    The EXIF orientation is applied; an animation gives its first frame; transparent pixels are laid over
+    white; 16-bit gray is scaled to 8 bits by rounding v / 257 (16 bits a channel in color: Pillow keeps the
+    high byte); CMYK is converted without a color profile, and embedded profiles are not applied.
+
+    Raises BadInput, `{path}: reason`, for a file that is missing, unreadable, no picture, truncated or
+    otherwise damaged, larger than `max_pixels`, empty, or of a kind without an agreed range (floating
+    point, 32-bit integers beyond 65535).
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise BadInput(
+                    f"{path}: {image.width} x {image.height} pixels, more than the {max_pixels} allowed "
+                    "(a decompression bomb?); scale it down"
+                )
+            image.load()
+            orientation = _orientation(image)
+            pixels = _to_rgb(image, path)
+    except BadInput:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(f"{path}: too many pixels (a decompression bomb?); scale it down") from error
+    except Image.UnidentifiedImageError as error:
+        raise BadInput(f"{path}: not an image in a known format ({', '.join(_FORMATS)})") from error
+    # Pillow's decoders raise nearly anything (SyntaxError, struct.error, ValueError ...) on damaged files.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        raise BadInput(f"{path}: cannot be read as an image ({reason})") from error
+    return np.ascontiguousarray(_upright(pixels, orientation))
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation, 1 where there is none; a damaged EXIF block does not spoil a sound picture."""
+    try:
+        value = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation (1 to 8; any other value means upright)."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
+    """A loaded picture of any mode as uint8 (height, width, 3)."""
+    if 0 in image.size:
+        raise BadInput(f"{path}: the image has no pixels")
+    if image.mode == "F":
+        raise BadInput(f"{path}: floating-point pixels have no agreed range; save it with 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _from_16_bits(np.asarray(image), path)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _BACKGROUND), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_16_bits(values: np.ndarray, path: Path) -> np.ndarray:
+    if values.min() < 0 or values.max() > 65535:
+        raise BadInput(f"{path}: 32-bit pixels beyond 65535 have no agreed range; save it with 8 or 16 bits")
+    # 65535 = 255 * 257, and 257 is odd, so this is v / 257 rounded to nearest, without ties.
+    gray = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.repeat(gray[:, :, None], 3, axis=2)
+
+
+def save_image(path: Path, array: np.ndarray) -> None:
+    """Write a picture as PNG, atomically.
+
+    array: (height, width, 3), RGB; uint8, or floating point in [0, 1], which is rounded to 8 bits.
+
+    Raises OutputError for a name that does not end in .png or a place that cannot be written, ValueError
+    for an array of another shape or type, or with values that are not finite or not in [0, 1].
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"{path}: pictures are written as PNG; give the name the ending .png")
+    image = Image.fromarray(_to_uint8(np.asarray(array)))
+    with atomic_write(path) as stream:
+        image.save(stream, format="PNG")
+
+
+def _to_uint8(array: np.ndarray) -> np.ndarray:
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(f"a picture has the shape (height, width, 3), not {array.shape}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"a picture is uint8 or floating point, not {array.dtype}")
+    # A little slack for float rounding; `not` also catches NaN.
+    if not (array.min() >= -1e-3 and array.max() <= 1 + 1e-3):
+        raise ValueError("the values of a floating-point picture lie in [0, 1]")
+    return np.rint(np.clip(array.astype(np.float64), 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,72 @@
+"""Templates → pictures, and how well each picture's own template agrees with the one it was drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from facedecode.decoders import Decoder
+from facedecode.mapping import Mapping
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.scores import score_pairs
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """Reconstructions.
+
+    Attributes:
+        pictures: (n, P, P, 3) uint8 RGB portraits.
+        scores: (n,) float32, the recognizer's score of each picture's template against the template that was
+            decoded (after the mapping, if there is one); None without a recognizer.
+    """
+
+    pictures: np.ndarray
+    scores: np.ndarray | None
+
+
+def embed_pictures(recognizer: Recognizer, pictures: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    """Templates of portraits: (n, P, P, 3) uint8 RGB → (n, dim) float32. No detection: the frame says where to look."""
+    templates = []
+    with torch.inference_mode():
+        for start in range(0, len(pictures), batch_size):
+            batch = torch.from_numpy(pictures[start : start + batch_size]).to(recognizer.device)
+            templates.append(recognizer.embed_portraits(batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy())
+    return np.concatenate(templates)
+
+
+def invert(
+    templates: np.ndarray,
+    decoder: Decoder,
+    recognizer: Recognizer | None = None,
+    mapping: Mapping | None = None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Inverted:
+    """Draw the faces of templates.
+
+    Args:
+        templates: (n, dim) float32, raw, of the decoder's recognizer.
+        recognizer: judges the pictures, after their rounding to 8 bits.
+        mapping: applied to the templates first.
+        progress: called with (done, total).
+
+    Raises:
+        BadInput: templates of another length.
+    """
+    if mapping is not None:
+        templates = mapping.apply(templates)
+    pictures, scores = [], []
+    for start in range(0, len(templates), batch_size):
+        rows = np.ascontiguousarray(templates[start : start + batch_size])
+        pictures.append(decoder.decode(rows, batch_size))
+        if recognizer is not None:
+            scores.append(score_pairs(embed_pictures(recognizer, pictures[-1]), rows, recognizer.spec.score))
+        if progress:
+            progress(min(start + batch_size, len(templates)), len(templates))
+    return Inverted(np.concatenate(pictures), np.concatenate(scores) if scores else None)

@@ -1,0 +1,123 @@
+"""What `invert` reads and writes: templates with what is known of them, and pictures with their scores."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from facedecode.decoders import Decoder
+from facedecode.errors import BadInput
+from facedecode.figures import picture_grid, square_grid
+from facedecode.files import make_folder, write_text
+from facedecode.images import save_image
+from facedecode.inversion import Inverted
+from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name
+from facedecode.store import Store, load_templates, require_same_recognizer
+from facedecode.store_images import read_portraits
+
+
+@dataclass
+class Given:
+    """Templates to invert.
+
+    Attributes:
+        templates: (n, dim) float32.
+        recognizer: the manifest's description, or just the name for a bare file.
+        names: a file name for each, without suffix.
+        rows: the store's rows, if it is a store; `root` is where its images are.
+        note: what was assumed or cast, for the user.
+    """
+
+    templates: np.ndarray
+    recognizer: dict
+    names: list[str]
+    rows: list[dict] | None = None
+    root: Path | None = None
+    note: str | None = None
+
+    def require(self, decoder: Decoder, what: str) -> None:
+        """Refuse a decoder of another recognizer: by name and weights, or by dim where only that is known."""
+        if "weights_sha256" in self.recognizer:
+            require_same_recognizer(self.recognizer, decoder.recognizer, what)
+        elif self.recognizer["name"] != decoder.recognizer["name"]:
+            raise BadInput(
+                f"{what} is for {decoder.recognizer['name']} and the templates are taken as "
+                f"{self.recognizer['name']}'s; say --model {decoder.recognizer['name']} if they are its own"
+            )
+
+
+def read_inputs(path: Path, model: str | None, images: Path | None, need_images: bool = False) -> Given:
+    """Read a store, a shard of it, or a bare `.npy`.
+
+    Args:
+        model: the recognizer's name; refused where the manifest names another.
+        images: overrides the store's source root.
+        need_images: a bare file is refused.
+
+    Raises:
+        BadInput: unreadable, or not what was asked for.
+    """
+    if path.is_dir():
+        store = Store.open(path)
+        rows = store.rows().to_pylist()
+        names = [_file_name(row["path"], i) for i, row in enumerate(rows)]
+        given = Given(store.templates(), store.recognizer, names, rows, images or store.root)
+    else:
+        if need_images:
+            raise BadInput(f"{path}: --originals needs a whole store, whose manifest says where the images are")
+        templates, manifest, note = load_templates(path)
+        names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]
+        if manifest is None:
+            name = model or DEFAULT_RECOGNIZER
+            assumed = "" if model else f"{path}: taken as templates of {name} (say --model if they are not)"
+            note = "; ".join(n for n in (assumed, note) if n) or None
+            dim = find_spec_by_name(name).dim
+            if templates.shape[1] != dim:
+                raise BadInput(
+                    f"{path}: templates of {templates.shape[1]} numbers, and {name}'s have {dim}; say --model"
+                )
+        given = Given(templates, manifest["recognizer"] if manifest else {"name": name}, names, note=note)
+    if model and given.recognizer["name"] != model:
+        raise BadInput(f"{path}: its manifest says {given.recognizer['name']}, not {model}; leave --model out")
+    return given
+
+
+def _file_name(path: str | None, index: int) -> str:
+    return f"{index:05d}" if path is None else path.rsplit(".", 1)[0].replace("/", "__")
+
+
+def write_grid(output: Path, given: Given, result: Inverted, originals: bool = False) -> None:
+    """One picture, or all in a grid; with `originals`, each row of reconstructions below its originals."""
+    if not originals:
+        picture = result.pictures[0] if len(result.pictures) == 1 else square_grid(result.pictures)
+        save_image(output, picture)
+        return
+    truth = read_portraits(given.rows, given.root, result.pictures.shape[1])
+    captions = [""] * len(truth) if result.scores is None else [f"{s:.2f}" for s in result.scores]
+    if len(truth) == 1:
+        pair = np.stack([truth[0], result.pictures[0]])
+        save_image(output, picture_grid([pair], captions=[["original", f"rebuilt {captions[0]}"]]))
+        return
+    columns = min(8, len(truth))
+    rows, under = [], []
+    for start in range(0, len(truth), columns):
+        part = slice(start, start + columns)
+        rows += [truth[part], result.pictures[part]]
+        under += [[], captions[part]]
+    save_image(output, picture_grid(rows, captions=under))
+
+
+def write_folder(output: Path, given: Given, result: Inverted) -> None:
+    """One PNG a template, and `scores.csv` with (file, score), written last."""
+    make_folder(output)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "score"])
+    for i, (name, picture) in enumerate(zip(given.names, result.pictures, strict=True)):
+        save_image(output / f"{name}.png", picture)
+        writer.writerow([f"{name}.png", "" if result.scores is None else f"{result.scores[i]:.6f}"])
+    write_text(output / "scores.csv", text.getvalue())

@@ -1,0 +1,77 @@
+"""Training losses: the paper's Eq. 2, and an identity term of our own.
+
+Every term is a mean over its elements (pixels, gradients, template entries), so that its weight does not depend
+on the picture's size. The paper's weights are lost; those in `LossWeights` were chosen here (docs/decoder.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from facedecode.align import LOCAL_REGION
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms; 0 switches a term off.
+
+    Attributes:
+        pixel, gradient: Eq. 3 and 4 on the whole portrait.
+        local_pixel, local_gradient: the same on the central facial region.
+        identity: squared distance between the reconstruction's template and the target; not in the paper.
+            White-box: it needs the recognizer's gradients.
+    """
+
+    pixel: float = 1.0
+    gradient: float = 1.0
+    local_pixel: float = 1.0
+    local_gradient: float = 1.0
+    identity: float = 0.0
+
+
+def pixel_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared pixel difference (Eq. 3): (n, 3, H, W) each → scalar."""
+    return F.mse_loss(x, y)
+
+
+def gradient_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Mean squared difference of forward differences (Eq. 4): (n, 3, H, W) each → scalar."""
+    d = x - y
+    return (d[..., 1:] - d[..., :-1]).square().mean() + (d[..., 1:, :] - d[..., :-1, :]).square().mean()
+
+
+def local_region(x: Tensor) -> Tensor:
+    """The central facial region (`align.LOCAL_REGION`) of portraits (n, 3, P, P)."""
+    side = x.shape[-1]
+    x1, y1, x2, y2 = (round(v * side) for v in LOCAL_REGION)
+    return x[..., y1:y2, x1:x2]
+
+
+def identity_loss(templates: Tensor, targets: Tensor, score: str) -> Tensor:
+    """Squared distance of templates (n, dim) in the geometry of the recognizer's score → scalar.
+
+    For `cosine` both are L2-normalized first, and the loss is 2 − 2·cosine; else raw templates are compared.
+    """
+    if score == "cosine":
+        templates, targets = F.normalize(templates), F.normalize(targets)
+    return (templates - targets).square().sum(1).mean()
+
+
+def random_jitter(count: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Small random similarities (count, 2, 3) in normalized crop coordinates, about the crop's center.
+
+    The identity term sees every reconstruction through one of these. Seen always through the same crop, the
+    decoder learns a pattern locked to the recognizer's sampling grid: visible as a checkerboard, and of no use
+    against another recognizer (expectation over transformations, Athalye et al. 2018). Standard deviations at
+    strength 1: 2 % shift, 3 % scale, 2.5° rotation.
+    """
+    noise = torch.randn(count, 4, generator=generator) * strength
+    scale = torch.exp(0.03 * noise[:, 0])
+    angle = 0.044 * noise[:, 1]
+    cos, sin = scale * torch.cos(angle), scale * torch.sin(angle)
+    shift = 0.04 * noise[:, 2:]  # the crop is 2 units wide
+    return torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)

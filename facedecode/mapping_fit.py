@@ -1,0 +1,56 @@
+"""A mapping from a store: its images perturbed, embedded anew, and mapped back to its templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from facedecode.errors import OutputError
+from facedecode.files import make_folder
+from facedecode.mapping import Mapping, fit_mapping, load_mapping
+from facedecode.perturb import Transform
+from facedecode.protocols import held_out_people
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.store import Store
+from facedecode.store_images import embed_perturbed
+
+
+def fit_store_mapping(
+    store: Store,
+    recognizer: Recognizer,
+    transform: Transform,
+    path: Path,
+    ridge: float = 0.0,
+    images: Path | None = None,
+    overwrite: bool = False,
+    progress: Callable[..., None] | None = None,
+) -> Mapping:
+    """Fit the map that undoes `transform` on the templates of `store`, and write it to `path`.
+
+    A map that is there and was fitted on the same store with the same settings is loaded instead.
+
+    Raises:
+        OutputError: another map is at `path`, and `overwrite` is off.
+        BadInput: the store's images are missing or unreadable.
+    """
+    provenance = {"store": store.fingerprint, "ridge": ridge}
+    if path.exists() and not overwrite:
+        there = load_mapping(path)
+        if there.report.get("provenance") == provenance and there.transform == transform.name:
+            return there
+        raise OutputError(f"{path}: holds a map of another store or setting; use --overwrite or another -o")
+    make_folder(path.parent)
+    rows = store.rows().to_pylist()
+    held_out = held_out_people([row["identity"] for row in rows], [row["path"] for row in rows])
+    originals = store.templates()
+
+    def blocks():
+        at = 0
+        for perturbed in embed_perturbed(rows, images or store.root, recognizer, transform, progress=progress):
+            part = slice(at, at + len(perturbed))
+            yield perturbed, originals[part], held_out[part]
+            at = part.stop
+
+    mapping = fit_mapping(blocks(), transform.name, recognizer.describe(), ridge=ridge, provenance=provenance)
+    mapping.save(path)
+    return mapping

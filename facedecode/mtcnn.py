@@ -1,0 +1,290 @@
+"""MTCNN on the networks of facenet-pytorch, many images at a time.
+
+The cascade (Zhang et al. 2016, https://arxiv.org/abs/1604.02878) and every rounding in it follow
+`facenet_pytorch.MTCNN.detect`, so that boxes and landmarks are the same up to float rounding. What differs
+is the way there:
+
+- Each image gets one summed-area table of integers. The pyramid and all candidate crops are read from it,
+  four look-ups a pixel whatever the size of the window, and exactly (facenet-pytorch averages floats, crop by
+  crop).
+- The networks run in channels-last layout, on slices small enough for their activations to stay in cache.
+- Scaling of the pixels is part of each network's first convolution.
+- Class and box heads of the first network: one logit instead of a softmax over two, and boxes only where
+  the logit passes.
+- Non-maximum suppression shifts each image's boxes apart in float64, so that no image's result depends on
+  its batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+Detections = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+_CELL = 12  # side of the first network's window, px
+_STRIDE = 2
+# IoU above which the weaker of two boxes is dropped: in one pyramid level, over all levels, after the
+# second network; the last is the overlap relative to the smaller box.
+_NMS_LEVEL, _NMS_PYRAMID, _NMS_REFINED, _NMS_FINAL = 0.5, 0.7, 0.7, 0.7
+# Pixels a network is given at once on a CPU. Above about this size its activations leave the cache, and
+# an image took two to three times as long.
+_CPU_SLICE = 37_000
+_CUDA_SLICE = 16_000_000
+
+
+class Mtcnn:
+    """The three networks and the cascade.
+
+    device: where the networks run; geometry and non-maximum suppression are done on the CPU.
+    min_face_size: smallest side of a face that is looked for, px.
+    thresholds: probability that a box must reach at each of the three networks.
+    factor: ratio of one pyramid level's scale to the one before.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device = "cpu",
+        min_face_size: int = 20,
+        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
+        factor: float = 0.709,
+    ) -> None:
+        self.device = torch.device(device)
+        self.min_face_size, self.thresholds, self.factor = min_face_size, thresholds, factor
+        self.slice = _CPU_SLICE if self.device.type == "cpu" else _CUDA_SLICE
+        pnet, self.rnet, self.onet = (self._prepare(net()) for net in (PNet, RNet, ONet))
+        self.trunk = nn.Sequential(
+            pnet.conv1, pnet.prelu1, pnet.pool1, pnet.conv2, pnet.prelu2, pnet.conv3, pnet.prelu3
+        )
+        self.regress = pnet.conv4_2.weight.flatten(1), pnet.conv4_2.bias
+        # softmax([a, b])[1] = sigmoid(b - a)
+        weight, bias = pnet.conv4_1.weight.flatten(1), pnet.conv4_1.bias
+        self.classify = (weight[1] - weight[0])[:, None], bias[1] - bias[0]
+
+    def _prepare(self, net: PNet | RNet | ONet) -> nn.Module:
+        net = net.eval().requires_grad_(False)
+        net.conv1 = _take_raw_pixels(net.conv1)
+        return net.to(self.device, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def detect(self, images: np.ndarray) -> list[Detections]:
+        """Find the faces in images of one size.
+
+        images: uint8 (n, height, width, 3), RGB.
+
+        Returns for each image boxes (faces, 4) float32, x1 y1 x2 y2 in px; probabilities (faces,) float32;
+        landmarks (faces, 5, 2) float32, px; sorted by the area of the box, largest first.
+        """
+        table = SummedArea(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
+        boxes, owner = self._propose(table)
+        boxes, owner = self._refine(table, boxes, owner)
+        boxes, points, owner = self._finish(table, boxes, owner)
+        results = []
+        for i in range(len(images)):
+            own, marks = boxes[owner == i].numpy(), points[owner == i].numpy()
+            order = np.argsort((own[:, 2] - own[:, 0]) * (own[:, 3] - own[:, 1]))[::-1]
+            results.append((own[order, :4], own[order, 4], marks[order]))
+        return results
+
+    def _propose(self, table: SummedArea) -> tuple[Tensor, Tensor]:
+        """First network over the pyramid: boxes (n, 5) with score, and the image of each (n,)."""
+        levels = [self._propose_level(table, scale) for scale in self._scales(table.height, table.width)]
+        if not levels:
+            return torch.zeros(0, 5), torch.zeros(0, dtype=torch.int64)
+        boxes, owner = (torch.cat(parts) for parts in zip(*levels, strict=True))
+        keep = _suppress(boxes, owner, _NMS_PYRAMID)
+        boxes, owner = boxes[keep], owner[keep]
+        side = (boxes[:, 2:4] - boxes[:, :2]).repeat(1, 2)
+        corners = boxes[:, :4] + boxes[:, 5:] * side
+        return _square(torch.cat([corners, boxes[:, 4:5]], dim=1)), owner
+
+    def _scales(self, height: int, width: int) -> list[float]:
+        scale = _CELL / self.min_face_size
+        shortest, scales = min(height, width) * scale, []
+        while shortest >= _CELL:
+            scales.append(scale)
+            scale, shortest = scale * self.factor, shortest * self.factor
+        return scales
+
+    def _propose_level(self, table: SummedArea, scale: float) -> tuple[Tensor, Tensor]:
+        """Boxes (n, 9) of one pyramid level: corners, score, regression; and the image of each."""
+        size = int(table.height * scale + 1), int(table.width * scale + 1)
+        per_slice = max(1, self.slice // (size[0] * size[1]))
+        cells, scores, offsets = [], [], []
+        for start in range(0, table.count, per_slice):
+            features = self.trunk(table.resize(slice(start, start + per_slice), size))
+            features = features.permute(0, 2, 3, 1)  # contiguous, as the trunk is channels-last
+            score = torch.sigmoid(features @ self.classify[0] + self.classify[1])[..., 0]
+            passed = score >= self.thresholds[0]
+            cell = passed.nonzero()
+            scores.append(score[passed])
+            offsets.append(features[passed] @ self.regress[0].T + self.regress[1])
+            cells.append(cell + cell.new_tensor([start, 0, 0]))
+        cell, score, offset = (torch.cat(parts).cpu() for parts in (cells, scores, offsets))
+        corner = cell[:, 1:].flip(1).to(torch.float32) * _STRIDE
+        low, high = ((corner + 1) / scale).floor(), ((corner + _CELL) / scale).floor()
+        boxes = torch.cat([low, high, score[:, None], offset], dim=1)
+        owner = cell[:, 0]
+        keep = _suppress(boxes, owner, _NMS_LEVEL)
+        return boxes[keep], owner[keep]
+
+    def _refine(self, table: SummedArea, boxes: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+        """Second network: fewer and better boxes."""
+        boxes, owner, (offset, probability) = self._judge(self.rnet, 24, table, boxes, owner)
+        passed = probability[:, 1] > self.thresholds[1]
+        boxes, owner, offset = boxes[passed], owner[passed], offset[passed]
+        boxes = torch.cat([boxes[:, :4], probability[passed, 1:]], dim=1)
+        keep = _suppress(boxes, owner, _NMS_REFINED)
+        return _square(_shift(boxes[keep], offset[keep])), owner[keep]
+
+    def _finish(self, table: SummedArea, boxes: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Third network: final boxes (n, 5) with score, landmarks (n, 5, 2), image of each (n,)."""
+        boxes, owner, (offset, points, probability) = self._judge(self.onet, 48, table, boxes, owner)
+        passed = probability[:, 1] > self.thresholds[2]
+        boxes, owner, offset, points = boxes[passed], owner[passed], offset[passed], points[passed]
+        boxes = torch.cat([boxes[:, :4], probability[passed, 1:]], dim=1)
+        # Landmarks come as five x, then five y, in units of the box that went in.
+        side = boxes[:, 2:4] - boxes[:, :2] + 1
+        points = side[:, None] * points.reshape(-1, 2, 5).transpose(1, 2) + boxes[:, None, :2] - 1
+        boxes = _shift(boxes, offset)
+        keep = _final_each(boxes, owner, table.count)
+        return boxes[keep], points[keep], owner[keep]
+
+    def _judge(
+        self, net: nn.Module, size: int, table: SummedArea, boxes: Tensor, owner: Tensor
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Run a network on the crops of boxes; boxes that lie outside their image are dropped."""
+        limit = torch.tensor([table.width, table.height], dtype=torch.int32)
+        whole = boxes[:, :4].trunc().int()
+        low = whole[:, :2].clamp(min=1) - 1
+        high = torch.minimum(whole[:, 2:], limit)
+        inside = (high > low).all(dim=1)
+        boxes, owner = boxes[inside], owner[inside]
+        low, high, where = (part.to(self.device).long() for part in (low[inside], high[inside], owner))
+        per_slice = max(1, self.slice // (size * size))
+        slices = zip(*(part.split(per_slice) for part in (where, low, high)), strict=True)
+        outputs = [net(table.crop(*part, size)) for part in slices if len(part[0])]
+        if not outputs:  # the networks take no empty batch
+            blank = torch.zeros(1, 4, size, size, device=self.device)
+            outputs = [tuple(part[:0] for part in net(blank))]
+        return boxes, owner, tuple(torch.cat(parts).cpu() for parts in zip(*outputs, strict=True))
+
+
+class SummedArea:
+    """Summed-area table of images of one size; averages over any windows of them, exactly.
+
+    images: uint8 (n, height, width, 3).
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        self.count, self.height, self.width, _ = images.shape
+        # The largest entry is 255 times the number of pixels.
+        dtype = torch.int32 if 255 * self.height * self.width < 2**31 else torch.int64
+        # A fourth channel, of zeros, makes an entry whole 64-bit words, which are faster to look up.
+        shape = self.count, self.height + 1, self.width + 1, 4
+        self.sums = torch.zeros(shape, dtype=dtype, device=images.device)
+        self.sums[:, 1:, 1:, :3] = images
+        torch.cumsum(self.sums, dim=2, out=self.sums)
+        if images.is_cuda:
+            torch.cumsum(self.sums, dim=1, out=self.sums)
+        else:  # row upon row: on a CPU five times as fast as cumsum
+            for y in range(1, self.height):
+                self.sums[:, y + 1] += self.sums[:, y]
+
+    def resize(self, which: slice, size: tuple[int, int]) -> Tensor:
+        """Images at another size by area averaging: float32 (n, 4, height, width), channels-last, 0 to
+        255; the fourth channel is zero.
+
+        The same as `interpolate(images, size, mode="area")`.
+        """
+        device = self.sums.device
+        top, bottom = _windows(torch.tensor([self.height], device=device), size[0])
+        left, right = _windows(torch.tensor([self.width], device=device), size[1])
+        rows = self.sums[which].index_select(1, bottom[0]).sub_(self.sums[which].index_select(1, top[0]))
+        sums = rows.index_select(2, right[0]).sub_(rows.index_select(2, left[0]))
+        return _mean(sums, (bottom - top).T * (right - left))
+
+    def crop(self, image: Tensor, low: Tensor, high: Tensor, size: int) -> Tensor:
+        """Crops brought to one size by area averaging: float32 (n, 4, size, size), channels-last, 0
+        to 255; the fourth channel is zero.
+
+        image: (n,) index of the image; low, high: (n, 2) int64, x and y of the first pixel inside and the
+        first one beyond.
+        """
+        left, right = (low[:, :1] + edge for edge in _windows(high[:, 0] - low[:, 0], size))
+        top, bottom = (low[:, 1:] + edge for edge in _windows(high[:, 1] - low[:, 1], size))
+        area = (bottom - top)[:, :, None] * (right - left)[:, None, :]
+        first = image[:, None] * (self.height + 1)
+        top, bottom = ((first + edge) * (self.width + 1) for edge in (top, bottom))
+        table = self.sums.flatten(0, 2).view(torch.int64)
+
+        def look_up(row: Tensor, column: Tensor) -> Tensor:
+            entries = table.index_select(0, (row[:, :, None] + column[:, None, :]).flatten())
+            return entries.view(self.sums.dtype).view(len(image), size, size, 4)
+
+        sums = look_up(bottom, right).sub_(look_up(top, right))
+        return _mean(sums.sub_(look_up(bottom, left)).add_(look_up(top, left)), area)
+
+
+def _mean(sums: Tensor, area: Tensor) -> Tensor:
+    """Sums (n, height, width, 4) over areas (..., height, width) to float32 (n, 4, height, width)."""
+    return sums.float().div_(area.float()[..., None]).permute(0, 3, 1, 2)
+
+
+def _windows(length: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Bounds of adaptive average pooling: (n,) lengths to (n, size) first and (n, size) end positions."""
+    step = torch.arange(size, device=length.device)
+    length = length[:, None]
+    return step * length // size, ((step + 1) * length + size - 1) // size
+
+
+def _take_raw_pixels(conv: nn.Conv2d) -> nn.Conv2d:
+    """A convolution of (x - 127.5) / 128 as one of x, with a fourth input channel that it ignores."""
+    raw = nn.Conv2d(4, conv.out_channels, conv.kernel_size, conv.stride).requires_grad_(False)
+    raw.weight.zero_()
+    raw.weight[:, :3] = conv.weight / 128
+    raw.bias.copy_(conv.bias.double() - conv.weight.double().sum(dim=(1, 2, 3)) * 127.5 / 128)
+    return raw
+
+
+def _square(boxes: Tensor) -> Tensor:
+    """Boxes grown to squares about their centers."""
+    side = boxes[:, 2:4] - boxes[:, :2]
+    longest = side.amax(dim=1, keepdim=True)
+    corner = boxes[:, :2] + side * 0.5 - longest * 0.5
+    return torch.cat([corner, corner + longest, boxes[:, 4:]], dim=1)
+
+
+def _shift(boxes: Tensor, offset: Tensor) -> Tensor:
+    """Boxes moved by a network's regression, which is in units of their sides."""
+    side = (boxes[:, 2:4] - boxes[:, :2] + 1).repeat(1, 2)
+    return torch.cat([boxes[:, :4] + offset * side, boxes[:, 4:]], dim=1)
+
+
+def _suppress(boxes: Tensor, owner: Tensor, threshold: float) -> Tensor:
+    """Indices of the boxes that survive non-maximum suppression within their own image, best first."""
+    if len(boxes) == 0:
+        return owner
+    # batched_nms moves each image's boxes beyond those of the one before, if none is negative.
+    corners = boxes[:, :4].double()
+    return batched_nms(corners - corners.min(), boxes[:, 4].double(), owner, threshold)
+
+
+def _final_each(boxes: Tensor, owner: Tensor, count: int) -> Tensor:
+    """The same with the overlap relative to the smaller box, and areas counted in whole pixels."""
+    kept = [torch.zeros(0, dtype=torch.int64)]
+    low, high, scores = boxes[:, :2], boxes[:, 2:4], boxes[:, 4]
+    area = (high - low + 1).prod(dim=1)
+    for i in range(count):
+        own = (owner == i).nonzero()[:, 0]
+        left = own[scores[own].argsort()]
+        while len(left):
+            best, left = left[-1], left[:-1]
+            kept.append(best[None])
+            side = torch.minimum(high[best], high[left]) - torch.maximum(low[best], low[left]) + 1
+            overlap = side.clamp(min=0).prod(dim=1) / torch.minimum(area[best], area[left])
+            left = left[overlap <= _NMS_FINAL]
+    return torch.cat(kept)

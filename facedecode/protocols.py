@@ -1,0 +1,210 @@
+"""Readers of Labeled Faces in the Wild's pairs and people files, Views 1 and 2.
+
+Source of the formats: LFW's own README (sections 3a to 3d). Fields are separated by white space:
+
+- pairs, View 2: ``FOLDS N``, then for each fold N mated lines ``name n1 n2`` and N non-mated lines
+  ``name1 n1 name2 n2``; View 1: ``N`` alone and one such block.
+- people, View 2: ``FOLDS``, then for each fold ``N`` and N lines ``name images``; View 1: one such block.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from facedecode.errors import BadInput, UsageError
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of images, in the order of the file.
+
+    left, right: relative POSIX paths (``NAME/NAME_0001.jpg``), one a pair.
+    left_people, right_people: the names; equal where the pair is mated.
+    mated: bool (n,). fold: int64 (n,), counted from 0; all 0 for View 1.
+    """
+
+    left: list[str]
+    right: list[str]
+    left_people: list[str]
+    right_people: list[str]
+    mated: np.ndarray
+    fold: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def rows(self, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Where each pair's images stand in `paths` (as a store has them): two int64 (n,), -1 if absent."""
+        where = {path: row for row, path in enumerate(paths)}
+        left = np.array([where.get(path, -1) for path in self.left], dtype=np.int64)
+        right = np.array([where.get(path, -1) for path in self.right], dtype=np.int64)
+        return left, right
+
+
+class Person(NamedTuple):
+    """One line of a people file: the name, how many images there are, and the fold (0 for View 1)."""
+
+    name: str
+    images: int
+    fold: int
+
+
+def image_path(name: str, number: int) -> str:
+    """LFW's relative path of a person's image: ``image_path("Zico", 3) == "Zico/Zico_0003.jpg"``."""
+    return f"{name}/{name}_{number:04d}.jpg"
+
+
+def read_pairs(path: str | Path) -> Pairs:
+    """Read a pairs file of View 1 or View 2. BadInput names the file and the line that is wrong."""
+    lines = _Lines(path)
+    header = lines.take("the number of pairs, or of folds and of pairs")
+    numbers = [lines.number(field) for field in header]
+    if len(numbers) not in (1, 2):
+        raise lines.wrong("expected one number (View 1) or two (View 2)")
+    folds, size = (1, numbers[0]) if len(numbers) == 1 else numbers
+    rows = [
+        (*_read_pair(lines, mated), mated, fold)
+        for fold in range(folds)
+        for mated in (True, False)
+        for _ in range(size)
+    ]
+    lines.finish()
+    names, numbers_left, others, numbers_right, mated, fold = zip(*rows, strict=True)
+    return Pairs(
+        left=[image_path(name, number) for name, number in zip(names, numbers_left, strict=True)],
+        right=[image_path(name, number) for name, number in zip(others, numbers_right, strict=True)],
+        left_people=list(names),
+        right_people=list(others),
+        mated=np.array(mated, dtype=bool),
+        fold=np.array(fold, dtype=np.int64),
+    )
+
+
+def read_people(path: str | Path) -> list[Person]:
+    """Read a people file of View 1 or View 2. BadInput names the file and the line that is wrong."""
+    lines = _Lines(path)
+    header = lines.take("the number of people or of folds")
+    if len(header) != 1:
+        raise lines.wrong("expected one number, of people (View 1) or of folds (View 2)")
+    count = lines.number(header[0])
+    if len(lines.peek()) != 1:
+        people = _read_block(lines, count, fold=0)
+    else:
+        people = []
+        for fold in range(count):
+            size = lines.take(f"the number of people in fold {fold + 1}")
+            if len(size) != 1:
+                raise lines.wrong(f"expected the number of people in fold {fold + 1}")
+            people += _read_block(lines, lines.number(size[0]), fold)
+    lines.finish()
+    seen: set[str] = set()
+    for person in people:
+        if person.name in seen:
+            raise BadInput(f"{path}: {person.name} is listed twice: name each person once.")
+        seen.add(person.name)
+    return people
+
+
+def held_out_people(
+    identities: Sequence[str | None], paths: Sequence[str | None], share: float = 0.1
+) -> np.ndarray:
+    """Which rows to keep out of a fit, so that it is judged on people whom it has not seen.
+
+    A person is held out by a hash of the name (a row without one: of its path), so the choice depends on
+    neither the order nor the other rows; about `share` of the people. Where that would leave no row to fit,
+    none is held out.
+
+    Returns:
+        bool (n,): True for held-out rows.
+
+    Raises:
+        BadInput: a row with neither identity nor path.
+        UsageError: a share outside [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise UsageError(f"a share of {share} of the people cannot be held out: give 0 or more, and less than 1")
+    held_out = np.zeros(len(paths), dtype=bool)
+    for row, (identity, path) in enumerate(zip(identities, paths, strict=True)):
+        if not identity and not path:
+            raise BadInput(f"row {row} has neither identity nor path: it cannot be assigned to a person")
+        key = f"person:{identity}" if identity else f"path:{path}"
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+        held_out[row] = int.from_bytes(digest[:8], "big") < share * 2**64
+    return np.zeros_like(held_out) if held_out.all() else held_out
+
+
+def _read_block(lines: _Lines, count: int, fold: int) -> list[Person]:
+    people = []
+    for _ in range(count):
+        fields = lines.take("'name images'")
+        if len(fields) != 2:
+            raise lines.wrong("expected 'name images'")
+        people.append(Person(lines.name(fields[0]), lines.number(fields[1]), fold))
+    return people
+
+
+def _read_pair(lines: _Lines, mated: bool) -> tuple[str, int, str, int]:
+    form = "'name n1 n2' (a mated pair)" if mated else "'name1 n1 name2 n2' (a non-mated pair)"
+    fields = lines.take(form)
+    if len(fields) != (3 if mated else 4):
+        raise lines.wrong(f"expected {form}")
+    name, first = lines.name(fields[0]), lines.number(fields[1])
+    other, second = (name if mated else lines.name(fields[2])), lines.number(fields[-1])
+    if mated and first == second:
+        raise lines.wrong("a mated pair needs two different images")
+    if not mated and name == other:
+        raise lines.wrong("a non-mated pair needs two different people")
+    return name, first, other, second
+
+
+class _Lines:
+    """The fields of a text file line by line, remembering where it is so that errors can say so."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.line = path, 0
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
+            raise BadInput(f"{path}: cannot be read ({reason}): give a pairs or people file.") from None
+        self._lines = text.removesuffix("\n").split("\n")
+
+    def _rest(self) -> Iterator[str]:
+        return iter(self._lines[self.line :])
+
+    def peek(self) -> list[str]:
+        return next(self._rest(), "").split()
+
+    def take(self, expected: str) -> list[str]:
+        fields = self.peek()
+        self.line += 1
+        if not fields:
+            what = "the file ends" if self.line > len(self._lines) else "the line is empty"
+            raise self.wrong(f"{what} where {expected} was expected")
+        return fields
+
+    def finish(self) -> None:
+        for line in self._rest():
+            self.line += 1
+            if line.strip():
+                raise self.wrong("more lines than the header announces")
+
+    def number(self, field: str) -> int:
+        if not (field.isascii() and field.isdigit() and len(field) < 10 and int(field) > 0):
+            raise self.wrong(f"{field!r} is not a positive whole number")
+        return int(field)
+
+    def name(self, field: str) -> str:
+        # A name becomes part of a path, so it must stay below the folder of images.
+        if "/" in field or "\\" in field or "\0" in field or field in (".", ".."):
+            raise self.wrong(f"{field!r} is not a person's name")
+        return field
+
+    def wrong(self, what: str) -> BadInput:
+        return BadInput(f"{self.path}, line {self.line}: {what}.")

@@ -1,0 +1,163 @@
+"""dlib's face recognition ResNet, read from its own weights file and rebuilt in PyTorch.
+
+Source: Davis King, ``dnn_face_recognition_ex.cpp`` and the file ``dlib_face_recognition_resnet_model_v1.dat``
+(public domain). In inference dlib's ``affine`` layers stand where training had batch normalization.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facedecode.errors import BadInput
+
+WIDTHS = [32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256]
+DOWN = {3, 7, 10, 13}
+
+
+class Affine(nn.Module):
+    """Per-channel ``gamma * x + beta``."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma.view(1, -1, 1, 1) + self.beta.view(1, -1, 1, 1)
+
+
+class Block(nn.Module):
+    """Two 3×3 convolutions and a skip; a 'down' block halves the picture and pads the smaller branch with zeros."""
+
+    def __init__(self, inputs: int, outputs: int, down: bool):
+        super().__init__()
+        self.down = down
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, 2 if down else 1, 0 if down else 1)
+        self.affine1 = Affine(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1)
+        self.affine2 = Affine(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.affine2(self.conv2(F.relu(self.affine1(self.conv1(x)))))
+        if self.down:
+            x = F.avg_pool2d(x, 2, 2)
+            height, width = max(x.shape[2], y.shape[2]), max(x.shape[3], y.shape[3])
+            x, y = (
+                F.pad(t, (0, width - t.shape[3], 0, height - t.shape[2], 0, y.shape[1] - t.shape[1]))
+                for t in (x, y)
+            )
+        return F.relu(x + y)
+
+
+class DlibResNet(nn.Module):
+    """29-layer network: normalized RGB (n, 3, 150, 150) float → templates (n, 128), not normalized."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 32, 7, 2)
+        self.affine = Affine(32)
+        self.blocks = nn.Sequential(
+            *(
+                Block(inputs, outputs, i in DOWN)
+                for i, (inputs, outputs) in enumerate(zip([32, *WIDTHS[:-1]], WIDTHS, strict=True))
+            )
+        )
+        self.fc = nn.Linear(256, 128, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.affine(self.conv(x)))
+        x = self.blocks(F.max_pool2d(x, 3, 2))
+        return self.fc(x.mean((2, 3)))
+
+
+class _Reader:
+    """The parts of dlib's serialization format that this file uses."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.data = path.read_bytes()
+        self.at = 0
+
+    def take(self, count: int) -> bytes:
+        chunk = self.data[self.at : self.at + count]
+        if len(chunk) != count:
+            raise BadInput(f"{self.path}: ends early; it is not dlib's complete face recognition model")
+        self.at += count
+        return chunk
+
+    def integer(self) -> int:
+        head = self.take(1)[0]
+        value = int.from_bytes(self.take(head & 0x0F), "little")
+        return -value if head & 0x80 else value
+
+    def seek(self, tag: bytes) -> None:
+        """Move behind the next string ``tag`` (a layer's name)."""
+        record = bytes([1, len(tag)]) + tag
+        found = self.data.find(record, self.at)
+        if found < 0:
+            raise BadInput(f"{self.path}: no {tag.decode()!r} layer where one is expected; not dlib's face model")
+        self.at = found + len(record)
+
+    def tensor(self, size: int) -> Tensor:
+        """The next tensor, flat; ``size`` floats are expected in it."""
+        found = self._find_tensor(size)
+        self.at = found
+        return torch.from_numpy(np.frombuffer(self.take(4 * size), "<f4").copy())
+
+    def _find_tensor(self, size: int) -> int:
+        # The layer's own settings stand between its name and its tensor; the tensor's header tells itself:
+        # the version 2, then four dimensions whose product is the number of floats.
+        start = self.at
+        for at in range(start, min(start + 200, len(self.data))):
+            if self.data[at : at + 2] != b"\x01\x02":
+                continue
+            self.at = at
+            try:
+                version, *shape = (self.integer() for _ in range(5))
+            except BadInput:
+                continue
+            if version == 2 and int(np.prod(shape)) == size:
+                return self.at
+        raise BadInput(f"{self.path}: no tensor of {size} numbers where one is expected; not dlib's face model")
+
+
+def load_dlib_resnet(path: Path) -> DlibResNet:
+    """The network with the weights of dlib's ``dlib_face_recognition_resnet_model_v1.dat``.
+
+    The file lists layers from input to output: each ``con_4`` holds filters then biases, each ``affine_``
+    gamma then beta, and ``fc_2`` an inputs × outputs matrix.
+
+    Raises:
+        BadInput: the file is truncated or is another model.
+    """
+    reader = _Reader(path)
+    net = DlibResNet()
+
+    def conv(layer: nn.Conv2d) -> None:
+        reader.seek(b"con_4")
+        flat = reader.tensor(layer.weight.numel() + layer.bias.numel())
+        layer.weight.copy_(flat[: layer.weight.numel()].view_as(layer.weight))
+        layer.bias.copy_(flat[layer.weight.numel() :])
+
+    def affine(layer: Affine) -> None:
+        reader.seek(b"affine_")
+        flat = reader.tensor(2 * layer.gamma.numel())
+        layer.gamma.copy_(flat[: layer.gamma.numel()])
+        layer.beta.copy_(flat[layer.gamma.numel() :])
+
+    with torch.no_grad():
+        conv(net.conv)
+        affine(net.affine)
+        for block in net.blocks:
+            conv(block.conv1)
+            affine(block.affine1)
+            conv(block.conv2)
+            affine(block.affine2)
+        reader.seek(b"fc_2")
+        net.fc.weight.copy_(reader.tensor(net.fc.weight.numel()).view(256, 128).T)
+    return net

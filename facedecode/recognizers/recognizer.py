@@ -1,0 +1,117 @@
+"""The one interface of all recognizers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from facedecode import align
+from facedecode.errors import BadInput
+from facedecode.faces import Face
+from facedecode.files import sha256_file
+from facedecode.recognizers import networks
+from facedecode.recognizers.spec import RecognizerSpec
+
+
+class Recognizer:
+    """A face recognizer with its weights.
+
+    Attributes:
+        spec: its contract.
+        weights_sha256: of the file that the weights were read from.
+        white_box: gradients flow from templates to pixels.
+    """
+
+    white_box = True
+
+    def __init__(self, spec: RecognizerSpec, weights: Path, device: str = "cpu", precision: str = "fp32"):
+        self.spec = spec
+        self.weights = weights
+        self.weights_sha256 = sha256_file(weights)
+        if spec.sha256 and self.weights_sha256 != spec.sha256:
+            raise BadInput(
+                f"{weights}: not the known weights of {spec.name} (sha256 {self.weights_sha256[:12]}…, "
+                f"expected {spec.sha256[:12]}…)"
+            )
+        self.device = torch.device(device)
+        self.precision = precision
+        net = getattr(networks, spec.architecture)(weights)
+        self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self._mean = torch.tensor(spec.mean, device=self.device).view(1, 3, 1, 1)
+
+    def crop(self, image: np.ndarray, face: Face) -> np.ndarray:
+        """Cut a face out of an image, (H, W, 3) uint8 RGB → (S, S, 3) uint8 RGB, as this recognizer wants it."""
+        return align.crop(image, face, self.spec.crop)
+
+    def embed(self, crops: Tensor) -> Tensor:
+        """Templates of crops: (n, 3, S, S) float RGB in [0, 1] → (n, dim) float32, raw. Differentiable.
+
+        Raises:
+            BadInput: the crops have another size.
+        """
+        size = self.spec.crop.size
+        if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
+            raise BadInput(f"{self.spec.name} takes crops (n, 3, {size}, {size}), not {tuple(crops.shape)}")
+        x = ((crops * 255 - self._mean) / self.spec.scale).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.net(x).float()
+
+    def embed_crops(self, crops: np.ndarray) -> np.ndarray:
+        """Templates of uint8 crops: (n, S, S, 3) → (n, dim) float32, without gradients."""
+        with torch.inference_mode():
+            x = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2).float() / 255
+            return self.embed(x).cpu().numpy()
+
+    def crop_portraits(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
+        """The recognizer's crops of portraits, by one fixed similarity. Differentiable.
+
+        Args:
+            portraits: (n, 3, P, P) float RGB in [0, 1], in the frame of `align.portrait_crop(P)`.
+            jitter: (n, 2, 3) further affine maps in normalized crop coordinates ([-1, 1]), or None.
+
+        Returns:
+            (n, 3, S, S) float RGB.
+        """
+        side, size = portraits.shape[-1], self.spec.crop.size
+        matrix = self.spec.crop.matrix(align.portrait_face(side))
+        scale = float(np.sqrt(np.linalg.det(matrix[:, :2])))
+        if scale < 1:
+            # Sampling alone would alias: shrink with a filter first, then take the crop at the same scale.
+            reduced = max(1, round(side * scale))
+            portraits = F.interpolate(
+                portraits, size=(reduced, reduced), mode="bilinear", antialias=True, align_corners=False
+            )
+            side, matrix = reduced, self.spec.crop.matrix(align.portrait_face(reduced))
+        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+        to_pixels = np.array([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
+        to_unit = np.array([[2 / side, 0, -1], [0, 2 / side, -1], [0, 0, 1]])
+        theta = torch.from_numpy(to_unit @ inverse @ to_pixels).to(portraits)
+        theta = theta[:2].expand(len(portraits), 2, 3)
+        if jitter is not None:
+            linear = theta[:, :, :2]
+            theta = torch.cat([linear @ jitter[:, :, :2], linear @ jitter[:, :, 2:] + theta[:, :, 2:]], 2)
+        grid = F.affine_grid(theta, [len(portraits), 3, size, size], align_corners=False)
+        return F.grid_sample(portraits, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+    def embed_portraits(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
+        """Templates of portraits (see `crop_portraits`) → (n, dim) float32. Differentiable."""
+        return self.embed(self.crop_portraits(portraits, jitter))
+
+    def describe(self) -> dict:
+        """What a manifest records of the recognizer: JSON, the same for the same weights."""
+        spec = self.spec
+        return {
+            "name": spec.name,
+            "weights_sha256": self.weights_sha256,
+            "license": spec.license,
+            "dim": spec.dim,
+            "score": spec.score,
+            "crop": spec.crop.describe(),
+            "input_size": spec.crop.size,
+            "channel_order": "RGB",
+            "normalization": {"mean": spec.mean, "scale": spec.scale},
+        }

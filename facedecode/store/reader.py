@@ -1,0 +1,227 @@
+"""Reading stores and bare template files, strictly."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facedecode.errors import BadInput, FacedecodeWarning
+from facedecode.files import sha256_file
+from facedecode.store.layout import (
+    COLUMNS,
+    FAILURES,
+    FORMAT,
+    MANIFEST,
+    PROGRESS,
+    SHARD_NAME,
+    has_marker,
+    read_json,
+    read_manifest,
+)
+from facedecode.store.npy import read_bare, read_data, read_header, refuse_non_finite
+
+
+class Store:
+    """A finished embedding store, read strictly. Open one with `Store.open`."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.dim: int = manifest["dim"]
+        self.recognizer: dict[str, Any] = manifest["recognizer"]
+        self.root = Path(manifest["root"])
+        self.fingerprint: str = manifest["fingerprint"]
+
+    @classmethod
+    def open(cls, folder: Path | str, verify: bool = True) -> Store:
+        """Open a finished store.
+
+        Args:
+            folder: the store's folder.
+            verify: also read every file and compare its SHA-256, and look for NaN and infinity, now rather
+                than when a shard is used (hashes are compared only here).
+
+        Raises:
+            BadInput: naming the file: no store, an unfinished one, an unknown version, Fortran order, a wrong
+                dtype, a shard that is not 2-D, mixed dims, gaps in the numbering, row counts that disagree,
+                NaN or infinity, a wrong SHA-256, an object array, a `.parquet` file that does not belong.
+
+        Warns:
+            FacedecodeWarning: `.npy` files that are not the store's; they are ignored.
+        """
+        store = cls(Path(folder), read_manifest(Path(folder)))
+        store._check_strays()
+        for index in range(len(store.manifest["shards"])):
+            store._check_shard(index, verify)
+        if verify:
+            store.failures()
+        return store
+
+    def __len__(self) -> int:
+        return self.manifest["count"]
+
+    def _check_strays(self) -> None:
+        listed = {shard["file"] for shard in self.manifest["shards"]}
+        listed |= {Path(name).with_suffix(".parquet").name for name in listed}
+        bare = []
+        for path in sorted(self.folder.rglob("*")):
+            if path.suffix not in (".npy", ".parquet") or path.relative_to(self.folder).as_posix() in listed:
+                continue
+            if path.suffix == ".parquet" or (path.parent == self.folder and SHARD_NAME.fullmatch(path.name)):
+                raise BadInput(f"{path}: not in the manifest of the store it lies in; move it elsewhere")
+            bare.append(str(path))
+        if bare:
+            warnings.warn(
+                f"not part of the store and ignored: {', '.join(bare[:3])}{' …' if len(bare) > 3 else ''}",
+                FacedecodeWarning,
+                stacklevel=3,
+            )
+
+    def _check_shard(self, index: int, verify: bool) -> None:
+        shard = self.manifest["shards"][index]
+        path = self.folder / shard["file"]
+        header = read_header(path)
+        if header.dtype != np.dtype("<f4"):
+            raise BadInput(f"{path}: dtype {header.dtype.str} where a store has <f4; make the store again")
+        if len(header.shape) != 2:
+            raise BadInput(f"{path}: {len(header.shape)}-D where a store is 2-D; make the store again")
+        if header.fortran_order:
+            raise BadInput(f"{path}: Fortran order where a store has C order; make the store again")
+        if header.shape[1] != self.dim:
+            raise BadInput(f"{path}: {header.shape[1]} columns where the manifest says {self.dim}")
+        if header.shape[0] != shard["rows"]:
+            raise BadInput(f"{path}: {header.shape[0]} rows where the manifest says {shard['rows']}")
+        if verify:
+            _check_sha256(path, shard.get("sha256"))
+            _check_sha256(path.with_suffix(".parquet"), shard.get("parquet_sha256"))
+            refuse_non_finite(path, read_data(path, header))
+            self._table(index)
+
+    def _templates(self, index: int) -> np.ndarray:
+        path = self.folder / self.manifest["shards"][index]["file"]
+        header = read_header(path)
+        expected = (self.manifest["shards"][index]["rows"], self.dim)
+        if header.shape != expected or header.dtype != np.dtype("<f4"):
+            raise BadInput(f"{path}: changed since the store was opened")
+        templates = read_data(path, header)
+        refuse_non_finite(path, templates)
+        return templates
+
+    def _table(self, index: int) -> pa.Table:
+        shard = self.manifest["shards"][index]
+        path = (self.folder / shard["file"]).with_suffix(".parquet")
+        try:
+            table = pq.ParquetFile(path).read()
+        except FileNotFoundError as error:
+            raise BadInput(f"{path}: no such file, and its shard needs it; make the store again") from error
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise BadInput(f"{path}: not a readable Parquet file; make the store again") from error
+        if not table.schema.equals(COLUMNS):
+            raise BadInput(f"{path}: its columns are not a store's ({', '.join(COLUMNS.names)})")
+        if table.num_rows != shard["rows"]:
+            raise BadInput(f"{path}: {table.num_rows} rows where its shard has {shard['rows']}")
+        return table
+
+    def shards(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        """Yield each shard's templates, float32 (rows, dim), with its rows, one shard in memory at a time."""
+        for index in range(len(self.manifest["shards"])):
+            yield self._templates(index), self._table(index)
+
+    def templates(self) -> np.ndarray:
+        """All templates, float32 (n, dim), in the order of the rows."""
+        return np.concatenate([self._templates(index) for index in range(len(self.manifest["shards"]))])
+
+    def rows(self) -> pa.Table:
+        """All rows (see COLUMNS), in the order of the templates."""
+        return pa.concat_tables(self._table(index) for index in range(len(self.manifest["shards"])))
+
+    def paths(self) -> list[str | None]:
+        """Image paths relative to `root`, in POSIX form; None where a template has no image of its own."""
+        return self.rows()["path"].to_pylist()
+
+    def identities(self) -> list[str | None]:
+        """Identities; None where unknown."""
+        return self.rows()["identity"].to_pylist()
+
+    def failures(self) -> list[dict[str, str]]:
+        """Inputs that gave no template: {path, stage, reason} each. BadInput if the file was changed."""
+        path = self.folder / FAILURES
+        _check_sha256(path, self.manifest["failures"].get("sha256"))
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def _check_sha256(path: Path, expected: object) -> None:
+    try:
+        found = sha256_file(path)
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such file, and the manifest lists it; make the store again") from error
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+    if found != expected:
+        raise BadInput(f"{path}: wrong sha256: changed since the store was written; make the store again")
+
+
+def load_templates(path: Path | str) -> tuple[np.ndarray, dict[str, Any] | None, str | None]:
+    """Load templates from a store's folder, one shard of it, or a bare `.npy` file.
+
+    Returns:
+        The templates, float32 (n, dim); the manifest that names their recognizer, or None for a bare file
+        outside a store; a note for the user on what was assumed or cast, or None.
+
+    Raises:
+        BadInput: as `Store.open` and `npy.read_bare`; also a bare file in a store whose dim is another.
+    """
+    path = Path(path)
+    if path.is_dir():
+        store = Store.open(path)
+        return store.templates(), store.manifest, None
+    templates, note = read_bare(path)
+    folder = path.parent
+    if not has_marker(folder, PROGRESS) and not _has_store_manifest(folder):
+        return templates, None, note
+    manifest = read_manifest(folder)
+    for shard in manifest["shards"]:
+        if shard["file"] == path.name:
+            _check_sha256(path, shard.get("sha256"))
+    if templates.shape[1] != manifest["dim"]:
+        raise BadInput(
+            f"{path}: templates of {templates.shape[1]} values in a store of {manifest['dim']} "
+            f"({manifest['recognizer'].get('name')}); move it elsewhere if another recognizer made it"
+        )
+    taken = f"{path}: recognizer {manifest['recognizer'].get('name')} taken from {folder / MANIFEST}"
+    return templates, manifest, taken if note is None else f"{taken}; {note.removeprefix(f'{path}: ')}"
+
+
+def _has_store_manifest(folder: Path) -> bool:
+    """Whether a store's manifest is there; one that cannot be read is refused rather than passed over."""
+    return (folder / MANIFEST).exists() and read_json(folder / MANIFEST).get("format") == FORMAT
+
+
+def require_same_recognizer(manifest_recognizer: dict[str, Any], other: dict[str, Any], what: str) -> None:
+    """Refuse templates of one recognizer where something was made for another.
+
+    Args:
+        manifest_recognizer: the `recognizer` of the templates' manifest.
+        other: the recognizer's description in the decoder, mapping … (keys `name` and `weights_sha256`).
+        what: how to call that thing in the message, e.g. "the decoder decoder/".
+
+    Raises:
+        BadInput: their names or the hashes of their weights differ.
+    """
+    keys = ("name", "weights_sha256")
+    if any(manifest_recognizer.get(key) != other.get(key) for key in keys):
+        raise BadInput(
+            f"{what} is for {_recognizer_label(other)}, and the templates come from "
+            f"{_recognizer_label(manifest_recognizer)}; use templates and {what} of one recognizer"
+        )
+
+
+def _recognizer_label(recognizer: dict[str, Any]) -> str:
+    return f"{recognizer.get('name')} (weights sha256 {str(recognizer.get('weights_sha256'))[:12]})"

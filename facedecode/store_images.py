@@ -1,0 +1,108 @@
+"""A store's own images, read again: as portraits, or perturbed and embedded anew.
+
+Faces are never detected again: a row's box and landmarks are the store's, so that every picture and template
+made here belongs to the very face whose template the store has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from facedecode import align
+from facedecode.errors import BadInput
+from facedecode.faces import Face
+from facedecode.images import load_image
+from facedecode.perturb import Transform, perturb
+from facedecode.recognizers.recognizer import Recognizer
+
+Progress = Callable[[int, int], None]
+_WORKERS = 2
+
+
+def row_face(row: dict) -> Face:
+    """The face that a store's row records.
+
+    Raises:
+        BadInput: the row has none (a centroid, or a template made elsewhere).
+    """
+    if row["path"] is None or row["landmarks"] is None or row["box"] is None:
+        raise BadInput("a template of this store has no image with a face; use a store made by 'extract'")
+    return Face(
+        box=np.array(row["box"], np.float32),
+        landmarks=np.array(row["landmarks"], np.float32).reshape(5, 2),
+        probability=float(row["probability"] or 0),
+    )
+
+
+def read_portraits(rows: list[dict], root: Path, size: int, progress: Progress | None = None) -> np.ndarray:
+    """The portraits of a store's rows.
+
+    Args:
+        rows: dicts with `path` (relative to `root`), `box`, `landmarks`, as `Store.rows().to_pylist()` gives.
+        root: source root of the images.
+        size: side of a portrait in pixels.
+        progress: called with (done, total).
+
+    Returns:
+        (n, size, size, 3) uint8 RGB, in the order of the rows.
+
+    Raises:
+        BadInput: images are missing (counted, the first few listed) or unreadable.
+    """
+    frame = align.portrait_crop(size)
+    portraits = np.empty((len(rows), size, size, 3), np.uint8)
+    cut = _each(rows, root, lambda image, face: align.crop(image, face, frame))
+    for index, portrait in enumerate(cut):
+        portraits[index] = portrait
+        if progress and (index % 32 == 31 or index + 1 == len(rows)):
+            progress(index + 1, len(rows))
+    return portraits
+
+
+def embed_perturbed(
+    rows: list[dict],
+    root: Path,
+    recognizer: Recognizer,
+    transform: Transform,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> Iterator[np.ndarray]:
+    """Templates of a store's rows with each image perturbed about its face.
+
+    Yields:
+        (b, dim) float32, batch after batch, in the order of the rows.
+
+    Raises:
+        BadInput: as `read_portraits`.
+    """
+    crops = _each(rows, root, lambda image, face: recognizer.crop(perturb(image, face, transform), face))
+    done = 0
+    while batch := list(islice(crops, batch_size)):
+        yield recognizer.embed_crops(np.stack(batch))
+        done += len(batch)
+        if progress:
+            progress(done, len(rows))
+
+
+def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], np.ndarray]) -> Iterator[np.ndarray]:
+    """What `cut` makes of each row's image, in order, read ahead in threads."""
+    missing = [row["path"] for row in rows if row["path"] is not None and not (root / row["path"]).is_file()]
+    if missing:
+        listed = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise BadInput(
+            f"{root}: {len(missing)} of {len(rows)} images are not there ({listed}); say where they are with --images"
+        )
+
+    def read(row: dict) -> np.ndarray:
+        face = row_face(row)
+        return cut(load_image(root / row["path"]), face)
+
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        ahead = 64
+        for start in range(0, len(rows), ahead):
+            yield from pool.map(read, rows[start : start + ahead])

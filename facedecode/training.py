@@ -1,0 +1,318 @@
+"""Training of a decoder on (template, portrait) pairs.
+
+Everything random at step t is drawn from a generator seeded with (seed, t), and the learning rate is a function
+of t, so that network, optimizer moments and t are the whole state: a resumed run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facedecode import losses
+from facedecode.decoders.closed_form import Ridge
+from facedecode.decoders.network import DeepFaceDecoder
+from facedecode.errors import BadInput, OutputError
+from facedecode.figures import picture_grid
+from facedecode.files import make_folder, write_bytes, write_text
+from facedecode.images import save_image
+from facedecode.recognizers.recognizer import Recognizer
+
+Progress = Callable[[int, int, str], None]
+STATE = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What decides a run besides its data. Defaults train the decoder that ships (docs/decoder.md).
+
+    Attributes:
+        image_size: side of the portraits, 64, 128 or 224 pixels.
+        widths, coarse: see `DeepFaceDecoder`.
+        epochs, batch_size: the last partial batch of an epoch is left out.
+        learning_rate: peak of a one-cycle schedule (linear warm-up over 10 % of the steps, cosine to zero).
+        weight_decay: AdamW's.
+        average: decay per step of the exponential average of the weights; the average is what is kept.
+        jitter: strength of the random similarities before the identity term (`losses.random_jitter`).
+        precision: `fp32`, or `bf16` for autocast.
+        save_every, validate_every: steps between saved states, and between points of the validation curve.
+    """
+
+    image_size: int = 128
+    widths: tuple[int, ...] | None = None
+    coarse: int = 32
+    epochs: float = 6
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    average: float = 0.995
+    jitter: float = 1.0
+    seed: int = 0
+    precision: str = "fp32"
+    save_every: int = 250
+    validate_every: int = 250
+    weights: losses.LossWeights = field(default_factory=losses.LossWeights)
+
+
+@dataclass
+class Pairs:
+    """Templates with the portraits that made them: (n, dim) float32 and (n, P, P, 3) uint8."""
+
+    templates: np.ndarray
+    portraits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.templates)
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """(b, dim) templates and (b, 3, P, P) float portraits in [0, 1]."""
+        templates = torch.from_numpy(self.templates[rows]).to(device)
+        portraits = torch.from_numpy(self.portraits[rows]).to(device).permute(0, 3, 1, 2).float() / 255
+        return templates, portraits
+
+
+def train_decoder(
+    train: Pairs,
+    validation: Pairs,
+    recognizer: Recognizer | None,
+    settings: TrainSettings,
+    folder: Path,
+    fingerprint: str,
+    score: str,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> tuple[nn.Module, dict]:
+    """Train a Deep Face Decoder; resume where an earlier run with the same fingerprint stopped.
+
+    While it trains, `folder` gets the state (`state.safetensors`), the validation curve (`curve.csv`) and
+    a grid of validation pictures, originals above reconstructions (`samples/STEP.png`).
+
+    Args:
+        train, validation: pairs of different people; `validation` may be empty.
+        recognizer: whose templates they are; needed for the identity term only.
+        fingerprint: hash of data and settings; a state with another is refused.
+        score: the recognizer's score, which says how templates are compared.
+
+    Returns:
+        The averaged network in evaluation mode, and figures of the run (JSON).
+
+    Raises:
+        BadInput: too few pairs for one batch, or the loss is no longer finite (the last saved state is kept).
+        OutputError: `folder` holds the state of another run.
+    """
+    run = _Run(train, recognizer, settings, folder, fingerprint, score, torch.device(device))
+    run.resume()
+    while run.step < run.steps:
+        loss = run.train_step()
+        if not math.isfinite(loss):
+            raise BadInput(
+                f"{folder}: the loss is {loss} at step {run.step}; the state of step {run.saved_step} is kept: lower "
+                "--learning-rate and start anew in another folder"
+            )
+        if len(validation) and (run.step % settings.validate_every == 0 or run.step == run.steps):
+            run.validate(validation)
+        if run.step % settings.save_every == 0 or run.step == run.steps:
+            run.save()
+        if progress:
+            progress(run.step, run.steps, f"loss {loss:.4f}")
+    return run.averaged().eval(), {"steps": run.steps, "curve": run.curve}
+
+
+class _Run:
+    """Network, optimizer and step: the state of one training run."""
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        recognizer: Recognizer | None,
+        settings: TrainSettings,
+        folder: Path,
+        fingerprint: str,
+        score: str,
+        device: torch.device,
+    ):
+        if settings.weights.identity and recognizer is None:
+            raise BadInput("the identity term needs the recognizer itself: give its weights or --identity-weight 0")
+        self.batches = len(pairs) // settings.batch_size
+        if not self.batches:
+            raise BadInput(f"{len(pairs)} training images do not fill one batch of {settings.batch_size}; lower it")
+        self.pairs, self.recognizer, self.settings = pairs, recognizer, settings
+        self.folder, self.fingerprint, self.score, self.device = folder, fingerprint, score, device
+        self.steps = max(1, round(settings.epochs * self.batches))
+        self.step = self.saved_step = 0
+        self.curve: list[dict] = []
+        torch.manual_seed(settings.seed)
+        net = DeepFaceDecoder(pairs.templates.shape[1], settings.image_size, settings.widths, settings.coarse)
+        _start_from_ridge(net, pairs)
+        self.net = net.to(device, memory_format=torch.channels_last).train()
+        self.average = {name: t.clone() for name, t in self.net.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        )
+
+    def rows(self) -> np.ndarray:
+        """The rows of this step's batch: a new order each epoch."""
+        epoch, batch = divmod(self.step, self.batches)
+        order = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.pairs))
+        return order[batch * self.settings.batch_size :][: self.settings.batch_size]
+
+    def learning_rate(self) -> float:
+        """Linear warm-up over a tenth of the steps, then half a cosine down to zero."""
+        warm = max(1, self.steps // 10)
+        if self.step < warm:
+            return self.settings.learning_rate * (self.step + 1) / warm
+        return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (self.step - warm) / (self.steps - warm)))
+
+    def train_step(self) -> float:
+        templates, portraits = self.pairs.batch(self.rows(), self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            drawn = self.net(templates)
+        loss = self.loss(drawn.float(), portraits, templates)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        value = loss.item()
+        if math.isfinite(value):
+            self.optimizer.step()
+            self._update_average()
+            self.step += 1
+        return value
+
+    def loss(self, drawn: Tensor, portraits: Tensor, templates: Tensor) -> Tensor:
+        """The weighted sum of the terms that are on."""
+        weights = self.settings.weights
+        local = [losses.local_region(x) for x in (drawn, portraits)]
+        terms = [
+            (weights.pixel, lambda: losses.pixel_loss(drawn, portraits)),
+            (weights.gradient, lambda: losses.gradient_loss(drawn, portraits)),
+            (weights.local_pixel, lambda: losses.pixel_loss(*local)),
+            (weights.local_gradient, lambda: losses.gradient_loss(*local)),
+            (weights.identity, lambda: self._identity(drawn, templates)),
+        ]
+        return torch.stack([weight * term() for weight, term in terms if weight]).sum()
+
+    def _identity(self, drawn: Tensor, templates: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+        jitter = losses.random_jitter(len(drawn), generator, self.settings.jitter).to(drawn)
+        found = self.recognizer.embed_portraits(drawn.clamp(0, 1), jitter)
+        return losses.identity_loss(found, templates, self.score)
+
+    def _update_average(self) -> None:
+        # Young averages follow fast, so that the random start is forgotten.
+        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        for name, tensor in self.net.state_dict().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, 1 - decay)
+            else:
+                self.average[name].copy_(tensor)
+
+    def averaged(self) -> nn.Module:
+        """A copy of the network with the averaged weights."""
+        net = DeepFaceDecoder(**self.net.config).to(self.device, memory_format=torch.channels_last)
+        net.load_state_dict(self.average)
+        return net
+
+    @torch.inference_mode()
+    def validate(self, pairs: Pairs, most: int = 256, shown: int = 8) -> None:
+        """Add a point to the curve (PSNR in dB, score of reconstruction to template) and draw a grid."""
+        net = self.averaged().eval()
+        psnr, scores, pictures = [], [], []
+        for start in range(0, min(most, len(pairs)), 64):
+            templates, portraits = pairs.batch(np.arange(start, min(start + 64, most, len(pairs))), self.device)
+            drawn = net(templates).clamp(0, 1)
+            psnr.append(-10 * (drawn - portraits).square().flatten(1).mean(1).log10())
+            if self.recognizer is not None:
+                found = self.recognizer.embed_portraits(drawn)
+                if self.score == "cosine":
+                    scores.append(F.cosine_similarity(found, templates))
+                else:
+                    scores.append(-(found - templates).norm(dim=1))
+            if not pictures:
+                pictures = [portraits[:shown], drawn[:shown]]
+        point = {"step": self.step, "psnr": round(torch.cat(psnr).mean().item(), 4)}
+        if scores:
+            point["score"] = round(torch.cat(scores).mean().item(), 4)
+        self.curve.append(point)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, point.keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.curve)
+        make_folder(self.folder / "samples")
+        write_text(self.folder / "curve.csv", text.getvalue())
+        rows = [(x.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy() for x in pictures]
+        save_image(self.folder / "samples" / f"{self.step:06d}.png", picture_grid(rows))
+
+    def save(self) -> None:
+        """Write the whole state in one file, atomically."""
+        tensors = {f"net.{name}": t for name, t in self.net.state_dict().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
+        about = {"fingerprint": self.fingerprint, "step": self.step, "curve": self.curve}
+        write_bytes(
+            self.folder / STATE,
+            save_tensors({name: t.contiguous() for name, t in tensors.items()}, {"state": json.dumps(about)}),
+        )
+        self.saved_step = self.step
+
+    def resume(self) -> None:
+        """Take up a saved state, if there is one."""
+        path = self.folder / STATE
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{path}: not a saved training state ({error}); use --overwrite to start anew") from None
+        if about["fingerprint"] != self.fingerprint:
+            raise OutputError(
+                f"{self.folder} holds a run with other data or settings; use --overwrite or another folder"
+            )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t.to(self.device) for n, t in tensors.items() if n.startswith(prefix)}
+
+        self.net.load_state_dict(part("net."))
+        self.average = part("average.")
+        groups = self.optimizer.state_dict()["param_groups"]
+        states = {i: part(f"optimizer.{i}.") for i in groups[0]["params"]}
+        self.optimizer.load_state_dict({"state": {i: s for i, s in states.items() if s}, "param_groups": groups})
+        self.step = self.saved_step = about["step"]
+        self.curve = about["curve"]
+
+
+@torch.no_grad()
+def _start_from_ridge(net: DeepFaceDecoder, pairs: Pairs) -> None:
+    """Standardize templates by the training set, and start the coarse picture as ridge regression."""
+    templates = torch.from_numpy(pairs.templates)
+    mean = templates.mean(0)
+    scale = (templates - mean).square().mean().sqrt()
+    net.template_mean.copy_(mean)
+    net.template_scale.copy_(scale)
+    if net.affine is None:
+        return
+    side = net.config["coarse"]
+    small = torch.cat(
+        [
+            F.interpolate(torch.from_numpy(chunk).permute(0, 3, 1, 2).float(), (side, side), mode="area")
+            for chunk in np.array_split(pairs.portraits, max(1, len(pairs) // 512))
+        ]
+    )
+    ridge = Ridge(templates.shape[1], side).fit(templates, small.round().byte())
+    net.affine.weight.copy_(ridge.weight * scale)
+    net.affine.bias.copy_(ridge.bias + ridge.weight @ mean)

@@ -1,0 +1,294 @@
+"""The error rates of a verification system, from the scores of mated and non-mated pairs.
+
+Scores: higher means more similar. A failure to acquire (an image without a template) has the score -inf: it
+matches nothing, so a mated pair with it is a false non-match. NaN and +inf are refused.
+
+Terms are ISO/IEC 19795-1's (FMR, FNMR, mated, non-mated); TAR = 1 - FNMR and FAR = FMR.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from facedecode.errors import BadInput, UsageError
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold and what it does. `tar` is weighted if weights were given; the counts never are."""
+
+    far_wanted: float
+    threshold: float
+    tar: float
+    far: float
+    accepted: int
+    mated: int
+    false_accepts: int
+    non_mated: int
+
+
+def false_accepts_allowed(far: float, count: int) -> int:
+    """floor(far · count) of the decimal number that `far` is written as: 0.29 of 100 is 29, not 28."""
+    if not 0 < far < 1:
+        raise UsageError(f"a false accept rate of {far} is not between 0 and 1.")
+    return math.floor(Fraction(repr(float(far))) * int(count))
+
+
+def thresholds_at_far(non_mated: np.ndarray, fars: Sequence[float]) -> list[float]:
+    """For each rate the smallest t such that at most floor(far · n) non-mated scores are >= t.
+
+    That is the next number (of the scores' own type) above the highest score that must be rejected, so tied
+    scores are never split and mated scores play no part. BadInput where far · n < 1.
+    """
+    scores = _scores(non_mated, "non-mated")
+    allowed = [false_accepts_allowed(far, len(scores)) for far in fars]
+    for far, count in zip(fars, allowed, strict=True):
+        if count < 1:
+            raise BadInput(
+                f"{len(scores)} non-mated pairs cannot resolve a false accept rate of {far:g}: "
+                f"ask for {1 / len(scores):.1e} or more, or give more pairs."
+            )
+    places = [len(scores) - 1 - count for count in allowed]
+    ordered = np.partition(scores, sorted(set(places)))
+    return [just_above(ordered[place]) for place in places]
+
+
+def just_above(score: np.floating) -> float:
+    """The smallest number of the score's own type above it: `x >= just_above(s)` means `x > s`."""
+    return float(np.nextafter(score, np.asarray(np.inf, dtype=score.dtype)))
+
+
+def tar_at_far(
+    mated: np.ndarray, non_mated: np.ndarray, far: float, weights: np.ndarray | None = None
+) -> OperatingPoint:
+    """The operating point with the most accepted at a false accept rate of at most `far` (0 < far < 1).
+
+    Accept if score >= t, t as in `thresholds_at_far`. weights: (m,), one a mated pair, not negative, for
+    instance `person_weights`. BadInput: no pairs of a kind, NaN, or far · n < 1.
+    """
+    mated, non_mated = _both(mated, non_mated)
+    (threshold,) = thresholds_at_far(non_mated, [far])
+    return at_threshold(mated, non_mated, threshold, weights, far_wanted=far)
+
+
+def at_threshold(
+    mated: np.ndarray,
+    non_mated: np.ndarray,
+    threshold: float,
+    weights: np.ndarray | None = None,
+    *,
+    far_wanted: float = math.nan,
+) -> OperatingPoint:
+    """What a given threshold does: accept if score >= threshold. `far_wanted` is only handed through."""
+    mated, non_mated = _both(mated, non_mated)
+    if math.isnan(threshold) or threshold == -math.inf:
+        raise UsageError(f"{threshold} is not a threshold.")
+    accepted, falsely = mated >= threshold, int(np.count_nonzero(non_mated >= threshold))
+    return OperatingPoint(
+        far_wanted=float(far_wanted),
+        threshold=float(threshold),
+        tar=_weighted_mean(accepted, weights),
+        far=falsely / len(non_mated),
+        accepted=int(np.count_nonzero(accepted)),
+        mated=len(mated),
+        false_accepts=falsely,
+        non_mated=len(non_mated),
+    )
+
+
+def person_weights(people: np.ndarray) -> np.ndarray:
+    """Weights of pairs, float64 (n,): a weighted mean is the mean over a person's pairs, then over people.
+
+    people: (n,), the person of each pair (names or codes).
+    """
+    _, codes, counts = np.unique(np.asarray(people), return_inverse=True, return_counts=True)
+    return 1.0 / (counts[codes] * len(counts))
+
+
+@dataclass(frozen=True)
+class Roc:
+    """The corners of a ROC curve: accept if score >= thresholds[k] gives far[k] and tar[k].
+
+    thresholds fall from +inf (nothing accepted) to the lowest score that is not -inf; float64 (k,) each.
+    """
+
+    thresholds: np.ndarray
+    far: np.ndarray
+    tar: np.ndarray
+
+
+def roc(mated: np.ndarray, non_mated: np.ndarray) -> Roc:
+    """The exact ROC curve: every point lies on the straight lines between the corners given.
+
+    Corners can only be where a mated score is reached, so the result has at most 2m + 2 points however many
+    non-mated scores there are. It ends short of (1, 1) where there are failures to acquire.
+    """
+    mated, non_mated = _both(mated, non_mated)
+    ordered, lowest = np.sort(non_mated), min(_lowest(mated), _lowest(non_mated))
+    steps = np.unique(mated[mated > -np.inf])[::-1]
+    thresholds = np.stack([np.nextafter(steps, np.asarray(np.inf, dtype=steps.dtype)), steps], axis=1).ravel()
+    thresholds = np.concatenate([[np.inf], thresholds, [lowest]]).astype(mated.dtype)
+    far = (len(ordered) - np.searchsorted(ordered, thresholds)) / len(ordered)
+    tar = (len(mated) - np.searchsorted(np.sort(mated), thresholds)) / len(mated)
+    kept = np.concatenate([[True], (np.diff(far) > 0) | (np.diff(tar) > 0)])
+    return Roc(thresholds[kept].astype(np.float64), far[kept], tar[kept])
+
+
+@dataclass(frozen=True)
+class EqualErrorRate:
+    """The rate at which FMR and FNMR are equal, and the (interpolated) threshold there."""
+
+    value: float
+    threshold: float
+
+
+def eer(mated: np.ndarray, non_mated: np.ndarray) -> EqualErrorRate:
+    """Where the straight line between two corners of the ROC curve meets FMR = FNMR.
+
+    BadInput where failures to acquire keep FNMR above FMR at every threshold.
+    """
+    curve = roc(mated, non_mated)
+    place, share = equal_errors(curve.far, 1 - curve.tar)
+    value = curve.far[place] + share * (curve.far[place + 1] - curve.far[place])
+    low, high = curve.thresholds[place + 1], curve.thresholds[place]
+    threshold = low if np.isinf(high) else high + share * (low - high)
+    return EqualErrorRate(float(value), float(threshold))
+
+
+def equal_errors(fmr: np.ndarray, fnmr: np.ndarray) -> tuple[int, float]:
+    """The step k to k + 1 in which a rising `fmr` passes a falling `fnmr`, and how far into it (0 to 1)."""
+    gap = fmr - fnmr
+    passed = int(np.argmax(gap >= 0))
+    if gap[passed] < 0:
+        raise BadInput("FMR stays below FNMR at every threshold (failures to acquire): no equal error rate.")
+    place = max(0, passed - 1)
+    change = gap[place + 1] - gap[place] if len(gap) > 1 else 0.0
+    return place, float(-gap[place] / change) if change > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class FoldAccuracy:
+    """Accuracy of LFW's View 2: mean over folds, its standard error; each fold's accuracy and threshold."""
+
+    mean: float
+    standard_error: float
+    accuracies: np.ndarray
+    thresholds: np.ndarray
+
+
+def accuracy_by_fold(
+    scores: np.ndarray, mated: np.ndarray, fold: np.ndarray, weights: np.ndarray | None = None
+) -> FoldAccuracy:
+    """Accuracy of each fold at the threshold that is best on all other folds (LFW README 2c and 3b).
+
+    scores (n,), mated bool (n,), fold int (n,), weights (n,) not negative or None. Of equally good cuts the
+    middle one is taken, halfway between its two scores. The standard error is the sample standard deviation
+    over folds / sqrt(folds). A pair with a failure to acquire is a non-match: right if non-mated.
+    """
+    return FoldSplit(scores, mated, fold).accuracy(weights)
+
+
+class FoldSplit:
+    """`accuracy_by_fold` with the sorting done once, for many sets of weights."""
+
+    def __init__(self, scores: np.ndarray, mated: np.ndarray, fold: np.ndarray) -> None:
+        self.scores = _scores(scores, "").astype(np.float64)
+        self.mated, fold = np.asarray(mated, dtype=bool), np.asarray(fold)
+        if not len(self.scores) == len(self.mated) == len(fold):
+            raise BadInput("scores, labels and folds differ in length.")
+        names = np.unique(fold)
+        if len(names) < 2:
+            raise BadInput("accuracy needs at least two folds (LFW View 2): View 1 files have one.")
+        self.tests = [np.flatnonzero(fold == name) for name in names]
+        self.training = []
+        for name in names:
+            rows = np.flatnonzero(fold != name)
+            self.training.append(rows[np.argsort(self.scores[rows], kind="stable")])
+
+    def accuracy(self, weights: np.ndarray | None = None) -> FoldAccuracy:
+        """Accuracy with these weights of pairs (n,), or with equal ones; folds of no weight are left out."""
+        weights = np.ones(len(self.scores)) if weights is None else np.asarray(weights, dtype=np.float64)
+        accuracies, thresholds = [], []
+        for rows, test in zip(self.training, self.tests, strict=True):
+            threshold = _best_threshold(self.scores[rows], self.mated[rows], weights[rows])
+            total = weights[test].sum()
+            if total > 0:
+                right = (self.scores[test] >= threshold) == self.mated[test]
+                accuracies.append(weights[test][right].sum() / total)
+                thresholds.append(threshold)
+        values = np.array(accuracies)
+        error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        mean = float(values.mean()) if len(values) else math.nan
+        return FoldAccuracy(mean, float(error), values, np.array(thresholds))
+
+
+def failure_to_acquire(missing: np.ndarray) -> float:
+    """The share of images without a template: missing, bool (n,), one an image."""
+    missing = np.asarray(missing, dtype=bool)
+    if not len(missing):
+        raise BadInput("there are no images, so there is no failure-to-acquire rate.")
+    return float(missing.mean())
+
+
+def _best_threshold(ordered: np.ndarray, mated: np.ndarray, weights: np.ndarray) -> float:
+    """The cut of rising scores with the fewest (weighted) errors."""
+    signed = np.where(mated, weights, -weights)
+    # Errors with the cut before place k, less a constant: mated below, minus non-mated below.
+    errors = np.concatenate([[0.0], np.cumsum(signed)])
+    cuts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]))
+    # A threshold cannot accept a failure to acquire, so no cut lies among those.
+    cuts = cuts[cuts >= np.count_nonzero(ordered == -np.inf)]
+    errors = errors[cuts]
+    best = np.flatnonzero(errors <= errors.min() + 1e-9)
+    cut = cuts[best[len(best) // 2]]
+    if cut == len(ordered):
+        return just_above(ordered[-1])
+    below = ordered[cut - 1] if cut > 0 else -np.inf
+    if below == -np.inf:
+        return float(ordered[cut])
+    middle = (below + ordered[cut]) / 2
+    return float(middle if middle > below else ordered[cut])
+
+
+def _weighted_mean(accepted: np.ndarray, weights: np.ndarray | None) -> float:
+    if weights is None:
+        return float(accepted.mean())
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != accepted.shape or not np.isfinite(weights).all() or (weights < 0).any():
+        raise BadInput(f"{accepted.shape[0]} mated pairs need as many finite weights that are not negative.")
+    if weights.sum() <= 0:
+        raise BadInput("all weights are zero.")
+    return float(weights[accepted].sum() / weights.sum())
+
+
+def _scores(values: np.ndarray, name: str) -> np.ndarray:
+    """Checked scores, one-dimensional, float32 or float64."""
+    values = np.asarray(values)
+    if values.dtype not in (np.float32, np.float64):
+        values = values.astype(np.float64)
+    label = f"{name} " if name else ""
+    if values.ndim != 1:
+        raise BadInput(f"{label}scores of shape {values.shape}: give one number a pair.")
+    if not len(values):
+        raise BadInput(f"there are no {label}pairs: give a set with at least one.")
+    # max is NaN if any score is, so one pass finds both faults.
+    if not values.max() < np.inf:
+        bad = int(np.flatnonzero(np.isnan(values) | (values == np.inf))[0])
+        raise BadInput(f"{label}score {bad} is {values[bad]}: only finite scores, or -inf (no template).")
+    return values
+
+
+def _both(mated: np.ndarray, non_mated: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    mated, non_mated = _scores(mated, "mated"), _scores(non_mated, "non-mated")
+    kind = np.result_type(mated, non_mated)
+    return mated.astype(kind, copy=False), non_mated.astype(kind, copy=False)
+
+
+def _lowest(scores: np.ndarray) -> float:
+    finite = scores[scores > -np.inf]
+    return finite.min() if len(finite) else np.inf

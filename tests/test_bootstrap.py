@@ -1,0 +1,203 @@
+"""The bootstrap by person: against data sets that really hold a person several times, and its coverage."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from facedecode import bootstrap
+from facedecode.bootstrap import (
+    Estimate,
+    NonMated,
+    Trials,
+    accuracy_interval,
+    eer_interval,
+    mean_interval,
+    percentiles,
+    person_draws,
+    rates_at_far,
+)
+from facedecode.errors import BadInput, UsageError
+from facedecode.scores import mated_non_mated_scores
+from facedecode.verification import accuracy_by_fold, eer, person_weights, tar_at_far
+
+
+@pytest.fixture
+def small():
+    generator = np.random.default_rng(1)
+    codes = np.sort(generator.integers(0, 12, 60))
+    templates = (generator.normal(size=(12, 5))[codes] + generator.normal(size=(60, 5))).astype(np.float32)
+    # Rounded templates give tied scores.
+    return mated_non_mated_scores(templates.round(0), [f"p{k:02d}" for k in codes], "negative-euclidean")
+
+
+def repeated(pairs, weights):
+    """The scores and persons of the data set in which person i stands weights[i] times."""
+    left, right = pairs.non_mated_rows(np.arange(len(pairs.non_mated)))
+    times = weights[pairs.left_codes[left]] * weights[pairs.right_codes[right]]
+    mated_times = weights[pairs.mated_people]
+    return np.repeat(pairs.mated, mated_times), np.repeat(pairs.non_mated, times)
+
+
+def as_is(monkeypatch, draws):
+    monkeypatch.setattr(bootstrap, "person_draws", lambda *_: np.asarray(draws))
+
+
+def test_draws():
+    draws = person_draws(30, 50, seed=3)
+    assert draws.shape == (50, 30) and (draws.sum(axis=1) == 30).all()
+    assert np.array_equal(draws, person_draws(30, 50, seed=3))
+    assert not np.array_equal(draws, person_draws(30, 50, seed=4))
+    with pytest.raises(UsageError):
+        person_draws(0, 5)
+
+
+def test_weights_of_one_give_the_plain_figures(small, monkeypatch):
+    as_is(monkeypatch, np.ones((3, 12), dtype=np.int64))
+    non_mated = NonMated.from_all_pairs(small)
+    plain = Trials(small.mated, small.mated_people)
+    fars = [0.2, 0.05, 0.01]
+    found = rates_at_far({"a": plain, "b": plain.person_weighted()}, non_mated, fars, people=12)
+    for far, a, b in zip(fars, found["a"], found["b"], strict=True):
+        point = tar_at_far(small.mated, small.non_mated, far)
+        by_person = tar_at_far(small.mated, small.non_mated, far, person_weights(small.mated_people))
+        assert a.value == a.low == a.high == point.tar
+        assert b.value == by_person.tar and b.low == pytest.approx(by_person.tar) == b.high
+        assert (a.threshold, a.far, a.false_accepts) == (point.threshold, point.far, point.false_accepts)
+        assert (a.accepted, a.n, b.n) == (point.accepted, len(small.mated), len(set(small.mated_people)))
+    rate = eer_interval(plain, non_mated, people=12, repetitions=3)
+    assert rate.value == eer(small.mated, small.non_mated).value == pytest.approx(rate.low)
+    assert rate.low == rate.high
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_replicate_is_the_data_set_with_people_repeated(small, monkeypatch, whole):
+    if whole:  # the same pairs as a list
+        left, right = small.non_mated_rows(np.arange(len(small.non_mated)))
+        non_mated = NonMated.from_pairs(small.non_mated, small.left_codes[left], small.right_codes[right])
+    else:
+        non_mated = NonMated.from_all_pairs(small)
+    plain = Trials(small.mated, small.mated_people)
+    draw = person_draws
+    for seed in range(8):
+        weights = draw(12, 1, seed)
+        as_is(monkeypatch, weights)
+        mated, others = repeated(small, weights[0])
+        for far in (0.3, 0.02):
+            found = rates_at_far({"a": plain}, non_mated, [far], people=12)["a"][0]
+            assert found.low == found.high == pytest.approx(tar_at_far(mated, others, far).tar)
+        found = eer_interval(plain, non_mated, people=12, repetitions=1)
+        assert found.low == pytest.approx(eer(mated, others).value)
+
+
+def test_a_short_top_is_deepened(small, monkeypatch):
+    weights = person_draws(12, 40, 0)
+    non_mated, group = NonMated.from_all_pairs(small), {"a": Trials(small.mated, small.mated_people)}
+    wanted = rates_at_far(group, non_mated, [0.1, 0.05], people=12, repetitions=40)
+    shares = []
+
+    def shallow(attempt, repetitions, share):
+        todo, share = np.arange(repetitions), 0.01
+        while len(todo):
+            shares.append(share)
+            todo = np.array(attempt(share, todo), dtype=np.int64)
+            share = min(1.0, 2 * share)
+
+    monkeypatch.setattr(bootstrap, "_deepen", shallow)
+    as_is(monkeypatch, weights)
+    fresh = NonMated.from_all_pairs(small)
+    assert rates_at_far(group, fresh, [0.1, 0.05], people=12, repetitions=40) == wanted
+    assert len(shares) > 2
+
+
+def test_gallery_and_probes_weigh_alike(monkeypatch):
+    generator = np.random.default_rng(2)
+    a, b = generator.normal(size=(2, 30, 4)).astype(np.float32)
+    names = [f"p{k}" for k in generator.integers(0, 6, 60)]
+    pairs = mated_non_mated_scores(a, names[:30], "cosine", (b, names[30:]))
+    weights = person_draws(6, 1, 5)
+    as_is(monkeypatch, weights)
+    mated, others = repeated(pairs, weights[0])
+    trials = {"a": Trials(pairs.mated, pairs.mated_people)}
+    found = rates_at_far(trials, NonMated.from_all_pairs(pairs), [0.1], people=6)["a"][0]
+    assert found.low == pytest.approx(tar_at_far(mated, others, 0.1).tar)
+
+
+def test_mean_interval_covers_and_weighs():
+    generator = np.random.default_rng(3)
+    hits = 0
+    for seed in range(200):
+        people = generator.normal(size=40)
+        codes = np.repeat(np.arange(40), generator.integers(1, 5, 40))
+        values = people[codes] + generator.normal(size=len(codes))
+        found = mean_interval(values, [f"{k}" for k in codes], repetitions=300, seed=seed)
+        hits += found.low <= 0 <= found.high
+        assert found.value == pytest.approx(values.mean()) and found.n == len(values)
+    assert 0.88 <= hits / 200 <= 0.985
+    by_person = mean_interval(np.array([0, 0, 0, 1.0]), ["a", "a", "a", "b"], person_weighted=True)
+    assert (by_person.value, by_person.n) == (0.5, 2)
+    alone = mean_interval(np.array([1.0, 3.0]), ["a", "a"])
+    assert (alone.value, alone.low, alone.high) == (2, None, None)
+    for bad in (np.array([1, np.nan]), np.array([1, np.inf]), np.array([1.0])):
+        with pytest.raises(BadInput):
+            mean_interval(bad, ["a", "b"])
+
+
+def test_tar_interval_covers_the_truth():
+    """Scores with effects of persons on both sides; FAR and TAR of the population are known."""
+    generator = np.random.default_rng(4)
+    people, far, hits, runs = 60, 0.05, 0, 120
+    truth = norm.sf(norm.isf(far), loc=2 / np.sqrt(1.18), scale=np.sqrt(1.5 / 1.18))
+    left, right = np.triu_indices(people, 1)
+    owners = np.repeat(np.arange(people), 3)
+    for seed in range(runs):
+        effect = generator.normal(0, 0.3, people)
+        others = effect[left] + effect[right] + generator.normal(size=len(left))
+        mated = 2 + generator.normal(0, np.sqrt(0.5), people)[owners] + generator.normal(size=len(owners))
+        found = rates_at_far(
+            {"a": Trials(mated, owners)},
+            NonMated.from_pairs(others, left, right),
+            [far],
+            people=people,
+            repetitions=200,
+            seed=seed,
+        )["a"][0]
+        hits += found.low <= truth <= found.high
+    assert 0.88 <= hits / runs <= 0.99
+
+
+def test_accuracy_interval():
+    generator = np.random.default_rng(5)
+    fold = np.repeat(np.arange(5), 40)
+    left = generator.integers(0, 30, 200)
+    right = np.where(np.arange(200) % 2 == 0, left, (left + 1) % 30)
+    scores = generator.normal(2 * (left == right), 1)
+    found = accuracy_interval(scores, fold, left, right, people=30, repetitions=100)
+    assert found.value == accuracy_by_fold(scores, left == right, fold).mean
+    assert found.low < found.value < found.high and found.n == 200
+
+
+def test_degenerate():
+    scores, one = np.array([0.9, 0.8]), np.zeros(2, dtype=int)
+    non_mated = NonMated.from_pairs(np.linspace(0, 1, 50), np.arange(50) % 3, (np.arange(50) + 1) % 3)
+    found = rates_at_far({"a": Trials(scores, one)}, non_mated, [0.1], people=3, repetitions=20)["a"][0]
+    assert (found.low, found.high) == (None, None)
+    with pytest.raises(BadInput, match="cannot resolve"):
+        rates_at_far({"a": Trials(scores, one)}, non_mated, [0.01], people=3)
+    with pytest.raises(BadInput, match="length"):
+        NonMated.from_pairs(np.ones(3), np.ones(2), np.ones(3))
+    assert percentiles(np.array([np.nan])) == (None, None)
+    with pytest.raises(UsageError):
+        percentiles(np.ones(3), level=95)
+    # Two people, and one pair between them: most replicates draw one of them only, so have no non-mated pair.
+    few = NonMated.from_pairs(np.arange(4.0), np.zeros(4, dtype=int), np.ones(4, dtype=int))
+    trials = {"a": Trials(np.array([5.0, 6.0]), np.array([0, 1]))}
+    assert rates_at_far(trials, few, [0.25], people=2, repetitions=50)["a"][0].low == 1
+
+
+def test_estimates_are_plain_json():
+    fields = Estimate(float("nan"), None, 0.5, 3).as_json()
+    assert json.dumps(fields, allow_nan=False) and fields == {"value": None, "low": None, "high": 0.5, "n": 3}

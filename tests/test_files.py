@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import errno
+import hashlib
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from facedecode.errors import OutputError, OutputInUse
+from facedecode.files import (
+    atomic_write,
+    locked,
+    make_folder,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_text,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writes_and_replaces_leaving_nothing_else(tmp_path):
+    target = tmp_path / "x.bin"
+    write_bytes(target, b"one")
+    write_bytes(target, b"two")
+    assert target.read_bytes() == b"two"
+    assert names(tmp_path) == ["x.bin"]
+    assert sha256_file(target) == hashlib.sha256(b"two").hexdigest()
+
+
+def test_new_file_has_the_mode_that_open_gives(tmp_path):
+    write_bytes(tmp_path / "a", b"")
+    (tmp_path / "b").write_bytes(b"")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_text_keeps_its_line_ends(tmp_path):
+    write_text(tmp_path / "x", "é\r\n\n")
+    assert (tmp_path / "x").read_bytes() == "é\r\n\n".encode()
+
+
+def test_json_is_canonical(tmp_path):
+    write_json(tmp_path / "a.json", {"b": [1, 2.5], "a": "\udce9"})
+    assert (tmp_path / "a.json").read_text() == ('{\n  "a": "\\udce9",\n  "b": [\n    1,\n    2.5\n  ]\n}\n')
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"x": math.nan})
+    assert "2.5" in (tmp_path / "a.json").read_text()
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch, function, code):
+    target = tmp_path / "x.bin"
+    write_bytes(target, b"earlier")
+
+    def fail(*args):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, function, fail)
+    with pytest.raises(OutputError) as caught:
+        write_bytes(target, b"later")
+    assert str(caught.value) == f"cannot write {target}: {os.strerror(code)}"
+    assert target.read_bytes() == b"earlier"
+    assert names(tmp_path) == ["x.bin"]
+
+
+def test_a_really_full_disk(tmp_path):
+    """The size limit of a process makes real writes fail as a full disk does, NumPy's own among them."""
+    target = tmp_path / "x.npy"
+    write_bytes(target, b"earlier")
+    code = (
+        "import resource, signal, sys, numpy as np; from facedecode.files import atomic_write\n"
+        "from facedecode.errors import OutputError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    with atomic_write(sys.argv[1]) as file:\n"
+        "        np.save(file, np.zeros(10000))\n"
+        "except OutputError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(target)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"cannot write {target}: ") and done.stdout.count("\n") == 1
+    assert target.read_bytes() == b"earlier"
+    assert names(tmp_path) == ["x.npy"]
+
+
+def test_an_error_in_the_block_leaves_what_was_there(tmp_path):
+    write_bytes(tmp_path / "x", b"earlier")
+    with pytest.raises(KeyError), atomic_write(tmp_path / "x") as file:
+        file.write(b"half")
+        raise KeyError
+    assert (tmp_path / "x").read_bytes() == b"earlier"
+    assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "link", "dangling"])
+def test_refuses_what_is_not_a_regular_file(tmp_path, kind):
+    target, aim = tmp_path / "x", tmp_path / "aim"
+    if kind == "folder":
+        target.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(target)
+    else:
+        if kind == "link":
+            aim.write_bytes(b"aim")
+        target.symlink_to(aim)
+    before = target.lstat()
+    with pytest.raises(OutputError, match="not a regular file"):
+        write_bytes(target, b"data")
+    assert target.lstat() == before
+    with pytest.raises(OutputError, match="not a regular file"):
+        write_bytes("/dev/null", b"data")
+
+
+def test_missing_folder_and_file_in_the_way(tmp_path):
+    with pytest.raises(OutputError, match="No such file"):
+        write_bytes(tmp_path / "none" / "x", b"")
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "file", tmp_path / "file" / "inner"):
+        with pytest.raises(OutputError, match="cannot make the folder"):
+            make_folder(path)
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+
+
+def test_lock_excludes_and_goes(tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(OutputInUse, match="in use by another run") as caught, locked(tmp_path):
+            pass
+        assert caught.value.exit_code == 6
+        assert names(tmp_path) == [".lock"]
+    assert names(tmp_path) == []
+    with locked(tmp_path):
+        pass
+
+
+def test_lock_of_a_killed_process_is_free(tmp_path):
+    code = (
+        "import sys, time; from facedecode.files import locked\n"
+        "with locked(sys.argv[1]):\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(OutputInUse), locked(tmp_path):
+            pass
+        process.send_signal(signal.SIGKILL)
+    assert names(tmp_path) == [".lock"]
+    with locked(tmp_path):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_lock_in_a_missing_folder(tmp_path):
+    with pytest.raises(OutputError, match="cannot write in"), locked(tmp_path / "none"):
+        pass
