@@ -8,20 +8,25 @@ import sys
 
 def main() -> None:
     """Run the command line; the exit codes are listed in docs/command-line.md."""
-    from facedecode.cli import app
-    from facedecode.cli.console import failure_json
 
     def terminate(*_: object) -> None:
         raise SystemExit(143)
 
     signal.signal(signal.SIGTERM, terminate)
     try:
-        app(prog_name="facedecode")
-    except SystemExit as stop:
-        # The parser's own refusals happen before a command runs; with --json they are an object, too.
-        if stop.code == 2 and "--json" in sys.argv and not getattr(stop, "reported", False):
-            failure_json(" ".join(a for a in sys.argv[1:2] if not a.startswith("-")), "wrong usage; see stderr", 2)
-        raise
+        from facedecode.cli import app
+        from facedecode.cli.console import failure_json, has_answered
+
+        try:
+            app(prog_name="facedecode")
+        except SystemExit as stop:
+            # The parser's own refusals happen before a command runs; with --json they are an object, too.
+            if stop.code == 2 and "--json" in sys.argv and not has_answered():
+                command = " ".join(a for a in sys.argv[1:2] if not a.startswith("-"))
+                failure_json(command, "wrong usage; see stderr", 2)
+            raise
+    except KeyboardInterrupt:  # before or after a command's own work, which tells more
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":

@@ -88,17 +88,24 @@ def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int) -> 
     output = np.zeros((height, width, 3), np.uint8)
     if (high <= low).any():
         return output
-    picture = Image.fromarray(image[low[1] : high[1], low[0] : high[0]])
+    part = image[low[1] : high[1], low[0] : high[0]]
     if factor > 1:
-        picture = picture.reduce(factor)
-    to_part = np.array([[1 / factor, 0, -low[0] / factor], [0, 1 / factor, -low[1] / factor], [0, 0, 1]])
-    coefficients = (to_part @ inverse)[:2].ravel().tolist()
-    for channel, band in enumerate(picture.split()):
-        # In float: Pillow cuts the decimals of 8-bit results off, 0.4 levels too dark on average.
-        moved = band.convert("F").transform(
-            (width, height), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
-        )
-        output[:, :, channel] = np.rint(np.asarray(moved))
+        part = np.asarray(Image.fromarray(part).reduce(factor))
+    # Where each output pixel's center comes from, as fractions of the part from -1 to 1.
+    span = np.array(part.shape[1::-1]) * factor / 2
+    linear = inverse[:2, :2] / span[:, None]
+    shift = (inverse[:2, 2] - low) / span - 1
+    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
+    source = np.stack([linear[i, 0] * x + (linear[i, 1] * y + shift[i])[:, None] for i in (0, 1)], axis=2)
+    import torch  # seconds to import
+
+    # In float: Pillow cuts the decimals of 8-bit results off, 0.4 levels too dark on average.
+    planes = torch.from_numpy(part.transpose(2, 0, 1).astype(np.float32, order="C"))
+    moved = torch.nn.functional.grid_sample(
+        planes[None], torch.from_numpy(source.astype(np.float32))[None], padding_mode="border", align_corners=False
+    )
+    output[:] = moved[0].round_().byte().permute(1, 2, 0).numpy()
+    output[((source < -1) | (source >= 1)).any(axis=2)] = 0
     return output
 
 

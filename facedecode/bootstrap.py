@@ -220,9 +220,7 @@ def rates_at_far(
         low_high = [(None, None)] * len(fars)
         behind = len(np.unique(group.people))
         if behind > 1:
-            values = np.stack(
-                [_accepted_share(group, base, w, t) for w, t in zip(draws, replicates, strict=True)]
-            )
+            values = np.stack([_accepted_share(group, base, w, t) for w, t in zip(draws, replicates, strict=True)])
             low_high = [percentiles(column, level) for column in values.T]
         points = [
             at_threshold(group.scores, non_mated.scores, threshold, group.weights, far_wanted=far)

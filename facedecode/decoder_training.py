@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from facedecode import __version__, align
@@ -16,9 +15,11 @@ from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder, save_d
 from facedecode.decoders.kinds import CLOSED_FORMS
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
-from facedecode.protocols import held_out_people, read_people
+from facedecode.memory import require_memory
+from facedecode.protocols import held_out_people, select_people
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store, require_same_recognizer
+from facedecode.store.layout import MANIFEST
 from facedecode.store_images import read_portraits
 from facedecode.training import STATE, Pairs, TrainSettings, train_decoder
 
@@ -39,6 +40,7 @@ class DecoderJob:
         weights: the recognizer's weights file, where no package carries it.
         images: where the store's images are, if not where its manifest says.
         half: save float16 tensors.
+        start: a decoder to go on from, instead of a random network; its people count as trained on, too.
     """
 
     store: Path
@@ -50,6 +52,7 @@ class DecoderJob:
     weights: Path | None = None
     images: Path | None = None
     half: bool = False
+    start: Path | None = None
     overwrite: bool = False
     settings: TrainSettings = field(default_factory=TrainSettings)
 
@@ -68,40 +71,57 @@ def train_store(
     if job.architecture not in KINDS:
         raise UsageError(f"no decoder is called {job.architecture!r}; known: {', '.join(KINDS)}")
     closed = job.architecture in CLOSED_FORMS
+    job.settings.check()
     store = Store.open(job.store)
+    if store.manifest.get("l2_normalized"):
+        raise BadInput(f"{job.store}: its templates are normalized, and decoders take raw ones; train on the raw store")
     rows = store.rows().to_pylist()
     chosen = select_people([row["identity"] for row in rows], job.people, job.exclude)
     settings = asdict(job.settings) if not closed else {"image_size": job.settings.image_size}
+    held = held_out_people([rows[i]["identity"] for i in chosen], [rows[i]["path"] for i in chosen], job.validation)
+    start = _start(job, store.recognizer) if job.start else None
     provenance = {
+        "start": start.provenance.training.get("fingerprint") if start else None,
         "store": store.fingerprint,
         "transform": store.manifest.get("transform"),
         "settings": settings,
         "validation": 0 if closed else job.validation,
-        "people": sorted({rows[i]["identity"] for i in chosen} - {None}),
+        "people": sorted(
+            ({rows[i]["identity"] for i in chosen} - {None})
+            | set(start.provenance.training.get("people", []) if start else [])
+        ),
         "images": len(chosen),
     }
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **provenance}
     fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
     make_folder(job.output)
+    if (job.output / MANIFEST).exists():
+        raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
     with locked(job.output):
-        if (ready := _ready(job, fingerprint, device)) is not None:
+        if not job.overwrite and (ready := _ready(job, fingerprint, device)) is not None:
             return ready
         recognizer = None
-        if not closed and job.settings.weights.identity:
+        if not closed and (job.settings.weights.identity or job.settings.weights.perceptual):
             recognizer = load_recognizer(store.recognizer["name"], job.weights, device)
             require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer of the identity term")
+        # Portraits once, and once more while they are split or, for a closed form, laid out anew.
+        require_memory(
+            2 * 3 * len(chosen) * job.settings.image_size**2,
+            f"{len(chosen)} portraits of {job.settings.image_size} px",
+            "train on fewer people (--people) or smaller portraits (--image-size)",
+        )
         pairs = Pairs(
             store.templates()[chosen],
             read_portraits(
                 [rows[i] for i in chosen], job.images or store.root, job.settings.image_size, progress=reading
             ),
         )
+        if job.overwrite:  # only now: had an input been missing, what is there would have stayed
+            (job.output / "decoder.json").unlink(missing_ok=True)
+            (job.output / STATE).unlink(missing_ok=True)
         if closed:
             net, figures = _fit(job, pairs, store.manifest["score"]), {}
         else:
-            held = held_out_people(
-                [rows[i]["identity"] for i in chosen], [rows[i]["path"] for i in chosen], job.validation
-            )
             net, figures = train_decoder(
                 Pairs(pairs.templates[~held], pairs.portraits[~held]),
                 Pairs(pairs.templates[held], pairs.portraits[held]),
@@ -112,31 +132,25 @@ def train_store(
                 store.manifest["score"],
                 device,
                 training,
+                start.net if start else None,
             )
         made = {**provenance, **figures, "fingerprint": fingerprint, "device": device, "tool_version": __version__}
         save_decoder(job.output, job.architecture, net, Provenance(store.recognizer, False, made), job.half)
     return load_decoder(job.output, device)
 
 
-def select_people(identities: list[str | None], people: Path | None, exclude: tuple[str, ...] = ()) -> np.ndarray:
-    """Row numbers of the people to use: those of a file (all if None), less some.
-
-    Raises:
-        BadInput: nobody is left, or a person to leave out is not among them.
-    """
-    wanted = None if people is None else {person.name for person in read_people(people)}
-    known = {i for i in identities if i is not None}
-    for name in exclude:
-        if name not in known:
-            raise BadInput(f"--exclude {name}: nobody in the store has that name")
-    rows = [
-        i
-        for i, name in enumerate(identities)
-        if name not in exclude and (wanted is None or name in wanted)
-    ]
-    if not rows:
-        raise BadInput(f"{people}: none of these people is in the store" if people else "nobody is left to train on")
-    return np.array(rows)
+def _start(job: DecoderJob, recognizer: dict) -> Decoder:
+    """The decoder to go on from; refused where it is of another kind, recognizer or size."""
+    start = load_decoder(job.start)
+    start.require_recognizer(recognizer, f"{job.start}: this decoder")
+    if job.architecture != "dfd" or start.kind != "dfd" or start.image_size != job.settings.image_size:
+        raise BadInput(
+            f"{job.start}: a {start.kind} decoder of {start.image_size} px; --start goes on from a dfd decoder of the "
+            "same --image-size"
+        )
+    # The gain belongs to the finished decoder; going on, it is the new run's to set.
+    start.net.template_scale.mul_(start.provenance.training.get("settings", {}).get("gain", 1.0))
+    return start
 
 
 def _fit(job: DecoderJob, pairs: Pairs, score: str) -> torch.nn.Module:
@@ -147,11 +161,8 @@ def _fit(job: DecoderJob, pairs: Pairs, score: str) -> torch.nn.Module:
 
 
 def _ready(job: DecoderJob, fingerprint: str, device: str) -> Decoder | None:
-    """The finished decoder of the same job, if it is there; with `overwrite`, what is there goes."""
+    """The finished decoder of the same job, if it is there."""
     card = job.output / "decoder.json"
-    if job.overwrite:
-        card.unlink(missing_ok=True)
-        (job.output / STATE).unlink(missing_ok=True)
     if not card.exists():
         return None
     try:

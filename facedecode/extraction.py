@@ -131,8 +131,16 @@ def _summary(output: Path, resumed: int) -> Extracted:
 
 
 def _digest(refs: list[ImageRef]) -> str:
-    listed = [[ref.relative, ref.identity, ref.path.stat().st_size] for ref in refs]
+    listed = [[ref.relative, ref.identity, _size(ref.path)] for ref in refs]
     return hashlib.sha256(json_text(listed).encode()).hexdigest()
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where it cannot be told, such as a link to nowhere (which becomes a failure row)."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 class _Process:
@@ -184,6 +192,8 @@ class _Process:
 
     def _read(self, ref: ImageRef) -> tuple[_Item, np.ndarray | None]:
         try:
+            if ref.path.exists() and not ref.path.is_file():
+                raise BadInput("not a regular file")  # a pipe would never end
             image = load_image(ref.path)
             digest = hashlib.sha256(ref.path.read_bytes()).hexdigest()
         except (BadInput, OSError) as error:

@@ -149,9 +149,7 @@ class GramAccumulator:
         self._in_out += x.T @ y
         self._out_out += float(np.sum(y * y))
 
-    def _shift_means(
-        self, count: int, mean_in: np.ndarray, mean_out: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _shift_means(self, count: int, mean_in: np.ndarray, mean_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Move the means to those with `count` more rows; returns the row that the moments gain by it."""
         total = self.n + count
         step_in, step_out = mean_in - self._mean_in, mean_out - self._mean_out

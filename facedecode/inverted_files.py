@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def read_inputs(path: Path, model: str | None, images: Path | None, need_images:
     if path.is_dir():
         store = Store.open(path)
         rows = store.rows().to_pylist()
-        names = [_file_name(row["path"], i) for i, row in enumerate(rows)]
+        names = _file_names([row["path"] for row in rows])
         given = Given(store.templates(), store.recognizer, names, rows, images or store.root)
     else:
         if need_images:
@@ -86,8 +87,11 @@ def read_inputs(path: Path, model: str | None, images: Path | None, need_images:
     return given
 
 
-def _file_name(path: str | None, index: int) -> str:
-    return f"{index:05d}" if path is None else path.rsplit(".", 1)[0].replace("/", "__")
+def _file_names(paths: list[str | None]) -> list[str]:
+    """A name for each row's picture, after its image; those that would coincide get the row's number."""
+    names = [f"{i:05d}" if p is None else str(Path(p).with_suffix("")).replace("/", "__") for i, p in enumerate(paths)]
+    seen = Counter(name.lower() for name in names)  # some file systems do not tell case
+    return [name if seen[name.lower()] == 1 else f"{name}_{i:05d}" for i, name in enumerate(names)]
 
 
 def write_grid(output: Path, given: Given, result: Inverted, originals: bool = False) -> None:

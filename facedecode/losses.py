@@ -22,6 +22,7 @@ class LossWeights:
     Attributes:
         pixel, gradient: Eq. 3 and 4 on the whole portrait.
         local_pixel, local_gradient: the same on the central facial region.
+        perceptual: Eq. 5 on the recognizer's crop, with φ = ξ: the recognizer's own internal layers (white-box).
         identity: squared distance between the reconstruction's template and the target; not in the paper.
             White-box: it needs the recognizer's gradients.
     """
@@ -30,7 +31,8 @@ class LossWeights:
     gradient: float = 1.0
     local_pixel: float = 1.0
     local_gradient: float = 1.0
-    identity: float = 0.0
+    perceptual: float = 0.6
+    identity: float = 0.3
 
 
 def pixel_loss(x: Tensor, y: Tensor) -> Tensor:
@@ -49,6 +51,17 @@ def local_region(x: Tensor) -> Tensor:
     side = x.shape[-1]
     x1, y1, x2, y2 = (round(v * side) for v in LOCAL_REGION)
     return x[..., y1:y2, x1:x2]
+
+
+def perceptual_loss(features: list[Tensor], targets: list[Tensor]) -> Tensor:
+    """Squared distance of internal maps (Eq. 5), each relative to the target's mean square → scalar.
+
+    Args:
+        features, targets: maps (n, c, h, w) of the reconstructions and of the originals, layer by layer. They
+            differ by orders of magnitude between layers; relative to their size each layer counts alike.
+    """
+    terms = [F.mse_loss(f, t) / t.square().mean() for f, t in zip(features, targets, strict=True)]
+    return torch.stack(terms).mean()
 
 
 def identity_loss(templates: Tensor, targets: Tensor, score: str) -> Tensor:

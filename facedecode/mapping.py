@@ -54,9 +54,7 @@ class Mapping:
         if self.bias.shape != (dim,) or self.weight.shape != (dim, dim) or dim == 0:
             raise BadInput(f"weight {self.weight.shape} and bias {self.bias.shape} make no map: fit it again")
         if self.recognizer.get("dim", dim) != dim:
-            raise BadInput(
-                f"a map of {dim} numbers cannot be for templates of {self.recognizer['dim']}: fit it again"
-            )
+            raise BadInput(f"a map of {dim} numbers cannot be for templates of {self.recognizer['dim']}: fit it again")
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise BadInput("the map has NaN or infinite numbers: fit it again")
 

@@ -32,9 +32,7 @@ def ssim(images: np.ndarray, references: np.ndarray) -> np.ndarray:
     images, references = _pair(images, references)
     height, width = images.shape[1:3]
     if min(height, width) < 2 * _RADIUS + 1:
-        raise BadInput(
-            f"SSIM needs pictures of at least {2 * _RADIUS + 1} px a side, not {width} x {height}."
-        )
+        raise BadInput(f"SSIM needs pictures of at least {2 * _RADIUS + 1} px a side, not {width} x {height}.")
     # One picture at a time stays in the processor's cache.
     return np.array([_ssim(_unit(x), _unit(y)) for x, y in zip(images, references, strict=True)])
 

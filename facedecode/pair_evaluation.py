@@ -31,7 +31,8 @@ class PairFigures:
     Attributes:
         accuracy: mean over folds, thresholds chosen on the other folds; None for a single fold.
         standard_error: of `accuracy`, over folds.
-        tar_at_far: one for each false accept rate asked for.
+        tar_at_far: one for each false accept rate asked for, every pair counting alike.
+        tar_at_far_by_person: the same, every person with mated pairs counting alike.
         failed_images, images: those without a template, among the images that the pairs name.
         failures_ignored: pairs with a failed image were left out (else they count as non-matches).
     """
@@ -40,6 +41,7 @@ class PairFigures:
     standard_error: float | None
     eer: Estimate
     tar_at_far: list[RateAtFar]
+    tar_at_far_by_person: list[RateAtFar]
     pairs: int
     failed_images: int
     images: int
@@ -50,6 +52,7 @@ class PairFigures:
         metrics = {
             "eer": self.eer.as_json(),
             "tar_at_far": {f"{rate.far_wanted:g}": rate.as_json() for rate in self.tar_at_far},
+            "tar_at_far_by_person": {f"{rate.far_wanted:g}": rate.as_json() for rate in self.tar_at_far_by_person},
             "pairs": self.pairs,
             "failure_to_acquire": {"value": self.failed_images / self.images, "n": self.images},
             "failures_ignored": self.failures_ignored,
@@ -69,9 +72,12 @@ class PairFigures:
         if self.accuracy is not None:
             lines.append(f"accuracy {share(self.accuracy)}, standard error {self.standard_error:.2%}")
         lines.append(f"EER {share(self.eer)}")
-        for rate in self.tar_at_far:
+        for rate, by_person in zip(self.tar_at_far, self.tar_at_far_by_person, strict=True):
             few = f", on {rate.false_accepts} false accepts only" if rate.false_accepts < FEW_ERRORS else ""
-            lines.append(f"TAR at FAR {rate.far_wanted:g}: {share(rate)} (threshold {rate.threshold:.4f}{few})")
+            lines.append(
+                f"TAR at FAR {rate.far_wanted:g}: {share(rate)}, by person {share(by_person)} "
+                f"(threshold {rate.threshold:.4f}{few})"
+            )
         ignored = ", left out" if self.failures_ignored else ", counted as non-matches"
         acquired = f"{self.failed_images} of {self.images} images gave no template"
         return [*lines, f"{self.pairs} pairs; {acquired}{ignored if self.failed_images else ''}"]
@@ -119,11 +125,13 @@ def evaluate_pairs(
     if len(np.unique(fold)) > 1:
         accuracy = accuracy_interval(scores, fold, left_people, right_people, **options)
         error = accuracy_by_fold(scores, mated, fold).standard_error
+    rates = rates_at_far({"pairs": trials, "people": trials.person_weighted()}, non_mated, fars, **options)
     return PairFigures(
         accuracy=accuracy,
         standard_error=error,
         eer=eer_interval(trials, non_mated, **options),
-        tar_at_far=rates_at_far({"mated": trials}, non_mated, fars, **options)["mated"],
+        tar_at_far=rates["pairs"],
+        tar_at_far_by_person=rates["people"],
         pairs=int(keep.sum()),
         failed_images=sum(path in failed for path in named),
         images=len(named),

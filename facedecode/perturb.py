@@ -37,9 +37,7 @@ def _rotation(degrees: int) -> Step:
     return lambda size: matrix
 
 
-_STEPS: dict[str, Step] = {
-    f"rotate{sign * angle}": _rotation(sign * angle) for sign in (1, -1) for angle in _ANGLES
-}
+_STEPS: dict[str, Step] = {f"rotate{sign * angle}": _rotation(sign * angle) for sign in (1, -1) for angle in _ANGLES}
 _GROUPS: dict[str, tuple[str, ...]] = {
     "rotations": tuple(name for name in _STEPS if name.startswith("rotate")),
     "all": tuple(_STEPS),

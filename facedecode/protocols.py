@@ -111,9 +111,7 @@ def read_people(path: str | Path) -> list[Person]:
     return people
 
 
-def held_out_people(
-    identities: Sequence[str | None], paths: Sequence[str | None], share: float = 0.1
-) -> np.ndarray:
+def held_out_people(identities: Sequence[str | None], paths: Sequence[str | None], share: float = 0.1) -> np.ndarray:
     """Which rows to keep out of a fit, so that it is judged on people whom it has not seen.
 
     A person is held out by a hash of the name (a row without one: of its path), so the choice depends on
@@ -137,6 +135,23 @@ def held_out_people(
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
         held_out[row] = int.from_bytes(digest[:8], "big") < share * 2**64
     return np.zeros_like(held_out) if held_out.all() else held_out
+
+
+def select_people(identities: list[str | None], people: Path | None, exclude: tuple[str, ...] = ()) -> np.ndarray:
+    """Row numbers of the people to use: those of a file (all if None), less some.
+
+    Raises:
+        BadInput: nobody is left, or a person to leave out is not among them.
+    """
+    wanted = None if people is None else {person.name for person in read_people(people)}
+    known = {i for i in identities if i is not None}
+    for name in exclude:
+        if name not in known:
+            raise BadInput(f"--exclude {name}: nobody in the store has that name")
+    rows = [i for i, name in enumerate(identities) if name not in exclude and (wanted is None or name in wanted)]
+    if not rows:
+        raise BadInput(f"{people}: none of these people is in the store" if people else "nobody is left to train on")
+    return np.array(rows)
 
 
 def _read_block(lines: _Lines, count: int, fold: int) -> list[Person]:

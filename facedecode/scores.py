@@ -165,9 +165,7 @@ def _templates(values: np.ndarray, kind: str) -> np.ndarray:
         raise UsageError(f"unknown score {kind!r}: choose one of {', '.join(KINDS)}.")
     values = np.asarray(values)
     if values.ndim != 2 or values.dtype.kind != "f":
-        raise BadInput(
-            f"templates of shape {values.shape} and type {values.dtype}: expected floats (n, dim)."
-        )
+        raise BadInput(f"templates of shape {values.shape} and type {values.dtype}: expected floats (n, dim).")
     if not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
         raise BadInput(f"template {row} has NaN or infinite numbers: make it again.")

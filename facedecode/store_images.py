@@ -16,6 +16,7 @@ import numpy as np
 from facedecode import align
 from facedecode.errors import BadInput
 from facedecode.faces import Face
+from facedecode.files import sha256_file
 from facedecode.images import load_image
 from facedecode.perturb import Transform, perturb
 from facedecode.recognizers.recognizer import Recognizer
@@ -100,6 +101,11 @@ def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], np.nda
 
     def read(row: dict) -> np.ndarray:
         face = row_face(row)
+        # Another edition of a data set has the same names: the store's landmarks would lie on other pixels.
+        if row.get("sha256") and sha256_file(root / row["path"]) != row["sha256"]:
+            raise BadInput(
+                f"{root / row['path']}: not the image that the store was made from; say where it is by --images"
+            )
         return cut(load_image(root / row["path"]), face)
 
     with ThreadPoolExecutor(_WORKERS) as pool:

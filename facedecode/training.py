@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from facedecode import losses
 from facedecode.decoders.closed_form import Ridge
-from facedecode.decoders.network import DeepFaceDecoder
-from facedecode.errors import BadInput, OutputError
+from facedecode.decoders.network import IMAGE_SIZES, DeepFaceDecoder
+from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.figures import picture_grid
 from facedecode.files import make_folder, write_bytes, write_text
 from facedecode.images import save_image
@@ -45,6 +45,8 @@ class TrainSettings:
         learning_rate: peak of a one-cycle schedule (linear warm-up over 10 % of the steps, cosine to zero).
         weight_decay: AdamW's.
         average: decay per step of the exponential average of the weights; the average is what is kept.
+        gain: the finished decoder scales templates by this about their mean before it draws. A little below 1 it
+            draws less of what one image adds to its person's template: nearer to the person's other images.
         jitter: strength of the random similarities before the identity term (`losses.random_jitter`).
         precision: `fp32`, or `bf16` for autocast.
         save_every, validate_every: steps between saved states, and between points of the validation curve.
@@ -53,17 +55,32 @@ class TrainSettings:
     image_size: int = 128
     widths: tuple[int, ...] | None = None
     coarse: int = 32
-    epochs: float = 6
+    epochs: float = 5.0
     batch_size: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     weight_decay: float = 1e-2
     average: float = 0.995
+    gain: float = 1.0
     jitter: float = 1.0
     seed: int = 0
     precision: str = "fp32"
-    save_every: int = 250
-    validate_every: int = 250
+    save_every: int = 200
+    validate_every: int = 100
     weights: losses.LossWeights = field(default_factory=losses.LossWeights)
+
+    def check(self) -> None:
+        """Raise UsageError for settings that no run can have; said before any picture is read."""
+        if self.image_size not in IMAGE_SIZES:
+            raise UsageError(f"image size {self.image_size}: a decoder draws {', '.join(map(str, IMAGE_SIZES))} pixels")
+        for name in ("epochs", "learning_rate", "gain"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)}: give a number above 0")
+        weights = asdict(self.weights)
+        for name, value in (weights | {"jitter": self.jitter}).items():
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{name.replace('_', ' ')} {value}: give a number that is not negative")
+        if not any(weights.values()):
+            raise UsageError("every loss term is switched off: give at least one a weight")
 
 
 @dataclass
@@ -93,6 +110,7 @@ def train_decoder(
     score: str,
     device: str = "cpu",
     progress: Progress | None = None,
+    start: DeepFaceDecoder | None = None,
 ) -> tuple[nn.Module, dict]:
     """Train a Deep Face Decoder; resume where an earlier run with the same fingerprint stopped.
 
@@ -104,6 +122,7 @@ def train_decoder(
         recognizer: whose templates they are; needed for the identity term only.
         fingerprint: hash of data and settings; a state with another is refused.
         score: the recognizer's score, which says how templates are compared.
+        start: a network to go on from, of the same recognizer; else a random one with the settings' `widths`.
 
     Returns:
         The averaged network in evaluation mode, and figures of the run (JSON).
@@ -112,7 +131,7 @@ def train_decoder(
         BadInput: too few pairs for one batch, or the loss is no longer finite (the last saved state is kept).
         OutputError: `folder` holds the state of another run.
     """
-    run = _Run(train, recognizer, settings, folder, fingerprint, score, torch.device(device))
+    run = _Run(train, recognizer, settings, folder, fingerprint, score, torch.device(device), start)
     run.resume()
     while run.step < run.steps:
         loss = run.train_step()
@@ -142,9 +161,14 @@ class _Run:
         fingerprint: str,
         score: str,
         device: torch.device,
+        start: DeepFaceDecoder | None = None,
     ):
-        if settings.weights.identity and recognizer is None:
-            raise BadInput("the identity term needs the recognizer itself: give its weights or --identity-weight 0")
+        if (settings.weights.identity or settings.weights.perceptual) and recognizer is None:
+            raise BadInput("the identity and perceptual terms need the recognizer: give its weights, or weigh both 0")
+        if settings.weights.perceptual and not recognizer.spec.feature_layers:
+            raise UsageError(
+                f"{recognizer.spec.name} names no layers for the perceptual term: use --perceptual-weight 0"
+            )
         self.batches = len(pairs) // settings.batch_size
         if not self.batches:
             raise BadInput(f"{len(pairs)} training images do not fill one batch of {settings.batch_size}; lower it")
@@ -154,8 +178,12 @@ class _Run:
         self.step = self.saved_step = 0
         self.curve: list[dict] = []
         torch.manual_seed(settings.seed)
-        net = DeepFaceDecoder(pairs.templates.shape[1], settings.image_size, settings.widths, settings.coarse)
-        _start_from_ridge(net, pairs)
+        if start is None:
+            net = DeepFaceDecoder(pairs.templates.shape[1], settings.image_size, settings.widths, settings.coarse)
+            _fit_fixed_parts(net, pairs)
+        else:
+            net = DeepFaceDecoder(**start.config)
+            net.load_state_dict(start.state_dict())
         self.net = net.to(device, memory_format=torch.channels_last).train()
         self.average = {name: t.clone() for name, t in self.net.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
@@ -185,6 +213,8 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         value = loss.item()
+        if not all(p.grad.isfinite().all() for p in self.net.parameters() if p.grad is not None):
+            value = math.nan
         if math.isfinite(value):
             self.optimizer.step()
             self._update_average()
@@ -200,15 +230,26 @@ class _Run:
             (weights.gradient, lambda: losses.gradient_loss(drawn, portraits)),
             (weights.local_pixel, lambda: losses.pixel_loss(*local)),
             (weights.local_gradient, lambda: losses.gradient_loss(*local)),
-            (weights.identity, lambda: self._identity(drawn, templates)),
         ]
-        return torch.stack([weight * term() for weight, term in terms if weight]).sum()
+        total = sum((weight * term() for weight, term in terms if weight), drawn.new_zeros(()))
+        if weights.identity or weights.perceptual:
+            total = total + self._recognized(drawn, portraits, templates)
+        return total
 
-    def _identity(self, drawn: Tensor, templates: Tensor) -> Tensor:
+    def _recognized(self, drawn: Tensor, portraits: Tensor, templates: Tensor) -> Tensor:
+        """The terms that look through the recognizer, original and reconstruction through the same random crop."""
+        weights, total = self.settings.weights, drawn.new_zeros(())
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
         jitter = losses.random_jitter(len(drawn), generator, self.settings.jitter).to(drawn)
-        found = self.recognizer.embed_portraits(drawn.clamp(0, 1), jitter)
-        return losses.identity_loss(found, templates, self.score)
+        crops = self.recognizer.crop_portraits(drawn.clamp(0, 1), jitter)
+        found, features = self.recognizer.embed_with_features(crops)
+        if weights.identity:
+            total = total + weights.identity * losses.identity_loss(found, templates, self.score)
+        if weights.perceptual:
+            with torch.no_grad():
+                _, targets = self.recognizer.embed_with_features(self.recognizer.crop_portraits(portraits, jitter))
+            total = total + weights.perceptual * losses.perceptual_loss(features, targets)
+        return total
 
     def _update_average(self) -> None:
         # Young averages follow fast, so that the random start is forgotten.
@@ -223,6 +264,7 @@ class _Run:
         """A copy of the network with the averaged weights."""
         net = DeepFaceDecoder(**self.net.config).to(self.device, memory_format=torch.channels_last)
         net.load_state_dict(self.average)
+        net.template_scale.div_(self.settings.gain)
         return net
 
     @torch.inference_mode()
@@ -279,7 +321,7 @@ class _Run:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{path}: not a saved training state ({error}); use --overwrite to start anew") from None
-        if about["fingerprint"] != self.fingerprint:
+        if about.get("fingerprint") != self.fingerprint:
             raise OutputError(
                 f"{self.folder} holds a run with other data or settings; use --overwrite or another folder"
             )
@@ -287,26 +329,31 @@ class _Run:
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t.to(self.device) for n, t in tensors.items() if n.startswith(prefix)}
 
-        self.net.load_state_dict(part("net."))
-        self.average = part("average.")
-        groups = self.optimizer.state_dict()["param_groups"]
-        states = {i: part(f"optimizer.{i}.") for i in groups[0]["params"]}
-        self.optimizer.load_state_dict({"state": {i: s for i, s in states.items() if s}, "param_groups": groups})
-        self.step = self.saved_step = about["step"]
-        self.curve = about["curve"]
+        try:
+            self.net.load_state_dict(part("net."))
+            self.average = part("average.")
+            self.averaged()
+            groups = self.optimizer.state_dict()["param_groups"]
+            states = {i: part(f"optimizer.{i}.") for i in groups[0]["params"]}
+            self.optimizer.load_state_dict({"state": {i: s for i, s in states.items() if s}, "param_groups": groups})
+            self.step = self.saved_step = int(about["step"])
+            self.curve = list(about["curve"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BadInput(f"{path}: a damaged training state ({reason}); use --overwrite to start anew") from None
 
 
 @torch.no_grad()
-def _start_from_ridge(net: DeepFaceDecoder, pairs: Pairs) -> None:
-    """Standardize templates by the training set, and start the coarse picture as ridge regression."""
+def _fit_fixed_parts(net: DeepFaceDecoder, pairs: Pairs) -> None:
+    """Standardize templates by the training set, and fit the coarse picture by ridge regression."""
     templates = torch.from_numpy(pairs.templates)
     mean = templates.mean(0)
     scale = (templates - mean).square().mean().sqrt()
     net.template_mean.copy_(mean)
     net.template_scale.copy_(scale)
-    if net.affine is None:
-        return
     side = net.config["coarse"]
+    if not side:
+        return
     small = torch.cat(
         [
             F.interpolate(torch.from_numpy(chunk).permute(0, 3, 1, 2).float(), (side, side), mode="area")
@@ -314,5 +361,5 @@ def _start_from_ridge(net: DeepFaceDecoder, pairs: Pairs) -> None:
         ]
     )
     ridge = Ridge(templates.shape[1], side).fit(templates, small.round().byte())
-    net.affine.weight.copy_(ridge.weight * scale)
-    net.affine.bias.copy_(ridge.bias + ridge.weight @ mean)
+    net.coarse_weight.copy_(ridge.weight * scale)
+    net.coarse_bias.copy_(ridge.bias + ridge.weight @ mean)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -58,24 +59,19 @@ def command(name: str, group: typer.Typer | None = None, title: str | None = Non
     def register(function: Callable[..., tuple[dict, dict]]) -> Callable:
         @functools.wraps(function)
         def run(*args, quiet: bool, json: bool, debug: bool, **kwargs) -> None:
-            console = Console(quiet)
+            console = Console(quiet, json)
             with warnings.catch_warnings():
                 warnings.showwarning = lambda message, *_, **__: console.say(f"warning: {message}")
                 try:
                     metrics, outputs = function(console, *args, **kwargs)
                 except typer.Exit:
                     raise
-                except KeyboardInterrupt:
-                    typer.echo("interrupted; the same command resumes where it can", err=True)
-                    raise typer.Exit(130) from None
-                except Exception as error:
-                    if debug:
+                except BaseException as error:
+                    line, code = _explain(error)
+                    if code is None:
                         raise
-                    known = isinstance(error, FacedecodeError)
-                    line = " ".join(str(error).split())
-                    if not known:
-                        line = f"a bug in facedecode: {type(error).__name__}: {line} (run again with --debug)"
-                    code = error.exit_code if known else 1
+                    if debug:
+                        typer.echo(traceback.format_exc(), err=True)
                     typer.echo(f"error: {line}", err=True)
                     if json:
                         failure_json(title, line, code)
@@ -88,6 +84,22 @@ def command(name: str, group: typer.Typer | None = None, title: str | None = Non
         return (group or app).command(name)(run)
 
     return register
+
+
+def _explain(error: BaseException) -> tuple[str, int | None]:
+    """One line and the exit code for what ended a command; no code where it is not ours to end."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command resumes where it can", 130
+    if isinstance(error, SystemExit):
+        return "terminated; the same command resumes where it can", 143 if error.code == 143 else None
+    line = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without torch
+        return f"out of memory ({line}); lower --batch-size, or take fewer images", 7
+    if isinstance(error, FacedecodeError):
+        return line, error.exit_code
+    if isinstance(error, Exception):
+        return f"a bug in facedecode: {type(error).__name__}: {line} (run again with --debug)", 1
+    return line, None
 
 
 def _signature(function: Callable):
@@ -109,14 +121,16 @@ def choose_device(name: str) -> str:
     """
     import torch
 
+    # Convolutions in TF32 are not the fp32 that manifests record.
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
         kind = torch.device(name).type
     except RuntimeError:
         raise UsageError(f"--device {name}: no such device; use auto, cpu, cuda, cuda:N or mps") from None
-    here = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not here.get(kind, False):
+    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (torch.device(name).index or 0) >= here.get(kind, 0):
         raise UsageError(f"--device {name}: torch finds no such device on this machine; use --device cpu")
     return name
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import typer
 
 SCHEMA_VERSION = 1
+_answers = 0
 Update = Callable[..., None]
 
 
@@ -24,7 +25,14 @@ def failure_json(command: str, error: str, code: int) -> None:
     _emit({"command": command, "ok": False, "error": error, "exit_code": code, "metrics": {}, "outputs": {}})
 
 
+def has_answered() -> bool:
+    """Whether this process has printed an object already."""
+    return _answers > 0
+
+
 def _emit(answer: dict) -> None:
+    global _answers
+    _answers += 1
     # Never through rich: its console wraps lines and eats [brackets].
     typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **answer}, allow_nan=False, sort_keys=True))
 
@@ -32,13 +40,18 @@ def _emit(answer: dict) -> None:
 class Console:
     """Messages for people; silent with `--quiet`."""
 
-    def __init__(self, quiet: bool = False):
-        self.quiet = quiet
+    def __init__(self, quiet: bool = False, json: bool = False):
+        self.quiet, self.json = quiet, json
 
     def say(self, message: str) -> None:
         """One line on stderr."""
         if not self.quiet:
             typer.echo(message, err=True)
+
+    def data(self, line: str) -> None:
+        """One line of results on stdout, where no JSON object takes its place."""
+        if not self.json:
+            typer.echo(line)
 
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], Update]]:

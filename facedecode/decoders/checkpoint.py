@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from facedecode.align import PORTRAIT_POINTS
 from facedecode.decoders.kinds import KINDS
-from facedecode.errors import BadInput, MissingWeights
+from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import make_folder, write_bytes, write_json
 from facedecode.store import require_same_recognizer
 
@@ -84,10 +84,11 @@ def save_decoder(folder: Path, kind: str, net: nn.Module, provenance: Provenance
     """Write a checkpoint, atomically, tensors first.
 
     Args:
-        half: keep floating-point tensors as float16, at half the size (they are read back as float32).
+        half: keep weights as float16, at half the size (they are read back as float32). Vectors stay: the
+            variances of batch normalization can be smaller than float16 resolves.
     """
     tensors = {
-        name: (t.half() if half and t.is_floating_point() else t).contiguous().cpu()
+        name: (t.half() if half and t.is_floating_point() and t.ndim > 1 else t).contiguous().cpu()
         for name, t in net.state_dict().items()
     }
     make_folder(folder)
@@ -136,20 +137,22 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         card = json.loads(path.read_text(encoding="utf-8"))
         version, kind, config = card["format_version"], card["kind"], card["config"]
         frame, recognizer = card["frame"]["points"], card["recognizer"]
+        same_frame = [list(p) for p in frame] == [list(p) for p in PORTRAIT_POINTS]
+        provenance = Provenance(dict(recognizer), bool(card.get("normalized", False)), dict(card.get("training", {})))
+        provenance.recognizer["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: not a decoder's description ({type(error).__name__}: {error})") from None
     if version != FORMAT_VERSION:
         raise BadInput(f"{path}: format version {version}; this facedecode reads version {FORMAT_VERSION}")
-    if kind not in KINDS:
+    if kind not in list(KINDS):
         raise BadInput(f"{path}: unknown kind of decoder {kind!r}; known: {', '.join(KINDS)}")
-    if [list(p) for p in frame] != [list(p) for p in PORTRAIT_POINTS]:
+    if not same_frame:
         raise BadInput(f"{path}: draws another portrait frame than this facedecode's; train it again")
     try:
         net = KINDS[kind](**config)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError, UsageError) as error:
         raise BadInput(f"{path}: its config does not fit a {kind} decoder ({error})") from None
     _load_into(net, folder / "decoder.safetensors")
-    provenance = Provenance(recognizer, card.get("normalized", False), card.get("training", {}))
     return Decoder(kind, net, provenance, device)
 
 

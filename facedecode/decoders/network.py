@@ -21,9 +21,9 @@ class DeepFaceDecoder(nn.Module):
 
     - maps grow by bilinear interpolation followed by a convolution. Transposed convolutions and un-pooling leave
       a grid in the picture (Odena et al. 2016);
-    - the coarse picture is an affine function of the template, added at the end (`coarse` × `coarse` pixels,
-      0 switches it off). It starts as ridge regression, the best linear decoder, so that the convolutions only
-      have to learn what no linear map can draw.
+    - the coarse picture (`coarse` × `coarse` pixels, 0 switches it off) is ridge regression, the best linear
+      decoder, fitted once and kept fixed; the convolutions learn what no linear map can draw. (Trained along, it
+      takes up the identity term's gradient as colored noise.)
 
     Args:
         dim: length of a template.
@@ -39,7 +39,7 @@ class DeepFaceDecoder(nn.Module):
         if image_size not in IMAGE_SIZES:
             raise UsageError(f"image size {image_size}: a decoder draws {', '.join(map(str, IMAGE_SIZES))} pixels")
         doublings = 4 if image_size == 64 else 5
-        widths = list(widths or [384, 256, 160, 80, 40, 24][: doublings + 1])
+        widths = list(widths or [512, 256, 128, 64, 32, 16][: doublings + 1])
         if len(widths) != doublings + 1:
             raise UsageError(f"{image_size} pixels take {doublings + 1} widths, not {len(widths)}")
         self.config = {"dim": dim, "image_size": image_size, "widths": widths, "coarse": coarse}
@@ -51,13 +51,13 @@ class DeepFaceDecoder(nn.Module):
         self.register_buffer("template_scale", torch.ones(()))
         self.stem = nn.Linear(dim, widths[0] * self.base**2)
         self.stages = nn.ModuleList(
-            nn.Sequential(*_conv(inputs, outputs), *_conv(outputs, outputs))
-            for inputs, outputs in pairwise(widths)
+            nn.Sequential(*_conv(inputs, outputs), *_conv(outputs, outputs)) for inputs, outputs in pairwise(widths)
         )
         self.head = nn.Conv2d(widths[-1], 3, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        self.affine = nn.Linear(dim, 3 * coarse**2) if coarse else None
+        self.register_buffer("coarse_weight", torch.zeros(3 * coarse**2, dim))
+        self.register_buffer("coarse_bias", torch.full((3 * coarse**2,), 0.5))
 
     def forward(self, templates: Tensor) -> Tensor:
         """(n, dim) float templates → (n, 3, image_size, image_size) RGB, not yet clipped to [0, 1]."""
@@ -67,9 +67,10 @@ class DeepFaceDecoder(nn.Module):
         for stage in self.stages:
             x = stage(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
         x = self.head(x)
-        if self.affine is None:
+        side = self.config["coarse"]
+        if not side:
             return x + 0.5
-        coarse = self.affine(e).view(len(e), 3, self.config["coarse"], self.config["coarse"])
+        coarse = F.linear(e, self.coarse_weight, self.coarse_bias).view(len(e), 3, side, side)
         return x + F.interpolate(coarse, size=x.shape[2:], mode="bicubic", align_corners=False)
 
 

@@ -1,7 +1,8 @@
 """dlib's face recognition ResNet, read from its own weights file and rebuilt in PyTorch.
 
 Source: Davis King, ``dnn_face_recognition_ex.cpp`` and the file ``dlib_face_recognition_resnet_model_v1.dat``
-(public domain). In inference dlib's ``affine`` layers stand where training had batch normalization.
+(public domain). In inference dlib's ``affine`` layers stand where training had batch normalization; here they are
+part of the convolutions before them.
 """
 
 from __future__ import annotations
@@ -19,18 +20,6 @@ WIDTHS = [32, 32, 32, 64, 64, 64, 64, 128, 128, 128, 256, 256, 256, 256]
 DOWN = {3, 7, 10, 13}
 
 
-class Affine(nn.Module):
-    """Per-channel ``gamma * x + beta``."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.gamma.view(1, -1, 1, 1) + self.beta.view(1, -1, 1, 1)
-
-
 class Block(nn.Module):
     """Two 3×3 convolutions and a skip; a 'down' block halves the picture and pads the smaller branch with zeros."""
 
@@ -38,20 +27,18 @@ class Block(nn.Module):
         super().__init__()
         self.down = down
         self.conv1 = nn.Conv2d(inputs, outputs, 3, 2 if down else 1, 0 if down else 1)
-        self.affine1 = Affine(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1)
-        self.affine2 = Affine(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.affine2(self.conv2(F.relu(self.affine1(self.conv1(x)))))
+        # In place where the value is this block's own: memory, not arithmetic, is what the layers between cost.
+        y = self.conv2(F.relu(self.conv1(x), inplace=True))
         if self.down:
             x = F.avg_pool2d(x, 2, 2)
             height, width = max(x.shape[2], y.shape[2]), max(x.shape[3], y.shape[3])
             x, y = (
-                F.pad(t, (0, width - t.shape[3], 0, height - t.shape[2], 0, y.shape[1] - t.shape[1]))
-                for t in (x, y)
+                F.pad(t, (0, width - t.shape[3], 0, height - t.shape[2], 0, y.shape[1] - t.shape[1])) for t in (x, y)
             )
-        return F.relu(x + y)
+        return F.relu(y.add_(x), inplace=True)
 
 
 class DlibResNet(nn.Module):
@@ -60,7 +47,6 @@ class DlibResNet(nn.Module):
     def __init__(self):
         super().__init__()
         self.conv = nn.Conv2d(3, 32, 7, 2)
-        self.affine = Affine(32)
         self.blocks = nn.Sequential(
             *(
                 Block(inputs, outputs, i in DOWN)
@@ -70,7 +56,7 @@ class DlibResNet(nn.Module):
         self.fc = nn.Linear(256, 128, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.affine(self.conv(x)))
+        x = F.relu(self.conv(x), inplace=True)
         x = self.blocks(F.max_pool2d(x, 3, 2))
         return self.fc(x.mean((2, 3)))
 
@@ -140,24 +126,18 @@ def load_dlib_resnet(path: Path) -> DlibResNet:
 
     def conv(layer: nn.Conv2d) -> None:
         reader.seek(b"con_4")
-        flat = reader.tensor(layer.weight.numel() + layer.bias.numel())
-        layer.weight.copy_(flat[: layer.weight.numel()].view_as(layer.weight))
-        layer.bias.copy_(flat[layer.weight.numel() :])
-
-    def affine(layer: Affine) -> None:
+        filters = reader.tensor(layer.weight.numel() + layer.bias.numel()).double()
         reader.seek(b"affine_")
-        flat = reader.tensor(2 * layer.gamma.numel())
-        layer.gamma.copy_(flat[: layer.gamma.numel()])
-        layer.beta.copy_(flat[layer.gamma.numel() :])
+        gamma, beta = reader.tensor(2 * layer.bias.numel()).double().chunk(2)
+        weight, bias = filters[: layer.weight.numel()], filters[layer.weight.numel() :]
+        layer.weight.copy_(weight.view_as(layer.weight) * gamma.view(-1, 1, 1, 1))
+        layer.bias.copy_(bias * gamma + beta)
 
     with torch.no_grad():
         conv(net.conv)
-        affine(net.affine)
         for block in net.blocks:
             conv(block.conv1)
-            affine(block.affine1)
             conv(block.conv2)
-            affine(block.affine2)
         reader.seek(b"fc_2")
         net.fc.weight.copy_(reader.tensor(net.fc.weight.numel()).view(256, 128).T)
     return net

@@ -21,9 +21,7 @@ def edgeface_xxs(path: Path) -> nn.Module:
     try:
         import timm
     except ImportError:
-        raise MissingWeights(
-            "edgeface-xxs needs the package timm: pip install 'facedecode[edgeface]'"
-        ) from None
+        raise MissingWeights("edgeface-xxs needs the package timm: pip install 'facedecode[edgeface]'") from None
     return _load_safetensors(timm.create_model("edgenext_xx_small", num_classes=512), path)
 
 

@@ -16,6 +16,9 @@ from facedecode.files import sha256_file
 from facedecode.recognizers import networks
 from facedecode.recognizers.spec import RecognizerSpec
 
+# Crops that a CPU is given at once when it makes templates: with more, each takes longer.
+_CPU_SLICE = 16
+
 
 class Recognizer:
     """A face recognizer with its weights.
@@ -60,11 +63,27 @@ class Recognizer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return self.net(x).float()
 
+    def embed_with_features(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Templates of crops, as `embed`, and the internal maps named by the spec's `feature_layers`.
+
+        The maps are (n, channels, height, width), from shallow to deep. Differentiable.
+        """
+        features: list[Tensor] = []
+        layers = [self.net.get_submodule(name) for name in self.spec.feature_layers]
+        hooks = [layer.register_forward_hook(lambda *args: features.append(args[-1].float())) for layer in layers]
+        try:
+            return self.embed(crops), features
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     def embed_crops(self, crops: np.ndarray) -> np.ndarray:
         """Templates of uint8 crops: (n, S, S, 3) → (n, dim) float32, without gradients."""
         with torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).permute(0, 3, 1, 2).float() / 255
-            return self.embed(x).cpu().numpy()
+            step = _CPU_SLICE if self.device.type == "cpu" else max(1, len(crops))
+            parts = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).split(step)
+            templates = [self.embed(part.permute(0, 3, 1, 2).float() / 255) for part in parts]
+            return torch.cat(templates).cpu().numpy()
 
     def crop_portraits(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
         """The recognizer's crops of portraits, by one fixed similarity. Differentiable.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ class RecognizerSpec:
         architecture: the function in `networks` that builds the network from the weights file.
         package, package_file: a package that carries the weights, and the file's path in it.
         obtain: how a user gets the weights, one sentence.
+        feature_layers: names of the network's modules whose outputs serve as perceptual features φ.
         sha256: of the weights file, where it is known; None means unpinned (the hash is recorded in every output).
     """
 
@@ -43,8 +44,8 @@ class RecognizerSpec:
     obtain: str
     package: str | None = None
     package_file: str = ""
+    feature_layers: tuple[str, ...] = ()
     sha256: str | None = None
-    extra: dict = field(default_factory=dict)
 
 
 REGISTRY: dict[str, RecognizerSpec] = {
@@ -61,6 +62,7 @@ REGISTRY: dict[str, RecognizerSpec] = {
             architecture="dlib_resnet",
             package="face_recognition_models",
             package_file="models/dlib_face_recognition_resnet_model_v1.dat",
+            feature_layers=("blocks.2", "blocks.6", "blocks.9"),
             obtain="install the PyPI package face-recognition-models, or pass the .dat file with --weights",
             sha256=None,
         ),
@@ -73,6 +75,7 @@ REGISTRY: dict[str, RecognizerSpec] = {
             score="cosine",
             license="BSD-3 (repository); treat the weights as research use",
             architecture="edgeface_xxs",
+            feature_layers=("stages.0", "stages.1", "stages.2"),
             obtain="pass edgeface_xxs as a safetensors file of timm's edgenext_xx_small (512 outputs) with --weights",
         ),
     ]

@@ -339,9 +339,7 @@ class StoreWriter:
         try:
             (self.folder / MANIFEST).unlink(missing_ok=True)
             for path in self.folder.iterdir():
-                own = (
-                    SHARD_NAME.fullmatch(path.name) or path.name == FAILURES or path.match(TEMPORARY_PATTERN)
-                )
+                own = SHARD_NAME.fullmatch(path.name) or path.name == FAILURES or path.match(TEMPORARY_PATTERN)
                 if own and path.name not in kept:
                     path.unlink()
             if markers:

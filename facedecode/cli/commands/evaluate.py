@@ -43,5 +43,5 @@ def verification(
         Store.open(store), read_pairs(pairs), tuple(far or (0.01, 0.001)), ignore_failures, repetitions, seed
     )
     for line in result.lines():
-        console.say(line)
+        console.data(line)
     return result.metrics(), {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,10 @@ def register(app: typer.Typer) -> None:
 
 def extract(
     console: Console,
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them; a subfolder is an identity.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Images, or folders of them (a subfolder is an identity); - reads a list from stdin."),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The store's folder.")],
     model: Model = "dlib-resnet",
     weights: Weights = None,
@@ -39,6 +43,7 @@ def extract(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images that go through together.")] = 32,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an image gave no template.")] = False,
     overwrite: Overwrite = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the images.")] = False,
 ) -> tuple[dict, dict]:
     """Images → a store of templates.
 
@@ -47,9 +52,15 @@ def extract(
     """
     from facedecode.extraction import extract as run
     from facedecode.faces import FaceDetector
+    from facedecode.images import find_images
     from facedecode.perturb import parse_transform
     from facedecode.recognizers import load_recognizer
 
+    images = _listed(images)
+    if dry_run:
+        root, found = find_images(images)
+        console.say(f"{len(found)} images below {root} would go to {output}")
+        return {"count": len(found)}, {}
     precision = choose_precision(precision)
     perturbation = parse_transform(transform) if transform else None
     device = choose_device(device)
@@ -75,3 +86,11 @@ def extract(
             f"{output / 'failures.jsonl'}"
         )
     return {"count": result.count, "failed": failed}, {"store": str(output)}
+
+
+def _listed(images: list[Path]) -> list[Path]:
+    """The inputs, with `-` replaced by the lines of stdin."""
+    if Path("-") not in images:
+        return images
+    lines = [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]
+    return [path for given in images for path in (lines if given == Path("-") else [given])]

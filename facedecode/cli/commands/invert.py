@@ -47,24 +47,25 @@ def invert(
     a mated pair's says that the picture carries the identity; it does not say that the picture is true.
     """
     from facedecode.decoders import load_decoder
+    from facedecode.decoders.checkpoint import SHIPPED
     from facedecode.inversion import invert as run
     from facedecode.inverted_files import read_inputs, write_folder, write_grid
     from facedecode.mapping import load_mapping
     from facedecode.recognizers import load_recognizer
+    from facedecode.store import require_same_recognizer
 
-    to_folder = output.suffix.lower() != ".png"
-    if output.exists() and not overwrite and (not to_folder or any(output.iterdir())):
-        raise OutputError(f"{output}: is there already; use --overwrite or another name")
+    to_folder = _is_folder(output, overwrite)
     given = read_inputs(templates, model, images, need_images=originals)
     if given.note:
         console.say(given.note)
     if not to_folder and len(given.templates) > MOST_IN_A_GRID:
         raise UsageError(f"{len(given.templates)} templates are too many for one grid; give a folder: -o out/")
     device = choose_device(device)
-    drawer = load_decoder(decoder or given.recognizer["name"], device)
+    drawer = load_decoder(decoder or SHIPPED / given.recognizer["name"], device)
     given.require(drawer, f"the decoder {decoder or 'shipped with facedecode'}")
     try:
         recognizer = load_recognizer(drawer.recognizer["name"], weights, device)
+        require_same_recognizer(drawer.recognizer, recognizer.describe(), "the recognizer that scores")
     except MissingWeights as error:
         if weights is not None:
             raise
@@ -80,6 +81,22 @@ def invert(
     else:
         write_grid(output, given, result, originals)
     return _report(console, output, result)
+
+
+def _is_folder(output: Path, overwrite: bool) -> bool:
+    """Whether the pictures go to a folder rather than one PNG; refuses what cannot be written before the work."""
+    from facedecode.images import EXTENSIONS
+
+    to_folder = output.suffix.lower() != ".png"
+    if to_folder and output.suffix.lower() in EXTENSIONS:
+        raise UsageError(f"-o {output}: pictures are written as PNG; give a name that ends in .png, or a folder")
+    if not output.exists():
+        return to_folder
+    if to_folder != output.is_dir() or not (to_folder or output.is_file()):
+        raise OutputError(f"{output}: is there and is no {'folder' if to_folder else 'regular file'}; name another")
+    if not overwrite and (not to_folder or any(output.iterdir())):
+        raise OutputError(f"{output}: is there already; use --overwrite or another name")
+    return to_folder
 
 
 def _report(console: Console, output: Path, result) -> tuple[dict, dict]:

@@ -26,6 +26,9 @@ def fit_mapping(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the maps, NAME.safetensors each.")] = Path(
         "mappings"
     ),
+    people: Annotated[
+        Path | None, typer.Option("--people", help="Fit on these people only: LFW's people format.")
+    ] = None,
     ridge: Annotated[
         float, typer.Option("--ridge", min=0, help="Penalty, times the templates' mean variance; 0: least squares.")
     ] = 0.0,
@@ -46,7 +49,9 @@ def fit_mapping(
 
     transforms = {t.name: t for name in transform for t in expand_group(name)}
     store = Store.open(embeddings)
-    recognizer = load_recognizer(store.recognizer["name"], weights, choose_device(device))
+    recognizer = load_recognizer(
+        store.recognizer["name"], weights, choose_device(device), store.manifest.get("precision", "fp32")
+    )
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     metrics: dict = {}
     outputs: dict = {}
@@ -54,7 +59,7 @@ def fit_mapping(
         for name, perturbation in transforms.items():
             path = output / f"{name}.safetensors"
             mapping = fit_store_mapping(
-                store, recognizer, perturbation, path, ridge, images, overwrite, stage(name)
+                store, recognizer, perturbation, path, ridge, images, people, overwrite, stage(name)
             )
             held_out = mapping.report["held_out"] or mapping.report["training"]
             metrics[name] = mapping.report

@@ -33,14 +33,14 @@ def train(
         str, typer.Option("--architecture", help="dfd (the network), or a closed form: mean-face, nearest, ridge.")
     ] = "dfd",
     people: Annotated[
-        Path | None, typer.Option("--people", help="Train on these people only: LFW's people format, or a name a line.")
+        Path | None, typer.Option("--people", help="Train on these people only: LFW's people format.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
     validation: Annotated[float, typer.Option("--validation", help="Share of the people held out.")] = 0.1,
     image_size: Annotated[int, typer.Option("--image-size", help="64, 128 or 224 pixels.")] = 128,
-    epochs: Annotated[float, typer.Option("--epochs", help="Passes over the training people.")] = 6,
+    epochs: Annotated[float, typer.Option("--epochs", help="Passes over the training people.")] = 5,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2)] = 32,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")] = 2e-3,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")] = 1.5e-3,
     pixel_weight: Annotated[float, typer.Option("--pixel-weight", help="Eq. 3, whole portrait.")] = 1.0,
     gradient_weight: Annotated[float, typer.Option("--gradient-weight", help="Eq. 4, whole portrait.")] = 1.0,
     local_pixel_weight: Annotated[float, typer.Option("--local-pixel-weight", help="Eq. 3, central region.")] = 1.0,
@@ -49,8 +49,17 @@ def train(
     ] = 1.0,
     identity_weight: Annotated[
         float, typer.Option("--identity-weight", help="Template distance (not in the paper; white-box). 0: off.")
-    ] = 0.1,
+    ] = 0.3,
+    perceptual_weight: Annotated[
+        float, typer.Option("--perceptual-weight", help="Eq. 5, by the recognizer's own layers (white-box). 0: off.")
+    ] = 0.6,
+    gain: Annotated[
+        float, typer.Option("--gain", help="Scale of templates about their mean before the finished decoder draws.")
+    ] = 1.0,
     jitter: Annotated[float, typer.Option("--jitter", help="Random crops before the identity term; 0: off.")] = 1.0,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="Go on from this decoder instead of a random network.")
+    ] = None,
     weights: Weights = None,
     images: Images = None,
     device: Device = "auto",
@@ -73,6 +82,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        gain=gain,
         jitter=jitter,
         seed=seed,
         precision=choose_precision(precision),
@@ -81,6 +91,7 @@ def train(
             gradient=gradient_weight,
             local_pixel=local_pixel_weight,
             local_gradient=local_gradient_weight,
+            perceptual=perceptual_weight,
             identity=identity_weight,
         ),
     )
@@ -94,6 +105,7 @@ def train(
         weights=weights,
         images=images,
         half=half,
+        start=start,
         overwrite=overwrite,
         settings=settings,
     )

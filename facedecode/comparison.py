@@ -1,0 +1,150 @@
+"""Two sets of templates of the same images, compared on the same pairs.
+
+`BareTemplates` are templates with their paths in one `.npz` file, read like a store as far as
+`pair_evaluation.evaluate_pairs` needs one: for templates that another program's alignment made.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from facedecode.bootstrap import LEVEL, REPETITIONS, Estimate, percentiles, person_draws
+from facedecode.errors import BadInput
+from facedecode.files import atomic_write, sha256_file
+from facedecode.protocols import Pairs
+from facedecode.scores import encode_people, score_rows
+from facedecode.verification import FoldSplit
+
+
+class Templates(Protocol):
+    """What a store and `BareTemplates` have in common."""
+
+    folder: Path
+    manifest: dict
+    recognizer: dict
+    fingerprint: str
+
+    def templates(self) -> np.ndarray: ...
+
+    def paths(self) -> list[str | None]: ...
+
+    def failures(self) -> list[dict[str, str]]: ...
+
+
+class BareTemplates:
+    """Templates of images, and the images that gave none.
+
+    name: how they were made. folder: the file. recognizer: name, weights_sha256, score.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, recognizer: dict, paths: list[str], templates: np.ndarray, failed: list[str]
+    ) -> None:
+        """paths: of the templates, float32 (n, dim); failed: paths of the other images."""
+        if len(paths) != len(templates):
+            raise BadInput(f"{folder}: {len(templates)} templates for {len(paths)} paths")
+        self.folder, self.name, self.recognizer = folder, name, recognizer
+        self.manifest = {"score": recognizer["score"]}
+        self._paths, self._templates, self._failed = paths, templates, failed
+
+    def templates(self) -> np.ndarray:
+        """float32 (n, dim)."""
+        return self._templates
+
+    def paths(self) -> list[str | None]:
+        """The image of each template."""
+        return list(self._paths)
+
+    def failures(self) -> list[dict[str, str]]:
+        """{path, stage, reason} of each image without a template."""
+        return [{"path": path, "stage": "detect", "reason": "no face found"} for path in self._failed]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file."""
+        return sha256_file(self.folder)
+
+    def save(self) -> None:
+        """Write the file, atomically. OutputError where that is impossible."""
+        with atomic_write(self.folder) as file:
+            np.savez(
+                file,
+                about=json.dumps({"name": self.name, "recognizer": self.recognizer}, sort_keys=True),
+                paths=np.array(self._paths, dtype=np.str_),
+                failed=np.array(self._failed, dtype=np.str_),
+                templates=np.ascontiguousarray(self._templates, dtype=np.float32),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> BareTemplates:
+        """Read what `save` wrote. BadInput for another file, or templates that are not finite."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                about = json.loads(str(file["about"]))
+                paths, failed = file["paths"].tolist(), file["failed"].tolist()
+                templates = file["templates"]
+            made = cls(path, about["name"], about["recognizer"], paths, templates, failed)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            raise BadInput(f"{path}: not templates with their paths ({type(error).__name__}: {error})") from None
+        if templates.ndim != 2 or templates.dtype != np.float32 or not np.isfinite(templates).all():
+            raise BadInput(f"{path}: templates are finite float32 (n, dim), not {templates.dtype} {templates.shape}")
+        return made
+
+
+@dataclass(frozen=True)
+class AccuracyDifference:
+    """Accuracy over folds of one set less another's, with paired intervals by person.
+
+    all_pairs: a pair with an image without a template is a non-match. common_pairs: only pairs whose images have
+    a template in both sets. n is the number of pairs.
+    """
+
+    all_pairs: Estimate
+    common_pairs: Estimate
+
+    def metrics(self) -> dict:
+        """JSON."""
+        return {"all_pairs": self.all_pairs.as_json(), "common_pairs": self.common_pairs.as_json()}
+
+
+def accuracy_difference(
+    one: Templates,
+    other: Templates,
+    pairs: Pairs,
+    *,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> AccuracyDifference:
+    """`verification.accuracy_by_fold` of `one` less that of `other`: same pairs, folds and replicates.
+
+    Each has its own thresholds, chosen anew in each replicate.
+    """
+    scores = []
+    for templates in (one, other):
+        left, right = pairs.rows(templates.paths())
+        scores.append(score_rows(templates.templates(), left, right, templates.manifest["score"]))
+    names, codes = encode_people(pairs.left_people + pairs.right_people)
+    left, right = np.split(codes, 2)
+    draws = person_draws(len(names), repetitions, seed)
+
+    def difference(keep: np.ndarray) -> Estimate:
+        if not keep.any():
+            raise BadInput("the two sets of templates have no pair in common")
+        mated, a, b = pairs.mated[keep], left[keep], right[keep]
+        splits = [FoldSplit(values[keep], mated, pairs.fold[keep]) for values in scores]
+        value = splits[0].accuracy().mean - splits[1].accuracy().mean
+        replicates = np.empty(repetitions)
+        for k, drawn in enumerate(draws):
+            weights = np.where(mated, drawn[a], drawn[a] * drawn[b])
+            replicates[k] = splits[0].accuracy(weights).mean - splits[1].accuracy(weights).mean
+        return Estimate(float(value), *percentiles(replicates, level), int(keep.sum()))
+
+    both = np.isfinite(scores[0]) & np.isfinite(scores[1])
+    return AccuracyDifference(difference(np.ones(len(pairs), bool)), difference(both))

@@ -1,0 +1,30 @@
+"""Refuse work that would not fit in memory, before it starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from facedecode.errors import WouldNotFit
+
+_MEMINFO = Path("/proc/meminfo")
+
+
+def available_bytes() -> int | None:
+    """Memory that a process can still get, bytes; None where the system does not tell."""
+    try:
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def require_memory(needed: int, what: str, remedy: str) -> None:
+    """Raise WouldNotFit if `needed` bytes are more than there is; `what` needs them, `remedy` needs fewer."""
+    available = available_bytes()
+    if available is not None and needed > available:
+        raise WouldNotFit(
+            f"{what} would take {needed / 2**30:.1f} GiB of memory, and {available / 2**30:.1f} GiB are free; {remedy}"
+        )
