@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from safetensors.torch import save_file
+from torch import nn
+
+from facedecode import align
+from facedecode.recognizers import REGISTRY, RecognizerSpec, load_recognizer, networks
+from facedecode.store import StoreWriter
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -23,3 +34,112 @@ def lfw(shared: Path) -> Path:
     if not (shared / "data" / "lfw" / "images").is_dir():
         pytest.skip(f"needs the LFW images in {shared / 'data' / 'lfw'}, which are not there")
     return shared / "data" / "lfw"
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six small photographs of one face, as `photos/PERSON/PERSON_0001.png` of two made-up people."""
+    astronaut = Image.fromarray(pytest.importorskip("skimage.data").astronaut()).crop((120, 0, 330, 220))
+    folder = tmp_path_factory.mktemp("photos")
+    for person, face in (("Eileen", astronaut), ("Mirror", ImageOps.mirror(astronaut))):
+        (folder / person).mkdir()
+        face.save(folder / person / f"{person}_0001.png")
+        face.rotate(8, Image.Resampling.BILINEAR).save(folder / person / f"{person}_0002.png")
+        ImageEnhance.Brightness(face).enhance(0.6).save(folder / person / f"{person}_0003.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_store(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of `photos` by the default recognizer: look, do not touch."""
+    from facedecode.extraction import extract
+    from facedecode.faces import FaceDetector
+    from facedecode.recognizers import load_recognizer
+
+    folder = tmp_path_factory.mktemp("stores") / "emb"
+    extract([photos], folder, load_recognizer(), FaceDetector())
+    return folder
+
+
+class TinyNet(nn.Module):
+    """A recognizer's network that takes no time: crops of 32 px → 16 numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 5, 4, 2)
+        self.fc = nn.Linear(8 * 16, 16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(nn.functional.adaptive_avg_pool2d(self.conv(x).relu(), 4).flatten(1))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Registers the recognizers `tiny` (Euclidean) and `tiny-cosine`; the path of their weights file."""
+    points = tuple((x * 32 / 150, y * 32 / 150) for x, y in align.DLIB_POINTS)
+    for name, score in (("tiny", "negative-euclidean"), ("tiny-cosine", "cosine")):
+        spec = RecognizerSpec(
+            name=name,
+            dim=16,
+            crop=align.PointCrop(32, points, align.DLIB_WEIGHTS, residuals="image"),
+            mean=(128.0, 128.0, 128.0),
+            scale=128.0,
+            score=score,
+            license="none",
+            architecture="tiny",
+            feature_layers=("conv",),
+            obtain="run the tests",
+        )
+        monkeypatch.setitem(REGISTRY, name, spec)
+    monkeypatch.setattr(networks, "tiny", lambda path: networks._load_safetensors(TinyNet(), path), raising=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        net = TinyNet()
+    save_file(net.state_dict(), tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+@pytest.fixture
+def make_store(tiny: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Makes the store `emb` of a tiny recognizer: 30 drawn 'faces' of 10 people, their images in `faces` beside it."""
+    return lambda name: draw_people(tmp_path / "emb", tmp_path / "faces", name, tiny)
+
+
+@pytest.fixture
+def tiny_store(make_store: Callable[[str], Path]) -> Path:
+    """The store of `tiny`."""
+    return make_store("tiny")
+
+
+def draw_people(folder: Path, images: Path, name: str, weights: Path, people: int = 10, each: int = 3) -> Path:
+    """Smooth random pictures, one look a person, with landmarks where a portrait has them."""
+    recognizer = load_recognizer(name, weights)
+    rng = np.random.default_rng(3)
+    rows, templates = [], []
+    for person in range(people):
+        look = rng.uniform(0, 255, (6, 6, 3))
+        for number in range(1, each + 1):
+            noisy = np.clip(look + rng.normal(0, 12, look.shape), 0, 255).astype(np.uint8)
+            picture = np.asarray(Image.fromarray(noisy).resize((96, 96), Image.Resampling.BICUBIC))
+            path = images / f"P{person}" / f"P{person}_{number:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
+            face = align.portrait_face(96)
+            templates.append(recognizer.embed_crops(recognizer.crop(picture, face)[None])[0])
+            rows.append(
+                {
+                    "path": path.relative_to(images).as_posix(),
+                    "identity": f"P{person}",
+                    "width": 96,
+                    "height": 96,
+                    "box": face.box,
+                    "landmarks": face.landmarks,
+                    "probability": 1.0,
+                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                }
+            )
+    manifest = {"score": recognizer.spec.score, "transform": None, "precision": "fp32", "l2_normalized": False}
+    with StoreWriter(folder, {"made": "by hand"}, images, recognizer.describe(), manifest=manifest) as writer:
+        writer.append(np.stack(templates), rows, [], len(rows))
+        writer.finish()
+    return folder

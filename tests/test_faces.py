@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,14 @@ def test_faces_do_not_depend_on_the_batch(detector: FaceDetector, portrait: np.n
         for faces, i in zip(together, order, strict=True):
             expected = [np.array([getattr(face, name) for face in alone[i]]) for name in _FIELDS]
             _assert_same(faces, tuple(expected), px=1e-3)
+
+
+def test_threads_share_a_detector(detector: FaceDetector, portrait: np.ndarray) -> None:
+    images = [portrait, np.ascontiguousarray(portrait[:, ::-1]), portrait[:300, 60:]] * 2
+    alone = [detector.detect([image])[0] for image in images]
+    with ThreadPoolExecutor(3) as pool:
+        for faces, expected in zip(pool.map(lambda image: detector.detect([image])[0], images), alone, strict=True):
+            _assert_same(faces, tuple(np.array([getattr(f, name) for f in expected]) for name in _FIELDS), px=1e-3)
 
 
 _FIELDS = ("box", "probability", "landmarks")

@@ -87,9 +87,7 @@ def test_a_really_full_disk(tmp_path):
         "except OutputError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(target)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(target)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"cannot write {target}: ") and done.stdout.count("\n") == 1
     assert target.read_bytes() == b"earlier"
     assert names(tmp_path) == ["x.npy"]

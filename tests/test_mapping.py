@@ -95,9 +95,7 @@ def test_ridge_is_scaled_and_leaves_the_bias_alone() -> None:
     assert solution.ridge == pytest.approx(penalty)
     weight = np.linalg.solve(x.T @ x + penalty * np.eye(6), x.T @ y).T
     assert relative_error(solution.weight, weight) < 1e-10
-    np.testing.assert_allclose(
-        solution.weight @ perturbed.mean(axis=0) + solution.bias, original.mean(axis=0)
-    )
+    np.testing.assert_allclose(solution.weight @ perturbed.mean(axis=0) + solution.bias, original.mean(axis=0))
     scaled = accumulate(np.repeat(perturbed * 1000, 2, axis=0), np.repeat(original, 2, axis=0)).solve(0.3)
     assert relative_error(scaled.weight * 1000, weight) < 1e-10
     for wrong in (-1.0, np.nan, np.inf):
@@ -260,7 +258,6 @@ def test_refuses_what_does_not_fit() -> None:
         fit_mapping([(perturbed, original, ~every)], "rotate30", DLIB | {"dim": 128})
 
 
-
 def test_apply() -> None:
     mapping = example()
     templates = np.random.default_rng(5).normal(size=(9, 4))
@@ -356,9 +353,7 @@ def without(entries: dict[str, Any], key: str) -> dict[str, Any]:
         (ABOUT, TENSORS | {"weight": np.full((3, 3), np.inf, np.float32)}, "NaN or infinite"),
     ],
 )
-def test_malformed_files_are_refused(
-    tmp_path: Path, about: Any, tensors: dict[str, np.ndarray], message: str
-) -> None:
+def test_malformed_files_are_refused(tmp_path: Path, about: Any, tensors: dict[str, np.ndarray], message: str) -> None:
     path = tmp_path / "map.safetensors"
     save_file(tensors, path, metadata=None if about is None else {"facedecode": json.dumps(about)})
     with pytest.raises(BadInput, match=f"{path}: .*{message}") as caught:

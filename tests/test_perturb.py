@@ -13,9 +13,7 @@ from facedecode.perturb import _STEPS, expand_group, parse_transform, perturb, t
 
 
 def face_at(x: float, y: float, width: float = 20, height: float = 30) -> SimpleNamespace:
-    return SimpleNamespace(
-        box=np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2], np.float32)
-    )
+    return SimpleNamespace(box=np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2], np.float32))
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -65,9 +63,7 @@ def test_a_pixel_right_of_the_center_goes_up() -> None:
 
 
 @pytest.mark.parametrize("side", [40, 41])
-@pytest.mark.parametrize(
-    ("name", "turns"), [("rotate90", 1), ("rotate180", 2), ("rotate-90", 3), ("rotate-180", 2)]
-)
+@pytest.mark.parametrize(("name", "turns"), [("rotate90", 1), ("rotate180", 2), ("rotate-90", 3), ("rotate-180", 2)])
 def test_quarter_turns_about_the_middle_are_exact(side: int, name: str, turns: int) -> None:
     image = noise(side, side)
     turned = perturb(image, face_at(side / 2, side / 2), parse_transform(name))
@@ -113,9 +109,7 @@ def test_outside_is_black_and_flat_stays_flat() -> None:
 
 def test_composition_is_left_to_right_and_about_one_center() -> None:
     face = face_at(33.3, 21.7)
-    first, second = (
-        np.vstack([parse_transform(name).matrix(face), [0, 0, 1]]) for name in ("rotate30", "rotate-90")
-    )
+    first, second = (np.vstack([parse_transform(name).matrix(face), [0, 0, 1]]) for name in ("rotate30", "rotate-90"))
     joined = parse_transform("rotate30+rotate-90").matrix(face)
     np.testing.assert_allclose(joined, (second @ first)[:2], atol=1e-9)
     np.testing.assert_allclose(joined, parse_transform("rotate-60").matrix(face), atol=1e-9)

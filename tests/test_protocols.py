@@ -94,9 +94,7 @@ def test_wrong_pairs_name_file_and_line(tmp_path, text, line, word):
     assert f"{path}, line {line}: " in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "2\nA 1\n", "1\nA\n", "2\n1\nA 1\n", "1\nA 1\nB 1\n", "2\nA 1\nA 2\n", "1 2\n"]
-)
+@pytest.mark.parametrize("text", ["", "2\nA 1\n", "1\nA\n", "2\n1\nA 1\n", "1\nA 1\nB 1\n", "2\nA 1\nA 2\n", "1 2\n"])
 def test_wrong_people(tmp_path, text):
     with pytest.raises(BadInput, match=r"people\.txt"):
         read_people(write(tmp_path / "people.txt", text))

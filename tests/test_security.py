@@ -15,9 +15,7 @@ from facedecode.verification import thresholds_at_far
 def attacked():
     generator = np.random.default_rng(0)
     codes = generator.permutation(np.repeat(np.arange(20), [9, *[3] * 10, *[1] * 9]))
-    originals = (generator.normal(size=(20, 8))[codes] + 0.4 * generator.normal(size=(len(codes), 8))).astype(
-        "f4"
-    )
+    originals = (generator.normal(size=(20, 8))[codes] + 0.4 * generator.normal(size=(len(codes), 8))).astype("f4")
     reconstructions = (originals + 0.5 * generator.normal(size=originals.shape)).astype("f4")
     return reconstructions, originals, [f"p{k}" for k in codes]
 
@@ -27,9 +25,7 @@ def test_rates_equal_loops(attacked):
     lost, gone = np.zeros((2, len(names)), dtype=bool)
     lost[[2, 7]] = gone[[11]] = True
     reconstructions[2] = originals[11] = np.nan
-    found = success_attack_rates(
-        *attacked, "cosine", [0.1, 0.01], missing=lost, missing_originals=gone, repetitions=60
-    )
+    found = success_attack_rates(*attacked, "cosine", [0.1, 0.01], missing=lost, missing_originals=gone, repetitions=60)
 
     def succeeds(i, j, threshold):
         if lost[i] or gone[j]:
@@ -39,9 +35,7 @@ def test_rates_equal_loops(attacked):
     pairs = mated_non_mated_scores(originals, names, "cosine", missing=gone)
     for place, threshold in enumerate(thresholds_at_far(pairs.non_mated, [0.1, 0.01])):
         one = [succeeds(i, i, threshold) for i in range(len(names))]
-        ordered = [
-            (i, j) for i in range(len(names)) for j in range(len(names)) if i != j and names[i] == names[j]
-        ]
+        ordered = [(i, j) for i in range(len(names)) for j in range(len(names)) if i != j and names[i] == names[j]]
         two = [succeeds(i, j, threshold) for i, j in ordered]
         by_person = [
             np.mean([hit for hit, (i, _) in zip(two, ordered, strict=True) if names[i] == name])
@@ -52,9 +46,7 @@ def test_rates_equal_loops(attacked):
             found.type_two["pairs"][place],
             found.type_two["people"][place],
         )
-        assert [rate.value for rate in rates] == pytest.approx(
-            [np.mean(one), np.mean(two), np.mean(by_person)]
-        )
+        assert [rate.value for rate in rates] == pytest.approx([np.mean(one), np.mean(two), np.mean(by_person)])
         assert [rate.n for rate in rates] == [len(names), len(ordered), len(by_person)]
         assert {rate.threshold for rate in rates} == {threshold}
         assert all(rate.low <= rate.value <= rate.high for rate in rates)
@@ -68,9 +60,7 @@ def test_perfect_and_hopeless_reconstructions(attacked):
     assert perfect.type_one["pairs"][0].value == 1
     assert perfect.type_two["pairs"][0].value == perfect.mated["pairs"][0].value
     nothing = np.ones(len(names), dtype=bool)
-    hopeless = success_attack_rates(
-        originals, originals, names, "cosine", [0.01], missing=nothing, repetitions=20
-    )
+    hopeless = success_attack_rates(originals, originals, names, "cosine", [0.01], missing=nothing, repetitions=20)
     assert hopeless.type_one["people"][0].value == hopeless.type_two["people"][0].high == 0
 
 

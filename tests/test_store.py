@@ -475,17 +475,13 @@ def test_resume_discards_from_the_first_unsound_shard(tmp_path, name, damage):
     whole = make_store(tmp_path / "whole", n=16)
     with open_writer(tmp_path / "emb") as writer:
         for start in (0, 4, 8):
-            writer.append(
-                make_templates(start, 4), make_rows(start, 4), [failure(start)], start + start // 4 + 5
-            )
+            writer.append(make_templates(start, 4), make_rows(start, 4), [failure(start)], start + start // 4 + 5)
     path = tmp_path / "emb" / name
     truncate(path) if damage == "cut" else path.unlink()
     with open_writer(tmp_path / "emb") as writer:
         assert writer.resume_inputs == 5 and not writer.complete
         for start in (4, 8, 12):
-            writer.append(
-                make_templates(start, 4), make_rows(start, 4), [failure(start)], start + start // 4 + 5
-            )
+            writer.append(make_templates(start, 4), make_rows(start, 4), [failure(start)], start + start // 4 + 5)
         writer.finish([failure(99)])
     assert contents(tmp_path / "emb") == contents(whole)
 

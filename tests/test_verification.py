@@ -104,9 +104,7 @@ def test_gallery_and_probes_equal_loops(monkeypatch):
     same = [p for p in pairs if names[p[0]] == others[p[1]]]
     other = [p for p in pairs if names[p[0]] != others[p[1]]]
     assert list(zip(found.mated_left.tolist(), found.mated_right.tolist(), strict=True)) == same
-    np.testing.assert_allclose(
-        found.non_mated, [one_score(a[i], b[j], "cosine") for i, j in other], atol=5e-7
-    )
+    np.testing.assert_allclose(found.non_mated, [one_score(a[i], b[j], "cosine") for i, j in other], atol=5e-7)
     left, right = found.non_mated_rows(np.arange(len(other)))
     assert list(zip(left.tolist(), right.tolist(), strict=True)) == other
 
@@ -167,9 +165,7 @@ def test_tar_at_far_equals_loop_with_ties_and_failures(dtype):
 def test_tar_at_far_equals_scikit_learn():
     generator = np.random.default_rng(6)
     mated, non_mated = generator.normal(2, 1, 300).round(1), generator.normal(0, 1, 2000).round(1)
-    far, tar, _ = roc_curve(
-        np.r_[np.ones(300), np.zeros(2000)], np.r_[mated, non_mated], drop_intermediate=False
-    )
+    far, tar, _ = roc_curve(np.r_[np.ones(300), np.zeros(2000)], np.r_[mated, non_mated], drop_intermediate=False)
     for wanted in (0.001, 0.01, 0.1, 0.37):
         assert tar_at_far(mated, non_mated, wanted).tar == pytest.approx(tar[far <= wanted + 1e-12].max())
 
@@ -254,9 +250,7 @@ def test_roc_equals_scikit_learn():
         mated = generator.normal(1, 1, 70).round(decimals)
         non_mated = generator.normal(0, 1, 400).round(decimals)
         curve = roc(mated, non_mated)
-        far, tar, _ = roc_curve(
-            np.r_[np.ones(70), np.zeros(400)], np.r_[mated, non_mated], drop_intermediate=False
-        )
+        far, tar, _ = roc_curve(np.r_[np.ones(70), np.zeros(400)], np.r_[mated, non_mated], drop_intermediate=False)
         assert {(round(a, 9), round(b, 9)) for a, b in zip(curve.far, curve.tar, strict=True)} <= {
             (round(a, 9), round(b, 9)) for a, b in zip(far, tar, strict=True)
         }
@@ -271,9 +265,7 @@ def test_eer_equals_the_interpolated_curve():
     generator = np.random.default_rng(9)
     for _ in range(20):
         mated, non_mated = generator.integers(3, 12, 30) / 4, generator.integers(0, 9, 50) / 4
-        far, tar, _ = roc_curve(
-            np.r_[np.ones(30), np.zeros(50)], np.r_[mated, non_mated], drop_intermediate=False
-        )
+        far, tar, _ = roc_curve(np.r_[np.ones(30), np.zeros(50)], np.r_[mated, non_mated], drop_intermediate=False)
         steps = np.linspace(0, 1, 200_001)
         x = np.interp(steps, np.linspace(0, 1, len(far)), far)
         y = np.interp(steps, np.linspace(0, 1, len(far)), 1 - tar)

@@ -1,0 +1,492 @@
+"""Training: exact resume, divergence, who is trained on, and every loss term against its definition."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from facedecode import align, losses, training
+from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoders import load_decoder
+from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
+from facedecode.files import locked
+from facedecode.losses import LossWeights
+from facedecode.recognizers import REGISTRY, load_recognizer
+from facedecode.store import Store
+from facedecode.training import Pairs, TrainSettings, train_decoder
+
+PIXELS_ONLY = LossWeights(perceptual=0, identity=0)
+
+SMALL = TrainSettings(
+    image_size=64,
+    widths=(8, 8, 8, 4, 4),
+    coarse=8,
+    epochs=2,
+    batch_size=6,
+    save_every=3,
+    validate_every=4,
+    weights=LossWeights(identity=0.1),
+)
+
+
+@pytest.fixture
+def job(tiny_store: Path, tiny: Path, tmp_path: Path) -> DecoderJob:
+    """8 steps of training with every term on; two of the ten people are held out."""
+    return DecoderJob(tiny_store, tmp_path / "decoder", validation=0.3, weights=tiny, settings=SMALL)
+
+
+def change(job: DecoderJob, **settings) -> DecoderJob:
+    return dataclasses.replace(job, settings=dataclasses.replace(job.settings, **settings))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+class Stop:
+    """A progress callback that interrupts at a step, and remembers the losses."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at, self.losses, self.steps = at, [], None
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        self.steps = total
+        self.losses.append(float(note.removeprefix("loss ")))
+        if done == self.at:
+            raise KeyboardInterrupt
+
+
+# ---------------------------------------------------------------- resume
+
+
+@pytest.mark.parametrize("stops", [(2,), (3,), (7,), (4, 5)])
+def test_an_interrupted_run_ends_with_the_same_bytes(job: DecoderJob, tmp_path: Path, stops: tuple[int, ...]) -> None:
+    whole, parts = Stop(), dataclasses.replace(job, output=tmp_path / "parts")
+    train_store(job, training=whole)
+    assert whole.steps == len(whole.losses) == 8
+    for stop in stops:
+        with pytest.raises(KeyboardInterrupt):
+            train_store(parts, training=Stop(stop))
+        assert not (parts.output / "decoder.json").exists()
+    last = Stop()
+    train_store(parts, training=last)
+    resumed = stops[-1] // 3 * 3
+    assert last.losses == whole.losses[resumed:]
+    assert content(parts.output) == content(job.output)
+
+
+def test_what_a_run_leaves(job: DecoderJob) -> None:
+    decoder = train_store(job)
+    rows = list(csv.DictReader((job.output / "curve.csv").open()))
+    assert [row["step"] for row in rows] == ["4", "8"] and set(rows[0]) == {"step", "psnr", "score"}
+    assert sorted(p.name for p in (job.output / "samples").iterdir()) == ["000004.png", "000008.png"]
+    assert Image.open(job.output / "samples" / "000008.png").height == 2 * 64 + 2
+    made = decoder.provenance.training
+    assert made["steps"] == 8 and len(made["curve"]) == 2 and made["settings"]["epochs"] == 2
+    assert made["store"] == Store.open(job.store).fingerprint and decoder.recognizer["name"] == "tiny"
+    assert not (job.output / ".lock").exists()
+
+
+def test_the_same_job_again_does_nothing(job: DecoderJob) -> None:
+    train_store(job)
+    before = {p: p.stat().st_mtime_ns for p in job.output.rglob("*")}
+    train_store(job, training=lambda *a: pytest.fail("trained again"))
+    assert {p: p.stat().st_mtime_ns for p in job.output.rglob("*")} == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_job_is_refused_then_overwrites(job: DecoderJob, finished: bool) -> None:
+    if finished:
+        train_store(job)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            train_store(job, training=Stop(4))
+    before = content(job.output)
+    for other in (change(job, seed=1), dataclasses.replace(job, exclude=("P3",))):
+        with pytest.raises(OutputError, match=r"decoder holds .*; use --overwrite or another folder"):
+            train_store(other)
+        assert content(job.output) == before
+    other = dataclasses.replace(change(job, seed=1), overwrite=True)
+    again = Stop()
+    train_store(other, training=again)
+    assert len(again.losses) == 8
+    fresh = dataclasses.replace(change(job, seed=1), output=job.output.with_name("fresh"))
+    train_store(fresh)
+    assert (job.output / "decoder.safetensors").read_bytes() == (fresh.output / "decoder.safetensors").read_bytes()
+
+
+def test_overwriting_without_the_images_keeps_the_decoder(job: DecoderJob) -> None:
+    train_store(job)
+    before = content(job.output)
+    (job.store.parent / "faces").rename(job.store.parent / "moved")
+    other = dataclasses.replace(change(job, seed=1), overwrite=True)
+    with pytest.raises(BadInput, match=r"images are not there .*--images"):
+        train_store(other)
+    assert content(job.output) == before
+    train_store(dataclasses.replace(other, images=job.store.parent / "moved"))
+
+
+def test_an_overwriting_run_that_is_interrupted_resumes(job: DecoderJob) -> None:
+    train_store(job)
+    other = change(job, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        train_store(dataclasses.replace(other, overwrite=True), training=Stop(4))
+    rest = Stop()
+    train_store(other, training=rest)
+    assert len(rest.losses) == 5
+
+
+@pytest.mark.parametrize("damage", ["truncated", "pickle", "lacking", "empty"])
+def test_a_damaged_state_is_refused(job: DecoderJob, damage: str) -> None:
+    from safetensors.torch import load_file, safe_open, save_file
+
+    with pytest.raises(KeyboardInterrupt):
+        train_store(job, training=Stop(4))
+    path = job.output / training.STATE
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    if damage == "lacking":
+        save_file({k: v for k, v in tensors.items() if k != "net.stem.weight"}, path, metadata)
+    else:
+        path.write_bytes({"truncated": path.read_bytes()[:-50], "pickle": b"\x80\x04K\x01.", "empty": b""}[damage])
+    with pytest.raises(BadInput, match=r"state\.safetensors: .*--overwrite to start anew"):
+        train_store(job)
+
+
+# ---------------------------------------------------------------- divergence and refusals
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = losses.pixel_loss
+    calls = iter(range(1000))
+
+    def spoiled(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return sound(x, y) * (float("nan") if next(calls) >= 8 else 1)  # twice a step: step 5
+
+    monkeypatch.setattr(losses, "pixel_loss", spoiled)
+    with pytest.raises(BadInput, match=r"decoder: the loss is nan at step 4; the state of step 3 is kept") as caught:
+        train_store(job)
+    assert caught.value.exit_code == 4 and not (job.output / "decoder.json").exists()
+    monkeypatch.setattr(losses, "pixel_loss", sound)
+    rest = Stop()
+    train_store(job, training=rest)
+    assert len(rest.losses) == 5
+
+
+def test_gradients_that_are_not_finite_never_reach_the_weights(job, monkeypatch: pytest.MonkeyPatch) -> None:
+    sound = losses.pixel_loss
+
+    def spoiled(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        # 0 · ∞ on the way back only.
+        return sound(x, y) + (x - x.detach()).abs().sqrt().sum()
+
+    monkeypatch.setattr(losses, "pixel_loss", spoiled)
+    with pytest.raises(BadInput, match="the loss is nan at step 0"):
+        train_store(job)
+    assert not (job.output / training.STATE).exists()
+
+
+def test_a_huge_learning_rate_is_told_apart_from_a_bug(job: DecoderJob) -> None:
+    with pytest.raises(BadInput, match=r"the loss is (nan|inf) at step"):
+        train_store(change(job, learning_rate=1e30, epochs=8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"image_size": 100}, "image size 100: a decoder draws 64, 128, 224 pixels"),
+        ({"epochs": 0}, "epochs 0"),
+        ({"epochs": float("nan")}, "epochs nan"),
+        ({"learning_rate": -1.0}, "learning rate -1"),
+        ({"jitter": -1.0}, "jitter -1"),
+        ({"weights": LossWeights(pixel=-1)}, "pixel -1"),
+        ({"weights": LossWeights(0, 0, 0, 0, 0, 0)}, "every loss term is switched off"),
+    ],
+)
+def test_settings_that_no_run_can_have(job: DecoderJob, settings: dict, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        train_store(change(job, **settings))
+    assert not job.output.exists()
+
+
+def test_refusals(job: DecoderJob, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no decoder is called 'gan'; known: dfd, mean-face, nearest, ridge"):
+        train_store(dataclasses.replace(job, architecture="gan"))
+    with pytest.raises(BadInput, match="--exclude Nobody: nobody in the store has that name"):
+        train_store(dataclasses.replace(job, exclude=("Nobody",)))
+    with pytest.raises(MissingWeights, match="tiny: its weights come with no package; run the tests"):
+        train_store(dataclasses.replace(job, weights=None))
+    with pytest.raises(BadInput, match="training images do not fill one batch of 500"):
+        train_store(change(job, batch_size=500))
+    with pytest.raises(OutputError, match="emb is an embedding store"):
+        train_store(dataclasses.replace(job, output=job.store))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="a file of that name is in the way"):
+        train_store(dataclasses.replace(job, output=tmp_path / "file"))
+    job.output.mkdir(exist_ok=True)
+    with locked(job.output), pytest.raises(OutputInUse):
+        train_store(job)
+
+
+def test_the_identity_term_needs_the_stores_own_recognizer(job: DecoderJob, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    save_file({k: v + 0.01 for k, v in load_file(job.weights).items()}, tmp_path / "other.safetensors")
+    with pytest.raises(BadInput, match="the recognizer of the identity term is for tiny"):
+        train_store(dataclasses.replace(job, weights=tmp_path / "other.safetensors"))
+    for weights in (LossWeights(identity=0), LossWeights(perceptual=0)):
+        settings = dataclasses.replace(SMALL, weights=weights)
+        with pytest.raises(BadInput, match="need the recognizer: give its weights"):
+            train_decoder(pairs(), pairs(), None, settings, tmp_path, "f", "cosine")
+
+
+def test_the_perceptual_term_needs_layers(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(REGISTRY["tiny"], feature_layers=()))
+    with pytest.raises(UsageError, match="tiny names no layers for the perceptual term: use --perceptual-weight 0"):
+        train_store(job)
+
+
+def test_a_full_disk_keeps_the_last_state(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_store(job, training=Stop(4))
+    before = content(job.output)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            train_store(job)
+    assert content(job.output) == before
+    train_store(job)
+
+
+# ---------------------------------------------------------------- who is trained on
+
+
+def test_people_held_out_are_not_trained_on(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    def spy(train: Pairs, validation: Pairs, *rest):
+        seen["train"], seen["validation"] = train.templates, validation.templates
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("facedecode.decoder_training.train_decoder", spy)
+    store = Store.open(job.store)
+    people = {template.tobytes(): who for template, who in zip(store.templates(), store.identities(), strict=True)}
+    with pytest.raises(KeyboardInterrupt):
+        train_store(job)
+    train, held = ({people[t.tobytes()] for t in seen[part]} for part in ("train", "validation"))
+    assert train and held and not train & held and train | held == set(people.values())
+    assert len(seen["train"]) + len(seen["validation"]) == 30
+
+
+def test_a_people_file_and_exclusions(job: DecoderJob, tmp_path: Path) -> None:
+    (tmp_path / "people.txt").write_text("4\nP1\t3\nP2\t3\nP3\t3\nP99\t1\n")
+    chosen = dataclasses.replace(job, people=tmp_path / "people.txt", exclude=("P2",), architecture="ridge")
+    made = train_store(chosen).provenance.training
+    assert (made["people"], made["images"]) == (["P1", "P3"], 6)
+    (tmp_path / "people.txt").write_text("1\nP99\t1\n")
+    with pytest.raises(BadInput, match=r"people\.txt: none of these people is in the store"):
+        train_store(dataclasses.replace(job, people=tmp_path / "people.txt"))
+
+
+@pytest.mark.parametrize("kind", ["mean-face", "nearest", "ridge"])
+def test_closed_forms_are_trained_through_the_same_door(job: DecoderJob, kind: str) -> None:
+    decoder = train_store(dataclasses.replace(job, architecture=kind, weights=None))
+    assert decoder.kind == kind and decoder.image_size == 64
+    assert decoder.provenance.training["images"] == 30  # nobody is held out
+    drawn = load_decoder(job.output).decode(Store.open(job.store).templates())
+    assert drawn.shape == (30, 64, 64, 3)
+
+
+# ---------------------------------------------------------------- learning
+
+
+def pairs(count: int = 8, dim: int = 16) -> Pairs:
+    rng = np.random.default_rng(5)
+    portraits = [Image.fromarray(rng.integers(0, 256, (5, 5, 3), np.uint8)).resize((64, 64)) for _ in range(count)]
+    return Pairs(rng.normal(size=(count, dim)).astype(np.float32), np.stack([np.asarray(p) for p in portraits]))
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-cosine"])
+def test_eight_pictures_can_be_learned_by_heart(tiny: Path, tmp_path: Path, name: str) -> None:
+    recognizer = load_recognizer(name, tiny)
+    eight = pairs()
+    portraits = torch.from_numpy(eight.portraits).permute(0, 3, 1, 2).float() / 255
+    eight.templates = recognizer.embed_portraits(portraits).numpy()
+    settings = dataclasses.replace(
+        SMALL, batch_size=8, epochs=150, learning_rate=5e-3, jitter=0.0, average=0.9, save_every=1000
+    )
+    heard = Stop()
+    empty = Pairs(eight.templates[:0], eight.portraits[:0])
+    net, figures = train_decoder(
+        eight, empty, recognizer, settings, tmp_path, "f", recognizer.spec.score, progress=heard
+    )
+    assert heard.losses[-1] < heard.losses[0] / 3
+    assert figures == {"steps": 150, "curve": []}
+    drawn = net(torch.from_numpy(eight.templates)).detach()
+    mean = portraits.mean(0, keepdim=True)
+    assert (drawn - portraits).square().mean() < 0.3 * (mean - portraits).square().mean()
+
+
+def test_the_start_is_ridge_regression(tiny: Path, tmp_path: Path) -> None:
+    from facedecode.decoders.closed_form import Ridge
+
+    eight = pairs(40)
+    settings = dataclasses.replace(SMALL, coarse=64, weights=PIXELS_ONLY)
+    run = training._Run(eight, None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
+    templates, portraits = torch.from_numpy(eight.templates), torch.from_numpy(eight.portraits).permute(0, 3, 1, 2)
+    expected = Ridge(16, 64).fit(templates, portraits)(templates)
+    torch.testing.assert_close(run.net.eval()(templates), expected, rtol=0, atol=1e-4)
+
+
+def test_the_schedule_warms_up_and_ends_at_nothing(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SMALL, epochs=100, weights=PIXELS_ONLY)
+    run = training._Run(pairs(), None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
+    rates = []
+    for step in range(run.steps):
+        run.step = step
+        rates.append(run.learning_rate())
+    assert max(rates) == settings.learning_rate and rates.index(max(rates)) == 9
+    assert np.all(np.diff(rates[:10]) > 0) and np.all(np.diff(rates[10:]) < 0) and 0 < rates[-1] < 1e-6
+
+
+def test_an_epoch_uses_every_pair_once(tmp_path: Path) -> None:
+    settings = dataclasses.replace(SMALL, batch_size=4, weights=PIXELS_ONLY)
+    run = training._Run(pairs(12), None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
+    orders = []
+    for step in range(6):
+        run.step = step
+        orders.append(run.rows())
+    first, second = np.concatenate(orders[:3]), np.concatenate(orders[3:])
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert not np.array_equal(first, second)
+
+
+# ---------------------------------------------------------------- loss terms
+
+
+@pytest.fixture
+def pictures() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.rand(2, 3, 3, 20, 20, generator=generator))
+
+
+def test_terms_equal_their_definitions(pictures) -> None:
+    x, y = (p.double().numpy() for p in pictures)
+    assert losses.pixel_loss(*pictures).item() == pytest.approx(((x - y) ** 2).mean(), rel=1e-5)
+    across = (np.diff(x, axis=3) - np.diff(y, axis=3)) ** 2
+    down = (np.diff(x, axis=2) - np.diff(y, axis=2)) ** 2
+    assert losses.gradient_loss(*pictures).item() == pytest.approx(across.mean() + down.mean(), rel=1e-5)
+    x1, y1, x2, y2 = (round(v * 20) for v in align.LOCAL_REGION)
+    np.testing.assert_array_equal(losses.local_region(pictures[0]), x[:, :, y1:y2, x1:x2].astype(np.float32))
+
+
+def test_a_brighter_picture_has_no_gradient_loss(pictures) -> None:
+    x, _ = pictures
+    assert losses.gradient_loss(x + 0.25, x).item() < 1e-12
+    assert losses.pixel_loss(x + 0.25, x).item() == pytest.approx(0.0625, rel=1e-4)
+
+
+def test_the_identity_term_follows_the_score() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 6, 9))
+    found = [losses.identity_loss(*map(torch.from_numpy, (a, b)), s).item() for s in ("cosine", "negative-euclidean")]
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert found == pytest.approx([(2 - 2 * cosine).mean(), ((a - b) ** 2).sum(1).mean()])
+
+
+def test_jitter_is_small_seeded_and_can_be_off() -> None:
+    def draw(strength: float) -> np.ndarray:
+        return losses.random_jitter(4000, torch.Generator().manual_seed(1), strength).numpy()
+
+    np.testing.assert_array_equal(draw(0.0), np.broadcast_to(np.eye(3)[:2], (4000, 2, 3)))
+    once = draw(1.0)
+    np.testing.assert_array_equal(once, draw(1.0))
+    scale = np.sqrt(np.linalg.det(once[:, :, :2]))
+    angle = np.degrees(np.arctan2(once[:, 1, 0], once[:, 0, 0]))
+    spread = [np.log(scale).std(), angle.std(), (once[:, 0, 2] / 2).std(), (once[:, 1, 2] / 2).std()]
+    assert spread == pytest.approx([0.03, 2.52, 0.02, 0.02], rel=0.1)
+    np.testing.assert_allclose(once[:, 0, 0], once[:, 1, 1], rtol=1e-6)  # similarities: no shear, no reflection
+    np.testing.assert_allclose(once[:, 0, 1], -once[:, 1, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("off", [f.name for f in dataclasses.fields(LossWeights)])
+def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: Path, tmp_path: Path):
+    recognizer = load_recognizer("tiny", tiny)
+    weights = {"pixel": 1.0, "gradient": 2.0, "local_pixel": 3.0, "local_gradient": 4.0}
+    weights |= {"perceptual": 0.7, "identity": 0.5} | {off: 0.0}
+    settings = dataclasses.replace(SMALL, jitter=0.0, weights=LossWeights(**weights))
+    eight = pairs()
+    run = training._Run(eight, recognizer, settings, tmp_path, "f", "negative-euclidean", torch.device("cpu"))
+    templates, portraits = eight.batch(np.arange(6), torch.device("cpu"))
+    drawn = torch.rand(portraits.shape, generator=torch.Generator().manual_seed(2))
+    local = [losses.local_region(p) for p in (drawn, portraits)]
+    terms = {
+        "pixel": losses.pixel_loss(drawn, portraits),
+        "gradient": losses.gradient_loss(drawn, portraits),
+        "local_pixel": losses.pixel_loss(*local),
+        "local_gradient": losses.gradient_loss(*local),
+        "identity": losses.identity_loss(recognizer.embed_portraits(drawn), templates, "negative-euclidean"),
+    }
+    maps = [recognizer.net.conv((recognizer.crop_portraits(p) * 255 - 128) / 128) for p in (drawn, portraits)]
+    terms["perceptual"] = (maps[0] - maps[1]).square().mean() / maps[1].square().mean()
+    expected = sum(weights[name] * term for name, term in terms.items())
+    torch.testing.assert_close(run.loss(drawn, portraits, templates), expected)
+
+
+def test_bf16_trains_and_says_so(job: DecoderJob) -> None:
+    decoder = train_store(change(job, precision="bf16"))
+    assert decoder.provenance.training["settings"]["precision"] == "bf16"
+    assert all(t.dtype == torch.float32 for t in decoder.net.state_dict().values() if t.is_floating_point())
+
+
+def test_a_store_of_cosine_templates(make_store: Callable[[str], Path], tiny: Path, tmp_path: Path) -> None:
+    store = make_store("tiny-cosine")
+    settings = dataclasses.replace(SMALL, epochs=1)
+    train_store(DecoderJob(store, tmp_path / "d", validation=0.3, weights=tiny, settings=settings))
+    curve = json.loads((tmp_path / "d" / "decoder.json").read_text())["training"]["curve"]
+    assert -1 <= curve[-1]["score"] <= 1
+
+
+# ---------------------------------------------------------------- going on, and gain
+
+
+def test_going_on_starts_from_the_decoder_and_counts_its_people(job: DecoderJob, tmp_path: Path) -> None:
+    people = sorted(set(Store.open(job.store).identities()))
+    first = dataclasses.replace(job, exclude=(people[0],))
+    before = train_store(first)
+    crawling = change(dataclasses.replace(job, exclude=(people[1],)), learning_rate=1e-9)
+    second = dataclasses.replace(crawling, output=tmp_path / "second", start=first.output)
+    after = train_store(second)
+    assert set(before.provenance.training["people"]) == set(people) - {people[0]}
+    assert after.provenance.training["people"] == people
+    assert after.provenance.training["start"] == before.provenance.training["fingerprint"]
+    for (name, old), new in zip(before.net.named_parameters(), after.net.parameters(), strict=True):
+        torch.testing.assert_close(new, old, rtol=0, atol=1e-6, msg=name)
+
+
+def test_going_on_from_a_closed_form_is_refused(job: DecoderJob, tmp_path: Path) -> None:
+    ridge = dataclasses.replace(job, architecture="ridge", output=tmp_path / "ridge")
+    train_store(ridge)
+    with pytest.raises(BadInput, match="goes on from a dfd decoder"):
+        train_store(dataclasses.replace(job, start=ridge.output))
+
+
+def test_gain_scales_templates_about_their_mean(job: DecoderJob, tmp_path: Path) -> None:
+    plain = train_store(job)
+    halved = train_store(dataclasses.replace(change(job, gain=0.5), output=tmp_path / "halved"))
+    templates = torch.from_numpy(Store.open(job.store).templates())
+    mean = plain.net.template_mean
+    torch.testing.assert_close(halved(templates), plain(mean + 0.5 * (templates - mean)), rtol=0, atol=1e-5)
