@@ -2,23 +2,26 @@
 
 A replicate draws as many people as there are, with replacement; w_i is how often person i came up, so w is
 multinomial. A mated pair of person i weighs w_i and a non-mated pair of persons i and j weighs w_i · w_j.
-Thresholds are set anew in each replicate. Intervals are the percentiles of the replicates.
+Thresholds are set anew in each replicate. Intervals are the percentiles of the replicates, corrected by a jackknife
+(`intervals.corrected`); benchmarks/bootstrap_coverage.py measures how often they hold the truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.scores import AllPairs, encode_people
+from facedecode.intervals import LEVEL, at_an_end, corrected, percentiles
+from facedecode.non_mated import NonMated
+from facedecode.replicates import Drawn, LeftOut, Replicates
+from facedecode.scores import encode_people
 from facedecode.verification import (
     FoldSplit,
     at_threshold,
     eer,
-    equal_errors,
     false_accepts_allowed,
     just_above,
     person_weights,
@@ -26,7 +29,6 @@ from facedecode.verification import (
 )
 
 REPETITIONS = 1000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,6 @@ def person_draws(people: int, repetitions: int = REPETITIONS, seed: int = 0) -> 
     return generator.multinomial(people, np.full(people, 1 / people), size=repetitions)
 
 
-def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float | None, float | None]:
-    """The interval that holds `level` of the replicates; those without a value (NaN) are left out."""
-    if not 0 < level < 1:
-        raise UsageError(f"a confidence level of {level} is not between 0 and 1.")
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return None, None
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def mean_interval(
     values: np.ndarray,
     identities: Sequence[str],
@@ -103,8 +94,10 @@ def mean_interval(
 ) -> Estimate:
     """The mean of one value an image, (n,) finite, and its interval by person.
 
-    person_weighted: the mean over a person's images first. n is the number of values, or then of people.
+    values: bool for a rate, whose interval keeps a width where all are alike. person_weighted: the mean over a
+    person's images first. n is the number of values, or then of people.
     """
+    is_rate = np.asarray(values).dtype == bool
     values = np.asarray(values, dtype=np.float64)
     _, codes = encode_people(identities)
     if values.shape != codes.shape:
@@ -119,80 +112,11 @@ def mean_interval(
     if len(counts) < 2:
         return Estimate(value, None, None, n)
     draws = person_draws(len(counts), repetitions, seed)
-    return Estimate(value, *percentiles(draws @ sums / (draws @ counts), level), n)
-
-
-class NonMated:
-    """Non-mated scores with the two persons of each, highest first, and only as deep as was needed so far.
-
-    `from_pairs` takes any list of pairs; `from_all_pairs` the millions of pairs of a set, of which a low
-    false accept rate needs only the top: the rest enters by its total weight, known from the images.
-    """
-
-    def __init__(self, scores: np.ndarray, rows: Callable, total: Callable) -> None:
-        self.scores = scores
-        self.total = total  # weights of people (P,) -> weight of all pairs
-        self._rows = rows  # positions -> the persons (left, right) of those pairs
-        self._top: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
-
-    @classmethod
-    def from_pairs(cls, scores: np.ndarray, left: np.ndarray, right: np.ndarray) -> NonMated:
-        """scores (n,); left, right: int (n,), the persons of each pair."""
-        scores, left, right = np.asarray(scores), np.asarray(left), np.asarray(right)
-        if not scores.shape == left.shape == right.shape:
-            raise BadInput("non-mated scores and their persons differ in length.")
-        return cls(
-            scores,
-            rows=lambda positions: (left[positions], right[positions]),
-            total=lambda weights: int(weights[left] @ weights[right]),
-        )
-
-    @classmethod
-    def from_all_pairs(cls, pairs: AllPairs) -> NonMated:
-        """The non-mated pairs of `scores.mated_non_mated_scores`."""
-        people = len(pairs.people)
-        left_images = np.bincount(pairs.left_codes, minlength=people)
-        right_images = np.bincount(pairs.right_codes, minlength=people)
-
-        def rows(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            left, right = pairs.non_mated_rows(positions)
-            return pairs.left_codes[left], pairs.right_codes[right]
-
-        def total(weights: np.ndarray) -> int:
-            left, right = left_images * weights, right_images * weights
-            both = int(left.sum()) * int(right.sum()) - int(left @ right)
-            return both // 2 if pairs.square else both
-
-        return cls(pairs.non_mated, rows, total)
-
-    def top(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """At least the `count` highest scores, falling, and their persons (left, right); kept for later."""
-        count = min(count, len(self.scores))
-        if self._top is None or len(self._top[0]) < count:
-            cut = len(self.scores) - count
-            places = np.argpartition(self.scores, cut)[cut:] if cut else np.arange(count)
-            places = places[np.argsort(-self.scores[places], kind="stable")]
-            left, right = self._rows(places)
-            self._top = self.scores[places], left.astype(np.intp), right.astype(np.intp)
-        return self._top
-
-    def cumulative(self, draws: np.ndarray, share: float) -> Iterator[tuple[np.ndarray, int]]:
-        """For each draw (a row of `draws`): the summed weights of the top pairs, and the weight of all pairs.
-
-        `share` of the pairs is looked at. Exact integers; the array is overwritten by the next draw.
-        """
-        _, left, right = self.top(int(np.ceil(share * len(self.scores))))
-        products, others = np.empty((2, len(left)), dtype=np.int64)
-        for weights in draws:
-            total = self.total(weights)
-            # This loop is the cost of the bootstrap, and 32 bits halve it where no sum can pass them.
-            kind = np.int32 if total < 2**31 else np.int64
-            x, y = products.view(kind)[: len(left)], others.view(kind)[: len(left)]
-            small = weights.astype(kind)
-            np.take(small, left, mode="clip", out=x)
-            np.take(small, right, mode="clip", out=y)
-            np.multiply(x, y, out=x)
-            yield np.cumsum(x, dtype=kind, out=y), total
+    left_out = (sums.sum() - sums) / (counts.sum() - counts)
+    low_high = corrected(value, draws @ sums / (draws @ counts), left_out, level)
+    if is_rate and len(set(values)) == 1:
+        low_high = at_an_end(values[0] > 0, low_high, counts, level)
+    return Estimate(value, *low_high, n)
 
 
 def rates_at_far(
@@ -212,24 +136,27 @@ def rates_at_far(
     weighted the number of people that have one. BadInput as in `thresholds_at_far`.
     """
     thresholds = thresholds_at_far(non_mated.scores, fars)
-    draws = person_draws(people, repetitions, seed)
-    replicates = _replicate_thresholds(non_mated, fars, draws)
+    drawn, left_out = Drawn(person_draws(people, repetitions, seed)), LeftOut(people)
+    cuts, cuts_left_out = (_thresholds(non_mated, fars, replicates) for replicates in (drawn, left_out))
     result = {}
     for name, group in trials.items():
-        base = np.ones(len(group.scores)) if group.weights is None else group.weights
-        low_high = [(None, None)] * len(fars)
         behind = len(np.unique(group.people))
-        if behind > 1:
-            values = np.stack([_accepted_share(group, base, w, t) for w, t in zip(draws, replicates, strict=True)])
-            low_high = [percentiles(column, level) for column in values.T]
         points = [
             at_threshold(group.scores, non_mated.scores, threshold, group.weights, far_wanted=far)
             for threshold, far in zip(thresholds, fars, strict=True)
         ]
+        low_high = [(None, None)] * len(fars)
+        if behind > 1:
+            shares = _shares_accepted(group, drawn, cuts), _shares_accepted(group, left_out, cuts_left_out)
+            weights = np.bincount(group.people, weights=group.weights)
+            for k, point in enumerate(points):
+                low_high[k] = corrected(point.tar, *(values[:, k] for values in shares), level)
+                if point.accepted in (0, point.mated):
+                    low_high[k] = at_an_end(point.accepted > 0, low_high[k], weights, level)
         result[name] = [
             RateAtFar(
                 point.tar,
-                *interval,
+                *ends,
                 n=len(group.scores) if group.weights is None else behind,
                 threshold=point.threshold,
                 far_wanted=point.far_wanted,
@@ -238,7 +165,7 @@ def rates_at_far(
                 non_mated=point.non_mated,
                 accepted=point.accepted,
             )
-            for point, interval in zip(points, low_high, strict=True)
+            for point, ends in zip(points, low_high, strict=True)
         ]
     return result
 
@@ -254,35 +181,73 @@ def eer_interval(
 ) -> Estimate:
     """The equal error rate (pair-weighted, as `verification.eer`), its interval by person; n mated pairs."""
     value = eer(mated.scores, non_mated.scores).value
-    draws = person_draws(people, repetitions, seed)
+    low_high = (None, None)
+    if len(np.unique(mated.people)) > 1:
+        drawn, left_out = (
+            _equal_error_rates(mated, non_mated, replicates, value)
+            for replicates in (Drawn(person_draws(people, repetitions, seed)), LeftOut(people))
+        )
+        low_high = corrected(value, drawn, left_out, level)
+        if value == 0:
+            low_high = at_an_end(False, low_high, np.bincount(mated.people), level)
+    return Estimate(value, *low_high, len(mated.scores))
+
+
+def eer_replicates(mated: Trials, non_mated: NonMated, draws: np.ndarray, value: float) -> np.ndarray:
+    """The equal error rate in each replicate, float64 (repetitions,); NaN where a draw has pairs of one kind only.
+
+    value: that of all pairs, which says how deep to look; any value gives the same result.
+    """
+    return _equal_error_rates(mated, non_mated, Drawn(draws), value)
+
+
+def _equal_error_rates(mated: Trials, non_mated: NonMated, replicates: Replicates, value: float) -> np.ndarray:
     order = np.argsort(-mated.scores, kind="stable")
-    keys, owners = -mated.scores[order], mated.people[order]  # rising; inf for failures
+    keys = -mated.scores[order]  # rising; inf for failures
     steps = np.unique(keys[keys < np.inf])
     reached = _corners(keys, steps)
-    results = np.full(repetitions, np.nan)
+    totals = replicates.totals(non_mated.total)
+    results = np.full(len(replicates), np.nan)
 
-    def attempt(share: float, todo: np.ndarray) -> list[int]:
-        top = -non_mated.top(int(np.ceil(share * len(non_mated.scores))))[0]
-        whole, short, places = len(top) == len(non_mated.scores), [], _corners(top, steps)
+    def attempt(share: float, todo: np.ndarray) -> np.ndarray:
+        scores, left, right = non_mated.top(int(np.ceil(share * len(non_mated.scores))))
+        accepted = replicates.trials(mated.people[order], np.ones(len(order)), todo)
+        falsely = replicates.pairs(left, right, todo)
+        every = accepted.first(np.full(len(todo), len(order)))
+        drawn = (every > 0) & (totals[todo] > 0)
+        of_mated, of_others = np.where(drawn, every, 1), np.where(drawn, totals[todo], 1)
+        places = _corners(-scores, steps)
+
+        def rates(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return falsely.first(places[corners]) / of_others, 1 - accepted.first(reached[corners]) / of_mated
+
         # Past the kept top nothing is known, and a place at its very end may be past it.
-        known = np.ones(len(places), dtype=bool) if whole else places < len(top)
-        for k, (sums, total) in zip(todo, non_mated.cumulative(draws[todo], share), strict=True):
-            accepted = np.cumsum(draws[k][owners])
-            if not accepted[-1] or not total:
-                continue
-            fmr = _from_zero(sums, places[known]) / total
-            fnmr = 1 - _from_zero(accepted, reached[known]) / accepted[-1]
-            if (fmr >= fnmr).any():
-                place, part = equal_errors(fmr, fnmr)
-                results[k] = fmr[place] + part * (fmr[place + 1] - fmr[place])
-            elif not whole:
-                short.append(k)
-        return short
+        whole = len(scores) == len(non_mated.scores)
+        known = len(places) if whole else int(np.searchsorted(places, len(scores)))
+        passed = _first_crossing(rates, len(todo), known)
+        there = drawn & (passed < known)
+        # With nothing accepted FMR is 0 and FNMR 1, so a corner before the crossing there is.
+        after = np.where(there, passed, 1)
+        (fmr, fnmr), (fmr_after, fnmr_after) = rates(after - 1), rates(after)
+        gap, gap_after = fmr - fnmr, fmr_after - fnmr_after
+        part = np.divide(-gap, gap_after - gap, out=np.zeros(len(todo)), where=there)
+        results[todo[there]] = (fmr + part * (fmr_after - fmr))[there]
+        return todo[drawn & ~there & (not whole)]
 
-    if len(np.unique(mated.people)) < 2:
-        return Estimate(value, None, None, len(mated.scores))
-    _deepen(attempt, repetitions, share=min(1.0, 1.5 * value + 1000 / len(non_mated.scores)))
-    return Estimate(value, *percentiles(results, level), len(mated.scores))
+    _deepen(attempt, len(replicates), share=min(1.0, 1.5 * value + 1000 / len(non_mated.scores)))
+    return results
+
+
+def _first_crossing(rates: Callable, replicates: int, corners: int) -> np.ndarray:
+    """The first corner with FMR >= FNMR in each replicate, by bisection; `corners` where there is none."""
+    low, high = np.zeros(replicates, dtype=np.int64), np.full(replicates, corners)
+    while (low < high).any():
+        middle = np.minimum((low + high) // 2, corners - 1)
+        fmr, fnmr = rates(middle)
+        crossed = fmr >= fnmr
+        high = np.where(crossed & (low < high), middle, high)
+        low = np.where(~crossed & (low < high), middle + 1, low)
+    return low
 
 
 def _corners(keys: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -292,11 +257,6 @@ def _corners(keys: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """
     both = [np.searchsorted(keys, steps, side) for side in ("left", "right")]
     return np.concatenate([[0], np.stack(both, axis=1).ravel(), [np.searchsorted(keys, np.inf)]])
-
-
-def _from_zero(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The sum of the first `counts` values whose running sums are given."""
-    return np.where(counts > 0, sums[counts - 1], 0)
 
 
 def accuracy_interval(
@@ -324,41 +284,51 @@ def accuracy_interval(
     return Estimate(split.accuracy().mean, *percentiles(np.array(values), level), len(mated))
 
 
-def _replicate_thresholds(non_mated: NonMated, fars: Sequence[float], draws: np.ndarray) -> np.ndarray:
+def replicate_thresholds(non_mated: NonMated, fars: Sequence[float], draws: np.ndarray) -> np.ndarray:
     """The threshold for each false accept rate in each replicate: (repetitions, fars)."""
-    thresholds = np.empty((len(draws), len(fars)), dtype=np.float64)
+    return _thresholds(non_mated, fars, Drawn(draws))
 
-    def attempt(share: float, todo: np.ndarray) -> list[int]:
-        scores = non_mated.top(int(np.ceil(share * len(non_mated.scores))))[0]
-        whole, short = len(scores) == len(non_mated.scores), []
-        for k, (sums, total) in zip(todo, non_mated.cumulative(draws[todo], share), strict=True):
-            allowed = [false_accepts_allowed(far, total) for far in fars]
-            # The first pair that is one too many: the threshold is just above its score, so ties go with it.
-            places = np.searchsorted(sums, allowed, side="right")
-            if places.max() < len(scores):
-                thresholds[k] = [just_above(scores[place]) for place in places]
-            elif not whole:
-                short.append(k)
-            else:  # every person of every pair left undrawn: nothing can be falsely accepted
-                thresholds[k] = np.nan
-        return short
 
-    _deepen(attempt, len(draws), share=min(1.0, 1.5 * max(fars) + 1000 / len(non_mated.scores)))
+def left_out_thresholds(non_mated: NonMated, fars: Sequence[float], people: int) -> np.ndarray:
+    """The threshold for each false accept rate without each person in turn: (people, fars)."""
+    return _thresholds(non_mated, fars, LeftOut(people))
+
+
+def _thresholds(non_mated: NonMated, fars: Sequence[float], replicates: Replicates) -> np.ndarray:
+    totals = replicates.totals(non_mated.total)
+    allowed = np.array([[false_accepts_allowed(far, total) for far in fars] for total in totals], dtype=np.int64)
+    thresholds = np.full(allowed.shape, np.nan)
+
+    def attempt(share: float, todo: np.ndarray) -> np.ndarray:
+        scores, left, right = non_mated.top(int(np.ceil(share * len(non_mated.scores))))
+        sums = replicates.pairs(left, right, todo)
+        # The first pair that is one too many: the threshold is just above its score, so ties go with it.
+        places = np.stack([sums.places(column) for column in allowed[todo].T], axis=1)
+        found = (places < len(scores)).all(axis=1)
+        thresholds[todo[found]] = just_above(scores[places[found]])
+        # Of all pairs none is too many where nobody of any pair is drawn: nothing can be falsely accepted.
+        return todo[~found] if len(scores) < len(non_mated.scores) else todo[:0]
+
+    _deepen(attempt, len(replicates), share=min(1.0, 1.5 * max(fars) + 1000 / len(non_mated.scores)))
     return thresholds
 
 
-def _deepen(attempt: Callable[[float, np.ndarray], list[int]], repetitions: int, share: float) -> None:
+def _deepen(attempt: Callable[[float, np.ndarray], np.ndarray], repetitions: int, share: float) -> None:
     """Do the replicates with the top `share` of the pairs, and those that it was too short for with more."""
     todo = np.arange(repetitions)
     while len(todo):
-        todo = np.array(attempt(share, todo), dtype=np.int64)
+        todo = attempt(share, todo)
         share = min(1.0, 2 * share)
 
 
-def _accepted_share(group: Trials, base: np.ndarray, draw: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    weights = base * draw[group.people]
-    total = weights.sum()
-    if total <= 0:
-        return np.full(len(thresholds), np.nan)
-    shares = [weights[group.scores >= threshold].sum() / total for threshold in thresholds]
-    return np.where(np.isnan(thresholds), np.nan, shares)
+def _shares_accepted(group: Trials, replicates: Replicates, thresholds: np.ndarray) -> np.ndarray:
+    """The share accepted at each replicate's thresholds: both (replicates, fars); NaN where there is none."""
+    order = np.argsort(-group.scores, kind="stable")
+    base = np.ones(len(order)) if group.weights is None else group.weights[order]
+    sums = replicates.trials(group.people[order], base, np.arange(len(replicates)))
+    totals = sums.first(np.full(len(replicates), len(order)))[:, None]
+    counts = np.searchsorted(-group.scores[order], -thresholds, side="right")
+    accepted = np.stack([sums.first(column) for column in counts.T], axis=1)
+    shares = np.divide(accepted, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
+    # Rounding may leave a sum of all a little above their total.
+    return np.where(np.isnan(thresholds), np.nan, np.minimum(shares, 1.0))

@@ -8,6 +8,8 @@ from pathlib import Path
 from facedecode.errors import WouldNotFit
 
 _MEMINFO = Path("/proc/meminfo")
+# A non-mated score takes 4 bytes; sorting a copy of them, and finding the highest, takes the rest.
+_BYTES_A_PAIR = 24
 
 
 def available_bytes() -> int | None:
@@ -19,6 +21,12 @@ def available_bytes() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return None
+
+
+def require_memory_for_pairs(images: int, probes: int | None = None) -> None:
+    """Raise WouldNotFit if the scores of all pairs of so many images (or of each with each probe) would not fit."""
+    pairs = images * (images - 1) // 2 if probes is None else images * probes
+    require_memory(_BYTES_A_PAIR * pairs, f"comparing {pairs:,} pairs", "take fewer people with --people")
 
 
 def require_memory(needed: int, what: str, remedy: str) -> None:

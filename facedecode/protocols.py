@@ -10,9 +10,9 @@ Source of the formats: LFW's own README (sections 3a to 3d). Fields are separate
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +45,22 @@ class Pairs:
         left = np.array([where.get(path, -1) for path in self.left], dtype=np.int64)
         right = np.array([where.get(path, -1) for path in self.right], dtype=np.int64)
         return left, right
+
+    def with_extensions(self, paths: Collection[str]) -> Pairs:
+        """The same pairs, where an image is not among `paths` by the one path that differs in its extension only.
+
+        The format numbers a person's images and LFW's are JPEG; other people's may be PNG.
+        """
+        stems: dict[str, list[str]] = {}
+        for path in paths:
+            stems.setdefault(str(PurePosixPath(path).with_suffix("")), []).append(path)
+        there = set(paths)
+
+        def found(path: str) -> str:
+            same = stems.get(path.removesuffix(".jpg"), [])
+            return same[0] if path not in there and len(same) == 1 else path
+
+        return replace(self, left=[found(path) for path in self.left], right=[found(path) for path in self.right])
 
 
 class Person(NamedTuple):
@@ -184,7 +200,7 @@ class _Lines:
     def __init__(self, path: str | Path) -> None:
         self.path, self.line = path, 0
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
             raise BadInput(f"{path}: cannot be read ({reason}): give a pairs or people file.") from None

@@ -1,6 +1,7 @@
 """Scores of templates: of given pairs, of every pair of two sets, and of all mated and non-mated pairs.
 
 Scores: higher means more similar. An image without a template has the score -inf with everything.
+`negative-hamming` is for templates of +1 and -1: minus the share of the numbers that differ.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from facedecode.errors import BadInput, UsageError
 
-KINDS = ("cosine", "negative-euclidean")
+KINDS = ("cosine", "negative-euclidean", "negative-hamming")
 _BLOCK_SCORES = 2**21  # scores computed at once: 16 MB in float64
 
 
@@ -29,6 +30,8 @@ def score_pairs(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
         if kind == "cosine":
             norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
             scores[rows] = np.clip(np.einsum("nd,nd->n", x, y) / norms, -1.0, 1.0)
+        elif kind == "negative-hamming":
+            scores[rows] = _negative_hamming(np.einsum("nd,nd->n", x, y), x.shape[1])
         else:
             scores[rows] = -np.linalg.norm(x - y, axis=1)
     return scores
@@ -130,21 +133,23 @@ def mated_non_mated_scores(
     left_codes, right_codes = (codes, codes) if square else (codes[: len(left)], codes[len(left) :])
     non_mated = np.empty(int(_non_mated_in_rows(left_codes, right_codes, square).sum()), dtype=np.float32)
     filled, mated, mated_left, mated_right = 0, [], [], []
+    space = np.empty(max(_BLOCK_SCORES, len(right)), dtype=left.dtype)
     for start, stop in _row_blocks(len(left), len(right)):
         begin = start if square else 0
-        block = _matrix(left[start:stop], right[begin:], kind)
+        block = _matrix(left[start:stop], right[begin:], kind, space)
         block[left_missing[start:stop]] = -np.inf
         block[:, right_missing[begin:]] = -np.inf
-        same = left_codes[start:stop, None] == right_codes[None, begin:]
-        # Only i < j of a set: the block starts on the diagonal.
-        wanted = np.triu(np.ones_like(same), k=1) if square else np.ones_like(same)
-        others = block[wanted & ~same]
-        non_mated[filled : filled + len(others)] = others
-        filled += len(others)
-        rows, columns = np.nonzero(wanted & same)
-        mated.append(block[rows, columns])
-        mated_left.append(rows + start)
-        mated_right.append(columns + begin)
+        for row, scores in enumerate(block, start):
+            first = row + 1 if square else 0  # of a set only i < j
+            scores = scores[first - begin :]
+            same = right_codes[first:] == left_codes[row]
+            others = scores[~same]
+            non_mated[filled : filled + len(others)] = others
+            filled += len(others)
+            columns = np.flatnonzero(same)
+            mated.append(scores[columns])
+            mated_left.append(np.full(len(columns), row))
+            mated_right.append(columns + first)
     mated, mated_left, mated_right = (np.concatenate(part) for part in (mated, mated_left, mated_right))
     return AllPairs(mated, mated_left, mated_right, non_mated, people, left_codes, right_codes, square)
 
@@ -172,11 +177,16 @@ def _templates(values: np.ndarray, kind: str) -> np.ndarray:
     if kind == "cosine" and len(values) and not values.any(axis=1).all():
         row = int(np.flatnonzero(~values.any(axis=1))[0])
         raise BadInput(f"template {row} is all zeros: it has no cosine with another.")
+    if kind == "negative-hamming" and not (np.abs(values) == 1).all():
+        row = int(np.flatnonzero((np.abs(values) != 1).any(axis=1))[0])
+        raise BadInput(f"template {row} has other numbers than +1 and -1: it has no Hamming distance to another.")
     return values
 
 
 def _prepared(values: np.ndarray, kind: str) -> np.ndarray:
-    """Templates as `_matrix` wants them: unit length in float32 for the cosine, else float64."""
+    """Templates as `_matrix` wants them: unit length in float32 for the cosine, signs in float32, else float64."""
+    if kind == "negative-hamming":
+        return _templates(values, kind).astype(np.float32)
     wide = _templates(values, kind).astype(np.float64)
     if kind == "cosine":
         return (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
@@ -188,15 +198,30 @@ def _same_size(a: np.ndarray, b: np.ndarray) -> None:
         raise BadInput(f"templates of {a.shape[1]} and {b.shape[1]} numbers: use one recognizer.")
 
 
-def _matrix(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
-    product = a @ b.T
+def _matrix(a: np.ndarray, b: np.ndarray, kind: str, space: np.ndarray | None = None) -> np.ndarray:
+    """float32 (len(a), len(b)). space: of the templates' type, at least as many numbers, to be overwritten."""
+    shape = len(a), len(b)
+    # Fresh memory for every block costs more than the product itself.
+    product = None if space is None else space[: shape[0] * shape[1]].reshape(shape)
     if kind == "cosine":
+        product = np.matmul(a, b.T, out=product)
         return np.clip(product, -1.0, 1.0, out=product)
-    product *= -2.0
-    product += np.einsum("nd,nd->n", a, a)[:, None]
-    product += np.einsum("nd,nd->n", b, b)[None, :]
-    np.sqrt(np.maximum(product, 0.0, out=product), out=product)
-    return np.negative(product, out=product).astype(np.float32)
+    if kind == "negative-hamming":
+        return _negative_hamming(np.matmul(a, b.T, out=product), a.shape[1])
+    product = np.matmul(-2.0 * a, b.T, out=product)
+    scores = np.empty(shape, dtype=np.float32)
+    own, others = np.einsum("nd,nd->n", a, a), np.einsum("nd,nd->n", b, b)
+    for squares, row, out in zip(own, product, scores, strict=True):  # row by row stays in the cache
+        row += squares
+        row += others
+        np.sqrt(np.maximum(row, 0.0, out=row), out=row)
+        np.negative(row, out=out, casting="same_kind")
+    return scores
+
+
+def _negative_hamming(products: np.ndarray, dim: int) -> np.ndarray:
+    """From the products of rows of +1 and -1, which are whole numbers and so exact: ties stay ties. float32."""
+    return (products.astype(np.float32) - np.float32(dim)) / np.float32(2 * dim)
 
 
 def _with_missing(

@@ -55,12 +55,12 @@ def thresholds_at_far(non_mated: np.ndarray, fars: Sequence[float]) -> list[floa
             )
     places = [len(scores) - 1 - count for count in allowed]
     ordered = np.partition(scores, sorted(set(places)))
-    return [just_above(ordered[place]) for place in places]
+    return [float(just_above(ordered[place])) for place in places]
 
 
-def just_above(score: np.floating) -> float:
-    """The smallest number of the score's own type above it: `x >= just_above(s)` means `x > s`."""
-    return float(np.nextafter(score, np.asarray(np.inf, dtype=score.dtype)))
+def just_above(score: np.floating | np.ndarray) -> np.ndarray:
+    """The smallest number of the score's own type above it: `x >= just_above(s)` means `x > s`. float64, any shape."""
+    return np.nextafter(score, np.asarray(np.inf, dtype=score.dtype)).astype(np.float64)
 
 
 def tar_at_far(
@@ -129,12 +129,13 @@ def roc(mated: np.ndarray, non_mated: np.ndarray) -> Roc:
     non-mated scores there are. It ends short of (1, 1) where there are failures to acquire.
     """
     mated, non_mated = _both(mated, non_mated)
-    ordered, lowest = np.sort(non_mated), min(_lowest(mated), _lowest(non_mated))
+    ordered, ordered_mated = np.sort(non_mated), np.sort(mated)
+    lowest = min(_lowest(ordered), _lowest(ordered_mated))
     steps = np.unique(mated[mated > -np.inf])[::-1]
     thresholds = np.stack([np.nextafter(steps, np.asarray(np.inf, dtype=steps.dtype)), steps], axis=1).ravel()
     thresholds = np.concatenate([[np.inf], thresholds, [lowest]]).astype(mated.dtype)
     far = (len(ordered) - np.searchsorted(ordered, thresholds)) / len(ordered)
-    tar = (len(mated) - np.searchsorted(np.sort(mated), thresholds)) / len(mated)
+    tar = (len(mated) - np.searchsorted(ordered_mated, thresholds)) / len(mated)
     kept = np.concatenate([[True], (np.diff(far) > 0) | (np.diff(tar) > 0)])
     return Roc(thresholds[kept].astype(np.float64), far[kept], tar[kept])
 
@@ -247,7 +248,7 @@ def _best_threshold(ordered: np.ndarray, mated: np.ndarray, weights: np.ndarray)
     best = np.flatnonzero(errors <= errors.min() + 1e-9)
     cut = cuts[best[len(best) // 2]]
     if cut == len(ordered):
-        return just_above(ordered[-1])
+        return float(just_above(ordered[-1]))
     below = ordered[cut - 1] if cut > 0 else -np.inf
     if below == -np.inf:
         return float(ordered[cut])
@@ -289,6 +290,7 @@ def _both(mated: np.ndarray, non_mated: np.ndarray) -> tuple[np.ndarray, np.ndar
     return mated.astype(kind, copy=False), non_mated.astype(kind, copy=False)
 
 
-def _lowest(scores: np.ndarray) -> float:
-    finite = scores[scores > -np.inf]
-    return finite.min() if len(finite) else np.inf
+def _lowest(ordered: np.ndarray) -> float:
+    """The lowest of rising scores that is not -inf; inf where there is none."""
+    place = int(np.searchsorted(ordered, -np.inf, side="right"))
+    return ordered[place] if place < len(ordered) else np.inf

@@ -35,12 +35,16 @@ INF = np.inf
 
 def one_score(x, y, kind):
     x, y = x.astype(np.float64), y.astype(np.float64)
+    if kind == "negative-hamming":
+        return -np.mean(x != y)
     return x @ y / math.sqrt(x @ x * (y @ y)) if kind == "cosine" else -math.sqrt(((x - y) ** 2).sum())
 
 
-def random_set(seed=0, n=40, people=9, dim=6):
+def random_set(seed=0, n=40, people=9, dim=6, kind=None):
     generator = np.random.default_rng(seed)
     templates = generator.normal(size=(n, dim)).astype(np.float32)
+    if kind == "negative-hamming":
+        templates = np.sign(templates)
     return templates, [f"p{k}" for k in generator.integers(0, people, n)]
 
 
@@ -49,8 +53,8 @@ def random_set(seed=0, n=40, people=9, dim=6):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_equal_loops(kind):
-    a, _ = random_set(1)
-    b, _ = random_set(2, n=25)
+    a, _ = random_set(1, kind=kind)
+    b, _ = random_set(2, n=25, kind=kind)
     matrix = score_matrix(a, b, kind)
     wanted = np.array([[one_score(x, y, kind) for y in b] for x in a])
     assert matrix.dtype == np.float32
@@ -75,7 +79,7 @@ def test_distances_survive_large_templates():
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_pairs_equal_loops(kind, monkeypatch):
     monkeypatch.setattr("facedecode.scores._BLOCK_SCORES", 200)  # several blocks
-    templates, names = random_set()
+    templates, names = random_set(kind=kind)
     missing = np.zeros(len(names), dtype=bool)
     missing[[3, 17]] = True
     templates[3] = np.nan
