@@ -42,6 +42,17 @@ class FailedItems(FacedecodeError):
     exit_code = 5
 
 
+class GateMissed(FailedItems):
+    """The run finished, its results are written, and a gate of the caller's was missed.
+
+    metrics, outputs: what the command returns where no gate is missed.
+    """
+
+    def __init__(self, message: str, metrics: dict, outputs: dict) -> None:
+        super().__init__(message)
+        self.metrics, self.outputs = metrics, outputs
+
+
 class OutputInUse(FacedecodeError):
     """Another run holds the output."""
 

@@ -1,7 +1,8 @@
-"""Pictures of results. matplotlib is imported by the functions that draw curves only."""
+"""Grids of pictures."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,13 +19,15 @@ def picture_grid(
     Args:
         rows: arrays (n, H, W, 3) uint8, one for each row of the grid.
         labels: a name for each row, drawn at its left.
-        captions: for each row a caption under each of its pictures; an empty list leaves a row without.
+        captions: for each row a caption under each of its pictures; an empty list leaves a row without. See
+            `shortened`.
 
     Returns:
         (H', W', 3) uint8.
     """
     height, width = rows[0].shape[1:3]
-    font = ImageFont.load_default(max(11, height // 10))
+    font = _font(height)
+    labels = [_printable(label) for label in labels] if labels else None
     line = round(font.size * 1.4)
     left = max((round(font.getlength(label)) for label in labels), default=0) + 4 * GAP if labels else 0
     heights = [height + (line if captions and captions[i] else 0) for i in range(len(rows))]
@@ -39,7 +42,8 @@ def picture_grid(
             x = left + j * (width + GAP)
             canvas.paste(Image.fromarray(picture), (x, top))
             if captions and captions[i]:
-                draw.text((x + width / 2, top + height), captions[i][j], fill="black", font=font, anchor="ma")
+                caption = _printable(captions[i][j])
+                draw.text((x + width / 2, top + height), caption, fill="black", font=font, anchor="ma")
         top += heights[i] + GAP
     return np.asarray(canvas)
 
@@ -48,3 +52,30 @@ def square_grid(pictures: np.ndarray) -> np.ndarray:
     """All pictures (n, H, W, 3) uint8 in one grid, about as wide as high, row by row → (H', W', 3) uint8."""
     columns = int(np.ceil(np.sqrt(len(pictures))))
     return picture_grid([pictures[i : i + columns] for i in range(0, len(pictures), columns)])
+
+
+def png_bytes(picture: np.ndarray) -> bytes:
+    """A picture, (H, W, 3) uint8 RGB, as a PNG file; equal pictures give equal bytes."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def shortened(caption: str, side: int) -> str:
+    """As much of a caption as fits under a picture of `side` pixels."""
+    font, caption = _font(side), _printable(caption)
+    if font.getlength(caption) <= side:
+        return caption
+    while caption and font.getlength(caption + "…") > side:
+        caption = caption[:-1]
+    return caption + "…"
+
+
+def _font(height: int) -> ImageFont.FreeTypeFont:
+    """The font beside pictures of that height."""
+    return ImageFont.load_default(max(11, height // 10))
+
+
+def _printable(text: str) -> str:
+    """Text for one line: a file's name can hold line ends and characters that no font draws."""
+    return "".join(character if character.isprintable() else "·" for character in text)

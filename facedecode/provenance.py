@@ -6,10 +6,16 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from facedecode import __version__
+from facedecode.files import sha256_file
 
-_PACKAGES = ("torch", "numpy", "pillow")
+if TYPE_CHECKING:  # these need pyarrow or torch
+    from facedecode.decoders import Decoder
+    from facedecode.store import Store
+
+_PACKAGES = ("torch", "numpy", "scipy", "pillow")
 
 
 def environment() -> dict:
@@ -26,6 +32,47 @@ def environment() -> dict:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _processor(),
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
+    }
+
+
+def describe_store(store: Store) -> dict:
+    """JSON: which templates: the store's fingerprint, recognizer, number of templates and of failed images.
+
+    Also, where they apply, `mapping` and `protection` (what was done to the templates), and `l2_normalized`.
+    """
+    manifest = store.manifest
+    done = {name: manifest[name] for name in ("mapping", "protection", "l2_normalized") if manifest.get(name)}
+    return {
+        "store": store.folder.name,
+        "fingerprint": store.fingerprint,
+        "recognizer": store.recognizer["name"],
+        "weights_sha256": store.recognizer["weights_sha256"],
+        "score": manifest["score"],
+        "precision": manifest.get("precision"),
+        "transform": manifest.get("transform"),
+        "templates": len(store),
+        "failed": len(store.failures()),
+        **done,
+    }
+
+
+def describe_file(path: Path) -> dict:
+    """JSON: which file: its name, without the folder, and the SHA-256 of its bytes."""
+    return {"name": path.name, "sha256": sha256_file(path)}
+
+
+def describe_decoder(decoder: Decoder, folder: Path) -> dict:
+    """JSON: which decoder, and what it was trained on. folder: where it was loaded from."""
+    training = decoder.provenance.training
+    return {
+        "kind": decoder.kind,
+        "recognizer": decoder.recognizer["name"],
+        "image_size": decoder.image_size,
+        "sha256": sha256_file(folder / "decoder.safetensors"),
+        "fingerprint": training.get("fingerprint"),
+        "training_store": training.get("store"),
+        "training_people": len(training.get("people") or ()),
+        "training_images": training.get("images"),
     }
 
 

@@ -13,7 +13,7 @@ import typer
 
 from facedecode import __version__
 from facedecode.cli.console import Console, failure_json, result_json
-from facedecode.errors import FacedecodeError, UsageError
+from facedecode.errors import FacedecodeError, GateMissed, UsageError
 
 app = typer.Typer(
     name="facedecode",
@@ -29,7 +29,7 @@ Weights = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="fp32, or bf16 (autocast; recorded in the output).")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages on stderr, errors apart.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
@@ -74,7 +74,8 @@ def command(name: str, group: typer.Typer | None = None, title: str | None = Non
                         typer.echo(traceback.format_exc(), err=True)
                     typer.echo(f"error: {line}", err=True)
                     if json:
-                        failure_json(title, line, code)
+                        reached = (error.metrics, error.outputs) if isinstance(error, GateMissed) else ()
+                        failure_json(title, line, code, *reached)
                     raise typer.Exit(code) from None
             if json:
                 result_json(title, metrics, outputs)

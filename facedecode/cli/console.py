@@ -20,9 +20,10 @@ def result_json(command: str, metrics: dict, outputs: dict) -> None:
     _emit({"command": command, "ok": True, "metrics": metrics, "outputs": outputs})
 
 
-def failure_json(command: str, error: str, code: int) -> None:
-    """Print the object that `--json` gives for a failure."""
-    _emit({"command": command, "ok": False, "error": error, "exit_code": code, "metrics": {}, "outputs": {}})
+def failure_json(command: str, error: str, code: int, metrics: dict | None = None, outputs: dict | None = None) -> None:
+    """Print the object that `--json` gives for a failure; a missed gate has metrics and outputs all the same."""
+    answer = {"command": command, "ok": False, "error": error, "exit_code": code}
+    _emit({**answer, "metrics": metrics or {}, "outputs": outputs or {}})
 
 
 def has_answered() -> bool:

@@ -1,0 +1,155 @@
+"""What all evaluations share: options, gates, and how a report reaches the user."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from facedecode.cli.console import Console
+from facedecode.errors import GateMissed, UsageError
+
+if TYPE_CHECKING:  # these cost time that --help does not have
+    from facedecode.bootstrap import Estimate
+    from facedecode.gates import Gate
+    from facedecode.report import Report
+
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder for the report: report.html, report.json, report.md, CSV, figures."),
+]
+FailIf = Annotated[
+    list[str] | None,
+    typer.Option("--fail-if", help="Exit with 5 where this holds: 'tar@far=0.001 < 0.9' (repeatable)."),
+]
+Repetitions = Annotated[int, typer.Option("--repetitions", min=100, help="Replicates of the person bootstrap.")]
+People = Annotated[
+    Path | None, typer.Option("--people", help="Only these people: LFW's people format. All of the store if absent.")
+]
+Against = Annotated[
+    list[Path] | None,
+    typer.Option("--against", help="Store of the same images by another recognizer, as a further judge (repeatable)."),
+]
+JudgeWeights = Annotated[
+    list[str] | None,
+    typer.Option("--weights", help="NAME=FILE: a recognizer's weights, where no package has them (repeatable)."),
+]
+Decoders = Annotated[
+    list[str],
+    typer.Option(
+        "--decoder", help="A decoder's folder or a recognizer's name (shipped); NAME=… labels it (repeatable)."
+    ),
+]
+
+_UNSPELLABLE = "[](),@=<>"
+_RESERVED = ("originals", "real images", "chance")
+
+
+def named(options: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE options as a dict, in their order. A value without a name is named by its last part.
+
+    Raises:
+        UsageError: an empty part, one name given twice, or a name that `require_label` refuses.
+    """
+    found: dict[str, str] = {}
+    for given in options:
+        name, equals, value = given.partition("=")
+        if not equals:
+            name, value = Path(given).name, given
+        if not name or not value:
+            raise UsageError(f"{option} {given!r}: give NAME=VALUE, neither of them empty")
+        if name in found:
+            raise UsageError(f"{option}: {name!r} is given twice; label them apart, as NAME=VALUE")
+        require_label(name, option)
+        found[name] = value
+    return found
+
+
+def require_label(name: str, option: str) -> None:
+    """Refuse a name that gates cannot spell, or that reports give to something else. Raises UsageError."""
+    if name in _RESERVED:
+        raise UsageError(f"{option}: nothing can be called {name!r}, a name that reports use; label it, as NAME=…")
+    if name != name.strip() or set(name) & set(_UNSPELLABLE):
+        raise UsageError(
+            f"{option}: the name {name!r} has spaces at an end or one of {_UNSPELLABLE}, so that --fail-if cannot "
+            "spell it; label it, as NAME=…"
+        )
+
+
+def parse_gates(conditions: list[str] | None, words: Collection[str]) -> list[Gate]:
+    """The gates of --fail-if, refused before the work where the evaluation has no figure of that name.
+
+    Args:
+        words: the first words of the figures' names (`tar`, `eer` …).
+    """
+    from facedecode.gates import parse_gate
+
+    gates = [parse_gate(condition) for condition in conditions or []]
+    for gate in gates:
+        word = gate.name.partition("@")[0].partition("[")[0]
+        if word not in words:
+            raise UsageError(f"--fail-if {gate.text!r}: no figure {word!r}; there are {', '.join(sorted(words))}")
+    return gates
+
+
+def refuse_unknown(gates: Sequence[Gate], names: Collection[str]) -> None:
+    """Say before the work that there will be no figure of a gate's name. Raises UsageError."""
+    from facedecode.gates import check_gates
+
+    check_gates(gates, dict.fromkeys(names, _no_figure()))
+
+
+def _no_figure() -> Estimate:
+    from facedecode.bootstrap import Estimate
+
+    return Estimate(math.nan, None, None, 0)
+
+
+def refuse_output(output: Path | None, overwrite: bool) -> None:
+    """Say before the work, not after it, that the report cannot be written there."""
+    if output is not None:
+        from facedecode.report.folder import require_writable
+
+        require_writable(output, overwrite)
+
+
+def finish(
+    console: Console, report: Report, output: Path | None, overwrite: bool, gates: Sequence[Gate]
+) -> tuple[dict, dict]:
+    """Show a report's headlines, write it, and put the gates to it: (metrics, outputs) of the command.
+
+    A gate whose figure could not be measured (nobody has two images …) is missed.
+
+    Raises:
+        GateMissed: after everything is written.
+    """
+    from facedecode.gates import check_gates
+    from facedecode.provenance import environment
+    from facedecode.report.folder import write_report
+    from facedecode.report.text import show_estimate
+
+    provenance = {**report.provenance, "command": shlex.join(["facedecode", *sys.argv[1:]])}
+    report = dataclasses.replace(report, provenance={**provenance, "environment": environment()})
+    results = check_gates(gates, {**dict.fromkeys((gate.name for gate in gates), _no_figure()), **report.gates})
+    outputs = {}
+    if output is not None:
+        write_report(report, output, results, overwrite)
+        outputs["report"] = str(output)
+    for line in report.headlines:
+        note = f" ({line.note})" if line.note else ""
+        console.data(f"{line.title}: {show_estimate(line.figure, line.unit)}{note}")
+    for warning in report.warnings:
+        console.say(f"warning: {warning}")
+    if output is not None:
+        console.say(f"look at {output / 'report.html'}")
+    metrics = {**report.metrics, **({"gates": [result.as_json() for result in results]} if results else {})}
+    if missed := [result for result in results if not result.passed]:
+        said = "; ".join(f"{r.gate.text} ({'no number' if r.value is None else f'{r.value:.4g}'})" for r in missed)
+        raise GateMissed(f"{len(missed)} of {len(results)} gates missed: {said}", metrics, outputs)
+    return metrics, outputs

@@ -1,0 +1,370 @@
+"""Figures of rates as SVG. Equal input gives equal bytes, and nobody's matplotlib settings play a part.
+
+matplotlib's objects are used without pyplot, so that a program's own figures and its backend stay as they are.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from statistics import NormalDist
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedecode.report.text import show_number
+
+if TYPE_CHECKING:  # matplotlib takes half a second that --help does not have
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from facedecode.bootstrap import Estimate, RateAtFar
+    from facedecode.verification import Roc
+
+# Okabe and Ito's colors, which color-blind people tell apart; in gray the dashes do it.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
+_DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))  # one fewer than colors
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_INK = "#333333"
+_DET_TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+_FLOORS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2)  # where an axis of shares may begin, if not at 0
+_CELLS = 250  # of an axis: two points in one of them cannot be told apart
+_BINS = (20, 200)  # of a histogram: fewest and most
+_STYLE = {
+    "svg.hashsalt": "facedecode",
+    "svg.fonttype": "path",  # looks alike wherever it is opened
+    "text.parse_math": False,  # a name may have a dollar sign
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+def roc_plot(curves: Mapping[str, Roc], points: Mapping[str, Sequence[RateAtFar]] | None = None) -> bytes:
+    """ROC curves over a logarithmic axis of FAR, with operating points and their intervals as bars: SVG.
+
+    A curve begins at the least FAR above zero that its pairs reach. Points stand at the FAR reached (at the FAR
+    wanted where nothing was falsely accepted) and have the style of the curve of their name.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    points = points or {}
+    names = list(dict.fromkeys([*curves, *points]))
+    starts = {name: float(np.min(curve.far, where=curve.far > 0, initial=1)) for name, curve in curves.items()}
+    left = min([0.1, *starts.values(), *(_place(point) for row in points.values() for point in row)])
+    lowest = 1.0
+    with _figure() as (figure, axes, image):
+        for name, curve in curves.items():
+            # Scores that overlap nowhere reach no FAR between 0 and 1: their curve is the whole upper edge.
+            start = starts[name] if starts[name] < 1 else left
+            first = np.flatnonzero(curve.far <= start)[-1]
+            far, tar = np.maximum(curve.far[first:], start), curve.tar[first:]
+            kept = _thinned(np.log(far) / math.log(left), tar)
+            axes.plot(far[kept], tar[kept], **_style(names, name))
+            lowest = min(lowest, tar[0])
+        for name, row in points.items():
+            values = np.array([point.value for point in row])
+            low, high = _ends(row, otherwise=values)
+            style = {**_style(names, name), "linestyle": "none", "marker": _MARKERS[names.index(name) % len(_MARKERS)]}
+            style["label"] = None if name in curves else style["label"]
+            reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
+            axes.errorbar([_place(point) for point in row], values, reach, capsize=3, elinewidth=1.1, **style)
+            lowest = min(lowest, low.min(initial=1.0))
+        axes.set_xscale("log")
+        axes.set_xlim(left, 1)
+        axes.xaxis.set_major_locator(LogLocator(numticks=7))
+        axes.xaxis.set_major_formatter(lambda value, _: _percent(value))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        _axis_of_shares(axes, lowest)
+        axes.set(xlabel="false accept rate (FAR), %", ylabel="true accept rate (TAR), %")
+        _legend(figure, axes)
+        return image(figure)
+
+
+def det_plot(curves: Mapping[str, Roc]) -> bytes:
+    """DET curves, FNMR against FMR on normal-deviate axes (ISO/IEC 19795-1): SVG.
+
+    The axes show 0.01 % to 50 %; the dotted line is where both rates are equal.
+    """
+    from matplotlib.ticker import FixedFormatter, FixedLocator
+
+    ends = _deviates([_DET_TICKS[0] * 0.8, 0.5])
+    with _figure(height=4.3) as (figure, axes, image):
+        for name, curve in curves.items():
+            fmr, fnmr = (np.clip(rate, 1e-9, 1 - 1e-9) for rate in (curve.far, 1 - curve.tar))
+            # Thinned on the logit, which is nearly the normal deviate and has a formula; 9 is the axes' length.
+            kept = _thinned(*(np.log(rate / (1 - rate)) / 9 for rate in (fmr, fnmr)))
+            axes.plot(_deviates(fmr[kept]), _deviates(fnmr[kept]), **_style(list(curves), name))
+        axes.plot(ends, ends, color=_INK, linewidth=0.8, linestyle=":")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(FixedLocator(_deviates(_DET_TICKS)))
+            axis.set_major_formatter(FixedFormatter([_percent(tick) for tick in _DET_TICKS]))
+        axes.set(xlim=ends, ylim=ends, aspect="equal")
+        axes.set(xlabel="false match rate (FMR), %", ylabel="false non-match rate (FNMR), %")
+        _legend(figure, axes)
+        return image(figure)
+
+
+def histogram_plot(
+    mated: np.ndarray, non_mated: np.ndarray, thresholds: Mapping[str, float] | None = None, score: str = "score"
+) -> bytes:
+    """The densities of mated and of non-mated scores, (m,) and (n,), with named thresholds as lines: SVG.
+
+    Above on a linear axis, below on a logarithmic one, which shows the tails that decide low error rates.
+    Scores of -inf (no template) have no place on the axis: they are counted in the legend. Memory: 1 byte a score.
+
+    Raises:
+        ValueError: there is no finite score.
+    """
+    from matplotlib.ticker import NullFormatter
+
+    groups = {"mated": np.asarray(mated), "non-mated": np.asarray(non_mated)}
+    ends = [end for scores in groups.values() for end in _finite_range(scores)]
+    if not ends:
+        raise ValueError("a histogram needs a finite score")
+    low, high = min(ends), max(ends)
+    if high - low <= 1e-5 * max(abs(low), abs(high)):  # too little for float32 to divide into bins
+        low, high = low - 0.5, high + 0.5
+    seen: list[float] = []
+    bins = int(np.clip(2 * math.sqrt(min(map(len, groups.values()))), *_BINS))
+    with _figure(height=4.2, rows=2) as (figure, (linear, log), image):
+        for name, scores in groups.items():
+            counts, edges = np.histogram(scores, bins, (low, high))
+            failed = len(scores) - int(counts.sum())
+            density = counts / max(1, counts.sum()) * bins / (high - low)
+            seen += density[density > 0].tolist()
+            style = _style(list(groups), name)
+            style["label"] = f"{name}: {len(scores):,}" + (f", {failed:,} without a score" if failed else "")
+            for axes in (linear, log):
+                axes.stairs(density, edges, fill=True, color=style["color"], alpha=0.2)
+                axes.stairs(density, edges, linewidth=1.1, **style)
+        for number, (name, threshold) in enumerate((thresholds or {}).items()):
+            for axes in (linear, log):
+                line = {"color": _INK, "linewidth": 1, "linestyle": _DASHES[number % len(_DASHES)]}
+                axes.axvline(threshold, label=f"{_shown(name)}: {threshold:.4g}", **line)
+        linear.set(xlim=(low, high), ylabel="density")
+        linear.set_ylim(bottom=0)
+        log.set(yscale="log", xlabel=_shown(score), ylabel="density (log)")
+        # From one power of ten to another, so that two of them at least are named.
+        log.set_ylim(10.0 ** math.floor(math.log10(min(seen))), 10.0 ** (math.floor(math.log10(max(seen))) + 1))
+        log.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        log.yaxis.set_minor_formatter(NullFormatter())
+        _legend(figure, linear)
+        return image(figure)
+
+
+def curve_plot(
+    x: Sequence[float],
+    curves: Mapping[str, Sequence[Estimate]],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    percent: bool = True,
+) -> bytes:
+    """Curves of figures at each of `x`, their intervals as bands: SVG. percent: the figures are shares, 0 to 1."""
+    from matplotlib.ticker import NullFormatter
+
+    lowest = 1.0
+    with _figure() as (figure, axes, image):
+        for number, (name, row) in enumerate(curves.items()):
+            values = np.array([figure.value for figure in row], dtype=np.float64)
+            low, high = _ends(row, otherwise=values)
+            style = _style(list(curves), name)
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+            axes.plot(x, values, marker=_MARKERS[number % len(_MARKERS)], **style)
+            lowest = min(lowest, np.nanmin(low, initial=1.0))
+        if log_x:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        elif len(x) <= 12:
+            axes.set_xticks(x)
+        if percent:
+            _axis_of_shares(axes, lowest, unit=" %")
+        axes.set(xlabel=_shown(x_label), ylabel=_shown(y_label))
+        _legend(figure, axes)
+        return image(figure)
+
+
+def matrix_plot(
+    rows: Sequence[str], columns: Sequence[str], values: np.ndarray, *, x_label: str, y_label: str
+) -> bytes:
+    """Shares, (rows, columns) in [0, 1] or NaN for none, each written in a cell that is shaded by it: SVG."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(f"values of shape {values.shape} for {len(rows)} rows and {len(columns)} columns")
+    longest = [max(map(len, names), default=0) for names in (rows, columns)]
+    width = 0.9 + 0.09 * longest[0] + len(columns) * max(1.0, 0.09 * longest[1])
+    with _figure(width, 1.1 + 0.5 * len(rows)) as (figure, axes, image):
+        axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=2)
+        for row, column in np.ndindex(values.shape):
+            value = float(values[row, column])
+            color = "white" if value > 0.6 else _INK
+            axes.text(column + 0.5, row + 0.5, show_number(value, "percent"), color=color, ha="center", va="center")
+        axes.set_xticks(np.arange(len(columns)) + 0.5, [_shown(name) for name in columns])
+        axes.set_yticks(np.arange(len(rows)) + 0.5, [_shown(name) for name in rows])
+        axes.set(xlabel=_shown(x_label), ylabel=_shown(y_label))
+        axes.invert_yaxis()
+        axes.grid(visible=False)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        return image(figure)
+
+
+def spectrum_plot(spectra: Mapping[str, np.ndarray], periods: Sequence[int]) -> bytes:
+    """Power against frequency, each (P // 2 + 1,) as of `evaluation.spectra`: SVG.
+
+    periods: px, where a dotted line stands.
+    """
+    from matplotlib.ticker import NullFormatter
+
+    with _figure() as (figure, axes, image):
+        for name, power in spectra.items():
+            frequencies = np.arange(len(power)) / (2 * (len(power) - 1))
+            # The mean is taken off each line: there is nothing at 0. A picture of one color has no power at all.
+            decibels = 10 * np.log10(np.maximum(power[1:], 1e-9))
+            axes.plot(frequencies[1:], decibels, **_style(list(spectra), name))
+        for period in periods:
+            axes.axvline(1 / period, color=_INK, linestyle=":", linewidth=0.8)
+            axes.text(1 / period, 1.01, f"{period} px", transform=axes.get_xaxis_transform(), ha="center", fontsize=8)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(xlabel="cycles a pixel", ylabel="power, dB")
+        _legend(figure, axes)
+        return image(figure)
+
+
+def linkability_plot(
+    edges: np.ndarray, mated: np.ndarray, non_mated: np.ndarray, local: np.ndarray, score: str = "score"
+) -> bytes:
+    """Densities of scores across keys, and over them D↔ from 0 to 1: SVG.
+
+    Args:
+        edges: (b + 1,) of the bins, rising. mated, non_mated: (b,), shares of the scores in them. local: (b,), D↔.
+    """
+    edges = np.asarray(edges, dtype=np.float64)
+    if edges[0] == edges[-1]:  # all scores are equal
+        edges = edges + np.array([-0.5, 0.5])
+    with _figure() as (figure, axes, image):
+        groups = {"mated": mated, "non-mated": non_mated}
+        for name, shares in groups.items():
+            density, style = shares / np.diff(edges), _style(list(groups), name)
+            axes.stairs(density, edges, fill=True, color=style["color"], alpha=0.2)
+            axes.stairs(density, edges, **style)
+        over = axes.twinx()
+        over.stairs(local, edges, color=_COLORS[2], linewidth=1.2)
+        axes.plot([], [], color=_COLORS[2], linewidth=1.2, label="D↔ (right axis)")
+        over.set(ylim=(0, 1.02), ylabel="D↔, local linkability")
+        over.spines["right"].set_visible(True)
+        over.grid(visible=False)
+        axes.set(xlabel=_shown(score), ylabel="density", xlim=(edges[0], edges[-1]))
+        axes.set_ylim(bottom=0)
+        _legend(figure, axes)
+        return image(figure)
+
+
+@contextmanager
+def _figure(width: float = 5.2, height: float = 3.5, rows: int = 1) -> Iterator[tuple[Figure, Axes, Callable]]:
+    """A new figure in inches, its axes (an array of `rows`, if several), and what makes SVG of it."""
+    from matplotlib import style
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    def image(figure: Figure) -> bytes:
+        stream = io.BytesIO()
+        with warnings.catch_warnings():
+            # A name in a script that the font has not: it stands in the report's tables, as boxes in the figure.
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+        return stream.getvalue()
+
+    with style.context(["default", _STYLE]):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure, figure.subplots(rows, sharex=True), image
+
+
+def _style(names: Sequence[str], name: str) -> dict:
+    """Label, color and dashes of a curve, by its place among all."""
+    number = names.index(name)
+    dashes = _DASHES[number % len(_DASHES)]
+    return {"label": _shown(name), "color": _COLORS[number % len(_COLORS)], "linestyle": dashes}
+
+
+def _shown(name: str) -> str:
+    """A name that can stand in a figure: control characters become dots."""
+    name = "".join(character if character.isprintable() else "·" for character in name)
+    return f" {name}" if name.startswith("_") else name  # matplotlib's legends leave out what begins with _
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Above the axes, where it hides nothing; the figure grows by as much."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns = 2 if max(map(len, labels), default=0) <= 32 else 1
+    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(labels) / columns))
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns)
+
+
+def _place(point: RateAtFar) -> float:
+    return point.far or point.far_wanted
+
+
+def _ends(row: Sequence[Estimate], otherwise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and upper ends of intervals, float64 (k,) each; `otherwise`, (k,), where there is none."""
+    low, high = (np.array([getattr(figure, end) for figure in row], dtype=np.float64) for end in ("low", "high"))
+    return np.where(np.isnan(low), otherwise, low), np.where(np.isnan(high), otherwise, high)
+
+
+def _thinned(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Places of the corners to draw of a curve that is monotone in u and in v, in units of an axis: int64 (k,).
+
+    The first and the last corner in each cell along the curve: jumps stay where they are, and what is left out
+    lies within a cell of the line that is drawn.
+    """
+    cells = np.floor(_CELLS * (np.abs(u - u[0]) + np.abs(v - v[0])))
+    new = np.diff(cells) != 0
+    return np.flatnonzero(np.concatenate([[True], new]) | np.concatenate([new, [True]]))
+
+
+def _deviates(rates: Sequence[float] | np.ndarray) -> list[float]:
+    return [NormalDist().inv_cdf(float(rate)) for rate in rates]
+
+
+def _finite_range(scores: np.ndarray) -> list[float]:
+    """The least and the greatest finite score; nothing where there is none."""
+    finite = np.isfinite(scores)
+    if not finite.any():
+        return []
+    return [float(np.min(scores, where=finite, initial=np.inf)), float(np.max(scores, where=finite, initial=-np.inf))]
+
+
+def _percent(share: float) -> str:
+    """A share in percent, without the sign and without an exponent."""
+    return np.format_float_positional(100 * share, precision=4, fractional=False, trim="-")
+
+
+def _axis_of_shares(axes: Axes, lowest: float, unit: str = "") -> None:
+    """The vertical axis in percent, up to 1 and from where the lowest of the shares can be seen."""
+    floor = next((floor for floor in _FLOORS if lowest >= floor), 0.0)
+    margin = 0.02 * (1 - floor)
+    axes.set_ylim(floor - margin, 1 + margin)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{_percent(value)}{unit}")

@@ -1,0 +1,140 @@
+"""A report as a folder: the page, the numbers as JSON and CSV, the figures, and Markdown for a repository.
+
+report.html               all of it on one page that needs no other file
+report.json               numbers, gates, provenance, and the list of the files below
+report.schema.json        JSON Schema of report.json
+report.md                 the same as the page, for who reads in a repository
+NAME.csv                  one for each table
+figures/NAME.svg or .png  one for each figure
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from facedecode.errors import OutputError
+from facedecode.files import LOCK_NAME, TEMPORARY_PATTERN, json_text, locked, make_folder, write_bytes
+from facedecode.gates import GateResult
+from facedecode.report.data import report_json, table_csv
+from facedecode.report.markdown import report_markdown
+from facedecode.report.model import Report
+from facedecode.report.page import report_page
+
+PAGE, NUMBERS, SCHEMA = "report.html", "report.json", "report.schema.json"
+_FIXED = (PAGE, NUMBERS, SCHEMA, "report.md")
+_STAGE = TEMPORARY_PATTERN.replace("*", "report")
+_OWN_FILE = re.compile(r"[a-z0-9-]+\.csv|figures/[a-z0-9-]+\.(?:svg|png)")
+
+
+def require_writable(folder: Path | str, overwrite: bool) -> None:
+    """Say before the work that a report cannot be written to `folder`.
+
+    Raises:
+        OutputError: it is no folder, cannot be written in, holds a report already and `overwrite` is False, or
+            holds files and no report.
+    """
+    _files_of_old_report(Path(folder), overwrite)
+    # Of a folder that is yet to be made, what counts is the nearest one above it.
+    there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise OutputError(f"cannot make the folder {folder}: {there} is a file; name another output")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write in {there}: no permission; name another output")
+
+
+def write_report(report: Report, folder: Path | str, gates: Sequence[GateResult] = (), overwrite: bool = False) -> None:
+    """Write a report and how its gates went. Equal reports give equal bytes.
+
+    All files are made beside their places first and moved there last, report.html at the very end: where writing
+    fails, an old report stays as it was. With `overwrite` the files of the old report that the new one does not
+    have are removed; other files in the folder are left alone.
+
+    Raises:
+        OutputError: as `require_writable`; a file cannot be written, or one that is not the old report's is in
+            the way.
+        OutputInUse: another run is writing there.
+        ValueError: two tables or two figures of one name, a name with other characters than a-z, 0-9 and
+            hyphens, a table whose rows do not fit its columns, or numbers that JSON does not have.
+    """
+    folder = Path(folder)
+    files = _contents(report, gates)
+    _files_of_old_report(folder, overwrite)
+    make_folder(folder)
+    with locked(folder):
+        old = _files_of_old_report(folder, overwrite)
+        for name in files:
+            if name not in old and os.path.lexists(folder / name):
+                raise OutputError(f"cannot write {folder / name}: it is no part of the old report; move it away")
+        stage = folder / _STAGE
+        shutil.rmtree(stage, ignore_errors=True)
+        try:
+            for name, data in files.items():
+                make_folder((stage / name).parent)
+                write_bytes(stage / name, data)
+            _move(files, stage, folder, stale=[name for name in old if name not in files])
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _contents(report: Report, gates: Sequence[GateResult]) -> dict[str, bytes]:
+    """Every file of a report by its relative path, report.json first and report.html last."""
+    numbers = report_json(report, gates)
+    files = {NUMBERS: json_text(numbers), SCHEMA: resources.files(__package__).joinpath(SCHEMA).read_text("utf-8")}
+    tables = [table for section in report.sections for table in section.tables]
+    for entry, table in zip(numbers["tables"], tables, strict=True):
+        files[entry["file"]] = table_csv(table)
+    pictures = [picture for section in report.sections for picture in section.pictures]
+    for entry, picture in zip(numbers["figures"], pictures, strict=True):
+        files[entry["file"]] = picture.data
+    files["report.md"] = report_markdown(report, gates)
+    files[PAGE] = report_page(report, gates)
+    # A command line may hold bytes that are not UTF-8, which arrive as lone surrogates.
+    return {
+        name: data if isinstance(data, bytes) else data.encode("utf-8", "backslashreplace")
+        for name, data in files.items()
+    }
+
+
+def _files_of_old_report(folder: Path, overwrite: bool) -> list[str]:
+    """The relative paths of the files of the report that is there; none where there is no report."""
+    try:
+        present = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError as error:
+        raise OutputError(f"cannot make the folder {folder}: a file of that name is in the way") from error
+    except OSError as error:
+        raise OutputError(f"cannot read {folder}: {error.strerror}; name another output") from error
+    if not present - {LOCK_NAME, _STAGE}:
+        return []
+    if not overwrite and NUMBERS in present:
+        raise OutputError(f"{folder} holds a report: give --overwrite to replace it, or name another output")
+    try:
+        old = json.loads((folder / NUMBERS).read_bytes())
+        names = [entry["file"] for key in ("tables", "figures") for entry in old[key]]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise OutputError(f"{folder} holds files and no report: name a new or an empty folder") from error
+    if (folder / "figures").is_symlink():
+        raise OutputError(f"{folder / 'figures'} is a link: name another output")
+    # Nothing but the names that a report can have is ever removed, whatever the file says.
+    return [*_FIXED, *(name for name in names if isinstance(name, str) and _OWN_FILE.fullmatch(name))]
+
+
+def _move(names: Sequence[str], stage: Path, folder: Path, stale: Sequence[str]) -> None:
+    try:
+        for name in stale:
+            (folder / name).unlink(missing_ok=True)
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            os.replace(stage / name, folder / name)  # noqa: PTH105 (one place for tests to fail it)
+        with contextlib.suppress(OSError):
+            (folder / "figures").rmdir()  # where the old report had figures and this one has none
+    except OSError as error:
+        raise OutputError(f"cannot write in {folder}: {error.strerror}") from error
