@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.comparison import BareTemplates
 from facedecode.errors import FacedecodeError
+from facedecode.evaluation.comparison import BareTemplates
 from facedecode.images import load_image
 from facedecode.protocols import read_pairs
 from facedecode.recognizers import load_recognizer

@@ -1,30 +1,37 @@
-"""The index of docs/results, written from the results.json of each result.
+"""Keep a report among the results, and write their index.
 
-    python examples/results_index.py docs/results
+    python examples/results_index.py docs/results REPORT …
 
-The scripts that write a result call it themselves. A results.json has title, shows, command, data, protocol and
-environment.
+copies each REPORT (the folder that `facedecode evaluate … -o` or a script of benchmarks/ wrote) to docs/results, less
+its HTML page and the tables of one row an image, which the command makes again; then writes docs/results/README.md.
 """
 
 from __future__ import annotations
 
 import json
-import shlex
+import shutil
 import sys
 from pathlib import Path
 
+from facedecode.bootstrap import Estimate
 from facedecode.files import write_text
+from facedecode.report.text import show_estimate
+
+LARGEST = 200_000  # bytes of a table that is kept
 
 
-def command_line() -> str:
-    """The command that is running, as one would type it from the repository's root."""
-    return shlex.join(["python", *sys.argv])
-
-
-def finish(output: Path) -> None:
-    """Write the index anew if `output` is one of the results of an index."""
-    if (output.parent / "README.md").is_file():
-        write_index(output.parent)
+def adopt(report: Path, results: Path) -> None:
+    """Copy a report, less what is large and can be made again."""
+    target = results / report.name
+    shutil.rmtree(target, ignore_errors=True)
+    large = {path.name for path in report.glob("*.csv") if path.stat().st_size > LARGEST}
+    skipped = shutil.ignore_patterns("report.html", "report.schema.json", *large)
+    shutil.copytree(report, target, ignore=skipped)
+    page = target / "report.md"
+    text = page.read_text(encoding="utf-8")
+    for name in large:
+        text = text.replace(f"[{name}]({name})", f"{name} (not kept here; the command writes it)")
+    write_text(page, text)
 
 
 def write_index(folder: Path) -> None:
@@ -32,31 +39,33 @@ def write_index(folder: Path) -> None:
     lines = [
         "# Results",
         "",
-        "Each folder has `results.json` (every figure with its interval and count), `results.md` (the table) and the",
-        "figures. Written by `python examples/results_index.py docs/results` from those files.",
+        "Each folder has `report.json` (every figure with its interval and count), `report.md` (the tables), CSV and",
+        "figures. In brackets: 95 % intervals. Written by `python examples/results_index.py docs/results`.",
         "",
     ]
-    for path in sorted(folder.glob("*/results.json")):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        where = path.parent.name
-        table = f"{where}/results.md" if (path.parent / "results.md").is_file() else f"{where}/results.json"
-        lines += [f"## [{result.get('title', where)}]({table})", ""]
-        if "shows" in result:
-            lines += [result["shows"], ""]
-        for title, key in (("Data", "data"), ("Protocol", "protocol")):
-            if key in result:
-                lines += [f"- {title}: {result[key]}"]
-        if machine := result.get("environment"):
-            used = [machine["cpu"], f"{machine['cores']} cores", f"torch {machine['torch']}"]
-            used += [f"{result['seconds']} s"] if "seconds" in result else []
-            lines += [f"- Hardware: {', '.join(used)}"]
-        if "command" in result:
-            lines += ["- Command:", "", "  ```sh", f"  {result['command']}", "  ```"]
-        lines += [""]
+    for path in sorted(folder.glob("*/report.json")):
+        lines += section(json.loads(path.read_text(encoding="utf-8")), path.parent.name)
     write_text(folder / "README.md", "\n".join(lines))
 
 
+def section(report: dict, where: str) -> list[str]:
+    """A report's title, headlines, hardware and command."""
+    lines = [f"## [{where}: {report['title']}]({where}/report.md)", ""]
+    for headline in report["headlines"]:
+        figure = headline["figure"]
+        shown = show_estimate(Estimate(figure["value"], figure["low"], figure["high"], figure["n"]), headline["unit"])
+        note = f" ({headline['note']})" if headline["note"] else ""
+        lines += [f"- {headline['title']}: {shown}{note}"]
+    made = report["provenance"]
+    machine = made["environment"]
+    used = f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}"
+    return [*lines, "", f"{used}:", "", "```sh", made["command"], "```", ""]
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
-        sys.exit("usage: python examples/results_index.py docs/results")
-    write_index(Path(sys.argv[1]))
+    if len(sys.argv) < 2 or not all(Path(folder).is_dir() for folder in sys.argv[1:]):
+        sys.exit("usage: python examples/results_index.py docs/results [REPORT …]")
+    results, *reports = map(Path, sys.argv[1:])
+    for report in reports:
+        adopt(report, results)
+    write_index(results)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
@@ -99,10 +99,15 @@ def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
             continue
         seen.add((status.st_dev, status.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        identity = None if Path(folder) == top else Path(folder).name
+        identity = folder_identity(Path(folder), top)
         for name in files:
             if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
                 yield Path(folder, name), identity
+
+
+def folder_identity(folder: PurePath, top: PurePath) -> str | None:
+    """The identity of pictures directly in a folder at or below `top`, which the user named; see `ImageRef`."""
+    return None if folder == top else folder.name
 
 
 def _is_utf8(text: str) -> bool:

@@ -8,7 +8,7 @@ picture to the recognizer whose templates are given here (the same one, or for t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +24,33 @@ FMRS = (0.1, 0.01, 0.001, 0.0001)
 class SecurityRates:
     """Rates at each FMR, in the order asked for; keys: weighting by 'pairs' or by 'people'.
 
-    `mated` is the recognizer's own TAR on real pairs: about what an attack of type II can hope for.
+    `mated` is the recognizer's own TAR on real pairs: about what an attack of type II can hope for. It and
+    `type_two` are empty where nobody has two images.
     """
 
     type_one: dict[str, list[RateAtFar]]
     type_two: dict[str, list[RateAtFar]]
     mated: dict[str, list[RateAtFar]]
+
+    def as_json(self) -> dict:
+        """JSON: type_one, type_two and mated, where there are any, → weighting → FMR → the figure."""
+        return {
+            group: {by: {f"{rate.far_wanted:g}": rate.as_json() for rate in rates} for by, rates in found.items()}
+            for group, found in vars(self).items()
+            if found
+        }
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What a recognizer makes of the pictures of one decoder.
+
+    templates: (n, dim), row i of the picture that was made from the template of image i.
+    missing: bool (n,), images of which there is no picture, or no face in it; None if there are none.
+    """
+
+    templates: np.ndarray
+    missing: np.ndarray | None = None
 
 
 def type_one_trials(
@@ -92,22 +113,47 @@ def success_attack_rates(
 ) -> SecurityRates:
     """Type I and type II success of reconstructions (n, dim) of the images behind originals (n, dim).
 
-    Both are templates of the attacked recognizer, row i of each belonging to image i of person identities[i].
+    `attack_success` of one attack.
+    """
+    attack = {"": Attack(reconstructions, missing)}
+    options = {"missing_originals": missing_originals, "pairs": pairs, "level": level}
+    return attack_success(attack, originals, identities, kind, fmrs, repetitions=repetitions, seed=seed, **options)[""]
+
+
+def attack_success(
+    attacks: Mapping[str, Attack],
+    originals: np.ndarray,
+    identities: Sequence[str],
+    kind: str,
+    fmrs: Sequence[float] = FMRS,
+    *,
+    missing_originals: np.ndarray | None = None,
+    pairs: AllPairs | None = None,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, SecurityRates]:
+    """Type I and type II success of several attacks on one recognizer: all share thresholds and replicates.
+
+    Templates are the attacked recognizer's, row i of each belonging to image i of person identities[i].
     Thresholds come from all non-mated pairs of the originals (`pairs`, if at hand from
     `mated_non_mated_scores` on the same rows). Intervals by person, thresholds set anew in each replicate.
+    Where nobody has two images there is no type II and no TAR: those are empty.
     """
-    options = {"missing": missing, "missing_originals": missing_originals}
     if pairs is None:
         pairs = mated_non_mated_scores(originals, identities, kind, missing=missing_originals)
     elif not np.array_equal(encode_people(identities)[1], pairs.left_codes) or not pairs.square:
         raise BadInput("these pairs were made from other templates: make them from the same originals.")
-    groups = {
-        "type_one": type_one_trials(reconstructions, originals, identities, kind, **options),
-        "type_two": type_two_trials(reconstructions, originals, identities, kind, **options),
-        "mated": Trials(pairs.mated, pairs.mated_people),
-    }
-    trials = {(name, "pairs"): group for name, group in groups.items()}
-    trials |= {(name, "people"): group.person_weighted() for name, group in groups.items()}
+    groups = {}
+    for name, attack in attacks.items():
+        options = {"missing": attack.missing, "missing_originals": missing_originals}
+        groups[name, "type_one"] = type_one_trials(attack.templates, originals, identities, kind, **options)
+        if len(pairs.mated):
+            groups[name, "type_two"] = type_two_trials(attack.templates, originals, identities, kind, **options)
+    if len(pairs.mated):
+        groups["mated"] = Trials(pairs.mated, pairs.mated_people)
+    trials = {(group, "pairs"): found for group, found in groups.items()}
+    trials |= {(group, "people"): found.person_weighted() for group, found in groups.items()}
     rates = rates_at_far(
         trials,
         NonMated.from_all_pairs(pairs),
@@ -117,7 +163,12 @@ def success_attack_rates(
         seed=seed,
         level=level,
     )
-    return SecurityRates(**{name: {by: rates[name, by] for by in ("pairs", "people")} for name in groups})
+
+    def weighted(group: object) -> dict[str, list[RateAtFar]]:
+        return {by: rates[group, by] for by in ("pairs", "people") if (group, by) in rates}
+
+    mated = weighted("mated")
+    return {name: SecurityRates(weighted((name, "type_one")), weighted((name, "type_two")), mated) for name in attacks}
 
 
 def _trials(

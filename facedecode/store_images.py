@@ -55,14 +55,26 @@ def read_portraits(rows: list[dict], root: Path, size: int, progress: Progress |
     Raises:
         BadInput: images are missing (counted, the first few listed) or unreadable.
     """
-    frame = align.portrait_crop(size)
     portraits = np.empty((len(rows), size, size, 3), np.uint8)
-    cut = _each(rows, root, lambda image, face: align.crop(image, face, frame))
-    for index, portrait in enumerate(cut):
-        portraits[index] = portrait
-        if progress and (index % 32 == 31 or index + 1 == len(rows)):
-            progress(index + 1, len(rows))
+    done = 0
+    for batch in portrait_batches(rows, root, size):
+        portraits[done : done + len(batch)] = batch
+        done += len(batch)
+        if progress:
+            progress(done, len(rows))
     return portraits
+
+
+def portrait_batches(rows: list[dict], root: Path, size: int, batch_size: int = 32) -> Iterator[np.ndarray]:
+    """The portraits of a store's rows, a few at a time; arguments and errors as `read_portraits`.
+
+    Yields:
+        (b, size, size, 3) uint8 RGB, batch after batch, in the order of the rows.
+    """
+    frame = align.portrait_crop(size)
+    cut = _each(rows, root, lambda image, face: align.crop(image, face, frame))
+    while batch := list(islice(cut, batch_size)):
+        yield np.stack(batch)
 
 
 def embed_perturbed(

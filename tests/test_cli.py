@@ -27,7 +27,8 @@ from facedecode.files import locked, write_json
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
 
-COMMANDS = [["extract"], ["train"], ["invert"], ["fit-mapping"], ["evaluate"], ["evaluate", "verification"]]
+COMMANDS = [["extract"], ["train"], ["invert"], ["fit-mapping"], ["transform"], ["evaluate"]]
+COMMANDS += [["evaluate", name] for name in ("verification", "reconstruction", "security", "protection")]
 # Few pictures do not determine a map, which is said as a warning; the tests turn warnings into errors.
 few_pairs = pytest.mark.filterwarnings("default::facedecode.errors.FacedecodeWarning")
 
@@ -166,7 +167,8 @@ def test_verification_of_a_store(here: Path) -> None:
     done = call("evaluate", "verification", "jpg", "--pairs", "pairs.txt", "--far", "0.5", "--json")
     assert done.exit_code == 0, done.stderr
     metrics = json.loads(done.stdout)["metrics"]
-    assert metrics["pairs"] == 4 and metrics["failure_to_acquire"] == {"value": 0, "n": 4}
+    assert (metrics["counts"]["mated"], metrics["counts"]["non_mated"]) == (2, 2)
+    assert (metrics["failure_to_acquire"]["value"], metrics["failure_to_acquire"]["n"]) == (0, 4)
     assert {"value", "low", "high"} <= metrics["eer"].keys() and "0.5" in metrics["tar_at_far"]
     for far in ("0", "0.001", "2"):
         done = call("evaluate", "verification", "jpg", "--pairs", "pairs.txt", "--far", far)

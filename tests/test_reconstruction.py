@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from facedecode.bootstrap import person_draws
-from facedecode.errors import BadInput
-from facedecode.metrics import gradient_energy
-from facedecode.reconstruction import (
+from facedecode.bootstrap import mean_interval, person_draws
+from facedecode.errors import BadInput, UsageError, WouldNotFit
+from facedecode.evaluation.examples import extreme_rows, spread_rows
+from facedecode.evaluation.picture_figures import (
     ORIGINALS,
-    UnseenImages,
-    axis_spectra,
-    evaluate_decoders,
-    grid_peaks,
-    make_judge,
+    decoder_figures,
     picture_figures,
     picture_values,
     ratio_interval,
+)
+from facedecode.evaluation.reconstruction import choose_baseline, measure, require_comparable
+from facedecode.evaluation.spectra import axis_spectra, grid_peaks
+from facedecode.evaluation.unseen import (
+    UnseenImages,
+    _failed_rows,
+    make_judge,
+    make_reference,
     require_unseen,
-    spread_rows,
     unseen_images,
 )
+from facedecode.images import find_images
+from facedecode.metrics import gradient_energy, psnr, ssim
+from facedecode.scores import mated_non_mated_scores
 from facedecode.store import Store, StoreWriter
 
 SIDE = 32
@@ -45,17 +52,16 @@ class Pooled:
 
 
 class Drawing:
-    """A decoder that draws what it is told to, whatever the template."""
+    """A decoder that draws what it is told to: picture i for template i of `scene`, however they are asked for."""
 
-    image_size = SIDE
-
-    def __init__(self, pictures, people=("somebody else",)):
-        self.pictures = pictures
+    def __init__(self, templates, pictures, people=("somebody else",), kind="dfd"):
+        self.templates, self.pictures, self.kind = templates, pictures, kind
+        self.image_size = pictures.shape[1]
         self.provenance = SimpleNamespace(training={"people": list(people)})
 
     def decode(self, templates):
-        assert len(templates) == len(self.pictures)
-        return self.pictures
+        rows = [int(np.flatnonzero((self.templates == template).all(1))[0]) for template in templates]
+        return self.pictures[rows]
 
 
 def smooth_pictures(generator, count):
@@ -82,9 +88,14 @@ def scene():
 
 
 @pytest.fixture
-def judge(scene, tmp_path):
+def references(scene, tmp_path):
     images, _ = scene
-    return make_judge(Pooled(), store_of(tmp_path / "emb", images), images)
+    return {"pooled": make_reference(Pooled(), store_of(tmp_path / "emb", images), images)}
+
+
+def drawing(scene, pictures, **options):
+    images, _ = scene
+    return Drawing(images.templates[~images.missing], pictures, **options)
 
 
 def store_of(folder, images, recognizer=DESCRIBED):
@@ -101,12 +112,13 @@ def store_of(folder, images, recognizer=DESCRIBED):
     return Store.open(folder)
 
 
-def test_perfect_and_hopeless_decoders(scene, judge):
+def test_perfect_and_hopeless_decoders(scene, references):
     images, portraits = scene
     gray = np.full_like(portraits, 128)
-    decoders = {"perfect": Drawing(portraits), "gray": Drawing(gray), "negative": Drawing(255 - portraits)}
-    figures = evaluate_decoders(decoders, images, portraits, {"j": judge}, fmrs=[0.01], repetitions=50)
-    assert list(figures) == [ORIGINALS, "perfect", "gray", "negative"]
+    decoders = {"perfect": drawing(scene, portraits), "gray": drawing(scene, gray)}
+    values = measure(decoders, images, [portraits], references)
+    figures = decoder_figures(values, images.acquired_identities, repetitions=50)
+    assert list(figures) == [ORIGINALS, "perfect", "gray"]
     assert figures["perfect"].metrics() == figures[ORIGINALS].metrics()
 
     perfect = figures["perfect"]
@@ -114,33 +126,91 @@ def test_perfect_and_hopeless_decoders(scene, judge):
     assert perfect.metrics()["psnr"]["value"] is None
     assert perfect.pictures["ssim"].value == pytest.approx(1)
     assert perfect.pictures["gradient_energy_to_originals"].value == 1
-    one = perfect.attacks["j"].type_one["pairs"][0]
-    assert (one.value, one.accepted, one.n) == (39 / 40, 39, 40)  # the image without a template is no success
-    two, own = perfect.attacks["j"].type_two["pairs"][0], perfect.attacks["j"].mated["pairs"][0]
-    assert (two.value, two.n, own.n) == (own.value, 40, 20)
+    assert perfect.scores["pooled"].value == pytest.approx(0, abs=1e-5)  # its own template, again
 
     assert figures["gray"].pictures["gradient_energy"].value == 0
     errors = np.mean((portraits / 255 - 128 / 255) ** 2, axis=(1, 2, 3))
     assert figures["gray"].pictures["psnr"].value == pytest.approx(np.mean(-10 * np.log10(errors)))
-    negative = figures["negative"].attacks["j"]
-    assert negative.type_one["people"][0].value == negative.type_two["people"][0].value == 0
+    distances = np.linalg.norm(images.templates[:-1] - 128 / 255, axis=1)
+    assert figures["gray"].scores["pooled"].value == pytest.approx(-distances.mean(), rel=1e-5)
 
 
-def test_against_a_baseline(scene, judge):
+def test_batches_make_no_difference(scene, references):
+    images, portraits = scene
+    decoders = {"negative": drawing(scene, 255 - portraits), "gray": drawing(scene, np.full_like(portraits, 90))}
+    whole = measure(decoders, images, [portraits], references)
+    said = []
+    parts = measure(decoders, images, np.array_split(portraits, 5), references, progress=lambda *at: said.append(at))
+    for name in (ORIGINALS, *decoders):
+        for field in ("psnr", "ssim", "sharpness", "spectra"):
+            np.testing.assert_array_equal(getattr(parts[name], field), getattr(whole[name], field))
+        np.testing.assert_allclose(parts[name].scores["pooled"], whole[name].scores["pooled"], atol=1e-6)
+    np.testing.assert_array_equal(whole["negative"].psnr, psnr(255 - portraits, portraits))
+    np.testing.assert_array_equal(whole["negative"].ssim, ssim(255 - portraits, portraits))
+    assert (said[0], said[-1], len(said)) == ((0, 39), (39, 39), 6)
+
+
+def test_an_original_unknown_to_a_recognizer_has_no_score(scene, references):
+    images, portraits = scene
+    missing = images.missing.copy()
+    missing[[3, 7]] = True
+    blind = dataclasses.replace(references["pooled"], missing=missing)
+    values = measure({"same": drawing(scene, portraits)}, images, [portraits], {"pooled": blind})
+    assert np.flatnonzero(values["same"].scores["pooled"] == -np.inf).tolist() == [3, 7]
+    assert decoder_figures(values, images.acquired_identities)["same"].scores["pooled"].n == 37
+    nothing = dataclasses.replace(blind, missing=np.ones(40, bool))
+    values = measure({"same": drawing(scene, portraits)}, images, [portraits], {"pooled": nothing})
+    figure = decoder_figures(values, images.acquired_identities)["same"].metrics()["scores"]["pooled"]
+    assert figure == {"value": None, "low": None, "high": None, "n": 0}
+
+
+def test_against_a_baseline(scene, references):
     images, portraits = scene
     generator = np.random.default_rng(2)
     worse = (portraits + generator.integers(-20, 21, size=portraits.shape)).clip(0, 255).astype(np.uint8)
     worst = (portraits + generator.integers(-60, 61, size=portraits.shape)).clip(0, 255).astype(np.uint8)
-    decoders = {"base": Drawing(worse), "same": Drawing(worse), "worst": Drawing(worst)}
-    options = {"baseline": "base", "fmrs": [0.01], "repetitions": 50}
-    figures = evaluate_decoders(decoders, images, portraits, {"j": judge}, **options)
-    assert "psnr_over_baseline" not in figures["base"].pictures | figures[ORIGINALS].pictures
-    same, worst_figures = figures["same"].pictures, figures["worst"].pictures
-    gain, ratio = same["psnr_over_baseline"], same["gradient_energy_to_baseline"]
-    assert (gain.low, gain.value, gain.high, gain.n) == (0, 0, 0, 39)
+    decoders = {name: drawing(scene, x) for name, x in (("base", worse), ("same", worse), ("worst", worst))}
+    values = measure(decoders, images, [portraits], references)
+    figures = decoder_figures(values, images.acquired_identities, "base", repetitions=50)
+    for name in ("base", ORIGINALS):
+        assert not any("baseline" in key for key in figures[name].pictures)
+        assert not figures[name].scores_over_baseline
+    same, worst_figures = figures["same"], figures["worst"]
+    for gain in (same.pictures["psnr_over_baseline"], same.pictures["ssim_over_baseline"]):
+        assert (gain.low, gain.value, gain.high, gain.n) == (0, 0, 0, 39)
+    assert same.scores_over_baseline["pooled"].value == 0
+    ratio = same.pictures["gradient_energy_to_baseline"]
     assert (ratio.low, ratio.value, ratio.high) == (1, 1, 1)
-    assert worst_figures["psnr_over_baseline"].high < 0
-    assert worst_figures["gradient_energy_to_baseline"].low > 1
+    assert worst_figures.pictures["gradient_energy_to_baseline"].low > 1
+    difference = values["worst"].psnr - values["base"].psnr
+    gain = worst_figures.pictures["psnr_over_baseline"]
+    assert gain == mean_interval(difference, images.acquired_identities, repetitions=50)
+    assert gain.high < 0
+    found = worst_figures.scores_over_baseline["pooled"]
+    assert found.value == pytest.approx((values["worst"].scores["pooled"] - values["base"].scores["pooled"]).mean())
+
+
+def test_a_difference_leaves_out_what_is_infinite(scene, references):
+    images, portraits = scene
+    half = portraits.copy()
+    half[10:] = 255 - half[10:]  # the first ten are drawn without an error
+    decoders = {"base": drawing(scene, 255 - portraits), "half": drawing(scene, half)}
+    figures = decoder_figures(
+        measure(decoders, images, [portraits], references), images.acquired_identities, "base", repetitions=50
+    )
+    assert figures["half"].pictures["psnr"].infinite == 10
+    gain = figures["half"].pictures["psnr_over_baseline"]
+    assert (gain.value, gain.n) == (0, 29)
+
+
+def test_the_baseline_is_the_first_ridge_if_none_is_named(scene):
+    _, portraits = scene
+    decoders = {name: drawing(scene, portraits, kind=kind) for name, kind in (("a", "dfd"), ("b", "ridge"))}
+    assert choose_baseline(decoders, None) == "b"
+    assert choose_baseline(decoders, "a") == "a"
+    assert choose_baseline({"a": decoders["a"]}, None) is None
+    with pytest.raises(UsageError, match=r"--baseline c: no such decoder; there are a, b"):
+        choose_baseline(decoders, "c")
 
 
 def test_sharpness_ratio_is_of_means(scene):
@@ -204,26 +274,36 @@ def test_spectrum_of_a_wave_and_of_noise():
     noise = generator.integers(0, 256, size=(200, SIDE, SIDE, 1), dtype=np.uint8).repeat(3, axis=3)
     flat = axis_spectra(noise).mean(0)[2:]
     assert flat == pytest.approx(np.full(len(flat), (256**2 - 1) / 12 / 255**2), rel=0.05)  # its variance
-    with pytest.raises(BadInput, match="square"):
-        axis_spectra(noise[:, 1:])
+    for wrong in (noise[:, 1:], noise[:, 1:, 1:]):
+        with pytest.raises(BadInput, match=r"square ones, .*P even"):
+            axis_spectra(wrong)
 
 
-def test_people_of_the_training_are_refused(scene, judge):
+def test_people_of_the_training_are_refused(scene):
     images, portraits = scene
     with pytest.raises(BadInput, match=r"trained on 2 of the 20 people .*p3, p5"):
         require_unseen("d", ["p5", "x", "p3"], images.identities)
     with pytest.raises(BadInput, match="does not record"):
         require_unseen("d", None, images.identities)
     with pytest.raises(BadInput, match="decoder d: trained on 1 of the 20"):
-        evaluate_decoders({"d": Drawing(portraits, ["p3"])}, images, portraits, {"j": judge})
+        require_comparable({"d": drawing(scene, portraits, people=["p3"])}, images)
 
 
-def test_wrong_sizes_are_refused(scene, judge):
+def test_decoders_of_different_sizes_are_refused(scene):
     images, portraits = scene
+    small = drawing(scene, portraits[:, ::2, ::2])
+    assert require_comparable({"a": small}, images) == 16
+    with pytest.raises(BadInput, match=r"different sizes \(a 16 px, b 32 px\)"):
+        require_comparable({"a": small, "b": drawing(scene, portraits)}, images)
+
+
+def test_portraits_that_do_not_fit_the_templates_are_refused(scene, references):
+    images, portraits = scene
+    decoders = {"d": drawing(scene, portraits)}
     with pytest.raises(BadInput, match="38 portraits for 39"):
-        evaluate_decoders({"d": Drawing(portraits)}, images, portraits[1:], {"j": judge})
-    with pytest.raises(BadInput, match="32 px beside originals of 16 px"):
-        evaluate_decoders({"d": Drawing(portraits)}, images, portraits[:, :16, :16], {"j": judge})
+        measure(decoders, images, [portraits[1:]], references)
+    with pytest.raises(BadInput, match="more than 39 portraits"):
+        measure(decoders, images, [portraits, portraits[:1]], references)
 
 
 def test_unseen_images_are_a_people_files(scene, tmp_path):
@@ -238,15 +318,39 @@ def test_unseen_images_are_a_people_files(scene, tmp_path):
     assert [row["path"] for row in found.acquired] == ["p0/0.jpg", "p0/1.jpg", "p19/38.jpg"]
     assert len(unseen_images(store, None).rows) == 40
     assert len(unseen_images(store, None, limit=5).rows) == 5
+    assert found.absent == ["nobody"]
     people.write_text("1\nnobody\t1\n")
-    with pytest.raises(BadInput, match="none of the people"):
+    with pytest.raises(BadInput, match=r"no image of the people of .*people.txt has a template"):
         unseen_images(store, people)
+
+
+def test_a_limit_counts_images_that_failed(scene, tmp_path):
+    images, _ = scene
+    missing = np.zeros(40, bool)
+    missing[1] = True
+    store = store_of(tmp_path / "emb", UnseenImages(images.rows, images.templates, missing))
+    found = unseen_images(store, None, limit=4)
+    every = sorted(row["path"] for row in images.rows)
+    assert sorted(row["path"] for row in found.rows) == every[:4]
+    assert [row["path"] for row, gone in zip(found.rows, found.missing, strict=True) if gone] == ["p0/1.jpg"]
+
+
+def test_templates_without_an_image_are_refused(scene, tmp_path):
+    images, _ = scene
+    rows = [{**row, "path": None} for row in images.rows]
+    store = store_of(tmp_path / "emb", UnseenImages(rows, images.templates, np.zeros(40, bool)))
+    with pytest.raises(BadInput, match=r"emb: has templates without an image; use a store made by 'extract'"):
+        unseen_images(store, None)
 
 
 def test_a_judges_store_is_of_the_same_images(scene, tmp_path):
     images, _ = scene
     store = store_of(tmp_path / "emb", images)
     judge = make_judge(Pooled(), store, images)
+    pairs = mated_non_mated_scores(
+        images.templates.astype("f4"), images.identities, "negative-euclidean", missing=images.missing
+    )
+    np.testing.assert_array_equal(judge.pairs.non_mated, pairs.non_mated)
     assert judge.missing.tolist() == images.missing.tolist()
     assert judge.templates == pytest.approx(images.templates.astype("f4"))
     reverse = UnseenImages(images.rows[::-1], images.templates[::-1], images.missing[::-1])
@@ -268,9 +372,59 @@ def test_grid_people_are_spread():
     rows = spread_rows(names, 6)
     assert [names[row] for row in rows] == ["p02", "p07", "p12", "p17", "p22", "p27"]
     assert all(row % 2 == 0 for row in rows)  # each one's first image
-    labels = {f"p{k:02d}": "F" if k < 4 else "M" for k in range(29)}
-    mixed = [names[row] for row in spread_rows(names, 7, labels)]
-    assert [labels[name] for name in mixed] == list("FMFMFMF")
-    assert len(set(mixed)) == 7
     assert len(spread_rows(names, 99)) == 30
-    assert len(spread_rows(names, 20, labels)) == 14  # four of one label, ten of the other
+
+
+def test_best_median_and_worst():
+    values = np.array([5.0, np.inf, 1, 9, 7, 3, 8, np.nan, 2, 4, 6, -np.inf])
+    found = extreme_rows(values, 2)
+    assert {place: values[rows].tolist() for place, rows in found.items()} == {
+        "best": [9, 8],
+        "median": [6, 5],
+        "worst": [2, 1],
+    }
+    assert extreme_rows(np.array([1.0, 2])) == {"best": [1], "median": [1], "worst": [0]}
+    assert extreme_rows(np.array([4.0, 4, 4]), 1) == {"best": [0], "median": [1], "worst": [2]}
+    rows = extreme_rows(np.random.default_rng(0).normal(size=9), 3)
+    assert sorted(row for place in rows.values() for row in place) == list(range(9))
+
+
+@pytest.mark.parametrize("given", [["a"], ["a", "b"], ["a/p/1.jpg", "a/p/bad.jpg", "b/top.jpg"]])
+def test_failed_images_have_the_identity_that_extract_gives(tmp_path, given):
+    """Folders `a` and `b`, with pictures in folders of people and directly; of each folder one failed."""
+    names = ["a/p/1.jpg", "a/p/bad.jpg", "a/top.jpg", "a/bad.jpg", "b/q/1.jpg", "b/q/bad.jpg", "b/top.jpg", "b/bad.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    _, refs = find_images([tmp_path / name for name in given])
+    rows = [{"path": r.relative, "identity": r.identity} for r in refs if "bad" not in r.relative]
+    wanted = {r.relative: r.identity for r in refs if "bad" in r.relative}
+    assert {row["path"]: row["identity"] for row in _failed_rows(list(wanted), rows)} == wanted
+    assert len(wanted) == {1: 2, 2: 4, 3: 1}[len(given)]
+
+
+def test_judges_are_of_plain_templates(scene, tmp_path):
+    images, _ = scene
+    store = store_of(tmp_path / "emb", images)
+    for field, said in (("transform", "images were transformed"), ("mapping", "templates were mapped")):
+        changed = Store(store.folder, {**store.manifest, field: "rotate30"})
+        with pytest.raises(BadInput, match=said):
+            make_judge(Pooled(), changed, images)
+
+
+def test_judges_that_do_not_fit_in_memory_are_refused(scene, tmp_path, monkeypatch):
+    images, _ = scene
+    store = store_of(tmp_path / "emb", images)
+    monkeypatch.setattr("facedecode.memory.available_bytes", lambda: 780 * 24 - 1)
+    with pytest.raises(WouldNotFit, match="comparing 780 pairs"):
+        make_judge(Pooled(), store, images)
+    monkeypatch.setattr("facedecode.memory.available_bytes", lambda: 780 * 24)
+    assert len(make_judge(Pooled(), store, images).pairs.non_mated) == 760
+
+
+def test_a_failed_image_without_a_person_is_refused(scene, tmp_path):
+    images, _ = scene
+    rows = [*images.rows[:-1], {**images.rows[-1], "path": "top.jpg"}]
+    store = store_of(tmp_path / "emb", UnseenImages(rows, images.templates, images.missing))
+    with pytest.raises(BadInput, match="row 39 has no identity"):
+        unseen_images(store, None)

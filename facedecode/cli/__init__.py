@@ -1,9 +1,9 @@
 """The command line: each command parses, validates, makes one library call, and writes."""
 
 from facedecode.cli.app import app
-from facedecode.cli.commands import evaluate, extract, invert, mapping, train
+from facedecode.cli.commands import evaluate, extract, invert, mapping, train, transform
 
-for module in (extract, train, invert, mapping, evaluate):
+for module in (extract, train, invert, mapping, transform, evaluate):
     module.register(app)
 
 __all__ = ["app"]

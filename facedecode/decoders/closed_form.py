@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from facedecode.errors import BadInput
+
+_NOTHING = 1e-20  # of the templates' power: the rounding of equal float32 templates' mean in float64 is below it
+
 
 class MeanFace(nn.Module):
     """Draws the mean training portrait whatever the template: what an attacker has without any template."""
@@ -70,11 +74,17 @@ class Ridge(nn.Module):
         self.register_buffer("bias", torch.zeros(3 * image_size**2))
 
     def fit(self, templates: Tensor, portraits: Tensor) -> Ridge:
-        """`templates` (n, dim) float; `portraits` (n, 3, P, P) uint8. Accumulates in float64."""
+        """`templates` (n, dim) float; `portraits` (n, 3, P, P) uint8. Accumulates in float64.
+
+        Raises:
+            BadInput: the templates are all equal, so that nothing can be regressed on them.
+        """
         e = templates.double()
         mean = e.mean(0)
         e = e - mean
         gram = e.T @ e
+        if gram.trace() <= _NOTHING * len(e) * mean.square().sum():
+            raise BadInput(f"the {len(e)} training templates are all equal; ridge needs at least two that differ")
         gram += self.penalty * gram.trace() / len(gram) * torch.eye(len(gram), dtype=gram.dtype)
         cross = torch.zeros(e.shape[1], self.bias.numel(), dtype=torch.float64)
         total = torch.zeros(self.bias.numel(), dtype=torch.float64)

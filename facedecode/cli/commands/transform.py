@@ -1,0 +1,88 @@
+"""`facedecode transform`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedecode.cli.app import Overwrite, command
+from facedecode.cli.console import Console
+from facedecode.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    command("transform")(transform)
+
+
+def transform(
+    console: Console,
+    store: Annotated[Path, typer.Argument(help="The store to read.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
+    protect: Annotated[
+        str | None, typer.Option("--protect", help="Protect templates with a key: rotation, biohash.")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option("--key-file", help="The key: a file of 16 bytes or more.")] = None,
+    key_to: Annotated[
+        Path | None, typer.Option("--new-key", help="Make a key, write it to this new file, and use it.")
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option("--bits", help="Of a biohash; as many as a template has numbers if absent.")
+    ] = None,
+    center: Annotated[
+        Path | None, typer.Option("--center", help="A store of a public set: its mean is taken off before biohash.")
+    ] = None,
+    center_people: Annotated[
+        Path | None, typer.Option("--center-people", help="The public set is these people only: LFW's people format.")
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", help="Apply a map made by 'fit-mapping' instead.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> tuple[dict, dict]:
+    """Store → store: protect the templates with a key, or map them.
+
+    The schemes are examples to measure, not products. The manifest names scheme and key (by an id that does not give
+    it away), and what was made for other templates or another key is refused. Resumes as 'extract' does.
+    """
+    from facedecode.mapping import load_mapping
+    from facedecode.protection import new_key, read_key, write_key
+    from facedecode.store import Store
+    from facedecode.transformation import (
+        mapping_operation,
+        protection_operation,
+        require_unprotected,
+        transform_store,
+    )
+
+    if (protect is None) == (mapping is None):
+        raise UsageError("give one of --protect and --mapping")
+    if mapping is not None and (key_file or key_to or bits is not None or center or center_people):
+        raise UsageError("--key-file, --new-key, --bits, --center and --center-people go with --protect")
+    if center_people is not None and center is None:
+        raise UsageError("--center-people says whom of --center to take; give --center")
+    if protect is not None and (key_file is None) == (key_to is None):
+        raise UsageError("--protect takes a key: give one of --key-file and --new-key")
+    if key_to and any(folder.resolve() in key_to.resolve().parents for folder in (store, output)):
+        raise UsageError(f"--new-key {key_to}: lies in a store; keep the key apart from the templates")
+    source = Store.open(store)
+    begin = None
+    if mapping is not None:
+        operation = mapping_operation(source, load_mapping(mapping))
+    else:
+        require_unprotected(source)
+        public = Store.open(center) if center else None
+        key = read_key(key_file) if key_file else new_key()
+        operation = protection_operation(source, protect, key, bits=bits, public=public, public_people=center_people)
+
+        def begin() -> None:
+            if key_to:
+                write_key(key_to, key)
+                console.say(f"{key_to}: a new key, which only you can read; keep it apart from the templates")
+
+    with console.progress() as stage:
+        result = transform_store(source, output, operation, overwrite, stage("transform"), begin)
+    before = f", {result.resumed} were done before" if result.resumed else ""
+    console.say(f"{output}: {result.count} templates of {operation.recognizer['name']}{before}")
+    return {"count": result.count}, {"store": str(output), **({"key": str(key_to)} if key_to else {})}

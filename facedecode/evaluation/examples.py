@@ -1,0 +1,94 @@
+"""Which people a report shows, chosen by rule and never by eye, and the pictures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedecode.evaluation.picture_figures import PictureValues
+from facedecode.evaluation.unseen import UnseenImages
+
+if TYPE_CHECKING:  # needs torch
+    from facedecode.decoders import Decoder
+
+EACH = 2  # images each of best, median and worst
+PLACES = ("best", "median", "worst")
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pictures to show. A row is an image's place among `UnseenImages.acquired`.
+
+    portraits: row → (P, P, 3) uint8, the original. pictures: decoder → row → its picture, uint8.
+    spread: rows of people spread evenly over the names.
+    extremes: decoder → measure ('psnr', 'score') → place (`PLACES`) → rows; a measure that is finite for no image
+        is absent.
+    """
+
+    portraits: dict[int, np.ndarray]
+    pictures: dict[str, dict[int, np.ndarray]]
+    spread: list[int]
+    extremes: dict[str, dict[str, dict[str, list[int]]]]
+
+
+def draw_examples(
+    decoders: Mapping[str, Decoder],
+    values: Mapping[str, PictureValues],
+    images: UnseenImages,
+    root: Path,
+    recognizer: str,
+    columns: int,
+) -> Examples:
+    """Choose the images and draw them again.
+
+    Args:
+        values: `reconstruction.measure`'s.
+        root: where the images are.
+        recognizer: whose scores say what is best and worst, beside PSNR.
+        columns: how many people to spread over the names.
+    """
+    from facedecode.store_images import read_portraits
+
+    spread = spread_rows(images.acquired_identities, columns)
+    extremes: dict[str, dict[str, dict[str, list[int]]]] = {}
+    wanted = {name: set(spread) for name in decoders}
+    for name in decoders:
+        measures = {"psnr": values[name].psnr, "score": values[name].scores[recognizer]}
+        extremes[name] = {key: extreme_rows(row) for key, row in measures.items() if np.isfinite(row).any()}
+        wanted[name] |= {row for places in extremes[name].values() for rows in places.values() for row in rows}
+    every = sorted(set().union(*wanted.values()))
+    size = next(iter(decoders.values())).image_size
+    portraits = dict(zip(every, read_portraits([images.acquired[row] for row in every], root, size), strict=True))
+    templates = images.templates[~images.missing]
+    pictures = {
+        name: dict(zip(sorted(wanted[name]), decoder.decode(templates[sorted(wanted[name])]), strict=True))
+        for name, decoder in decoders.items()
+    }
+    return Examples(portraits, pictures, spread, extremes)
+
+
+def spread_rows(identities: Sequence[str], count: int) -> list[int]:
+    """Rows of `count` different people, evenly over the sorted names: each one's first image.
+
+    Fewer rows where there are fewer people.
+    """
+    first = {name: row for row, name in reversed(list(enumerate(identities)))}
+    names = sorted(first)
+    count = min(len(names), count)
+    return [first[names[(2 * k + 1) * len(names) // (2 * count)]] for k in range(count)]
+
+
+def extreme_rows(values: np.ndarray, each: int = EACH) -> dict[str, list[int]]:
+    """Rows of the highest, middle and lowest finite values, each from high to low: `PLACES` → rows.
+
+    There are `each` of them, fewer where three times as many are not there; equal values go by row.
+    """
+    finite = np.flatnonzero(np.isfinite(values))
+    order = finite[np.argsort(-values[finite], kind="stable")].tolist()
+    each = max(1, min(each, len(order) // 3))
+    middle = (len(order) - each) // 2
+    return {"best": order[:each], "median": order[middle : middle + each], "worst": order[-each:]}

@@ -1,0 +1,208 @@
+"""What decoders' pictures are worth: fidelity, sharpness, grid patterns, and what recognizers take them for.
+
+Intervals are by person bootstrap; all figures of one evaluation share the same replicates, so that ratios and
+differences between decoders are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedecode.bootstrap import REPETITIONS, Estimate, mean_interval, person_draws
+from facedecode.errors import BadInput
+from facedecode.evaluation.spectra import axis_spectra, grid_peaks
+from facedecode.intervals import LEVEL, percentiles
+from facedecode.metrics import gradient_energy, mean_psnr, psnr, ssim
+from facedecode.scores import encode_people
+
+if TYPE_CHECKING:  # needs torch
+    from facedecode.perceptual import Lpips
+
+ORIGINALS = "originals"
+
+
+@dataclass(frozen=True)
+class PictureValues:
+    """One value an image. psnr (dB, inf where equal), ssim, sharpness (gradient energy): float64 (n,).
+
+    spectra: float64 (n, P // 2 + 1), see `axis_spectra`. lpips: float64 (n,), None where it is not measured.
+    scores: for each recognizer float32 (n,), the picture against the very template of its original by that
+    recognizer; -inf where the recognizer has none.
+    """
+
+    psnr: np.ndarray
+    ssim: np.ndarray
+    sharpness: np.ndarray
+    spectra: np.ndarray
+    lpips: np.ndarray | None = None
+    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DecoderFigures:
+    """The figures of one decoder.
+
+    pictures: psnr, ssim, lpips, gradient_energy; gradient_energy_to_originals (a ratio of means); where there is a
+        baseline psnr_over_baseline (dB), ssim_over_baseline, lpips_over_baseline and gradient_energy_to_baseline;
+        grid_peak_N (dB), see `grid_peaks`.
+    scores, scores_over_baseline: means by recognizer.
+    spectrum: float64 (P // 2 + 1,), mean of `axis_spectra`.
+    """
+
+    pictures: dict[str, Estimate]
+    scores: dict[str, Estimate]
+    scores_over_baseline: dict[str, Estimate]
+    spectrum: np.ndarray
+
+    def metrics(self) -> dict:
+        """JSON: every figure as {value, low, high, n, …}."""
+        metrics: dict = {name: value.as_json() for name, value in self.pictures.items()}
+        for name in ("scores", "scores_over_baseline"):
+            if figures := getattr(self, name):
+                metrics[name] = {recognizer: value.as_json() for recognizer, value in figures.items()}
+        return metrics
+
+
+def picture_values(
+    pictures: np.ndarray,
+    originals: np.ndarray,
+    lpips: Lpips | None = None,
+    scores: Mapping[str, np.ndarray] | None = None,
+) -> PictureValues:
+    """What each picture (n, P, P, 3) uint8 is worth beside its original, by `facedecode.metrics`' conventions."""
+    return PictureValues(
+        psnr=psnr(pictures, originals),
+        ssim=ssim(pictures, originals),
+        sharpness=gradient_energy(pictures),
+        spectra=axis_spectra(pictures),
+        lpips=lpips(pictures, originals) if lpips else None,
+        scores=scores or {},
+    )
+
+
+def joined(parts: Sequence[PictureValues]) -> PictureValues:
+    """The values of consecutive batches as one."""
+
+    def join(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    return PictureValues(
+        **{name: join(name) for name in ("psnr", "ssim", "sharpness", "spectra")},
+        lpips=None if parts[0].lpips is None else join("lpips"),
+        scores={judge: np.concatenate([part.scores[judge] for part in parts]) for judge in parts[0].scores},
+    )
+
+
+def decoder_figures(
+    values: Mapping[str, PictureValues], identities: Sequence[str], baseline: str | None = None, **options: float
+) -> dict[str, DecoderFigures]:
+    """Means and their intervals by person for `measure`'s values; options as `bootstrap.mean_interval`."""
+    figures = {}
+    for name, own in values.items():
+        compared = values[baseline] if baseline is not None and name not in (ORIGINALS, baseline) else None
+        pictures = picture_figures(own, values[ORIGINALS], identities, compared, **options)
+        scores, gains = {}, {}
+        for judge, row in own.scores.items():
+            scores[judge] = _finite_mean(row, identities, **options)
+            if compared is not None:
+                gains[judge] = _finite_mean(_difference(row, compared.scores[judge]), identities, **options)
+        figures[name] = DecoderFigures(pictures, scores, gains, own.spectra.mean(0))
+    return figures
+
+
+def picture_figures(
+    values: PictureValues,
+    originals: PictureValues,
+    identities: Sequence[str],
+    baseline: PictureValues | None = None,
+    *,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Estimate]:
+    """Means and their intervals by person; the names are those of `DecoderFigures.pictures`."""
+    options = {"repetitions": repetitions, "seed": seed, "level": level}
+    figures: dict[str, Estimate] = {
+        "psnr": mean_psnr(values.psnr, identities, **options),
+        "ssim": mean_interval(values.ssim, identities, **options),
+        "gradient_energy": mean_interval(values.sharpness, identities, **options),
+        "gradient_energy_to_originals": ratio_interval(values.sharpness, originals.sharpness, identities, **options),
+    }
+    if values.lpips is not None:
+        figures["lpips"] = mean_interval(values.lpips, identities, **options)
+    if baseline is not None:
+        for name in ("psnr", "ssim", "lpips"):
+            if getattr(values, name) is not None:
+                difference = _difference(getattr(values, name), getattr(baseline, name))
+                figures[f"{name}_over_baseline"] = _finite_mean(difference, identities, **options)
+        ratio = ratio_interval(values.sharpness, baseline.sharpness, identities, **options)
+        figures["gradient_energy_to_baseline"] = ratio
+    return {**figures, **_grid_figures(values.spectra, identities, **options)}
+
+
+def ratio_interval(
+    numerators: np.ndarray,
+    denominators: np.ndarray,
+    identities: Sequence[str],
+    *,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Estimate:
+    """The ratio of two means over the same images, each (n,), and its interval by person; n images.
+
+    NaN (None in JSON) where the denominators are all zero.
+    """
+    sums = _person_sums(np.stack([numerators, denominators], axis=1), identities)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = sums[:, 0].sum() / sums[:, 1].sum()
+        if not np.isfinite(value) or len(sums) < 2:
+            return Estimate(float(value), None, None, len(numerators))
+        drawn = person_draws(len(sums), repetitions, seed) @ sums
+        ratios = drawn[:, 0] / drawn[:, 1]
+    return Estimate(float(value), *percentiles(ratios[np.isfinite(ratios)], level), len(numerators))
+
+
+def _difference(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """values - baseline, NaN where either is infinite (a picture equal to its original, a missing template)."""
+    finite = np.isfinite(values) & np.isfinite(baseline)
+    return np.where(finite, values, np.nan) - np.where(finite, baseline, np.nan)
+
+
+def _finite_mean(values: np.ndarray, identities: Sequence[str], **options: float) -> Estimate:
+    """The mean of the finite values, of which there are n, with its interval; NaN where there are none."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        return Estimate(float("nan"), None, None, 0)
+    people = [name for name, use in zip(identities, finite, strict=True) if use]
+    return mean_interval(values[finite], people, **options)
+
+
+def _grid_figures(
+    spectra: np.ndarray, identities: Sequence[str], *, repetitions: int, seed: int, level: float
+) -> dict[str, Estimate]:
+    sums = _person_sums(spectra, identities)
+    values = grid_peaks(sums.sum(0))
+    drawn = {}
+    if len(sums) > 1:
+        drawn = grid_peaks(person_draws(len(sums), repetitions, seed) @ sums)
+    return {
+        f"grid_peak_{period}": Estimate(
+            float(value), *(percentiles(drawn[period], level) if drawn else (None, None)), len(spectra)
+        )
+        for period, value in values.items()
+    }
+
+
+def _person_sums(values: np.ndarray, identities: Sequence[str]) -> np.ndarray:
+    """Sums over each person's images: (n, k) → (people, k)."""
+    names, codes = encode_people(identities)
+    if len(values) != len(codes):
+        raise BadInput(f"{len(values)} values for {len(codes)} identities: give one a row.")
+    sums = np.zeros((len(names), values.shape[1]))
+    np.add.at(sums, codes, values)
+    return sums

@@ -1,0 +1,227 @@
+"""Images of people whom no decoder was trained on, and the recognizers that judge pictures made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedecode.errors import BadInput, UsageError
+from facedecode.images import folder_identity
+from facedecode.memory import require_memory_for_pairs
+from facedecode.protocols import read_people
+from facedecode.scores import AllPairs, encode_people, mated_non_mated_scores
+from facedecode.store import Store, require_same_recognizer
+from facedecode.transformation import require_unprotected
+
+if TYPE_CHECKING:  # needs torch
+    from facedecode.recognizers.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class UnseenImages:
+    """The images of an evaluation.
+
+    rows: a store's rows, n dicts; those of images that gave no template, at the end, have path and identity only.
+    templates: float32 (n, dim) of the attacked recognizer; zeros where there is none.
+    missing: bool (n,), images without a template (failure to acquire).
+    absent: people of the people file who have no image in the store. beyond: images that a limit left out.
+    """
+
+    rows: list[dict]
+    templates: np.ndarray
+    missing: np.ndarray
+    absent: Sequence[str] = ()
+    beyond: int = 0
+
+    @property
+    def identities(self) -> list[str]:
+        """The person of each image."""
+        return [row["identity"] for row in self.rows]
+
+    @property
+    def acquired(self) -> list[dict]:
+        """The rows that have a template, and so a portrait."""
+        return [row for row, gone in zip(self.rows, self.missing, strict=True) if not gone]
+
+    @property
+    def acquired_identities(self) -> list[str]:
+        """The person of each image that has a template."""
+        return [row["identity"] for row in self.acquired]
+
+
+def unseen_images(store: Store, people: Path | None, limit: int | None = None) -> UnseenImages:
+    """The images of a people file's persons (of all, if None) in a store, with those that failed there.
+
+    Args:
+        limit: the first so many images only, by path.
+
+    Raises:
+        BadInput: none of these people has a template in the store; an image has no identity, or a template no image.
+    """
+    rows, templates = store.rows().to_pylist(), store.templates()
+    failed = _failed_rows([failure["path"] for failure in store.failures()], rows)
+    absent: list[str] = []
+    beyond = 0
+    if people is not None:
+        wanted = {person.name for person in read_people(people)}
+        keep = [i for i, row in enumerate(rows) if row["identity"] in wanted]
+        rows, templates = [rows[i] for i in keep], templates[keep]
+        failed = [row for row in failed if row["identity"] in wanted]
+        absent = sorted(wanted - {row["identity"] for row in rows + failed})
+    if any(row["path"] is None for row in rows):
+        raise BadInput(f"{store.folder}: has templates without an image; use a store made by 'extract'")
+    if limit is not None:
+        beyond = max(len(rows) + len(failed) - limit, 0)
+        first = set(sorted(row["path"] for row in rows + failed)[:limit])
+        keep = [i for i, row in enumerate(rows) if row["path"] in first]
+        rows, templates = [rows[i] for i in keep], templates[keep]
+        failed = [row for row in failed if row["path"] in first]
+    if not rows:
+        whose = "no image" if people is None else f"no image of the people of {people}"
+        raise BadInput(f"{store.folder}: {whose} has a template in this store; give another --people, or store")
+    encode_people([row["identity"] for row in rows + failed])  # refuses rows without a name
+    missing = np.zeros(len(rows) + len(failed), bool)
+    missing[len(rows) :] = True
+    padded = np.concatenate([templates, np.zeros((len(failed), store.dim), np.float32)])
+    return UnseenImages(rows + failed, padded, missing, absent, beyond)
+
+
+def require_unseen(name: str, training_people: Sequence[str] | None, identities: Sequence[str]) -> None:
+    """Refuse a decoder that was trained on people it is to be judged on.
+
+    Raises:
+        BadInput: there are such people (counted), or the decoder does not record whom it was trained on.
+    """
+    if not training_people:
+        raise BadInput(f"decoder {name}: it does not record the people it was trained on; train it again")
+    people = set(identities)
+    if shared := sorted(people & set(training_people)):
+        listed = ", ".join(shared[:3]) + (", …" if len(shared) > 3 else "")
+        raise BadInput(
+            f"decoder {name}: trained on {len(shared)} of the {len(people)} people it is to be judged on ({listed}); "
+            "judge it on others"
+        )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A recognizer that looks at pictures, with its own templates of the originals.
+
+    templates: float32 (n, dim), zeros where there is none. missing: bool (n,).
+    """
+
+    recognizer: Recognizer
+    templates: np.ndarray
+    missing: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judge(Reference):
+    """A reference that accepts or refuses. pairs: all pairs of its templates, which set its thresholds."""
+
+    pairs: AllPairs
+
+
+def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Judge:
+    """A judge from its store of the same images.
+
+    Raises:
+        BadInput: as in `make_reference`, or the store's templates are of transformed images, or were mapped: its
+            thresholds would be of other templates than those of the pictures.
+        WouldNotFit: the scores of all pairs would not fit in memory.
+    """
+    for what in ("transform", "mapping"):
+        if store.manifest.get(what):
+            raise BadInput(
+                f"{store.folder}: its {'images were transformed' if what == 'transform' else 'templates were mapped'}, "
+                "and pictures are judged as they are; give the plain store that 'extract' made"
+            )
+    require_memory_for_pairs(len(images.rows))
+    own = make_reference(recognizer, store, images)
+    pairs = mated_non_mated_scores(own.templates, images.identities, recognizer.spec.score, missing=own.missing)
+    return Judge(own.recognizer, own.templates, own.missing, pairs)
+
+
+def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -> Reference:
+    """A recognizer with its templates of the images, from its store of them.
+
+    Raises:
+        BadInput: the store is another recognizer's, it has not seen one of the images, or it has seen a file of
+            the same name and another content.
+    """
+    require_same_recognizer(store.recognizer, recognizer.describe(), f"the judge {recognizer.spec.name}")
+    rows = store.rows().select(["path", "sha256"]).to_pylist()
+    where = {row["path"]: i for i, row in enumerate(rows)}
+    failed = {failure["path"] for failure in store.failures()}
+    place = np.array([where.get(row["path"], -1) for row in images.rows])
+    missing = place < 0
+    if unknown := [row["path"] for row in images.rows if row["path"] not in where and row["path"] not in failed]:
+        listed = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        raise BadInput(f"{store.folder}: {len(unknown)} of the images are not in this store ({listed})")
+    for row, i in zip(images.rows, place, strict=True):
+        if i >= 0 and row.get("sha256") and rows[i]["sha256"] and row["sha256"] != rows[i]["sha256"]:
+            raise BadInput(f"{store.folder}: {row['path']} is another picture there; extract the same images")
+    templates = np.where(missing[:, None], np.float32(0), store.templates()[place])
+    return Reference(recognizer, templates, missing)
+
+
+def open_stores(folders: Sequence[Path]) -> dict[str, Store]:
+    """Stores of raw templates by the names of their recognizers, in the order given.
+
+    Raises:
+        UsageError: two are of one recognizer.
+        BadInput: normalized or protected templates (decoders take raw ones), or stores of different transforms.
+    """
+    stores: dict[str, Store] = {}
+    for folder in folders:
+        store = Store.open(folder)
+        name = store.recognizer["name"]
+        if name in stores:
+            raise UsageError(f"{folder} and {stores[name].folder} are both stores of {name}: give one a recognizer")
+        if store.manifest.get("l2_normalized"):
+            raise BadInput(f"{folder}: its templates are normalized, and decoders take raw ones; give the raw store")
+        require_unprotected(store)
+        stores[name] = store
+    if len({store.manifest.get("transform") for store in stores.values()}) > 1:
+        listed = ", ".join(f"{store.folder}: {store.manifest.get('transform')}" for store in stores.values())
+        raise BadInput(f"the stores are of images with different transforms ({listed}); extract them alike")
+    return stores
+
+
+def load_recognizers(
+    stores: Mapping[str, Store], weights: Mapping[str, Path], device: str = "cpu"
+) -> dict[str, Recognizer]:
+    """The recognizers of `open_stores`' stores. weights: recognizer → file, where no package carries it.
+
+    Raises:
+        UsageError: weights of a recognizer that no store is of.
+        MissingWeights, BadInput: as `load_recognizer`.
+    """
+    from facedecode.recognizers import load_recognizer
+
+    if unused := sorted(set(weights) - set(stores)):
+        raise UsageError(f"--weights {unused[0]}: no store is of that recognizer; there are {', '.join(stores)}")
+    return {name: load_recognizer(name, weights.get(name), device) for name in stores}
+
+
+def _failed_rows(paths: Sequence[str], rows: Sequence[dict]) -> list[dict]:
+    """Rows for inputs that gave no template, each with the identity that `extract` gave it.
+
+    A store does not keep that of a failure. It is one for all images of a folder (`images.find_images`): the one
+    that the store's rows of that folder have. Where it has none, the folder's name is taken as in
+    `images.folder_identity`, as if the source root were what the user named.
+    """
+    known = {_folder(row["path"]): row["identity"] for row in rows if row["path"] is not None}
+    return [
+        {"path": path, "identity": known.get(folder, folder_identity(folder, PurePosixPath()))}
+        for path in paths
+        for folder in [_folder(path)]
+    ]
+
+
+def _folder(path: str) -> PurePosixPath:
+    return PurePosixPath(path).parent
