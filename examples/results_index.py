@@ -18,6 +18,26 @@ from facedecode.files import write_text
 from facedecode.report.text import show_estimate
 
 LARGEST = 200_000  # bytes of a table that is kept
+HEAD = """# Results
+
+Each folder has `report.json` (every figure with its interval and count), `report.md` (the tables), CSV and figures. In
+brackets: 95 % intervals. Written by `python examples/results_index.py docs/results`.
+
+The data are Labeled Faces in the Wild (deep-funnelled), all 13,233 images. Its stores and the closed-form decoders are
+made by these commands; `shipped` is the decoder that comes with the package (docs/decoder.md).
+
+```sh
+facedecode extract ../shared/data/lfw/images -o emb
+facedecode extract ../shared/data/lfw/images -o emb-edgeface --model edgeface-xxs \\
+    --weights ../shared/weights/edgeface_xxs.safetensors
+for kind in mean-face nearest ridge; do
+    facedecode train emb --architecture $kind -o decoders/$kind \\
+        --people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush
+done
+facedecode train emb-edgeface --architecture ridge -o decoders/edgeface-ridge \\
+    --people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush
+```
+"""
 
 
 def adopt(report: Path, results: Path) -> None:
@@ -36,13 +56,7 @@ def adopt(report: Path, results: Path) -> None:
 
 def write_index(folder: Path) -> None:
     """Write README.md from the results below `folder`."""
-    lines = [
-        "# Results",
-        "",
-        "Each folder has `report.json` (every figure with its interval and count), `report.md` (the tables), CSV and",
-        "figures. In brackets: 95 % intervals. Written by `python examples/results_index.py docs/results`.",
-        "",
-    ]
+    lines = [HEAD]
     for path in sorted(folder.glob("*/report.json")):
         lines += section(json.loads(path.read_text(encoding="utf-8")), path.parent.name)
     write_text(folder / "README.md", "\n".join(lines))
