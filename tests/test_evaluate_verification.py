@@ -651,7 +651,7 @@ ERRORS = {
     "threshold for two": (["emb", "other", "--threshold", 0.5], 2, "different scales"),
     "threshold": (["emb", "--threshold", "nan", *FAST], 2, "not a threshold"),
     "no end of a threshold": (["emb", "--threshold", "inf", *FAST], 2, "not a threshold"),
-    "name": (["a[b]=emb"], 2, "a store called 'a[b]'"),
+    "name": (["a[b]=emb"], 2, "the name 'a[b]' has spaces"),
     "other images": (["emb", "png"], 4, "images are in only one of emb and this store"),
     "other pictures": (["emb", "moved"], 4, "is another picture than in emb"),
     "missing images": (["few", "--pairs", "pairs.txt"], 4, "not in the store (cyd/cyd_0001.jpg"),
