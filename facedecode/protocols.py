@@ -10,6 +10,7 @@ Source of the formats: LFW's own README (sections 3a to 3d). Fields are separate
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -127,6 +128,22 @@ def read_people(path: str | Path) -> list[Person]:
     return people
 
 
+def people_names(path: str | Path) -> list[str]:
+    """The people of a file: LFW's people format (see `read_people`), or a plain list with a name on each line.
+
+    A file that begins with a number is LFW's. Empty lines of a plain list are passed over. BadInput as `read_people`.
+    """
+    lines = _Lines(path)
+    if lines.starts_with_number():
+        return [person.name for person in read_people(path)]
+    names = lines.whole()
+    if not names:
+        raise BadInput(f"{path}: names nobody: give LFW's people format, or a name on each line.")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise BadInput(f"{path}: {twice[0]} is listed twice: name each person once.")
+    return names
+
+
 def held_out_people(identities: Sequence[str | None], paths: Sequence[str | None], share: float = 0.1) -> np.ndarray:
     """Which rows to keep out of a fit, so that it is judged on people whom it has not seen.
 
@@ -159,7 +176,7 @@ def select_people(identities: list[str | None], people: Path | None, exclude: tu
     Raises:
         BadInput: nobody is left, or a person to leave out is not among them.
     """
-    wanted = None if people is None else {person.name for person in read_people(people)}
+    wanted = None if people is None else set(people_names(people))
     known = {i for i in identities if i is not None}
     for name in exclude:
         if name not in known:
@@ -219,6 +236,14 @@ class _Lines:
             what = "the file ends" if self.line > len(self._lines) else "the line is empty"
             raise self.wrong(f"{what} where {expected} was expected")
         return fields
+
+    def starts_with_number(self) -> bool:
+        fields = self.peek()
+        return len(fields) == 1 and fields[0].isdigit()
+
+    def whole(self) -> list[str]:
+        """The lines that are not empty, each as it stands."""
+        return [line.strip() for line in self._lines if line.strip()]
 
     def finish(self) -> None:
         for line in self._rest():

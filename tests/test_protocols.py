@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facedecode.errors import BadInput
-from facedecode.protocols import Person, held_out_people, image_path, read_pairs, read_people
+from facedecode.protocols import Person, held_out_people, image_path, people_names, read_pairs, read_people
 
 
 def write(path, text):
@@ -98,6 +98,17 @@ def test_wrong_pairs_name_file_and_line(tmp_path, text, line, word):
 def test_wrong_people(tmp_path, text):
     with pytest.raises(BadInput, match=r"people\.txt"):
         read_people(write(tmp_path / "people.txt", text))
+
+
+def test_people_as_a_plain_list(tmp_path):
+    assert people_names(write(tmp_path / "a", "Ann\n\n Bob Brown \n")) == ["Ann", "Bob Brown"]
+    assert people_names(write(tmp_path / "b", "2\nA 1\nB 2\n")) == ["A", "B"]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "Ann\nBob\nAnn\n", "2\nA 1\n"])
+def test_wrong_lists_of_people(tmp_path, text):
+    with pytest.raises(BadInput, match=r"people\.txt"):
+        people_names(write(tmp_path / "people.txt", text))
 
 
 def test_unreadable(tmp_path):

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from facedecode.evaluation.comparison import Templates
 from facedecode.evaluation.verification_words import be, counted
-from facedecode.protocols import Pairs, read_people
+from facedecode.protocols import Pairs, people_names
 
 
 def unknown_people(people: Path | None, there: set[str], where: str) -> list[str]:
     """A warning where a people file names people whom the stores do not have."""
     if people is None:
         return []
-    wanted = [person.name for person in read_people(people)]
+    wanted = people_names(people)
     unknown = [name for name in wanted if name not in there]
     if not unknown:
         return []

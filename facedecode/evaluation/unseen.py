@@ -12,7 +12,7 @@ import numpy as np
 from facedecode.errors import BadInput, UsageError
 from facedecode.images import folder_identity
 from facedecode.memory import require_memory_for_pairs
-from facedecode.protocols import read_people
+from facedecode.protocols import people_names
 from facedecode.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, require_same_recognizer
 from facedecode.transformation import require_unprotected
@@ -67,7 +67,7 @@ def unseen_images(store: Store, people: Path | None, limit: int | None = None) -
     absent: list[str] = []
     beyond = 0
     if people is not None:
-        wanted = {person.name for person in read_people(people)}
+        wanted = set(people_names(people))
         keep = [i for i, row in enumerate(rows) if row["identity"] in wanted]
         rows, templates = [rows[i] for i in keep], templates[keep]
         failed = [row for row in failed if row["identity"] in wanted]

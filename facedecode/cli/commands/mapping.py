@@ -27,7 +27,7 @@ def fit_mapping(
         "mappings"
     ),
     people: Annotated[
-        Path | None, typer.Option("--people", help="Fit on these people only: LFW's people format.")
+        Path | None, typer.Option("--people", help="Fit on these people only: a name a line, or LFW's format.")
     ] = None,
     ridge: Annotated[
         float, typer.Option("--ridge", min=0, help="Penalty, times the templates' mean variance; 0: least squares.")

@@ -33,7 +33,7 @@ def train(
         str, typer.Option("--architecture", help="dfd (the network), or a closed form: mean-face, nearest, ridge.")
     ] = "dfd",
     people: Annotated[
-        Path | None, typer.Option("--people", help="Train on these people only: LFW's people format.")
+        Path | None, typer.Option("--people", help="Train on these people only: a name a line, or LFW's format.")
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
     validation: Annotated[float, typer.Option("--validation", help="Share of the people held out.")] = 0.1,

@@ -34,7 +34,7 @@ def transform(
         Path | None, typer.Option("--center", help="A store of a public set: its mean is taken off before biohash.")
     ] = None,
     center_people: Annotated[
-        Path | None, typer.Option("--center-people", help="The public set is these people only: LFW's people format.")
+        Path | None, typer.Option("--center-people", help="Its people: a name a line, or LFW's format.")
     ] = None,
     mapping: Annotated[
         Path | None, typer.Option("--mapping", help="Apply a map made by 'fit-mapping' instead.")

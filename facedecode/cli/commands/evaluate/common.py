@@ -29,9 +29,7 @@ FailIf = Annotated[
     typer.Option("--fail-if", help="Exit with 5 where this holds: 'tar@far=0.001 < 0.9' (repeatable)."),
 ]
 Repetitions = Annotated[int, typer.Option("--repetitions", min=100, help="Replicates of the person bootstrap.")]
-People = Annotated[
-    Path | None, typer.Option("--people", help="Only these people: LFW's people format. All of the store if absent.")
-]
+People = Annotated[Path | None, typer.Option("--people", help="Only these people: a name a line, or LFW's format.")]
 Against = Annotated[
     list[Path] | None,
     typer.Option("--against", help="Store of the same images by another recognizer, as a further judge (repeatable)."),

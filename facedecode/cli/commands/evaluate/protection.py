@@ -49,7 +49,7 @@ def protection(
     ] = None,
     people: People = None,
     train_people: Annotated[
-        Path | None, typer.Option("--train-people", help="Whom an attacker trains on: LFW's people format.")
+        Path | None, typer.Option("--train-people", help="Whom an attacker trains on: a name a line, or LFW's format.")
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", help="Less this person of --train-people (repeatable).")
