@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from facedecode import __version__, align
@@ -16,8 +17,11 @@ from facedecode.decoders.kinds import CLOSED_FORMS
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
 from facedecode.memory import require_memory
+from facedecode.person_mean import PersonPrediction
+from facedecode.phi import PerceptualNetwork, RecognizerMaps, load_phi
 from facedecode.protocols import held_out_people, select_people
 from facedecode.recognizers import load_recognizer
+from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
 from facedecode.store_images import read_portraits
@@ -38,6 +42,7 @@ class DecoderJob:
         exclude: people to leave out.
         validation: share of the people held out for the curve (of a network; closed forms use everybody).
         weights: the recognizer's weights file, where no package carries it.
+        phi_weights: the perceptual network's weights file, likewise.
         images: where the store's images are, if not where its manifest says.
         half: save float16 tensors.
         start: a decoder to go on from, instead of a random network; its people count as trained on, too.
@@ -50,6 +55,7 @@ class DecoderJob:
     exclude: tuple[str, ...] = ()
     validation: float = 0.1
     weights: Path | None = None
+    phi_weights: Path | None = None
     images: Path | None = None
     half: bool = False
     start: Path | None = None
@@ -66,7 +72,7 @@ def train_store(
         BadInput: the store, its images or its people cannot be used; the loss diverged.
         UsageError: an unknown architecture.
         OutputError: the folder holds another decoder or run, and `overwrite` is off.
-        MissingWeights: the identity term needs the recognizer, and its weights are not found.
+        MissingWeights: a term needs a network, and its weights are not found.
     """
     if job.architecture not in KINDS:
         raise UsageError(f"no decoder is called {job.architecture!r}; known: {', '.join(KINDS)}")
@@ -92,6 +98,10 @@ def train_store(
         ),
         "images": len(chosen),
     }
+    recognizer = phi = None
+    if not closed:
+        recognizer, phi = _networks(job, store.recognizer, device)
+        provenance["phi"] = phi.describe() if phi else None
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **provenance}
     fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
     make_folder(job.output)
@@ -100,10 +110,6 @@ def train_store(
     with locked(job.output):
         if not job.overwrite and (ready := _ready(job, fingerprint, device)) is not None:
             return ready
-        recognizer = None
-        if not closed and (job.settings.weights.identity or job.settings.weights.perceptual):
-            recognizer = load_recognizer(store.recognizer["name"], job.weights, device)
-            require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer of the identity term")
         # Portraits once, and once more while they are split or, for a closed form, laid out anew.
         require_memory(
             2 * 3 * len(chosen) * job.settings.image_size**2,
@@ -122,9 +128,15 @@ def train_store(
         if closed:
             net, figures = _fit(job, pairs, store.manifest["score"]), {}
         else:
+            if job.settings.weights.identity and job.settings.identity_target == "person":
+                names = [rows[i]["identity"] for i in chosen]
+                prediction = PersonPrediction.fit(
+                    pairs.templates[~held], np.array(names)[~held], store.manifest["score"]
+                )
+                pairs.targets = prediction.apply(pairs.templates)
             net, figures = train_decoder(
-                Pairs(pairs.templates[~held], pairs.portraits[~held]),
-                Pairs(pairs.templates[held], pairs.portraits[held]),
+                pairs.part(~held),
+                pairs.part(held),
                 recognizer,
                 job.settings,
                 job.output,
@@ -133,10 +145,24 @@ def train_store(
                 device,
                 training,
                 start.net if start else None,
+                phi,
             )
         made = {**provenance, **figures, "fingerprint": fingerprint, "device": device, "tool_version": __version__}
         save_decoder(job.output, job.architecture, net, Provenance(store.recognizer, False, made), job.half)
     return load_decoder(job.output, device)
+
+
+def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer | None, PerceptualNetwork | None]:
+    """ξ and φ, as far as the terms need them."""
+    weights, recognizer, phi = job.settings.weights, None, None
+    perceptual = weights.perceptual or weights.local_perceptual
+    itself = job.settings.phi in (None, made_by["name"])
+    if weights.identity or (perceptual and itself):
+        recognizer = load_recognizer(made_by["name"], job.weights, device)
+        require_same_recognizer(made_by, recognizer.describe(), "the recognizer of the loss")
+    if perceptual:
+        phi = RecognizerMaps(recognizer) if itself else load_phi(job.settings.phi, job.phi_weights, device)
+    return recognizer, phi
 
 
 def _start(job: DecoderJob, recognizer: dict) -> Decoder:

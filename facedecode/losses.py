@@ -1,4 +1,4 @@
-"""Training losses: the paper's Eq. 2, and an identity term of our own.
+"""Training losses: the six terms of the paper's Eq. 2, and an identity term of our own.
 
 Every term is a mean over its elements (pixels, gradients, template entries), so that its weight does not depend
 on the picture's size. The paper's weights are lost; those in `LossWeights` were chosen here (docs/decoder.md).
@@ -22,8 +22,9 @@ class LossWeights:
     Attributes:
         pixel, gradient: Eq. 3 and 4 on the whole portrait.
         local_pixel, local_gradient: the same on the central facial region.
-        perceptual: Eq. 5 on the recognizer's crop, with φ = ξ: the recognizer's own internal layers (white-box).
-        identity: squared distance between the reconstruction's template and the target; not in the paper.
+        perceptual, local_perceptual: Eq. 5 on the internal maps of φ (`phi.py`), of its whole view and of the
+            central facial region cut out of it.
+        identity: squared distance between the reconstruction's template and its target; not in the paper.
             White-box: it needs the recognizer's gradients.
     """
 
@@ -32,6 +33,7 @@ class LossWeights:
     local_pixel: float = 1.0
     local_gradient: float = 1.0
     perceptual: float = 0.6
+    local_perceptual: float = 0.0
     identity: float = 0.3
 
 

@@ -28,10 +28,12 @@ from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.figures import picture_grid
 from facedecode.files import make_folder, write_bytes, write_text
 from facedecode.images import save_image
+from facedecode.phi import PerceptualNetwork
 from facedecode.recognizers.recognizer import Recognizer
 
 Progress = Callable[[int, int, str], None]
 STATE = "state.safetensors"
+IDENTITY_TARGETS = ("template", "person")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,10 @@ class TrainSettings:
         average: decay per step of the exponential average of the weights; the average is what is kept.
         gain: the finished decoder scales templates by this about their mean before it draws. A little below 1 it
             draws less of what one image adds to its person's template: nearer to the person's other images.
-        jitter: strength of the random similarities before the identity term (`losses.random_jitter`).
+        phi: the perceptual network's name; ξ itself if None.
+        identity_target: what the identity term wants of the reconstruction's template: the `template` that it was
+            drawn from, or the one expected of its `person` (`person_mean.py`), nearer to the person's other images.
+        jitter: strength of the random similarities through which networks see (`losses.random_jitter`).
         precision: `fp32`, or `bf16` for autocast.
         save_every, validate_every: steps between saved states, and between points of the validation curve.
     """
@@ -61,6 +66,8 @@ class TrainSettings:
     weight_decay: float = 1e-2
     average: float = 0.995
     gain: float = 1.0
+    phi: str | None = None
+    identity_target: str = "person"
     jitter: float = 1.0
     seed: int = 0
     precision: str = "fp32"
@@ -72,6 +79,9 @@ class TrainSettings:
         """Raise UsageError for settings that no run can have; said before any picture is read."""
         if self.image_size not in IMAGE_SIZES:
             raise UsageError(f"image size {self.image_size}: a decoder draws {', '.join(map(str, IMAGE_SIZES))} pixels")
+        if self.identity_target not in IDENTITY_TARGETS:
+            known = " or ".join(IDENTITY_TARGETS)
+            raise UsageError(f"identity target {self.identity_target!r}: the identity term can aim at {known}")
         for name in ("epochs", "learning_rate", "gain"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)}: give a number above 0")
@@ -85,19 +95,29 @@ class TrainSettings:
 
 @dataclass
 class Pairs:
-    """Templates with the portraits that made them: (n, dim) float32 and (n, P, P, 3) uint8."""
+    """Templates with the portraits that made them: (n, dim) float32 and (n, P, P, 3) uint8.
+
+    `targets` (n, dim) float32 are what the identity term wants the reconstructions' templates to be; the templates
+    themselves if None.
+    """
 
     templates: np.ndarray
     portraits: np.ndarray
+    targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.templates)
 
-    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        """(b, dim) templates and (b, 3, P, P) float portraits in [0, 1]."""
+    def part(self, rows: np.ndarray) -> Pairs:
+        """The pairs of these rows (numbers, or a mask)."""
+        return Pairs(self.templates[rows], self.portraits[rows], None if self.targets is None else self.targets[rows])
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """(b, dim) templates, (b, 3, P, P) float portraits in [0, 1], and (b, dim) targets."""
         templates = torch.from_numpy(self.templates[rows]).to(device)
         portraits = torch.from_numpy(self.portraits[rows]).to(device).permute(0, 3, 1, 2).float() / 255
-        return templates, portraits
+        targets = templates if self.targets is None else torch.from_numpy(self.targets[rows]).to(device)
+        return templates, portraits, targets
 
 
 def train_decoder(
@@ -111,6 +131,7 @@ def train_decoder(
     device: str = "cpu",
     progress: Progress | None = None,
     start: DeepFaceDecoder | None = None,
+    phi: PerceptualNetwork | None = None,
 ) -> tuple[nn.Module, dict]:
     """Train a Deep Face Decoder; resume where an earlier run with the same fingerprint stopped.
 
@@ -119,19 +140,21 @@ def train_decoder(
 
     Args:
         train, validation: pairs of different people; `validation` may be empty.
-        recognizer: whose templates they are; needed for the identity term only.
+        recognizer: whose templates they are (ξ); the identity term needs it, and the curve's scores.
         fingerprint: hash of data and settings; a state with another is refused.
         score: the recognizer's score, which says how templates are compared.
         start: a network to go on from, of the same recognizer; else a random one with the settings' `widths`.
+        phi: the perceptual network; the perceptual terms need it.
 
     Returns:
         The averaged network in evaluation mode, and figures of the run (JSON).
 
     Raises:
+        UsageError: a term lacks the network that it looks through, or that is a black box.
         BadInput: too few pairs for one batch, or the loss is no longer finite (the last saved state is kept).
         OutputError: `folder` holds the state of another run.
     """
-    run = _Run(train, recognizer, settings, folder, fingerprint, score, torch.device(device), start)
+    run = _Run(train, recognizer, settings, folder, fingerprint, score, torch.device(device), start, phi)
     run.resume()
     while run.step < run.steps:
         loss = run.train_step()
@@ -162,13 +185,15 @@ class _Run:
         score: str,
         device: torch.device,
         start: DeepFaceDecoder | None = None,
+        phi: PerceptualNetwork | None = None,
     ):
-        if (settings.weights.identity or settings.weights.perceptual) and recognizer is None:
-            raise BadInput("the identity and perceptual terms need the recognizer: give its weights, or weigh both 0")
-        if settings.weights.perceptual and not recognizer.spec.feature_layers:
-            raise UsageError(
-                f"{recognizer.spec.name} names no layers for the perceptual term: use --perceptual-weight 0"
-            )
+        weights = settings.weights
+        if weights.identity:
+            _require_gradients(recognizer, "the identity term (--identity-weight 0 switches it off)")
+        if weights.perceptual or weights.local_perceptual:
+            what = "the perceptual term (--perceptual-weight 0 and --local-perceptual-weight 0 switch it off)"
+            _require_gradients(phi, what)
+        self.phi = phi
         self.batches = len(pairs) // settings.batch_size
         if not self.batches:
             raise BadInput(f"{len(pairs)} training images do not fill one batch of {settings.batch_size}; lower it")
@@ -204,10 +229,10 @@ class _Run:
         return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (self.step - warm) / (self.steps - warm)))
 
     def train_step(self) -> float:
-        templates, portraits = self.pairs.batch(self.rows(), self.device)
+        templates, portraits, targets = self.pairs.batch(self.rows(), self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             drawn = self.net(templates)
-        loss = self.loss(drawn.float(), portraits, templates)
+        loss = self.loss(drawn.float(), portraits, targets)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -221,7 +246,7 @@ class _Run:
             self.step += 1
         return value
 
-    def loss(self, drawn: Tensor, portraits: Tensor, templates: Tensor) -> Tensor:
+    def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor) -> Tensor:
         """The weighted sum of the terms that are on."""
         weights = self.settings.weights
         local = [losses.local_region(x) for x in (drawn, portraits)]
@@ -232,23 +257,33 @@ class _Run:
             (weights.local_gradient, lambda: losses.gradient_loss(*local)),
         ]
         total = sum((weight * term() for weight, term in terms if weight), drawn.new_zeros(()))
-        if weights.identity or weights.perceptual:
-            total = total + self._recognized(drawn, portraits, templates)
-        return total
-
-    def _recognized(self, drawn: Tensor, portraits: Tensor, templates: Tensor) -> Tensor:
-        """The terms that look through the recognizer, original and reconstruction through the same random crop."""
-        weights, total = self.settings.weights, drawn.new_zeros(())
+        if not (weights.identity or weights.perceptual or weights.local_perceptual):
+            return total
+        # What a network looks at, it sees through a small random similarity, the original as the reconstruction.
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
         jitter = losses.random_jitter(len(drawn), generator, self.settings.jitter).to(drawn)
-        crops = self.recognizer.crop_portraits(drawn.clamp(0, 1), jitter)
-        found, features = self.recognizer.embed_with_features(crops)
+        seen = drawn.clamp(0, 1)
         if weights.identity:
-            total = total + weights.identity * losses.identity_loss(found, templates, self.score)
-        if weights.perceptual:
-            with torch.no_grad():
-                _, targets = self.recognizer.embed_with_features(self.recognizer.crop_portraits(portraits, jitter))
-            total = total + weights.perceptual * losses.perceptual_loss(features, targets)
+            found = self.recognizer.embed_portraits(seen, jitter)
+            total = total + weights.identity * losses.identity_loss(found, targets, self.score)
+        if weights.perceptual or weights.local_perceptual:
+            total = total + self._perceptual(seen, portraits, jitter)
+        return total
+
+    def _perceptual(self, drawn: Tensor, portraits: Tensor, jitter: Tensor) -> Tensor:
+        """The perceptual terms, each with its weight."""
+        weights, side = self.settings.weights, drawn.shape[-1]
+        views = [self.phi.view(x, jitter) for x in (drawn, portraits)]
+        total = drawn.new_zeros(())
+        for weight, cut in [
+            (weights.perceptual, lambda view: view),
+            (weights.local_perceptual, lambda view: self.phi.local(view, side)),
+        ]:
+            if weight:
+                maps = self.phi.maps(cut(views[0]))
+                with torch.no_grad():
+                    targets = self.phi.maps(cut(views[1]))
+                total = total + weight * losses.perceptual_loss(maps, targets)
         return total
 
     def _update_average(self) -> None:
@@ -273,7 +308,7 @@ class _Run:
         net = self.averaged().eval()
         psnr, scores, pictures = [], [], []
         for start in range(0, min(most, len(pairs)), 64):
-            templates, portraits = pairs.batch(np.arange(start, min(start + 64, most, len(pairs))), self.device)
+            templates, portraits, _ = pairs.batch(np.arange(start, min(start + 64, most, len(pairs))), self.device)
             drawn = net(templates).clamp(0, 1)
             psnr.append(-10 * (drawn - portraits).square().flatten(1).mean(1).log10())
             if self.recognizer is not None:
@@ -341,6 +376,14 @@ class _Run:
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise BadInput(f"{path}: a damaged training state ({reason}); use --overwrite to start anew") from None
+
+
+def _require_gradients(network: Recognizer | PerceptualNetwork | None, what: str) -> None:
+    """Raise UsageError where a term has no network to look through, or one that gives no gradients."""
+    if network is None:
+        raise UsageError(f"{what} needs its network: name its weights")
+    if not network.white_box:
+        raise UsageError(f"{network.name} is a black box, and {what} needs its gradients")
 
 
 @torch.no_grad()

@@ -91,7 +91,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             obtain="run the tests",
         )
         monkeypatch.setitem(REGISTRY, name, spec)
-    monkeypatch.setattr(networks, "tiny", lambda path: networks._load_safetensors(TinyNet(), path), raising=False)
+    monkeypatch.setattr(networks, "tiny", lambda path: networks.load_safetensors(TinyNet(), path), raising=False)
     with torch.random.fork_rng():
         torch.manual_seed(7)
         net = TinyNet()

@@ -269,3 +269,18 @@ def test_a_full_disk_keeps_the_old_checkpoint(folder: Path, data, monkeypatch: p
     with pytest.raises(OutputError, match=r"decoder\.safetensors: No space left on device"):
         save_decoder(folder, "ridge", Ridge(5, 8), Provenance(RECOGNIZER))
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_what_draws_is_the_network_with_its_normalization_folded() -> None:
+    net = DeepFaceDecoder(16, 64)
+    generator = torch.Generator().manual_seed(0)
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.2 + 0.05)
+    decoder = Decoder("dfd", net, Provenance({"name": "tiny"}))
+    templates = torch.randn(5, 16, generator=generator)
+    assert net(templates).std() > 1e-3
+    torch.testing.assert_close(decoder(templates), net(templates).clamp(0, 1), rtol=1e-4, atol=1e-5)
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in decoder.net.modules()), (
+        "the checkpoint's network is as it was"
+    )

@@ -66,6 +66,18 @@ def test_lfw_chips_equal_dlib(dlib_resnet: Recognizer, lfw: Path) -> None:
     assert np.abs(found - dlib_descriptors(np.stack(chips))).max() < 1e-5
 
 
+def test_the_pooled_template_is_what_the_last_layer_takes(dlib_resnet: Recognizer) -> None:
+    chips = np.random.default_rng(2).integers(0, 256, (3, 150, 150, 3), np.uint8)
+    recognizer = load_recognizer("dlib-resnet-pooled")
+    pooled = recognizer.embed_crops(chips)
+    assert pooled.shape == (3, recognizer.spec.dim) == (3, 256)
+    made = pooled @ dlib_resnet.net.fc.weight.numpy().T
+    np.testing.assert_allclose(made, dlib_resnet.embed_crops(chips), atol=1e-6)
+    kept = ("weights_sha256", "crop", "normalization", "license", "score")
+    assert [recognizer.describe()[key] for key in kept] == [dlib_resnet.describe()[key] for key in kept]
+    assert recognizer.spec.feature_layers == dlib_resnet.spec.feature_layers
+
+
 def test_a_template_does_not_depend_on_its_batch(dlib_resnet: Recognizer) -> None:
     chips = np.random.default_rng(1).integers(0, 256, (5, 150, 150, 3), np.uint8)
     alone = np.concatenate([dlib_resnet.embed_crops(chip[None]) for chip in chips])

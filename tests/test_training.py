@@ -19,6 +19,7 @@ from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
 from facedecode.files import locked
 from facedecode.losses import LossWeights
+from facedecode.phi import RecognizerMaps
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.store import Store
 from facedecode.training import Pairs, TrainSettings, train_decoder
@@ -209,7 +210,7 @@ def test_a_huge_learning_rate_is_told_apart_from_a_bug(job: DecoderJob) -> None:
         ({"learning_rate": -1.0}, "learning rate -1"),
         ({"jitter": -1.0}, "jitter -1"),
         ({"weights": LossWeights(pixel=-1)}, "pixel -1"),
-        ({"weights": LossWeights(0, 0, 0, 0, 0, 0)}, "every loss term is switched off"),
+        ({"weights": LossWeights(0, 0, 0, 0, 0, 0, 0)}, "every loss term is switched off"),
     ],
 )
 def test_settings_that_no_run_can_have(job: DecoderJob, settings: dict, reason: str) -> None:
@@ -241,17 +242,13 @@ def test_the_identity_term_needs_the_stores_own_recognizer(job: DecoderJob, tmp_
     from safetensors.torch import load_file, save_file
 
     save_file({k: v + 0.01 for k, v in load_file(job.weights).items()}, tmp_path / "other.safetensors")
-    with pytest.raises(BadInput, match="the recognizer of the identity term is for tiny"):
+    with pytest.raises(BadInput, match="the recognizer of the loss is for tiny"):
         train_store(dataclasses.replace(job, weights=tmp_path / "other.safetensors"))
-    for weights in (LossWeights(identity=0), LossWeights(perceptual=0)):
-        settings = dataclasses.replace(SMALL, weights=weights)
-        with pytest.raises(BadInput, match="need the recognizer: give its weights"):
-            train_decoder(pairs(), pairs(), None, settings, tmp_path, "f", "cosine")
 
 
 def test_the_perceptual_term_needs_layers(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGISTRY, "tiny", dataclasses.replace(REGISTRY["tiny"], feature_layers=()))
-    with pytest.raises(UsageError, match="tiny names no layers for the perceptual term: use --perceptual-weight 0"):
+    with pytest.raises(UsageError, match="tiny names no layers for the perceptual term: choose another --phi"):
         train_store(job)
 
 
@@ -331,7 +328,15 @@ def test_eight_pictures_can_be_learned_by_heart(tiny: Path, tmp_path: Path, name
     heard = Stop()
     empty = Pairs(eight.templates[:0], eight.portraits[:0])
     net, figures = train_decoder(
-        eight, empty, recognizer, settings, tmp_path, "f", recognizer.spec.score, progress=heard
+        eight,
+        empty,
+        recognizer,
+        settings,
+        tmp_path,
+        "f",
+        recognizer.spec.score,
+        progress=heard,
+        phi=RecognizerMaps(recognizer),
     )
     assert heard.losses[-1] < heard.losses[0] / 3
     assert figures == {"steps": 150, "curve": []}
@@ -426,11 +431,14 @@ def test_jitter_is_small_seeded_and_can_be_off() -> None:
 def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: Path, tmp_path: Path):
     recognizer = load_recognizer("tiny", tiny)
     weights = {"pixel": 1.0, "gradient": 2.0, "local_pixel": 3.0, "local_gradient": 4.0}
-    weights |= {"perceptual": 0.7, "identity": 0.5} | {off: 0.0}
+    weights |= {"perceptual": 0.7, "local_perceptual": 0.6, "identity": 0.5} | {off: 0.0}
     settings = dataclasses.replace(SMALL, jitter=0.0, weights=LossWeights(**weights))
     eight = pairs()
-    run = training._Run(eight, recognizer, settings, tmp_path, "f", "negative-euclidean", torch.device("cpu"))
-    templates, portraits = eight.batch(np.arange(6), torch.device("cpu"))
+    eight.targets = eight.templates + 1
+    phi = RecognizerMaps(recognizer)
+    run = training._Run(eight, recognizer, settings, tmp_path, "f", "negative-euclidean", torch.device("cpu"), phi=phi)
+    _, portraits, targets = eight.batch(np.arange(6), torch.device("cpu"))
+    np.testing.assert_array_equal(targets, eight.targets[:6])
     drawn = torch.rand(portraits.shape, generator=torch.Generator().manual_seed(2))
     local = [losses.local_region(p) for p in (drawn, portraits)]
     terms = {
@@ -438,12 +446,47 @@ def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: P
         "gradient": losses.gradient_loss(drawn, portraits),
         "local_pixel": losses.pixel_loss(*local),
         "local_gradient": losses.gradient_loss(*local),
-        "identity": losses.identity_loss(recognizer.embed_portraits(drawn), templates, "negative-euclidean"),
+        "identity": losses.identity_loss(recognizer.embed_portraits(drawn), targets, "negative-euclidean"),
     }
-    maps = [recognizer.net.conv((recognizer.crop_portraits(p) * 255 - 128) / 128) for p in (drawn, portraits)]
-    terms["perceptual"] = (maps[0] - maps[1]).square().mean() / maps[1].square().mean()
+    views = [recognizer.crop_portraits(p) for p in (drawn, portraits)]
+    for name, cut in [("perceptual", lambda v: v), ("local_perceptual", lambda v: phi.local(v, drawn.shape[-1]))]:
+        maps = [recognizer.net.conv((cut(view) * 255 - 128) / 128) for view in views]
+        terms[name] = (maps[0] - maps[1]).square().mean() / maps[1].square().mean()
     expected = sum(weights[name] * term for name, term in terms.items())
-    torch.testing.assert_close(run.loss(drawn, portraits, templates), expected)
+    torch.testing.assert_close(run.loss(drawn, portraits, targets), expected)
+
+
+@pytest.mark.parametrize("term", ["identity", "perceptual", "local_perceptual"])
+def test_a_term_without_its_network_or_its_gradients_is_refused(term: str, tiny: Path, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SMALL, weights=dataclasses.replace(LossWeights(1, 0, 0, 0, 0, 0, 0), **{term: 1.0}))
+    black_box = load_recognizer("tiny", tiny)
+    black_box.white_box = False
+    for recognizer, phi, reason in [
+        (None, None, "needs its network"),
+        (black_box, RecognizerMaps(black_box), "black box"),
+    ]:
+        with pytest.raises(UsageError, match=reason):
+            training._Run(pairs(), recognizer, settings, tmp_path, "f", "cosine", torch.device("cpu"), phi=phi)
+
+
+def test_another_perceptual_network_is_recorded_and_decides_the_result(job: DecoderJob, tiny: Path, tmp_path: Path):
+    own = train_store(job)
+    other = train_store(
+        dataclasses.replace(change(job, phi="tiny-cosine"), phi_weights=tiny, output=tmp_path / "other")
+    )
+    assert [d.provenance.training["phi"]["name"] for d in (own, other)] == ["tiny", "tiny-cosine"]
+    with pytest.raises(UsageError, match="squeezenet"):
+        train_store(dataclasses.replace(change(job, phi="nobody"), output=tmp_path / "nobody"))
+
+
+def test_the_target_is_the_person_or_the_template(job: DecoderJob, tmp_path: Path) -> None:
+    drawn = {}
+    for target in training.IDENTITY_TARGETS:
+        decoder = train_store(dataclasses.replace(change(job, identity_target=target), output=tmp_path / target))
+        drawn[target] = decoder.decode(Store.open(job.store).templates())
+    assert (drawn["person"] != drawn["template"]).any()
+    with pytest.raises(UsageError, match="template or person"):
+        train_store(change(job, identity_target="mean"))
 
 
 def test_bf16_trains_and_says_so(job: DecoderJob) -> None:

@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Model = Annotated[str, typer.Option("--model", help="Recognizer: dlib-resnet, edgeface-xxs.")]
+Model = Annotated[str, typer.Option("--model", help="Recognizer: dlib-resnet, dlib-resnet-pooled, edgeface-xxs.")]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="The recognizer's weights file, where it does not come with a package.")
 ]

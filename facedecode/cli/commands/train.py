@@ -51,12 +51,23 @@ def train(
         float, typer.Option("--identity-weight", help="Template distance (not in the paper; white-box). 0: off.")
     ] = 0.3,
     perceptual_weight: Annotated[
-        float, typer.Option("--perceptual-weight", help="Eq. 5, by the recognizer's own layers (white-box). 0: off.")
+        float, typer.Option("--perceptual-weight", help="Eq. 5, whole view of the perceptual network. 0: off.")
     ] = 0.6,
+    local_perceptual_weight: Annotated[
+        float, typer.Option("--local-perceptual-weight", help="Eq. 5, central region.")
+    ] = 0.0,
+    phi: Annotated[
+        str | None,
+        typer.Option("--phi", help="Perceptual network, NAME or NAME=WEIGHTS: squeezenet, a recognizer."),
+    ] = None,
+    identity_target: Annotated[
+        str,
+        typer.Option("--identity-target", help="Aim at the 'template', or at what is expected of its 'person'."),
+    ] = "person",
     gain: Annotated[
         float, typer.Option("--gain", help="Scale of templates about their mean before the finished decoder draws.")
     ] = 1.0,
-    jitter: Annotated[float, typer.Option("--jitter", help="Random crops before the identity term; 0: off.")] = 1.0,
+    jitter: Annotated[float, typer.Option("--jitter", help="Random crops before networks look; 0: off.")] = 1.0,
     start: Annotated[
         Path | None, typer.Option("--start", help="Go on from this decoder instead of a random network.")
     ] = None,
@@ -77,12 +88,15 @@ def train(
     from facedecode.losses import LossWeights
     from facedecode.training import TrainSettings
 
+    phi_name, _, phi_file = phi.partition("=") if phi else (None, "", "")
     settings = TrainSettings(
         image_size=image_size,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         gain=gain,
+        phi=phi_name,
+        identity_target=identity_target,
         jitter=jitter,
         seed=seed,
         precision=choose_precision(precision),
@@ -92,6 +106,7 @@ def train(
             local_pixel=local_pixel_weight,
             local_gradient=local_gradient_weight,
             perceptual=perceptual_weight,
+            local_perceptual=local_perceptual_weight,
             identity=identity_weight,
         ),
     )
@@ -103,6 +118,7 @@ def train(
         exclude=tuple(exclude or ()),
         validation=validation,
         weights=weights,
+        phi_weights=Path(phi_file) if phi_file else None,
         images=images,
         half=half,
         start=start,

@@ -1,0 +1,131 @@
+"""Perceptual networks: where they look, what they keep, and the distance."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from facedecode import align
+from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.phi import PerceptualNetwork, RecognizerMaps, load_phi, phi_distance
+from facedecode.recognizers import load_recognizer
+
+
+@pytest.fixture
+def squeezenet_file(tmp_path: Path) -> Path:
+    """SqueezeNet's layout with random weights."""
+    from torchvision.models import squeezenet1_1
+
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        save_file(squeezenet1_1(weights=None).state_dict(), tmp_path / "squeezenet.safetensors")
+    return tmp_path / "squeezenet.safetensors"
+
+
+@pytest.fixture(params=["squeezenet", "tiny"])
+def network(request: pytest.FixtureRequest, squeezenet_file: Path, tiny: Path) -> PerceptualNetwork:
+    return load_phi(request.param, squeezenet_file if request.param == "squeezenet" else tiny)
+
+
+def pictures(count: int, side: int = 64, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+@pytest.mark.parametrize("side", [64, 128, 224])
+def test_the_local_view_is_the_central_region(network: PerceptualNetwork, side: int) -> None:
+    x1, y1, x2, y2 = (v * side for v in align.LOCAL_REGION)
+    at = torch.arange(side) + 0.5
+    inside = ((at > y1) & (at < y2))[:, None] & ((at > x1) & (at < x2))[None]
+    view = network.view(inside.float().expand(1, 3, side, side))
+    local = network.local(view, side)
+    border = 3 * sum(local.shape[2:])  # half a pixel all around, in three colors
+    assert (1 - local).sum() < border, "what is cut out lies inside the region"
+    assert view.sum() - local.sum() < border, "and is all of it"
+    assert local.shape[2] * local.shape[3] < 0.6 * view.shape[2] * view.shape[3]
+
+
+def test_squeezenets_maps_equal_a_plain_forward_pass(squeezenet_file: Path) -> None:
+    from torchvision.models import squeezenet1_1
+
+    plain = squeezenet1_1(weights=None)
+    plain.load_state_dict(load_file(squeezenet_file))
+    rgb = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    x = torch.stack([255 * rgb[:, 2] - 104, 255 * rgb[:, 1] - 117, 255 * rgb[:, 0] - 123], 1)
+    maps = load_phi("squeezenet", squeezenet_file).maps(rgb)
+    with torch.inference_mode():
+        for last, found in zip((1, 4, 7, 10), maps, strict=True):
+            torch.testing.assert_close(found, plain.features[: last + 1](x.clone()), rtol=1e-4, atol=1e-3)
+
+
+def test_a_recognizers_maps_are_its_layers_outputs_and_take_any_size(tiny: Path) -> None:
+    recognizer = load_recognizer("tiny", tiny)
+    crops = torch.rand(2, 3, 40, 24, generator=torch.Generator().manual_seed(0))
+    (found,) = RecognizerMaps(recognizer).maps(crops)
+    torch.testing.assert_close(found, recognizer.net.conv((crops * 255 - 128) / 128))
+    ran = []
+    handle = recognizer.net.fc.register_forward_hook(lambda *_: ran.append(1))
+    recognizer.features(crops[..., :32, :])
+    handle.remove()
+    assert not ran, "what comes after the last layer is not run"
+    assert not recognizer.net.conv._forward_hooks
+
+
+def test_gradients_flow_to_the_pixels(network: PerceptualNetwork) -> None:
+    portraits = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    view = network.view(portraits)
+    sum(m.square().mean() for m in network.maps(view) + network.maps(network.local(view, 64))).backward()
+    assert portraits.grad.abs().sum() > 0
+
+
+def test_the_distance_equals_a_plain_loop(network: PerceptualNetwork) -> None:
+    a, b = pictures(3), pictures(3, seed=1)
+    expected = []
+    for x, y in zip(a, b, strict=True):
+        both = [torch.from_numpy(p).permute(2, 0, 1)[None].float() / 255 for p in (x, y)]
+        with torch.inference_mode():
+            maps = [[m[0].double().numpy() for m in network.maps(network.view(p))] for p in both]
+        layers = []
+        for p, q in zip(*maps, strict=True):
+            places = [
+                np.sum((p[:, i, j] / np.linalg.norm(p[:, i, j]) - q[:, i, j] / np.linalg.norm(q[:, i, j])) ** 2)
+                for i in range(p.shape[1])
+                for j in range(p.shape[2])
+            ]
+            layers.append(np.mean(places))
+        expected.append(np.mean(layers))
+    np.testing.assert_allclose(phi_distance(network, a, b, batch_size=2), expected, rtol=1e-4)
+
+
+def test_the_distance_of_equal_pictures_is_zero_and_grows_with_blur(network: PerceptualNetwork) -> None:
+    a = pictures(2)
+    assert phi_distance(network, a, a).max() == 0
+    little, much = (np.clip(a + noise, 0, 255).astype(np.uint8) for noise in (3, 60))
+    assert (phi_distance(network, a, little) < phi_distance(network, a, much)).all()
+    assert phi_distance(network, a[:0], a[:0]).shape == (0,)
+
+
+def test_what_cannot_be_compared_is_refused(network: PerceptualNetwork) -> None:
+    for x, y in [(pictures(2), pictures(3)), (pictures(2) / 255, pictures(2)), (pictures(2), pictures(2, 32))]:
+        with pytest.raises(BadInput, match="uint8"):
+            phi_distance(network, x, y)
+
+
+def test_networks_that_are_not_there(tmp_path: Path, tiny: Path) -> None:
+    with pytest.raises(UsageError, match="known: squeezenet"):
+        load_phi("vgg")
+    for path in (None, tmp_path / "none"):
+        with pytest.raises(MissingWeights, match="squeezenet=FILE"):
+            load_phi("squeezenet", path)
+    with pytest.raises(BadInput, match="not these weights"):
+        load_phi("squeezenet", tiny)
+
+
+def test_the_shared_squeezenet_tells_faces_apart(shared: Path) -> None:
+    network = load_phi("squeezenet", shared / "weights" / "squeezenet1_1_caffe.safetensors")
+    smooth = np.full((1, 128, 128, 3), 128, np.uint8)
+    smooth[:, 40:90, 40:90] = 200
+    noisy = np.clip(smooth + np.random.default_rng(0).normal(0, 40, smooth.shape), 0, 255).astype(np.uint8)
+    brighter = np.clip(smooth.astype(int) + 10, 0, 255).astype(np.uint8)
+    assert phi_distance(network, brighter, smooth)[0] < 0.2 * phi_distance(network, noisy, smooth)[0]
