@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 GAP = 2
+_SMALLEST_SHOWN = 112  # px: smaller pictures are shown enlarged
 
 
 def picture_grid(
@@ -52,6 +53,12 @@ def square_grid(pictures: np.ndarray) -> np.ndarray:
     """All pictures (n, H, W, 3) uint8 in one grid, about as wide as high, row by row → (H', W', 3) uint8."""
     columns = int(np.ceil(np.sqrt(len(pictures))))
     return picture_grid([pictures[i : i + columns] for i in range(0, len(pictures), columns)])
+
+
+def enlarged(pictures: np.ndarray) -> np.ndarray:
+    """Pictures (n, P, P, 3) for a grid, small ones by a whole factor: (n, P', P', 3)."""
+    factor = -(-_SMALLEST_SHOWN // pictures.shape[1])
+    return pictures.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def png_bytes(picture: np.ndarray) -> bytes:

@@ -27,6 +27,7 @@ from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
 from facedecode.evaluation.reconstruction import ReconstructionJob, evaluate_reconstruction
 from facedecode.evaluation.reconstruction_report import gate_keys, reconstruction_report
 from facedecode.inversion import embed_pictures
+from facedecode.phi import load_phi, phi_distance
 from facedecode.recognizers import load_recognizer
 from facedecode.report.folder import write_report
 from facedecode.scores import score_pairs
@@ -226,6 +227,55 @@ def test_lpips_stands_beside_the_others(scene, monkeypatch):
     assert any("version 0.1, net squeeze" in line for line in report["protocol"])
 
 
+def test_a_distance_in_phi_stands_beside_the_others(scene, tiny):
+    arguments, decoders, folder = scene
+    networks = ["--phi", f"tiny={tiny}", "--phi", f"tiny-cosine={tiny}"]
+    gates = ["--fail-if", "phi[ridge,tiny] < 0"]
+    result = call(*arguments, *decoders, *networks, *gates, "-o", folder / "out")
+    assert result.exit_code == 0, result.stderr
+    report, rows = numbers(folder / "out"), table(folder / "out", "images")
+    own, store = report["metrics"]["decoders"], Store.open(folder / "emb")
+    assert report["metrics"]["originals"]["phi"]["tiny"]["value"] == 0
+    originals = read_portraits(store.rows().to_pylist()[:15], store.root, 64)
+    for name in ("mean", "ridge"):
+        drawn = load_decoder(folder / name).decode(store.templates()[:15])
+        wanted = phi_distance(load_phi("tiny", tiny), drawn, originals)
+        found = [float(row["phi distance by tiny"]) for row in rows if row["decoder"] == name]
+        assert found == pytest.approx(wanted, rel=1e-5) and len(set(found)) == 15
+        figure = own[name]["phi"]["tiny"]
+        assert figure["value"] == pytest.approx(wanted.mean(), rel=1e-5)
+        assert figure["low"] < figure["value"] < figure["high"]
+    ratio = own["mean"]["phi"]["tiny"]["value"] / own["ridge"]["phi"]["tiny"]["value"]
+    assert own["mean"]["phi_to_baseline"]["tiny"]["value"] == pytest.approx(ratio)
+    assert "phi_to_baseline" not in own["ridge"]
+    assert report["gate_figures"]["phi[ridge,tiny]"] == own["ridge"]["phi"]["tiny"]
+    assert "phi[ridge]" not in report["gate_figures"]
+    digest = hashlib.sha256(tiny.read_bytes()).hexdigest()
+    assert report["provenance"]["phi"]["tiny"] == {"name": "tiny", "weights_sha256": digest}
+    assert "φ distance (tiny), times" in (folder / "out" / "report.md").read_text()
+
+
+def test_gates_on_phi_need_no_name_where_there_is_one():
+    assert gate_keys(["d"], ["r"], False, ["s"])["phi"] == gate_keys(["d"], ["r"], False, ["s"])["phi[d,s]"]
+    assert {"phi[a]", "phi[b,s]"} <= set(gate_keys(["a", "b"], ["r"], False, ["s"]))
+    assert not any("phi" in name for name in gate_keys(["d"], ["r"], True))
+
+
+def test_a_phi_that_a_decoder_was_trained_through_is_flagged(scene, tiny):
+    arguments, decoders, folder = scene
+    for name, settings in {
+        "ridge": {"phi": None, "weights": {"perceptual": 0.5}},
+        "mean": {"phi": "tiny-cosine", "weights": {"perceptual": 0, "local_perceptual": 0.1}},
+    }.items():
+        card = json.loads((folder / name / "decoder.json").read_text())
+        card["training"]["settings"] = settings
+        (folder / name / "decoder.json").write_text(json.dumps(card))
+    own = call(*arguments, *decoders, "--phi", f"tiny={tiny}")
+    assert "ridge was trained to be near in tiny's maps" in own.stderr and "mean was" not in own.stderr
+    other = call(*arguments, *decoders, "--phi", f"tiny-cosine={tiny}")
+    assert "mean was trained to be near in tiny-cosine's maps" in other.stderr and "ridge was" not in other.stderr
+
+
 def test_names_with_odd_characters_do_no_harm(scene, tiny):
     _, _, folder = scene
     odd = {
@@ -317,6 +367,12 @@ def test_bad_input_is_one_line(scene, tiny, shared):
         ([*decoders, "--against", folder / "part", *cosine], 4, "part: 15 of the images are not in this store"),
         ([*decoders, "--fail-if", "psnr < 10"], 2, r"no figure 'psnr' here; there are .*psnr\[mean\]"),
         ([*decoders, "--fail-if", "lpips[mean] > 1"], 2, "no figure 'lpips'"),
+        ([*decoders, "--fail-if", "phi[mean] > 1"], 2, "no figure 'phi'"),
+        ([*decoders, "--phi", f"tiny={tiny}", "--fail-if", "phi[mean,lpips] > 1"], 2, r"there are .*phi\[mean,tiny\]"),
+        ([*decoders, "--phi", "vgg"], 2, "no perceptual network is called 'vgg'; known: squeezenet"),
+        ([*decoders, "--phi", "squeezenet"], 3, "squeezenet: no weights file given.*squeezenet=FILE"),
+        ([*decoders, "--phi", f"squeezenet={folder / 'none.pth'}"], 3, "none.pth: no such file"),
+        ([*decoders, "--phi", f"tiny={tiny}", "--phi", "tiny=b"], 2, "--phi: 'tiny' is given twice"),
     ]
     for more, code, said in cases:
         result = call(*arguments, *more)

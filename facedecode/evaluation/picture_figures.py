@@ -19,8 +19,9 @@ from facedecode.intervals import LEVEL, percentiles
 from facedecode.metrics import gradient_energy, mean_psnr, psnr, ssim
 from facedecode.scores import encode_people
 
-if TYPE_CHECKING:  # needs torch
+if TYPE_CHECKING:  # these need torch
     from facedecode.perceptual import Lpips
+    from facedecode.phi import PerceptualNetwork
 
 ORIGINALS = "originals"
 
@@ -32,6 +33,7 @@ class PictureValues:
     spectra: float64 (n, P // 2 + 1), see `axis_spectra`. lpips: float64 (n,), None where it is not measured.
     scores: for each recognizer float32 (n,), the picture against the very template of its original by that
     recognizer; -inf where the recognizer has none.
+    phi: for each perceptual network float64 (n,), see `phi.phi_distance`.
     """
 
     psnr: np.ndarray
@@ -40,6 +42,7 @@ class PictureValues:
     spectra: np.ndarray
     lpips: np.ndarray | None = None
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
+    phi: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class DecoderFigures:
         baseline psnr_over_baseline (dB), ssim_over_baseline, lpips_over_baseline and gradient_energy_to_baseline;
         grid_peak_N (dB), see `grid_peaks`.
     scores, scores_over_baseline: means by recognizer.
+    phi, phi_to_baseline: mean distances by perceptual network, and their ratios to the baseline's (of means).
     spectrum: float64 (P // 2 + 1,), mean of `axis_spectra`.
     """
 
@@ -57,13 +61,15 @@ class DecoderFigures:
     scores: dict[str, Estimate]
     scores_over_baseline: dict[str, Estimate]
     spectrum: np.ndarray
+    phi: dict[str, Estimate] = field(default_factory=dict)
+    phi_to_baseline: dict[str, Estimate] = field(default_factory=dict)
 
     def metrics(self) -> dict:
         """JSON: every figure as {value, low, high, n, …}."""
         metrics: dict = {name: value.as_json() for name, value in self.pictures.items()}
-        for name in ("scores", "scores_over_baseline"):
+        for name in ("scores", "scores_over_baseline", "phi", "phi_to_baseline"):
             if figures := getattr(self, name):
-                metrics[name] = {recognizer: value.as_json() for recognizer, value in figures.items()}
+                metrics[name] = {network: value.as_json() for network, value in figures.items()}
         return metrics
 
 
@@ -72,8 +78,14 @@ def picture_values(
     originals: np.ndarray,
     lpips: Lpips | None = None,
     scores: Mapping[str, np.ndarray] | None = None,
+    networks: Mapping[str, PerceptualNetwork] | None = None,
 ) -> PictureValues:
     """What each picture (n, P, P, 3) uint8 is worth beside its original, by `facedecode.metrics`' conventions."""
+    distances = {}
+    if networks:
+        from facedecode.phi import phi_distance
+
+        distances = {name: phi_distance(network, pictures, originals) for name, network in networks.items()}
     return PictureValues(
         psnr=psnr(pictures, originals),
         ssim=ssim(pictures, originals),
@@ -81,6 +93,7 @@ def picture_values(
         spectra=axis_spectra(pictures),
         lpips=lpips(pictures, originals) if lpips else None,
         scores=scores or {},
+        phi=distances,
     )
 
 
@@ -90,10 +103,14 @@ def joined(parts: Sequence[PictureValues]) -> PictureValues:
     def join(name: str) -> np.ndarray:
         return np.concatenate([getattr(part, name) for part in parts])
 
+    def join_each(name: str) -> dict[str, np.ndarray]:
+        return {own: np.concatenate([getattr(part, name)[own] for part in parts]) for own in getattr(parts[0], name)}
+
     return PictureValues(
         **{name: join(name) for name in ("psnr", "ssim", "sharpness", "spectra")},
         lpips=None if parts[0].lpips is None else join("lpips"),
-        scores={judge: np.concatenate([part.scores[judge] for part in parts]) for judge in parts[0].scores},
+        scores=join_each("scores"),
+        phi=join_each("phi"),
     )
 
 
@@ -110,7 +127,13 @@ def decoder_figures(
             scores[judge] = _finite_mean(row, identities, **options)
             if compared is not None:
                 gains[judge] = _finite_mean(_difference(row, compared.scores[judge]), identities, **options)
-        figures[name] = DecoderFigures(pictures, scores, gains, own.spectra.mean(0))
+        phi = {network: mean_interval(row, identities, **options) for network, row in own.phi.items()}
+        ratios = {
+            network: ratio_interval(row, compared.phi[network], identities, **options)
+            for network, row in own.phi.items()
+            if compared is not None
+        }
+        figures[name] = DecoderFigures(pictures, scores, gains, own.spectra.mean(0), phi, ratios)
     return figures
 
 

@@ -39,6 +39,7 @@ from facedecode.store import Store
 if TYPE_CHECKING:  # these need torch
     from facedecode.decoders import Decoder
     from facedecode.perceptual import Lpips
+    from facedecode.phi import PerceptualNetwork
 
 Progress = Callable[[int, int], None]
 _BATCH = 64  # portraits at once: 3 MB at 128 px
@@ -56,6 +57,8 @@ class ReconstructionJob:
         people: file with the people to judge on; all of the store if None.
         baseline: the decoder that the others are compared with; the first that is a ridge if None, if there is one.
         lpips_trunk: torchvision's file for `lpips_net` (see `facedecode.perceptual`); no LPIPS if None.
+        phi: perceptual networks whose distance is measured (see `facedecode.phi`): name → weights file, None where a
+            package carries it.
         images: where the store's images are, if not where its manifest says.
         limit: the first so many images only, by path.
         columns: people in the figure of all decoders side by side.
@@ -69,6 +72,7 @@ class ReconstructionJob:
     baseline: str | None = None
     lpips_trunk: Path | None = None
     lpips_net: str = "alex"
+    phi: Mapping[str, Path | None] = field(default_factory=dict)
     images: Path | None = None
     limit: int | None = None
     columns: int = 12
@@ -84,6 +88,7 @@ class ReconstructionFigures:
     decoders, folders (where they were loaded from): by decoder, in the order given.
     values, figures: by decoder, first `ORIGINALS`: the original portraits themselves, what a perfect decoder gets.
     lpips: what measured it, None where it was not measured.
+    networks: perceptual networks by name: what each is (`PerceptualNetwork.describe`).
     """
 
     images: UnseenImages
@@ -94,6 +99,7 @@ class ReconstructionFigures:
     folders: dict[str, Path]
     baseline: str | None
     lpips: dict[str, str] | None
+    networks: dict[str, dict[str, str]]
     values: dict[str, PictureValues]
     figures: dict[str, DecoderFigures]
     examples: Examples
@@ -106,13 +112,14 @@ def evaluate_reconstruction(
 
     Raises:
         UsageError: no decoder, or one called 'originals'; a baseline that is none of the decoders, two stores of one
-            recognizer, or weights for a recognizer that has no store.
-        MissingWeights: a decoder, a recognizer's weights or LPIPS's trunk is not found.
+            recognizer, weights for a recognizer that has no store, or an unknown perceptual network.
+        MissingWeights: a decoder, a recognizer's or perceptual network's weights, or LPIPS's trunk is not found.
         BadInput: a decoder has seen one of the people, takes another recognizer's templates or draws another size
             than the others; images that are missing or others than the store's; a wrong trunk.
     """
     from facedecode.decoders import find_decoder, load_decoder
     from facedecode.perceptual import Lpips
+    from facedecode.phi import load_phi
     from facedecode.store_images import portrait_batches
 
     if not job.decoders:
@@ -120,6 +127,7 @@ def evaluate_reconstruction(
     if ORIGINALS in job.decoders:
         raise UsageError(f"no decoder can be called {ORIGINALS!r}, which the report calls the original portraits")
     lpips = Lpips(job.lpips_trunk, job.lpips_net, device) if job.lpips_trunk else None
+    networks = {name: load_phi(name, file, device) for name, file in job.phi.items()}
     stores = open_stores([job.store, *job.against])
     store = next(iter(stores.values()))
     folders = {name: find_decoder(folder) for name, folder in job.decoders.items()}
@@ -133,7 +141,7 @@ def evaluate_reconstruction(
     references = {name: make_reference(recognizers[name], stores[name], images) for name in stores}
     root = job.images or store.root
     batches = portrait_batches(images.acquired, root, size, _BATCH)
-    values = measure(decoders, images, batches, references, lpips, progress)
+    values = measure(decoders, images, batches, references, lpips, progress, networks)
     people, options = images.acquired_identities, {"repetitions": job.repetitions, "seed": job.seed}
     figures = decoder_figures(values, people, baseline, **options)
     examples = draw_examples(decoders, values, images, root, next(iter(stores)), job.columns)
@@ -147,6 +155,7 @@ def evaluate_reconstruction(
         folders=folders,
         baseline=baseline,
         lpips=lpips.describe() if lpips else None,
+        networks={name: network.describe() for name, network in networks.items()},
         values=values,
         figures=figures,
         examples=examples,
@@ -182,6 +191,7 @@ def measure(
     references: Mapping[str, Reference],
     lpips: Lpips | None = None,
     progress: Progress | None = None,
+    networks: Mapping[str, PerceptualNetwork] | None = None,
 ) -> dict[str, PictureValues]:
     """What every decoder's picture of every acquired image is worth; first, as 'originals', the original itself.
 
@@ -208,7 +218,7 @@ def measure(
         for name, values in parts.items():
             pictures = batch if name == ORIGINALS else decoders[name].decode(templates[rows])
             scores = _scores(pictures, references, {judge: (t[rows], gone[rows]) for judge, (t, gone) in own.items()})
-            values.append(picture_values(pictures, batch, lpips, scores))
+            values.append(picture_values(pictures, batch, lpips, scores, networks))
         if progress:
             progress(done, len(templates))
     if done < len(templates):

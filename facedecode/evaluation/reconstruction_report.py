@@ -13,7 +13,7 @@ from facedecode.evaluation.picture_figures import ORIGINALS, DecoderFigures
 from facedecode.evaluation.reconstruction import ReconstructionFigures, ReconstructionJob
 from facedecode.evaluation.reconstruction_words import SCORES, caveats, protocol
 from facedecode.evaluation.spectra import PERIODS
-from facedecode.figures import picture_grid, png_bytes, shortened
+from facedecode.figures import enlarged, picture_grid, png_bytes, shortened
 from facedecode.gates import figure_name
 from facedecode.provenance import describe_decoder, describe_file, describe_store
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
@@ -21,14 +21,15 @@ from facedecode.report.model import Unit
 from facedecode.report.text import show_number
 
 WORDS = {"psnr": "psnr", "ssim": "ssim", "lpips": "lpips", "sharpness": "gradient_energy_to_originals"}
-SCORE = "score"
-_SMALLEST_SHOWN = 112  # px: smaller pictures are shown enlarged
+# Figures that each have a further name in gates, the recognizer's or perceptual network's: word → field.
+SCORE, PHI = "score", "phi"
+_FIELDS = {SCORE: "scores", PHI: "phi"}
 _ACROSS = 6  # faces, as many as a phone's width shows
 
 
 def reconstruction_report(figures: ReconstructionFigures, job: ReconstructionJob) -> Report:
     """The report. Reads the people file once more, for its hash."""
-    keys = gate_keys(list(figures.decoders), list(figures.stores), figures.lpips is not None)
+    keys = gate_keys(list(figures.decoders), list(figures.stores), figures.lpips is not None, list(figures.networks))
     return Report(
         kind="reconstruction",
         title="Faces drawn from templates: fidelity",
@@ -51,25 +52,29 @@ def reconstruction_report(figures: ReconstructionFigures, job: ReconstructionJob
 
 
 def gate_keys(
-    decoders: Sequence[str], recognizers: Sequence[str], lpips: bool
+    decoders: Sequence[str], recognizers: Sequence[str], lpips: bool, networks: Sequence[str] = ()
 ) -> dict[str, tuple[str, str] | tuple[str, str, str]]:
-    """Names of the figures for gates, and where each stands: the decoder, then the figure's name or the score's."""
+    """Names of the figures for gates, and where each stands: the decoder, then the figure's name, or `_FIELDS`' word
+    and the network's name.
+    """
     found: dict = {}
+    further = ((SCORE, recognizers), (PHI, networks))
     for decoder in decoders:
         # A name without its decoder is for the only one.
         for which in ([decoder],) if len(decoders) > 1 else ([decoder], []):
             for word, key in WORDS.items():
                 if lpips or word != "lpips":
                     found[figure_name(word, which)] = (decoder, key)
-            if len(recognizers) == 1:
-                found[figure_name(SCORE, which)] = (decoder, SCORE, recognizers[0])
-        for recognizer in recognizers:
-            found[figure_name(SCORE, [decoder, recognizer])] = (decoder, SCORE, recognizer)
+            for word, names in further:
+                if len(names) == 1:
+                    found[figure_name(word, which)] = (decoder, word, names[0])
+        for word, names in further:
+            found |= {figure_name(word, [decoder, name]): (decoder, word, name) for name in names}
     return found
 
 
-def _look_up(own: DecoderFigures, key: str, recognizer: str | None = None) -> Estimate:
-    return own.pictures[key] if recognizer is None else own.scores[recognizer]
+def _look_up(own: DecoderFigures, key: str, network: str | None = None) -> Estimate:
+    return own.pictures[key] if network is None else getattr(own, _FIELDS[key])[network]
 
 
 def _headlines(figures: ReconstructionFigures) -> Iterator[Headline]:
@@ -81,6 +86,8 @@ def _headlines(figures: ReconstructionFigures) -> Iterator[Headline]:
         if "lpips" in own.pictures:
             note = f"{figures.lpips['net']}; lower is better"
             yield Headline(f"LPIPS of {name}", own.pictures["lpips"], "number", note)
+        for network, distance in own.phi.items():
+            yield Headline(f"φ distance of {name}", distance, "number", f"{network}; lower is better")
         kind = SCORES[figures.references[attacked].recognizer.spec.score]
         yield Headline(f"Score of {name} by {attacked}", own.scores[attacked], "score", f"{kind}; higher is more alike")
 
@@ -90,7 +97,9 @@ def _side_by_side(figures: ReconstructionFigures) -> Section:
     labels, rows, captions = ["original", *shown.pictures], [], []
     for start in range(0, len(shown.spread), _ACROSS):
         band = shown.spread[start : start + _ACROSS]
-        rows += [_row([source[k] for k in band]) for source in (shown.portraits, *shown.pictures.values())]
+        rows += [
+            enlarged(np.stack([source[k] for k in band])) for source in (shown.portraits, *shown.pictures.values())
+        ]
         names = [shortened(people[k], rows[-1].shape[2]) for k in band]
         captions += [names, *([] for _ in shown.pictures)]
     picture = Picture(
@@ -115,6 +124,7 @@ def _fidelity(figures: ReconstructionFigures) -> Section:
         columns,
         f"Mean over images, 95 % interval in brackets. The {ORIGINALS} are compared with themselves."
         + ("" if figures.lpips else " LPIPS was not measured: no trunk was given."),
+        networks=list(figures.networks),
     )
     return Section("Fidelity", tables=[table, _image_table(figures)])
 
@@ -175,9 +185,15 @@ def _differences(figures: ReconstructionFigures) -> Section:
         ("gradient energy, times", "gradient_energy_to_baseline", "number"),
     ]
     titles = [Column("pictures"), *(Column(title, unit) for title, _, unit in columns)]
+    titles += [Column(f"φ distance ({name}), times", "number") for name in figures.networks]
     titles += [Column(f"score by {name}", "score") for name in figures.stores]
     rows = [
-        (name, *(own.pictures[key] for _, key, _ in columns), *own.scores_over_baseline.values())
+        (
+            name,
+            *(own.pictures[key] for _, key, _ in columns),
+            *own.phi_to_baseline.values(),
+            *own.scores_over_baseline.values(),
+        )
         for name, own in figures.figures.items()
         if name not in (ORIGINALS, figures.baseline)
     ]
@@ -187,7 +203,7 @@ def _differences(figures: ReconstructionFigures) -> Section:
         titles,
         rows,
         "Paired: differences on the same images, with the same replicates; images whose PSNR is infinite in either are "
-        "left out of its difference.",
+        "left out of its difference. Times: the ratio of the two means.",
     )
     return Section(f"Against the baseline {figures.baseline}", tables=[table])
 
@@ -215,7 +231,9 @@ def _extreme(
     unit: Unit = "db" if measure == "psnr" else "number"
     said = "PSNR" if measure == "psnr" else f"score ({attacked})"
     chosen = [(place, k) for place in PLACES for k in places[place]]
-    pictures = [_row([source[k] for _, k in chosen]) for source in (shown.portraits, shown.pictures[name])]
+    pictures = [
+        enlarged(np.stack([source[k] for _, k in chosen])) for source in (shown.portraits, shown.pictures[name])
+    ]
     side = pictures[0].shape[2]
     captions = [
         [shortened(people[k], side) for _, k in chosen],
@@ -268,10 +286,12 @@ def _image_table(figures: ReconstructionFigures) -> Table:
     """One row a picture, for the CSV."""
     columns = [Column("path"), Column("identity"), Column("decoder"), Column("PSNR", "db"), Column("SSIM", "number")]
     columns += [Column("LPIPS", "number")] if figures.lpips else []
+    columns += [Column(f"phi distance by {name}", "number") for name in figures.networks]
     columns += [Column("gradient energy", "small"), *(Column(f"score by {name}", "score") for name in figures.stores)]
     rows: list[tuple] = []
     for name, own in figures.values.items():
-        numbers = [own.psnr, own.ssim, *([own.lpips] if figures.lpips else []), own.sharpness, *own.scores.values()]
+        numbers = [own.psnr, own.ssim, *([own.lpips] if figures.lpips else []), *own.phi.values()]
+        numbers += [own.sharpness, *own.scores.values()]
         cells = ([x if np.isfinite(x) else None for x in row.tolist()] for row in numbers)
         for row, *values in zip(figures.images.acquired, *cells, strict=True):
             rows.append((row["path"], row["identity"], name, *values))
@@ -280,18 +300,20 @@ def _image_table(figures: ReconstructionFigures) -> Table:
 
 
 def _table(
-    name: str, title: str, figures: ReconstructionFigures, columns: Sequence[tuple[str, str, Unit]], note: str
+    name: str,
+    title: str,
+    figures: ReconstructionFigures,
+    columns: Sequence[tuple[str, str, Unit]],
+    note: str,
+    networks: Sequence[str] = (),
 ) -> Table:
-    """A row each for the originals and all decoders; columns: title, name of the figure, unit."""
-    rows = [(who, *(own.pictures[key] for _, key, _ in columns)) for who, own in figures.figures.items()]
-    return Table(name, title, [Column("pictures"), *(Column(head, unit) for head, _, unit in columns)], rows, note)
-
-
-def _row(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures (P, P, 3) side by side for a grid, small ones enlarged by a whole factor: (n, P', P', 3)."""
-    stacked = np.stack(pictures)
-    factor = -(-_SMALLEST_SHOWN // stacked.shape[1])
-    return stacked.repeat(factor, axis=1).repeat(factor, axis=2)
+    """A row each for the originals and all decoders; columns: title, name of the figure, unit; then φ's distances."""
+    rows = [
+        (who, *(own.pictures[key] for _, key, _ in columns), *(own.phi[network] for network in networks))
+        for who, own in figures.figures.items()
+    ]
+    titles = [Column("pictures"), *(Column(head, unit) for head, _, unit in columns)]
+    return Table(name, title, titles + [Column(f"φ distance ({x})", "number") for x in networks], rows, note)
 
 
 def _metrics(figures: ReconstructionFigures) -> dict:
@@ -318,6 +340,7 @@ def _provenance(figures: ReconstructionFigures, job: ReconstructionJob) -> dict:
             for name, by in figures.references.items()
         },
         "lpips": figures.lpips,
+        "phi": figures.networks,
         "settings": {
             "people": describe_file(job.people) if job.people else None,
             "limit": job.limit,

@@ -36,6 +36,7 @@ def protocol(figures: ReconstructionFigures, job: ReconstructionJob) -> list[str
         "PSNR: RGB, peak 1, mean of the per-image values; a picture equal to its original has an infinite one, which "
         "is left out of the mean and counted. SSIM: Wang et al. 2004 (Gaussian window of sigma 1.5, population "
         "covariance, K1 0.01, K2 0.03, range 1), mean over RGB. " + lpips,
+        *_distances(figures),
         "Gradient energy: mean |∇luma|² over pixels, forward differences, luma (BT.601) in [0, 1]; its ratio to the "
         "originals' (a ratio of means; 'sharpness' in gates) is 100 % for pictures as sharp as photographs. Grid "
         "peak: power of luma along rows and columns at a period of 2, 4, 8 or 16 px, over a straight line through the "
@@ -55,6 +56,17 @@ def protocol(figures: ReconstructionFigures, job: ReconstructionJob) -> list[str
         f"of the score by {attacked}.",
         *_changes(figures),
     ]
+
+
+def _distances(figures: ReconstructionFigures) -> Iterator[str]:
+    """What the perceptual distances are."""
+    if figures.networks:
+        yield (
+            f"φ distance, by internal maps of {' and '.join(figures.networks)}: at each place of a map the squared "
+            "distance of the two channel vectors, each scaled to length 1; mean over places, then over maps. It is 0 "
+            "for equal pictures and at most 4, lower is better; it has none of LPIPS's calibrated weights, and is not "
+            "to be compared with LPIPS."
+        )
 
 
 def _changes(figures: ReconstructionFigures) -> Iterator[str]:
@@ -82,7 +94,17 @@ def caveats(figures: ReconstructionFigures, job: ReconstructionJob) -> list[str]
         )
     if (people := len(set(images.acquired_identities))) < _FEW_PEOPLE:
         said.append(f"Intervals rest on {people} people only; a bootstrap of so few is too narrow.")
-    for name in figures.decoders:
+    for name, decoder in figures.decoders.items():
+        settings = decoder.provenance.training.get("settings", {})
+        terms = settings.get("weights", {})
+        seen = (settings.get("phi") or decoder.recognizer["name"]) if _perceptual(terms) else None
+        if seen in figures.networks:
+            said.append(f"{name} was trained to be near in {seen}'s maps: its φ distance there is no test of it.")
         if equal := figures.figures[name].pictures["psnr"].infinite:
             said.append(f"{name} draws {equal:,} originals without an error: they are left out of its mean PSNR.")
     return said
+
+
+def _perceptual(weights: dict[str, float]) -> bool:
+    """Whether a decoder of these loss weights was trained with a perceptual term."""
+    return any(weights.get(name) for name in ("perceptual", "local_perceptual"))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from facedecode.evaluation.reconstruction import ReconstructionJob
     from facedecode.gates import Gate
 
-_WORDS = ("psnr", "ssim", "sharpness", "score")
+_WORDS = ("psnr", "ssim", "sharpness", "score", "lpips", "phi")
 
 
 def register(group: typer.Typer) -> None:
@@ -54,6 +54,14 @@ def reconstruction(
     lpips_net: Annotated[
         str | None, typer.Option("--lpips-net", help="Net of LPIPS: alex (if absent), squeeze or vgg.")
     ] = None,
+    phi: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--phi",
+            help="Measures a distance by this network's maps: squeezenet=FILE, or a recognizer, NAME or NAME=FILE "
+            "(repeatable).",
+        ),
+    ] = None,
     images: Images = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=2, help="Only the first so many images, to try it out.")
@@ -68,15 +76,17 @@ def reconstruction(
     overwrite: Overwrite = False,
     fail_if: FailIf = None,
 ) -> tuple[dict, dict]:
-    """Fidelity of decoders' pictures: PSNR, SSIM, LPIPS, sharpness, and scores, with 95 % intervals by person.
+    """Fidelity of decoders' pictures: PSNR, SSIM, perceptual distances, sharpness, and scores, with 95 % intervals.
 
     Every decoder is judged on the same images, of people whom it was not trained on. Gates, for a decoder D and a
     recognizer R: psnr[D], ssim[D], lpips[D], sharpness[D] (gradient energy, as a share of the originals'),
-    score[D,R]; without [D] where there is one decoder, and score[D] where there is one recognizer.
+    score[D,R], phi[D,NETWORK]; without [D] where there is one decoder, and score[D], phi[D] where there is one
+    recognizer, one network.
     """
     if lpips_net and not lpips_trunk:
         raise UsageError("--lpips-net: give its trunk too, with --lpips-trunk FILE")
-    gates = parse_gates(fail_if, (*_WORDS, "lpips") if lpips_trunk else _WORDS)
+    given = {"lpips": lpips_trunk, "phi": phi}
+    gates = parse_gates(fail_if, [word for word in _WORDS if given.get(word, True)])
     refuse_output(output, overwrite)
     from facedecode.evaluation.reconstruction import ReconstructionJob, evaluate_reconstruction
     from facedecode.evaluation.reconstruction_report import reconstruction_report
@@ -90,6 +100,7 @@ def reconstruction(
         baseline=baseline,
         lpips_trunk=lpips_trunk,
         lpips_net=lpips_net or "alex",
+        phi={name: Path(file) if file != name else None for name, file in named(phi or [], "--phi").items()},
         images=images,
         limit=limit,
         columns=columns,
@@ -109,4 +120,4 @@ def _refuse_unknown(gates: Sequence[Gate], job: ReconstructionJob) -> None:
 
     if gates:
         recognizers = list(open_stores([job.store, *job.against]))
-        refuse_unknown(gates, gate_keys(list(job.decoders), recognizers, bool(job.lpips_trunk)))
+        refuse_unknown(gates, gate_keys(list(job.decoders), recognizers, bool(job.lpips_trunk), list(job.phi)))

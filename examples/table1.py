@@ -1,0 +1,322 @@
+"""The paper's Table 1: what each term of the loss brings, and whether φ has to be the attacked recognizer itself.
+
+    python examples/table1.py emb emb-edgeface --weights edgeface-xxs=../shared/weights/edgeface_xxs.safetensors \\
+        --squeezenet ../shared/weights/squeezenet1_1_caffe.safetensors \\
+        --train-people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush \\
+        --people ../shared/data/lfw/protocol/peopleDevTest.txt --work table1 -o docs/results/table1
+
+trains every row for every variant (ξ, φ) of the stores' recognizers at equal budgets, and writes a report like those
+of `facedecode evaluate`. A killed run goes on where it stopped: what is in the work folder is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import itertools
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from table1_report import Judged, make_report
+
+from facedecode.align import PORTRAIT_POINTS
+from facedecode.cli.commands.evaluate.common import named
+from facedecode.cli.console import Console
+from facedecode.decoders import Provenance, load_decoder, save_decoder
+from facedecode.errors import BadInput, FacedecodeError, UsageError
+from facedecode.evaluation.examples import spread_rows
+from facedecode.evaluation.picture_figures import joined, picture_values
+from facedecode.evaluation.unseen import open_stores, require_unseen
+from facedecode.files import json_text, make_folder, write_bytes
+from facedecode.losses import LossWeights
+from facedecode.phi import SQUEEZENET, PerceptualNetwork, load_phi
+from facedecode.protocols import select_people
+from facedecode.provenance import describe_file, describe_store, environment
+from facedecode.report.folder import require_writable, write_report
+from facedecode.store import Store
+from facedecode.store_images import read_portraits
+from facedecode.training import STATE, Pairs, TrainSettings, train_decoder
+
+SIDE = 64  # px
+SHOWN = 6  # people
+_LOCAL = ("local_pixel", "local_gradient", "local_perceptual")
+# Which terms are on; in the paper only the first row has the local ones.
+ROWS = {
+    "full": ("pixel", "gradient", "perceptual", *_LOCAL),
+    "global": ("pixel", "gradient", "perceptual"),
+    "pix+grad": ("pixel", "gradient"),
+    "pix+perc": ("pixel", "perceptual"),
+    "grad+perc": ("gradient", "perceptual"),
+    "perc": ("perceptual",),
+    "pix": ("pixel",),
+    "grad": ("gradient",),
+}
+
+
+def loss_weights(row: str) -> LossWeights:
+    """The weights that `train` has by default, of the row's terms only; local perceptual weighs as its whole does."""
+    default = asdict(LossWeights())
+    weights = {**default, "local_perceptual": default["local_perceptual"] or default["perceptual"]}
+    return LossWeights(**{name: weight if name in ROWS[row] else 0.0 for name, weight in weights.items()})
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images that all stores have a template of.
+
+    rows: of the first store. templates: recognizer → float32 (n, dim). portraits: uint8 (n, 64, 64, 3).
+    beyond: images that a limit left out.
+    """
+
+    rows: list[dict]
+    templates: dict[str, np.ndarray]
+    portraits: np.ndarray
+    beyond: int
+
+    @property
+    def identities(self) -> list[str]:
+        return [row["identity"] for row in self.rows]
+
+    def digest(self) -> str:
+        """A hash of which images these are."""
+        return hashlib.sha256(json_text([[row["path"], row["sha256"]] for row in self.rows]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Training:
+    """One decoder to train. phi: None for a row without a perceptual term, which all φ share."""
+
+    recognizer: str
+    phi: str | None
+    row: str
+    seed: int
+
+    def name(self) -> str:
+        return f"{self.recognizer},{self.phi or 'no-phi'},{self.row},{self.seed}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parse(argv)
+    require_writable(arguments.output, arguments.overwrite)
+    stores = open_stores(arguments.stores)
+    variants = chosen(arguments.variants, [f"{a}/{b}" for a, b in itertools.product(stores, repeat=2)], "--variants")
+    rows = chosen(arguments.rows, list(ROWS), "--rows")
+    weights = {name: Path(file) for name, file in named(arguments.weights, "--weights").items()}
+    if unused := sorted(set(weights) - set(stores)):
+        raise UsageError(f"--weights {unused[0]}: no store is of that recognizer; there are {', '.join(stores)}")
+    judge = load_phi(SQUEEZENET, arguments.squeezenet, arguments.device)
+    pairs = [tuple(variant.split("/")) for variant in variants]
+    networks = {name: load_phi(name, weights.get(name), arguments.device) for name in sorted({phi for _, phi in pairs})}
+    trainings = {
+        (variant, row, seed): Training(xi, phi if loss_weights(row).perceptual else None, row, seed)
+        for variant, (xi, phi) in zip(variants, pairs, strict=True)
+        for row in rows
+        for seed in range(arguments.seeds)
+    }
+    with Console().progress() as stage:
+        used = arguments.exclude, arguments.images
+        train = read_data(stores, arguments.train_people, *used, stage("portraits to train on"))
+        test = read_data(stores, arguments.people, (), arguments.limit, stage("portraits to judge on"))
+        require_unseen("of this table", sorted(set(train.identities)), test.identities)
+        unique = list(dict.fromkeys(trainings.values()))
+        folders = train_all(unique, arguments, stores, networks, train, stage("training, steps"))
+        values = judge_all(folders, arguments.device, test, judge, stage("decoders judged"))
+    shown = spread_rows(test.identities, SHOWN)
+    judged = {
+        variant: {
+            row: Judged(
+                *(
+                    np.stack([values[trainings[variant, row, seed]][name] for seed in range(arguments.seeds)])
+                    for name in ("psnr", "ssim", "phi")
+                ),
+                pictures=draw(folders[trainings[variant, row, 0]], arguments.device, test, shown),
+            )
+            for row in rows
+        }
+        for variant in variants
+    }
+    settings = {
+        "image_size": SIDE,
+        "images": len(train.rows),
+        "steps": arguments.steps,
+        "seeds": arguments.seeds,
+        "loss_weights": {row: asdict(loss_weights(row)) for row in rows},
+        "train_people": describe_file(arguments.train_people),
+        "exclude": list(arguments.exclude),
+        "people": describe_file(arguments.people),
+        "limit": arguments.limit,
+        "repetitions": arguments.repetitions,
+    }
+    provenance = {
+        "stores": [describe_store(store) for store in stores.values()],
+        "phi": {name: network.describe() for name, network in {**networks, SQUEEZENET: judge}.items()},
+        "decoders": {
+            training.name(): load_decoder(folders[training]).provenance.training["fingerprint"] for training in unique
+        },
+        "settings": settings,
+        "command": shlex.join(["python", "examples/table1.py", *(sys.argv[1:] if argv is None else argv)]),
+        "environment": environment(),
+    }
+    report = make_report(judged, test.identities, test.portraits[shown], shown, test.beyond, provenance)
+    write_report(report, arguments.output, overwrite=arguments.overwrite)
+    print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stores", type=Path, nargs="+", help="stores of the same images, one a recognizer")
+    parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE of a recognizer, where no package has it")
+    parser.add_argument("--squeezenet", type=Path, required=True, help="weights of the network that judges")
+    parser.add_argument("--train-people", type=Path, required=True, help="whom to train on")
+    parser.add_argument("--exclude", nargs="*", default=[], help="people of that file to leave out")
+    parser.add_argument("--people", type=Path, required=True, help="whom to judge on")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the decoders, kept between runs")
+    parser.add_argument("--images", type=positive, default=3000, help="to train on")
+    parser.add_argument("--steps", type=positive, default=940, help="of each training (ten epochs of 3,000 images)")
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--limit", type=positive, help="judge on so many images only, to try it out")
+    parser.add_argument("--rows", nargs="*", help=f"of {', '.join(ROWS)}; all if not given")
+    parser.add_argument("--variants", nargs="*", help="XI/PHI, names of recognizers; all if not given")
+    parser.add_argument("--repetitions", type=positive, default=1000, help="of the bootstrap")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    return parser.parse_args(argv)
+
+
+def positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+def chosen(wanted: Sequence[str] | None, known: Sequence[str], option: str) -> list[str]:
+    """The known names that are wanted, in the known order; all if none is. UsageError for an unknown one."""
+    for name in wanted or ():
+        if name not in known:
+            raise UsageError(f"{option} {name}: there are {', '.join(known)}")
+    return [name for name in known if not wanted or name in wanted]
+
+
+def read_data(
+    stores: Mapping[str, Store],
+    people: Path,
+    exclude: Iterable[str],
+    count: int | None,
+    progress: Callable[[int, int], None],
+) -> Data:
+    """The images of these people that all stores have a template of: `count` of them, drawn at random, or all."""
+    first = next(iter(stores.values()))
+    places = {
+        name: {path: i for i, path in enumerate(store.rows().column("path").to_pylist()) if path is not None}
+        for name, store in stores.items()
+    }
+    rows = first.rows().to_pylist()
+    rows = [rows[i] for i in select_people([row["identity"] for row in rows], people, tuple(exclude))]
+    rows = [row for row in rows if all(row["path"] in place for place in places.values())]
+    if len(rows) < (count or 1):
+        raise BadInput(f"{people}: {len(rows)} of its people's images have a template in all stores; lower the number")
+    there = len(rows)
+    if count is not None:
+        rows = [rows[i] for i in np.sort(np.random.default_rng(0).choice(there, count, replace=False))]
+    templates = {name: store.templates()[[places[name][row["path"]] for row in rows]] for name, store in stores.items()}
+    return Data(rows, templates, read_portraits(rows, first.root, SIDE, progress), there - len(rows))
+
+
+def train_all(
+    trainings: Sequence[Training],
+    arguments: argparse.Namespace,
+    stores: Mapping[str, Store],
+    networks: Mapping[str, PerceptualNetwork],
+    data: Data,
+    progress: Callable[..., None],
+) -> dict[Training, Path]:
+    """Train what is not yet in the work folder; where each decoder is."""
+    batch = min(32, len(data.rows))
+    empty = Pairs(np.empty((0, 0), np.float32), np.empty((0, SIDE, SIDE, 3), np.uint8))
+    jobs: dict[Training, tuple[Path, TrainSettings, str]] = {}
+    for training in trainings:
+        settings = TrainSettings(
+            image_size=SIDE,
+            coarse=0,
+            epochs=arguments.steps / (len(data.rows) // batch),
+            batch_size=batch,
+            seed=training.seed,
+            phi=training.phi,
+            weights=loss_weights(training.row),
+        )
+        described = {
+            "store": stores[training.recognizer].fingerprint,
+            "images": data.digest(),
+            "phi": networks[training.phi].describe() if training.phi else None,
+            "frame": PORTRAIT_POINTS,
+            "settings": asdict(settings),
+        }
+        fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
+        # Another job has another folder, so that a decoder of other data or settings is never taken for this one.
+        jobs[training] = (arguments.work / f"{training.name()},{fingerprint[:12]}", settings, fingerprint)
+    missing = [training for training in trainings if not (jobs[training][0] / "decoder.json").exists()]
+    for number, training in enumerate(missing):
+        folder, settings, fingerprint = jobs[training]
+
+        def stepped(step: int, steps: int, note: str, number: int = number, name: str = training.name()) -> None:
+            progress(number * steps + step, len(missing) * steps, f"{name} {note}")
+
+        make_folder(folder)
+        store = stores[training.recognizer]
+        pairs = Pairs(data.templates[training.recognizer], data.portraits)
+        phi = networks[training.phi] if training.phi else None
+        score, device = store.manifest["score"], arguments.device
+        net, _ = train_decoder(pairs, empty, None, settings, folder, fingerprint, score, device, stepped, phi=phi)
+        made = {"people": sorted(set(data.identities)), "images": len(pairs), "settings": asdict(settings)}
+        made |= {"store": store.fingerprint, "fingerprint": fingerprint}
+        save_decoder(folder, "dfd", net, Provenance(store.recognizer, False, made))
+        (folder / STATE).unlink()
+    return {training: folder for training, (folder, *_) in jobs.items()}
+
+
+def judge_all(
+    folders: Mapping[Training, Path],
+    device: str,
+    data: Data,
+    network: PerceptualNetwork,
+    progress: Callable[[int, int], None],
+) -> dict[Training, dict[str, np.ndarray]]:
+    """PSNR, SSIM and φ distance of every picture, each float64 (n,), kept beside the decoder."""
+    found = {}
+    known = hashlib.sha256((data.digest() + network.weights_sha256).encode()).hexdigest()[:12]
+    for done, (training, folder) in enumerate(folders.items(), 1):
+        path = folder / f"judged-{known}.npz"
+        if not path.exists():
+            templates, parts = data.templates[training.recognizer], []
+            decoder = load_decoder(folder, device)
+            for start in range(0, len(templates), 64):
+                rows = slice(start, start + 64)
+                drawn = decoder.decode(templates[rows])
+                parts.append(picture_values(drawn, data.portraits[rows], networks={SQUEEZENET: network}))
+            values, stream = joined(parts), io.BytesIO()
+            np.savez(stream, psnr=values.psnr, ssim=values.ssim, phi=values.phi[SQUEEZENET])
+            write_bytes(path, stream.getvalue())
+        with np.load(path, allow_pickle=False) as file:
+            found[training] = dict(file)
+        progress(done, len(folders))
+    return found
+
+
+def draw(folder: Path, device: str, data: Data, rows: Sequence[int]) -> np.ndarray:
+    """What a decoder draws of these rows: (n, 64, 64, 3) uint8."""
+    decoder = load_decoder(folder, device)
+    return decoder.decode(data.templates[decoder.recognizer["name"]][list(rows)])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FacedecodeError as error:
+        print(f"table1.py: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -1,0 +1,294 @@
+"""The scripts of `examples/` that make the paper's figures: what they train, show and refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from conftest import draw_people
+from PIL import Image
+from safetensors.torch import save_file
+from skimage.metrics import peak_signal_noise_ratio
+from torchvision.models import squeezenet1_1
+
+from facedecode.bootstrap import Estimate
+from facedecode.decoders import Provenance, load_decoder, save_decoder
+from facedecode.decoders.closed_form import Ridge
+from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
+from facedecode.figures import GAP
+from facedecode.phi import load_phi, phi_distance
+from facedecode.store import Store
+from facedecode.store_images import read_portraits
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a module of `examples/` by its name, as Python does that runs a script there."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return __import__
+
+
+@pytest.fixture
+def stores(tiny: Path, tmp_path: Path) -> Path:
+    """The folder with the stores `one` (of `tiny`) and `two` (of `tiny-cosine`), and lists of people."""
+    for folder, name in (("one", "tiny"), ("two", "tiny-cosine")):
+        draw_people(tmp_path / folder, tmp_path / "faces", name, tiny)
+    (tmp_path / "train.txt").write_text("".join(f"P{k}\n" for k in range(5, 10)))
+    (tmp_path / "test.txt").write_text("".join(f"P{k}\n" for k in range(5)))
+    return tmp_path
+
+
+# ---------------------------------------------------------------- Table 1
+
+
+@pytest.fixture
+def table1(script: Callable[[str], ModuleType], stores: Path, tiny: Path) -> Callable[..., dict]:
+    """Runs `table1.py` with a small budget: its report as JSON."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(squeezenet1_1(weights=None).state_dict(), stores / "squeezenet.safetensors")
+
+    def run(*more: object, output: str = "out") -> dict:
+        given = [stores / "one", stores / "two", "--weights", f"tiny={tiny}", f"tiny-cosine={tiny}"]
+        given += ["--squeezenet", stores / "squeezenet.safetensors", "--train-people", stores / "train.txt"]
+        given += ["--exclude", "P9", "--people", stores / "test.txt", "--work", stores / "work"]
+        given += ["--images", 10, "--steps", 2, "--seeds", 2, "--repetitions", 100, "-o", stores / output]
+        script("table1").main([str(x) for x in (*given, *more)])
+        return json.loads((stores / output / "report.json").read_text())
+
+    return run
+
+
+SMALL = ("--rows", "full", "perc", "pix", "--variants", "tiny/tiny", "tiny/tiny-cosine")
+
+
+def by_row(folder: Path) -> dict[tuple[str, str], list[Path]]:
+    """Folders of decoders by row and φ, in the order of their seeds."""
+    found: dict[tuple[str, str], list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        _, phi, row, *_ = path.name.split(",")
+        found.setdefault((row, phi), []).append(path)
+    return found
+
+
+def test_the_table_is_of_its_decoders(
+    table1: Callable[..., dict], script: Callable[[str], ModuleType], stores: Path
+) -> None:
+    report = table1(*SMALL)
+    found = report["metrics"]["variants"]
+    store = Store.open(stores / "one")
+    originals = read_portraits(store.rows().to_pylist()[:15], store.root, 64)
+    folders = by_row(stores / "work")
+    assert {key: len(paths) for key, paths in folders.items()} == {
+        ("full", "tiny"): 2,
+        ("full", "tiny-cosine"): 2,
+        ("perc", "tiny"): 2,
+        ("perc", "tiny-cosine"): 2,
+        ("pix", "no-phi"): 2,  # it has no perceptual term: trained once for both φ
+    }
+    judge = load_phi("squeezenet", stores / "squeezenet.safetensors")
+    psnr: dict[tuple[str, str], np.ndarray] = {}
+    for (row, phi), paths in folders.items():
+        card = json.loads((paths[1] / "decoder.json").read_text())
+        training, config = card["training"], card["config"]
+        assert training["settings"]["weights"] == asdict(script("table1").loss_weights(row))
+        assert (config["coarse"], training["images"], training["settings"]["seed"]) == (0, 10, 1)
+        assert set(training["people"]) <= {"P5", "P6", "P7", "P8"}
+        drawn = [load_decoder(path).decode(store.templates()[:15]) for path in paths]
+        psnr[row, phi] = np.array(
+            [[peak_signal_noise_ratio(*pair) for pair in zip(originals, x, strict=True)] for x in drawn]
+        )
+        distance = np.mean([phi_distance(judge, x, originals) for x in drawn])
+        for variant in [f"tiny/{phi}"] if phi != "no-phi" else found:
+            own = found[variant][row]
+            assert own["psnr"]["seeds"] == pytest.approx(psnr[row, phi].mean(1))
+            assert own["psnr"]["value"] == pytest.approx(psnr[row, phi].mean())
+            assert own["phi"]["value"] == pytest.approx(distance, rel=1e-5)
+    compared = {(x["variant"], x["difference"]): x["psnr"] for x in report["metrics"]["orderings"]}
+    for (variant, what), a, b in [
+        (("tiny/tiny", "full less perc"), ("full", "tiny"), ("perc", "tiny")),
+        (("tiny/tiny-cosine", "perc less pix"), ("perc", "tiny-cosine"), ("pix", "no-phi")),
+        (("tiny", "tiny/tiny less tiny/tiny-cosine"), ("full", "tiny"), ("full", "tiny-cosine")),
+    ]:
+        assert compared[variant, what]["value"] == pytest.approx((psnr[a] - psnr[b]).mean(), abs=1e-9)
+        assert compared[variant, what]["seeds"] == pytest.approx((psnr[a] - psnr[b]).mean(1), abs=1e-9)
+    assert {path.name for path in (stores / "out" / "figures").iterdir()} == {
+        "faces-tiny-tiny.png",
+        "faces-tiny-tiny-cosine.png",
+    }
+
+
+def test_a_rows_terms_are_on_and_no_others(script: Callable[[str], ModuleType]) -> None:
+    module = script("table1")
+    weights = {row: asdict(module.loss_weights(row)) for row in module.ROWS}
+    whole = {"pixel", "gradient", "perceptual"}
+    assert {row: {name for name, weight in own.items() if weight} for row, own in weights.items()} == {
+        "full": whole | {f"local_{name}" for name in whole},
+        "global": whole,
+        "pix+grad": {"pixel", "gradient"},
+        "pix+perc": {"pixel", "perceptual"},
+        "grad+perc": {"gradient", "perceptual"},
+        "perc": {"perceptual"},
+        "pix": {"pixel"},
+        "grad": {"gradient"},
+    }
+    for own in weights.values():  # a term weighs the same wherever it is on
+        assert all(weight in (0, weights["full"][name]) for name, weight in own.items())
+
+
+def test_what_is_there_is_not_trained_again(
+    table1: Callable[..., dict], script: Callable[[str], ModuleType], stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("--rows", "perc", "pix", "--variants", "tiny/tiny", "--seeds", "1")
+    module, trained = script("table1"), []
+    train = module.train_decoder
+
+    def counted(pairs, validation, recognizer, settings, folder, *rest, **more):
+        if len(trained) == 1:
+            raise KeyboardInterrupt
+        trained.append(folder)
+        return train(pairs, validation, recognizer, settings, folder, *rest, **more)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "train_decoder", counted)
+        table1(*few)
+    before = {path: (path / "decoder.safetensors").read_bytes() for path in trained}
+    first = table1(*few)
+    assert before == {path: (path / "decoder.safetensors").read_bytes() for path in trained}
+    monkeypatch.setattr(module, "train_decoder", None)
+    assert table1(*few, output="again")["metrics"] == first["metrics"]
+    with pytest.raises(TypeError):  # another budget is another job
+        table1(*few, "--steps", 3, output="more")
+
+
+def test_a_trial_says_so(table1: Callable[..., dict]) -> None:
+    report = table1("--rows", "pix", "--variants", "tiny/tiny", "--seeds", "1", "--limit", "8")
+    said = " ".join(report["warnings"])
+    assert "7 images of the people judged on were left out: a trial run" in said and "1 seed only" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "said"),
+    [
+        (["--rows", "ful"], UsageError, "--rows ful: there are full, global"),
+        (["--variants", "tiny/vgg"], UsageError, "--variants tiny/vgg: there are tiny/tiny, tiny/tiny-cosine"),
+        (["--images", "13"], BadInput, "train.txt: 12 of its people's images have a template in all stores"),
+        (["--weights", "vgg=x"], UsageError, "--weights vgg: no store is of that recognizer"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    table1: Callable[..., dict], more: list[str], error: type[FacedecodeError], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        table1(*more)
+
+
+def test_people_of_the_training_are_not_judged_on(table1: Callable[..., dict], stores: Path) -> None:
+    (stores / "test.txt").write_text("P1\nP2\nP7\n")
+    with pytest.raises(BadInput, match=r"trained on 1 of the 3 people .* \(P7\)"):
+        table1()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "seeds", "bounds", "verdict"),
+    [
+        (0.1, 0.3, [0.1, 0.2], (0, np.inf), "yes"),
+        (-0.3, -0.1, [-0.2], (0, np.inf), "no"),
+        (-0.1, 0.3, [0.1], (0, np.inf), "not decided"),
+        (0.1, 0.3, [-0.1, 0.5], (0, np.inf), "not decided"),  # the seeds do not agree
+        (-0.3, -0.1, [-0.2], (-np.inf, 0), "yes"),
+        (-0.5, 0.7, [0.1], (-0.75, 0.75), "yes"),
+        (-0.9, 0.7, [0.1], (-0.75, 0.75), "not decided"),
+        (-2, 2, [0.1], (-0.75, 0.75), "not decided"),
+        (0.8, 0.9, [0.85], (-0.75, 0.75), "no"),
+        (-0.9, -0.8, [-0.85], (-0.75, 0.75), "no"),
+        (None, None, [0.1], (0, np.inf), "not decided"),
+    ],
+)
+def test_verdicts(script: Callable[[str], ModuleType], low, high, seeds, bounds, verdict) -> None:
+    claim = script("table1_report").Claim("", "", "", None, Estimate(0.1, low, high, 9), seeds, bounds)
+    assert claim.verdict() == verdict
+
+
+def test_the_papers_orderings_are_those_of_its_table(script: Callable[[str], ModuleType]) -> None:
+    paper = script("table1_report").PAPER
+    assert list(paper) == list(script("table1").ROWS)
+    assert max(paper, key=lambda row: paper[row][1]) == "full" and min(paper, key=lambda row: paper[row][1]) == "perc"
+
+
+# ---------------------------------------------------------------- Fig. 1, 3 and 5
+
+
+def ridge(folder: Path, store: Path, side: int = 64, trained: tuple[str, ...] = ("P5", "P6", "P7")) -> Path:
+    """A decoder of a store, trained on some of its people."""
+    own = Store.open(store)
+    rows = own.rows().to_pylist()
+    kept = [i for i, row in enumerate(rows) if row["identity"] in trained]
+    portraits = torch.from_numpy(read_portraits([rows[i] for i in kept], own.root, side)).permute(0, 3, 1, 2)
+    net = Ridge(own.dim, side).fit(torch.from_numpy(own.templates()[kept]), portraits)
+    save_decoder(folder, "ridge", net, Provenance(own.recognizer, training={"people": list(trained)}))
+    return folder
+
+
+@pytest.fixture
+def side_by_side(script: Callable[[str], ModuleType], stores: Path) -> Callable[..., np.ndarray]:
+    """Runs `side_by_side.py` with these (label, store, decoder): the picture."""
+
+    def run(*rows: tuple[str, Path, Path], more: tuple[str, ...] = ()) -> np.ndarray:
+        given = [str(x) for row in rows for x in ("--row", *row)]
+        given += ["--people", str(stores / "test.txt"), "--columns", "3", "-o", str(stores / "fig.png"), *more]
+        script("side_by_side").main(given)
+        return np.asarray(Image.open(stores / "fig.png"))
+
+    return run
+
+
+def test_each_row_is_its_decoders(side_by_side: Callable[..., np.ndarray], stores: Path) -> None:
+    decoders = [ridge(stores / f"ridge-{name}", stores / name, 128) for name in ("one", "two")]
+    rows = list(zip(("a", "b"), (stores / "one", stores / "two"), decoders, strict=True))
+    picture = side_by_side(*rows)
+    shown = [0, 6, 12]  # the first image each of P0, P2, P4
+    own = Store.open(stores / "one")
+    wanted = [read_portraits([own.rows().to_pylist()[i] for i in shown], own.root, 128)]
+    wanted += [load_decoder(d).decode(Store.open(s).templates()[shown]) for _, s, d in rows]
+    left = picture.shape[1] - 3 * (128 + GAP) + GAP
+    bottom = picture.shape[0]
+    tops = [0, bottom - 2 * 128 - GAP, bottom - 128]
+    for top, pictures in zip(tops, wanted, strict=True):
+        for k, one in enumerate(pictures):
+            x = left + k * (128 + GAP)
+            np.testing.assert_array_equal(picture[top : top + 128, x : x + 128], one)
+
+
+def test_an_image_that_one_store_lacks_is_not_shown(
+    side_by_side: Callable[..., np.ndarray], stores: Path, tiny: Path
+) -> None:
+    few = draw_people(stores / "few", stores / "faces", "tiny-cosine", tiny, people=2)
+    first, second = ridge(stores / "a", stores / "one"), ridge(stores / "b", stores / "two")
+    whole = side_by_side(("x", stores / "one", first), ("x", stores / "two", second))
+    part = side_by_side(("x", stores / "one", first), ("x", few, second), more=("--overwrite",))
+    assert whole.shape[1] - part.shape[1] == 128 + GAP  # two people are left of three; 64 px are shown as 128
+
+
+def test_side_by_side_refuses(side_by_side: Callable[..., np.ndarray], stores: Path) -> None:
+    one, two = stores / "one", stores / "two"
+    plain, large = ridge(stores / "plain", one), ridge(stores / "large", one, 128)
+    seen = ridge(stores / "seen", one, trained=("P0", "P5"))
+    for rows, error, said in [
+        ([("x", two, plain)], BadInput, "the decoder .*plain is for tiny .*templates come from tiny-cosine"),
+        ([("x", one, plain), ("y", one, large)], BadInput, "the decoders draw 64, 128 px"),
+        ([("x", one, seen)], BadInput, r"decoder x: trained on 1 of the 3 people .* \(P0\)"),
+    ]:
+        with pytest.raises(error, match=said):
+            side_by_side(*rows)
+    side_by_side(("x", one, plain))
+    with pytest.raises(OutputError, match=r"fig\.png is there already; use --overwrite"):
+        side_by_side(("x", one, plain))
