@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from facedecode.decoders import Decoder
+from facedecode.errors import UsageError
 from facedecode.mapping import Mapping
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.scores import score_pairs
@@ -24,10 +25,12 @@ class Inverted:
         pictures: (n, P, P, 3) uint8 RGB portraits.
         scores: (n,) float32, the recognizer's score of each picture's template against the template that was
             decoded (after the mapping, if there is one); None without a recognizer.
+        before: (n,) float32, the scores before refinement; None where nothing was refined.
     """
 
     pictures: np.ndarray
     scores: np.ndarray | None
+    before: np.ndarray | None = None
 
 
 def embed_pictures(recognizer: Recognizer, pictures: np.ndarray, batch_size: int = 64) -> np.ndarray:
@@ -47,6 +50,9 @@ def invert(
     mapping: Mapping | None = None,
     batch_size: int = 64,
     progress: Progress | None = None,
+    *,
+    refine: int = 0,
+    seed: int = 0,
 ) -> Inverted:
     """Draw the faces of templates.
 
@@ -54,13 +60,23 @@ def invert(
         templates: (n, dim) float32, raw, of the decoder's recognizer.
         recognizer: judges the pictures, after their rounding to 8 bits.
         mapping: applied to the templates first.
-        progress: called with (done, total).
+        progress: called with (done, total) pictures; while refining, (done, total) steps of single pictures.
+        refine: steps of refinement (see `facedecode.refinement`), 0 for none.
+        seed: of refinement's randomness.
 
     Raises:
-        BadInput: templates of another length.
+        BadInput: templates of another length; a gradient of refinement that is not finite.
+        UsageError: refinement without a recognizer, or as `refinement.require_refinable`.
     """
     if mapping is not None:
         templates = mapping.apply(templates)
+    if refine:
+        from facedecode.refinement import refine as improve  # it judges its pictures by this module
+
+        if recognizer is None:
+            raise UsageError("refinement needs the recognizer whose templates are inverted")
+        found = improve(templates, decoder, recognizer, refine, seed=seed, progress=progress)
+        return Inverted(found.pictures, found.after, found.before)
     pictures, scores = [], []
     for start in range(0, len(templates), batch_size):
         rows = np.ascontiguousarray(templates[start : start + batch_size])

@@ -116,12 +116,13 @@ def write_grid(output: Path, given: Given, result: Inverted, originals: bool = F
 
 
 def write_folder(output: Path, given: Given, result: Inverted) -> None:
-    """One PNG a template, and `scores.csv` with (file, score), written last."""
+    """One PNG a template, and `scores.csv` with (file, score), written last; with `before` where it was refined."""
     make_folder(output)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "score"])
+    columns = {"score": result.scores} | ({} if result.before is None else {"before": result.before})
+    writer.writerow(["file", *columns])
     for i, (name, picture) in enumerate(zip(given.names, result.pictures, strict=True)):
         save_image(output / f"{name}.png", picture)
-        writer.writerow([f"{name}.png", "" if result.scores is None else f"{result.scores[i]:.6f}"])
+        writer.writerow([f"{name}.png", *("" if x is None else f"{x[i]:.6f}" for x in columns.values())])
     write_text(output / "scores.csv", text.getvalue())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Images, Overwrite, Weights, choose_device, command
+from facedecode.cli.app import Device, Images, Overwrite, Seed, Weights, choose_device, command
 from facedecode.cli.console import Console
 from facedecode.errors import MissingWeights, OutputError, UsageError
 
@@ -30,6 +30,10 @@ def invert(
     mapping: Annotated[
         Path | None, typer.Option("--mapping", help="A map made by 'fit-mapping', applied to the templates first.")
     ] = None,
+    refine: Annotated[
+        int | None,
+        typer.Option("--refine", min=1, help="Improve each picture in so many steps by the recognizer's gradients."),
+    ] = None,
     originals: Annotated[
         bool, typer.Option("--originals", help="Put the original portraits above (a store with its images).")
     ] = False,
@@ -39,6 +43,7 @@ def invert(
     weights: Weights = None,
     images: Images = None,
     device: Device = "auto",
+    seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
     """Templates → pictures of faces, each with its score against its template.
@@ -52,6 +57,7 @@ def invert(
     from facedecode.inverted_files import read_inputs, write_folder, write_grid
     from facedecode.mapping import load_mapping
     from facedecode.recognizers import load_recognizer
+    from facedecode.refinement import require_refinable
     from facedecode.store import require_same_recognizer
 
     to_folder = _is_folder(output, overwrite)
@@ -67,15 +73,18 @@ def invert(
         recognizer = load_recognizer(drawer.recognizer["name"], weights, device)
         require_same_recognizer(drawer.recognizer, recognizer.describe(), "the recognizer that scores")
     except MissingWeights as error:
-        if weights is not None:
+        if weights is not None or refine:
             raise
         console.say(f"no scores: {error}")
         recognizer = None
+    if refine:
+        require_refinable(drawer, recognizer)
     moved = load_mapping(mapping) if mapping else None
     if moved:
         moved.require_recognizer(drawer.recognizer)
     with console.progress() as stage:
-        result = run(given.templates, drawer, recognizer, moved, progress=stage("invert"))
+        said = stage("refine, steps" if refine else "invert")
+        result = run(given.templates, drawer, recognizer, moved, progress=said, refine=refine or 0, seed=seed)
     if to_folder:
         write_folder(output, given, result)
     else:
@@ -108,6 +117,11 @@ def _report(console: Console, output: Path, result) -> tuple[dict, dict]:
         metrics["scores"] = [float(s) for s in result.scores]
         low, high = float(result.scores.min()), float(result.scores.max())
         span = "" if count == 1 else f" (from {low:.3f} to {high:.3f})"
-        line += f", score against the template {metrics['score']:.3f}{span}"
+        reached = f"{metrics['score']:.3f}"
+        if result.before is not None:
+            metrics["score_before"] = float(result.before.mean())
+            metrics["scores_before"] = [float(s) for s in result.before]
+            reached = f"{metrics['score_before']:.3f} → {reached}"
+        line += f", score against the template {reached}{span}"
     console.say(line)
     return metrics, {"output": str(output)}
