@@ -246,6 +246,7 @@ def train_all(
             coarse=0,
             epochs=arguments.steps / (len(data.rows) // batch),
             batch_size=batch,
+            mirror=False,
             seed=training.seed,
             phi=training.phi,
             weights=loss_weights(training.row),

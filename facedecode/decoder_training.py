@@ -24,7 +24,7 @@ from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
-from facedecode.store_images import read_portraits
+from facedecode.store_images import read_mirrored, read_portraits
 from facedecode.training import STATE, Pairs, TrainSettings, train_decoder
 
 Progress = Callable[..., None]
@@ -83,8 +83,8 @@ def train_store(
         raise BadInput(f"{job.store}: its templates are normalized, and decoders take raw ones; train on the raw store")
     rows = store.rows().to_pylist()
     chosen = select_people([row["identity"] for row in rows], job.people, job.exclude)
+    rows = [rows[i] for i in chosen]
     settings = asdict(job.settings) if not closed else {"image_size": job.settings.image_size}
-    held = held_out_people([rows[i]["identity"] for i in chosen], [rows[i]["path"] for i in chosen], job.validation)
     start = _start(job, store.recognizer) if job.start else None
     provenance = {
         "start": start.provenance.training.get("fingerprint") if start else None,
@@ -93,13 +93,18 @@ def train_store(
         "settings": settings,
         "validation": 0 if closed else job.validation,
         "people": sorted(
-            ({rows[i]["identity"] for i in chosen} - {None})
+            ({row["identity"] for row in rows} - {None})
             | set(start.provenance.training.get("people", []) if start else [])
         ),
-        "images": len(chosen),
+        "images": len(rows),
     }
     recognizer = phi = None
     if not closed:
+        if job.settings.mirror and provenance["transform"]:
+            raise BadInput(
+                f"{job.store}: its images were perturbed ({provenance['transform']}), and a mirror would turn the "
+                "perturbation, too; train with --no-mirror"
+            )
         recognizer, phi = _networks(job, store.recognizer, device)
         provenance["phi"] = phi.describe() if phi else None
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **provenance}
@@ -110,33 +115,25 @@ def train_store(
     with locked(job.output):
         if not job.overwrite and (ready := _ready(job, fingerprint, device)) is not None:
             return ready
-        # Portraits once, and once more while they are split or, for a closed form, laid out anew.
+        # Portraits once, and once more while they are split, joined or, for a closed form, laid out anew.
+        copies = 4 if job.settings.mirror and not closed else 2
         require_memory(
-            2 * 3 * len(chosen) * job.settings.image_size**2,
-            f"{len(chosen)} portraits of {job.settings.image_size} px",
+            copies * 3 * len(rows) * job.settings.image_size**2,
+            f"{len(rows)} portraits of {job.settings.image_size} px",
             "train on fewer people (--people) or smaller portraits (--image-size)",
         )
-        pairs = Pairs(
-            store.templates()[chosen],
-            read_portraits(
-                [rows[i] for i in chosen], job.images or store.root, job.settings.image_size, progress=reading
-            ),
-        )
+        root = job.images or store.root
+        pairs = Pairs(store.templates()[chosen], read_portraits(rows, root, job.settings.image_size, progress=reading))
         if job.overwrite:  # only now: had an input been missing, what is there would have stayed
             (job.output / "decoder.json").unlink(missing_ok=True)
             (job.output / STATE).unlink(missing_ok=True)
         if closed:
             net, figures = _fit(job, pairs, store.manifest["score"]), {}
         else:
-            if job.settings.weights.identity and job.settings.identity_target == "person":
-                names = [rows[i]["identity"] for i in chosen]
-                prediction = PersonPrediction.fit(
-                    pairs.templates[~held], np.array(names)[~held], store.manifest["score"]
-                )
-                pairs.targets = prediction.apply(pairs.templates)
+            train, validation = _split(job, store, rows, pairs, recognizer, reading)
             net, figures = train_decoder(
-                pairs.part(~held),
-                pairs.part(held),
+                train,
+                validation,
                 recognizer,
                 job.settings,
                 job.output,
@@ -152,12 +149,38 @@ def train_store(
     return load_decoder(job.output, device)
 
 
+def _split(
+    job: DecoderJob,
+    store: Store,
+    rows: list[dict],
+    pairs: Pairs,
+    recognizer: Recognizer | None,
+    reading: Progress | None,
+) -> tuple[Pairs, Pairs]:
+    """Pairs to train on, with their mirrored ones and with targets where the settings want them, and to validate on."""
+    settings = job.settings
+    names = np.array([row["identity"] for row in rows], object)
+    held = held_out_people(names, [row["path"] for row in rows], job.validation)
+    train, validation = pairs.part(~held), pairs.part(held)
+    prediction = None
+    if settings.weights.identity and settings.identity_target == "person":
+        prediction = PersonPrediction.fit(train.templates, names[~held], store.manifest["score"])
+    if settings.mirror:
+        kept = [row for row, out in zip(rows, held, strict=True) if not out]
+        train = train.joined(
+            Pairs(*read_mirrored(kept, job.images or store.root, settings.image_size, recognizer, progress=reading))
+        )
+    if prediction:
+        train.targets = prediction.apply(train.templates)
+    return train, validation
+
+
 def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer | None, PerceptualNetwork | None]:
-    """ξ and φ, as far as the terms need them."""
+    """ξ and φ, as far as the terms, or mirrored images, need them."""
     weights, recognizer, phi = job.settings.weights, None, None
     perceptual = weights.perceptual or weights.local_perceptual
     itself = job.settings.phi in (None, made_by["name"])
-    if weights.identity or (perceptual and itself):
+    if weights.identity or (perceptual and itself) or job.settings.mirror:
         recognizer = load_recognizer(made_by["name"], job.weights, device)
         require_same_recognizer(made_by, recognizer.describe(), "the recognizer of the loss")
     if perceptual:

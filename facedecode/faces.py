@@ -29,6 +29,15 @@ class Face:
     probability: float
 
 
+def mirrored(image: np.ndarray, face: Face) -> tuple[np.ndarray, Face]:
+    """A picture (H, W, 3) turned over left to right, and the face in it, its landmarks again in their order."""
+    width = image.shape[1]
+    box, landmarks = face.box.copy(), face.landmarks[[1, 0, 2, 4, 3]]
+    box[[0, 2]] = width - face.box[[2, 0]]
+    landmarks[:, 0] = width - landmarks[:, 0]
+    return np.ascontiguousarray(image[:, ::-1]), Face(box, landmarks, face.probability)
+
+
 def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
     """The face that a picture is of: the largest, unless it lies far from the center; None without faces.
 

@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from facedecode import align
 from facedecode.errors import BadInput
-from facedecode.faces import Face
+from facedecode.faces import Face, mirrored
 from facedecode.files import sha256_file
 from facedecode.images import load_image
 from facedecode.perturb import Transform, perturb
 from facedecode.recognizers.recognizer import Recognizer
 
 Progress = Callable[[int, int], None]
+Cut = TypeVar("Cut")
 _WORKERS = 2
 
 
@@ -77,6 +79,41 @@ def portrait_batches(rows: list[dict], root: Path, size: int, batch_size: int = 
         yield np.stack(batch)
 
 
+def read_mirrored(
+    rows: list[dict],
+    root: Path,
+    size: int,
+    recognizer: Recognizer,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Templates and portraits of a store's rows with each image turned over left to right.
+
+    Returns:
+        (n, dim) float32 and (n, size, size, 3) uint8 RGB, in the order of the rows.
+
+    Raises:
+        BadInput: as `read_portraits`.
+    """
+    frame = align.portrait_crop(size)
+
+    def cut(image: np.ndarray, face: Face) -> tuple[np.ndarray, np.ndarray]:
+        image, face = mirrored(image, face)
+        return recognizer.crop(image, face), align.crop(image, face, frame)
+
+    templates = np.empty((len(rows), recognizer.spec.dim), np.float32)
+    portraits = np.empty((len(rows), size, size, 3), np.uint8)
+    pairs, done = _each(rows, root, cut), 0
+    while batch := list(islice(pairs, batch_size)):
+        crops, cuts = zip(*batch, strict=True)
+        there = slice(done, done + len(batch))
+        templates[there], portraits[there] = recognizer.embed_crops(np.stack(crops)), cuts
+        done += len(batch)
+        if progress:
+            progress(done, len(rows))
+    return templates, portraits
+
+
 def embed_perturbed(
     rows: list[dict],
     root: Path,
@@ -102,7 +139,7 @@ def embed_perturbed(
             progress(done, len(rows))
 
 
-def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], np.ndarray]) -> Iterator[np.ndarray]:
+def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], Cut]) -> Iterator[Cut]:
     """What `cut` makes of each row's image, in order, read ahead in threads."""
     missing = [row["path"] for row in rows if row["path"] is not None and not (root / row["path"]).is_file()]
     if missing:
@@ -111,7 +148,7 @@ def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], np.nda
             f"{root}: {len(missing)} of {len(rows)} images are not there ({listed}); say where they are with --images"
         )
 
-    def read(row: dict) -> np.ndarray:
+    def read(row: dict) -> Cut:
         face = row_face(row)
         # Another edition of a data set has the same names: the store's landmarks would lie on other pixels.
         if row.get("sha256") and sha256_file(root / row["path"]) != row["sha256"]:

@@ -52,6 +52,7 @@ class TrainSettings:
         phi: the perceptual network's name; ξ itself if None.
         identity_target: what the identity term wants of the reconstruction's template: the `template` that it was
             drawn from, or the one expected of its `person` (`person_mean.py`), nearer to the person's other images.
+        mirror: each image is trained on a second time, turned over left to right, with the template that it then has.
         jitter: strength of the random similarities through which networks see (`losses.random_jitter`).
         precision: `fp32`, or `bf16` for autocast.
         save_every, validate_every: steps between saved states, and between points of the validation curve.
@@ -68,6 +69,7 @@ class TrainSettings:
     gain: float = 1.0
     phi: str | None = None
     identity_target: str = "person"
+    mirror: bool = True
     jitter: float = 1.0
     seed: int = 0
     precision: str = "fp32"
@@ -111,6 +113,12 @@ class Pairs:
     def part(self, rows: np.ndarray) -> Pairs:
         """The pairs of these rows (numbers, or a mask)."""
         return Pairs(self.templates[rows], self.portraits[rows], None if self.targets is None else self.targets[rows])
+
+    def joined(self, others: Pairs) -> Pairs:
+        """The templates and portraits of both, these first; without targets."""
+        return Pairs(
+            *(np.concatenate([getattr(x, name) for x in (self, others)]) for name in ("templates", "portraits"))
+        )
 
     def batch(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """(b, dim) templates, (b, 3, P, P) float portraits in [0, 1], and (b, dim) targets."""

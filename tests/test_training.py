@@ -32,6 +32,7 @@ SMALL = TrainSettings(
     coarse=8,
     epochs=2,
     batch_size=6,
+    mirror=False,
     save_every=3,
     validate_every=4,
     weights=LossWeights(identity=0.1),

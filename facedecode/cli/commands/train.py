@@ -67,6 +67,10 @@ def train(
     gain: Annotated[
         float, typer.Option("--gain", help="Scale of templates about their mean before the finished decoder draws.")
     ] = 1.0,
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror/--no-mirror", help="Train on each image turned over, too; it takes the recognizer."),
+    ] = True,
     jitter: Annotated[float, typer.Option("--jitter", help="Random crops before networks look; 0: off.")] = 1.0,
     start: Annotated[
         Path | None, typer.Option("--start", help="Go on from this decoder instead of a random network.")
@@ -97,6 +101,7 @@ def train(
         gain=gain,
         phi=phi_name,
         identity_target=identity_target,
+        mirror=mirror,
         jitter=jitter,
         seed=seed,
         precision=choose_precision(precision),
