@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from facedecode.confidence import Confidence
 from facedecode.decoders import Decoder
 from facedecode.errors import UsageError
 from facedecode.mapping import Mapping
@@ -26,11 +27,15 @@ class Inverted:
         scores: (n,) float32, the recognizer's score of each picture's template against the template that was
             decoded (after the mapping, if there is one); None without a recognizer.
         before: (n,) float32, the scores before refinement; None where nothing was refined.
+        explained: (n, S, S) float32, `Confidence.explained` of what was decoded; None where it was not asked for.
+        scale: where its color scale ends, `Confidence.scale`.
     """
 
     pictures: np.ndarray
     scores: np.ndarray | None
     before: np.ndarray | None = None
+    explained: np.ndarray | None = None
+    scale: float = 1.0
 
 
 def embed_pictures(recognizer: Recognizer, pictures: np.ndarray, batch_size: int = 64) -> np.ndarray:
@@ -53,6 +58,7 @@ def invert(
     *,
     refine: int = 0,
     seed: int = 0,
+    confidence: Confidence | None = None,
 ) -> Inverted:
     """Draw the faces of templates.
 
@@ -63,13 +69,16 @@ def invert(
         progress: called with (done, total) pictures; while refining, (done, total) steps of single pictures.
         refine: steps of refinement (see `facedecode.refinement`), 0 for none.
         seed: of refinement's randomness.
+        confidence: of this decoder; says what each template pins down.
 
     Raises:
         BadInput: templates of another length; a gradient of refinement that is not finite.
-        UsageError: refinement without a recognizer, or as `refinement.require_refinable`.
+        UsageError: refinement without a recognizer, or as `refinement.require_refinable`; refinement with confidence.
     """
     if mapping is not None:
         templates = mapping.apply(templates)
+    if refine and confidence is not None:
+        raise UsageError("a confidence map is of the decoder's own pictures, not of refined ones; leave one out")
     if refine:
         from facedecode.refinement import refine as improve  # it judges its pictures by this module
 
@@ -85,4 +94,7 @@ def invert(
             scores.append(score_pairs(embed_pictures(recognizer, pictures[-1]), rows, recognizer.spec.score))
         if progress:
             progress(min(start + batch_size, len(templates)), len(templates))
-    return Inverted(np.concatenate(pictures), np.concatenate(scores) if scores else None)
+    result = Inverted(np.concatenate(pictures), np.concatenate(scores) if scores else None)
+    if confidence is not None:
+        result = replace(result, explained=confidence.explained(templates), scale=confidence.scale)
+    return result

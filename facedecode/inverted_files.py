@@ -10,15 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
+from facedecode.confidence import central
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
 from facedecode.figures import picture_grid, square_grid
 from facedecode.files import make_folder, write_text
+from facedecode.heat import heat_pictures, with_scale
 from facedecode.images import save_image
 from facedecode.inversion import Inverted
 from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name
 from facedecode.store import Store, load_templates, require_same_recognizer
 from facedecode.store_images import read_portraits
+
+SCALE_TITLE = "share of the variance that the template explains; 0: made up"
+_MAP = "-confidence"
 
 
 @dataclass
@@ -95,34 +100,60 @@ def _file_names(paths: list[str | None]) -> list[str]:
 
 
 def write_grid(output: Path, given: Given, result: Inverted, originals: bool = False) -> None:
-    """One picture, or all in a grid; with `originals`, each row of reconstructions below its originals."""
-    if not originals:
-        picture = result.pictures[0] if len(result.pictures) == 1 else square_grid(result.pictures)
-        save_image(output, picture)
+    """One picture, or all in a grid; below each row its confidence maps, and with `originals` its portraits above."""
+    side, count = result.pictures.shape[1], len(result.pictures)
+    scores = [""] * count if result.scores is None else [f"{s:.2f}" for s in result.scores]
+    layers = {"rebuilt": (result.pictures, scores)}
+    if originals:
+        layers = {"original": (read_portraits(given.rows, given.root, side), [""] * count)} | layers
+    if result.explained is not None:
+        maps = heat_pictures(result.explained, side, result.scale)
+        layers["confidence"] = (maps, [f"{share:.0%}" for share in central_confidence(result)])
+    if len(layers) == 1:
+        save_image(output, result.pictures[0] if count == 1 else square_grid(result.pictures))
         return
-    truth = read_portraits(given.rows, given.root, result.pictures.shape[1])
-    captions = [""] * len(truth) if result.scores is None else [f"{s:.2f}" for s in result.scores]
-    if len(truth) == 1:
-        pair = np.stack([truth[0], result.pictures[0]])
-        save_image(output, picture_grid([pair], captions=[["original", f"rebuilt {captions[0]}"]]))
-        return
-    columns = min(8, len(truth))
-    rows, under = [], []
-    for start in range(0, len(truth), columns):
-        part = slice(start, start + columns)
-        rows += [truth[part], result.pictures[part]]
-        under += [[], captions[part]]
-    save_image(output, picture_grid(rows, captions=under))
+    if count == 1:
+        row = np.concatenate([pictures for pictures, _ in layers.values()])
+        grid = picture_grid([row], captions=[[f"{name} {said[0]}".strip() for name, (_, said) in layers.items()]])
+    else:
+        columns, rows, under = min(8, count), [], []
+        for start in range(0, count, columns):
+            part = slice(start, start + columns)
+            for pictures, said in layers.values():
+                rows.append(pictures[part])
+                under.append(said[part] if any(said) else [])
+        grid = picture_grid(rows, captions=under)
+    save_image(output, grid if result.explained is None else with_scale(grid, result.scale, SCALE_TITLE))
 
 
 def write_folder(output: Path, given: Given, result: Inverted) -> None:
-    """One PNG a template, and `scores.csv` with (file, score), written last; with `before` where it was refined."""
+    """One PNG a template, and `scores.csv` with (file, score), written last; with `before` where it was refined.
+
+    With confidence maps NAME-confidence.png beside each, and the column `confidence`.
+
+    Raises:
+        BadInput: a map's name is that of another picture.
+    """
+    columns = {"score": result.scores} | ({} if result.before is None else {"before": result.before})
+    maps = None
+    if result.explained is not None:
+        columns["confidence"] = central_confidence(result)
+        maps = heat_pictures(result.explained, result.pictures.shape[1], result.scale)
+        known = {name.lower() for name in given.names}
+        if taken := [name for name in given.names if f"{name}{_MAP}".lower() in known]:
+            raise BadInput(f"{taken[0]}{_MAP}.png would be two pictures; give a .png, or rename one of the images")
     make_folder(output)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = {"score": result.scores} | ({} if result.before is None else {"before": result.before})
     writer.writerow(["file", *columns])
     for i, (name, picture) in enumerate(zip(given.names, result.pictures, strict=True)):
         save_image(output / f"{name}.png", picture)
+        if maps is not None:
+            save_image(output / f"{name}{_MAP}.png", with_scale(maps[i], result.scale, SCALE_TITLE))
         writer.writerow([f"{name}.png", *("" if x is None else f"{x[i]:.6f}" for x in columns.values())])
     write_text(output / "scores.csv", text.getvalue())
+
+
+def central_confidence(result: Inverted) -> np.ndarray:
+    """Mean confidence over the central facial region of each picture: float32 (n,)."""
+    return central(result.explained).mean((1, 2))

@@ -6,7 +6,6 @@ same image perturbed. The solver sees each pair once and keeps O(d²) numbers, h
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.files import atomic_write
 from facedecode.gram import GramAccumulator
 from facedecode.scores import score_pairs
+from facedecode.tensor_file import Kind
 
-FORMAT = "facedecode-mapping"
-VERSION = 1
+FILE = Kind(
+    "mapping", "fit-mapping", 1, {"transform": str, "recognizer": dict, "report": dict}, tensors=("weight", "bias")
+)
 # The ridge where there are too few pairs to determine a map and none was asked for.
 SMALL_RIDGE = 1e-3
-_METADATA_KEY = "facedecode"
 _SAMPLE_NUMBERS = 2**24  # of held-out templates kept for the scores: 64 MB a side
 
 
@@ -88,23 +87,8 @@ class Mapping:
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file, atomically; equal maps give equal bytes. Raises OutputError."""
-        from safetensors.numpy import save
-
-        about = {
-            "format": FORMAT,
-            "version": VERSION,
-            "transform": self.transform,
-            "recognizer": self.recognizer,
-            "report": self.report,
-        }
-        tensors = {
-            name: np.ascontiguousarray(values, np.float32)
-            for name, values in (("weight", self.weight), ("bias", self.bias))
-        }
-        # One entry only: safetensors writes several in random order.
-        metadata = {_METADATA_KEY: json.dumps(about, sort_keys=True, allow_nan=False)}
-        with atomic_write(path) as file:
-            file.write(save(tensors, metadata=metadata))
+        about = {"transform": self.transform, "recognizer": self.recognizer, "report": self.report}
+        FILE.write(path, about, {"weight": self.weight, "bias": self.bias})
 
     def _label(self) -> str:
         return f"the {self.transform} mapping" if self.source is None else f"{self.source}: this mapping"
@@ -118,22 +102,7 @@ def load_mapping(path: Path | str) -> Mapping:
             missing entries, wrong shapes or types, NaN or infinite numbers.
     """
     path = Path(path)
-    about, tensors = _read(path)
-    version = about.get("version")
-    if about.get("format") != FORMAT:
-        raise BadInput(f"{path}: not a mapping; make one with 'facedecode fit-mapping'")
-    if version != VERSION:
-        raise BadInput(f"{path}: version {version!r}, and this facedecode reads {VERSION}; fit it again")
-    for key, kind in (("transform", str), ("recognizer", dict), ("report", dict)):
-        if not isinstance(about.get(key), kind):
-            raise BadInput(f"{path}: its metadata lacks a usable {key!r}; fit it again")
-    if not isinstance(about["recognizer"].get("name"), str):
-        raise BadInput(f"{path}: its metadata does not name the recognizer; fit it again")
-    for key in ("weight", "bias"):
-        if key not in tensors:
-            raise BadInput(f"{path}: lacks the tensor {key!r}; fit it again")
-        if tensors[key].dtype != np.float32:
-            raise BadInput(f"{path}: {key!r} is {tensors[key].dtype}, not float32; fit it again")
+    about, tensors = FILE.read(path)
     try:
         return Mapping(
             weight=tensors["weight"],
@@ -263,23 +232,6 @@ def _enough_ridge(training: GramAccumulator, ridge: float, transform: str) -> fl
         stacklevel=3,
     )
     return ridge
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The metadata and the tensors of a safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise BadInput(f"{path}: no such mapping; make one with 'facedecode fit-mapping'")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-            # Other types than these may not exist in NumPy.
-            tensors = {name: file.get_tensor(name) for name in ("weight", "bias") if name in file.keys()}  # noqa: SIM118
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
-        reason = str(error).partition("\n")[0]
-        raise BadInput(f"{path}: not a readable safetensors file ({reason}); fit it again") from error
-    return about if isinstance(about, dict) else {}, tensors
 
 
 def _identify(recognizer: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -204,6 +204,27 @@ def curve_plot(
         return image(figure)
 
 
+def calibration_plot(
+    predicted: Sequence[float], found: Sequence[Estimate], *, x_label: str, y_label: str, percent: bool = False
+) -> bytes:
+    """What was found where so much was predicted, (k,) each, with intervals as bars; a line where both agree: SVG."""
+    values = np.array([figure.value for figure in found], dtype=np.float64)
+    low, high = _ends(found, otherwise=values)
+    ends = [min(*predicted, *low), max(*predicted, *high)]
+    margin = 0.05 * (ends[1] - ends[0]) or 0.05
+    with _figure(height=3.9) as (figure, axes, image):
+        axes.plot(ends, ends, color=_INK, linewidth=0.8, linestyle=":", label="as predicted")
+        reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
+        style = {"color": _COLORS[0], "marker": _MARKERS[0], "linestyle": "none", "label": "found"}
+        axes.errorbar(predicted, values, reach, capsize=3, elinewidth=1.1, **style)
+        axes.set(xlim=(ends[0] - margin, ends[1] + margin), ylim=(ends[0] - margin, ends[1] + margin))
+        for axis in (axes.xaxis, axes.yaxis) if percent else ():
+            axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        axes.set(xlabel=_shown(x_label), ylabel=_shown(y_label))
+        _legend(figure, axes)
+        return image(figure)
+
+
 def matrix_plot(
     rows: Sequence[str], columns: Sequence[str], values: np.ndarray, *, x_label: str, y_label: str
 ) -> bytes:

@@ -27,8 +27,8 @@ from facedecode.files import locked, write_json
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
 
-COMMANDS = [["extract"], ["train"], ["invert"], ["fit-mapping"], ["transform"], ["evaluate"]]
-COMMANDS += [["evaluate", name] for name in ("verification", "reconstruction", "security", "protection")]
+COMMANDS = [["extract"], ["train"], ["invert"], ["fit-confidence"], ["fit-mapping"], ["transform"]]
+COMMANDS += [["evaluate", *name] for name in ([], ["verification"], ["reconstruction"], ["security"], ["protection"])]
 # Few pictures do not determine a map, which is said as a warning; the tests turn warnings into errors.
 few_pairs = pytest.mark.filterwarnings("default::facedecode.errors.FacedecodeWarning")
 
@@ -279,6 +279,8 @@ ERRORS = {
     "no decoder": (["invert", "x.npy", "-o", "rec.png", "--decoder", "gone"], 3, "no decoder 'gone': looked for gone/"),
     "no mapping": (["invert", "x.npy", "-o", "rec.png", "--mapping", "gone"], 4, "gone: no such mapping"),
     "bad mapping": (["invert", "x.npy", "-o", "rec.png", "--mapping", "map.safetensors"], 4, "map.safetensors: "),
+    "no confidence": (["invert", "x.npy", "-o", "rec.png", "--confidence", "gone"], 4, "gone: no such confidence map"),
+    "bad confidence": (["invert", "x.npy", "-o", "rec.png", "--confidence", "map.safetensors"], 4, "map.safetensors: "),
     "picture there": (["invert", "x.npy", "-o", "mine.png"], 4, "mine.png: is there already; use --overwrite"),
     "jpg output": (["invert", "x.npy", "-o", "rec.jpg"], 2, "-o rec.jpg: pictures are written as PNG"),
     "folder there": (["invert", "x.npy", "-o", "full"], 4, "full: is there already; use --overwrite"),
@@ -293,6 +295,12 @@ ERRORS = {
     "other weights": (["fit-mapping", "--transform", "rotate30", "--embeddings", "other"], 4, "weights sha256 0000"),
     "map below a file": (["fit-mapping", "--transform", "rotate30", "-o", "file/m"], 4, "file/m"),
     "images moved": (["fit-mapping", "--transform", "rotate30", "--images", "empty"], 4, "empty: 6 of 6 images"),
+    "unknown people": (["fit-confidence", "emb", "-o", "c.safetensors"], 4, "does not record the people"),
+    "no decoder to fit": (
+        ["fit-confidence", "emb", "-o", "c.safetensors", "--decoder", "gone"],
+        3,
+        "no decoder 'gone'",
+    ),
     "no training store": (["train", "gone", "-o", "new"], 4, "gone: no such folder"),
     "architecture": (["train", "emb", "-o", "new", "--architecture", "gan"], 2, "no decoder is called 'gan'"),
     "picture size": (["train", "emb", "-o", "new", "--image-size", "100"], 2, "image size 100"),

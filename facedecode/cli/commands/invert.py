@@ -34,6 +34,9 @@ def invert(
         int | None,
         typer.Option("--refine", min=1, help="Improve each picture in so many steps by the recognizer's gradients."),
     ] = None,
+    confidence: Annotated[
+        Path | None, typer.Option("--confidence", help="A map made by 'fit-confidence': show what is pinned down.")
+    ] = None,
     originals: Annotated[
         bool, typer.Option("--originals", help="Put the original portraits above (a store with its images).")
     ] = False,
@@ -51,11 +54,13 @@ def invert(
     The score is the recognizer's own, between the picture's template and the one it was drawn from. A score near
     a mated pair's says that the picture carries the identity; it does not say that the picture is true.
     """
-    from facedecode.decoders import load_decoder
+    from facedecode.confidence import load_confidence
+    from facedecode.decoders import find_decoder, load_decoder
     from facedecode.decoders.checkpoint import SHIPPED
     from facedecode.inversion import invert as run
     from facedecode.inverted_files import read_inputs, write_folder, write_grid
     from facedecode.mapping import load_mapping
+    from facedecode.provenance import describe_decoder
     from facedecode.recognizers import load_recognizer
     from facedecode.refinement import require_refinable
     from facedecode.store import require_same_recognizer
@@ -67,7 +72,8 @@ def invert(
     if not to_folder and len(given.templates) > MOST_IN_A_GRID:
         raise UsageError(f"{len(given.templates)} templates are too many for one grid; give a folder: -o out/")
     device = choose_device(device)
-    drawer = load_decoder(decoder or SHIPPED / given.recognizer["name"], device)
+    folder = find_decoder(decoder or SHIPPED / given.recognizer["name"])
+    drawer = load_decoder(folder, device)
     given.require(drawer, f"the decoder {decoder or 'shipped with facedecode'}")
     try:
         recognizer = load_recognizer(drawer.recognizer["name"], weights, device)
@@ -82,9 +88,21 @@ def invert(
     moved = load_mapping(mapping) if mapping else None
     if moved:
         moved.require_recognizer(drawer.recognizer)
+    maps = load_confidence(confidence) if confidence else None
+    if maps:
+        maps.require_decoder(describe_decoder(drawer, folder), drawer.recognizer)
     with console.progress() as stage:
         said = stage("refine, steps" if refine else "invert")
-        result = run(given.templates, drawer, recognizer, moved, progress=said, refine=refine or 0, seed=seed)
+        result = run(
+            given.templates,
+            drawer,
+            recognizer,
+            moved,
+            progress=said,
+            refine=refine or 0,
+            seed=seed,
+            confidence=maps,
+        )
     if to_folder:
         write_folder(output, given, result)
     else:
@@ -123,5 +141,11 @@ def _report(console: Console, output: Path, result) -> tuple[dict, dict]:
             metrics["scores_before"] = [float(s) for s in result.before]
             reached = f"{metrics['score_before']:.3f} → {reached}"
         line += f", score against the template {reached}{span}"
+    if result.explained is not None:
+        from facedecode.inverted_files import central_confidence
+
+        metrics["confidences"] = [float(c) for c in central_confidence(result)]
+        metrics["confidence"] = sum(metrics["confidences"]) / count
+        line += f", {metrics['confidence']:.1%} of the central region's variance explained"
     console.say(line)
     return metrics, {"output": str(output)}
