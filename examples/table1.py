@@ -248,7 +248,7 @@ def train_all(
             batch_size=batch,
             mirror=False,
             seed=training.seed,
-            phi=training.phi,
+            phi=(training.phi,) if training.phi else (),
             weights=loss_weights(training.row),
         )
         described = {
@@ -271,7 +271,7 @@ def train_all(
         make_folder(folder)
         store = stores[training.recognizer]
         pairs = Pairs(data.templates[training.recognizer], data.portraits)
-        phi = networks[training.phi] if training.phi else None
+        phi = [networks[training.phi]] if training.phi else []
         score, device = store.manifest["score"], arguments.device
         net, _ = train_decoder(pairs, empty, None, settings, folder, fingerprint, score, device, stepped, phi=phi)
         made = {"people": sorted(set(data.identities)), "images": len(pairs), "settings": asdict(settings)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class DecoderJob:
         exclude: people to leave out.
         validation: share of the people held out for the curve (of a network; closed forms use everybody).
         weights: the recognizer's weights file, where no package carries it.
-        phi_weights: the perceptual network's weights file, likewise.
+        phi_weights: weights files of perceptual networks by name, likewise.
         images: where the store's images are, if not where its manifest says.
         half: save float16 tensors.
         start: a decoder to go on from, instead of a random network; its people count as trained on, too.
@@ -55,7 +55,7 @@ class DecoderJob:
     exclude: tuple[str, ...] = ()
     validation: float = 0.1
     weights: Path | None = None
-    phi_weights: Path | None = None
+    phi_weights: Mapping[str, Path] = field(default_factory=dict)
     images: Path | None = None
     half: bool = False
     start: Path | None = None
@@ -98,7 +98,7 @@ def train_store(
         ),
         "images": len(rows),
     }
-    recognizer = phi = None
+    recognizer, phi = None, []
     if not closed:
         if job.settings.mirror and provenance["transform"]:
             raise BadInput(
@@ -106,7 +106,7 @@ def train_store(
                 "perturbation, too; train with --no-mirror"
             )
         recognizer, phi = _networks(job, store.recognizer, device)
-        provenance["phi"] = phi.describe() if phi else None
+        provenance["phi"] = [network.describe() for network in phi]
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **provenance}
     fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
     make_folder(job.output)
@@ -175,16 +175,19 @@ def _split(
     return train, validation
 
 
-def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer | None, PerceptualNetwork | None]:
+def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer | None, list[PerceptualNetwork]]:
     """ξ and φ, as far as the terms, or mirrored images, need them."""
-    weights, recognizer, phi = job.settings.weights, None, None
+    weights, recognizer, phi = job.settings.weights, None, []
     perceptual = weights.perceptual or weights.local_perceptual
-    itself = job.settings.phi in (None, made_by["name"])
-    if weights.identity or (perceptual and itself) or job.settings.mirror:
+    names = job.settings.phi or (made_by["name"],)
+    if weights.identity or (perceptual and made_by["name"] in names) or job.settings.mirror:
         recognizer = load_recognizer(made_by["name"], job.weights, device)
         require_same_recognizer(made_by, recognizer.describe(), "the recognizer of the loss")
     if perceptual:
-        phi = RecognizerMaps(recognizer) if itself else load_phi(job.settings.phi, job.phi_weights, device)
+        phi = [
+            RecognizerMaps(recognizer) if name == made_by["name"] else load_phi(name, job.phi_weights.get(name), device)
+            for name in names
+        ]
     return recognizer, phi
 
 

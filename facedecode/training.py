@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class TrainSettings:
         average: decay per step of the exponential average of the weights; the average is what is kept.
         gain: the finished decoder scales templates by this about their mean before it draws. A little below 1 it
             draws less of what one image adds to its person's template: nearer to the person's other images.
-        phi: the perceptual network's name; ξ itself if None.
+        phi: names of the perceptual networks, whose terms are averaged; ξ itself if there is none.
         identity_target: what the identity term wants of the reconstruction's template: the `template` that it was
             drawn from, or the one expected of its `person` (`person_mean.py`), nearer to the person's other images.
         mirror: each image is trained on a second time, turned over left to right, with the template that it then has.
@@ -67,7 +67,7 @@ class TrainSettings:
     weight_decay: float = 1e-2
     average: float = 0.995
     gain: float = 1.0
-    phi: str | None = None
+    phi: tuple[str, ...] = ()
     identity_target: str = "person"
     mirror: bool = True
     jitter: float = 1.0
@@ -139,7 +139,7 @@ def train_decoder(
     device: str = "cpu",
     progress: Progress | None = None,
     start: DeepFaceDecoder | None = None,
-    phi: PerceptualNetwork | None = None,
+    phi: Sequence[PerceptualNetwork] = (),
 ) -> tuple[nn.Module, dict]:
     """Train a Deep Face Decoder; resume where an earlier run with the same fingerprint stopped.
 
@@ -152,7 +152,7 @@ def train_decoder(
         fingerprint: hash of data and settings; a state with another is refused.
         score: the recognizer's score, which says how templates are compared.
         start: a network to go on from, of the same recognizer; else a random one with the settings' `widths`.
-        phi: the perceptual network; the perceptual terms need it.
+        phi: the perceptual networks; the perceptual terms need one.
 
     Returns:
         The averaged network in evaluation mode, and figures of the run (JSON).
@@ -193,14 +193,15 @@ class _Run:
         score: str,
         device: torch.device,
         start: DeepFaceDecoder | None = None,
-        phi: PerceptualNetwork | None = None,
+        phi: Sequence[PerceptualNetwork] = (),
     ):
         weights = settings.weights
         if weights.identity:
             _require_gradients(recognizer, "the identity term (--identity-weight 0 switches it off)")
         if weights.perceptual or weights.local_perceptual:
             what = "the perceptual term (--perceptual-weight 0 and --local-perceptual-weight 0 switch it off)"
-            _require_gradients(phi, what)
+            for network in phi or [None]:
+                _require_gradients(network, what)
         self.phi = phi
         self.batches = len(pairs) // settings.batch_size
         if not self.batches:
@@ -279,19 +280,19 @@ class _Run:
         return total
 
     def _perceptual(self, drawn: Tensor, portraits: Tensor, jitter: Tensor) -> Tensor:
-        """The perceptual terms, each with its weight."""
+        """The perceptual terms, each with its weight, averaged over the networks."""
         weights, side = self.settings.weights, drawn.shape[-1]
-        views = [self.phi.view(x, jitter) for x in (drawn, portraits)]
         total = drawn.new_zeros(())
-        for weight, cut in [
-            (weights.perceptual, lambda view: view),
-            (weights.local_perceptual, lambda view: self.phi.local(view, side)),
-        ]:
-            if weight:
-                maps = self.phi.maps(cut(views[0]))
-                with torch.no_grad():
-                    targets = self.phi.maps(cut(views[1]))
-                total = total + weight * losses.perceptual_loss(maps, targets)
+        for network in self.phi:
+            views = [network.view(x, jitter) for x in (drawn, portraits)]
+            parts = [(weights.perceptual, views)]
+            if weights.local_perceptual:
+                parts.append((weights.local_perceptual, [network.local(view, side) for view in views]))
+            for weight, (seen, wanted) in parts:
+                if weight:
+                    with torch.no_grad():
+                        targets = network.maps(wanted)
+                    total = total + weight / len(self.phi) * losses.perceptual_loss(network.maps(seen), targets)
         return total
 
     def _update_average(self) -> None:

@@ -264,8 +264,8 @@ def test_gates_on_phi_need_no_name_where_there_is_one():
 def test_a_phi_that_a_decoder_was_trained_through_is_flagged(scene, tiny):
     arguments, decoders, folder = scene
     for name, settings in {
-        "ridge": {"phi": None, "weights": {"perceptual": 0.5}},
-        "mean": {"phi": "tiny-cosine", "weights": {"perceptual": 0, "local_perceptual": 0.1}},
+        "ridge": {"phi": [], "weights": {"perceptual": 0.5}},
+        "mean": {"phi": ["tiny-cosine"], "weights": {"perceptual": 0, "local_perceptual": 0.1}},
     }.items():
         card = json.loads((folder / name / "decoder.json").read_text())
         card["training"]["settings"] = settings

@@ -337,7 +337,7 @@ def test_eight_pictures_can_be_learned_by_heart(tiny: Path, tmp_path: Path, name
         "f",
         recognizer.spec.score,
         progress=heard,
-        phi=RecognizerMaps(recognizer),
+        phi=[RecognizerMaps(recognizer)],
     )
     assert heard.losses[-1] < heard.losses[0] / 3
     assert figures == {"steps": 150, "curve": []}
@@ -428,6 +428,17 @@ def test_jitter_is_small_seeded_and_can_be_off() -> None:
     np.testing.assert_allclose(once[:, 0, 1], -once[:, 1, 0], rtol=1e-6)
 
 
+def double(maps: torch.Tensor) -> torch.Tensor:
+    return maps + maps.mean()
+
+
+class Doubled(RecognizerMaps):
+    """A second perceptual network, of other maps."""
+
+    def maps(self, view: torch.Tensor) -> list[torch.Tensor]:
+        return [double(m) for m in super().maps(view)]
+
+
 @pytest.mark.parametrize("off", [f.name for f in dataclasses.fields(LossWeights)])
 def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: Path, tmp_path: Path):
     recognizer = load_recognizer("tiny", tiny)
@@ -436,7 +447,7 @@ def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: P
     settings = dataclasses.replace(SMALL, jitter=0.0, weights=LossWeights(**weights))
     eight = pairs()
     eight.targets = eight.templates + 1
-    phi = RecognizerMaps(recognizer)
+    phi = [RecognizerMaps(recognizer), Doubled(recognizer)]
     run = training._Run(eight, recognizer, settings, tmp_path, "f", "negative-euclidean", torch.device("cpu"), phi=phi)
     _, portraits, targets = eight.batch(np.arange(6), torch.device("cpu"))
     np.testing.assert_array_equal(targets, eight.targets[:6])
@@ -450,9 +461,10 @@ def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: P
         "identity": losses.identity_loss(recognizer.embed_portraits(drawn), targets, "negative-euclidean"),
     }
     views = [recognizer.crop_portraits(p) for p in (drawn, portraits)]
-    for name, cut in [("perceptual", lambda v: v), ("local_perceptual", lambda v: phi.local(v, drawn.shape[-1]))]:
+    for name, cut in [("perceptual", lambda v: v), ("local_perceptual", lambda v: phi[0].local(v, drawn.shape[-1]))]:
         maps = [recognizer.net.conv((cut(view) * 255 - 128) / 128) for view in views]
-        terms[name] = (maps[0] - maps[1]).square().mean() / maps[1].square().mean()
+        both = [(f(maps[0]) - f(maps[1])).square().mean() / f(maps[1]).square().mean() for f in (torch.asarray, double)]
+        terms[name] = sum(both) / 2
     expected = sum(weights[name] * term for name, term in terms.items())
     torch.testing.assert_close(run.loss(drawn, portraits, targets), expected)
 
@@ -463,8 +475,8 @@ def test_a_term_without_its_network_or_its_gradients_is_refused(term: str, tiny:
     black_box = load_recognizer("tiny", tiny)
     black_box.white_box = False
     for recognizer, phi, reason in [
-        (None, None, "needs its network"),
-        (black_box, RecognizerMaps(black_box), "black box"),
+        (None, [], "needs its network"),
+        (black_box, [RecognizerMaps(black_box)], "black box"),
     ]:
         with pytest.raises(UsageError, match=reason):
             training._Run(pairs(), recognizer, settings, tmp_path, "f", "cosine", torch.device("cpu"), phi=phi)
@@ -473,11 +485,13 @@ def test_a_term_without_its_network_or_its_gradients_is_refused(term: str, tiny:
 def test_another_perceptual_network_is_recorded_and_decides_the_result(job: DecoderJob, tiny: Path, tmp_path: Path):
     own = train_store(job)
     other = train_store(
-        dataclasses.replace(change(job, phi="tiny-cosine"), phi_weights=tiny, output=tmp_path / "other")
+        dataclasses.replace(
+            change(job, phi=("tiny-cosine",)), phi_weights={"tiny-cosine": tiny}, output=tmp_path / "other"
+        )
     )
-    assert [d.provenance.training["phi"]["name"] for d in (own, other)] == ["tiny", "tiny-cosine"]
+    assert [[phi["name"] for phi in d.provenance.training["phi"]] for d in (own, other)] == [["tiny"], ["tiny-cosine"]]
     with pytest.raises(UsageError, match="squeezenet"):
-        train_store(dataclasses.replace(change(job, phi="nobody"), output=tmp_path / "nobody"))
+        train_store(dataclasses.replace(change(job, phi=("nobody",)), output=tmp_path / "nobody"))
 
 
 def test_the_target_is_the_person_or_the_template(job: DecoderJob, tmp_path: Path) -> None:

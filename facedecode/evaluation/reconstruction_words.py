@@ -97,9 +97,13 @@ def caveats(figures: ReconstructionFigures, job: ReconstructionJob) -> list[str]
     for name, decoder in figures.decoders.items():
         settings = decoder.provenance.training.get("settings", {})
         terms = settings.get("weights", {})
-        seen = (settings.get("phi") or decoder.recognizer["name"]) if _perceptual(terms) else None
-        if seen in figures.networks:
-            said.append(f"{name} was trained to be near in {seen}'s maps: its φ distance there is no test of it.")
+        if _perceptual(terms):
+            seen = set(settings.get("phi") or [decoder.recognizer["name"]])
+            said += [
+                f"{name} was trained to be near in {network}'s maps: its φ distance there is no test of it."
+                for network in figures.networks
+                if network in seen
+            ]
         if equal := figures.figures[name].pictures["psnr"].infinite:
             said.append(f"{name} draws {equal:,} originals without an error: they are left out of its mean PSNR.")
     return said

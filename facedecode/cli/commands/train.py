@@ -18,6 +18,7 @@ from facedecode.cli.app import (
     choose_precision,
     command,
 )
+from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 
 
@@ -57,8 +58,8 @@ def train(
         float, typer.Option("--local-perceptual-weight", help="Eq. 5, central region.")
     ] = 0.0,
     phi: Annotated[
-        str | None,
-        typer.Option("--phi", help="Perceptual network, NAME or NAME=WEIGHTS: squeezenet, a recognizer."),
+        list[str] | None,
+        typer.Option("--phi", help="Perceptual network, NAME or NAME=FILE: squeezenet, a recognizer (repeatable)."),
     ] = None,
     identity_target: Annotated[
         str,
@@ -92,14 +93,14 @@ def train(
     from facedecode.losses import LossWeights
     from facedecode.training import TrainSettings
 
-    phi_name, _, phi_file = phi.partition("=") if phi else (None, "", "")
+    networks = named(phi or [], "--phi")
     settings = TrainSettings(
         image_size=image_size,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
         gain=gain,
-        phi=phi_name,
+        phi=tuple(networks),
         identity_target=identity_target,
         mirror=mirror,
         jitter=jitter,
@@ -123,7 +124,7 @@ def train(
         exclude=tuple(exclude or ()),
         validation=validation,
         weights=weights,
-        phi_weights=Path(phi_file) if phi_file else None,
+        phi_weights={name: Path(file) for name, file in networks.items() if file != name},
         images=images,
         half=half,
         start=start,
