@@ -43,6 +43,7 @@ from facedecode.store_images import read_portraits
 from facedecode.training import STATE, Pairs, TrainSettings, train_decoder
 
 SIDE = 64  # px
+WIDTHS = (256, 128, 64, 32, 16)  # half of the default: 96 trainings are to fit in an hour or two of a small machine
 SHOWN = 6  # people
 _LOCAL = ("local_pixel", "local_gradient", "local_perceptual")
 # Which terms are on; in the paper only the first row has the local ones.
@@ -142,8 +143,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     settings = {
         "image_size": SIDE,
+        "widths": WIDTHS,
         "images": len(train.rows),
         "steps": arguments.steps,
+        "batch_size": min(arguments.batch_size, len(train.rows)),
+        "precision": arguments.precision,
         "seeds": arguments.seeds,
         "loss_weights": {row: asdict(loss_weights(row)) for row in rows},
         "train_people": describe_file(arguments.train_people),
@@ -177,7 +181,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--people", type=Path, required=True, help="whom to judge on")
     parser.add_argument("--work", type=Path, required=True, help="folder for the decoders, kept between runs")
     parser.add_argument("--images", type=positive, default=3000, help="to train on")
-    parser.add_argument("--steps", type=positive, default=940, help="of each training (ten epochs of 3,000 images)")
+    parser.add_argument("--steps", type=positive, default=375, help="of each training (two epochs of 3,000 images)")
+    parser.add_argument("--batch-size", type=positive, default=16)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training; judged is in fp32")
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--limit", type=positive, help="judge on so many images only, to try it out")
     parser.add_argument("--rows", nargs="*", help=f"of {', '.join(ROWS)}; all if not given")
@@ -237,17 +243,19 @@ def train_all(
     progress: Callable[..., None],
 ) -> dict[Training, Path]:
     """Train what is not yet in the work folder; where each decoder is."""
-    batch = min(32, len(data.rows))
+    batch = min(arguments.batch_size, len(data.rows))
     empty = Pairs(np.empty((0, 0), np.float32), np.empty((0, SIDE, SIDE, 3), np.uint8))
     jobs: dict[Training, tuple[Path, TrainSettings, str]] = {}
     for training in trainings:
         settings = TrainSettings(
             image_size=SIDE,
+            widths=WIDTHS,
             coarse=0,
             epochs=arguments.steps / (len(data.rows) // batch),
             batch_size=batch,
             mirror=False,
             seed=training.seed,
+            precision=arguments.precision,
             phi=(training.phi,) if training.phi else (),
             weights=loss_weights(training.row),
         )

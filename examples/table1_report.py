@@ -269,8 +269,10 @@ def protocol(settings: dict, images: int, people: int) -> list[str]:
         f"Every decoder was trained from a random start on the same {settings['images']:,} images (drawn at random "
         f"from {settings['train_people']['name']}"
         + (f" less {', '.join(settings['exclude'])}" if settings["exclude"] else "")
-        + f"), {settings['image_size']} px, {settings['steps']:,} steps, {settings['seeds']} seeds: equal budgets, one "
-        "setting for all, tuned for none. A row without a perceptual term does not depend on φ: it was trained once, "
+        + f"), {settings['image_size']} px, {settings['steps']:,} steps of {settings['batch_size']} images, "
+        f"{settings['seeds']} seeds, in {settings['precision']}: equal budgets, one setting for all, tuned for none. "
+        f"The decoder has half of the default's channels ({', '.join(map(str, settings['widths']))}). A row without a "
+        "perceptual term does not depend on φ: it was trained once, "
         "and stands under both.",
         f"Judged on {images:,} images of {people:,} people of {settings['people']['name']}, none of whom was trained "
         "on. Intervals are by bootstrap over people, of the mean over seeds; they say nothing of another training's "

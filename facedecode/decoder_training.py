@@ -25,7 +25,7 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
 from facedecode.store_images import read_mirrored, read_portraits
-from facedecode.training import STATE, Pairs, TrainSettings, train_decoder
+from facedecode.training import STATE, Pairs, TrainSettings, require_gradients, train_decoder
 
 Progress = Callable[..., None]
 
@@ -188,6 +188,7 @@ def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer |
             RecognizerMaps(recognizer) if name == made_by["name"] else load_phi(name, job.phi_weights.get(name), device)
             for name in names
         ]
+    require_gradients(weights, recognizer, phi)  # before any picture is read
     return recognizer, phi
 
 

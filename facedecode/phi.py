@@ -37,9 +37,11 @@ class PerceptualNetwork(ABC):
         weights_sha256: of its file.
         device: where its maps are computed.
         white_box: gradients flow from maps to pixels.
+        recognizer: whose maps they are; None for a network that makes no templates.
     """
 
     white_box = True
+    recognizer: Recognizer | None = None
 
     name: str
     weights_sha256: str
@@ -83,6 +85,11 @@ class RecognizerMaps(PerceptualNetwork):
     def maps(self, view: Tensor) -> list[Tensor]:
         return self.recognizer.features(view)
 
+    def maps_and_template(self, view: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps of a whole view, and the template (n, dim) that the recognizer makes of it, in one pass."""
+        template, maps = self.recognizer.embed_with_features(view)
+        return maps, template
+
     def region(self, side: int) -> tuple[float, float, float, float]:
         matrix = self.recognizer.spec.crop.matrix(align.portrait_face(side))
         corners = np.array(align.LOCAL_REGION).reshape(2, 2) * side
@@ -119,7 +126,7 @@ class SqueezeNet(PerceptualNetwork):
         for i, layer in enumerate(self._net):
             x = layer(x)
             if i in _SQUEEZENET_LAYERS:
-                maps.append(x)
+                maps.append(x.float())
         return maps
 
     def region(self, side: int) -> tuple[float, float, float, float]:

@@ -54,7 +54,7 @@ class TrainSettings:
             drawn from, or the one expected of its `person` (`person_mean.py`), nearer to the person's other images.
         mirror: each image is trained on a second time, turned over left to right, with the template that it then has.
         jitter: strength of the random similarities through which networks see (`losses.random_jitter`).
-        precision: `fp32`, or `bf16` for autocast.
+        precision: `fp32`, or `bf16`: autocast of the network and of those that the terms look through.
         save_every, validate_every: steps between saved states, and between points of the validation curve.
     """
 
@@ -195,13 +195,7 @@ class _Run:
         start: DeepFaceDecoder | None = None,
         phi: Sequence[PerceptualNetwork] = (),
     ):
-        weights = settings.weights
-        if weights.identity:
-            _require_gradients(recognizer, "the identity term (--identity-weight 0 switches it off)")
-        if weights.perceptual or weights.local_perceptual:
-            what = "the perceptual term (--perceptual-weight 0 and --local-perceptual-weight 0 switch it off)"
-            for network in phi or [None]:
-                _require_gradients(network, what)
+        require_gradients(settings.weights, recognizer, phi)
         self.phi = phi
         self.batches = len(pairs) // settings.batch_size
         if not self.batches:
@@ -240,8 +234,7 @@ class _Run:
     def train_step(self) -> float:
         templates, portraits, targets = self.pairs.batch(self.rows(), self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            drawn = self.net(templates)
-        loss = self.loss(drawn.float(), portraits, targets)
+            loss = self.loss(self.net(templates).float(), portraits, targets)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
@@ -271,29 +264,39 @@ class _Run:
         # What a network looks at, it sees through a small random similarity, the original as the reconstruction.
         generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
         jitter = losses.random_jitter(len(drawn), generator, self.settings.jitter).to(drawn)
-        seen = drawn.clamp(0, 1)
-        if weights.identity:
-            found = self.recognizer.embed_portraits(seen, jitter)
-            total = total + weights.identity * losses.identity_loss(found, targets, self.score)
+        seen, found = drawn.clamp(0, 1), None
         if weights.perceptual or weights.local_perceptual:
-            total = total + self._perceptual(seen, portraits, jitter)
+            for network in self.phi:
+                term, template = self._perceptual(network, seen, portraits, jitter)
+                total = total + term / len(self.phi)
+                found = template if template is not None else found
+        if weights.identity:
+            if found is None:
+                found = self.recognizer.embed_portraits(seen, jitter)
+            total = total + weights.identity * losses.identity_loss(found, targets, self.score)
         return total
 
-    def _perceptual(self, drawn: Tensor, portraits: Tensor, jitter: Tensor) -> Tensor:
-        """The perceptual terms, each with its weight, averaged over the networks."""
-        weights, side = self.settings.weights, drawn.shape[-1]
+    def _perceptual(
+        self, network: PerceptualNetwork, drawn: Tensor, portraits: Tensor, jitter: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """One network's perceptual terms, and the template that came with its maps where ξ is that network."""
+        weights, side, template = self.settings.weights, drawn.shape[-1], None
+        seen, wanted = (network.view(x, jitter) for x in (drawn, portraits))
         total = drawn.new_zeros(())
-        for network in self.phi:
-            views = [network.view(x, jitter) for x in (drawn, portraits)]
-            parts = [(weights.perceptual, views)]
-            if weights.local_perceptual:
-                parts.append((weights.local_perceptual, [network.local(view, side) for view in views]))
-            for weight, (seen, wanted) in parts:
-                if weight:
-                    with torch.no_grad():
-                        targets = network.maps(wanted)
-                    total = total + weight / len(self.phi) * losses.perceptual_loss(network.maps(seen), targets)
-        return total
+        if weights.perceptual:
+            if weights.identity and network.recognizer is self.recognizer:
+                maps, template = network.maps_and_template(seen)
+            else:
+                maps = network.maps(seen)
+            with torch.no_grad():
+                targets = network.maps(wanted)
+            total = total + weights.perceptual * losses.perceptual_loss(maps, targets)
+        if weights.local_perceptual:
+            seen, wanted = (network.local(view, side) for view in (seen, wanted))
+            with torch.no_grad():
+                targets = network.maps(wanted)
+            total = total + weights.local_perceptual * losses.perceptual_loss(network.maps(seen), targets)
+        return total, template
 
     def _update_average(self) -> None:
         # Young averages follow fast, so that the random start is forgotten.
@@ -387,12 +390,21 @@ class _Run:
             raise BadInput(f"{path}: a damaged training state ({reason}); use --overwrite to start anew") from None
 
 
-def _require_gradients(network: Recognizer | PerceptualNetwork | None, what: str) -> None:
-    """Raise UsageError where a term has no network to look through, or one that gives no gradients."""
-    if network is None:
-        raise UsageError(f"{what} needs its network: name its weights")
-    if not network.white_box:
-        raise UsageError(f"{network.name} is a black box, and {what} needs its gradients")
+def require_gradients(
+    weights: losses.LossWeights, recognizer: Recognizer | None, phi: Sequence[PerceptualNetwork]
+) -> None:
+    """Raise UsageError where a term that is on has no network to look through, or one that gives no gradients."""
+    needed: list[tuple[str, Recognizer | PerceptualNetwork | None]] = []
+    if weights.identity:
+        needed.append(("the identity term (--identity-weight 0 switches it off)", recognizer))
+    if weights.perceptual or weights.local_perceptual:
+        what = "the perceptual term (--perceptual-weight 0 and --local-perceptual-weight 0 switch it off)"
+        needed += [(what, network) for network in phi or [None]]
+    for what, network in needed:
+        if network is None:
+            raise UsageError(f"{what} needs its network: name its weights")
+        if not network.white_box:
+            raise UsageError(f"{network.name} is a black box, and {what} needs its gradients")
 
 
 @torch.no_grad()

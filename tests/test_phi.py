@@ -72,6 +72,27 @@ def test_a_recognizers_maps_are_its_layers_outputs_and_take_any_size(tiny: Path)
     assert not recognizer.net.conv._forward_hooks
 
 
+def test_maps_and_template_in_one_pass_are_those_of_two(tiny: Path) -> None:
+    recognizer = load_recognizer("tiny", tiny)
+    crops = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    maps, template = RecognizerMaps(recognizer).maps_and_template(crops)
+    torch.testing.assert_close(maps, recognizer.features(crops))
+    torch.testing.assert_close(template, recognizer.embed(crops))
+    assert not recognizer.net.conv._forward_hooks
+
+
+def test_a_callers_autocast_takes_the_networks_along(tiny: Path, squeezenet_file: Path) -> None:
+    portraits = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    recognizer = load_recognizer("tiny", tiny)
+    for network in (RecognizerMaps(recognizer), load_phi("squeezenet", squeezenet_file)):
+        exact = network.maps(network.view(portraits))
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network.maps(network.view(portraits))
+        for a, b in zip(exact, rough, strict=True):
+            assert b.dtype == torch.float32 and not torch.equal(a, b), "half the digits, in fp32"
+            assert (a - b).norm() < 0.05 * a.norm()
+
+
 def test_gradients_flow_to_the_pixels(network: PerceptualNetwork) -> None:
     portraits = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     view = network.view(portraits)

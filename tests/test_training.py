@@ -21,6 +21,7 @@ from facedecode.files import locked
 from facedecode.losses import LossWeights
 from facedecode.phi import RecognizerMaps
 from facedecode.recognizers import REGISTRY, load_recognizer
+from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
 from facedecode.training import Pairs, TrainSettings, train_decoder
 
@@ -438,6 +439,9 @@ class Doubled(RecognizerMaps):
     def maps(self, view: torch.Tensor) -> list[torch.Tensor]:
         return [double(m) for m in super().maps(view)]
 
+    def maps_and_template(self, view: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        return self.maps(view), self.recognizer.embed(view)
+
 
 @pytest.mark.parametrize("off", [f.name for f in dataclasses.fields(LossWeights)])
 def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: Path, tmp_path: Path):
@@ -480,6 +484,13 @@ def test_a_term_without_its_network_or_its_gradients_is_refused(term: str, tiny:
     ]:
         with pytest.raises(UsageError, match=reason):
             training._Run(pairs(), recognizer, settings, tmp_path, "f", "cosine", torch.device("cpu"), phi=phi)
+
+
+def test_a_black_box_is_refused_before_any_picture_is_read(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recognizer, "white_box", False)
+    monkeypatch.setattr("facedecode.decoder_training.read_portraits", lambda *a, **k: pytest.fail("read pictures"))
+    with pytest.raises(UsageError, match="tiny is a black box"):
+        train_store(job)
 
 
 def test_another_perceptual_network_is_recorded_and_decides_the_result(job: DecoderJob, tiny: Path, tmp_path: Path):

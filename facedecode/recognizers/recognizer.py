@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -77,26 +79,38 @@ class Recognizer:
         them is not run.
         """
         maps: list[Tensor] = []
+        with self._keeping(maps, only=True), suppress(_Enough):
+            self._run(crops)
+        return maps
+
+    def embed_with_features(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `embed` and `features` give of the same crops, in one pass."""
+        maps: list[Tensor] = []
+        with self._keeping(maps):
+            return self.embed(crops), maps
+
+    @contextmanager
+    def _keeping(self, maps: list[Tensor], only: bool = False) -> Iterator[None]:
+        """Fill `maps` from the feature layers while the network runs; with `only`, stop (_Enough) at the last."""
         layers = [self.net.get_submodule(name) for name in self.spec.feature_layers]
 
         def keep(layer: nn.Module, inputs: object, output: Tensor) -> None:
             maps.append(output.float())
-            if len(maps) == len(layers):
+            if only and len(maps) == len(layers):
                 raise _Enough
 
         hooks = [layer.register_forward_hook(keep) for layer in layers]
         try:
-            self._run(crops)
-        except _Enough:
-            pass
+            yield
         finally:
             for hook in hooks:
                 hook.remove()
-        return maps
 
     def _run(self, crops: Tensor) -> Tensor:
         x = ((crops * 255 - self._mean) / self.spec.scale).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        # A caller that computes in bf16 (training) takes the network along.
+        half = self.precision == "bf16" or torch.is_autocast_enabled(self.device.type)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             return self.net(x).float()
 
     def embed_crops(self, crops: np.ndarray) -> np.ndarray:
