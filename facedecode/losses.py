@@ -24,17 +24,17 @@ class LossWeights:
         local_pixel, local_gradient: the same on the central facial region.
         perceptual, local_perceptual: Eq. 5 on the internal maps of φ (`phi.py`), of its whole view and of the
             central facial region cut out of it.
-        identity: squared distance between the reconstruction's template and its target; not in the paper.
-            White-box: it needs the recognizer's gradients.
+        identity: squared distance between the reconstruction's template and its target, relative to the spread of
+            templates; not in the paper. White-box: it needs the recognizer's gradients.
     """
 
-    pixel: float = 1.0
-    gradient: float = 1.0
-    local_pixel: float = 1.0
-    local_gradient: float = 1.0
+    pixel: float = 4.0
+    gradient: float = 300.0
+    local_pixel: float = 4.0
+    local_gradient: float = 300.0
     perceptual: float = 0.6
     local_perceptual: float = 0.0
-    identity: float = 0.3
+    identity: float = 0.5
 
 
 def pixel_loss(x: Tensor, y: Tensor) -> Tensor:
@@ -74,6 +74,14 @@ def identity_loss(templates: Tensor, targets: Tensor, score: str) -> Tensor:
     if score == "cosine":
         templates, targets = F.normalize(templates), F.normalize(targets)
     return (templates - targets).square().sum(1).mean()
+
+
+def template_spread(templates: Tensor, score: str) -> float:
+    """Mean squared distance of templates (n, dim) from their mean, in the same geometry: what `identity_loss` of a
+    training is relative to, so that its weight does not depend on the recognizer."""
+    if score == "cosine":
+        templates = F.normalize(templates)
+    return (templates - templates.mean(0)).square().sum(1).mean().item()
 
 
 def random_jitter(count: int, generator: torch.Generator, strength: float = 1.0) -> Tensor:

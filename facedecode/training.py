@@ -202,6 +202,7 @@ class _Run:
             raise BadInput(f"{len(pairs)} training images do not fill one batch of {settings.batch_size}; lower it")
         self.pairs, self.recognizer, self.settings = pairs, recognizer, settings
         self.folder, self.fingerprint, self.score, self.device = folder, fingerprint, score, device
+        self.spread = losses.template_spread(torch.from_numpy(pairs.templates), score)
         self.steps = max(1, round(settings.epochs * self.batches))
         self.step = self.saved_step = 0
         self.curve: list[dict] = []
@@ -273,7 +274,7 @@ class _Run:
         if weights.identity:
             if found is None:
                 found = self.recognizer.embed_portraits(seen, jitter)
-            total = total + weights.identity * losses.identity_loss(found, targets, self.score)
+            total = total + weights.identity * losses.identity_loss(found, targets, self.score) / self.spread
         return total
 
     def _perceptual(

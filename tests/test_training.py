@@ -325,7 +325,14 @@ def test_eight_pictures_can_be_learned_by_heart(tiny: Path, tmp_path: Path, name
     portraits = torch.from_numpy(eight.portraits).permute(0, 3, 1, 2).float() / 255
     eight.templates = recognizer.embed_portraits(portraits).numpy()
     settings = dataclasses.replace(
-        SMALL, batch_size=8, epochs=150, learning_rate=5e-3, jitter=0.0, average=0.9, save_every=1000
+        SMALL,
+        batch_size=8,
+        epochs=150,
+        learning_rate=5e-3,
+        jitter=0.0,
+        average=0.9,
+        save_every=1000,
+        weights=LossWeights(1, 1, 1, 1, 0.6, 0, 0.3),
     )
     heard = Stop()
     empty = Pairs(eight.templates[:0], eight.portraits[:0])
@@ -414,6 +421,13 @@ def test_the_identity_term_follows_the_score() -> None:
     assert found == pytest.approx([(2 - 2 * cosine).mean(), ((a - b) ** 2).sum(1).mean()])
 
 
+@pytest.mark.parametrize("score", ["cosine", "negative-euclidean"])
+def test_an_identity_loss_of_strangers_is_twice_the_spread(score: str) -> None:
+    a, b = torch.randn(2, 2000, 16, generator=torch.Generator().manual_seed(0)) + 1
+    spread = losses.template_spread(torch.cat([a, b]), score)
+    assert losses.identity_loss(a, b, score).item() == pytest.approx(2 * spread, rel=0.03)
+
+
 def test_jitter_is_small_seeded_and_can_be_off() -> None:
     def draw(strength: float) -> np.ndarray:
         return losses.random_jitter(4000, torch.Generator().manual_seed(1), strength).numpy()
@@ -462,7 +476,8 @@ def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: P
         "gradient": losses.gradient_loss(drawn, portraits),
         "local_pixel": losses.pixel_loss(*local),
         "local_gradient": losses.gradient_loss(*local),
-        "identity": losses.identity_loss(recognizer.embed_portraits(drawn), targets, "negative-euclidean"),
+        "identity": losses.identity_loss(recognizer.embed_portraits(drawn), targets, "negative-euclidean")
+        / eight.templates.var(axis=0).sum(),
     }
     views = [recognizer.crop_portraits(p) for p in (drawn, portraits)]
     for name, cut in [("perceptual", lambda v: v), ("local_perceptual", lambda v: phi[0].local(v, drawn.shape[-1]))]:

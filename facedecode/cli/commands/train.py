@@ -42,15 +42,15 @@ def train(
     epochs: Annotated[float, typer.Option("--epochs", help="Passes over the training people.")] = 5,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2)] = 32,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")] = 1.5e-3,
-    pixel_weight: Annotated[float, typer.Option("--pixel-weight", help="Eq. 3, whole portrait.")] = 1.0,
-    gradient_weight: Annotated[float, typer.Option("--gradient-weight", help="Eq. 4, whole portrait.")] = 1.0,
-    local_pixel_weight: Annotated[float, typer.Option("--local-pixel-weight", help="Eq. 3, central region.")] = 1.0,
+    pixel_weight: Annotated[float, typer.Option("--pixel-weight", help="Eq. 3, whole portrait.")] = 4.0,
+    gradient_weight: Annotated[float, typer.Option("--gradient-weight", help="Eq. 4, whole portrait.")] = 300.0,
+    local_pixel_weight: Annotated[float, typer.Option("--local-pixel-weight", help="Eq. 3, central region.")] = 4.0,
     local_gradient_weight: Annotated[
         float, typer.Option("--local-gradient-weight", help="Eq. 4, central region.")
-    ] = 1.0,
+    ] = 300.0,
     identity_weight: Annotated[
         float, typer.Option("--identity-weight", help="Template distance (not in the paper; white-box). 0: off.")
-    ] = 0.3,
+    ] = 0.5,
     perceptual_weight: Annotated[
         float, typer.Option("--perceptual-weight", help="Eq. 5, whole view of the perceptual network. 0: off.")
     ] = 0.6,
