@@ -25,7 +25,8 @@ def plain_forward(net: DeepFaceDecoder, templates: torch.Tensor) -> torch.Tensor
     for stage in net.stages:
         x = stage(F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
     x = net.head(x)
-    side = net.config["coarse"]
+    if not (side := net.config["coarse"]):
+        return x + 0.5
     coarse = F.linear(e, net.coarse_weight, net.coarse_bias).view(len(e), 3, side, side)
     return x + F.interpolate(coarse, size=x.shape[2:], mode="bicubic", align_corners=False)
 
@@ -38,7 +39,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
 
-    plain = load_decoder(options.decoder, options.device).net.to(memory_format=torch.contiguous_format)
+    plain = load_decoder(options.decoder, options.device).net
+    if not isinstance(plain, DeepFaceDecoder):
+        parser.error(f"{options.decoder}: a closed form; give a dfd decoder")
+    plain = plain.to(memory_format=torch.contiguous_format)
     decoder = load_decoder(options.decoder, options.device)
     spread = torch.randn(options.batch, decoder.dim, device=options.device)
     templates = decoder.net.template_mean + spread * decoder.net.template_scale

@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
+from arguments import positive
 
 from facedecode.bootstrap import LEVEL, Estimate, mean_interval
 from facedecode.cli.console import Console
@@ -122,7 +123,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--confidence", type=Path, required=True, help="a map made by 'facedecode fit-confidence'")
     parser.add_argument("--people", type=Path, required=True, help="people whom neither map nor decoder was fitted on")
     parser.add_argument("--decoder", help="its folder; the shipped one for the recognizer if not given")
-    parser.add_argument("--limit", type=int, help="the first so many images only")
+    parser.add_argument("--limit", type=positive, help="the first so many images only")
     parser.add_argument("--repetitions", type=int, default=1000, help="of the bootstrap")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from arguments import positive
 
 from facedecode.bootstrap import LEVEL, Estimate, NonMated, RateAtFar, Trials, mean_interval, rates_at_far
 from facedecode.cli.commands.evaluate.common import named
@@ -68,8 +69,8 @@ class Measured:
     tar: dict[str, list[RateAtFar]]
 
 
-def main() -> None:
-    arguments = parse()
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parse(argv)
     require_writable(arguments.output, arguments.overwrite)
     stores = open_stores([arguments.store, *arguments.against])
     weights = {name: Path(file) for name, file in named(arguments.weights, "--weights").items()}
@@ -104,28 +105,29 @@ def main() -> None:
         }
         values[by] = picture_values(made, originals, scores=scores)
     figures = decoder_figures(values, [images.identities[row] for row in rows], BEFORE, **options)
-    report = make_report(arguments, images, rows, judges, measured, figures, found)
+    report = make_report(arguments, images, rows, judges, measured, figures, found, decoder)
     shown = faces(originals, pictures, [images.identities[row] for row in rows], found)
-    provenance = provide(arguments, stores, judges, decoder, folder, rows)
+    command = sys.argv[1:] if argv is None else argv
+    provenance = provide(command, arguments, stores, judges, decoder, folder, rows)
     report = dataclasses.replace(report, sections=[*report.sections, shown], provenance=provenance)
     write_report(report, arguments.output, overwrite=arguments.overwrite)
     print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path, help="store of the attacked recognizer, with its images")
     parser.add_argument("--against", type=Path, nargs="+", required=True, help="stores of the same images by others")
     parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE, where no package has them")
     parser.add_argument("--people", type=Path, required=True, help="people whom the decoder was not trained on")
     parser.add_argument("--decoder", help="its folder; the shipped one for the attacked recognizer if not given")
-    parser.add_argument("--images", type=int, default=300, help="how many to refine")
-    parser.add_argument("--steps", type=int, default=16)
-    parser.add_argument("--repetitions", type=int, default=1000, help="of the bootstrap")
+    parser.add_argument("--images", type=positive, default=300, help="how many to refine")
+    parser.add_argument("--steps", type=positive, default=16)
+    parser.add_argument("--repetitions", type=positive, default=1000, help="of the bootstrap")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def sampled(images: UnseenImages, judges: Mapping[str, Judge], count: int, seed: int) -> np.ndarray:
@@ -197,6 +199,7 @@ def make_report(
     measured: Measured,
     figures: Mapping[str, DecoderFigures],
     found: Refined,
+    decoder: Decoder,
 ) -> Report:
     """The report, still without pictures and provenance."""
     attacked, *others = judges
@@ -204,7 +207,7 @@ def make_report(
     people = len({images.identities[row] for row in rows})
     headlines = []
     for name in (*others, attacked):
-        where = "attacked, followed by refinement" if name == attacked else "transfer: it took no part"
+        where = "attacked, followed by refinement" if name == attacked else "transfer"
         title = f"Gain in type II at FMR {percent(FMRS[0])}, {name}"
         headlines.append(Headline(title, measured.gains[name, "type_two"][0], "points", f"points, paired; {where}"))
     headlines.append(Headline("Gain in PSNR", figures[AFTER].pictures["psnr_over_baseline"], "db", "paired"))
@@ -217,7 +220,8 @@ def make_report(
             f"images of {people} people with two images or more (seed {arguments.seed}; one image each first).",
             f"Threat model: the attacker holds a template of {attacked}, a decoder for it, and {attacked}'s weights "
             f"(white-box). He moves the decoder's input in {arguments.steps} steps so that the picture's own template "
-            f"comes closer to the one he holds. {' and '.join(others)} took no part: success there is transfer.",
+            f"comes closer to the one he holds. {' and '.join(others)} took no part in that: success there is "
+            "transfer.",
             "Pictures are rounded to 8 bits and embedded in the portrait's frame, without a new detection. Type I: "
             "against the very image that made the template; type II: against every other image of that person. "
             "Thresholds: from all real non-mated pairs of these people. By person: the mean over a person's "
@@ -241,12 +245,17 @@ def make_report(
             "tar": {name: _by_fmr(rates) for name, rates in measured.tar.items()},
             "pictures": {by: own.metrics() for by, own in figures.items()},
         },
-        warnings=list(caveats(images, rows, judges, measured)),
+        warnings=list(caveats(images, rows, judges, measured, decoder)),
     )
 
 
-def caveats(images: UnseenImages, rows: np.ndarray, judges: Mapping[str, Judge], measured: Measured) -> Iterator[str]:
-    """Which figures rest on few errors."""
+def caveats(
+    images: UnseenImages, rows: np.ndarray, judges: Mapping[str, Judge], measured: Measured, decoder: Decoder
+) -> Iterator[str]:
+    """Who else had a part in the decoder, and which figures rest on few errors."""
+    for name in list(judges)[1:]:
+        if (part := decoder.looked_through(name)) is not False:
+            yield f"The decoder {'was' if part else 'may have been'} trained through {name}: no test of transfer."
     owned = Counter(images.identities)
     # A rate by person counts people in its n; errors are of comparisons.
     comparisons = {"type_one": len(rows), "type_two": sum(owned[images.identities[row]] - 1 for row in rows)}
@@ -329,6 +338,7 @@ def faces(
 
 
 def provide(
+    command: Sequence[str],
     arguments: argparse.Namespace,
     stores: Mapping[str, Store],
     judges: Mapping[str, Judge],
@@ -353,7 +363,7 @@ def provide(
             "seed": arguments.seed,
             "level": LEVEL,
         },
-        "command": shlex.join(["python", "examples/refinement.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "examples/refinement.py", *command]),
         "environment": environment(),
     }
 

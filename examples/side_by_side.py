@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from arguments import positive
 
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
@@ -79,7 +80,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a row of pictures (repeatable); DECODER is a folder, or the name of a shipped one",
     )
     parser.add_argument("--people", type=Path, required=True, help="people whom no decoder was trained on")
-    parser.add_argument("--columns", type=int, default=8, help="people in the figure")
+    parser.add_argument("--columns", type=positive, default=8, help="people in the figure")
     parser.add_argument("--images", type=Path, help="folder of the images, if not where the first store says")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-o", "--output", type=Path, required=True, help="a PNG file")

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from arguments import positive
 from table1_report import Judged, make_report
 
 from facedecode.align import PORTRAIT_POINTS
@@ -40,7 +41,7 @@ from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.report.folder import require_writable, write_report
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
-from facedecode.training import STATE, Pairs, TrainSettings, train_decoder
+from facedecode.training import STATE, VERSION, Pairs, TrainSettings, train_decoder
 
 SIDE = 64  # px
 WIDTHS = (256, 128, 64, 32, 16)  # half of the default: 96 trainings are to fit in an hour or two of a small machine
@@ -195,12 +196,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
-
-
 def chosen(wanted: Sequence[str] | None, known: Sequence[str], option: str) -> list[str]:
     """The known names that are wanted, in the known order; all if none is. UsageError for an unknown one."""
     for name in wanted or ():
@@ -219,18 +214,20 @@ def read_data(
     """The images of these people that all stores have a template of: `count` of them, drawn at random, or all."""
     first = next(iter(stores.values()))
     places = {
-        name: {path: i for i, path in enumerate(store.rows().column("path").to_pylist()) if path is not None}
+        name: {(row["path"], row["sha256"]): i for i, row in enumerate(store.rows().to_pylist()) if row["path"]}
         for name, store in stores.items()
     }
     rows = first.rows().to_pylist()
     rows = [rows[i] for i in select_people([row["identity"] for row in rows], people, tuple(exclude))]
-    rows = [row for row in rows if all(row["path"] in place for place in places.values())]
+    # One image is one name and one content: another edition of the pictures has the same names.
+    rows = [row for row in rows if all((row["path"], row["sha256"]) in place for place in places.values())]
     if len(rows) < (count or 1):
         raise BadInput(f"{people}: {len(rows)} of its people's images have a template in all stores; lower the number")
     there = len(rows)
     if count is not None:
         rows = [rows[i] for i in np.sort(np.random.default_rng(0).choice(there, count, replace=False))]
-    templates = {name: store.templates()[[places[name][row["path"]] for row in rows]] for name, store in stores.items()}
+    keys = [(row["path"], row["sha256"]) for row in rows]
+    templates = {name: store.templates()[[places[name][key] for key in keys]] for name, store in stores.items()}
     return Data(rows, templates, read_portraits(rows, first.root, SIDE, progress), there - len(rows))
 
 
@@ -265,6 +262,7 @@ def train_all(
             "phi": networks[training.phi].describe() if training.phi else None,
             "frame": PORTRAIT_POINTS,
             "settings": asdict(settings),
+            "version": VERSION,
         }
         fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
         # Another job has another folder, so that a decoder of other data or settings is never taken for this one.

@@ -25,7 +25,8 @@ def trained_people(decoder: Decoder, name: str) -> list[str]:
     """Whom a decoder's weights were fitted to: the people that it records, less those that `train` held out.
 
     A record has both; who was held out follows from the names (`held_out_people`) and the share that is recorded.
-    A decoder that went on from another (`train --start`) is taken to have held out the same people there.
+    Of a decoder that went on from another (`train --start`), the share is the smaller one of both; where an older
+    record has only its own, the first run is taken to have held out the same people.
 
     Raises:
         BadInput: it records nobody.
@@ -33,7 +34,8 @@ def trained_people(decoder: Decoder, name: str) -> list[str]:
     training = decoder.provenance.training
     if not (people := training.get("people")):
         raise BadInput(f"decoder {name}: it does not record the people it was trained on; train it again")
-    held_out = held_out_people(people, [None] * len(people), training.get("validation") or 0.0)
+    share = training.get("held_out", training.get("validation")) or 0.0
+    held_out = held_out_people(people, [None] * len(people), share)
     return [person for person, out in zip(people, held_out, strict=True) if not out]
 
 

@@ -25,7 +25,8 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
 from facedecode.store_images import read_mirrored, read_portraits
-from facedecode.training import STATE, Pairs, TrainSettings, require_gradients, train_decoder
+from facedecode.training import STATE, VERSION, Pairs, TrainSettings, require_gradients, train_decoder
+from facedecode.training_record import networks_looked_through
 
 Progress = Callable[..., None]
 
@@ -100,14 +101,16 @@ def train_store(
     }
     recognizer, phi = None, []
     if not closed:
-        if job.settings.mirror and provenance["transform"]:
+        if job.settings.mirror and (changed := provenance["transform"] or store.manifest.get("mapping")):
             raise BadInput(
-                f"{job.store}: its images were perturbed ({provenance['transform']}), and a mirror would turn the "
-                "perturbation, too; train with --no-mirror"
+                f"{job.store}: its images were perturbed, or its templates mapped ({changed}), and those of mirrored "
+                "images would not be; train with --no-mirror"
             )
         recognizer, phi = _networks(job, store.recognizer, device)
         provenance["phi"] = [network.describe() for network in phi]
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **provenance}
+    described["version"] = None if closed else VERSION
+    provenance |= _history(job, start, store.recognizer["name"], settings)
     fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
     make_folder(job.output)
     if (job.output / MANIFEST).exists():
@@ -116,7 +119,7 @@ def train_store(
         if not job.overwrite and (ready := _ready(job, fingerprint, device)) is not None:
             return ready
         # Portraits once, and once more while they are split, joined or, for a closed form, laid out anew.
-        copies = 4 if job.settings.mirror and not closed else 2
+        copies = 5 if job.settings.mirror and not closed else 2
         require_memory(
             copies * 3 * len(rows) * job.settings.image_size**2,
             f"{len(rows)} portraits of {job.settings.image_size} px",
@@ -178,10 +181,11 @@ def _split(
 def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer | None, list[PerceptualNetwork]]:
     """ξ and φ, as far as the terms, or mirrored images, need them."""
     weights, recognizer, phi = job.settings.weights, None, []
+    own = job.weights or job.phi_weights.get(made_by["name"])  # one network, whichever option names its file
     perceptual = weights.perceptual or weights.local_perceptual
     names = job.settings.phi or (made_by["name"],)
     if weights.identity or (perceptual and made_by["name"] in names) or job.settings.mirror:
-        recognizer = load_recognizer(made_by["name"], job.weights, device)
+        recognizer = load_recognizer(made_by["name"], own, device)
         require_same_recognizer(made_by, recognizer.describe(), "the recognizer of the loss")
     if perceptual:
         phi = [
@@ -190,6 +194,24 @@ def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer |
         ]
     require_gradients(weights, recognizer, phi)  # before any picture is read
     return recognizer, phi
+
+
+def _history(job: DecoderJob, start: Decoder | None, recognizer: str, settings: dict) -> dict:
+    """What the record says of this run and those before it together.
+
+    looked_through: networks whose gradients shaped the decoder, absent where that is not known.
+    held_out: share of the people whom no run was trained on (`held_out_people`: who is of a smaller share is of a
+    larger one, too).
+    """
+    if job.architecture in CLOSED_FORMS:
+        return {"looked_through": [], "held_out": 0}
+    names, held_out = networks_looked_through({"settings": settings}, recognizer), job.validation
+    if start:
+        before = start.provenance.training
+        earlier = networks_looked_through(before, recognizer)
+        names = None if earlier is None else names | earlier
+        held_out = min(held_out, before.get("held_out", before.get("validation", 0)))
+    return {"held_out": held_out} | ({} if names is None else {"looked_through": sorted(names)})
 
 
 def _start(job: DecoderJob, recognizer: dict) -> Decoder:

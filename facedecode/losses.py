@@ -1,7 +1,8 @@
 """Training losses: the six terms of the paper's Eq. 2, and an identity term of our own.
 
-Every term is a mean over its elements (pixels, gradients, template entries), so that its weight does not depend
-on the picture's size. The paper's weights are lost; those in `LossWeights` were chosen here (docs/decoder.md).
+Every term is a mean over its elements (pixels, gradients) or relative to what it measures (maps, templates), so that
+its weight depends neither on the picture's size nor on the network. The paper's weights are lost; those in
+`LossWeights` were chosen here (docs/decoder.md).
 """
 
 from __future__ import annotations
@@ -42,9 +43,15 @@ def pixel_loss(x: Tensor, y: Tensor) -> Tensor:
     return F.mse_loss(x, y)
 
 
-def gradient_loss(x: Tensor, y: Tensor) -> Tensor:
-    """Mean squared difference of forward differences (Eq. 4): (n, 3, H, W) each → scalar."""
-    d = x - y
+def gradient_loss(x: Tensor, y: Tensor, side: int) -> Tensor:
+    """Mean squared difference of gradients (Eq. 4): (n, 3, H, W) each → scalar.
+
+    The gradient is the forward difference, in units of 1/128 of the portrait's side.
+
+    Args:
+        side: of the whole portrait, pixels, of which x and y may be a part.
+    """
+    d = (x - y) * (side / 128)
     return (d[..., 1:] - d[..., :-1]).square().mean() + (d[..., 1:, :] - d[..., :-1, :]).square().mean()
 
 

@@ -117,8 +117,9 @@ class SqueezeNet(PerceptualNetwork):
             portraits = F.interpolate(portraits, size, mode="bilinear", align_corners=False)
         if jitter is None:
             return portraits
-        grid = F.affine_grid(jitter, list(portraits.shape), align_corners=False)
-        return F.grid_sample(portraits, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        with torch.autocast(self.device.type, enabled=False):  # in bf16 a place is off by a third of a pixel
+            grid = F.affine_grid(jitter, list(portraits.shape), align_corners=False)
+            return F.grid_sample(portraits, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def maps(self, view: Tensor) -> list[Tensor]:
         x = (view.flip(1) * 255 - self._mean).contiguous(memory_format=torch.channels_last)

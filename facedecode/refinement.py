@@ -36,7 +36,7 @@ _BATCH = 16  # pictures at once
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """How to refine; the defaults were chosen on people held out of training (docs/decoder.md).
+    """How to refine; the defaults were chosen on people held out of training (docs/refinement.md).
 
     Attributes:
         rate: Adam's step, as a share of the template's distance from the mean template, over √dim.

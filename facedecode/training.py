@@ -33,6 +33,8 @@ from facedecode.recognizers.recognizer import Recognizer
 
 Progress = Callable[[int, int, str], None]
 STATE = "state.safetensors"
+# Of what a step computes: a state, or a decoder, of another version is another job's.
+VERSION = 2
 IDENTITY_TARGETS = ("template", "person")
 
 
@@ -162,25 +164,31 @@ def train_decoder(
         BadInput: too few pairs for one batch, or the loss is no longer finite (the last saved state is kept).
         OutputError: `folder` holds the state of another run.
     """
-    run = _Run(train, recognizer, settings, folder, fingerprint, score, torch.device(device), start, phi)
+    run = TrainingRun(train, recognizer, settings, folder, fingerprint, score, torch.device(device), start, phi)
     run.resume()
+
+    def diverged(what: str) -> BadInput:
+        return BadInput(
+            f"{folder}: {what} at step {run.step}; the state of step {run.saved_step} is kept: lower --learning-rate "
+            "and start anew in another folder"
+        )
+
     while run.step < run.steps:
         loss = run.train_step()
         if not math.isfinite(loss):
-            raise BadInput(
-                f"{folder}: the loss is {loss} at step {run.step}; the state of step {run.saved_step} is kept: lower "
-                "--learning-rate and start anew in another folder"
-            )
+            raise diverged(f"the loss is {loss}")
         if len(validation) and (run.step % settings.validate_every == 0 or run.step == run.steps):
             run.validate(validation)
         if run.step % settings.save_every == 0 or run.step == run.steps:
+            if not run.finite():  # the update itself can break what a finite loss led to
+                raise diverged("weights are not finite")
             run.save()
         if progress:
             progress(run.step, run.steps, f"loss {loss:.4f}")
     return run.averaged().eval(), {"steps": run.steps, "curve": run.curve}
 
 
-class _Run:
+class TrainingRun:
     """Network, optimizer and step: the state of one training run."""
 
     def __init__(
@@ -251,13 +259,13 @@ class _Run:
 
     def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor) -> Tensor:
         """The weighted sum of the terms that are on."""
-        weights = self.settings.weights
+        weights, side = self.settings.weights, drawn.shape[-1]
         local = [losses.local_region(x) for x in (drawn, portraits)]
         terms = [
             (weights.pixel, lambda: losses.pixel_loss(drawn, portraits)),
-            (weights.gradient, lambda: losses.gradient_loss(drawn, portraits)),
+            (weights.gradient, lambda: losses.gradient_loss(drawn, portraits, side)),
             (weights.local_pixel, lambda: losses.pixel_loss(*local)),
-            (weights.local_gradient, lambda: losses.gradient_loss(*local)),
+            (weights.local_gradient, lambda: losses.gradient_loss(*local, side)),
         ]
         total = sum((weight * term() for weight, term in terms if weight), drawn.new_zeros(()))
         if not (weights.identity or weights.perceptual or weights.local_perceptual):
@@ -307,6 +315,11 @@ class _Run:
                 self.average[name].lerp_(tensor, 1 - decay)
             else:
                 self.average[name].copy_(tensor)
+
+    def finite(self) -> bool:
+        """Whether all weights are numbers, the averaged ones too."""
+        tensors = [*self.net.state_dict().values(), *self.average.values()]
+        return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
 
     def averaged(self) -> nn.Module:
         """A copy of the network with the averaged weights."""

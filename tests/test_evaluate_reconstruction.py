@@ -24,6 +24,7 @@ from facedecode import perceptual
 from facedecode.cli import app
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
+from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.evaluation.reconstruction import ReconstructionJob, evaluate_reconstruction
 from facedecode.evaluation.reconstruction_report import gate_keys, reconstruction_report
 from facedecode.inversion import embed_pictures
@@ -262,18 +263,20 @@ def test_gates_on_phi_need_no_name_where_there_is_one():
 
 
 def test_a_phi_that_a_decoder_was_trained_through_is_flagged(scene, tiny):
-    arguments, decoders, folder = scene
-    for name, settings in {
-        "ridge": {"phi": [], "weights": {"perceptual": 0.5}},
-        "mean": {"phi": ["tiny-cosine"], "weights": {"perceptual": 0, "local_perceptual": 0.1}},
+    arguments, _, folder = scene
+    decoders, recognizer = [], Store.open(arguments[0]).recognizer
+    for name, training in {
+        "own": {"settings": {"phi": [], "weights": {"perceptual": 0.5}}},
+        "other": {"settings": {"phi": ["tiny-cosine"], "weights": {"perceptual": 0, "local_perceptual": 0.1}}},
+        "later": {"settings": {"phi": ["tiny-cosine"], "weights": {"identity": 1}}, "start": "a fingerprint"},
     }.items():
-        card = json.loads((folder / name / "decoder.json").read_text())
-        card["training"]["settings"] = settings
-        (folder / name / "decoder.json").write_text(json.dumps(card))
-    own = call(*arguments, *decoders, "--phi", f"tiny={tiny}")
-    assert "ridge was trained to be near in tiny's maps" in own.stderr and "mean was" not in own.stderr
-    other = call(*arguments, *decoders, "--phi", f"tiny-cosine={tiny}")
-    assert "mean was trained to be near in tiny-cosine's maps" in other.stderr and "ridge was" not in other.stderr
+        training |= {"people": ["somebody else"]}
+        save_decoder(folder / name, "dfd", DeepFaceDecoder(16, 64), Provenance(recognizer, False, training))
+        decoders += ["--decoder", folder / name]
+    for phi, said in {"tiny": ["own was", "later may"], "tiny-cosine": ["other was", "later may"]}.items():
+        errors = call(*arguments, *decoders, "--baseline", "own", "--phi", f"{phi}={tiny}").stderr
+        flagged = re.findall(rf"(\w+ \w+)[^\n]* trained to be near in {phi}'s maps", errors)
+        assert flagged == said
 
 
 def test_names_with_odd_characters_do_no_harm(scene, tiny):

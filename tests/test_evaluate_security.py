@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from facedecode.cli import app
 from facedecode.decoder_training import DecoderJob, train_store
-from facedecode.decoders import load_decoder
+from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder
 from facedecode.errors import BadInput, MissingWeights, UsageError, WouldNotFit
 from facedecode.evaluation import drawn as drawn_module
 from facedecode.evaluation.drawn import embed_drawn
@@ -26,7 +26,7 @@ from facedecode.evaluation.pairs_curve import CurveSettings, _fit, plan_curve
 from facedecode.evaluation.security import OTHER, REAL, SAME, SecurityJob, evaluate_security
 from facedecode.evaluation.security_report import security_report
 from facedecode.evaluation.security_summary import gate_names
-from facedecode.evaluation.security_words import decoder_needs, uses_model
+from facedecode.evaluation.security_words import caveats, decoder_needs, uses_model
 from facedecode.inversion import embed_pictures
 from facedecode.scores import score_pairs
 from facedecode.store import Store, StoreWriter
@@ -342,6 +342,12 @@ def test_few_successes_or_failures_are_in_a_table(lab, figures):
     ("kind", "training", "uses"),
     [
         ("ridge", {"settings": {}}, False),
+        ("dfd", {"settings": {"weights": {"perceptual": 0.6}, "phi": ["other"]}}, False),
+        ("dfd", {"settings": {"weights": {"perceptual": 0.6}, "phi": ["other", "ξ"]}}, True),
+        ("dfd", {"settings": {"weights": {"perceptual": 0.6}, "phi": []}}, True),
+        ("dfd", {"settings": {"weights": {"local_perceptual": 0.6}}}, True),
+        ("dfd", {"settings": {"weights": {"identity": 0.6}, "phi": ["other"]}, "start": "f"}, None),
+        ("dfd", {"settings": {"weights": {"identity": 0.6}, "phi": ["other"]}, "looked_through": ["ξ"]}, True),
         ("dfd", {"settings": {"weights": {"identity": 0.7, "perceptual": 0.0}}}, True),
         ("dfd", {"settings": {"weights": {"identity": 0.0, "perceptual": 0.6}}, "start": "f"}, True),
         ("dfd", {"settings": {"weights": {"identity": 0.0, "pixel": 1.0}}, "start": None}, False),
@@ -350,9 +356,27 @@ def test_few_successes_or_failures_are_in_a_table(lab, figures):
     ],
 )
 def test_what_a_decoder_took_is_unknown_unless_recorded(kind, training, uses):
-    decoder = SimpleNamespace(kind=kind, provenance=SimpleNamespace(training=training))
+    decoder = of_training(kind, "ξ", training)
     assert uses_model(decoder) is uses
     assert ("unknown" in decoder_needs(decoder)) == (uses is None)
+    assert ("white-box" in decoder_needs(decoder)) == (uses is True)
+
+
+def of_training(kind: str, recognizer: str, training: dict) -> Decoder:
+    return Decoder(kind, KINDS[kind](16, 64), Provenance({"name": recognizer}, False, training))
+
+
+def test_mirrored_images_are_queries_to_the_recognizer():
+    settings = {"weights": {"pixel": 1}, "mirror": True}
+    assert "black-box" in decoder_needs(of_training("dfd", "ξ", {"settings": settings}))
+
+
+def test_a_judge_that_trained_the_decoder_is_no_test_of_transfer(lab, figures):
+    trained = of_training("dfd", "tiny", {"looked_through": ["tiny", "tiny-cosine"]})
+    warned = caveats(dataclasses.replace(figures, decoders={**figures.decoders, "ridge": trained}), lab.job)
+    assert [said for said in warned if "no test of transfer" in said] == [
+        "ridge was trained to be near in the maps of tiny-cosine: its success there is no test of transfer."
+    ]
 
 
 # ---------------------------------------------------------------- refusals

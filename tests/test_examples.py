@@ -21,8 +21,13 @@ from facedecode.bootstrap import Estimate
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
+from facedecode.evaluation.unseen import make_judge, unseen_images
 from facedecode.figures import GAP
+from facedecode.inversion import embed_pictures
 from facedecode.phi import load_phi, phi_distance
+from facedecode.recognizers import load_recognizer
+from facedecode.refinement import refine
+from facedecode.scores import score_matrix
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
 
@@ -292,3 +297,66 @@ def test_side_by_side_refuses(side_by_side: Callable[..., np.ndarray], stores: P
     side_by_side(("x", one, plain))
     with pytest.raises(OutputError, match=r"fig\.png is there already; use --overwrite"):
         side_by_side(("x", one, plain))
+
+
+# ---------------------------------------------------------------- refinement
+
+
+@pytest.fixture
+def refined(script: Callable[[str], ModuleType], stores: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs `refinement.py` on five images of the tiny stores: its module, its decoder's folder, its report as JSON."""
+    module = script("refinement")
+    monkeypatch.setattr(module, "FMRS", (0.1, 0.05))
+    decoder = ridge(stores / "decoder", stores / "one")
+
+    def run(*more: str) -> tuple[ModuleType, Path, dict]:
+        given = [stores / "one", "--against", stores / "two", "--weights", f"tiny={tiny}", f"tiny-cosine={tiny}"]
+        given += ["--people", stores / "test.txt", "--decoder", decoder, "--images", 5, "--steps", 3]
+        module.main([str(x) for x in (*given, "--repetitions", 100, "-o", stores / "refined", *more)])
+        return module, decoder, json.loads((stores / "refined" / "report.json").read_text())
+
+    return run
+
+
+def test_gains_of_refinement_are_those_of_a_loop(refined, stores: Path, tiny: Path) -> None:
+    module, folder, report = refined()
+    found = report["metrics"]
+    store, decoder = Store.open(stores / "one"), load_decoder(folder)
+    recognizers = {name: load_recognizer(name, tiny) for name in ("tiny", "tiny-cosine")}
+    images = unseen_images(store, stores / "test.txt")
+    judges = {
+        name: make_judge(recognizer, Store.open(stores / where), images)
+        for (name, recognizer), where in zip(recognizers.items(), ("one", "two"), strict=True)
+    }
+    rows = module.sampled(images, judges, 5, 0)
+    people = [images.identities[row] for row in rows]
+    assert len(set(people)) == 5, "one image of each person first"
+    after = refine(images.templates[rows], decoder, recognizers["tiny"], 3, seed=0)
+    drawn = {"decoder": decoder.decode(images.templates[rows]), "refined": after.pictures}
+    assert found["improved"] == (after.after > after.before).sum() > 0
+    for name, judge in judges.items():
+        kind = judge.recognizer.spec.score
+        real = score_matrix(judge.templates, judge.templates, kind)
+        same = np.equal.outer(images.identities, images.identities)
+        strangers = np.sort(real[np.triu(~same)])[::-1]
+        for fmr in (0.1, 0.05):
+            threshold = strangers[int(fmr * len(strangers))]  # the first that is one too many: strictly above it
+            rates = {}
+            for by, pictures in drawn.items():
+                scores = score_matrix(embed_pictures(recognizers[name], pictures), judge.templates, kind)
+                one = np.mean([scores[k, row] > threshold for k, row in enumerate(rows)])
+                others = [np.flatnonzero(same[row] & (np.arange(len(same)) != row)) for row in rows]
+                two = np.mean([(scores[k, other] > threshold).mean() for k, other in enumerate(others)])
+                rates[by] = {"type_one": one, "type_two": two}
+                for attack, value in rates[by].items():
+                    assert found["rates"][by][name][attack][f"{fmr:g}"]["value"] == pytest.approx(value)
+            for attack, value in rates["refined"].items():
+                gain = found["gains"][name][attack][f"{fmr:g}"]
+                assert gain["value"] == pytest.approx(value - rates["decoder"][attack]) and gain["n"] == 5
+
+
+@pytest.mark.parametrize("option", ["--images", "--steps"])
+def test_refinement_of_nothing_is_a_usage_error(refined, option: str) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        refined(option, "0")
+    assert stopped.value.code == 2

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from facedecode import align
 from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.losses import random_jitter
 from facedecode.phi import PerceptualNetwork, RecognizerMaps, load_phi, phi_distance
 from facedecode.recognizers import load_recognizer
 
@@ -83,11 +84,15 @@ def test_maps_and_template_in_one_pass_are_those_of_two(tiny: Path) -> None:
 
 def test_a_callers_autocast_takes_the_networks_along(tiny: Path, squeezenet_file: Path) -> None:
     portraits = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    jitter = random_jitter(2, torch.Generator().manual_seed(0))
     recognizer = load_recognizer("tiny", tiny)
     for network in (RecognizerMaps(recognizer), load_phi("squeezenet", squeezenet_file)):
-        exact = network.maps(network.view(portraits))
+        view = network.view(portraits, jitter)
+        exact = network.maps(view)
         with torch.autocast("cpu", torch.bfloat16):
-            rough = network.maps(network.view(portraits))
+            # The places that are looked at stay exact: rounded, they would lie on a grid.
+            torch.testing.assert_close(network.view(portraits, jitter), view, rtol=0, atol=0)
+            rough = network.maps(view)
         for a, b in zip(exact, rough, strict=True):
             assert b.dtype == torch.float32 and not torch.equal(a, b), "half the digits, in fp32"
             assert (a - b).norm() < 0.05 * a.norm()

@@ -19,6 +19,7 @@ from facedecode.cli import app
 from facedecode.decoder_training import DecoderJob, train_store
 from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, UsageError
 from facedecode.files import json_text
+from facedecode.losses import LossWeights
 from facedecode.mapping import Mapping, load_mapping
 from facedecode.protection import (
     key_id,
@@ -337,8 +338,12 @@ def test_decoders_are_for_the_templates_of_one_key(keyed, tiny_store, tmp_path):
 
 
 def test_a_network_cannot_have_terms_of_a_recognizer_there(keyed, tmp_path):
-    with pytest.raises(MissingWeights, match="--identity-weight 0 --perceptual-weight 0"):
+    with pytest.raises(MissingWeights, match="--identity-weight 0 --perceptual-weight 0 --no-mirror"):
         train(keyed[0], tmp_path / "dfd")
+    settings = TrainSettings(
+        weights=LossWeights(identity=0, perceptual=0), mirror=False, image_size=64, epochs=0.1, batch_size=4
+    )
+    assert train_store(DecoderJob(keyed[0], tmp_path / "dfd", settings=settings)).kind == "dfd"
 
 
 def test_a_mapping_maps_a_store_and_nothing_else(keyed, tiny_store, tmp_path):

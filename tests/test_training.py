@@ -14,12 +14,15 @@ import torch
 from PIL import Image
 
 from facedecode import align, losses, training
+from facedecode.confidence_fit import trained_people
 from facedecode.decoder_training import DecoderJob, train_store
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
 from facedecode.files import locked
 from facedecode.losses import LossWeights
+from facedecode.person_mean import PersonPrediction
 from facedecode.phi import RecognizerMaps
+from facedecode.protocols import held_out_people
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
@@ -70,11 +73,17 @@ class Stop:
 # ---------------------------------------------------------------- resume
 
 
-@pytest.mark.parametrize("stops", [(2,), (3,), (7,), (4, 5)])
-def test_an_interrupted_run_ends_with_the_same_bytes(job: DecoderJob, tmp_path: Path, stops: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("stops", "settings"),
+    [((2,), {}), ((3,), {}), ((7,), {}), ((4, 5), {}), ((4,), {"mirror": True, "epochs": 1, "precision": "bf16"})],
+)
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    job: DecoderJob, tmp_path: Path, stops: tuple[int, ...], settings: dict
+) -> None:
+    job = change(job, **settings)
     whole, parts = Stop(), dataclasses.replace(job, output=tmp_path / "parts")
     train_store(job, training=whole)
-    assert whole.steps == len(whole.losses) == 8
+    assert whole.steps == len(whole.losses) >= 7
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
             train_store(parts, training=Stop(stop))
@@ -196,6 +205,28 @@ def test_gradients_that_are_not_finite_never_reach_the_weights(job, monkeypatch:
     with pytest.raises(BadInput, match="the loss is nan at step 0"):
         train_store(job)
     assert not (job.output / training.STATE).exists()
+
+
+@pytest.mark.parametrize("step", [3, 8])
+def test_an_update_that_breaks_the_weights_is_not_saved(job, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """At a step whose state is saved, and at the last one: the loss before the update was finite."""
+    sound = training.TrainingRun.train_step
+
+    def spoiled(run: training.TrainingRun) -> float:
+        loss = sound(run)
+        if run.step == step:
+            run.net.head.weight.data[0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(training.TrainingRun, "train_step", spoiled)
+    kept = (step - 1) // 3 * 3
+    with pytest.raises(BadInput, match=rf"weights are not finite at step {step}; the state of step {kept} is kept"):
+        train_store(job)
+    assert not (job.output / "decoder.json").exists()
+    monkeypatch.setattr(training.TrainingRun, "train_step", sound)
+    rest = Stop()
+    train_store(job, training=rest)
+    assert len(rest.losses) == 8 - kept
 
 
 def test_a_huge_learning_rate_is_told_apart_from_a_bug(job: DecoderJob) -> None:
@@ -359,7 +390,7 @@ def test_the_start_is_ridge_regression(tiny: Path, tmp_path: Path) -> None:
 
     eight = pairs(40)
     settings = dataclasses.replace(SMALL, coarse=64, weights=PIXELS_ONLY)
-    run = training._Run(eight, None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
+    run = training.TrainingRun(eight, None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
     templates, portraits = torch.from_numpy(eight.templates), torch.from_numpy(eight.portraits).permute(0, 3, 1, 2)
     expected = Ridge(16, 64).fit(templates, portraits)(templates)
     torch.testing.assert_close(run.net.eval()(templates), expected, rtol=0, atol=1e-4)
@@ -367,7 +398,7 @@ def test_the_start_is_ridge_regression(tiny: Path, tmp_path: Path) -> None:
 
 def test_the_schedule_warms_up_and_ends_at_nothing(tmp_path: Path) -> None:
     settings = dataclasses.replace(SMALL, epochs=100, weights=PIXELS_ONLY)
-    run = training._Run(pairs(), None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
+    run = training.TrainingRun(pairs(), None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
     rates = []
     for step in range(run.steps):
         run.step = step
@@ -378,7 +409,7 @@ def test_the_schedule_warms_up_and_ends_at_nothing(tmp_path: Path) -> None:
 
 def test_an_epoch_uses_every_pair_once(tmp_path: Path) -> None:
     settings = dataclasses.replace(SMALL, batch_size=4, weights=PIXELS_ONLY)
-    run = training._Run(pairs(12), None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
+    run = training.TrainingRun(pairs(12), None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
     orders = []
     for step in range(6):
         run.step = step
@@ -402,14 +433,16 @@ def test_terms_equal_their_definitions(pictures) -> None:
     assert losses.pixel_loss(*pictures).item() == pytest.approx(((x - y) ** 2).mean(), rel=1e-5)
     across = (np.diff(x, axis=3) - np.diff(y, axis=3)) ** 2
     down = (np.diff(x, axis=2) - np.diff(y, axis=2)) ** 2
-    assert losses.gradient_loss(*pictures).item() == pytest.approx(across.mean() + down.mean(), rel=1e-5)
+    expected = across.mean() + down.mean()
+    assert losses.gradient_loss(*pictures, side=128).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.gradient_loss(*pictures, side=64).item() == pytest.approx(expected / 4, rel=1e-5)
     x1, y1, x2, y2 = (round(v * 20) for v in align.LOCAL_REGION)
     np.testing.assert_array_equal(losses.local_region(pictures[0]), x[:, :, y1:y2, x1:x2].astype(np.float32))
 
 
 def test_a_brighter_picture_has_no_gradient_loss(pictures) -> None:
     x, _ = pictures
-    assert losses.gradient_loss(x + 0.25, x).item() < 1e-12
+    assert losses.gradient_loss(x + 0.25, x, 20).item() < 1e-12
     assert losses.pixel_loss(x + 0.25, x).item() == pytest.approx(0.0625, rel=1e-4)
 
 
@@ -466,16 +499,17 @@ def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: P
     eight = pairs()
     eight.targets = eight.templates + 1
     phi = [RecognizerMaps(recognizer), Doubled(recognizer)]
-    run = training._Run(eight, recognizer, settings, tmp_path, "f", "negative-euclidean", torch.device("cpu"), phi=phi)
+    score, device = "negative-euclidean", torch.device("cpu")
+    run = training.TrainingRun(eight, recognizer, settings, tmp_path, "f", score, device, phi=phi)
     _, portraits, targets = eight.batch(np.arange(6), torch.device("cpu"))
     np.testing.assert_array_equal(targets, eight.targets[:6])
     drawn = torch.rand(portraits.shape, generator=torch.Generator().manual_seed(2))
     local = [losses.local_region(p) for p in (drawn, portraits)]
     terms = {
         "pixel": losses.pixel_loss(drawn, portraits),
-        "gradient": losses.gradient_loss(drawn, portraits),
+        "gradient": losses.gradient_loss(drawn, portraits, drawn.shape[-1]),
         "local_pixel": losses.pixel_loss(*local),
-        "local_gradient": losses.gradient_loss(*local),
+        "local_gradient": losses.gradient_loss(*local, drawn.shape[-1]),
         "identity": losses.identity_loss(recognizer.embed_portraits(drawn), targets, "negative-euclidean")
         / eight.templates.var(axis=0).sum(),
     }
@@ -498,7 +532,7 @@ def test_a_term_without_its_network_or_its_gradients_is_refused(term: str, tiny:
         (black_box, [RecognizerMaps(black_box)], "black box"),
     ]:
         with pytest.raises(UsageError, match=reason):
-            training._Run(pairs(), recognizer, settings, tmp_path, "f", "cosine", torch.device("cpu"), phi=phi)
+            training.TrainingRun(pairs(), recognizer, settings, tmp_path, "f", "cosine", torch.device("cpu"), phi=phi)
 
 
 def test_a_black_box_is_refused_before_any_picture_is_read(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -520,12 +554,29 @@ def test_another_perceptual_network_is_recorded_and_decides_the_result(job: Deco
         train_store(dataclasses.replace(change(job, phi=("nobody",)), output=tmp_path / "nobody"))
 
 
-def test_the_target_is_the_person_or_the_template(job: DecoderJob, tmp_path: Path) -> None:
+def test_the_target_is_the_person_or_the_template(
+    job: DecoderJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = {}
     for target in training.IDENTITY_TARGETS:
         decoder = train_store(dataclasses.replace(change(job, identity_target=target), output=tmp_path / target))
         drawn[target] = decoder.decode(Store.open(job.store).templates())
     assert (drawn["person"] != drawn["template"]).any()
+    seen: list[Pairs] = []
+
+    def watched(pairs: Pairs, *rest):
+        seen.append(pairs)
+        return train_decoder(pairs, *rest)
+
+    monkeypatch.setattr("facedecode.decoder_training.train_decoder", watched)
+    train_store(dataclasses.replace(change(job, mirror=True), output=tmp_path / "mirrored"))
+    own, mirrored = np.split(seen[0].templates, 2)
+    rows = Store.open(job.store).rows().to_pylist()
+    names = np.array([row["identity"] for row in rows])
+    kept = ~held_out_people(names, [row["path"] for row in rows], job.validation)
+    np.testing.assert_array_equal(own, Store.open(job.store).templates()[kept])
+    expected = PersonPrediction.fit(own, names[kept], "negative-euclidean")
+    np.testing.assert_allclose(seen[0].targets, expected.apply(np.concatenate([own, mirrored])))
     with pytest.raises(UsageError, match="template or person"):
         train_store(change(job, identity_target="mean"))
 
@@ -559,6 +610,22 @@ def test_going_on_starts_from_the_decoder_and_counts_its_people(job: DecoderJob,
     assert after.provenance.training["start"] == before.provenance.training["fingerprint"]
     for (name, old), new in zip(before.net.named_parameters(), after.net.parameters(), strict=True):
         torch.testing.assert_close(new, old, rtol=0, atol=1e-6, msg=name)
+
+
+def test_the_record_is_of_all_runs_together(job: DecoderJob, tiny: Path, tmp_path: Path) -> None:
+    other = {"phi": ("tiny-cosine",), "weights": dataclasses.replace(LossWeights(), identity=0.0)}
+    first = dataclasses.replace(change(job, **other), phi_weights={"tiny-cosine": tiny}, validation=0.0)
+    assert not train_store(first).looked_through("tiny")
+    second = train_store(dataclasses.replace(job, start=first.output, output=tmp_path / "second"))
+    assert second.looked_through("tiny") and second.looked_through("tiny-cosine")
+    assert second.provenance.training["held_out"] == 0 < second.provenance.training["validation"]
+    everybody = second.provenance.training["people"]
+    assert trained_people(second, "second") == everybody, "the first run held nobody out"
+
+
+def test_one_file_of_the_recognizer_serves_it_as_phi_too(job: DecoderJob, tiny: Path) -> None:
+    named = dataclasses.replace(change(job, phi=("tiny",)), weights=None, phi_weights={"tiny": tiny})
+    assert train_store(named).looked_through("tiny")
 
 
 def test_going_on_from_a_closed_form_is_refused(job: DecoderJob, tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from facedecode.align import PORTRAIT_POINTS
-from facedecode.decoders.kinds import KINDS
+from facedecode.decoders.kinds import CLOSED_FORMS, KINDS
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import make_folder, write_bytes, write_json
 from facedecode.store import require_same_recognizer
+from facedecode.training_record import networks_looked_through
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -77,6 +78,13 @@ class Decoder:
                 drawn = (self(rows) * 255).round().byte().permute(0, 2, 3, 1)
                 pictures[start : start + len(rows)] = drawn.cpu().numpy()
         return pictures
+
+    def looked_through(self, network: str) -> bool | None:
+        """Whether gradients of the network of this name shaped this decoder; None if its record does not tell."""
+        if self.kind in CLOSED_FORMS:
+            return False
+        names = networks_looked_through(self.provenance.training, self.recognizer["name"])
+        return None if names is None else network in names
 
     def require_recognizer(self, recognizer: dict, templates: str) -> None:
         """Refuse templates of another recognizer than this decoder's, by name and weights."""

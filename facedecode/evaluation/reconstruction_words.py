@@ -95,20 +95,12 @@ def caveats(figures: ReconstructionFigures, job: ReconstructionJob) -> list[str]
     if (people := len(set(images.acquired_identities))) < _FEW_PEOPLE:
         said.append(f"Intervals rest on {people} people only; a bootstrap of so few is too narrow.")
     for name, decoder in figures.decoders.items():
-        settings = decoder.provenance.training.get("settings", {})
-        terms = settings.get("weights", {})
-        if _perceptual(terms):
-            seen = set(settings.get("phi") or [decoder.recognizer["name"]])
-            said += [
-                f"{name} was trained to be near in {network}'s maps: its φ distance there is no test of it."
-                for network in figures.networks
-                if network in seen
-            ]
+        for network in figures.networks:
+            if (part := decoder.looked_through(network)) is not False:
+                how = "was" if part else "may, in an earlier run, have been"
+                said.append(
+                    f"{name} {how} trained to be near in {network}'s maps: its φ distance there is no test of it."
+                )
         if equal := figures.figures[name].pictures["psnr"].infinite:
             said.append(f"{name} draws {equal:,} originals without an error: they are left out of its mean PSNR.")
     return said
-
-
-def _perceptual(weights: dict[str, float]) -> bool:
-    """Whether a decoder of these loss weights was trained with a perceptual term."""
-    return any(weights.get(name) for name in ("perceptual", "local_perceptual"))

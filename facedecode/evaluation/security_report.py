@@ -155,8 +155,8 @@ def _matrix(figures: SecurityFigures) -> Section:
         pictures.append(Picture(name, title, drawn, alt=alt, kind="svg"))
     text = (
         "Where a picture is shown to the recognizer that made the template, the template is used against the system "
-        "that it was taken from. Elsewhere it is transfer: that recognizer neither made the template nor took part in "
-        "training the decoder, and the attacker needs nothing of it."
+        "that it was taken from. Elsewhere it is transfer: that recognizer did not make the template, and the attacker "
+        "needs nothing of it; a decoder in whose training it took part is named among the warnings."
     )
     return Section(f"Made by one recognizer, shown to another (FMR {percent(fmr)})", [text], tables, pictures)
 

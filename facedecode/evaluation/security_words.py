@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from facedecode.bootstrap import LEVEL, Estimate
 from facedecode.evaluation.security import OTHER, RANKS, REAL, SAME, SecurityFigures, SecurityJob
 from facedecode.evaluation.verification import FEW_ERRORS
+from facedecode.training_record import embedded_images
 
 if TYPE_CHECKING:  # needs torch
     from facedecode.decoders import Decoder
@@ -31,27 +32,18 @@ def slug(name: str) -> str:
 def decoder_needs(decoder: Decoder) -> str:
     """What its maker had to have."""
     pairs = "pairs of templates and images"
-    return {
-        True: f"{pairs}, and the recognizer's weights (white-box)",
-        False: f"{pairs} only",
-        None: f"{pairs}; whether the recognizer's weights too is unknown",
-    }[uses_model(decoder)]
+    if (used := uses_model(decoder)) is None:
+        return f"{pairs}; whether the recognizer's weights too is unknown"
+    if used:
+        return f"{pairs}, and the recognizer's weights (white-box)"
+    if embedded_images(decoder.provenance.training):
+        return f"{pairs}, and the recognizer's templates of further pictures (black-box)"
+    return f"{pairs} only"
 
 
 def uses_model(decoder: Decoder) -> bool | None:
-    """Whether gradients of the recognizer went into the decoder's training; None if its file does not tell.
-
-    A decoder that went on from another records that one's fingerprint, not how it was trained.
-    """
-    from facedecode.decoders.kinds import CLOSED_FORMS
-
-    if decoder.kind in CLOSED_FORMS:
-        return False
-    training = decoder.provenance.training
-    weights = training.get("settings", {}).get("weights")
-    if weights and (weights.get("identity") or weights.get("perceptual")):
-        return True
-    return None if weights is None or training.get("start") else False
+    """Whether gradients of the recognizer went into the decoder's training; None if its file does not tell."""
+    return decoder.looked_through(decoder.recognizer["name"])
 
 
 def protocol(figures: SecurityFigures, job: SecurityJob) -> list[str]:
@@ -109,6 +101,12 @@ def caveats(figures: SecurityFigures, job: SecurityJob) -> list[str]:
         said.append(f"{len(absent)} of the people of {job.people.name} have no image in the store ({absent[0]} …).")
     if figures.images.beyond:
         said.append(f"Only the first {len(figures.images.rows):,} images were taken: a trial run, not a result.")
+    for name, decoder in figures.decoders.items():
+        for target in figures.judges:
+            if target == figures.made_by[name] or (part := decoder.looked_through(target)) is False:
+                continue
+            how = "was trained to be near in the maps of" if part else "may have been trained, in an earlier run, by"
+            said.append(f"{name} {how} {target}: its success there is no test of transfer.")
     for target in figures.judges:
         few = [
             f"{percent(rate.far_wanted)} ({rate.false_accepts})"

@@ -97,7 +97,7 @@ def find_spec_by_name(name: str) -> RecognizerSpec:
     if "@" in name:
         raise MissingWeights(
             f"{name}: templates protected by 'transform', and no recognizer makes those of pictures; a network learns "
-            "from them by --identity-weight 0 --perceptual-weight 0"
+            "from them by --identity-weight 0 --perceptual-weight 0 --no-mirror"
         )
     if name not in REGISTRY:
         raise UsageError(f"no recognizer is called {name!r}; known: {', '.join(sorted(REGISTRY))}")
