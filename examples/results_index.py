@@ -24,7 +24,8 @@ Each folder has `report.json` (every figure with its interval and count), `repor
 brackets: 95 % intervals. Written by `python examples/results_index.py docs/results`.
 
 The data are Labeled Faces in the Wild (deep-funnelled), all 13,233 images. Its stores and the closed-form decoders are
-made by these commands; `shipped` is the decoder that comes with the package (docs/decoder.md).
+made by these commands; `shipped` is the decoder that comes with the package, and how it and the decoders `dfd` and
+`edgeface` were trained stands in [docs/decoder.md](../decoder.md).
 
 ```sh
 facedecode extract ../shared/data/lfw/images -o emb
@@ -34,8 +35,10 @@ for kind in mean-face nearest ridge; do
     facedecode train emb --architecture $kind -o decoders/$kind \\
         --people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush
 done
-facedecode train emb-edgeface --architecture ridge -o decoders/edgeface-ridge \\
-    --people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush
+for kind in mean-face nearest ridge; do
+    facedecode train emb-edgeface --architecture $kind -o decoders/edgeface-$kind \\
+        --people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush
+done
 ```
 """
 

@@ -280,8 +280,9 @@ def protocol(settings: dict, images: int, people: int) -> list[str]:
         "The identity term is off, as in the paper. So is the coarse picture, the linear map with which the decoder "
         "otherwise begins: it is fitted to pixels, and would draw most of the picture whatever the loss. With that and "
         "the small budget, these are not the figures of decoders that 'train' makes by default.",
-        "A term weighs what 'train' gives it by default, the local perceptual term as much as the global one; a term "
-        "that is off weighs 0, and the rest is not scaled up for it. The paper's weights are lost.",
+        "A term weighs what 'train' gives it by default (chosen for decoders of 128 px that have the identity term, "
+        "too), the local perceptual term as much as the global one; a term that is off weighs 0, and the rest is not "
+        "scaled up for it. The paper's weights are lost.",
         "φ distance: by SqueezeNet's internal maps, each channel vector scaled to length 1; lower is better. It took "
         "no part in any training. It is not LPIPS.",
     ]
