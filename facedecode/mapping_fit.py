@@ -59,11 +59,8 @@ def fit_store_mapping(
     originals = store.templates()[chosen]
 
     def blocks():
-        at = 0
-        for perturbed in embed_perturbed(rows, images or store.root, recognizer, transform, progress=progress):
-            part = slice(at, at + len(perturbed))
-            yield perturbed, originals[part], held_out[part]
-            at = part.stop
+        for which, perturbed in embed_perturbed(rows, images or store.root, recognizer, transform, progress=progress):
+            yield perturbed, originals[which], held_out[which]
 
     mapping = fit_mapping(blocks(), transform.name, recognizer.describe(), ridge=ridge, provenance=provenance)
     mapping.save(path)
