@@ -136,9 +136,9 @@ def expand_group(name: str) -> list[Transform]:
 def perturb(image: np.ndarray, face: Face, transform: Transform, device: str = "cpu") -> np.ndarray:
     """The picture with `transform` done about the center of the box of `face`.
 
-    All moves are one resampling, so that a chain loses no more than its last step alone would. An occluder keeps
-    its place on the face, and is drawn in the result: so it has sharp edges, and hides the same parts of the face
-    wherever it stands in the chain.
+    All moves of a chain are one resampling, so that it blurs no more than a single step. An occluder keeps its place
+    on the face and is drawn in the result, so that it has sharp edges and hides the same parts of the face wherever
+    it stands in the chain.
 
     Args:
         image: (H, W, 3) uint8.
