@@ -19,7 +19,7 @@ from facedecode.tensor_file import Kind
 _MOMENTS = ("mean_in", "mean_out", "in_in", "in_out", "out_out")
 _SIDES = ("training", "held_out")
 FILE = Kind(
-    "mapping sums",
+    "mapping-sums file",
     "fit-mapping --sums-to",
     1,
     {"transform": str, "recognizer": dict, "parts": list, "n": dict, "left_out": int},

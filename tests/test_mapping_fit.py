@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,6 +156,18 @@ def test_stores_that_do_not_belong_together(here: Path, turned) -> None:
     done = call("fit-mapping", "--perturbed", turned(), "--embeddings", "turned")
     assert done.exit_code == 4 and "turned: templates of faces perturbed by rotate30" in done.stderr
     assert not Path("mappings").exists()
+
+
+def test_a_mapped_store_is_nearer_the_originals(here: Path, turned) -> None:
+    turned()
+    assert call("fit-mapping", "--perturbed", "turned", "--quiet").exit_code == 0
+    done = call("transform", "turned", "--mapping", "mappings/rotate30.safetensors", "-o", "back")
+    assert done.exit_code == 0 and "warning" not in done.stderr, done.stderr
+    store = Store.open("emb")
+    where = join_perturbed(store, Store.open("turned"))
+    before, after = (Store.open(folder).templates() - store.take(where) for folder in ("turned", "back"))
+    assert np.square(after).sum() < 0.7 * np.square(before).sum()
+    assert Store.open("back").manifest["mapping"]["undoes"] == "rotate30"
 
 
 # Kinds
@@ -311,6 +324,27 @@ def test_merged_from_files_equals_the_whole(tmp_path: Path) -> None:
     assert again.report["held_out"]["cosine_after"] == pytest.approx(whole.report["held_out"]["cosine_after"], rel=1e-5)
 
 
+def test_memory_does_not_grow_with_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facedecode.mapping_sums._SAMPLE_NUMBERS", 32 * 100)
+
+    def blocks(count: int):
+        random = np.random.default_rng(0)
+        for _ in range(count):
+            yield *random.normal(size=(2, 500, 32)), random.random(500) < 0.1
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        fit_mapping(blocks(count), "rotate30", TINY)
+        try:
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(4)  # what is imported and cached at first
+    few = peak(4)
+    assert peak(80) < 1.2 * few < 4e6  # 20 times the pairs; they would be 20 MB
+
+
 def test_a_merged_sample_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("facedecode.mapping_sums._SAMPLE_NUMBERS", 3 * 8)
     one, other = example(), example(100)
@@ -344,7 +378,7 @@ def test_sums_that_do_not_merge() -> None:
     ("change", "message"),
     [
         ({"version": 2}, "version 2, and this facedecode reads 1"),
-        ({"format": "facedecode-mapping"}, "not a mapping sums"),
+        ({"format": "facedecode-mapping"}, "not a mapping-sums file"),
         ({"transform": None}, "transform"),
         ({"n": {"training": 48}}, "do not fit together"),
         ({"n": {"training": 48, "held_out": 3}}, "do not fit together"),
