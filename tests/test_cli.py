@@ -28,7 +28,10 @@ from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
 
 COMMANDS = [["extract"], ["train"], ["invert"], ["fit-confidence"], ["fit-mapping"], ["transform"]]
-COMMANDS += [["evaluate", *name] for name in ([], ["verification"], ["reconstruction"], ["security"], ["protection"])]
+COMMANDS += [
+    ["evaluate", *name]
+    for name in ([], ["verification"], ["reconstruction"], ["security"], ["protection"], ["equivariance"])
+]
 # Few pictures do not determine a map, which is said as a warning; the tests turn warnings into errors.
 few_pairs = pytest.mark.filterwarnings("default::facedecode.errors.FacedecodeWarning")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Images, Overwrite, Weights, choose_device, command
+from facedecode.cli.app import Device, Images, Overwrite, Ridge, Weights, choose_device, command, parse_ridge
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
@@ -44,10 +44,7 @@ def fit_mapping(
     ),
     kind: Annotated[str, typer.Option("--kind", help="affine, orthogonal or low-rank.")] = "affine",
     rank: Annotated[int | None, typer.Option("--rank", help="Of a low-rank map.")] = None,
-    ridge: Annotated[
-        str,
-        typer.Option("--ridge", help="Penalty, times the templates' mean variance; 0: least squares; auto: by GCV."),
-    ] = "0",
+    ridge: Ridge = "0",
     people: Annotated[
         Path | None, typer.Option("--people", help="Fit on these people only: a name a line, or LFW's format.")
     ] = None,
@@ -74,7 +71,7 @@ def fit_mapping(
         raise UsageError("--images and --weights go with --transform, which embeds the images again")
     if from_sums and (sums_to or people):
         raise UsageError("--people and --sums-to choose what is summed; --from-sums is given sums")
-    method = Method(kind, _ridge(ridge), rank)
+    method = Method(kind, parse_ridge(ridge), rank)
     if sums_to and method != Method():
         raise UsageError("--kind, --rank and --ridge say how sums are solved: give them with --from-sums")
     metrics: dict = {}
@@ -128,15 +125,6 @@ def _sources(
     )
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     return [(Reembedded(store, recognizer, t, images), store) for t in transforms.values()]
-
-
-def _ridge(given: str) -> float | str:
-    if given == "auto":
-        return given
-    try:
-        return float(given)
-    except ValueError:
-        raise UsageError(f"--ridge {given}: give a number, 0 or more, or auto") from None
 
 
 def _tell(console: Console, path: Path, mapping, metrics: dict, outputs: dict) -> None:
