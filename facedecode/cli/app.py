@@ -37,7 +37,6 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an e
 Images = Annotated[
     Path | None, typer.Option("--images", help="Where a store's images are now, if not where its manifest says.")
 ]
-
 Ridge = Annotated[
     str, typer.Option("--ridge", help="Penalty, times the templates' mean variance; 0: least squares; auto: by GCV.")
 ]
