@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facedecode import __version__
 from facedecode.errors import BadInput
 from facedecode.files import make_folder
 from facedecode.perturb import Transform
@@ -103,8 +104,11 @@ def perturbed_templates(
 
 
 def fingerprint(rows: Sequence[dict], recognizer: dict, precision: str) -> str:
-    """SHA-256 of all that decides the perturbed templates of rows: images, faces and recognizer; not where they lie."""
-    digest = hashlib.sha256(json.dumps([recognizer, precision], sort_keys=True).encode())
+    """SHA-256 of all that decides the perturbed templates of rows: images, faces, recognizer, this tool's version.
+
+    Where the images lie is not in it.
+    """
+    digest = hashlib.sha256(json.dumps([__version__, recognizer, precision], sort_keys=True).encode())
     for row in rows:
         face = [[float(x) for x in np.asarray(row[key], np.float32).ravel()] for key in ("box", "landmarks")]
         digest.update(json.dumps([row["path"], row["sha256"], face]).encode())
@@ -112,7 +116,10 @@ def fingerprint(rows: Sequence[dict], recognizer: dict, precision: str) -> str:
 
 
 def _load(path: Path, transform: Transform, mark: str, shape: tuple[int, int]) -> Perturbed:
-    about, tensors = FILE.read(path)
+    try:
+        about, tensors = FILE.read(path)
+    except BadInput:
+        raise BadInput(f"{path}: damaged; remove it") from None
     templates, there = tensors["templates"], tensors["there"]
     if (about["transform"], about["fingerprint"]) != (transform.name, mark) or templates.shape != shape:
         raise BadInput(f"{path}: holds other templates than its name says; remove it")
