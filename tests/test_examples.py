@@ -26,15 +26,6 @@ from facedecode.phi import load_phi, phi_distance
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Imports a module of `examples/` by its name, as Python does that runs a script there."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return __import__
-
 
 @pytest.fixture
 def stores(tiny: Path, tmp_path: Path) -> Path:
