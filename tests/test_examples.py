@@ -35,15 +35,6 @@ from facedecode.scores import score_matrix
 from facedecode.store import Store
 from facedecode.store_images import embed_perturbed, read_portraits, row_face
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Imports a module of `examples/` by its name, as Python does that runs a script there."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return __import__
-
 
 @pytest.fixture
 def stores(tiny: Path, tmp_path: Path) -> Path:
