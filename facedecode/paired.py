@@ -61,6 +61,8 @@ def resampled_tar(
 
     Arguments and errors as there. To be paired, two systems need the same people, repetitions and seed.
     """
+    if not fars:
+        return {name: [] for name in trials}
     thresholds, draws = thresholds_at_far(non_mated.scores, fars), person_draws(people, repetitions, seed)
     cuts = replicate_thresholds(non_mated, fars, draws), left_out_thresholds(non_mated, fars, people)
     found = {}
