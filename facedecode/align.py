@@ -66,13 +66,14 @@ def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray |
     return np.column_stack([linear, mean_target - linear @ mean_source])
 
 
-def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int) -> np.ndarray:
+def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int, device: str = "cpu") -> np.ndarray:
     """Draw an image moved by an affine map.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         matrix: (2, 3) from image to output coordinates.
         width, height: of the output, pixels.
+        device: where the sampling is done, as torch names it.
 
     Returns:
         (height, width, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from
@@ -82,13 +83,15 @@ def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int) -> 
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     # Only the part that the output looks at: a crop of a large photograph costs no more than one of a small one.
     corners = inverse[:2] @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]], float)
-    factor = max(1, int(np.sqrt(abs(np.linalg.det(inverse[:2, :2])))))
+    # A little more, so that a half scale is one when it is turned, too.
+    factor = max(1, int(np.sqrt(abs(np.linalg.det(inverse[:2, :2]))) + 1e-6))
     low = np.maximum(np.floor(corners.min(1)).astype(int) - 2 * factor, 0)
     high = np.minimum(np.ceil(corners.max(1)).astype(int) + 2 * factor, image.shape[1::-1])
     output = np.zeros((height, width, 3), np.uint8)
     if (high <= low).any():
         return output
     part = image[low[1] : high[1], low[0] : high[0]]
+    whole = np.array(part.shape[1::-1])
     if factor > 1:
         part = np.asarray(Image.fromarray(part).reduce(factor))
     # Where each output pixel's center comes from, as fractions of the part from -1 to 1.
@@ -100,12 +103,12 @@ def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int) -> 
     import torch  # seconds to import
 
     # In float: Pillow cuts the decimals of 8-bit results off, 0.4 levels too dark on average.
-    planes = torch.from_numpy(part.transpose(2, 0, 1).astype(np.float32, order="C"))
-    moved = torch.nn.functional.grid_sample(
-        planes[None], torch.from_numpy(source.astype(np.float32))[None], padding_mode="border", align_corners=False
-    )
-    output[:] = moved[0].round_().byte().permute(1, 2, 0).numpy()
-    output[((source < -1) | (source >= 1)).any(axis=2)] = 0
+    planes = torch.from_numpy(part.transpose(2, 0, 1).astype(np.float32, order="C")).to(device)
+    grid = torch.from_numpy(source.astype(np.float32)).to(device)
+    moved = torch.nn.functional.grid_sample(planes[None], grid[None], padding_mode="border", align_corners=False)
+    output[:] = moved[0].round_().byte().permute(1, 2, 0).cpu().numpy()
+    # The last block of a reduced part can reach beyond the image.
+    output[((source < -1) | (source >= whole / span - 1)).any(axis=2)] = 0
     return output
 
 

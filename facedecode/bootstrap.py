@@ -147,7 +147,7 @@ def rates_at_far(
         ]
         low_high = [(None, None)] * len(fars)
         if behind > 1:
-            shares = _shares_accepted(group, drawn, cuts), _shares_accepted(group, left_out, cuts_left_out)
+            shares = shares_accepted(group, drawn, cuts), shares_accepted(group, left_out, cuts_left_out)
             weights = np.bincount(group.people, weights=group.weights)
             for k, point in enumerate(points):
                 low_high[k] = corrected(point.tar, *(values[:, k] for values in shares), level)
@@ -275,13 +275,18 @@ def accuracy_interval(
     left, right: int (n,), the persons of each pair; a pair is mated where they are equal.
     """
     left, right = np.asarray(left), np.asarray(right)
-    mated = left == right
-    split = FoldSplit(scores, mated, fold)
-    values = [
-        split.accuracy(np.where(mated, weights[left], weights[left] * weights[right])).mean
-        for weights in person_draws(people, repetitions, seed)
-    ]
-    return Estimate(split.accuracy().mean, *percentiles(np.array(values), level), len(mated))
+    split = FoldSplit(scores, left == right, fold)
+    values = accuracy_replicates(split, left, right, person_draws(people, repetitions, seed))
+    return Estimate(split.accuracy().mean, *percentiles(values, level), len(left))
+
+
+def accuracy_replicates(split: FoldSplit, left: np.ndarray, right: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """The accuracy in each replicate, float64 (repetitions,); NaN where nobody of any fold is drawn.
+
+    left, right: int (n,), the persons of each of the pairs that `split` was made of.
+    """
+    weights_of = (np.where(split.mated, drawn[left], drawn[left] * drawn[right]) for drawn in draws)
+    return np.array([split.accuracy(weights).mean for weights in weights_of])
 
 
 def replicate_thresholds(non_mated: NonMated, fars: Sequence[float], draws: np.ndarray) -> np.ndarray:
@@ -321,8 +326,8 @@ def _deepen(attempt: Callable[[float, np.ndarray], np.ndarray], repetitions: int
         share = min(1.0, 2 * share)
 
 
-def _shares_accepted(group: Trials, replicates: Replicates, thresholds: np.ndarray) -> np.ndarray:
-    """The share accepted at each replicate's thresholds: both (replicates, fars); NaN where there is none."""
+def shares_accepted(group: Trials, replicates: Replicates, thresholds: np.ndarray) -> np.ndarray:
+    """The weighted share accepted at each replicate's thresholds: both (replicates, fars); NaN where there is none."""
     order = np.argsort(-group.scores, kind="stable")
     base = np.ones(len(order)) if group.weights is None else group.weights[order]
     sums = replicates.trials(group.people[order], base, np.arange(len(replicates)))

@@ -30,6 +30,10 @@ class BadInput(FacedecodeError):
     exit_code = 4
 
 
+class NoFace(BadInput):
+    """A perturbation moved the face out of the frame of its picture."""
+
+
 class OutputError(FacedecodeError):
     """An output that cannot be written: read-only, disk full, or not a regular file or folder."""
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from facedecode import __version__
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, NoFace
 from facedecode.faces import FaceDetector, choose_face
 from facedecode.files import json_text
 from facedecode.images import ImageRef, find_images, load_image
@@ -68,7 +68,7 @@ def extract(
         inputs: images or folders; the subfolder that holds an image is its identity.
         output: the store's folder; a run that was interrupted there is resumed.
         transform: perturbs each image about its face before the crop; the original box and landmarks then cut
-            it, so that the recognizer sees the misalignment.
+            it, so that the recognizer sees the misalignment. An image whose face leaves the frame is a failure.
         batch_size: images of a chunk; their templates are computed together.
         workers: chunks in work at once; as many as there are cores if None.
         progress: called with (inputs done, all inputs, a word on failures).
@@ -212,8 +212,14 @@ class _Process:
             if face is None:
                 item.failure = _failure(item.row["path"], "detect", "no face found")
                 continue
+            if self.transform:
+                try:
+                    image = perturb(image, face, self.transform, str(self.recognizer.device))
+                except NoFace as error:
+                    item.failure = _failure(item.row["path"], "perturb", str(error))
+                    continue
             item.row |= {"box": face.box, "landmarks": face.landmarks, "probability": face.probability}
-            crops.append(self.recognizer.crop(perturb(image, face, self.transform) if self.transform else image, face))
+            crops.append(self.recognizer.crop(image, face))
         return crops
 
 

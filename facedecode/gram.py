@@ -35,8 +35,34 @@ class Solution:
     condition: float | None
 
 
+@dataclass(frozen=True)
+class Spectrum:
+    """The inputs' centered Gram matrix, vectors · diag(values) · vectorsᵀ.
+
+    values: (dim,) float64, ascending. vectors: (dim, dim) float64, one a column.
+    varies: bool (dim,), False for directions in which the inputs do not vary beyond rounding.
+    """
+
+    values: np.ndarray
+    vectors: np.ndarray
+    varies: np.ndarray
+
+    @property
+    def rank(self) -> int:
+        """In how many directions the inputs vary."""
+        return int(self.varies.sum())
+
+    @property
+    def condition(self) -> float | None:
+        """The largest over the smallest singular value of the centered inputs; None where the rank is not full."""
+        return math.sqrt(self.values[-1] / self.values[0]) if self.varies.all() else None
+
+
 class GramAccumulator:
     """Means and centered second moments of pairs (input, output) in float64.
+
+    n: pairs. mean_in (dim_in,), mean_out (dim_out,). in_in (dim_in, dim_in), in_out (dim_in, dim_out): sums of the
+    centered products. out_out: the sum of the squared lengths of the centered outputs.
 
     Each block is centered by its own mean before it is squared, and moments of different means are joined by
     their exact rule (Chan, Golub and LeVeque 1979), so a large common offset costs no digits.
@@ -46,9 +72,9 @@ class GramAccumulator:
         self.dim_in = dim_in
         self.dim_out = dim_out
         self.n = 0
-        self._mean_in, self._mean_out = np.zeros(dim_in), np.zeros(dim_out)
-        self._in_in, self._in_out = np.zeros((dim_in, dim_in)), np.zeros((dim_in, dim_out))
-        self._out_out = 0.0  # only the trace is ever needed
+        self.mean_in, self.mean_out = np.zeros(dim_in), np.zeros(dim_out)
+        self.in_in, self.in_out = np.zeros((dim_in, dim_in)), np.zeros((dim_in, dim_out))
+        self.out_out = 0.0
 
     def add(self, inputs: np.ndarray, outputs: np.ndarray) -> None:
         """Take in pairs: (n, dim_in) and (n, dim_out), of any float type; n may be 0.
@@ -77,12 +103,12 @@ class GramAccumulator:
             )
         if other.n == 0:
             return
-        bridge_in, bridge_out = self._shift_means(other.n, other._mean_in, other._mean_out)
-        self._in_in += other._in_in
-        self._in_in += np.outer(bridge_in, bridge_in)
-        self._in_out += other._in_out
-        self._in_out += np.outer(bridge_in, bridge_out)
-        self._out_out += other._out_out + float(bridge_out @ bridge_out)
+        bridge_in, bridge_out = self._shift_means(other.n, other.mean_in, other.mean_out)
+        self.in_in += other.in_in
+        self.in_in += np.outer(bridge_in, bridge_in)
+        self.in_out += other.in_out
+        self.in_out += np.outer(bridge_in, bridge_out)
+        self.out_out += other.out_out + float(bridge_out @ bridge_out)
 
     def solve(self, ridge: float = 0.0) -> Solution:
         """Least squares with a bias that is not penalized.
@@ -98,22 +124,30 @@ class GramAccumulator:
         """
         if not (math.isfinite(ridge) and ridge >= 0):
             raise UsageError(f"a ridge of {ridge} makes no sense: give 0 or more")
+        spectrum = self.spectrum()
+        penalty = ridge * self.mean_eigenvalue
+        vectors = spectrum.vectors[:, spectrum.varies]
+        weight = ((vectors / (spectrum.values[spectrum.varies] + penalty)) @ (vectors.T @ self.in_out)).T
+        return self.solution(weight, penalty, spectrum)
+
+    def solution(self, weight: np.ndarray, penalty: float, spectrum: Spectrum) -> Solution:
+        """A weight (dim_out, dim_in) with the bias that is best for it."""
+        bias = self.mean_out - weight @ self.mean_in
+        return Solution(weight, bias, penalty, spectrum.rank, spectrum.condition)
+
+    @property
+    def mean_eigenvalue(self) -> float:
+        """Of the inputs' centered Gram matrix: the unit of a ridge."""
+        return float(np.trace(self.in_in)) / self.dim_in
+
+    def spectrum(self) -> Spectrum:
+        """In which directions the inputs vary, and how much. Raises BadInput if there are no pairs."""
         if self.n == 0:
             raise BadInput("no pair of templates to fit a map to: give more images")
-        penalty = ridge * float(np.trace(self._in_in)) / self.dim_in
-        values, vectors = np.linalg.eigh(self._in_in)
-        constant = self.n * float(self._mean_in @ self._mean_in) * _CONSTANT**2
+        values, vectors = np.linalg.eigh(self.in_in)
+        constant = self.n * float(self.mean_in @ self.mean_in) * _CONSTANT**2
         varies = values > max(constant, _CUTOFF * max(self.dim_in, 16) * values[-1])
-        scale = np.zeros_like(values)
-        scale[varies] = 1 / (values[varies] + penalty)
-        weight = ((vectors * scale) @ (vectors.T @ self._in_out)).T
-        return Solution(
-            weight=weight,
-            bias=self._mean_out - weight @ self._mean_in,
-            ridge=penalty,
-            rank=int(varies.sum()),
-            condition=math.sqrt(values[-1] / values[0]) if varies.all() else None,
-        )
+        return Spectrum(values, vectors, varies)
 
     def judge(self, weight: np.ndarray, bias: np.ndarray) -> dict[str, Any]:
         """How well a map does on the pairs seen, from the moments alone.
@@ -123,18 +157,19 @@ class GramAccumulator:
 
         Returns:
             JSON: `n`; `residual`, the mean of ‖output − map(input)‖²; `displacement`, that of
-            ‖output − input‖²; `relative`, their ratio (None where nothing moved). Good to about 1e-15 of the
-            outputs' variance.
+            ‖output − input‖²; `relative`, their ratio (None where nothing moved beyond rounding). Good to about
+            1e-15 of the outputs' variance.
         """
         residual = self._mean_squared(np.asarray(weight, np.float64), np.asarray(bias, np.float64))
         displacement = self._mean_squared(np.eye(self.dim_in), np.zeros(self.dim_in))
-        relative = residual / displacement if displacement > 0 else None
+        rounding = 1e-13 * self.out_out / max(1, self.n)
+        relative = residual / displacement if displacement > rounding else None
         return {"n": self.n, "residual": residual, "displacement": displacement, "relative": relative}
 
     def _mean_squared(self, weight: np.ndarray, bias: np.ndarray) -> float:
-        mixed, mapped = np.sum(weight.T * self._in_out), np.sum((weight @ self._in_in) * weight)
-        offset = self._mean_out - weight @ self._mean_in - bias
-        return max(0.0, float(self._out_out - 2 * mixed + mapped)) / self.n + float(offset @ offset)
+        mixed, mapped = np.sum(weight.T * self.in_out), np.sum((weight @ self.in_in) * weight)
+        offset = self.mean_out - weight @ self.mean_in - bias
+        return max(0.0, float(self.out_out - 2 * mixed + mapped)) / self.n + float(offset @ offset)
 
     def _add_block(self, inputs: np.ndarray, outputs: np.ndarray) -> None:
         count = len(inputs)
@@ -145,16 +180,16 @@ class GramAccumulator:
         y[:-1] -= mean_out
         # The step between the means enters the products as one more row.
         x[-1], y[-1] = self._shift_means(count, mean_in, mean_out)
-        self._in_in += x.T @ x
-        self._in_out += x.T @ y
-        self._out_out += float(np.sum(y * y))
+        self.in_in += x.T @ x
+        self.in_out += x.T @ y
+        self.out_out += float(np.sum(y * y))
 
     def _shift_means(self, count: int, mean_in: np.ndarray, mean_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Move the means to those with `count` more rows; returns the row that the moments gain by it."""
         total = self.n + count
-        step_in, step_out = mean_in - self._mean_in, mean_out - self._mean_out
-        self._mean_in += step_in * (count / total)
-        self._mean_out += step_out * (count / total)
+        step_in, step_out = mean_in - self.mean_in, mean_out - self.mean_out
+        self.mean_in += step_in * (count / total)
+        self.mean_out += step_out * (count / total)
         factor = math.sqrt(self.n * (count / total))
         self.n = total
         return step_in * factor, step_out * factor

@@ -1,7 +1,8 @@
 """Maps in template space that undo a perturbation: Eq. 6 of the paper (§4.3.1), fitted, kept and applied.
 
-θ̂ = argmin Σ ‖e − M(e′)‖² over affine M, where e is the template of an original image and e′ that of the
-same image perturbed. The solver sees each pair once and keeps O(d²) numbers, however many pairs there are.
+θ̂ = argmin Σ ‖e − M(e′)‖² over affine M (or a narrower kind, see `map_kinds`), where e is the template of an original
+image and e′ that of the same image perturbed. The solver sees each pair once and keeps O(d²) numbers, however many
+pairs there are.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.gram import GramAccumulator
+from facedecode.gram import GramAccumulator, Solution
+from facedecode.map_kinds import Method, choose_ridge, singular_values, solve
+from facedecode.mapping_sums import MappingSums
 from facedecode.scores import score_pairs
 from facedecode.tensor_file import Kind
 
@@ -24,7 +27,6 @@ FILE = Kind(
 )
 # The ridge where there are too few pairs to determine a map and none was asked for.
 SMALL_RIDGE = 1e-3
-_SAMPLE_NUMBERS = 2**24  # of held-out templates kept for the scores: 64 MB a side
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,9 @@ def fit_mapping(
     transform: str,
     recognizer: dict[str, Any],
     *,
-    ridge: float = 0.0,
+    kind: str = "affine",
+    ridge: float | Literal["auto"] = 0.0,
+    rank: int | None = None,
     provenance: dict[str, Any] | None = None,
 ) -> Mapping:
     """Fit the map from perturbed to original templates; judge it on the rows held out of the fit.
@@ -131,107 +135,112 @@ def fit_mapping(
             once, one at a time. For arrays in memory: `[(perturbed, original, held_out)]`.
         transform: the name of the perturbation.
         recognizer: `Recognizer.describe()`; its `score`, if it has one, is reported beside the cosine.
-        ridge: penalty on the weight (never on the bias), times the mean variance of the perturbed templates.
+        kind, ridge, rank: see `map_kinds.Method`.
         provenance: JSON to keep with the map, such as the store's fingerprint.
 
     Returns:
-        The map. Its report has `fitted_on`, `ridge`, `rank`, `condition` (of the perturbed templates; None
-        where singular), `provenance`, `training` and `held_out` (None without held-out rows). The last two
-        have `n`, `residual` (mean of ‖e − M(e′)‖²), `displacement` (mean of ‖e − e′‖²) and `relative` (their
-        ratio; 1 − relative is the share undone); `held_out` also has the means of cosine and of score before
-        and after, over `scored` rows (all, or a random sample where they are very many).
+        The map, with the report of `solve_mapping`.
 
     Raises:
         BadInput: no rows to fit, shapes that do not match, NaN or infinite templates.
-        UsageError: a negative ridge.
+        UsageError: see `map_kinds.Method` and `map_kinds.solve`.
 
     Warns:
-        FacedecodeWarning: no more pairs than dimensions; a ridge of SMALL_RIDGE is applied if there was none.
+        FacedecodeWarning: see `solve_mapping`.
     """
-    training = held = sample = None
-    for perturbed, original, held_out in blocks:
-        perturbed, original = np.asarray(perturbed), np.asarray(original)
-        held_out = np.asarray(held_out, dtype=bool)
-        if perturbed.ndim != 2 or perturbed.shape != original.shape or held_out.shape != perturbed.shape[:1]:
-            raise BadInput(
-                f"{transform}: perturbed templates {perturbed.shape}, original ones {original.shape} and "
-                f"held-out flags {held_out.shape} do not match"
-            )
-        if training is None:
-            dim = perturbed.shape[1]
-            training, held, sample = GramAccumulator(dim, dim), GramAccumulator(dim, dim), _Sample(dim)
-        training.add(perturbed[~held_out], original[~held_out])
-        held.add(perturbed[held_out], original[held_out])
-        sample.add(perturbed[held_out], original[held_out])
-    if training is None or training.n == 0:
-        raise BadInput(f"{transform}: no pair of templates to fit a map to; give more images")
+    method, sums = Method(kind, ridge, rank), MappingSums(transform, recognizer)
+    for block in blocks:
+        sums.add(*block)
+    return solve_mapping(sums, method, provenance)
 
-    ridge = _enough_ridge(training, ridge, transform)
-    solution = training.solve(ridge)
+
+def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] | None = None) -> Mapping:
+    """The map that follows from sums, judged on those held out.
+
+    Returns:
+        The map. Its report has `kind`, `fitted_on`, `left_out` (images whose face left the frame), `ridge` and
+        `ridge_by` (`given`; `gcv`, by `map_kinds.choose_ridge`; `too few pairs`), `rank` and `condition` (of the
+        perturbed templates; None where singular), `map` (see `map_kinds.singular_values`), `provenance`, `training`
+        and `held_out` (None without held-out rows). The last two have `n`, `residual` (mean of ‖e − M(e′)‖²),
+        `displacement` (mean of ‖e − e′‖²) and `relative` (their ratio; 1 − relative is the share undone); `held_out`
+        also has the means of cosine and of score before and after, over `scored` rows (all, or a random sample where
+        they are very many).
+
+    Raises:
+        BadInput: no pairs to fit to.
+        UsageError: a rank above the templates' size.
+
+    Warns:
+        FacedecodeWarning: no more pairs than dimensions (a ridge of SMALL_RIDGE is applied where there is none), or
+            directions in which the perturbed templates do not vary.
+    """
+    training, held = sums.training, sums.held_out
+    if training is None or training.n == 0:
+        raise BadInput(f"{sums.transform}: no pair of templates to fit a map to; give more images")
+    ridge, ridge_by = _ridge(training, method, sums.transform)
+    solution = solve(training, method, ridge)
+    _warn_of_constants(training, solution, method, sums.transform)
     weight, bias = solution.weight.astype(np.float32), solution.bias.astype(np.float32)
     report = {
+        "kind": method.kind,
         "fitted_on": "the people who are not held out" if held.n else "all pairs",
+        "left_out": sums.left_out,
         "ridge": ridge,
+        "ridge_by": ridge_by,
         "rank": solution.rank,
         "condition": solution.condition,
+        "map": singular_values(solution.weight),
         "training": training.judge(weight, bias),
         "held_out": None,
         "provenance": provenance or {},
     }
-    mapping = Mapping(weight, bias, transform, recognizer, report)
+    mapping = Mapping(weight, bias, sums.transform, sums.recognizer, report)
     if held.n:
-        report["held_out"] = held.judge(weight, bias) | sample.scores(mapping)
+        report["held_out"] = held.judge(weight, bias) | _scores(mapping, *sums.sample())
     return mapping
 
 
-class _Sample:
-    """A random sample of held-out pairs, of bounded size and the same however they are blocked."""
-
-    def __init__(self, dim: int) -> None:
-        self.limit = max(1, _SAMPLE_NUMBERS // dim)
-        self._random = np.random.default_rng(0)
-        self._priorities = np.empty(0)
-        self._rows = np.empty((2, 0, dim), np.float32)
-
-    def add(self, perturbed: np.ndarray, original: np.ndarray) -> None:
-        """Keep the rows with the lowest of one stream of random numbers."""
-        priorities = self._random.random(len(perturbed))
-        highest = self._priorities.max() if len(self._priorities) == self.limit else np.inf
-        new = priorities < highest
-        if not new.any():
-            return
-        rows = np.stack([perturbed[new], original[new]]).astype(np.float32)
-        self._rows = np.concatenate([self._rows, rows], axis=1)
-        self._priorities = np.concatenate([self._priorities, priorities[new]])
-        if len(self._priorities) > self.limit:
-            keep = np.sort(np.argsort(self._priorities, kind="stable")[: self.limit])
-            self._rows, self._priorities = self._rows[:, keep], self._priorities[keep]
-
-    def scores(self, mapping: Mapping) -> dict[str, Any]:
-        """Mean cosine, and mean score in the recognizer's own convention, without and with the map."""
-        perturbed, original = self._rows
-        mapped = mapping.apply(perturbed)
-        kind = mapping.recognizer.get("score", "cosine")
-        result: dict[str, Any] = {"scored": len(original), "score": kind}
-        for name, how in (("cosine", "cosine"), ("score", kind)):
-            result[f"{name}_before"] = float(score_pairs(perturbed, original, how).mean(dtype=np.float64))
-            result[f"{name}_after"] = float(score_pairs(mapped, original, how).mean(dtype=np.float64))
-        return result
+def _scores(mapping: Mapping, perturbed: np.ndarray, original: np.ndarray) -> dict[str, Any]:
+    """Mean cosine, and mean score in the recognizer's own convention, without and with the map."""
+    mapped = mapping.apply(perturbed)
+    kind = mapping.recognizer.get("score", "cosine")
+    result: dict[str, Any] = {"scored": len(original), "score": kind}
+    for name, how in (("cosine", "cosine"), ("score", kind)):
+        result[f"{name}_before"] = float(score_pairs(perturbed, original, how).mean(dtype=np.float64))
+        result[f"{name}_after"] = float(score_pairs(mapped, original, how).mean(dtype=np.float64))
+    return result
 
 
-def _enough_ridge(training: GramAccumulator, ridge: float, transform: str) -> float:
+def _ridge(training: GramAccumulator, method: Method, transform: str) -> tuple[float, str]:
+    """The ridge to apply, and who chose it."""
+    ridge, by = (choose_ridge(training), "gcv") if method.ridge == "auto" else (float(method.ridge), "given")
     if training.n > training.dim_in:
-        return ridge
+        return ridge, by
     done = f"the ridge of {ridge:g} decides the rest"
-    if ridge == 0:
-        ridge, done = SMALL_RIDGE, f"a ridge of {SMALL_RIDGE:g} was applied"
+    if method.kind == "orthogonal":
+        done = "the rest is arbitrary"
+    elif ridge == 0:
+        ridge, by, done = SMALL_RIDGE, "too few pairs", f"a ridge of {SMALL_RIDGE:g} was applied"
     warnings.warn(
         f"{transform}: {training.n} pairs do not determine a map of {training.dim_in} dimensions; {done}; "
         "fit on more images",
         FacedecodeWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
-    return ridge
+    return ridge, by
+
+
+def _warn_of_constants(training: GramAccumulator, solution: Solution, method: Method, transform: str) -> None:
+    """Say how many directions carry nothing, where there are enough pairs to tell."""
+    if training.n <= training.dim_in or training.dim_in == solution.rank:
+        return
+    warnings.warn(
+        f"{transform}: the perturbed templates do not vary in {training.dim_in - solution.rank} of {training.dim_in} "
+        "directions (numbers that are constant or repeat others); "
+        f"{'the map is arbitrary there' if method.kind == 'orthogonal' else 'they get no weight'}",
+        FacedecodeWarning,
+        stacklevel=4,
+    )
 
 
 def _identify(recognizer: dict[str, Any]) -> tuple[str | None, str | None]:

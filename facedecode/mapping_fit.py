@@ -1,70 +1,225 @@
-"""A mapping from a store: its images perturbed, embedded anew, and mapped back to its templates."""
+"""A mapping from stores: pairs of templates of the same images, summed, and a map fitted to the sums.
+
+The perturbed templates come from one of two places: a store's own images are perturbed and embedded anew
+(`Reembedded`), or a second store has them already (`Joined`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
-from facedecode.errors import BadInput, OutputError
+import numpy as np
+
+from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import make_folder
-from facedecode.mapping import Mapping, fit_mapping, load_mapping
+from facedecode.map_kinds import Method
+from facedecode.mapping import Mapping, load_mapping, solve_mapping
+from facedecode.mapping_sums import MappingSums, load_sums
 from facedecode.perturb import Transform
 from facedecode.protocols import held_out_people, select_people
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
 from facedecode.store_images import embed_perturbed
+from facedecode.store_join import join_perturbed
+
+Progress = Callable[..., None]
+
+
+class Source(Protocol):
+    """Where the perturbed templates of a store come from.
+
+    transform: the perturbation's name. fingerprint: of a store that has them, or None.
+    """
+
+    transform: str
+    fingerprint: str | None
+
+    def blocks(self, rows: np.ndarray, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For rows of the original store (n,): which of its rows (b,), and their perturbed templates (b, d)."""
+        ...
+
+
+class Reembedded:
+    """The images of a store, perturbed and embedded by its recognizer."""
+
+    fingerprint = None
+
+    def __init__(self, store: Store, recognizer: Recognizer, transform: Transform, images: Path | None = None) -> None:
+        self.transform = transform.name
+        self._store, self._recognizer, self._transform = store, recognizer, transform
+        self._images = images or store.root
+
+    def blocks(self, rows: np.ndarray, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """See `Source`. Raises BadInput as `store_images.embed_perturbed`."""
+        table = self._store.rows().take(rows).to_pylist()
+        made = embed_perturbed(table, self._images, self._recognizer, self._transform, progress=progress)
+        for which, templates in made:
+            yield rows[which], templates
+
+
+class Joined:
+    """The templates of a store that `extract --transform` made of the same images, joined by path.
+
+    Raises:
+        BadInput: see `store_join.join_perturbed`.
+    """
+
+    def __init__(self, store: Store, perturbed: Store) -> None:
+        self._perturbed, self._originals = perturbed, join_perturbed(store, perturbed)
+        self._count = len(store)
+        self.transform: str = perturbed.manifest["transform"]
+        self.fingerprint = perturbed.fingerprint
+
+    def blocks(self, rows: np.ndarray, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """See `Source`: shard by shard, in the order of the perturbed store."""
+        chosen = np.zeros(self._count, bool)
+        chosen[rows] = True
+        start = 0
+        for templates, _ in self._perturbed.shards():
+            originals = self._originals[start : start + len(templates)]
+            wanted = chosen[originals]
+            yield originals[wanted], templates[wanted]
+            start += len(templates)
+            if progress:
+                progress(start, len(self._perturbed))
 
 
 def fit_store_mapping(
     store: Store,
-    recognizer: Recognizer,
-    transform: Transform,
+    source: Source,
     path: Path,
-    ridge: float = 0.0,
-    images: Path | None = None,
+    method: Method,
     people: Path | None = None,
     overwrite: bool = False,
-    progress: Callable[..., None] | None = None,
+    progress: Progress | None = None,
 ) -> Mapping:
-    """Fit the map that undoes `transform` on the templates of `store`, and write it to `path`.
+    """Fit the map that undoes a perturbation on the templates of `store`, and write it to `path`.
 
     Args:
+        source: of the perturbed templates.
         path: of the map's file.
-        images: where the store's images are, if not where its manifest says.
         people: file with the people to fit (and hold out) from; all of the store if None.
 
-    A map that is there and was fitted on the same store with the same settings is loaded instead.
+    A map that is there and was fitted on the same templates by the same method is loaded instead, so that of several
+    those that a killed run had finished are not made again.
 
     Raises:
         OutputError: another map is at `path`, and `overwrite` is off.
-        BadInput: the store's images are missing or unreadable, or its own templates are of perturbed faces.
+        BadInput: the store's own templates are of perturbed faces, or those of the source cannot be had.
+        UsageError: a rank above the templates' size.
     """
+    method.require_size(store.dim)  # before hours of work
+    chosen, part = _choose(store, source, people)
+    if there := _mapping_there(path, source.transform, provenance := _provenance([part], method), overwrite):
+        return there
+    held_out = np.zeros(len(store), bool)
+    identities, paths = store.identities(), store.paths()
+    held_out[chosen] = held_out_people([identities[i] for i in chosen], [paths[i] for i in chosen])
+    mapping = solve_mapping(_sum(store, source, chosen, held_out, part, progress), method, provenance)
+    mapping.save(path)
+    return mapping
+
+
+def sum_store(
+    store: Store,
+    source: Source,
+    path: Path,
+    people: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> MappingSums:
+    """Write the sums that `fit_from_sums` merges with those of other runs; arguments and errors as there and above.
+
+    People are held out by their names alone, so runs on parts of the people agree about whom.
+    """
+    chosen, part = _choose(store, source, people)
+    if path.exists() and not overwrite:
+        there = load_sums(path)
+        if (there.parts, there.transform) == ([part], source.transform):
+            return there
+        raise OutputError(f"{path}: holds sums of another store or of other people; use --overwrite or another folder")
+    make_folder(path.parent)
+    held_out = held_out_people(store.identities(), store.paths())
+    sums = _sum(store, source, chosen, held_out, part, progress)
+    sums.save(path)
+    return sums
+
+
+def fit_from_sums(sums: MappingSums, path: Path, method: Method, overwrite: bool = False) -> Mapping:
+    """Fit a map to (merged) sums, and write it to `path`. Raises as `fit_store_mapping`."""
+    provenance = _provenance(sums.parts, method)
+    if there := _mapping_there(path, sums.transform, provenance, overwrite):
+        return there
+    mapping = solve_mapping(sums, method, provenance)
+    mapping.save(path)
+    return mapping
+
+
+def merge_files(files: Sequence[Path]) -> dict[str, MappingSums]:
+    """The sums of some files, merged for each transform.
+
+    Raises:
+        BadInput: as `load_sums` and `MappingSums.merge`, naming the file.
+    """
+    merged: dict[str, MappingSums] = {}
+    for file in files:
+        sums = load_sums(file)
+        if sums.transform not in merged:
+            merged[sums.transform] = sums
+            continue
+        try:
+            merged[sums.transform].merge(sums)
+        except BadInput as error:
+            raise BadInput(f"{file}: {error}") from None
+    return merged
+
+
+def _choose(store: Store, source: Source, people: Path | None) -> tuple[np.ndarray, dict[str, Any]]:
+    """The rows to use, and what is recorded of them."""
     if made_with := store.manifest.get("transform"):
         raise BadInput(f"{store.folder}: templates of faces perturbed by {made_with}; give a store of the originals")
-    rows = store.rows().to_pylist()
-    chosen = select_people([row["identity"] for row in rows], people)
-    rows = [rows[i] for i in chosen]
-    provenance = {
-        "store": store.fingerprint,
-        "ridge": ridge,
-        "people": sorted({row["identity"] for row in rows} - {None}) if people else None,
-    }
+    identities = store.identities()
+    chosen = select_people(identities, people)
+    names = sorted({identities[i] for i in chosen} - {None}) if people else None
+    return chosen, {"store": store.fingerprint, "people": names, "perturbed": source.fingerprint}
+
+
+def _provenance(parts: list[dict[str, Any]], method: Method) -> dict[str, Any]:
+    return {"parts": parts, **method.describe()}
+
+
+def _mapping_there(path: Path, transform: str, provenance: dict[str, Any], overwrite: bool) -> Mapping | None:
+    """A map of the same work; otherwise the place for one, made ready."""
     if path.exists() and not overwrite:
         there = load_mapping(path)
-        if there.report.get("provenance") == provenance and there.transform == transform.name:
+        if there.report.get("provenance") == provenance and there.transform == transform:
             return there
         raise OutputError(f"{path}: holds a map of another store or setting; use --overwrite or another -o")
     make_folder(path.parent)
-    held_out = held_out_people([row["identity"] for row in rows], [row["path"] for row in rows])
-    originals = store.templates()[chosen]
+    return None
 
-    def blocks():
-        at = 0
-        for perturbed in embed_perturbed(rows, images or store.root, recognizer, transform, progress=progress):
-            part = slice(at, at + len(perturbed))
-            yield perturbed, originals[part], held_out[part]
-            at = part.stop
 
-    mapping = fit_mapping(blocks(), transform.name, recognizer.describe(), ridge=ridge, provenance=provenance)
-    mapping.save(path)
-    return mapping
+def _sum(
+    store: Store,
+    source: Source,
+    chosen: np.ndarray,
+    held_out: np.ndarray,
+    part: dict[str, Any],
+    progress: Progress | None,
+) -> MappingSums:
+    sums = MappingSums(source.transform, store.recognizer, [part])
+    seen = 0
+    for rows, perturbed in source.blocks(chosen, progress):
+        sums.add(perturbed, store.take(rows), held_out[rows])
+        seen += len(rows)
+    sums.left_out = len(chosen) - seen
+    if sums.left_out:
+        warnings.warn(
+            f"{source.transform}: {sums.left_out} of {len(chosen)} images are left out: no face stays in the frame",
+            FacedecodeWarning,
+            stacklevel=3,
+        )
+    return sums

@@ -1,10 +1,10 @@
 """Perturbations of a face in its picture, by name: the known names, their geometry, and the resampling.
 
-A face is detected once, in the original picture. The picture is then turned about the center of the face's
-box, and the crop is taken with the original box and landmarks, so that it sees the misalignment. (Detecting
-the face again would let the alignment undo it.)
+A face is detected once, in the original picture. The picture is then turned, moved or scaled about the center of
+the face's box, and the crop is taken with the original box and landmarks, so that it sees the misalignment.
+(Detecting the face again would let the alignment undo it.)
 
-Coordinates are those of `facedecode.align`: pixel i covers [i, i + 1), x to the right, y down.
+Coordinates are those of `facedecode.align`: pixel i covers [i, i + 1), x to the right, y down; left is the viewer's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facedecode.align import resample
-from facedecode.errors import UsageError
+from facedecode.errors import NoFace, UsageError
+from facedecode.occluders import OCCLUDERS, Occluder, cover
 
 if TYPE_CHECKING:  # faces.py needs torch; this module does not.
     from facedecode.faces import Face
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # faces.py needs torch; this module does not.
 Step = Callable[[np.ndarray], np.ndarray]
 
 _ANGLES = (30, 60, 90, 120, 150, 180)
+_SHIFT = 0.2  # of the box's width or height
 # Below the rounding of cos and sin, and far below what moves a pixel: makes quarter turns exact.
 _DECIMALS = 12
 
@@ -37,10 +39,32 @@ def _rotation(degrees: int) -> Step:
     return lambda size: matrix
 
 
-_STEPS: dict[str, Step] = {f"rotate{sign * angle}": _rotation(sign * angle) for sign in (1, -1) for angle in _ANGLES}
+def _shift(right: int, down: int) -> Step:
+    share = _SHIFT * np.array([right, down])
+    return lambda size: np.array([[1, 0, share[0] * size[0]], [0, 1, share[1] * size[1]], [0, 0, 1]])
+
+
+def _scale(factor: float) -> Step:
+    matrix = np.diag([factor, factor, 1])
+    return lambda size: matrix
+
+
+_ROTATIONS = {f"rotate{sign * angle}": _rotation(sign * angle) for sign in (1, -1) for angle in _ANGLES}
+_SHIFTS = {
+    "shift-left": _shift(-1, 0),
+    "shift-right": _shift(1, 0),
+    "shift-up": _shift(0, -1),
+    "shift-down": _shift(0, 1),
+}
+_SCALES = {f"scale{factor}": _scale(factor) for factor in (0.5, 1.5)}
+_STEPS: dict[str, Step] = {**_ROTATIONS, **_SHIFTS, **_SCALES}
+_NAMES = (*_STEPS, *OCCLUDERS)
 _GROUPS: dict[str, tuple[str, ...]] = {
-    "rotations": tuple(name for name in _STEPS if name.startswith("rotate")),
-    "all": tuple(_STEPS),
+    "rotations": tuple(_ROTATIONS),
+    "shifts": tuple(_SHIFTS),
+    "scales": tuple(_SCALES),
+    "occlusions": tuple(OCCLUDERS),
+    "all": _NAMES,
 }
 
 
@@ -56,40 +80,47 @@ class Transform:
     def matrix(self, face: Face) -> np.ndarray:
         """(2, 3) float64 from coordinates in the original to coordinates in the perturbed picture.
 
-        Each step is about the center of the original box, `face.box` (x1, y1, x2, y2).
+        Each step is about the center of the original box, `face.box` (x1, y1, x2, y2), and a shift is a share of
+        that box, whatever steps come before.
         """
         x1, y1, x2, y2 = np.asarray(face.box, np.float64)
         center, size = np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1])
         total = np.eye(3)
         for part in self.name.split("+"):
-            total = _STEPS[part](size) @ total
+            if part in _STEPS:
+                total = _STEPS[part](size) @ total
         total = np.round(total, _DECIMALS)
         linear = total[:2, :2]
         return np.column_stack([linear, total[:2, 2] + center - linear @ center])
 
+    @property
+    def occluders(self) -> tuple[Occluder, ...]:
+        """What is laid over the face, in the order of the chain."""
+        return tuple(OCCLUDERS[part] for part in self.name.split("+") if part in OCCLUDERS)
+
 
 def transform_names() -> tuple[str, ...]:
     """The names of single perturbations."""
-    return tuple(_STEPS)
+    return _NAMES
 
 
 def parse_transform(name: str) -> Transform:
-    """The perturbation called `name`, such as rotate30 or rotate30+rotate-60 (the left one first).
+    """The perturbation called `name`, such as rotate30 or rotate30+scale0.5 (the left one first).
 
     Raises:
         UsageError: a part is unknown; the message lists the known ones.
     """
     for part in name.split("+"):
-        if part not in _STEPS:
+        if part not in _NAMES:
             of = "" if part == name else f" in {name!r}"
             raise UsageError(
-                f"unknown transform {part!r}{of}: choose one of {', '.join(_STEPS)}, or join several with '+'"
+                f"unknown transform {part!r}{of}: choose one of {', '.join(_NAMES)}, or join several with '+'"
             )
     return Transform(name)
 
 
 def expand_group(name: str) -> list[Transform]:
-    """The perturbations of a group (rotations, all), or the one called `name`, as a list.
+    """The perturbations of a group (rotations, shifts, scales, occlusions, all), or the one called `name`, as a list.
 
     Raises:
         UsageError: neither a group nor a perturbation; the message lists both.
@@ -102,17 +133,39 @@ def expand_group(name: str) -> list[Transform]:
         raise UsageError(f"{error}; or one of the groups {', '.join(_GROUPS)}") from None
 
 
-def perturb(image: np.ndarray, face: Face, transform: Transform) -> np.ndarray:
+def perturb(image: np.ndarray, face: Face, transform: Transform, device: str = "cpu") -> np.ndarray:
     """The picture with `transform` done about the center of the box of `face`.
+
+    All moves of a chain are one resampling, so that it blurs no more than a single step. An occluder keeps its place
+    on the face and is drawn in the result, so that it has sharp edges and hides the same parts of the face wherever
+    it stands in the chain.
 
     Args:
         image: (H, W, 3) uint8.
-        face: where the face is in `image`; only its box is used.
+        face: where the face is in `image`.
         transform: see `parse_transform`.
+        device: where the resampling is done, as torch names it.
 
     Returns:
-        (H, W, 3) uint8: one bilinear resampling, rounded to the nearest level; black where a pixel's center
-        comes from outside the picture. What leaves the frame is lost.
+        (H, W, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from outside
+        the picture or from below an occluder. What leaves the frame is lost.
+
+    Raises:
+        NoFace: none of the landmarks that were in the frame is there afterwards.
     """
     height, width = image.shape[:2]
-    return resample(image, transform.matrix(face), width, height)
+    matrix = transform.matrix(face)
+    points = np.asarray(face.landmarks, np.float64).reshape(-1, 2)
+    moved = points @ matrix[:, :2].T + matrix[:, 2]
+    # A point that the picture's edge had cut off has no pixels that could come into the frame.
+    if not (_inside(points, width, height) & _inside(moved, width, height)).any():
+        raise NoFace(f"{transform.name} leaves no face in the frame")
+    result = resample(image, matrix, width, height, device)
+    for occluder in transform.occluders:
+        cover(result, occluder, points, matrix)
+    return result
+
+
+def _inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Which of the points (n, 2) lie in a frame: bool (n,)."""
+    return ((points >= 0) & (points < (width, height))).all(axis=1)

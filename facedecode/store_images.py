@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from facedecode import align
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, NoFace
 from facedecode.faces import Face, mirrored
 from facedecode.files import sha256_file
 from facedecode.images import load_image
@@ -121,19 +121,28 @@ def embed_perturbed(
     transform: Transform,
     batch_size: int = 32,
     progress: Progress | None = None,
-) -> Iterator[np.ndarray]:
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Templates of a store's rows with each image perturbed about its face.
 
     Yields:
-        (b, dim) float32, batch after batch, in the order of the rows.
+        (b,) int64 and (b, dim) float32, batch after batch: which of the rows, in their order, and the templates. A row
+        whose face leaves the frame is left out.
 
     Raises:
         BadInput: as `read_portraits`.
     """
-    crops = _each(rows, root, lambda image, face: recognizer.crop(perturb(image, face, transform), face))
-    done = 0
+
+    def cut(image: np.ndarray, face: Face) -> np.ndarray | None:
+        try:
+            return recognizer.crop(perturb(image, face, transform, str(recognizer.device)), face)
+        except NoFace:
+            return None
+
+    crops, done = _each(rows, root, cut), 0
     while batch := list(islice(crops, batch_size)):
-        yield recognizer.embed_crops(np.stack(batch))
+        kept = np.array([i for i, crop in enumerate(batch) if crop is not None], np.int64)
+        if len(kept):
+            yield done + kept, recognizer.embed_crops(np.stack([batch[i] for i in kept]))
         done += len(batch)
         if progress:
             progress(done, len(rows))

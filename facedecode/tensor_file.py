@@ -1,4 +1,4 @@
-"""Small fitted things as one safetensors file: float32 tensors, and JSON that says what they are and are for."""
+"""Small fitted things as one safetensors file: tensors, and JSON that says what they are and are for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Kind:
         command: what makes one, "fit-mapping".
         version: of the file that this facedecode writes and reads.
         about: entries of its JSON and their types; `recognizer` is a `Recognizer.describe()`.
-        tensors: their names, all float32.
+        tensors: their names.
+        dtype: of all of them.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Kind:
     version: int
     about: Mapping[str, type]
     tensors: Sequence[str]
+    dtype: type = np.float32
 
     @property
     def format(self) -> str:
@@ -42,7 +44,7 @@ class Kind:
         """Write the file, atomically; equal content gives equal bytes. Raises OutputError."""
         from safetensors.numpy import save
 
-        content = {name: np.ascontiguousarray(tensors[name], np.float32) for name in self.tensors}
+        content = {name: np.ascontiguousarray(tensors[name], self.dtype) for name in self.tensors}
         text = json.dumps({"format": self.format, "version": self.version, **about}, sort_keys=True, allow_nan=False)
         with atomic_write(path) as file:
             # One entry only: safetensors writes several in random order.
@@ -69,8 +71,8 @@ class Kind:
         for key in self.tensors:
             if key not in tensors:
                 raise BadInput(f"{path}: lacks the tensor {key!r}; fit it again")
-            if tensors[key].dtype != np.float32:
-                raise BadInput(f"{path}: {key!r} is {tensors[key].dtype}, not float32; fit it again")
+            if tensors[key].dtype != self.dtype:
+                raise BadInput(f"{path}: {key!r} is {tensors[key].dtype}, not {np.dtype(self.dtype)}; fit it again")
         return about, tensors
 
     def _content(self, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

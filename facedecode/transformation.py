@@ -75,8 +75,13 @@ def mapping_operation(store: Store, mapping: Mapping) -> Operation:
             FacedecodeWarning,
             stacklevel=2,
         )
-    about = {"undoes": mapping.transform, "sha256": sha256_file(mapping.source)}
+    about = describe_mapping(mapping)
     return Operation("mapping", mapping.apply, store.recognizer, store.manifest["score"], about)
+
+
+def describe_mapping(mapping: Mapping) -> dict[str, str]:
+    """JSON: which map, loaded from a file, templates were mapped by: the manifest's field `mapping`."""
+    return {"undoes": mapping.transform, "sha256": sha256_file(mapping.source)}
 
 
 def protection_operation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from facedecode import align
 from facedecode.recognizers import REGISTRY, RecognizerSpec, load_recognizer, networks
 from facedecode.store import StoreWriter
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -34,6 +36,13 @@ def lfw(shared: Path) -> Path:
     if not (shared / "data" / "lfw" / "images").is_dir():
         pytest.skip(f"needs the LFW images in {shared / 'data' / 'lfw'}, which are not there")
     return shared / "data" / "lfw"
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a module of `examples/` by its name, as Python does that runs a script there."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    return __import__
 
 
 @pytest.fixture(scope="session")

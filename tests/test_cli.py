@@ -28,7 +28,10 @@ from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
 
 COMMANDS = [["extract"], ["train"], ["invert"], ["fit-confidence"], ["fit-mapping"], ["transform"]]
-COMMANDS += [["evaluate", *name] for name in ([], ["verification"], ["reconstruction"], ["security"], ["protection"])]
+COMMANDS += [
+    ["evaluate", *name]
+    for name in ([], ["verification"], ["reconstruction"], ["security"], ["protection"], ["equivariance"])
+]
 # Few pictures do not determine a map, which is said as a warning; the tests turn warnings into errors.
 few_pairs = pytest.mark.filterwarnings("default::facedecode.errors.FacedecodeWarning")
 
@@ -255,6 +258,12 @@ ERRORS = {
     "unknown transform": (["extract", "lfw", "-o", "new", "--transform", "spin"], 2, "unknown transform 'spin'"),
     "unknown device": (["extract", "lfw", "-o", "new", "--device", "tpu9"], 2, "--device tpu9"),
     "absent device": (["extract", "lfw", "-o", "new", "--device", "cuda:99"], 2, "--device cuda:99"),
+    "preview name": (
+        ["extract", "lfw", "-o", "new", "--preview", "grid.jpg"],
+        4,
+        "grid.jpg: the preview is written as",
+    ),
+    "preview there": (["extract", "lfw", "-o", "new", "--preview", "mine.png"], 4, "mine.png: another file is there"),
     "precision": (["extract", "lfw", "-o", "new", "--precision", "fp8"], 2, "--precision fp8: use fp32 or bf16"),
     "foreign folder": (["extract", "lfw", "-o", "full"], 4, "full has files (note.txt"),
     "output is a file": (["extract", "lfw", "-o", "file"], 4, "folder file"),
@@ -291,6 +300,11 @@ ERRORS = {
     "picture in no folder": (["invert", "x.npy", "-o", "gone/rec.png"], 4, "cannot write gone/rec.png"),
     "originals of a file": (["invert", "x.npy", "-o", "rec.png", "--originals"], 4, "x.npy: --originals needs"),
     "no emb": (["fit-mapping", "--transform", "rotate30", "--embeddings", "gone"], 4, "gone: no such folder"),
+    "nothing to map": (["fit-mapping"], 2, "give one of --transform, --perturbed and --from-sums"),
+    "no perturbed store": (["fit-mapping", "--perturbed", "gone"], 4, "gone: no such folder"),
+    "not perturbed": (["fit-mapping", "--perturbed", "emb"], 4, "emb: its faces are not perturbed"),
+    "no sums": (["fit-mapping", "--from-sums", "gone"], 4, "gone: no such mapping-sums file"),
+    "bad sums": (["fit-mapping", "--from-sums", "map.safetensors"], 4, "map.safetensors: not a readable safetensors"),
     "no group": (["fit-mapping", "--transform", "all-of-it"], 2, "unknown transform 'all-of-it'"),
     "other weights": (["fit-mapping", "--transform", "rotate30", "--embeddings", "other"], 4, "weights sha256 0000"),
     "map below a file": (["fit-mapping", "--transform", "rotate30", "-o", "file/m"], 4, "file/m"),

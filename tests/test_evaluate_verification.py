@@ -22,10 +22,12 @@ from facedecode.evaluation.verification_report import evaluate_verification, gat
 from facedecode.evaluation.verification_tables import _thinned, slugs
 from facedecode.files import sha256_file
 from facedecode.fixed_threshold import rates_at_threshold
+from facedecode.mapping import Mapping, load_mapping
 from facedecode.protocols import read_pairs
 from facedecode.scores import score_pairs
 from facedecode.store import Store, StoreWriter
-from facedecode.verification import roc, thresholds_at_far
+from facedecode.store_mapped import MappedStore
+from facedecode.verification import roc, tar_at_far, thresholds_at_far
 
 PEOPLE = {"ann": 4, "bob": 3, "cyd": 2, "dan": 1, "eve": 3, "fay": 2, "gus": 1, "hal": 5}
 PAIRS = """2\t2
@@ -41,9 +43,12 @@ fay 1 gus 1
 
 
 def write_store(
-    folder, people=None, failed=(), name="tiny", spread=0.6, seed=0, ending="jpg", change=None, root="/faces"
+    folder, people=None, failed=(), name="tiny", spread=0.6, seed=0, ending="jpg", change=None, root="/faces", **more
 ):
-    """A store of made-up templates, and of `failed` images; change(rows, templates) alters them first."""
+    """A store of made-up templates, and of `failed` images; change(rows, templates) alters them first.
+
+    more: of the manifest.
+    """
     generator = np.random.default_rng(seed)
     rows, templates = [], []
     for person, count in (people or PEOPLE).items():
@@ -58,7 +63,7 @@ def write_store(
         change(rows, templates)
     failures = [{"path": path, "stage": "detect", "reason": "no face found"} for path in failed]
     recognizer = {"name": name, "weights_sha256": f"{name}-weights", "score": "cosine"}
-    manifest = {"score": "cosine", "transform": None, "precision": "fp32", "l2_normalized": False}
+    manifest = {"score": "cosine", "transform": None, "precision": "fp32", "l2_normalized": False, **more}
     with StoreWriter(folder, {"made": f"{folder.name} {seed}"}, Path(root), recognizer, manifest=manifest) as writer:
         writer.append(np.stack(templates), rows, failures, len(rows) + len(failures))
         writer.finish()
@@ -178,6 +183,30 @@ def test_probes_of_another_recognizer_or_of_the_gallery_itself_are_refused(store
         GalleryProbes(write_store(tmp_path / "other", name="other")).compare(store)
     with pytest.raises(BadInput, match="the gallery again"):
         GalleryProbes(Store.open(store.folder)).compare(store)
+
+
+def test_the_second_images_of_pairs_can_come_from_another_store(store, tmp_path, pairs):
+    probes = write_store(tmp_path / "probes", failed=["eve/eve_0002.png", "gus/gus_0001.png"], seed=1, ending="png")
+    made = PairsFile(pairs, "pairs.txt", probes=probes).compare(store)
+    own, others = (dict(zip(one.paths(), one.templates(), strict=True)) for one in (store, probes))
+    expected = []
+    for a, b in zip(pairs.left, pairs.right, strict=True):
+        b = b.replace(".jpg", ".png")
+        there = a in own and b in others
+        expected.append(score_pairs(own[a][None], others[b][None], "cosine")[0] if there else -np.inf)
+    assert made.folds.scores.tolist() == expected
+    # hal_0005 is a second image, and the probes have it; eve_0002 is a first one, and the store has it.
+    assert np.isneginf(expected).sum() == 1 and [path for path, *_ in made.lost] == ["gus/gus_0001.png"]
+    assert (made.missing.sum(), len(made.missing)) == (1, 7 + 8)
+
+
+def test_images_that_the_probes_lack_are_counted(tmp_path, pairs, store):
+    probes = write_store(tmp_path / "some", {name: n for name, n in PEOPLE.items() if name not in ("gus", "dan")})
+    with pytest.raises(BadInput, match=r"some: 2 of the 8 images .* not in the store of probes \(dan/dan_0001"):
+        PairsFile(pairs, "pairs.txt", probes=probes).compare(store)
+    made = PairsFile(pairs, "pairs.txt", ignore_missing=True, probes=probes).compare(store)
+    assert made.left_out == {"pairs with images that are not in the store of probes": 2}
+    assert [image[2] for image in made.lost] == 2 * ["not in the store of probes"] and len(made.folds.scores) == 6
 
 
 def test_no_mated_or_no_non_mated_pairs_are_refused(tmp_path, pairs):
@@ -563,6 +592,77 @@ def test_the_store_of_probes_is_recorded(here):
     assert [(s["store"], s.get("role")) for s in report.provenance["stores"]] == [("emb", None), ("probes", "probes")]
 
 
+def turn_map(folder, transform="rotate30"):
+    """Writes `turn.safetensors`, a map of the templates of `tiny`."""
+    generator = np.random.default_rng(8)
+    weight, bias = (generator.normal(size=shape).astype(np.float32) for shape in ((6, 6), 6))
+    mapping = Mapping(weight, bias, transform, {"name": "tiny", "weights_sha256": "tiny-weights"})
+    mapping.save(folder / "turn.safetensors")
+    return mapping
+
+
+@pytest.mark.parametrize("side", ["left", "right", "both", None])
+def test_a_map_is_applied_before_comparison(here, pairs, side):
+    mapping = turn_map(here)
+    probes = write_store(here / "turned", seed=1, transform="rotate30")
+    given = [] if side is None else ["--mapping-side", side]
+    done = call(
+        *("emb", "--pairs", "pairs.txt", "--probes", "turned", "--mapping", "turn.safetensors", *given),
+        *("--far", 0.5, "-o", "report", "--json", *FAST),
+    )
+    assert done.exit_code == 0, done.stderr
+    own, others = (dict(zip(one.paths(), one.templates(), strict=True)) for one in (Store.open("emb"), probes))
+    scores = []
+    for a, b in zip(pairs.left, pairs.right, strict=True):
+        one, other = own[a][None], others[b][None]
+        one = mapping.apply(one) if side in ("left", "both") else one
+        other = mapping.apply(other) if side != "left" else other
+        scores.append(score_pairs(one, other, "cosine")[0])
+    point = tar_at_far(np.array(scores)[pairs.mated], np.array(scores)[~pairs.mated], 0.5)
+    found = json.loads(done.stdout)["metrics"]["tar_at_far"]["0.5"]
+    assert found["threshold"] == pytest.approx(point.threshold, abs=1e-6) and found["value"] == point.tar
+    report = json.loads(Path("report/report.json").read_text())
+    stores = {store["store"]: store for store in report["provenance"]["stores"]}
+    recorded = {"undoes": "rotate30", "sha256": sha256_file(here / "turn.safetensors")}
+    assert stores["emb"].get("mapping") == (recorded if side in ("left", "both") else None)
+    assert stores["turned"].get("mapping") == (None if side == "left" else recorded)
+    said = [line for line in report["warnings"] if "mapped by a map" in line]
+    expected = {
+        "emb": "tiny: of images as they were, mapped by a map that undoes rotate30, which is not what was done to them",
+        "turned": "probes: of images with the transform rotate30, mapped by a map that undoes rotate30",
+    }
+    assert said == [expected[name] for name in ("emb", "turned") if stores[name].get("mapping")]
+    assert any("fit it on others than those compared" in paragraph for paragraph in report["protocol"])
+
+
+def test_a_map_for_one_store_on_either_side(here, pairs):
+    mapping, own = turn_map(here), dict(zip(Store.open("emb").paths(), Store.open("emb").templates(), strict=True))
+    thresholds = {}
+    for side in ("left", "right", "both"):
+        done = call(
+            *("emb", "--pairs", "pairs.txt", "--mapping", "turn.safetensors", "--mapping-side", side),
+            *("--far", 0.5, "--ignore-failures", "--json", *FAST),
+        )
+        assert done.exit_code == 0, done.stderr
+        thresholds[side] = json.loads(done.stdout)["metrics"]["tar_at_far"]["0.5"]["threshold"]
+    for side, found in thresholds.items():
+        scores = []
+        for a, b in np.array([pairs.left, pairs.right]).T[~pairs.mated]:
+            if a in own and b in own:
+                one, other = own[a][None], own[b][None]
+                one = one if side == "right" else mapping.apply(one)
+                other = other if side == "left" else mapping.apply(other)
+                scores.append(score_pairs(one, other, "cosine")[0])
+        assert found == pytest.approx(thresholds_at_far(np.array(scores), [0.5])[0], abs=1e-6)
+    done = call("emb", "--mapping", "turn.safetensors", "--far", 0.1, "--json", *FAST)
+    whole = AllPairs().compare(MappedStore(Store.open("emb"), load_mapping("turn.safetensors")))
+    assert json.loads(done.stdout)["metrics"]["tar_at_far"]["0.1"]["threshold"] == pytest.approx(
+        thresholds_at_far(whole.non_mated.scores, [0.1])[0]
+    )
+    mapped = [mapping.apply(own[path][None]) for path in ("ann/ann_0001.jpg", "bob/bob_0001.jpg")]
+    assert np.isclose(whole.non_mated.scores, score_pairs(*mapped, "cosine")[0], atol=1e-6).any()
+
+
 def call(*arguments):
     return CliRunner().invoke(app, ["evaluate", "verification", *map(str, arguments)])
 
@@ -643,7 +743,23 @@ ERRORS = {
     "column": (["emb", "--labels", "labels.csv", "--label", "age"], 4, "no column 'age'"),
     "two of a name": (["emb", "emb"], 2, "two stores of tiny"),
     "pairs and people": (["emb", "--pairs", "pairs.txt", "--people", "x"], 2, "names its images itself"),
-    "pairs and probes": (["emb", "--pairs", "pairs.txt", "--probes", "other"], 2, "names its images itself"),
+    "probes of another for pairs": (
+        ["emb", "--pairs", "pairs.txt", "--probes", "other"],
+        4,
+        "probes other is for other",
+    ),
+    "probes lacking images": (
+        ["emb", "--pairs", "pairs.txt", "--probes", "few"],
+        4,
+        "8 images that the pairs name are",
+    ),
+    "map of another": (["other", "--mapping", "turn.safetensors"], 4, "fitted for tiny"),
+    "map for two": (["emb", "other", "--mapping", "turn.safetensors"], 2, "give one STORE"),
+    "no map": (["emb", "--mapping", "gone.safetensors"], 4, "gone.safetensors: no such mapping"),
+    "mapped twice": (["twice", "--mapping", "turn.safetensors"], 4, "its templates were mapped already"),
+    "side without a map": (["emb", "--mapping-side", "both"], 2, "--mapping-side says what --mapping maps"),
+    "unknown side": (["emb", "--mapping", "turn.safetensors", "--mapping-side", "up"], 2, "one of left, right, both"),
+    "no sides": (["emb", "--mapping", "turn.safetensors", "--mapping-side", "right"], 2, "have no sides; use both"),
     "missing without pairs": (["emb", "--ignore-missing"], 2, "give --pairs"),
     "probes and two": (["emb", "other", "--probes", "emb"], 2, "give one STORE"),
     "probes of another": (["emb", "--probes", "other"], 4, "the store of probes other is for other"),
@@ -668,6 +784,8 @@ def test_every_error_is_one_line_and_writes_nothing(here):
     write_store(here / "png", name="png", ending="png")
     write_store(here / "moved", name="moved", failed=["hal/hal_0005.jpg"], root="/moved")
     write_store(here / "few", {"ann": 4, "bob": 3})
+    write_store(here / "twice", mapping={"undoes": "rotate30"})
+    turn_map(here)
     (here / "people.txt").write_text("1\nzoe 3\n")
     for name, (arguments, code, says) in ERRORS.items():
         done = call(*arguments, "-o", "report", "--json")

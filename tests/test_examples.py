@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -17,28 +17,23 @@ from safetensors.torch import save_file
 from skimage.metrics import peak_signal_noise_ratio
 from torchvision.models import squeezenet1_1
 
+from facedecode import align
 from facedecode.bootstrap import Estimate
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
 from facedecode.evaluation.unseen import make_judge, unseen_images
-from facedecode.figures import GAP
+from facedecode.figures import GAP, picture_grid
+from facedecode.images import load_image
 from facedecode.inversion import embed_pictures
+from facedecode.mapping import fit_mapping, load_mapping
+from facedecode.perturb import parse_transform, perturb
 from facedecode.phi import load_phi, phi_distance
 from facedecode.recognizers import load_recognizer
 from facedecode.refinement import refine
 from facedecode.scores import score_matrix
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
-
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """Imports a module of `examples/` by its name, as Python does that runs a script there."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    return __import__
+from facedecode.store_images import embed_perturbed, read_portraits, row_face
 
 
 @pytest.fixture
@@ -360,3 +355,92 @@ def test_refinement_of_nothing_is_a_usage_error(refined, option: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         refined(option, "0")
     assert stopped.value.code == 2
+
+
+# ---------------------------------------------------------------- Fig. 8 to 11
+
+
+@pytest.fixture
+def appearance(script: Callable[[str], ModuleType], stores: Path, tiny: Path) -> Callable[..., np.ndarray]:
+    """Runs `appearance.py` for two people, with maps that were fitted on P5 to P9: the picture."""
+    store, recognizer = Store.open(stores / "one"), load_recognizer("tiny", tiny)
+    rows = [row for row in store.rows().to_pylist() if row["identity"] >= "P5"]
+    (stores / "maps").mkdir()
+    for name in ("scale0.5", "scale1.5", *SHIFTS):
+        [(_, turned)] = embed_perturbed(rows, store.root, recognizer, parse_transform(name))
+        blocks = [(turned, store.templates()[15:], np.zeros(15, bool))]
+        people = {"parts": [{"store": store.fingerprint, "people": [f"P{k}" for k in range(5, 10)], "perturbed": None}]}
+        mapping = fit_mapping(blocks, name, store.recognizer, ridge=0.01, provenance=people)
+        mapping.save(stores / "maps" / f"{name}.safetensors")
+    decoder = ridge(stores / "decoder", stores / "one", 128)
+
+    def run(*more: object) -> np.ndarray:
+        given = [stores / "one", "--mappings", stores / "maps", "--decoder", decoder, "--weights", tiny, *more]
+        given += ["--people", stores / "test.txt", "--shown", 2, "-o", stores / "fig.png"]
+        script("appearance").main([str(x) for x in given])
+        return np.asarray(Image.open(stores / "fig.png"))
+
+    return run
+
+
+SHIFTS = ("shift-left", "shift-right", "shift-up", "shift-down")
+
+
+@pytest.mark.filterwarnings("default::facedecode.errors.FacedecodeWarning")
+@pytest.mark.parametrize(("figure", "names"), [("scales", ("scale0.5", "scale1.5")), ("shifts", SHIFTS)])
+def test_each_row_is_what_it_says(appearance, script, stores: Path, tiny: Path, monkeypatch, figure, names) -> None:
+    said: list[list[str]] = []
+
+    def kept(rows, labels, captions):
+        said.extend(captions)
+        return picture_grid(rows, labels, captions)
+
+    monkeypatch.setattr(script("appearance"), "picture_grid", kept)
+    picture = appearance("--figure", figure)
+    store, recognizer = Store.open(stores / "one"), load_recognizer("tiny", tiny)
+    decoder, frame = load_decoder(stores / "decoder"), align.portrait_crop(128)
+    left = picture.shape[1] - len(names) * (128 + GAP) + GAP
+    line = (picture.shape[0] + GAP) // 10 - 128 - GAP  # every row of the ten has a caption
+    for person, shown in enumerate((3, 9)):  # the first image each of P1 and P3
+        row, template = store.rows().to_pylist()[shown], store.templates()[shown]
+        image, face = load_image(store.root / row["path"]), row_face(row)
+        for k, name in enumerate(names):
+            turned = perturb(image, face, parse_transform(name))
+            own = recognizer.embed_crops(recognizer.crop(turned, face)[None])
+            mapped = load_mapping(stores / "maps" / f"{name}.safetensors").apply(own)
+            drawn = [decoder.decode(x)[0] for x in (own, mapped, template[None])]
+            wanted = [align.crop(image, face, frame), align.crop(turned, face, frame), *drawn]
+            for place, one in enumerate(wanted):
+                top, x = (5 * person + place) * (128 + line + GAP), left + k * (128 + GAP)
+                # A batch of one rounds otherwise.
+                np.testing.assert_allclose(picture[top : top + 128, x : x + 128], one.astype(float), atol=1)
+            distances = [np.linalg.norm(embed_pictures(recognizer, d[None])[0] - template) for d in drawn]
+            found = [float(captions[k]) for captions in said[5 * person + 2 : 5 * person + 5]]
+            assert found == pytest.approx([-d for d in distances], abs=6e-4)
+            assert said[5 * person][k] == row["identity"] and name.startswith(said[5 * person + 1][k].rstrip("…"))
+
+
+@pytest.mark.filterwarnings("default::facedecode.errors.FacedecodeWarning")
+def test_appearance_refuses(appearance, stores: Path, tiny: Path) -> None:
+    seen, maps = ridge(stores / "seen", stores / "one", 128, ("P1", "P5")), stores / "maps"
+    with pytest.raises(BadInput, match=r"trained on 1 of the 2 people .* \(P1\)"):
+        appearance("--figure", "scales", "--decoder", seen)
+    with pytest.raises(BadInput, match=r"rotate30\.safetensors: no such mapping"):
+        appearance("--figure", "rotations")
+    with pytest.raises(BadInput, match=r"other is for tiny-cosine .* templates come from tiny "):
+        appearance("--figure", "scales", "--decoder", ridge(stores / "other", stores / "two", 128))
+    mapping = load_mapping(maps / "scale0.5.safetensors")
+    for report, said in [
+        ({"provenance": {"parts": [{"people": ["P3", "P7"]}]}}, r"scale0\.5.* fitted on 1 of the 2 people .*\(P3\)"),
+        ({"provenance": {"parts": [{"people": ["P7"]}, {"people": None}]}}, "records no list of the people"),
+        ({}, "records no list of the people"),
+    ]:
+        replace(mapping, report=report).save(maps / "scale0.5.safetensors")
+        with pytest.raises(BadInput, match=said):
+            appearance("--figure", "scales")
+    replace(mapping, transform="scale1.5").save(maps / "scale0.5.safetensors")
+    with pytest.raises(BadInput, match=r"scale0\.5.safetensors: undoes scale1\.5; fit one of scale0\.5"):
+        appearance("--figure", "scales")
+    (stores / "fig.png").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"fig\.png is there already; use --overwrite"):
+        appearance("--figure", "scales")

@@ -191,6 +191,24 @@ def test_a_transform_moves_the_template_and_keeps_the_box(photos: Path, tmp_path
     assert plain.fingerprint != turned.fingerprint
 
 
+def test_a_face_that_leaves_the_frame_is_a_failure(photos: Path, tmp_path: Path, recognizer, detector) -> None:
+    """The face is moved by its box's width: out of a picture that ends there, not out of one with room."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image = Image.open(sorted(photos.glob("*/*.png"))[0])
+    x1, _, x2, _ = detector.detect([np.asarray(image)])[0][0].box
+    image.save(folder / "narrow.png")
+    wide = Image.new("RGB", (image.width + 200, image.height))
+    wide.paste(image, (200, 0))
+    wide.save(folder / "wide.png")
+    name = "+".join(["shift-left"] * int(np.ceil(x2 / (0.2 * (x2 - x1)))))
+    result = run(folder, tmp_path / "emb", recognizer, detector, transform=parse_transform(name))
+    expected = {"path": "narrow.png", "stage": "perturb", "reason": f"{name} leaves no face in the frame"}
+    assert result.failures == [expected]
+    store = Store.open(tmp_path / "emb")
+    assert store.paths() == ["wide.png"] and store.failures() == [expected]
+
+
 def test_a_template_that_is_not_finite_is_a_failure(photos: Path, tmp_path: Path, recognizer, detector, monkeypatch):
     embed = recognizer.embed_crops
 

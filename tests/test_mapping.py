@@ -212,7 +212,7 @@ def test_fitted_on_the_rest_and_judged_on_the_held_out() -> None:
 
 
 def test_streamed_blocks_give_the_same_map_and_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facedecode.mapping._SAMPLE_NUMBERS", 5 * 40)  # fewer than are held out
+    monkeypatch.setattr("facedecode.mapping_sums._SAMPLE_NUMBERS", 5 * 40)  # fewer than are held out
     perturbed, original, _, _ = data(900, 5, noise=0.4)
     perturbed, original = perturbed.astype(np.float32), original.astype(np.float32)
     held_out = np.arange(900) % 5 == 0

@@ -1,4 +1,4 @@
-"""Perturbations: names, direction, composition, exactness, fill."""
+"""Perturbations: names, direction, composition, exactness, fill, occluders, faces that leave the frame."""
 
 from __future__ import annotations
 
@@ -8,12 +8,26 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from facedecode.errors import UsageError
-from facedecode.perturb import _STEPS, expand_group, parse_transform, perturb, transform_names
+from facedecode.errors import NoFace, UsageError
+from facedecode.occluders import OCCLUDERS, extent, face_axes
+from facedecode.perturb import expand_group, parse_transform, perturb, transform_names
+
+# The five landmarks of an upright face in units of its box, from its center.
+LANDMARKS = np.array([(-0.25, -0.15), (0.25, -0.15), (0, 0.05), (-0.2, 0.25), (0.2, 0.25)])
+MOVES = [name for name in transform_names() if not name.startswith("occlude")]
 
 
 def face_at(x: float, y: float, width: float = 20, height: float = 30) -> SimpleNamespace:
-    return SimpleNamespace(box=np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2], np.float32))
+    box = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2], np.float32)
+    return SimpleNamespace(box=box, landmarks=np.float32([x, y] + LANDMARKS * [width, height]))
+
+
+def turned_face(angle: float, center: tuple[float, float] = (100, 100), size: float = 60) -> SimpleNamespace:
+    """A face that is itself turned counter-clockwise by so many degrees."""
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    face = face_at(*center, size, size * 1.3)
+    face.landmarks = np.float32(center + LANDMARKS * [size, size * 1.3] @ np.array([[cos, -sin], [sin, cos]]))
+    return face
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -78,8 +92,9 @@ def test_half_turn_twice_is_the_picture_again() -> None:
 
 
 def test_about_the_box_center_wherever_it_is() -> None:
-    for name in transform_names():
-        assert moved(name, (61.25, 17.5), (61.25, 17.5)) == pytest.approx([61.25, 17.5], abs=1e-9)
+    for name in MOVES:
+        if not name.startswith("shift"):
+            assert moved(name, (61.25, 17.5), (61.25, 17.5)) == pytest.approx([61.25, 17.5], abs=1e-9)
     image, face = noise(50, 60), face_at(40.5, 12)
     turned = perturb(image, face, parse_transform("rotate180"))
     expected = np.zeros_like(image)  # x → 81 - x, y → 24 - y
@@ -87,7 +102,60 @@ def test_about_the_box_center_wherever_it_is() -> None:
     np.testing.assert_array_equal(turned, expected)
 
 
-@pytest.mark.parametrize("name", ["rotate30", "rotate-120", "rotate60+rotate-30"])
+@pytest.mark.parametrize(
+    ("name", "right", "down"),
+    [("shift-left", -8, 0), ("shift-right", 8, 0), ("shift-up", 0, -10), ("shift-down", 0, 10)],
+)
+def test_a_shift_moves_the_face_by_a_fifth_of_its_box_as_the_viewer_sees_it(name: str, right: int, down: int) -> None:
+    image = np.zeros((90, 100, 3), np.uint8)
+    image[40, 50] = (255, 100, 7)
+    face = face_at(47, 43, width=40, height=50)
+    shifted = perturb(image, face, parse_transform(name))
+    assert np.argwhere(shifted.any(axis=2)).tolist() == [[40 + down, 50 + right]]
+    assert shifted[40 + down, 50 + right].tolist() == [255, 100, 7]
+    matrix = parse_transform(name).matrix(face)
+    np.testing.assert_array_equal(matrix, [[1, 0, right], [0, 1, down]])
+
+
+def test_a_shift_leaves_black_behind() -> None:
+    image = noise(60, 60) | 1
+    shifted = perturb(image, face_at(30, 30), parse_transform("shift-right"))
+    assert not shifted[:, :4].any()
+    np.testing.assert_array_equal(shifted[:, 4:], image[:, :-4])
+
+
+@pytest.mark.parametrize(("name", "factor"), [("scale0.5", 0.5), ("scale1.5", 1.5)])
+def test_a_scale_is_about_the_box_center(name: str, factor: float) -> None:
+    center = np.array([31.0, 22.0])
+    np.testing.assert_allclose(moved(name, (41.0, 27.0), tuple(center)), center + factor * np.array([10.0, 5.0]))
+    # A disk around the center stays there, and its area changes by the factor's square.
+    y, x = np.mgrid[:50, :60] + 0.5
+    disk = np.hypot(x - center[0], y - center[1]) < 9
+    image = np.repeat(disk[:, :, None] * np.uint8(200), 3, axis=2)
+    scaled = perturb(image, face_at(*center), parse_transform(name))[:, :, 0].astype(float)
+    weight = scaled.sum()
+    assert weight / 200 == pytest.approx(factor**2 * disk.sum(), rel=0.02)
+    assert (scaled * x).sum() / weight == pytest.approx(center[0], abs=0.02)
+    assert (scaled * y).sum() / weight == pytest.approx(center[1], abs=0.02)
+
+
+@pytest.mark.parametrize("side", [60, 61])
+def test_half_the_scale_averages_four_pixels_turned_or_not(side: int) -> None:
+    image, face = noise(side, side), face_at(30, 30)
+    mean = image[:60, :60].reshape(30, 2, 30, 2, 3).astype(float).mean(axis=(1, 3))
+    half = perturb(image, face, parse_transform("scale0.5"))
+    assert np.abs(half[15:45, 15:45] - mean).max() <= 0.5
+    # The next center comes from 61.0, which lies outside, though the last block reaches to 62.
+    half[15:45, 15:45] = 0
+    assert not half.any()
+    for name in ("scale0.5+rotate30+rotate60", "rotate30+scale0.5+rotate60"):
+        turned = perturb(image[:60, :60], face, parse_transform(name))
+        assert np.abs(turned[15:45, 15:45] - np.rot90(mean)).max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    "name", ["rotate30", "rotate-120", "rotate60+rotate-30", "scale1.5", "shift-up+rotate30+scale1.5", "shift-left"]
+)
 def test_equals_the_definition_of_bilinear_resampling(name: str) -> None:
     image, face, transform = noise(23, 31, seed=1), face_at(14.3, 10.9), parse_transform(name)
     turned = perturb(image, face, transform)
@@ -117,21 +185,104 @@ def test_composition_is_left_to_right_and_about_one_center() -> None:
     np.testing.assert_allclose(identity, np.eye(3)[:2], atol=1e-9)
 
 
-def test_steps_that_do_not_commute_are_done_left_one_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    def right_by_half_the_width(size: np.ndarray) -> np.ndarray:
-        return np.array([[1, 0, size[0] / 2], [0, 1, 0], [0, 0, 1.0]])
+def test_steps_that_do_not_commute_are_done_left_one_first() -> None:
+    center = (50.0, 40.0)  # of a box of 20 × 30
+    assert moved("shift-right+rotate90", center, center) == pytest.approx([50, 36])  # right, then turned up
+    assert moved("rotate90+shift-right", center, center) == pytest.approx([54, 40])
+    assert moved("shift-down+scale0.5", center, center) == pytest.approx([50, 43])
+    assert moved("scale0.5+shift-down", center, center) == pytest.approx([50, 46])  # of the original box
 
-    monkeypatch.setitem(_STEPS, "aside", right_by_half_the_width)
-    center = (50.0, 40.0)
-    assert moved("aside+rotate90", center, center) == pytest.approx([50, 30])  # right, then turned up
-    assert moved("rotate90+aside", center, center) == pytest.approx([60, 40])
+
+def below(image: np.ndarray) -> np.ndarray:
+    """Where a white picture was made black."""
+    assert set(np.unique(image)) == {0, 255}
+    return (image == 0).all(axis=2)
+
+
+@pytest.mark.parametrize("angle", [0, 17, -75, 180])
+@pytest.mark.parametrize("name", sorted(OCCLUDERS))
+def test_an_occluder_is_a_rectangle_in_the_faces_own_frame(name: str, angle: float) -> None:
+    face = turned_face(angle)
+    black = below(perturb(np.full((200, 200, 3), 255, np.uint8), face, parse_transform(name)))
+    across, down = 30.0, 0.4 * 78  # between the eyes; from eyes to mouth
+    unit = max(across, down)
+    width, height, middle = {
+        "occlude-eyes": (across + unit, 0.8 * unit, -0.15 * 78 - 0.1 * unit),
+        "occlude-mouth": (24 + 0.5 * unit, 0.65 * unit, 0.25 * 78 + 0.075 * unit),
+    }[name]
+    y, x = np.mgrid[:200, :200] + 0.5 - 100
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    right, up = x * cos - y * sin, -(x * sin + y * cos)
+    inside = (np.abs(right) < width / 2) & (np.abs(-up - middle) < height / 2)
+    assert inside.sum() > 500
+    assert (black != inside).sum() <= 0.02 * inside.sum()  # pixels whose center lies on an edge
+
+
+def test_occluders_cover_what_they_are_named_for_and_nothing_else() -> None:
+    face = turned_face(0)
+    white = np.full((200, 200, 3), 255, np.uint8)
+    for name, covered in (
+        ("occlude-eyes", {0, 1}),
+        ("occlude-mouth", {3, 4}),
+        ("occlude-mouth+occlude-eyes", {0, 1, 3, 4}),
+    ):
+        black = below(perturb(white, face, parse_transform(name)))
+        assert {i for i, (x, y) in enumerate(face.landmarks) if black[int(y), int(x)]} == covered
+
+
+@pytest.mark.parametrize("move", ["rotate30", "rotate-120", "shift-left+rotate60", "scale0.5", "scale1.5+shift-up"])
+@pytest.mark.parametrize("name", sorted(OCCLUDERS))
+def test_an_occluder_covers_the_face_where_it_then_is(name: str, move: str) -> None:
+    face = turned_face(8, size=50)
+    white = np.full((200, 200, 3), 255, np.uint8)
+    matrix = parse_transform(move).matrix(face)
+    points = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
+    after = perturb(white, face, parse_transform(f"{move}+{name}"))
+    hidden = {0, 1} if name == "occlude-eyes" else {3, 4}
+    assert {i for i, (x, y) in enumerate(points) if not after[int(y), int(x)].any()} == hidden
+    assert not np.array_equal(after, perturb(white, face, parse_transform(name)))
+    # Laid on the moved face, or moved with it: the same.
+    np.testing.assert_array_equal(after, perturb(white, face, parse_transform(f"{name}+{move}")))
+    there = SimpleNamespace(box=face.box, landmarks=points)
+    alone = perturb(perturb(white, face, parse_transform(move)), there, parse_transform(name))
+    assert (after != alone).any(axis=2).sum() <= 2  # a center on an edge, to the last bit
+
+
+def test_an_occluder_beyond_the_frame_is_cut_off() -> None:
+    face = turned_face(0, center=(4, 100))
+    black = below(perturb(np.full((200, 200, 3), 255, np.uint8), face, parse_transform("occlude-eyes")))
+    _, high = extent(OCCLUDERS["occlude-eyes"], face.landmarks)
+    assert black.any(axis=0).tolist() == [True] * round(high[0]) + [False] * (200 - round(high[0]))
+
+
+def test_a_profile_has_a_unit_all_the_same() -> None:
+    face = turned_face(0)
+    frontal = face_axes(face.landmarks)[1]
+    face.landmarks[:, 0] = 100 + (face.landmarks[:, 0] - 100) * 0.05
+    axes, unit = face_axes(face.landmarks)
+    assert unit == pytest.approx(frontal, rel=0.05)
+    np.testing.assert_allclose(axes, np.eye(2), atol=1e-6)
+    face.landmarks[1] = face.landmarks[0]
+    np.testing.assert_allclose(face_axes(face.landmarks)[0], np.eye(2), atol=1e-6)
+
+
+def test_a_face_that_leaves_the_frame_is_refused() -> None:
+    image, face = noise(60, 60), face_at(30, 30, 30, 30)
+    far = "+".join(["shift-left"] * 6)  # by 36 px; the right eye is at 37.5
+    assert perturb(image, face, parse_transform(far)).any()
+    with pytest.raises(NoFace, match=f"{far}+shift-left leaves no face in the frame".replace("+", r"\+")):
+        perturb(image, face, parse_transform(f"{far}+shift-left"))
+    # Points that the edge had cut off are not brought back by moving them into the frame.
+    face.landmarks += 60
+    with pytest.raises(NoFace, match="leaves no face"):
+        perturb(image, face, parse_transform("shift-left+shift-up+" * 6 + "shift-left"))
 
 
 @pytest.mark.parametrize(
-    "name", ["", "rotate", "rotate45", "rotate0", "Rotate30", "rotate30+", "+rotate30", "rotate30 "]
+    "name", ["", "rotate", "rotate45", "rotate0", "Rotate30", "rotate30+", "+rotate30", "rotate30 ", "scale2", "shift"]
 )
 def test_unknown_names_list_the_known_ones(name: str) -> None:
-    with pytest.raises(UsageError, match=r"unknown transform .*rotate30, .*rotate-180") as caught:
+    with pytest.raises(UsageError, match=r"unknown transform .*rotate30, .*shift-left, .*occlude-mouth") as caught:
         parse_transform(name)
     assert "\n" not in str(caught.value)
 
@@ -141,9 +292,14 @@ def test_groups() -> None:
     assert sorted(names, key=lambda name: int(name.removeprefix("rotate"))) == [
         f"rotate{angle}" for angle in range(-180, 181, 30) if angle
     ]
-    assert [t.name for t in expand_group("all")] == list(transform_names())
+    assert [t.name for t in expand_group("shifts")] == [f"shift-{way}" for way in ("left", "right", "up", "down")]
+    assert [t.name for t in expand_group("scales")] == ["scale0.5", "scale1.5"]
+    assert [t.name for t in expand_group("occlusions")] == ["occlude-eyes", "occlude-mouth"]
+    groups = [t for group in ("rotations", "shifts", "scales", "occlusions") for t in expand_group(group)]
+    assert expand_group("all") == groups
+    assert [t.name for t in groups] == list(transform_names())
     assert expand_group("rotate30+rotate60") == [parse_transform("rotate30+rotate60")]
-    with pytest.raises(UsageError, match=r"'rotation'.*rotate30.*groups rotations, all"):
+    with pytest.raises(UsageError, match=r"'rotation'.*rotate30.*groups rotations, shifts, scales, occlusions, all"):
         expand_group("rotation")
 
 

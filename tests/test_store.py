@@ -92,6 +92,21 @@ def test_round_trip(tmp_path):
     ]
 
 
+def test_some_rows_and_some_columns(tmp_path):
+    store = Store.open(make_store(tmp_path / "emb"))
+    for rows in ([9, 0, 4, 4, 3], [5, 6], []):
+        taken = store.take(np.array(rows))
+        assert taken.dtype == np.float32
+        np.testing.assert_array_equal(taken, make_templates(0, 10)[np.array(rows, int)])
+    for wrong in ([10], [0, -1]):
+        with pytest.raises(IndexError, match="from 0 to 9"):
+            store.take(np.array(wrong))
+    assert store.columns(["sha256", "path"]).equals(store.rows().select(["sha256", "path"]))
+    np.save(tmp_path / "emb" / "00001.npy", make_templates(4, 3))
+    with pytest.raises(BadInput, match=r"00001\.npy: changed since the store was opened"):
+        store.take(np.array([0, 5]))
+
+
 def test_manifest_says_what_the_design_asks(tmp_path):
     folder = make_store(tmp_path / "emb", n=4)
     manifest = json.loads((folder / "manifest.json").read_text())

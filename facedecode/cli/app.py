@@ -37,6 +37,9 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an e
 Images = Annotated[
     Path | None, typer.Option("--images", help="Where a store's images are now, if not where its manifest says.")
 ]
+Ridge = Annotated[
+    str, typer.Option("--ridge", help="Penalty, times the templates' mean variance; 0: least squares; auto: by GCV.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -141,3 +144,13 @@ def choose_precision(name: str) -> str:
     if name not in ("fp32", "bf16"):
         raise UsageError(f"--precision {name}: use fp32 or bf16")
     return name
+
+
+def parse_ridge(given: str) -> float | str:
+    """A number, or `auto`; anything else is a `UsageError`."""
+    if given == "auto":
+        return given
+    try:
+        return float(given)
+    except ValueError:
+        raise UsageError(f"--ridge {given}: give a number, 0 or more, or auto") from None

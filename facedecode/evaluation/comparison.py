@@ -14,11 +14,14 @@ from typing import Protocol
 
 import numpy as np
 
-from facedecode.bootstrap import LEVEL, REPETITIONS, Estimate, percentiles, person_draws
+from facedecode.bootstrap import LEVEL, REPETITIONS, Estimate, accuracy_replicates, person_draws
 from facedecode.errors import BadInput
 from facedecode.files import atomic_write, sha256_file
+from facedecode.paired import Resampled
 from facedecode.protocols import Pairs
+from facedecode.provenance import describe_store
 from facedecode.scores import encode_people, score_rows
+from facedecode.store import Store
 from facedecode.verification import FoldSplit
 
 
@@ -97,6 +100,13 @@ class BareTemplates:
         return made
 
 
+def describe_templates(templates: Templates) -> dict:
+    """JSON: which templates; of a store as `provenance.describe_store`."""
+    if isinstance(templates, Store):
+        return describe_store(templates)
+    return {"store": templates.folder.name, "fingerprint": templates.fingerprint, **templates.recognizer}
+
+
 @dataclass(frozen=True)
 class AccuracyDifference:
     """Accuracy over folds of one set less another's, with paired intervals by person.
@@ -139,12 +149,10 @@ def accuracy_difference(
             raise BadInput("the two sets of templates have no pair in common")
         mated, a, b = pairs.mated[keep], left[keep], right[keep]
         splits = [FoldSplit(values[keep], mated, pairs.fold[keep]) for values in scores]
-        value = splits[0].accuracy().mean - splits[1].accuracy().mean
-        replicates = np.empty(repetitions)
-        for k, drawn in enumerate(draws):
-            weights = np.where(mated, drawn[a], drawn[a] * drawn[b])
-            replicates[k] = splits[0].accuracy(weights).mean - splits[1].accuracy(weights).mean
-        return Estimate(float(value), *percentiles(replicates, level), int(keep.sum()))
+        resampled = [
+            Resampled(split.accuracy().mean, accuracy_replicates(split, a, b, draws), len(mated)) for split in splits
+        ]
+        return resampled[0].less(resampled[1], level)
 
     both = np.isfinite(scores[0]) & np.isfinite(scores[1])
     return AccuracyDifference(difference(np.ones(len(pairs), bool)), difference(both))

@@ -18,6 +18,7 @@ from facedecode.store import Store, require_same_recognizer
 from facedecode.transformation import require_unprotected
 
 if TYPE_CHECKING:  # needs torch
+    from facedecode.mapping import Mapping as TemplateMapping
     from facedecode.recognizers.recognizer import Recognizer
 
 
@@ -98,12 +99,31 @@ def require_unseen(name: str, training_people: Sequence[str] | None, identities:
     """
     if not training_people:
         raise BadInput(f"decoder {name}: it does not record the people it was trained on; train it again")
+    _refuse_shared(f"decoder {name}: trained on", training_people, identities)
+
+
+def require_unseen_by_mapping(mapping: TemplateMapping, identities: Sequence[str]) -> None:
+    """Refuse a map that was fitted on people whom it is to be judged on. Those held out of its fit count as fitted on.
+
+    Raises:
+        BadInput: there are such people (counted), or the map does not record whom it was fitted on.
+    """
+    name = f"mapping {mapping.transform}" if mapping.source is None else f"{mapping.source}: this mapping"
+    parts = mapping.report.get("provenance", {}).get("parts") or [{}]
+    fitted = [part.get("people") for part in parts]
+    if not all(fitted):
+        raise BadInput(
+            f"{name} records no list of the people it was fitted on; fit it by 'facedecode fit-mapping --people'"
+        )
+    _refuse_shared(f"{name} was fitted on", [person for people in fitted for person in people], identities)
+
+
+def _refuse_shared(what: str, training_people: Sequence[str], identities: Sequence[str]) -> None:
     people = set(identities)
     if shared := sorted(people & set(training_people)):
         listed = ", ".join(shared[:3]) + (", …" if len(shared) > 3 else "")
         raise BadInput(
-            f"decoder {name}: trained on {len(shared)} of the {len(people)} people it is to be judged on ({listed}); "
-            "judge it on others"
+            f"{what} {len(shared)} of the {len(people)} people it is to be judged on ({listed}); judge it on others"
         )
 
 
@@ -134,16 +154,21 @@ def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Ju
             thresholds would be of other templates than those of the pictures.
         WouldNotFit: the scores of all pairs would not fit in memory.
     """
-    for what in ("transform", "mapping"):
-        if store.manifest.get(what):
-            raise BadInput(
-                f"{store.folder}: its {'images were transformed' if what == 'transform' else 'templates were mapped'}, "
-                "and pictures are judged as they are; give the plain store that 'extract' made"
-            )
+    require_plain(store, "pictures are judged as they are")
     require_memory_for_pairs(len(images.rows))
     own = make_reference(recognizer, store, images)
     pairs = mated_non_mated_scores(own.templates, images.identities, recognizer.spec.score, missing=own.missing)
     return Judge(own.recognizer, own.templates, own.missing, pairs)
+
+
+def require_plain(store: Store, reason: str) -> None:
+    """Refuse templates of transformed images, or mapped ones. Raises BadInput, which says the reason."""
+    for what in ("transform", "mapping"):
+        if store.manifest.get(what):
+            raise BadInput(
+                f"{store.folder}: its {'images were transformed' if what == 'transform' else 'templates were mapped'}, "
+                f"and {reason}; give the plain store that 'extract' made"
+            )
 
 
 def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -> Reference:

@@ -9,15 +9,13 @@ import numpy as np
 
 from facedecode.bootstrap import Estimate
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.comparison import Templates
+from facedecode.evaluation.comparison import Templates, describe_templates
 from facedecode.evaluation.comparisons import Source
 from facedecode.evaluation.verification import FEW_ERRORS, Figures, Wanted, few_errors, verification_figures
 from facedecode.evaluation.verification_tables import complement, score_histogram, sections, slugs
 from facedecode.evaluation.verification_words import be, counted, percent
 from facedecode.gates import figure_name
-from facedecode.provenance import describe_store
 from facedecode.report import Headline, Picture, Report
-from facedecode.store import Store
 
 TITLES = {
     "pairs": "Verification of image pairs",
@@ -109,14 +107,14 @@ def _report(
     return Report(
         kind="verification",
         title=TITLES[source.kind],
-        protocol=_protocol(source, wanted, figures),
+        protocol=_protocol(templates, source, wanted, figures),
         headlines=_headlines(figures),
         sections=sections(figures, histograms),
         metrics={"protocol": source.kind, **metrics},
         gates=_gates(figures, source, wanted),
-        warnings=[*_transforms(templates), *_warnings(wanted, figures)],
+        warnings=[*_transforms(templates, source), *_warnings(wanted, figures)],
         provenance={
-            "stores": [*(_described(each) for each in templates.values()), *inputs.get("stores", [])],
+            "stores": [*(describe_templates(each) for each in templates.values()), *inputs.get("stores", [])],
             **({"files": files} if files else {}),
             "settings": settings | inputs.get("settings", {}),
         },
@@ -147,12 +145,6 @@ def _recognizer(templates: Templates) -> tuple[str, str]:
     return templates.recognizer["name"], templates.recognizer["weights_sha256"]
 
 
-def _described(templates: Templates) -> dict:
-    if isinstance(templates, Store):
-        return describe_store(templates)
-    return {"store": templates.folder.name, "fingerprint": templates.fingerprint, **templates.recognizer}
-
-
 def _headlines(figures: Mapping[str, Figures]) -> list[Headline]:
     lines = []
     for name, own in figures.items():
@@ -178,7 +170,9 @@ def _headlines(figures: Mapping[str, Figures]) -> list[Headline]:
     return lines
 
 
-def _protocol(source: Source, wanted: Wanted, figures: Mapping[str, Figures]) -> list[str]:
+def _protocol(
+    templates: Mapping[str, Templates], source: Source, wanted: Wanted, figures: Mapping[str, Figures]
+) -> list[str]:
     failures = (
         "Images without a template (failures to acquire) were left out, as asked: the error rates say nothing of them."
         if wanted.ignore_failures
@@ -202,6 +196,11 @@ def _protocol(source: Source, wanted: Wanted, figures: Mapping[str, Figures]) ->
         "is.",
         f"A figure that rests on fewer than {FEW_ERRORS} errors is named among the warnings.",
     ]
+    if any("mapping" in own.manifest for own in [*templates.values(), source.probes] if own is not None):
+        words.append(
+            "Templates were mapped before comparison, as the warnings say. A map does better on people whom it was "
+            "fitted on than on others: fit it on others than those compared ('fit-mapping --people')."
+        )
     if any(own.accuracy for own in figures.values()):
         words.insert(
             1,
@@ -215,10 +214,18 @@ def _protocol(source: Source, wanted: Wanted, figures: Mapping[str, Figures]) ->
     return words
 
 
-def _transforms(templates: Mapping[str, Templates]) -> list[str]:
-    """What was done to the images, where it was."""
-    transforms = {name: own.manifest.get("transform") for name, own in templates.items()}
-    return [f"{name}: of images with the transform {how}" for name, how in transforms.items() if how]
+def _transforms(templates: Mapping[str, Templates], source: Source) -> list[str]:
+    """What was done to the images and to their templates, where it was."""
+    said = []
+    for name, own in [*templates.items(), *([] if source.probes is None else [("probes", source.probes)])]:
+        made_with, undoes = own.manifest.get("transform"), (own.manifest.get("mapping") or {}).get("undoes")
+        faces = f"of images with the transform {made_with}" if made_with else "of images as they were"
+        if undoes:
+            other = "" if undoes == made_with else ", which is not what was done to them"
+            said.append(f"{name}: {faces}, mapped by a map that undoes {undoes}{other}")
+        elif made_with:
+            said.append(f"{name}: {faces}")
+    return said
 
 
 def _warnings(wanted: Wanted, figures: Mapping[str, Figures]) -> list[str]:

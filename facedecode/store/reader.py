@@ -138,17 +138,43 @@ class Store:
         """All templates, float32 (n, dim), in the order of the rows."""
         return np.concatenate([self._templates(index) for index in range(len(self.manifest["shards"]))])
 
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Templates of some rows (n,), in that order, float32 (n, dim), from one memory-mapped shard at a time.
+
+        Raises IndexError for a number that is no row's, BadInput for a shard that changed.
+        """
+        rows = np.asarray(rows, np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"{self.folder}: rows are numbered from 0 to {len(self) - 1}")
+        taken = np.empty((len(rows), self.dim), np.float32)
+        start = 0
+        for shard in self.manifest["shards"]:
+            here = (rows >= start) & (rows < start + shard["rows"])
+            if here.any():
+                path = self.folder / shard["file"]
+                header = read_header(path)
+                if header.shape != (shard["rows"], self.dim) or header.dtype != np.dtype("<f4"):
+                    raise BadInput(f"{path}: changed since the store was opened")
+                data = np.memmap(path, "<f4", "r", header.offset, header.shape)
+                taken[here] = data[rows[here] - start]
+            start += shard["rows"]
+        return taken
+
     def rows(self) -> pa.Table:
         """All rows (see COLUMNS), in the order of the templates."""
         return pa.concat_tables(self._table(index) for index in range(len(self.manifest["shards"])))
 
     def paths(self) -> list[str | None]:
         """Image paths relative to `root`, in POSIX form; None where a template has no image of its own."""
-        return self.rows()["path"].to_pylist()
+        return self.columns(["path"])["path"].to_pylist()
 
     def identities(self) -> list[str | None]:
         """Identities; None where unknown."""
-        return self.rows()["identity"].to_pylist()
+        return self.columns(["identity"])["identity"].to_pylist()
+
+    def columns(self, names: list[str]) -> pa.Table:
+        """Some columns of all rows, in the order of the templates, without the others in memory."""
+        return pa.concat_tables(self._table(index).select(names) for index in range(len(self.manifest["shards"])))
 
     def failures(self) -> list[dict[str, str]]:
         """Inputs that gave no template: {path, stage, reason} each. BadInput if the file was changed."""

@@ -36,14 +36,17 @@ def extract(
     model: Model = "dlib-resnet",
     weights: Weights = None,
     transform: Annotated[
-        str | None, typer.Option("--transform", help="Perturb each face first: rotate30, …; '+' composes.")
+        str | None, typer.Option("--transform", help="Perturb each face first: rotate30, shift-left+scale0.5, ….")
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="First draw up to 8 of the faces, as a PNG, to look at.")
     ] = None,
     device: Device = "auto",
     precision: Precision = "fp32",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images that go through together.")] = 32,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an image gave no template.")] = False,
     overwrite: Overwrite = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the images.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the images, and draw the preview.")] = False,
 ) -> tuple[dict, dict]:
     """Images → a store of templates.
 
@@ -54,23 +57,31 @@ def extract(
     from facedecode.faces import FaceDetector
     from facedecode.images import find_images
     from facedecode.perturb import parse_transform
+    from facedecode.preview import write_preview
     from facedecode.recognizers import load_recognizer
 
     images = _listed(images)
     if dry_run:
         root, found = find_images(images)
         console.say(f"{len(found)} images below {root} would go to {output}")
-        return {"count": len(found)}, {}
+        if not preview:
+            return {"count": len(found)}, {}
     precision = choose_precision(precision)
     perturbation = parse_transform(transform) if transform else None
     device = choose_device(device)
-    recognizer = load_recognizer(model, weights, device, precision)
+    recognizer, detector = load_recognizer(model, weights, device, precision), FaceDetector(device)
+    outputs: dict = {"preview": str(preview)} if preview else {}
+    if preview:
+        faces = write_preview(preview, images, recognizer, detector, perturbation, overwrite=overwrite)
+        console.say(f"{preview}: {faces} of the faces")
+    if dry_run:
+        return {"count": len(found)}, outputs
     with console.progress() as stage:
         result = run(
             images,
             output,
             recognizer,
-            FaceDetector(device),
+            detector,
             transform=perturbation,
             batch_size=batch_size,
             overwrite=overwrite,
@@ -85,7 +96,7 @@ def extract(
             f"{failed} images gave no template (the first: {first['path']}: {first['reason']}); all are listed in "
             f"{output / 'failures.jsonl'}"
         )
-    return {"count": result.count, "failed": failed}, {"store": str(output)}
+    return {"count": result.count, "failed": failed}, {"store": str(output), **outputs}
 
 
 def _listed(images: list[Path]) -> list[Path]:

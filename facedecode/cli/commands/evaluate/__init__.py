@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from facedecode.cli.commands.evaluate import protection, reconstruction, security, verification
+from facedecode.cli.commands.evaluate import equivariance, protection, reconstruction, security, verification
 
 group = typer.Typer(help="Figures with intervals, and reports of them, from stores.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="evaluate")
-    for module in (reconstruction, verification, security, protection):
+    for module in (reconstruction, verification, security, protection, equivariance):
         module.register(group)

@@ -22,6 +22,8 @@ from facedecode.cli.commands.evaluate.common import (
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
+SIDES = ("left", "right", "both")
+
 if TYPE_CHECKING:  # these cost time that --help does not have
     from facedecode.evaluation.comparisons import Source
     from facedecode.store import Store
@@ -40,7 +42,21 @@ def verification(
         Path | None, typer.Option("--pairs", help="Pairs to compare, in LFW's format (View 1 or 2). Else all pairs.")
     ] = None,
     probes: Annotated[
-        Path | None, typer.Option("--probes", help="A store of probes to compare with STORE, which is the gallery.")
+        Path | None,
+        typer.Option(
+            "--probes", help="A store of probes to compare with STORE, the gallery; with --pairs, of the second images."
+        ),
+    ] = None,
+    mapping: Annotated[
+        Path | None, typer.Option("--mapping", help="A map made by 'fit-mapping', applied before comparison.")
+    ] = None,
+    mapping_side: Annotated[
+        str | None,
+        typer.Option(
+            "--mapping-side",
+            help="What is mapped: left (first images of pairs, gallery), right (second images, probes; the default), "
+            "or both (the only choice for all pairs of a store).",
+        ),
     ] = None,
     people: People = None,
     far: Annotated[
@@ -69,6 +85,8 @@ def verification(
 ) -> tuple[dict, dict]:
     """Verification: accuracy, EER and TAR@FAR with intervals, ROC and DET, on pairs, all pairs, or gallery and probes.
 
+    With --mapping the templates of a perturbed side are mapped back first, as in Table 2 of the paper.
+
     Intervals are 95 %, by person bootstrap. Pairs with an image that gave no template count as non-matches unless
     --ignore-failures is given. Gates: accuracy, eer, fta, tar@far=F and fnmr@fmr=F (by person), tar_by_pair@far=F; with
     --threshold fmr and fnmr; with --labels fmr_ratio@fmr=F and fnmr_ratio@fmr=F. Of several recognizers name one, as
@@ -93,7 +111,8 @@ def verification(
         repetitions=repetitions,
         seed=seed,
     )
-    source = _source(pairs, probes, people, ignore_missing, len(opened))
+    opened, second = _mapped(opened, _probes(probes, len(opened)), mapping, mapping_side, pairs is not None)
+    source = _source(pairs, second, people, ignore_missing)
     refuse_unknown(gates, gate_names(list(opened), source, wanted))
     with console.progress() as stage:
         report = evaluate_verification(opened, source, wanted, stage("verification"))
@@ -118,20 +137,55 @@ def _open(stores: list[str]) -> dict[str, Store]:
     return opened
 
 
-def _source(pairs: Path | None, probes: Path | None, people: Path | None, ignore_missing: bool, stores: int) -> Source:
+def _probes(probes: Path | None, stores: int) -> Store | None:
+    from facedecode.store import Store
+
+    if probes is not None and stores > 1:
+        raise UsageError("--probes are of one recognizer: give one STORE with them")
+    return None if probes is None else Store.open(probes)
+
+
+def _mapped(
+    stores: dict[str, Store], probes: Store | None, mapping: Path | None, side: str | None, pairs: bool
+) -> tuple[dict[str, Store], Store | None]:
+    """The stores and the probes with one side's templates, or both sides', read through the map.
+
+    pairs: whether a file of pairs says what is compared, so that a single store has two sides.
+    """
+    from facedecode.mapping import load_mapping
+    from facedecode.store_mapped import MappedStore
+
+    if side not in (None, *SIDES):
+        raise UsageError(f"--mapping-side {side}: choose one of {', '.join(SIDES)}")
+    if mapping is None:
+        if side is not None:
+            raise UsageError("--mapping-side says what --mapping maps: give both, or neither")
+        return stores, probes
+    if len(stores) > 1:
+        raise UsageError("--mapping is of one recognizer: give one STORE with it")
+    two_sides = pairs or probes is not None
+    if side in ("left", "right") and not two_sides:
+        raise UsageError(f"--mapping-side {side}: all pairs of one store have no sides; use both")
+    side = side or ("right" if two_sides else "both")
+    ((name, store),) = stores.items()
+    found = load_mapping(mapping)
+    left = store if side == "right" else MappedStore(store, found)
+    if side == "left":
+        return {name: left}, probes or store
+    if side == "both" and probes is None:
+        return {name: left}, None
+    return {name: left}, MappedStore(probes or store, found)
+
+
+def _source(pairs: Path | None, probes: Store | None, people: Path | None, ignore_missing: bool) -> Source:
     from facedecode.evaluation.comparisons import AllPairs, GalleryProbes, PairsFile
     from facedecode.files import sha256_file
     from facedecode.protocols import read_pairs
-    from facedecode.store import Store
 
     if pairs is not None:
-        if probes or people:
-            raise UsageError("--pairs names its images itself: leave --probes and --people away")
-        return PairsFile(read_pairs(pairs), pairs.name, ignore_missing, sha256_file(pairs))
+        if people:
+            raise UsageError("--pairs names its images itself: leave --people away")
+        return PairsFile(read_pairs(pairs), pairs.name, ignore_missing, sha256_file(pairs), probes)
     if ignore_missing:
         raise UsageError("--ignore-missing is about images that --pairs names: give --pairs, or leave it away")
-    if probes is None:
-        return AllPairs(people)
-    if stores > 1:
-        raise UsageError("--probes are of one recognizer: give one STORE with them")
-    return GalleryProbes(Store.open(probes), people)
+    return AllPairs(people) if probes is None else GalleryProbes(probes, people)

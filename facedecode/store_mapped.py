@@ -1,0 +1,41 @@
+"""A store whose templates are read through a map, without another store on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from facedecode.errors import BadInput
+from facedecode.mapping import Mapping
+from facedecode.store import Store
+from facedecode.transformation import describe_mapping
+
+
+class MappedStore(Store):
+    """The rows of a store with their templates mapped; its manifest records the map as `transform --mapping` would.
+
+    Raises:
+        BadInput: the map is for another recognizer's templates, or the store's were mapped already.
+    """
+
+    def __init__(self, store: Store, mapping: Mapping) -> None:
+        """mapping: loaded from a file."""
+        mapping.require_recognizer(store.recognizer)
+        if "mapping" in store.manifest:
+            raise BadInput(f"{store.folder}: its templates were mapped already; give the store that 'extract' made")
+        super().__init__(store.folder, {**store.manifest, "mapping": describe_mapping(mapping)})
+        self._mapping = mapping
+
+    def shards(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        """As `Store.shards`, mapped."""
+        return ((self._mapping.apply(templates), table) for templates, table in super().shards())
+
+    def templates(self) -> np.ndarray:
+        """As `Store.templates`, mapped."""
+        return self._mapping.apply(super().templates())
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """As `Store.take`, mapped."""
+        return self._mapping.apply(super().take(rows))
