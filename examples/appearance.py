@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from arguments import positive
 
 from facedecode import align
 from facedecode.decoders import load_decoder
@@ -128,7 +129,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--mappings", type=Path, default=Path("mappings"), help="folder that fit-mapping wrote")
     parser.add_argument("--decoder", help="its folder; the shipped one for the store's recognizer if not given")
     parser.add_argument("--people", type=Path, required=True, help="people whom neither decoder nor maps have seen")
-    parser.add_argument("--shown", type=int, default=1, help="people in the figure, five rows each")
+    parser.add_argument("--shown", type=positive, default=1, help="people in the figure, five rows each")
     parser.add_argument("--weights", type=Path, help="the recognizer's file, where no package has it")
     parser.add_argument("--images", type=Path, help="folder of the images, if not where the store says")
     parser.add_argument("--device", default="cpu")

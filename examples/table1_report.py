@@ -104,7 +104,8 @@ def make_report(
         warnings.append(f"{beyond:,} images of the people judged on were left out: a trial run, not a result.")
     if settings["seeds"] < 3:
         warnings.append(
-            f"{settings['seeds']} seed only: what is the loss's doing and what is chance is not told apart."
+            f"{settings['seeds']} seed{'s' if settings['seeds'] > 1 else ''} only: what is the loss's doing and what "
+            "is chance is not told apart."
         )
     return Report(
         kind="table1",

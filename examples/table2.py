@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from arguments import positive
 from table2_ceiling import FEATURES, PENALTIES, WIDTHS, fit_ceiling
 from table2_report import LINEAR, MAPS, NONLINEAR, ORIGINAL, UNMAPPED, Cell, Condition, Undone, make_report
 
@@ -155,12 +156,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args(argv)
-
-
-def positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
 
 
 def require_plain(stores: Mapping[str, Store]) -> None:

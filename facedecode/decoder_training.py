@@ -181,7 +181,11 @@ def _split(
 def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer | None, list[PerceptualNetwork]]:
     """ξ and φ, as far as the terms, or mirrored images, need them."""
     weights, recognizer, phi = job.settings.weights, None, []
-    own = job.weights or job.phi_weights.get(made_by["name"])  # one network, whichever option names its file
+    # One network, whichever option names its file.
+    files = {path.resolve() for path in (job.weights, job.phi_weights.get(made_by["name"])) if path}
+    if len(files) > 1:
+        raise UsageError(f"--weights and --phi name two files for {made_by['name']}; leave one out")
+    own = next(iter(files), None)
     perceptual = weights.perceptual or weights.local_perceptual
     names = job.settings.phi or (made_by["name"],)
     if weights.identity or (perceptual and made_by["name"] in names) or job.settings.mirror:

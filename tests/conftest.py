@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from facedecode import align
+from facedecode.faces import FaceDetector
 from facedecode.recognizers import REGISTRY, RecognizerSpec, load_recognizer, networks
+from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import StoreWriter
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -106,6 +108,18 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         net = TinyNet()
     save_file(net.state_dict(), tmp_path / "tiny.safetensors")
     return tmp_path / "tiny.safetensors"
+
+
+@pytest.fixture(scope="session")
+def detector() -> FaceDetector:
+    """The face detector: it keeps no state between calls."""
+    return FaceDetector()
+
+
+@pytest.fixture
+def recognizer(tiny: Path) -> Recognizer:
+    """The recognizer `tiny`."""
+    return load_recognizer("tiny", tiny)
 
 
 @pytest.fixture

@@ -22,16 +22,6 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
 
 
-@pytest.fixture(scope="module")
-def detector() -> FaceDetector:
-    return FaceDetector()
-
-
-@pytest.fixture
-def recognizer(tiny: Path) -> Recognizer:
-    return load_recognizer("tiny", tiny)
-
-
 @pytest.fixture
 def mixed(photos: Path, tmp_path: Path) -> Path:
     """The photographs, with files among them that give no template."""

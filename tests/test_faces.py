@@ -19,11 +19,6 @@ from facedecode.mtcnn import SummedArea
 
 
 @pytest.fixture(scope="module")
-def detector() -> FaceDetector:
-    return FaceDetector()
-
-
-@pytest.fixture(scope="module")
 def portrait() -> np.ndarray:
     return pytest.importorskip("skimage.data").astronaut()
 

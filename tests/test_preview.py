@@ -13,25 +13,12 @@ from typer.testing import CliRunner, Result
 from facedecode import align
 from facedecode.cli import app
 from facedecode.errors import BadInput, OutputError
-from facedecode.faces import FaceDetector
 from facedecode.figures import GAP, enlarged
 from facedecode.perturb import parse_transform, perturb
 from facedecode.preview import write_preview
-from facedecode.recognizers import load_recognizer
-from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
 
 SIDE = 128  # of the tiny recognizer's crops, enlarged
-
-
-@pytest.fixture(scope="module")
-def detector() -> FaceDetector:
-    return FaceDetector()
-
-
-@pytest.fixture
-def recognizer(tiny: Path) -> Recognizer:
-    return load_recognizer("tiny", tiny)
 
 
 def call(*arguments: object) -> Result:

@@ -626,6 +626,8 @@ def test_the_record_is_of_all_runs_together(job: DecoderJob, tiny: Path, tmp_pat
 def test_one_file_of_the_recognizer_serves_it_as_phi_too(job: DecoderJob, tiny: Path) -> None:
     named = dataclasses.replace(change(job, phi=("tiny",)), weights=None, phi_weights={"tiny": tiny})
     assert train_store(named).looked_through("tiny")
+    with pytest.raises(UsageError, match="two files for tiny"):
+        train_store(dataclasses.replace(named, weights=tiny.with_name("other"), output=job.output.with_name("two")))
 
 
 def test_going_on_from_a_closed_form_is_refused(job: DecoderJob, tmp_path: Path) -> None:
