@@ -17,7 +17,7 @@ from pathlib import Path
 
 from facedecode.errors import FacedecodeError, UsageError
 from facedecode.evaluation.comparison import AccuracyDifference, BareTemplates, accuracy_difference
-from facedecode.evaluation.comparisons import PairsFile
+from facedecode.evaluation.pairs_file import PairsFile
 from facedecode.evaluation.verification import Wanted
 from facedecode.evaluation.verification_report import evaluate_verification
 from facedecode.files import sha256_file

@@ -31,7 +31,8 @@ from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.comparison import BareTemplates, Templates
-from facedecode.evaluation.comparisons import Comparisons, PairsFile
+from facedecode.evaluation.comparisons import Comparisons
+from facedecode.evaluation.pairs_file import PairsFile
 from facedecode.evaluation.unseen import load_recognizers, open_stores
 from facedecode.evaluation.verification import Wanted, verification_figures
 from facedecode.files import json_text, make_folder

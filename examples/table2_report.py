@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from facedecode.bootstrap import Estimate
-from facedecode.evaluation.comparisons import PairsFile
+from facedecode.evaluation.pairs_file import PairsFile
 from facedecode.evaluation.verification import FEW_ERRORS, Figures
 from facedecode.evaluation.verification_tables import slugs
 from facedecode.evaluation.verification_words import counted, percent

@@ -10,7 +10,7 @@ import pytest
 from facedecode.bootstrap import person_draws
 from facedecode.errors import BadInput
 from facedecode.evaluation.comparison import BareTemplates, accuracy_difference
-from facedecode.evaluation.comparisons import PairsFile
+from facedecode.evaluation.pairs_file import PairsFile
 from facedecode.protocols import Pairs, image_path
 from facedecode.provenance import environment
 from facedecode.scores import score_pairs

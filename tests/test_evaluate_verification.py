@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 from facedecode.bootstrap import NonMated, Trials, person_draws
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.comparisons import AllPairs, Comparisons, GalleryProbes, PairsFile
+from facedecode.evaluation.all_pairs import AllPairs, GalleryProbes
+from facedecode.evaluation.comparisons import Comparisons
 from facedecode.evaluation.differential import Labels, differential_rates, read_labels
+from facedecode.evaluation.pairs_file import PairsFile
 from facedecode.evaluation.verification import Wanted, few_errors, verification_figures
 from facedecode.evaluation.verification_report import evaluate_verification, gate_names
 from facedecode.evaluation.verification_tables import _thinned, slugs

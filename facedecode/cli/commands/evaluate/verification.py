@@ -178,7 +178,8 @@ def _mapped(
 
 
 def _source(pairs: Path | None, probes: Store | None, people: Path | None, ignore_missing: bool) -> Source:
-    from facedecode.evaluation.comparisons import AllPairs, GalleryProbes, PairsFile
+    from facedecode.evaluation.all_pairs import AllPairs, GalleryProbes
+    from facedecode.evaluation.pairs_file import PairsFile
     from facedecode.files import sha256_file
     from facedecode.protocols import read_pairs
 
