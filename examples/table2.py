@@ -23,7 +23,8 @@ from typing import Protocol
 import numpy as np
 from arguments import positive
 from table2_ceiling import FEATURES, PENALTIES, WIDTHS, fit_ceiling
-from table2_report import LINEAR, MAPS, NONLINEAR, ORIGINAL, UNMAPPED, Cell, Condition, Undone, make_report
+from table2_report import LINEAR, MAPS, NONLINEAR, ORIGINAL, UNMAPPED, Cell, Condition, Pairing, Undone, make_report
+from table2_sets import compare_within_sets
 
 from facedecode import __version__
 from facedecode.bootstrap import Estimate, accuracy_replicates, person_draws
@@ -33,7 +34,7 @@ from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.comparison import BareTemplates, Templates
 from facedecode.evaluation.comparisons import Comparisons
 from facedecode.evaluation.pairs_file import PairsFile
-from facedecode.evaluation.unseen import load_recognizers, open_stores
+from facedecode.evaluation.unseen import load_recognizers, open_stores, unseen_images
 from facedecode.evaluation.verification import Wanted, verification_figures
 from facedecode.files import json_text, make_folder
 from facedecode.intervals import corrected
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = {name: Path(file) for name, file in named(arguments.weights, "--weights").items()}
     recognizers = load_recognizers(stores, weights, arguments.device)
     wanted = Wanted(repetitions=arguments.repetitions, seed=arguments.seed)
-    cells: dict[str, dict[Condition, Cell]] = {}
+    cells: dict[str, dict[Pairing, dict[Condition, Cell]]] = {}
     undone: dict[str, list[Undone]] = {}
     made: list[Store] = []
     beyond = 0
@@ -97,9 +98,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             require_same_recognizer(store.recognizer, recognizers[name].describe(), f"the weights of {name}")
             rows, left = chosen_rows(store, pairs, set_of, arguments.limit)
             beyond = max(beyond, left)
-            source = PairsFile(pairs, arguments.pairs.name)
+            images = images_of(store, rows, set_of)
             say = stage(f"{name}: figures")
-            own = cells[name] = {Condition(ORIGINAL, UNMAPPED): judge(source.compare(store), wanted)}
+            own = cells[name] = {pairing: {} for pairing in Pairing}
+
+            def enter(condition: Condition, probes: Templates, store=store, images=images, own=own) -> None:
+                second = None if probes is store else probes
+                listed = PairsFile(pairs, arguments.pairs.name, probes=second).compare(store)
+                own[Pairing.LISTED][condition] = judge(listed, Pairing.LISTED, wanted)
+                within = compare_within_sets(store, probes, images, set_of, judged)
+                own[Pairing.SETS][condition] = judge(within, Pairing.SETS, wanted)
+
+            enter(Condition(ORIGINAL, UNMAPPED), store)
             undone[name] = []
             for number, transform in enumerate(transforms):
                 progress = stage(f"{name}: {transform.name}")
@@ -114,8 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         mapped, maps = cross_fit(data, judged, fits[kind])
                         undone[name].append(Undone(transform.name, kind, share_undone(data, mapped, wanted), maps))
                         probes = as_templates(data, mapped, perturbed)
-                    compared = PairsFile(pairs, arguments.pairs.name, probes=probes).compare(store)
-                    own[Condition(transform.name, kind)] = judge(compared, wanted)
+                    enter(Condition(transform.name, kind), probes)
                     say(number * len(MAPS) + done + 1, len(transforms) * len(MAPS), f"{transform.name}, {kind}")
     settings = {
         "pairs": describe_file(arguments.pairs),
@@ -340,9 +349,19 @@ def as_templates(data: Data, mapped: np.ndarray, perturbed: Store) -> BareTempla
     return BareTemplates(perturbed.folder, "mapped", recognizer, paths, mapped[there], failed)
 
 
-def judge(compared: Comparisons, wanted: Wanted) -> Cell:
-    """The figures of one cell, and their replicates, which all cells share the draws of."""
-    fars = wanted.fars_for(len(compared.non_mated.scores), PairsFile.fars)
+def images_of(store: Store, rows: Sequence[dict], set_of: Mapping[str, int]) -> dict[str, str]:
+    """path → person of the images that take part: these rows', and those of the sets that gave no template."""
+    everything, chosen = unseen_images(store, None), {row["path"] for row in rows}
+    return {
+        row["path"]: row["identity"]
+        for row, gone in zip(everything.rows, everything.missing, strict=True)
+        if row["identity"] in set_of and (gone or row["path"] in chosen)
+    }
+
+
+def judge(compared: Comparisons, pairing: Pairing, wanted: Wanted) -> Cell:
+    """The figures of one cell, and their replicates, which all cells of a pairing share the draws of."""
+    fars = wanted.fars_for(len(compared.non_mated.scores), pairing.fars)
     options = {"people": len(compared.people), "repetitions": wanted.repetitions, "seed": wanted.seed}
     trials = {"pairs": compared.mated, "people": compared.mated.person_weighted()}
     figures, accuracy = verification_figures(compared, fars, wanted), None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -56,6 +56,28 @@ class NonMated:
             return both // 2 if pairs.square else both
 
         return cls(pairs.non_mated, persons, total)
+
+    @classmethod
+    def joined(cls, parts: Sequence[NonMated], numbers: Sequence[np.ndarray]) -> NonMated:
+        """The pairs of several sets, nobody of one compared with anybody of another.
+
+        numbers: for each part int (people of the part,), the number of each of its persons among all.
+        """
+        starts = np.cumsum([0, *(len(part.scores) for part in parts)])
+
+        def persons(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            positions = np.asarray(positions)
+            both = np.empty((2, len(positions)), dtype=np.int64)
+            which = np.searchsorted(starts, positions, side="right") - 1
+            for k, (part, number) in enumerate(zip(parts, numbers, strict=True)):
+                own = which == k
+                both[:, own] = number[np.stack(part.persons(positions[own] - starts[k]))]
+            return both[0], both[1]
+
+        def total(weights: np.ndarray) -> int:
+            return sum(part.total(weights[number]) for part, number in zip(parts, numbers, strict=True))
+
+        return cls(np.concatenate([part.scores for part in parts]), persons, total)
 
     def top(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """At least the `count` highest scores, falling, and their persons (left, right); kept for later.

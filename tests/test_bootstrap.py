@@ -46,6 +46,26 @@ def as_is(monkeypatch, draws):
     monkeypatch.setattr(bootstrap, "person_draws", lambda *_: np.asarray(draws))
 
 
+def test_joined_sets_are_the_list_of_their_pairs():
+    generator, parts, numbers, scores, left, right = np.random.default_rng(7), [], [], [], [], []
+    for k, count in enumerate((9, 14, 5)):
+        templates = generator.normal(size=(count, 3)).astype(np.float32)
+        names = [f"{'bca'[k]}{i}" for i in generator.integers(0, 4, count)]
+        pairs = mated_non_mated_scores(templates, names, "cosine", (templates[::-1] + 0.5, names[::-1]))
+        numbers.append(np.array([4 * "abc".index(name[0]) + int(name[1]) for name in pairs.people]))
+        parts.append(NonMated.from_all_pairs(pairs))
+        a, b = pairs.non_mated_rows(np.arange(len(pairs.non_mated)))
+        scores.append(pairs.non_mated)
+        left.append(numbers[-1][pairs.left_codes[a]])
+        right.append(numbers[-1][pairs.right_codes[b]])
+    listed = NonMated.from_pairs(*(np.concatenate(each) for each in (scores, left, right)))
+    joined = NonMated.joined(parts, numbers)
+    for one, other in zip(joined.top(40), listed.top(40), strict=True):
+        np.testing.assert_array_equal(one, other)
+    weights = generator.integers(0, 4, 12)
+    assert joined.total(weights) == listed.total(weights) > 0
+
+
 def test_draws():
     draws = person_draws(30, 50, seed=3)
     assert draws.shape == (50, 30) and (draws.sum(axis=1) == 30).all()

@@ -115,7 +115,7 @@ def test_the_cells_are_those_of_loops(table2: Callable[..., dict], here: Path, t
         weights, expected = person_weights(np.array(pairs.left_people)[pairs.mated]), {}
         for which, values in scores.items():
             values = np.array(values)
-            one = found[name]["rows"]["original" if which == "original" else "rotate30"]
+            one = found[name]["listed"]["rows"]["original" if which == "original" else "rotate30"]
             one = one["none" if which == "original" else which]
             mated, others = values[pairs.mated], values[~pairs.mated]
             by_pair, by_person = tar_at_far(mated, others, 0.01), tar_at_far(mated, others, 0.01, weights)
@@ -124,7 +124,7 @@ def test_the_cells_are_those_of_loops(table2: Callable[..., dict], here: Path, t
             assert one["tar_at_far_by_person"]["0.01"]["value"] == pytest.approx(by_person.tar, abs=1e-9)
             assert one["accuracy"]["value"] == pytest.approx(accuracy_by_fold(values, pairs.mated, pairs.fold).mean)
             expected[which] = by_person.tar
-        differences = {(d["transform"], d["difference"]): d for d in found[name]["differences"]}
+        differences = {(d["transform"], d["difference"]): d for d in found[name]["listed"]["differences"]}
         assert len(differences) == 6
         for what, other in (("mapped less unmapped", "none"), ("mapped less original", "original")):
             own = differences["rotate30", what]["tar_at_far_by_person"]["0.01"]
@@ -133,7 +133,76 @@ def test_the_cells_are_those_of_loops(table2: Callable[..., dict], here: Path, t
         assert share["value"] == pytest.approx(1 - undone[0] / undone[1], rel=1e-4) and share["n"] == SETS * EACH
     said = " ".join(report["warnings"] + report["protocol"])
     assert "every threshold rests on 1 false accept" in said and "trial run" not in said
-    assert {path.name for path in Path("out/figures").iterdir()} == {"roc-tiny.svg", "roc-tiny-cosine.svg"}
+    assert {path.name for path in Path("out/figures").iterdir()} == {
+        f"roc-{name}-{pairing}.svg" for name in ("tiny", "tiny-cosine") for pairing in ("listed", "sets")
+    }
+
+
+def test_all_pairs_within_sets_are_those_of_loops(table2: Callable[..., dict], here: Path, tiny: Path) -> None:
+    found = table2(*FEW)["metrics"]["recognizers"]["tiny"]["sets"]
+    store = Store.open("one")
+    original, perturbed = store.templates(), turned(store, load_recognizer("tiny", tiny))
+    set_of, people = {p.name: p.fold for p in read_people("people.txt")}, store.identities()
+    for which, seconds in (("original", original), ("rotate30", perturbed)):
+        mated, others, whose = [], [], []
+        for i, j in itertools.permutations(range(len(people)), 2):
+            if set_of[people[i]] != set_of[people[j]]:
+                continue
+            score = score_pairs(original[i][None], seconds[j][None], "negative-euclidean")[0]
+            (mated if people[i] == people[j] else others).append(score)
+            if people[i] == people[j]:
+                whose.append(people[i])
+        one = found["rows"][which]["none"]
+        assert one["counts"]["mated"] == len(mated) and one["counts"]["non_mated"] == len(others)
+        for far in (0.01, 0.001):
+            by_pair = tar_at_far(np.array(mated), np.array(others), far)
+            by_person = tar_at_far(np.array(mated), np.array(others), far, person_weights(np.array(whose)))
+            assert one["tar_at_far"][f"{far:g}"]["value"] == pytest.approx(by_pair.tar, abs=1e-9)
+            assert one["tar_at_far"][f"{far:g}"]["threshold"] == pytest.approx(by_pair.threshold, abs=1e-4)
+            assert one["tar_at_far_by_person"][f"{far:g}"]["value"] == pytest.approx(by_person.tar, abs=1e-9)
+    assert len(found["differences"]) == 3 and "accuracy" not in found["rows"]["original"]["none"]
+
+
+def test_within_sets_an_image_without_a_template_matches_nothing_and_a_copy_is_no_pair(
+    script: Callable[[str], ModuleType], here: Path
+) -> None:
+    module, store = script("table2_sets"), Store.open("one")
+    paths, people = store.paths(), store.identities()
+    images, set_of = dict(zip(paths, people, strict=True)), dict.fromkeys(people, 0)
+    lost = paths[4]
+    images["P0/lost.png"] = "P0"
+    kept = [i for i, path in enumerate(paths) if path != lost]
+
+    class Probes:
+        def paths(self) -> list[str]:
+            return [paths[i] for i in kept]
+
+        def templates(self) -> np.ndarray:
+            return store.templates()[kept]
+
+    compared = module.compare_within_sets(store, Probes(), images, set_of, [0])
+    n, counts = len(images), np.bincount(np.unique(list(images.values()), return_inverse=True)[1])
+    assert len(compared.mated.scores) == int((counts * (counts - 1)).sum())
+    assert len(compared.non_mated.scores) == n * n - int((counts**2).sum())
+    # Of the lost image's row and column (it has neither), and the column of the one that is no probe.
+    same = {name: int((np.array(list(images.values())) == name).sum()) for name in ("P0", images[lost])}
+    assert int((compared.mated.scores == -np.inf).sum()) == 2 * (same["P0"] - 1) + same[images[lost]] - 1
+    assert int(compared.missing.sum()) == 3
+
+    class Twins:
+        """The store, its second picture being the first one again."""
+
+        manifest, paths, templates = store.manifest, store.paths, store.templates
+
+        def rows(self):
+            table = store.rows()
+            digests = table["sha256"].to_pylist()
+            digests[1] = digests[0]
+            return table.set_column(table.schema.get_field_index("sha256"), "sha256", [digests])
+
+    assert people[0] == people[1]
+    fewer = module.compare_within_sets(Twins(), Probes(), images, set_of, [0])
+    assert len(fewer.mated.scores) == len(compared.mated.scores) - 2
 
 
 class Memory:
@@ -220,7 +289,7 @@ def test_a_trial_says_so(table2: Callable[..., dict]) -> None:
     said = " ".join(report["warnings"])
     assert "1 of 4 folds were judged: a trial run, not a result" in said
     assert "images were left out of the fits: a trial run" in said
-    rows = report["metrics"]["recognizers"]["tiny"]["rows"]
+    rows = report["metrics"]["recognizers"]["tiny"]["listed"]["rows"]
     assert rows["original"]["none"]["counts"]["mated"] == 3 * EACH and "accuracy" not in rows["original"]["none"]
     assert rows["rotate30"]["linear"]["tar_at_far"] == {}  # 27 non-mated pairs resolve no rate
 
