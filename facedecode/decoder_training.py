@@ -26,7 +26,7 @@ from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
 from facedecode.store_images import read_mirrored, read_portraits
 from facedecode.training import STATE, VERSION, Pairs, TrainSettings, require_gradients, train_decoder
-from facedecode.training_record import networks_looked_through
+from facedecode.training_record import network_and_layers, networks_looked_through
 
 Progress = Callable[..., None]
 
@@ -182,19 +182,23 @@ def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer |
     """ξ and φ, as far as the terms, or mirrored images, need them."""
     weights, recognizer, phi = job.settings.weights, None, []
     # One network, whichever option names its file.
-    files = {path.resolve() for path in (job.weights, job.phi_weights.get(made_by["name"])) if path}
+    names = [(phi, *network_and_layers(phi)) for phi in job.settings.phi or (made_by["name"],)]
+    given = [job.weights, *(job.phi_weights.get(phi) for phi, name, _ in names if name == made_by["name"])]
+    files = {path.resolve() for path in given if path}
     if len(files) > 1:
         raise UsageError(f"--weights and --phi name two files for {made_by['name']}; leave one out")
     own = next(iter(files), None)
     perceptual = weights.perceptual or weights.local_perceptual
-    names = job.settings.phi or (made_by["name"],)
-    if weights.identity or (perceptual and made_by["name"] in names) or job.settings.mirror:
+    is_phi = made_by["name"] in {name for _, name, _ in names}
+    if weights.identity or (perceptual and is_phi) or job.settings.mirror:
         recognizer = load_recognizer(made_by["name"], own, device)
         require_same_recognizer(made_by, recognizer.describe(), "the recognizer of the loss")
     if perceptual:
         phi = [
-            RecognizerMaps(recognizer) if name == made_by["name"] else load_phi(name, job.phi_weights.get(name), device)
-            for name in names
+            RecognizerMaps(recognizer, layers)
+            if name == made_by["name"]
+            else load_phi(phi, job.phi_weights.get(phi), device)
+            for phi, name, layers in names
         ]
     require_gradients(weights, recognizer, phi)  # before any picture is read
     return recognizer, phi

@@ -6,7 +6,10 @@ of recognition. A recognizer looks at its own crop of the portrait, SqueezeNet a
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from facedecode.files import sha256_file
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.networks import load_safetensors
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.training_record import network_and_layers
 
 SQUEEZENET = "squeezenet"
 # The layers of torchvision's `features` whose outputs are compared: the first convolution's, then the last before each
@@ -36,12 +40,14 @@ class PerceptualNetwork(ABC):
         name: of the recognizer, or `squeezenet`.
         weights_sha256: of its file.
         device: where its maps are computed.
+        layers: those that were chosen; None for the network's own choice.
         white_box: gradients flow from maps to pixels.
         recognizer: whose maps they are; None for a network that makes no templates.
     """
 
     white_box = True
     recognizer: Recognizer | None = None
+    layers: tuple[str, ...] | None = None
 
     name: str
     weights_sha256: str
@@ -64,15 +70,24 @@ class PerceptualNetwork(ABC):
         x1, y1, x2, y2 = (round(v) for v in self.region(side))
         return view[..., max(0, y1) : y2, max(0, x1) : x2]
 
-    def describe(self) -> dict[str, str]:
-        """JSON: what made the numbers."""
-        return {"name": self.name, "weights_sha256": self.weights_sha256}
+    def describe(self) -> dict[str, str | list[str]]:
+        """JSON: what made the numbers; `layers` where they were chosen."""
+        chosen = {} if self.layers is None else {"layers": list(self.layers)}
+        return {"name": self.name, "weights_sha256": self.weights_sha256, **chosen}
 
 
 class RecognizerMaps(PerceptualNetwork):
     """A recognizer's internal maps, on its own crop."""
 
-    def __init__(self, recognizer: Recognizer):
+    def __init__(self, recognizer: Recognizer, layers: Sequence[str] | None = None):
+        """layers: modules of its network whose outputs are compared; those of its spec if None.
+
+        Raises:
+            UsageError: a module that the network has not, or one whose output is no map (n, channels, height, width).
+        """
+        if layers is not None:
+            self.layers = tuple(layers)
+            recognizer = _with_layers(recognizer, self.layers)
         if not recognizer.spec.feature_layers:
             raise UsageError(f"{recognizer.spec.name} names no layers for the perceptual term: choose another --phi")
         self.name, self.weights_sha256 = recognizer.spec.name, recognizer.weights_sha256
@@ -96,18 +111,44 @@ class RecognizerMaps(PerceptualNetwork):
         return tuple((corners @ matrix[:, :2].T + matrix[:, 2]).ravel())
 
 
+def _with_layers(recognizer: Recognizer, layers: tuple[str, ...]) -> Recognizer:
+    """The same network, with other feature layers."""
+    name, modules = recognizer.spec.name, dict(recognizer.net.named_modules())
+    for layer in layers:
+        if not layer or layer not in modules:
+            known = ", ".join(["…", *(k for k in modules if k)][-9:])
+            raise UsageError(f"{name} has no layer {layer!r}: choose a module of its network ({known})")
+    chosen = copy.copy(recognizer)
+    chosen.spec = dataclasses.replace(recognizer.spec, feature_layers=layers)
+    size = recognizer.spec.crop.size
+    with torch.inference_mode():
+        maps = chosen.features(torch.zeros(1, 3, size, size, device=recognizer.device))
+    if len(maps) != len(layers) or any(each.ndim != 4 for each in maps):
+        raise UsageError(
+            f"{name}: an output of {', '.join(layers)} is no map (n, channels, height, width): choose others"
+        )
+    return chosen
+
+
 class SqueezeNet(PerceptualNetwork):
     """SqueezeNet 1.1 trained on ImageNet: the original Caffe weights in torchvision's layout."""
 
-    def __init__(self, weights: Path, device: str = "cpu"):
+    def __init__(self, weights: Path, device: str = "cpu", layers: Sequence[str] | None = None):
+        """layers: numbers of torchvision's `features` whose outputs are compared. Raises UsageError for others."""
         from torchvision.models import squeezenet1_1
 
         self.name, self.weights_sha256, self.device = SQUEEZENET, sha256_file(weights), torch.device(device)
         net = load_safetensors(squeezenet1_1(weights=None), weights).features.eval().requires_grad_(False)
+        self._kept = _SQUEEZENET_LAYERS
+        if layers is not None:
+            numbers = [str(k) for k in range(len(net))]
+            if wrong := [layer for layer in layers if layer not in numbers]:
+                raise UsageError(f"{SQUEEZENET} has no layer {wrong[0]!r}: choose from 0 to {numbers[-1]}")
+            self.layers, self._kept = tuple(layers), tuple(map(int, layers))
         for layer in net.modules():
             if isinstance(layer, torch.nn.ReLU):
                 layer.inplace = False  # a map that is kept must not be overwritten
-        self._net = net[: max(_SQUEEZENET_LAYERS) + 1].to(device, memory_format=torch.channels_last)
+        self._net = net[: max(self._kept) + 1].to(device, memory_format=torch.channels_last)
         self._mean = torch.tensor(_SQUEEZENET_MEAN, device=device).view(1, 3, 1, 1)
 
     def view(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
@@ -126,7 +167,7 @@ class SqueezeNet(PerceptualNetwork):
         maps = []
         for i, layer in enumerate(self._net):
             x = layer(x)
-            if i in _SQUEEZENET_LAYERS:
+            if i in self._kept:
                 maps.append(x.float())
         return maps
 
@@ -135,24 +176,25 @@ class SqueezeNet(PerceptualNetwork):
 
 
 def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> PerceptualNetwork:
-    """A perceptual network: `squeezenet`, or a registered recognizer.
+    """A perceptual network: `squeezenet`, or a registered recognizer; with layers of it, as NAME:LAYER+LAYER.
 
     Raises:
-        UsageError: no such network (the known ones are listed), or a recognizer without feature layers.
+        UsageError: no such network (the known ones are listed) or layer, or a recognizer without feature layers.
         MissingWeights: SqueezeNet without a file, or a file that is not there.
         BadInput: the file holds other weights.
     """
+    name, layers = network_and_layers(name)
     if name != SQUEEZENET:
         if name not in REGISTRY:
             known = ", ".join([SQUEEZENET, *sorted(REGISTRY)])
             raise UsageError(f"no perceptual network is called {name!r}; known: {known}")
-        return RecognizerMaps(load_recognizer(name, weights, device))
+        return RecognizerMaps(load_recognizer(name, weights, device), layers)
     if weights is None or not weights.is_file():
         raise MissingWeights(
             f"{SQUEEZENET}: {weights or 'no weights file given'}{': no such file' if weights else ''}; give SqueezeNet "
             f"1.1's Caffe weights in torchvision's layout (safetensors) as {SQUEEZENET}=FILE"
         )
-    return SqueezeNet(weights, device)
+    return SqueezeNet(weights, device, layers)
 
 
 def phi_distance(

@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 
+def network_and_layers(phi: str) -> tuple[str, tuple[str, ...] | None]:
+    """What `--phi` names: NAME, or NAME:LAYER+LAYER → the network's name, and the layers chosen (None: its own)."""
+    name, colon, layers = phi.partition(":")
+    return name, tuple(dict.fromkeys(layers.split("+"))) if colon else None
+
+
 def networks_looked_through(training: dict[str, Any], recognizer: str) -> set[str] | None:
     """Names of the networks whose gradients shaped a decoder; None where its record does not tell.
 
@@ -24,7 +30,7 @@ def networks_looked_through(training: dict[str, Any], recognizer: str) -> set[st
         return None
     own = {recognizer} if weights.get("identity") else set()
     if weights.get("perceptual") or weights.get("local_perceptual"):
-        own |= set(settings.get("phi") or [recognizer])
+        own |= {network_and_layers(phi)[0] for phi in settings.get("phi") or [recognizer]}
     if training.get("start") and not own:
         return None
     return own

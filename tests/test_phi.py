@@ -60,6 +60,27 @@ def test_squeezenets_maps_equal_a_plain_forward_pass(squeezenet_file: Path) -> N
             torch.testing.assert_close(found, plain.features[: last + 1](x.clone()), rtol=1e-4, atol=1e-3)
 
 
+def test_layers_can_be_chosen(squeezenet_file: Path, tiny: Path) -> None:
+    crops = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    whole = load_phi("squeezenet", squeezenet_file)
+    some = load_phi("squeezenet:4+10", squeezenet_file)
+    view = whole.view(crops)
+    for found, wanted in zip(some.maps(view), whole.maps(view)[1::2], strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert some.describe() == whole.describe() | {"layers": ["4", "10"]}
+    one = load_phi("tiny:conv", tiny)
+    torch.testing.assert_close(one.maps(crops), load_phi("tiny", tiny).maps(crops))
+    assert one.name == "tiny" and one.describe()["layers"] == ["conv"]
+    for name, file, said in (
+        ("tiny:nothing", tiny, r"tiny has no layer 'nothing': choose a module of its network \(.*conv.*\)"),
+        ("tiny:", tiny, "tiny has no layer ''"),
+        ("tiny:fc", tiny, "an output of fc is no map"),
+        ("squeezenet:99", squeezenet_file, "squeezenet has no layer '99': choose from 0 to 12"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            load_phi(name, file)
+
+
 def test_a_recognizers_maps_are_its_layers_outputs_and_take_any_size(tiny: Path) -> None:
     recognizer = load_recognizer("tiny", tiny)
     crops = torch.rand(2, 3, 40, 24, generator=torch.Generator().manual_seed(0))

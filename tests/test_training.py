@@ -623,8 +623,9 @@ def test_the_record_is_of_all_runs_together(job: DecoderJob, tiny: Path, tmp_pat
     assert trained_people(second, "second") == everybody, "the first run held nobody out"
 
 
-def test_one_file_of_the_recognizer_serves_it_as_phi_too(job: DecoderJob, tiny: Path) -> None:
-    named = dataclasses.replace(change(job, phi=("tiny",)), weights=None, phi_weights={"tiny": tiny})
+@pytest.mark.parametrize("phi", ["tiny", "tiny:conv"])
+def test_one_file_of_the_recognizer_serves_it_as_phi_too(phi: str, job: DecoderJob, tiny: Path) -> None:
+    named = dataclasses.replace(change(job, phi=(phi,)), weights=None, phi_weights={phi: tiny})
     assert train_store(named).looked_through("tiny")
     with pytest.raises(UsageError, match="two files for tiny"):
         train_store(dataclasses.replace(named, weights=tiny.with_name("other"), output=job.output.with_name("two")))

@@ -59,7 +59,10 @@ def train(
     ] = 0.0,
     phi: Annotated[
         list[str] | None,
-        typer.Option("--phi", help="Perceptual network, NAME or NAME=FILE: squeezenet, a recognizer (repeatable)."),
+        typer.Option(
+            "--phi",
+            help="Perceptual network, NAME, NAME=FILE or NAME:LAYER+LAYER=FILE: squeezenet, a recognizer (repeatable).",
+        ),
     ] = None,
     identity_target: Annotated[
         str,
