@@ -103,7 +103,7 @@ def fitted(folder: Path, transform: Transform, store: Store, people: Sequence[st
     mapping = load_mapping(folder / f"{transform.name}.safetensors")
     if mapping.transform != transform.name:
         raise BadInput(f"{mapping.source}: undoes {mapping.transform}; fit one of {transform.name} in its place")
-    mapping.require_recognizer(store.recognizer)
+    mapping.require_templates(store.manifest, store.folder)
     require_unseen_by_mapping(mapping, people)
     return mapping
 

@@ -150,6 +150,7 @@ def make_report(
         },
         warnings=[
             *trial(settings, beyond),
+            *(line for name, own in undone.items() for line in flat_directions(name, own)),
             *(
                 line
                 for name, both in cells.items()
@@ -371,6 +372,19 @@ def trial(settings: dict, beyond: int) -> Iterator[str]:
         yield f"{beyond:,} images were left out of the fits: a trial run, not a result."
 
 
+def flat_directions(name: str, undone: Sequence[Undone]) -> Iterator[str]:
+    """Where templates vary in fewer directions than they have numbers."""
+    for own in undone:
+        if own.map == LINEAR:
+            dim, ranks = own.maps[0].dim, [each.report["rank"] for each in own.maps]
+            if min(ranks) < dim:
+                many = f"{min(ranks)}" if min(ranks) == max(ranks) else f"{min(ranks)} to {max(ranks)}"
+                yield (
+                    f"{name}, {own.transform}: templates vary in {many} of {dim} directions; in the others no more "
+                    "than rounding does, and linear maps do not read them"
+                )
+
+
 def few(name: str, pairing: Pairing, cells: Mapping[Condition, Cell]) -> Iterator[str]:
     """Which rates rest on few errors."""
     for k, rate in enumerate(next(iter(cells.values())).figures.by_pair):
@@ -419,7 +433,9 @@ def protocol(
         f"Intervals: {100 * settings['level']:g} %, {settings['repetitions']:,} replicates of a bootstrap by person "
         f"(seed {settings['seed']}), in which a mated pair of person i weighs w_i, a non-mated one of i and j w_i · "
         "w_j, and thresholds are set anew, corrected by a jackknife over people (BCa); accuracy has plain percentiles. "
-        "Differences are paired: both rows in the same replicates. The maps are not fitted anew in a replicate, so "
+        "Differences are paired: both rows in the same replicates. Of listed pairs, where hardly anybody is in two "
+        "non-mated ones, the product w_i · w_j varies three times as much as one weight would: intervals there are "
+        "wider than they need be. The maps are not fitted anew in a replicate, so "
         "that the luck of their training people is not in the intervals.",
         "The ceiling, 'nonlinear': ridge regression on "
         f"{ceiling['features']:,} random Fourier features of a Gaussian kernel beside an affine part without a "

@@ -11,11 +11,11 @@ import numpy as np
 from facedecode.errors import BadInput, UsageError
 
 _BLOCK_NUMBERS = 2**21  # of a block that is held in float64: 16 MB a side
-# Eigenvalues of the Gram matrix below this share of the largest (per dimension) are rounding, not data.
-_EPSILON = float(np.finfo(np.float64).eps)
-_CUTOFF = 10 * _EPSILON
-# Inputs that vary by less than this share of their mean are constant: that much is lost in taking the mean.
-_CONSTANT = 1000 * _EPSILON
+# What inputs vary in a direction, as a share of their length, below which it is rounding: templates are float32 sums of
+# hundreds of products, and two correct ways to compute one differ by that much. Some recognizers (dlib-resnet) have
+# dozens of such directions. A weight that reads them is a thousand times as large as any that reads faces, and what it
+# makes of the rounding grows with each map that follows.
+RESOLUTION = 3e-5
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Spectrum:
     """The inputs' centered Gram matrix, vectors · diag(values) · vectorsᵀ.
 
     values: (dim,) float64, ascending. vectors: (dim, dim) float64, one a column.
-    varies: bool (dim,), False for directions in which the inputs do not vary beyond rounding.
+    varies: bool (dim,), False for directions in which the inputs vary by less than RESOLUTION of their length.
     """
 
     values: np.ndarray
@@ -116,7 +116,7 @@ class GramAccumulator:
         Args:
             ridge: in units of the mean eigenvalue of the inputs' centered Gram matrix (trace over dim_in), so
                 that it means the same whatever the scale and the number of the inputs. Directions in which
-                the inputs do not vary beyond rounding get no weight, as in `numpy.linalg.lstsq`.
+                the inputs do not vary beyond RESOLUTION get no weight; without such it is `numpy.linalg.lstsq`.
 
         Raises:
             UsageError: a negative or infinite ridge.
@@ -145,9 +145,8 @@ class GramAccumulator:
         if self.n == 0:
             raise BadInput("no pair of templates to fit a map to: give more images")
         values, vectors = np.linalg.eigh(self.in_in)
-        constant = self.n * float(self.mean_in @ self.mean_in) * _CONSTANT**2
-        varies = values > max(constant, _CUTOFF * max(self.dim_in, 16) * values[-1])
-        return Spectrum(values, vectors, varies)
+        squares = float(np.trace(self.in_in)) + self.n * float(self.mean_in @ self.mean_in)
+        return Spectrum(values, vectors, values > squares * RESOLUTION**2)
 
     def judge(self, weight: np.ndarray, bias: np.ndarray) -> dict[str, Any]:
         """How well a map does on the pairs seen, from the moments alone.

@@ -34,6 +34,7 @@ class Given:
         templates: (n, dim) float32.
         recognizer: the manifest's description, or just the name for a bare file.
         names: a file name for each, without suffix.
+        manifest: of their store, if they are in one.
         rows: the store's rows, if it is a store; `root` is where its images are.
         note: what was assumed or cast, for the user.
     """
@@ -41,6 +42,7 @@ class Given:
     templates: np.ndarray
     recognizer: dict
     names: list[str]
+    manifest: dict | None = None
     rows: list[dict] | None = None
     root: Path | None = None
     note: str | None = None
@@ -71,7 +73,7 @@ def read_inputs(path: Path, model: str | None, images: Path | None, need_images:
         store = Store.open(path)
         rows = store.rows().to_pylist()
         names = _file_names([row["path"] for row in rows])
-        given = Given(store.templates(), store.recognizer, names, rows, images or store.root)
+        given = Given(store.templates(), store.recognizer, names, store.manifest, rows, images or store.root)
     else:
         if need_images:
             raise BadInput(f"{path}: --originals needs a whole store, whose manifest says where the images are")
@@ -86,7 +88,7 @@ def read_inputs(path: Path, model: str | None, images: Path | None, need_images:
                 raise BadInput(
                     f"{path}: templates of {templates.shape[1]} numbers, and {name}'s have {dim}; say --model"
                 )
-        given = Given(templates, manifest["recognizer"] if manifest else {"name": name}, names, note=note)
+        given = Given(templates, manifest["recognizer"] if manifest else {"name": name}, names, manifest, note=note)
     if model and given.recognizer["name"] != model:
         raise BadInput(f"{path}: its manifest says {given.recognizer['name']}, not {model}; leave --model out")
     return given

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedecode.mapping import Mapping
+from facedecode.gram import Solution
 
 # A condition number beyond which the inverse of a map is rounding.
 _SINGULAR = 1e12
+# Eigenvalues below this share of the largest are rounding; so is their sign.
+_FLOOR = 1e-8
 # An eigenvalue whose angle is this near to π is on the negative axis, where the principal logarithm is not real.
 _NEGATIVE = 1e-8
 
@@ -27,9 +29,9 @@ class Affine:
     bias: np.ndarray
 
     @classmethod
-    def of(cls, mapping: Mapping) -> Affine:
-        """A fitted map."""
-        return cls(mapping.weight.astype(np.float64), mapping.bias.astype(np.float64))
+    def of(cls, solution: Solution) -> Affine:
+        """A fitted map, as it was solved: rounded to float32, several in a row would amplify the rounding."""
+        return cls(solution.weight, solution.bias)
 
     @classmethod
     def identity(cls, dim: int) -> Affine:
@@ -54,12 +56,30 @@ class Affine:
         """The map that does `first`, and then this one."""
         return Affine(self.weight @ first.weight, self.weight @ first.bias + self.bias)
 
+    def within(self, subspace: Subspace) -> Affine:
+        """What the map does to the coordinates of a subspace: a map of (rank,) numbers."""
+        basis, center = subspace.basis, subspace.center
+        return Affine(basis.T @ self.weight @ basis, basis.T @ (self.apply(center[None])[0] - center))
+
+    def lifted(self, subspace: Subspace) -> Affine:
+        """The map of templates that does this one in a subspace, and ends in it."""
+        weight = subspace.basis @ self.weight @ subspace.basis.T
+        return Affine(weight, subspace.center + subspace.basis @ self.bias - weight @ subspace.center)
+
+
+@dataclass(frozen=True, eq=False)
+class Subspace:
+    """Where templates vary: center (d,) and orthonormal columns basis (d, rank), float64."""
+
+    center: np.ndarray
+    basis: np.ndarray
+
 
 @dataclass(frozen=True, eq=False)
 class Between:
     """A map between two others by the matrix logarithm.
 
-    map: None where there is none (the first map has no inverse, or numbers overflow).
+    map: None where there is none (one of the two maps has no inverse, or numbers overflow).
     negative: eigenvalues of the step between the two maps on the negative axis. Where there are any the step has no
         real principal logarithm, and `map` is the mean of the two complex branches.
     """
@@ -86,12 +106,13 @@ def between(first: Affine, second: Affine, share: float) -> Between:
     """
     from scipy.linalg import fractional_matrix_power  # of scikit-learn's dependencies; 0.1 s to import
 
-    start = first.matrix
-    if not np.linalg.cond(start) < _SINGULAR:
+    start, end = first.matrix, second.matrix
+    if not max(np.linalg.cond(start), np.linalg.cond(end)) < _SINGULAR:
         return Between(None)
-    step = np.linalg.solve(start, second.matrix)
+    step = np.linalg.solve(start, end)
     values = np.linalg.eigvals(step)
-    negative = int(((values != 0) & (np.pi - np.abs(np.angle(values)) < _NEGATIVE)).sum())
+    there = np.abs(values) > _FLOOR * np.abs(values).max()
+    negative = int((there & (np.pi - np.abs(np.angle(values)) < _NEGATIVE)).sum())
     with np.errstate(all="ignore"):  # what comes of a singular step is looked at below
         # Schur-Padé (Higham and Lin 2011), the same as exp(share · log(step)) and better conditioned.
         power = np.real(fractional_matrix_power(step, share))

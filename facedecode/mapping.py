@@ -87,6 +87,31 @@ class Mapping:
                 "fit one for that recognizer with 'facedecode fit-mapping'"
             )
 
+    def require_templates(self, manifest: dict[str, Any], where: Path | str) -> None:
+        """Refuse what the map was not made for: another recognizer or precision, or templates that were mapped.
+
+        Args:
+            manifest: of a store; where: its folder.
+
+        Raises:
+            BadInput: see `require_recognizer`; or naming the folder.
+        """
+        self.require_recognizer(manifest["recognizer"])
+        if "mapping" in manifest:
+            raise BadInput(f"{where}: its templates were mapped already; give the store that 'extract' made")
+        own, theirs = self.precision, manifest.get("precision", "fp32")
+        if own != theirs:
+            raise BadInput(
+                f"{where}: templates made in {theirs}, and {self._label()} was fitted on {own} ones, which round "
+                f"otherwise; extract them in {own}, or fit a map on {theirs} ones"
+            )
+
+    @property
+    def precision(self) -> str:
+        """In which the recognizer made the templates that it was fitted on."""
+        parts = self.report.get("provenance", {}).get("parts") or [{}]
+        return parts[0].get("precision", "fp32")
+
     def save(self, path: Path | str) -> None:
         """Write one safetensors file, atomically; equal maps give equal bytes. Raises OutputError."""
         about = {"transform": self.transform, "recognizer": self.recognizer, "report": self.report}
@@ -174,12 +199,8 @@ def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] 
         FacedecodeWarning: no more pairs than dimensions (a ridge of SMALL_RIDGE is applied where there is none), or
             directions in which the perturbed templates do not vary.
     """
+    solution, ridge, ridge_by = solution_of(sums, method)
     training, held = sums.training, sums.held_out
-    if training is None or training.n == 0:
-        raise BadInput(f"{sums.transform}: no pair of templates to fit a map to; give more images")
-    ridge, ridge_by = _ridge(training, method, sums.transform)
-    solution = solve(training, method, ridge)
-    _warn_of_constants(training, solution, method, sums.transform)
     weight, bias = solution.weight.astype(np.float32), solution.bias.astype(np.float32)
     report = {
         "kind": method.kind,
@@ -198,6 +219,20 @@ def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] 
     if held.n:
         report["held_out"] = held.judge(weight, bias) | _scores(mapping, *sums.sample())
     return mapping
+
+
+def solution_of(sums: MappingSums, method: Method) -> tuple[Solution, float, str]:
+    """The map that follows from sums, in float64, with the ridge that was applied and who chose it.
+
+    Raises and warns as `solve_mapping`.
+    """
+    training = sums.training
+    if training is None or training.n == 0:
+        raise BadInput(f"{sums.transform}: no pair of templates to fit a map to; give more images")
+    ridge, ridge_by = _ridge(training, method, sums.transform)
+    solution = solve(training, method, ridge)
+    _warn_of_constants(training, solution, method, sums.transform)
+    return solution, ridge, ridge_by
 
 
 def _scores(mapping: Mapping, perturbed: np.ndarray, original: np.ndarray) -> dict[str, Any]:
@@ -235,9 +270,9 @@ def _warn_of_constants(training: GramAccumulator, solution: Solution, method: Me
     if training.n <= training.dim_in or training.dim_in == solution.rank:
         return
     warnings.warn(
-        f"{transform}: the perturbed templates do not vary in {training.dim_in - solution.rank} of {training.dim_in} "
-        "directions (numbers that are constant or repeat others); "
-        f"{'the map is arbitrary there' if method.kind == 'orthogonal' else 'they get no weight'}",
+        f"{transform}: the perturbed templates vary in {solution.rank} of {training.dim_in} directions, and in the "
+        "others no more than rounding does; "
+        f"{'there the map is arbitrary' if method.kind == 'orthogonal' else 'those get no weight'}",
         FacedecodeWarning,
         stacklevel=4,
     )

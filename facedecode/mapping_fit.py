@@ -183,8 +183,13 @@ def _choose(store: Store, source: Source, people: Path | None) -> tuple[np.ndarr
         raise BadInput(f"{store.folder}: templates of faces perturbed by {made_with}; give a store of the originals")
     identities = store.identities()
     chosen = select_people(identities, people)
-    names = sorted({identities[i] for i in chosen} - {None}) if people else None
-    return chosen, {"store": store.fingerprint, "people": names, "perturbed": source.fingerprint}
+    names = sorted({identities[i] for i in chosen} - {None})
+    return chosen, {
+        "store": store.fingerprint,
+        "precision": store.manifest.get("precision", "fp32"),
+        "people": names or None,
+        "perturbed": source.fingerprint,
+    }
 
 
 def _provenance(parts: list[dict[str, Any]], method: Method) -> dict[str, Any]:

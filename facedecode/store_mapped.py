@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from facedecode.errors import BadInput
 from facedecode.mapping import Mapping
 from facedecode.store import Store
 from facedecode.transformation import describe_mapping
@@ -16,26 +15,26 @@ from facedecode.transformation import describe_mapping
 class MappedStore(Store):
     """The rows of a store with their templates mapped; its manifest records the map as `transform --mapping` would.
 
+    mapping: the map.
+
     Raises:
-        BadInput: the map is for another recognizer's templates, or the store's were mapped already.
+        BadInput: see `Mapping.require_templates`.
     """
 
     def __init__(self, store: Store, mapping: Mapping) -> None:
         """mapping: loaded from a file."""
-        mapping.require_recognizer(store.recognizer)
-        if "mapping" in store.manifest:
-            raise BadInput(f"{store.folder}: its templates were mapped already; give the store that 'extract' made")
+        mapping.require_templates(store.manifest, store.folder)
         super().__init__(store.folder, {**store.manifest, "mapping": describe_mapping(mapping)})
-        self._mapping = mapping
+        self.mapping = mapping
 
     def shards(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
         """As `Store.shards`, mapped."""
-        return ((self._mapping.apply(templates), table) for templates, table in super().shards())
+        return ((self.mapping.apply(templates), table) for templates, table in super().shards())
 
     def templates(self) -> np.ndarray:
         """As `Store.templates`, mapped."""
-        return self._mapping.apply(super().templates())
+        return self.mapping.apply(super().templates())
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """As `Store.take`, mapped."""
-        return self._mapping.apply(super().take(rows))
+        return self.mapping.apply(super().take(rows))

@@ -61,12 +61,12 @@ def mapping_operation(store: Store, mapping: Mapping) -> Operation:
     """Map a store's templates by a map that was loaded from a file.
 
     Raises:
-        BadInput: the map is for another recognizer's templates.
+        BadInput: see `Mapping.require_templates`.
 
     Warns:
         FacedecodeWarning: the map undoes another perturbation than that of the store's faces.
     """
-    mapping.require_recognizer(store.recognizer)
+    mapping.require_templates(store.manifest, store.folder)
     made_with = store.manifest.get("transform")
     if mapping.transform != made_with:
         warnings.warn(

@@ -634,7 +634,18 @@ def test_a_map_is_applied_before_comparison(here, pairs, side):
         "turned": "probes: of images with the transform rotate30, mapped by a map that undoes rotate30",
     }
     assert said == [expected[name] for name in ("emb", "turned") if stores[name].get("mapping")]
-    assert any("fit it on others than those compared" in paragraph for paragraph in report["protocol"])
+    assert any("fitted on others than those compared" in paragraph for paragraph in report["protocol"])
+
+
+def test_a_map_that_was_fitted_on_people_compared_is_refused(here, pairs):
+    mapping = turn_map(here)
+    for people, code in ((["ann", "zoe"], 4), (["zoe"], 0), (None, 0)):
+        mapping.report["provenance"] = {"parts": [{"people": people}]}
+        mapping.save(here / "turn.safetensors")
+        done = call("emb", "--pairs", "pairs.txt", "--mapping", "turn.safetensors", "--far", 0.5, "--json", *FAST)
+        assert done.exit_code == code, done.stderr
+        if code:
+            assert "turn.safetensors: this mapping was fitted on 1 of the" in done.stderr and "(ann)" in done.stderr
 
 
 def test_a_map_for_one_store_on_either_side(here, pairs):

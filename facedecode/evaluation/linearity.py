@@ -16,7 +16,7 @@ from facedecode.bootstrap import Estimate, mean_interval
 from facedecode.evaluation.perturbed import Side
 from facedecode.evaluation.picture_figures import ratio_interval
 from facedecode.evaluation.transforms import chains, ladder
-from facedecode.map_family import Affine, between, mixed, relative_distance
+from facedecode.map_family import Affine, Subspace, between, mixed, relative_distance
 from facedecode.scores import score_pairs
 
 Options = Mapping[str, int]
@@ -174,9 +174,12 @@ def opposites(
 
 
 def interpolations(
-    side: Side, maps: Mapping[str, Affine], aliases: Mapping[str, str], options: Options
+    side: Side, maps: Mapping[str, Affine], subspace: Subspace, aliases: Mapping[str, str], options: Options
 ) -> list[Interpolation]:
-    """Each rotation that has neighbors on both sides, no rotation among them, by their maps without its own."""
+    """Each rotation that has neighbors on both sides, no rotation among them, by their maps without its own.
+
+    subspace: in which all maps can have an inverse; the logarithm is taken in its coordinates.
+    """
     steps: dict[int, str | None] = dict(sorted({0: None, **ladder(list(maps), aliases)}.items()))
     degrees = list(steps)
     family = {None: Affine.identity(side.templates.shape[1]), **maps}
@@ -186,11 +189,11 @@ def interpolations(
         if name is None:
             continue
         lower, upper, share = family[steps[low]], family[steps[high]], (angle - low) / (high - low)
-        by_logarithm = between(lower, upper, share)
+        by_logarithm = between(lower.within(subspace), upper.within(subspace), share)
         linear = compare(side, name, maps[name], mixed(lower, upper, share), options)
         logarithm = None
         if by_logarithm.map is not None:
-            logarithm = compare(side, name, maps[name], by_logarithm.map, options)
+            logarithm = compare(side, name, maps[name], by_logarithm.map.lifted(subspace), options)
         found.append(
             Interpolation(name, (low, angle, high), steps[low], steps[high], linear, logarithm, by_logarithm.negative)
         )

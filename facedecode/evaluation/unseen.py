@@ -108,14 +108,23 @@ def require_unseen_by_mapping(mapping: TemplateMapping, identities: Sequence[str
     Raises:
         BadInput: there are such people (counted), or the map does not record whom it was fitted on.
     """
-    name = f"mapping {mapping.transform}" if mapping.source is None else f"{mapping.source}: this mapping"
+    if (people := people_fitted_on(mapping)) is None:
+        raise BadInput(
+            f"{_mapping_name(mapping)} records no list of the people it was fitted on; fit it by 'facedecode "
+            "fit-mapping --people'"
+        )
+    _refuse_shared(f"{_mapping_name(mapping)} was fitted on", people, identities)
+
+
+def people_fitted_on(mapping: TemplateMapping) -> list[str] | None:
+    """Whom a map was fitted on, those held out of the fit among them; None where it does not record that."""
     parts = mapping.report.get("provenance", {}).get("parts") or [{}]
     fitted = [part.get("people") for part in parts]
-    if not all(fitted):
-        raise BadInput(
-            f"{name} records no list of the people it was fitted on; fit it by 'facedecode fit-mapping --people'"
-        )
-    _refuse_shared(f"{name} was fitted on", [person for people in fitted for person in people], identities)
+    return [person for people in fitted for person in people] if all(fitted) else None
+
+
+def _mapping_name(mapping: TemplateMapping) -> str:
+    return f"mapping {mapping.transform}" if mapping.source is None else f"{mapping.source}: this mapping"
 
 
 def _refuse_shared(what: str, training_people: Sequence[str], identities: Sequence[str]) -> None:

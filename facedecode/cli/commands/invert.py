@@ -87,7 +87,7 @@ def invert(
         require_refinable(drawer, recognizer)
     moved = load_mapping(mapping) if mapping else None
     if moved:
-        moved.require_recognizer(drawer.recognizer)
+        moved.require_templates(given.manifest or {"recognizer": drawer.recognizer}, templates)
     maps = load_confidence(confidence) if confidence else None
     if maps:
         maps.require_decoder(describe_decoder(drawer, folder), drawer.recognizer)
