@@ -10,6 +10,7 @@ Coordinates are those of `facedecode.align`: pixel i covers [i, i + 1), x to the
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -59,6 +60,7 @@ _SHIFTS = {
 _SCALES = {f"scale{factor}": _scale(factor) for factor in (0.5, 1.5)}
 _STEPS: dict[str, Step] = {**_ROTATIONS, **_SHIFTS, **_SCALES}
 _NAMES = (*_STEPS, *OCCLUDERS)
+_ANY_ROTATION = re.compile(r"rotate(-?[1-9]\d{0,2})")
 _GROUPS: dict[str, tuple[str, ...]] = {
     "rotations": tuple(_ROTATIONS),
     "shifts": tuple(_SHIFTS),
@@ -66,6 +68,13 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     "occlusions": tuple(OCCLUDERS),
     "all": _NAMES,
 }
+
+
+def _step(part: str) -> Step | None:
+    """What a part of a name does to coordinates; None for an occluder, or an unknown name."""
+    if part not in _STEPS and (found := _ANY_ROTATION.fullmatch(part)) and abs(int(found[1])) <= 180:
+        return _rotation(int(found[1]))
+    return _STEPS.get(part)
 
 
 @dataclass(frozen=True)
@@ -87,8 +96,8 @@ class Transform:
         center, size = np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1])
         total = np.eye(3)
         for part in self.name.split("+"):
-            if part in _STEPS:
-                total = _STEPS[part](size) @ total
+            if (step := _step(part)) is not None:
+                total = step(size) @ total
         total = np.round(total, _DECIMALS)
         linear = total[:2, :2]
         return np.column_stack([linear, total[:2, 2] + center - linear @ center])
@@ -100,21 +109,22 @@ class Transform:
 
 
 def transform_names() -> tuple[str, ...]:
-    """The names of single perturbations."""
+    """The names of single perturbations, rotations by steps of 30 degrees; those by other whole degrees have one too."""
     return _NAMES
 
 
 def parse_transform(name: str) -> Transform:
-    """The perturbation called `name`, such as rotate30 or rotate30+scale0.5 (the left one first).
+    """The perturbation called `name`, such as rotate30, rotate-45 or rotate30+scale0.5 (the left one first).
 
     Raises:
         UsageError: a part is unknown; the message lists the known ones.
     """
     for part in name.split("+"):
-        if part not in _NAMES:
+        if part not in OCCLUDERS and _step(part) is None:
             of = "" if part == name else f" in {name!r}"
             raise UsageError(
-                f"unknown transform {part!r}{of}: choose one of {', '.join(_NAMES)}, or join several with '+'"
+                f"unknown transform {part!r}{of}: choose one of {', '.join(_NAMES)}, a rotation by other whole "
+                "degrees (rotate45), or join several with '+'"
             )
     return Transform(name)
 

@@ -404,7 +404,7 @@ def test_errors_are_one_line(run, here: Path, tiny: Path) -> None:
             4,
             "no image with a template is left to judge",
         ),
-        ([], ("rotate45",), 2, "unknown transform 'rotate45'.*rotate30"),
+        ([], ("rotate181",), 2, "unknown transform 'rotate181'.*rotate30"),
         ([], lost, 4, "leaves no face in the frame of any training image; leave it out"),
         (["--fail-if", "undone < 0.1"], (), 2, r"no figure 'undone' here; there are .*undone\[rotate30\]"),
         (["--fail-if", "composed[rotate90,rotate90] < 0"], (), 2, r"no figure 'composed\[rotate90,rotate90\]' here"),

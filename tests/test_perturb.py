@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from types import SimpleNamespace
 
@@ -279,12 +280,37 @@ def test_a_face_that_leaves_the_frame_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "rotate", "rotate45", "rotate0", "Rotate30", "rotate30+", "+rotate30", "rotate30 ", "scale2", "shift"]
+    "name",
+    [
+        "",
+        "rotate",
+        "rotate181",
+        "rotate045",
+        "rotate4.5",
+        "rotate0",
+        "rotate-0",
+        "Rotate30",
+        "rotate30+",
+        "+rotate30",
+        "rotate30 ",
+        "scale2",
+        "shift",
+    ],
 )
 def test_unknown_names_list_the_known_ones(name: str) -> None:
     with pytest.raises(UsageError, match=r"unknown transform .*rotate30, .*shift-left, .*occlude-mouth") as caught:
         parse_transform(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("degrees", [1, 45, -45, 179])
+def test_a_rotation_by_any_whole_degrees(degrees: int) -> None:
+    image, face = noise(60, 60), face_at(30, 30, 30, 30)
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    matrix = parse_transform(f"rotate{degrees}").matrix(face)
+    np.testing.assert_allclose(matrix @ [40, 30, 1], [30 + 10 * cos, 30 - 10 * sin], atol=1e-9)
+    there_and_back = perturb(image, face, parse_transform(f"rotate{degrees}+rotate{-degrees}"))
+    np.testing.assert_array_equal(there_and_back, image)
 
 
 def test_groups() -> None:
