@@ -109,7 +109,7 @@ class Transform:
 
 
 def transform_names() -> tuple[str, ...]:
-    """The names of single perturbations, rotations by steps of 30 degrees; those by other whole degrees have one too."""
+    """The names of single perturbations; rotations by other whole degrees than these have names, too."""
     return _NAMES
 
 
