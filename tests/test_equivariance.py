@@ -404,6 +404,7 @@ def test_errors_are_one_line(run, here: Path, tiny: Path) -> None:
             4,
             "no image with a template is left to judge",
         ),
+        ([], ("rotate30+rotate-30",), 2, r"rotate30\+rotate-30 leaves pictures as they are"),
         ([], ("rotate181",), 2, "unknown transform 'rotate181'.*rotate30"),
         ([], lost, 4, "leaves no face in the frame of any training image; leave it out"),
         (["--fail-if", "undone < 0.1"], (), 2, r"no figure 'undone' here; there are .*undone\[rotate30\]"),

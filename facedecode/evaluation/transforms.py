@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from facedecode.errors import UsageError
 from facedecode.perturb import Transform
 
 _ROTATION = re.compile(r"rotate(-?\d+)")
@@ -16,10 +17,16 @@ _FACE = SimpleNamespace(box=np.array([-2.0, -3.0, 2.0, 3.0]))
 
 
 def distinct(transforms: Sequence[Transform]) -> tuple[list[Transform], dict[str, str]]:
-    """The transforms that differ in effect, and of the others which of those each is (rotate-180 is rotate180)."""
+    """The transforms that differ in effect, and of the others which of those each is (rotate-180 is rotate180).
+
+    Raises:
+        UsageError: one that changes nothing.
+    """
     kept: dict[tuple, Transform] = {}
     aliases = {}
     for transform in transforms:
+        if not transform.occluders and np.allclose(transform.matrix(_FACE), np.eye(2, 3), atol=1e-9):
+            raise UsageError(f"{transform.name} leaves pictures as they are: there is nothing to undo; leave it out")
         effect = (*np.round(transform.matrix(_FACE), 9).ravel().tolist(), frozenset(transform.occluders))
         first = kept.setdefault(effect, transform)
         if first.name != transform.name:
