@@ -16,9 +16,9 @@ from facedecode.protocols import held_out_people, select_people
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
+from facedecode.transformation import require_extracted
 
 Stage = Callable[[str], Callable[..., None]]
-_NOT_PLAIN = {"transform": "of perturbed faces", "mapping": "that were mapped", "l2_normalized": "that are normalized"}
 
 
 def trained_people(decoder: Decoder, name: str) -> list[str]:
@@ -72,9 +72,7 @@ def fit_store_confidence(
             5 people.
         WouldNotFit: the portraits would not fit in memory.
     """
-    for key, what in _NOT_PLAIN.items():
-        if store.manifest.get(key):
-            raise BadInput(f"{store.folder}: templates {what}; give the plain store that 'extract' made")
+    require_extracted(store)
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
     rows = store.rows().to_pylist()
     trained = set(trained_people(decoder, folder.name))

@@ -23,6 +23,11 @@ Progress = Callable[[int, int], None]
 # Of a template's length that is the same for everybody: above it, half of a biohash's bits are nearly constant.
 _OFF_CENTER = 0.7
 _INHERITED = ("transform", "precision", "mapping")  # fields of the manifest
+_NOT_EXTRACTED = {
+    "transform": "of perturbed faces",
+    "mapping": "that were mapped",
+    "l2_normalized": "that are normalized",
+}
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,18 @@ def require_unprotected(store: Store) -> None:
             f"{store.folder}: its templates are protected ({store.recognizer['name']}); give the store that "
             "'extract' made"
         )
+
+
+def require_extracted(store: Store) -> None:
+    """Refuse templates that are not as the recognizer gave them of faces as they were.
+
+    Raises:
+        BadInput: they are protected, mapped, normalized, or of perturbed faces.
+    """
+    require_unprotected(store)
+    for key, what in _NOT_EXTRACTED.items():
+        if store.manifest.get(key):
+            raise BadInput(f"{store.folder}: templates {what}; give the plain store that 'extract' made")
 
 
 def transform_store(

@@ -18,8 +18,16 @@ from facedecode.cli.app import (
     choose_precision,
     command,
 )
+from facedecode.cli.commands.classifier import import_classifier, train_classifier
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
+from facedecode.errors import UsageError
+
+KINDS = ("decoder", "classifier")
+_OF_EVERY_KIND = {"store", "output", "kind", "people", "exclude", "overwrite", "quiet", "json", "debug"}
+_OF_CLASSIFIERS = {"head", "min_images", "l2", "scale", "from_head", "names"}
+# What chooses and fits weights; a head from elsewhere has its own.
+_OF_FITS = {"people", "exclude", "min_images", "l2"}
 
 
 def register(app: typer.Typer) -> None:
@@ -28,8 +36,12 @@ def register(app: typer.Typer) -> None:
 
 def train(
     console: Console,
+    context: typer.Context,
     store: Annotated[Path, typer.Argument(help="A store made by 'extract'; its images are found through it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The decoder's folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The decoder's folder, or the classifier's file.")],
+    kind: Annotated[
+        str, typer.Option("--kind", help="decoder, or classifier (people, by a softmax on their templates).")
+    ] = "decoder",
     architecture: Annotated[
         str, typer.Option("--architecture", help="dfd (the network), or a closed form: mean-face, nearest, ridge.")
     ] = "dfd",
@@ -85,13 +97,59 @@ def train(
     precision: Precision = "fp32",
     seed: Seed = 0,
     half: Annotated[bool, typer.Option("--half", help="Save float16 tensors, at half the size.")] = False,
+    head: Annotated[
+        str, typer.Option("--head", help="Of a classifier: linear, or cosine (normalized weights and templates).")
+    ] = "linear",
+    min_images: Annotated[
+        int, typer.Option("--min-images", min=2, help="Of a classifier: images that a person needs to be a class.")
+    ] = 10,
+    l2: Annotated[
+        float | None, typer.Option("--l2", help="Of a linear classifier: penalty on its weights; 0.001 if absent.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option("--scale", help="Of a cosine classifier: what multiplies cosines; 64 if absent.")
+    ] = None,
+    from_head: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-head", help="Of a classifier: take this softmax layer, safetensors with weight (and bias)."
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option("--names", help="The classes of --from-head, one a line, in the order of its rows.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """A store → a decoder that draws faces from its recognizer's templates.
+    """A store → a decoder that draws faces from its recognizer's templates; or a classifier of its people.
 
-    While it trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
-    interrupted is resumed by the same command.
+    While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
+    interrupted is resumed by the same command. With --kind classifier, a softmax over the people who have images
+    enough is fitted to their templates, and judged on a fifth of each person's images.
     """
+    if kind not in KINDS:
+        raise UsageError(f"--kind {kind}: use {' or '.join(KINDS)}")
+    if kind == "classifier":
+        allowed = _OF_EVERY_KIND | _OF_CLASSIFIERS
+        if from_head:
+            _refuse_others(context, allowed - _OF_FITS, "go with --from-head, whose weights are trained already")
+            return import_classifier(
+                console, store, output, weights=from_head, names=names, head=head, scale=scale, overwrite=overwrite
+            )
+        _refuse_others(context, allowed - {"names"}, "go with --kind classifier without --from-head")
+        return train_classifier(
+            console,
+            store,
+            output,
+            people=people,
+            exclude=tuple(exclude or ()),
+            min_images=min_images,
+            head=head,
+            l2=l2,
+            scale=scale,
+            overwrite=overwrite,
+        )
+    _refuse_others(context, set(context.params) - _OF_CLASSIFIERS, "go with --kind decoder")
+
     from facedecode.decoder_training import DecoderJob, train_store
     from facedecode.losses import LossWeights
     from facedecode.training import TrainSettings
@@ -140,3 +198,11 @@ def train(
     console.say(f"{output}: {decoder.kind} decoder, {figures['images']} images of {len(figures['people'])} people")
     last = (figures.get("curve") or [{}])[-1]
     return {k: v for k, v in last.items() if k != "step"}, {"decoder": str(output)}
+
+
+def _refuse_others(context: typer.Context, allowed: set[str], why: str) -> None:
+    """Refuse options that were given and would be dropped silently."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if parameter.name not in allowed and source is not None and source.name != "DEFAULT":
+            raise UsageError(f"{parameter.opts[0]} does not {why}; leave it out")
