@@ -23,7 +23,7 @@ ON_FAILURE = ("original", "keep")
 _BATCH = 16  # pictures at once: with more, a CPU takes longer for each
 _NUDGE = 1 / 255  # from where the loss is flat; the gradient beside it is the one that counts
 # Share of the outputs' spread that rounding may move a margin by, from one size of batch to another: an iterate must be
-# beyond that to count, or it could fail when it is scored again.
+# beyond that to count, or it could fail when somebody scores it again.
 _ROUNDING = 2e-6
 
 
@@ -109,7 +109,7 @@ def attack(
             rows = torch.arange(start, min(start + batch_size, len(pictures)), device=pictures.device)
             # A copy: a tensor made in inference mode would give no gradient.
             problem = Problem(victim, pictures[rows].detach().clone(), goal, rows)
-            parts.append(_judge(problem, chosen.function(problem, budget), budget, on_failure))
+            parts.append(_judge(problem, *chosen.function(problem, budget), budget, on_failure))
             if progress:
                 progress(start + len(rows), len(pictures))
     if not parts:
@@ -117,18 +117,26 @@ def attack(
     return AttackResult(*(torch.cat([getattr(p, f) for p in parts]) for f in AttackResult.__dataclass_fields__))
 
 
-def _judge(problem: Problem, candidates: Tensor, budget: Budget, on_failure: str) -> AttackResult:
+def _judge(problem: Problem, candidates: Tensor, margin: Tensor, budget: Budget, on_failure: str) -> AttackResult:
     pictures = problem.project(candidates, budget.epsilon)
-    margin = problem.margin(pictures)
+    # A margin that the algorithm met counts where it is this very picture's: as a rule all are within the budget.
+    unknown = margin.isnan() | (pictures != candidates).flatten(1).any(1)
+    if unknown.any():
+        margin[unknown] = problem.margin(pictures[unknown], unknown)
     success = (margin > 0) & (margin >= budget.kappa)
     if on_failure == "original":
         pictures = torch.where(success.view(-1, 1, 1, 1), pictures, problem.pictures)
+        margin = torch.where(success, margin, problem.margin_of_originals)
     saved = to_uint8(pictures).float() / 255
+    # What rounding leaves as it is, such as an original from a file, has been seen.
+    unknown = margin.isnan() | (saved != pictures).flatten(1).any(1)
+    if unknown.any():
+        margin[unknown] = problem.margin(saved[unknown], unknown)
     change = (pictures - problem.pictures).flatten(1)
     return AttackResult(
         pictures,
         success,
-        problem.margin(saved) > 0,
+        margin > 0,
         problem.gradients,
         change.norm(dim=1),
         change.abs().amax(1),
@@ -146,11 +154,13 @@ class Problem:
     Attributes:
         pictures: (b, 3, H, W) float32, the originals.
         gradients: (b,) int64, how many each has used.
+        margin_of_originals: (b,) float32, NaN until they have been looked at.
     """
 
     def __init__(self, victim: Victim, pictures: Tensor, goal: Goal, rows: Tensor) -> None:
         self.pictures = pictures
         self.gradients = torch.zeros_like(rows)
+        self.margin_of_originals = torch.full(rows.shape, torch.nan, device=rows.device)
         self._victim, self._goal, self._rows = victim, goal, rows
 
     def project(self, pictures: Tensor, epsilon: float | None, at: Tensor | None = None) -> Tensor:
@@ -198,15 +208,18 @@ class Problem:
             raise UsageError("the victim's outputs do not depend on the pictures: there is nothing to attack")
         if not found.sum().isfinite():
             raise BadInput("the attack met a gradient that is not finite: check the victim's weights")
-        self.gradients[at] += 1
         margin = margin.detach()
+        if not self._goal.stationary:  # else the first iterates are a little beside the originals
+            first = self.gradients[at] == 0
+            self.margin_of_originals[at[first]] = margin[first]
+        self.gradients[at] += 1
         # Their spread, not their size: a constant on all logits must change nothing.
         slack = _ROUNDING * (outputs.detach().amax(1) - outputs.detach().amin(1))
         return margin, (margin > slack) & (margin >= kappa + slack), found.contiguous()
 
-    def margin(self, pictures: Tensor) -> Tensor:
-        """Margins (b,) of pictures of all rows."""
-        return self._goal.margin(self._outputs(pictures), self._rows)
+    def margin(self, pictures: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
+        """Margins (b,) of pictures of the rows `at`, without gradients."""
+        return self._goal.margin(self._outputs(pictures), self._rows[at])
 
     def _outputs(self, pictures: Tensor) -> Tensor:
         outputs = self._victim(pictures)

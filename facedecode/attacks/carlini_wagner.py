@@ -21,7 +21,8 @@ _ADAM_EPS = 1e-8
 # on a large picture one of them goes farther than the nearest success (150 px: 0.9 in L2, where 0.26 will do); before
 # a success the rate stays, so that far ones are reached at all.
 _LAST_RATE = 0.3
-_CHECKS = 10  # looks at a run's progress
+_CHECKS = 10  # looks at a run's progress, of at least
+_WINDOW = 10  # steps each: fewer see only Adam's first swing
 _PROGRESS = 0.9999  # the mean loss since the last look must be below this share of the one before
 _GREATEST_C = 1e10
 
@@ -120,8 +121,8 @@ class _Runs:
         self.x = _from_tanh(self.w)
 
 
-def carlini_wagner(problem: Problem, budget: Budget) -> Tensor:
-    """min ‖δ‖² + c·max(-margin, -kappa) → candidates (b, 3, H, W).
+def carlini_wagner(problem: Problem, budget: Budget) -> tuple[Tensor, Tensor]:
+    """min ‖δ‖² + c·max(-margin, -kappa) → candidates (b, 3, H, W), margins (b,).
 
     Every iterate is a picture in [0, 1], and is judged as such; the candidate is the nearest one that reached the
     goal, else the last one. A run ends after `steps`, or where the loss no longer falls and no nearer success is met;
@@ -130,8 +131,9 @@ def carlini_wagner(problem: Problem, budget: Budget) -> Tensor:
     """
     start = problem.start()
     candidates, nearest = start.clone(), torch.full_like(start[:, 0, 0, 0], torch.inf)
+    margins = torch.full_like(nearest, torch.nan)
     runs = _Runs.begin(problem, start, budget.c)
-    every = math.ceil(budget.steps / _CHECKS)
+    every = max(_WINDOW, math.ceil(budget.steps / _CHECKS))
     while len(runs.at):
         margin, reached, gradient = problem.gradient(runs.x, runs.at, budget.kappa, hinge=True)
         delta = runs.x - runs.origin
@@ -139,7 +141,7 @@ def carlini_wagner(problem: Problem, budget: Budget) -> Tensor:
         better = reached & (squared < nearest[runs.at])
         nearest[runs.at[better]] = squared[better]
         kept = better | nearest[runs.at].isinf()
-        candidates[runs.at[kept]] = runs.x[kept]
+        candidates[runs.at[kept]], margins[runs.at[kept]] = runs.x[kept], margin[kept]
         runs.since = torch.where(reached & ~runs.found, runs.step, runs.since)
         runs.found |= reached
 
@@ -165,7 +167,7 @@ def carlini_wagner(problem: Problem, budget: Budget) -> Tensor:
             runs.restart(ended & ~leaves, start)
             if leaves.any():
                 runs = runs.keep(~leaves)
-    return candidates
+    return candidates, margins
 
 
 def _to_tanh(pictures: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class Method:
 
     @property
     def function(self) -> Callable:
-        """The algorithm, (problem, budget) → the pictures that it would hand in; imports torch."""
+        """The algorithm, (problem, budget) → pictures to hand in, their margins or NaN; imports torch."""
         return getattr(import_module(f"facedecode.attacks.{self._module}"), self._function)
 
     def budget(self, given: Budget | None = None) -> Budget:
