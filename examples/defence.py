@@ -48,7 +48,6 @@ from facedecode.verification import thresholds_at_far
 
 # A margin that nobody reaches: all steps are spent, so that attacks of two kinds have moved equally far in pixels.
 _NEVER = 10_000.0
-_FMR = 0.001
 _SHOWN = 8
 
 
@@ -91,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise BadInput(f"{arguments.classifier}: {shared[0]} is a class and is to be judged on; give other --people")
     probes = choose_probes(store, images, recognizer, arguments.limit)
     targets = choose_targets(store, classifier, len(probes.people), arguments.seed)
-    threshold = score_threshold(images, recognizer)
+    threshold = score_threshold(images, recognizer, arguments.fmr)
     defend = through(decoder, recognizer)
     victims = {
         CLASS: victim_of(recognizer, classifier.logits),
@@ -125,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "epsilon": arguments.epsilon,
             "steps": arguments.steps,
             "alpha": arguments.alpha,
-            "fmr": _FMR,
+            "fmr": arguments.fmr,
             "threshold": threshold,
             "limit": arguments.limit,
             "repetitions": arguments.repetitions,
@@ -149,6 +148,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epsilon", type=float, default=8 / 255, help="largest change of a pixel in [0, 1]")
     parser.add_argument("--steps", type=positive, default=20, help="gradients a picture")
     parser.add_argument("--alpha", type=float, default=1 / 255, help="change of a pixel in one step")
+    parser.add_argument("--fmr", type=float, default=0.001, help="at which impersonation is judged")
     parser.add_argument("--limit", type=positive, help="so many people only, to try it out")
     parser.add_argument("--repetitions", type=positive, default=1000, help="of the bootstrap")
     parser.add_argument("--seed", type=int, default=0)
@@ -191,11 +191,11 @@ def choose_targets(store: Store, classifier: Classifier, count: int, seed: int) 
     return Targets(classes, store.take(np.array(chosen)))
 
 
-def score_threshold(images: UnseenImages, recognizer: Recognizer) -> float:
-    """At FMR 0.1 % of all pairs of the people judged, as they are."""
+def score_threshold(images: UnseenImages, recognizer: Recognizer, fmr: float) -> float:
+    """At an FMR of all pairs of the people judged, as they are. BadInput where the pairs do not resolve it."""
     there = ~images.missing
     pairs = mated_non_mated_scores(images.templates[there], images.acquired_identities, recognizer.spec.score)
-    return float(thresholds_at_far(pairs.non_mated, [_FMR])[0])
+    return float(thresholds_at_far(pairs.non_mated, [fmr])[0])
 
 
 def through(decoder: Decoder, recognizer: Recognizer) -> Callable[[Tensor], Tensor]:

@@ -72,7 +72,7 @@ def make_report(measured: Measured, recognizer: str, classifier: Classifier, pro
         protocol=protocol(measured, recognizer, classifier, settings),
         headlines=list(headlines(measured, fars)),
         sections=[
-            Section("What the attacks did", tables=[effects(measured)], pictures=[faces(measured)]),
+            Section("What the attacks did", tables=[effects(measured, settings["fmr"])], pictures=[faces(measured)]),
             Section("TAR at FAR", tables=[rates(measured, fars)]),
             *(
                 Section(f"Attack: {name}", tables=[order_table(name, orders[name])], pictures=[curves(measured, name)])
@@ -144,7 +144,7 @@ def rates(measured: Measured, fars: Sequence[float]) -> Table:
     return Table("tar", "Verification of probes, as they are and decoded", columns, rows, note)
 
 
-def effects(measured: Measured) -> Table:
+def effects(measured: Measured, fmr: float) -> Table:
     columns = [Column("attack"), *(Column(title, unit) for title, unit in _EFFECTS.values())]
     rows = [
         ["none" if name == ORIGINAL else name, *(one[what] for what in _EFFECTS)]
@@ -152,7 +152,7 @@ def effects(measured: Measured) -> Table:
     ]
     note = (
         "Means over images, of the pictures as they are saved (8 bits). Accepted as the target: by its template's "
-        "score, at the threshold for FMR 0.1 % of the people judged. 'Decoded' is what the defence sees."
+        f"score, at the threshold for FMR {percent(fmr)} of the people judged. 'Decoded' is what the defence sees."
     )
     return Table("effects", "Success, and how far pictures and templates moved", columns, rows, note)
 
