@@ -77,14 +77,18 @@ def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int, dev
 
     Returns:
         (height, width, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from
-        outside the image. An image that shrinks by two or more is first reduced by a whole factor (box filter),
-        so that no detail aliases.
+        outside the image. Of an image that shrinks by two or more, a pixel is the mean of several samples spread
+        evenly over it, so that no detail aliases, wherever the pixel's center falls on the image's grid; by four or
+        more, the image is first reduced by a whole factor (box filter).
     """
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     # Only the part that the output looks at: a crop of a large photograph costs no more than one of a small one.
     corners = inverse[:2] @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]], float)
     # A little more, so that a half scale is one when it is turned, too.
     factor = max(1, int(np.sqrt(abs(np.linalg.det(inverse[:2, :2]))) + 1e-6))
+    # Blocks of the image lie as they lie; what is left to the samples, which go with the output, is twice at least.
+    coarse = factor // 2 if factor >= 4 else 1
+    fine = factor // coarse
     low = np.maximum(np.floor(corners.min(1)).astype(int) - 2 * factor, 0)
     high = np.minimum(np.ceil(corners.max(1)).astype(int) + 2 * factor, image.shape[1::-1])
     output = np.zeros((height, width, 3), np.uint8)
@@ -92,23 +96,29 @@ def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int, dev
         return output
     part = image[low[1] : high[1], low[0] : high[0]]
     whole = np.array(part.shape[1::-1])
-    if factor > 1:
-        part = np.asarray(Image.fromarray(part).reduce(factor))
-    # Where each output pixel's center comes from, as fractions of the part from -1 to 1.
-    span = np.array(part.shape[1::-1]) * factor / 2
-    linear = inverse[:2, :2] / span[:, None]
-    shift = (inverse[:2, 2] - low) / span - 1
-    x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
-    source = np.stack([linear[i, 0] * x + (linear[i, 1] * y + shift[i])[:, None] for i in (0, 1)], axis=2)
+    if coarse > 1:
+        part = np.asarray(Image.fromarray(part).reduce(coarse))
+    span = np.array(part.shape[1::-1]) * coarse / 2
+
+    def sources(samples: int) -> np.ndarray:
+        """Where so many samples an output pixel, across and down, come from: fractions of the part from -1 to 1."""
+        linear = inverse[:2, :2] / span[:, None]
+        shift = (inverse[:2, 2] - low) / span - 1
+        x, y = ((np.arange(samples * size) + 0.5) / samples for size in (width, height))
+        return np.stack([linear[i, 0] * x + (linear[i, 1] * y + shift[i])[:, None] for i in (0, 1)], axis=2)
+
     import torch  # seconds to import
 
     # In float: Pillow cuts the decimals of 8-bit results off, 0.4 levels too dark on average.
     planes = torch.from_numpy(part.transpose(2, 0, 1).astype(np.float32, order="C")).to(device)
-    grid = torch.from_numpy(source.astype(np.float32)).to(device)
+    grid = torch.from_numpy(sources(fine).astype(np.float32)).to(device)
     moved = torch.nn.functional.grid_sample(planes[None], grid[None], padding_mode="border", align_corners=False)
+    if fine > 1:
+        moved = torch.nn.functional.avg_pool2d(moved, fine)
     output[:] = moved[0].round_().byte().permute(1, 2, 0).cpu().numpy()
     # The last block of a reduced part can reach beyond the image.
-    output[((source < -1) | (source >= whole / span - 1)).any(axis=2)] = 0
+    centers = sources(1)
+    output[((centers < -1) | (centers >= whole / span - 1)).any(axis=2)] = 0
     return output
 
 

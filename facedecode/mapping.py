@@ -25,7 +25,10 @@ from facedecode.tensor_file import Kind
 FILE = Kind(
     "mapping", "fit-mapping", 1, {"transform": str, "recognizer": dict, "report": dict}, tensors=("weight", "bias")
 )
-# The ridge where there are too few pairs to determine a map and none was asked for.
+# With fewer pairs a dimension than this, least squares does more harm than good on others: a ridge is chosen where
+# none was asked for.
+_FEW = 3
+# The ridge where too few pairs let cross-validation choose none.
 SMALL_RIDGE = 1e-3
 
 
@@ -106,6 +109,21 @@ class Mapping:
                 f"otherwise; extract them in {own}, or fit a map on {theirs} ones"
             )
 
+    def warn_of_other_faces(self, manifest: dict[str, Any], where: Path | str) -> None:
+        """Warn where the faces of a store are not those that the map is for. Arguments as of `require_templates`.
+
+        Warns:
+            FacedecodeWarning: the faces were perturbed otherwise, or not at all.
+        """
+        made_with = manifest.get("transform")
+        if self.transform != made_with:
+            warnings.warn(
+                f"{where}: templates of faces {f'perturbed by {made_with}' if made_with else 'as they were'}, and "
+                f"{self._label().removesuffix(': this mapping')} undoes {self.transform}",
+                FacedecodeWarning,
+                stacklevel=3,
+            )
+
     @property
     def precision(self) -> str:
         """In which the recognizer made the templates that it was fitted on."""
@@ -184,20 +202,20 @@ def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] 
 
     Returns:
         The map. Its report has `kind`, `fitted_on`, `left_out` (images whose face left the frame), `ridge` and
-        `ridge_by` (`given`; `gcv`, by `map_kinds.choose_ridge`; `too few pairs`), `rank` and `condition` (of the
-        perturbed templates; None where singular), `map` (see `map_kinds.singular_values`), `provenance`, `training`
-        and `held_out` (None without held-out rows). The last two have `n`, `residual` (mean of ‖e − M(e′)‖²),
-        `displacement` (mean of ‖e − e′‖²) and `relative` (their ratio; 1 − relative is the share undone); `held_out`
-        also has the means of cosine and of score before and after, over `scored` rows (all, or a random sample where
-        they are very many).
+        `ridge_by` (`given`; `gcv`, by `map_kinds.choose_ridge`; `too few pairs`, by the same where none was given),
+        `rank` and `condition` (of the perturbed templates; None where singular), `map` (see
+        `map_kinds.singular_values`), `provenance`, `training` and `held_out` (None without held-out rows). The last two
+        have `n`, `residual` (mean of ‖e − M(e′)‖²), `displacement` (mean of ‖e − e′‖²) and `relative` (their ratio;
+        1 − relative is the share undone); `held_out` also has the means of cosine and of score before and after, over
+        `scored` rows (all, or a random sample where they are very many).
 
     Raises:
         BadInput: no pairs to fit to.
         UsageError: a rank above the templates' size.
 
     Warns:
-        FacedecodeWarning: no more pairs than dimensions (a ridge of SMALL_RIDGE is applied where there is none), or
-            directions in which the perturbed templates do not vary.
+        FacedecodeWarning: fewer than three pairs a dimension (a ridge is chosen where there is none), or directions in
+            which the perturbed templates do not vary.
     """
     solution, ridge, ridge_by = solution_of(sums, method)
     training, held = sums.training, sums.held_out
@@ -249,18 +267,24 @@ def _scores(mapping: Mapping, perturbed: np.ndarray, original: np.ndarray) -> di
 def _ridge(training: GramAccumulator, method: Method, transform: str) -> tuple[float, str]:
     """The ridge to apply, and who chose it."""
     ridge, by = (choose_ridge(training), "gcv") if method.ridge == "auto" else (float(method.ridge), "given")
-    if training.n > training.dim_in:
+    if training.n > _FEW * training.dim_in:
         return ridge, by
-    done = f"the ridge of {ridge:g} decides the rest"
     if method.kind == "orthogonal":
+        if training.n > training.dim_in:
+            return ridge, by
         done = "the rest is arbitrary"
     elif ridge == 0:
-        ridge, by, done = SMALL_RIDGE, "too few pairs", f"a ridge of {SMALL_RIDGE:g} was applied"
+        ridge, by = choose_ridge(training) or SMALL_RIDGE, "too few pairs"
+        done = f"a ridge of {ridge:.3g} was applied"
+    elif training.n > training.dim_in:
+        return ridge, by
+    else:
+        done = f"the ridge of {ridge:g} decides the rest"
     warnings.warn(
-        f"{transform}: {training.n} pairs do not determine a map of {training.dim_in} dimensions; {done}; "
-        "fit on more images",
+        f"{transform}: {training.n} pairs {'do not determine' if training.n <= training.dim_in else 'are few for'} a "
+        f"map of {training.dim_in} dimensions; {done}; fit on more images",
         FacedecodeWarning,
-        stacklevel=4,
+        stacklevel=5,
     )
     return ridge, by
 

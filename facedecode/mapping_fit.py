@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
-from facedecode.files import make_folder
+from facedecode.files import json_text, make_folder
 from facedecode.map_kinds import Method
 from facedecode.mapping import Mapping, load_mapping, solve_mapping
 from facedecode.mapping_sums import MappingSums, load_sums
@@ -26,6 +26,8 @@ from facedecode.store_images import embed_perturbed
 from facedecode.store_join import join_perturbed
 
 Progress = Callable[..., None]
+_ROWS = 4096  # of a store that are held as Python objects
+_SKETCH = 1024  # hashes that are kept of a part's images
 
 
 class Source(Protocol):
@@ -54,10 +56,18 @@ class Reembedded:
 
     def blocks(self, rows: np.ndarray, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """See `Source`. Raises BadInput as `store_images.embed_perturbed`."""
-        table = self._store.rows().take(rows).to_pylist()
-        made = embed_perturbed(table, self._images, self._recognizer, self._transform, progress=progress)
-        for which, templates in made:
-            yield rows[which], templates
+        table = self._store.rows().take(rows)
+        # A part at a time: a million rows as Python objects would take gigabytes.
+        for start in range(0, len(rows), _ROWS):
+            part = table.slice(start, _ROWS).to_pylist()
+
+            def say(done: int, _: int, start: int = start) -> None:
+                if progress:
+                    progress(start + done, len(rows))
+
+            made = embed_perturbed(part, self._images, self._recognizer, self._transform, progress=say)
+            for which, templates in made:
+                yield rows[start + which], templates
 
 
 class Joined:
@@ -142,7 +152,7 @@ def sum_store(
             return there
         raise OutputError(f"{path}: holds sums of another store or of other people; use --overwrite or another folder")
     make_folder(path.parent)
-    held_out = held_out_people(store.identities(), store.paths())
+    held_out = held_out_people(store.identities(), store.paths(), even_all=True)
     sums = _sum(store, source, chosen, held_out, part, progress)
     sums.save(path)
     return sums
@@ -181,19 +191,24 @@ def _choose(store: Store, source: Source, people: Path | None) -> tuple[np.ndarr
     """The rows to use, and what is recorded of them."""
     if made_with := store.manifest.get("transform"):
         raise BadInput(f"{store.folder}: templates of faces perturbed by {made_with}; give a store of the originals")
+    if "mapping" in store.manifest:
+        raise BadInput(f"{store.folder}: its templates were mapped; give the store that 'extract' made")
     identities = store.identities()
     chosen = select_people(identities, people)
     names = sorted({identities[i] for i in chosen} - {None})
+    digests = store.rows()["sha256"].take(chosen).drop_null().unique().to_pylist()
     return chosen, {
         "store": store.fingerprint,
         "precision": store.manifest.get("precision", "fp32"),
         "people": names or None,
+        # The lowest hashes: two parts that have a share of their images in common have that share of these in common.
+        "images": sorted(digest[:16] for digest in digests)[:_SKETCH],
         "perturbed": source.fingerprint,
     }
 
 
 def _provenance(parts: list[dict[str, Any]], method: Method) -> dict[str, Any]:
-    return {"parts": parts, **method.describe()}
+    return {"parts": sorted(parts, key=json_text), **method.describe()}
 
 
 def _mapping_there(path: Path, transform: str, provenance: dict[str, Any], overwrite: bool) -> Mapping | None:

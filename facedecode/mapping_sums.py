@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, UsageError
 from facedecode.gram import GramAccumulator
+from facedecode.perturb import parse_transform
 from facedecode.store import require_same_recognizer
 from facedecode.tensor_file import Kind
 
@@ -36,7 +37,8 @@ class MappingSums:
         transform: the perturbation's name.
         recognizer: `Recognizer.describe()`.
         parts: JSON, one object for each run that went in: what its pairs are (`store`: a fingerprint, `people`: names
-            or None for all of them, `perturbed`: the fingerprint of their store or None).
+            or None for all of them, `images`: the lowest hashes of their images, `perturbed`: the fingerprint of their
+            store or None).
         left_out: images whose face the perturbation moved out of the frame.
         training, held_out: sums of pairs perturbed → original; None before the first.
     """
@@ -82,7 +84,7 @@ class MappingSums:
         for part in other.parts:
             if any(_overlap(part, there) for there in self.parts):
                 raise BadInput(
-                    f"sums of {self.transform}: the same people of the same store would count twice; give each once"
+                    f"sums of {self.transform}: people of a store, or images, would count twice; give each once"
                 )
         if other.training is not None:
             self._begin(other.training.dim_in)
@@ -130,6 +132,10 @@ def load_sums(path: Path | str) -> MappingSums:
     """
     path = Path(path)
     about, tensors = FILE.read(path)
+    try:
+        parse_transform(about["transform"])
+    except UsageError as error:  # it also becomes the name of a file
+        raise BadInput(f"{path}: {error}") from None
     sums = MappingSums(about["transform"], about["recognizer"], about["parts"])
     sums.left_out = about["left_out"]
     dim = tensors["training.mean_in"].size
@@ -159,9 +165,9 @@ def load_sums(path: Path | str) -> MappingSums:
 
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two parts can share pairs."""
+    """Whether two parts share pairs: people of one store, or images of two."""
     if one.get("store") != other.get("store"):
-        return False
+        return not set(one.get("images") or ()).isdisjoint(other.get("images") or ())
     people = one.get("people"), other.get("people")
     return None in people or not set(people[0]).isdisjoint(people[1])
 

@@ -144,12 +144,14 @@ def people_names(path: str | Path) -> list[str]:
     return names
 
 
-def held_out_people(identities: Sequence[str | None], paths: Sequence[str | None], share: float = 0.1) -> np.ndarray:
+def held_out_people(
+    identities: Sequence[str | None], paths: Sequence[str | None], share: float = 0.1, *, even_all: bool = False
+) -> np.ndarray:
     """Which rows to keep out of a fit, so that it is judged on people whom it has not seen.
 
     A person is held out by a hash of the name (a row without one: of its path), so the choice depends on
     neither the order nor the other rows; about `share` of the people. Where that would leave no row to fit,
-    none is held out.
+    none is held out (`even_all`: all are, as a part of a whole that others fit).
 
     Returns:
         bool (n,): True for held-out rows.
@@ -167,7 +169,7 @@ def held_out_people(identities: Sequence[str | None], paths: Sequence[str | None
         key = f"person:{identity}" if identity else f"path:{path}"
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
         held_out[row] = int.from_bytes(digest[:8], "big") < share * 2**64
-    return np.zeros_like(held_out) if held_out.all() else held_out
+    return np.zeros_like(held_out) if held_out.all() and not even_all else held_out
 
 
 def select_people(identities: list[str | None], people: Path | None, exclude: tuple[str, ...] = ()) -> np.ndarray:

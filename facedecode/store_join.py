@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, UsageError
+from facedecode.perturb import parse_transform
 from facedecode.store import Store, require_same_recognizer
 
 
@@ -25,6 +26,10 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
     here, there = store.folder, perturbed.folder
     if not perturbed.manifest.get("transform"):
         raise BadInput(f"{there}: its faces are not perturbed; give a store that 'extract --transform' made")
+    try:
+        parse_transform(perturbed.manifest["transform"])
+    except UsageError as error:  # it also becomes the name of a file
+        raise BadInput(f"{there}: {error}") from None
     for folder, one in ((here, store), (there, perturbed)):
         if "mapping" in one.manifest:
             raise BadInput(f"{folder}: its templates were mapped already; give the store that 'extract' made")

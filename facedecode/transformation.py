@@ -72,14 +72,7 @@ def mapping_operation(store: Store, mapping: Mapping) -> Operation:
         FacedecodeWarning: the map undoes another perturbation than that of the store's faces.
     """
     mapping.require_templates(store.manifest, store.folder)
-    made_with = store.manifest.get("transform")
-    if mapping.transform != made_with:
-        warnings.warn(
-            f"{store.folder}: templates of faces {f'perturbed by {made_with}' if made_with else 'as they were'}, and "
-            f"{mapping.source} undoes {mapping.transform}",
-            FacedecodeWarning,
-            stacklevel=2,
-        )
+    mapping.warn_of_other_faces(store.manifest, store.folder)
     about = describe_mapping(mapping)
     return Operation("mapping", mapping.apply, store.recognizer, store.manifest["score"], about)
 

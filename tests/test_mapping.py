@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
 from facedecode.gram import GramAccumulator
-from facedecode.mapping import SMALL_RIDGE, Mapping, fit_mapping, load_mapping
+from facedecode.mapping import Mapping, fit_mapping, load_mapping
 
 DLIB = {"name": "dlib-resnet", "weights_sha256": "ab" * 32, "score": "negative-euclidean"}
 
@@ -260,9 +260,9 @@ def test_without_held_out_rows_says_so() -> None:
 def test_too_few_pairs_warn_and_get_a_ridge() -> None:
     perturbed, original, _, _ = data(20, 30)
     none = np.zeros(20, bool)
-    with pytest.warns(FacedecodeWarning, match=r"20 pairs .* 30 dimensions; a ridge of 0\.001 was applied"):
+    with pytest.warns(FacedecodeWarning, match=r"20 pairs do not .* 30 dimensions; a ridge of .* was applied"):
         mapping = fit_mapping([(perturbed, original, none)], "rotate30", DLIB)
-    assert mapping.report["ridge"] == SMALL_RIDGE
+    assert mapping.report["ridge"] > 0 and mapping.report["ridge_by"] == "too few pairs"
     assert mapping.report["condition"] is None
     assert mapping.report["rank"] == 19
     with pytest.warns(FacedecodeWarning, match=r"the ridge of 0\.5 decides"):
@@ -280,6 +280,25 @@ def test_refuses_what_does_not_fit() -> None:
             fit_mapping([block], "rotate30", DLIB)
     with pytest.raises(BadInput, match=r"4 numbers .* 128"):
         fit_mapping([(perturbed, original, ~every)], "rotate30", DLIB | {"dim": 128})
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"precision": "bf16"}, "emb2: templates made in bf16, .* fitted on fp32 ones"),
+        ({"mapping": {"undoes": "rotate30"}}, "emb2: its templates were mapped already"),
+        ({"recognizer": {"name": "other"}}, "cannot map templates of other"),
+    ],
+)
+def test_templates_of_another_kind_are_refused(more: dict, said: str) -> None:
+    manifest = {"recognizer": DLIB, "transform": "rotate30"}
+    example().require_templates(manifest, "emb2")
+    with pytest.raises(BadInput, match=said):
+        example().require_templates(manifest | more, "emb2")
+    example().warn_of_other_faces(manifest, "emb2")
+    for transform, faces in ((None, "as they were"), ("scale0.5", r"perturbed by scale0\.5")):
+        with pytest.warns(FacedecodeWarning, match=f"emb2: templates of faces {faces}, .* undoes rotate30"):
+            example().warn_of_other_faces(manifest | {"transform": transform}, "emb2")
 
 
 def test_apply() -> None:

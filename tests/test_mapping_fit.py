@@ -18,8 +18,10 @@ from facedecode.cli import app
 from facedecode.errors import BadInput
 from facedecode.map_kinds import Method
 from facedecode.mapping import fit_mapping, load_mapping, solve_mapping
+from facedecode.mapping_fit import Reembedded, _choose, sum_store
 from facedecode.mapping_sums import MappingSums, load_sums
 from facedecode.perturb import parse_transform, transform_names
+from facedecode.protocols import held_out_people
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store, StoreWriter
 from facedecode.store_images import embed_perturbed
@@ -277,7 +279,7 @@ def test_sums_of_parts_give_the_map_of_the_whole(here: Path, tiny: Path, turned)
     low = answer(call("fit-mapping", *given, "-o", "low", "--kind", "low-rank", "--rank", 2, "--json"))
     assert low["metrics"]["rotate30"]["map"]["rank"] == 2
     done = call("fit-mapping", *given, "--from-sums", files[0], "-o", "new")
-    assert done.exit_code == 4 and "first/rotate30.safetensors: sums of rotate30: the same people" in done.stderr
+    assert done.exit_code == 4 and "first/rotate30.safetensors: sums of rotate30: people of a store" in done.stderr
     done = call("fit-mapping", "--perturbed", "turned", "--sums-to", "first")
     assert done.exit_code == 4 and "holds sums of another store or of other people" in done.stderr
 
@@ -372,6 +374,53 @@ def test_sums_that_do_not_merge() -> None:
     for about in (part("a", ["Cid"]), part("b", ["Ann"]), part("c", None)):
         known.merge(example(**about))
     assert known.training.n == 4 * 48 and len(known.parts) == 4
+
+
+def of_part(sums: MappingSums, part: dict) -> MappingSums:
+    """Sums of the same recognizer and transform that name a part."""
+    other = MappingSums(sums.transform, sums.recognizer, [part])
+    other.add(*np.random.default_rng(0).normal(size=(2, 30, sums.training.dim_in)), np.zeros(30, bool))
+    return other
+
+
+def again(name: str, tiny: Path) -> tuple[Store, Reembedded]:
+    """A store with the source of its perturbed templates."""
+    store = Store.open(name)
+    return store, Reembedded(store, load_recognizer("tiny", tiny), parse_transform("rotate30"))
+
+
+def test_the_same_images_do_not_merge_through_two_stores(here: Path, tiny: Path) -> None:
+    store, source = again("emb", tiny)
+    rows, first = store.rows().to_pylist(), sum_store(store, source, Path("sums/one"))
+    write("some", store.templates()[:60], rows[:60])
+    write("others", store.templates(), [row | {"sha256": f"{k:064x}"} for k, row in enumerate(rows)])
+    parts = {name: _choose(Store.open(name), source, None)[1] for name in ("some", "others")}
+    with pytest.raises(BadInput, match="people of a store, or images, would count twice"):
+        first.merge(of_part(first, parts["some"]))
+    first.merge(of_part(first, parts["others"]))
+
+
+def test_a_part_of_people_who_are_all_held_out_is_held_out(here: Path, tiny: Path) -> None:
+    store, source = again("emb", tiny)
+    rows = np.flatnonzero(held_out_people(store.identities(), store.paths()))
+    write("part", store.take(rows), store.rows().take(rows).to_pylist())
+    whole, part = sum_store(store, source, Path("sums/whole")), sum_store(*again("part", tiny), Path("sums/part"))
+    assert whole.held_out.n == part.held_out.n == len(rows) > 0 == part.training.n
+
+
+@pytest.mark.parametrize("name", ["../up", "rotate200"])
+def test_a_name_that_is_none_does_not_become_a_file(here: Path, turned, name: str) -> None:
+    path = turned() / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"transform": name}))
+    done = call("fit-mapping", "--perturbed", "turned")
+    assert done.exit_code == 4 and f"turned: unknown transform '{name}'" in done.stderr
+
+
+def test_mapped_templates_are_no_originals(here: Path, tiny: Path) -> None:
+    path = Path("emb/manifest.json")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"mapping": {"undoes": "rotate30"}}))
+    done = call(*options(tiny, "--transform", "rotate30"))
+    assert done.exit_code == 4 and "its templates were mapped" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 from types import SimpleNamespace
@@ -152,6 +153,31 @@ def test_half_the_scale_averages_four_pixels_turned_or_not(side: int) -> None:
     for name in ("scale0.5+rotate30+rotate60", "rotate30+scale0.5+rotate60"):
         turned = perturb(image[:60, :60], face, parse_transform(name))
         assert np.abs(turned[15:45, 15:45] - np.rot90(mean)).max() <= 0.5
+
+
+@pytest.mark.parametrize("center", [30, 31, 30.5, 30.25])
+def test_half_the_scale_blurs_alike_wherever_the_center_falls(center: float) -> None:
+    image, face = noise(61, 61), face_at(center, center)
+    half = perturb(image, face, parse_transform("scale0.5"))
+    # Four bilinear samples, at the quarters of each pixel.
+    inverse = np.linalg.inv(np.vstack([parse_transform("scale0.5").matrix(face), [0, 0, 1]]))
+    for x, y in ((30, 30), (33, 24), (22, 37)):
+        samples = []
+        for dx, dy in itertools.product((0.25, 0.75), repeat=2):
+            u, v, _ = inverse @ [x + dx, y + dy, 1]
+            i, j, a, b = int(np.floor(u - 0.5)), int(np.floor(v - 0.5)), (u - 0.5) % 1, (v - 0.5) % 1
+            block = image[j : j + 2, i : i + 2].astype(float)
+            samples.append(np.array([1 - b, b]) @ np.einsum("yxc,x->yc", block, [1 - a, a]))
+        assert np.abs(half[y, x] - np.mean(samples, axis=0)).max() < 0.501
+
+
+@pytest.mark.parametrize("name", ["scale0.5", "rotate30+scale0.5", "rotate30"])
+def test_a_face_one_pixel_further_on_comes_out_one_pixel_further_on(name: str) -> None:
+    image, transform = noise(90, 90), parse_transform(name)
+    here = perturb(image, face_at(44, 44), transform)
+    moved = perturb(np.roll(image, (1, 1), (0, 1)), face_at(45, 45), transform)
+    difference = np.abs(moved[31:61, 31:61].astype(int) - here[30:60, 30:60])
+    assert difference.max() <= 1  # a level, where rounding falls otherwise
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,13 @@ def test_it_shows_the_picture_and_the_crop_before_and_after(photos, tmp_path, re
         assert (shown[differs] == (255, 210, 0)).all()
 
 
+def test_a_preview_among_the_images_is_refused(photos, recognizer, detector) -> None:
+    path = next(photos.glob("*/*.png")).with_name("grid.png")
+    with pytest.raises(OutputError, match=r"grid\.png: lies among the images"):
+        write_preview(path, [photos], recognizer, detector)
+    assert not path.exists()
+
+
 def test_faces_are_spread_and_images_without_one_are_passed_over(photos, tmp_path, recognizer, detector) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -88,6 +88,8 @@ def invert(
     moved = load_mapping(mapping) if mapping else None
     if moved:
         moved.require_templates(given.manifest or {"recognizer": drawer.recognizer}, templates)
+        if given.manifest:
+            moved.warn_of_other_faces(given.manifest, templates)
     maps = load_confidence(confidence) if confidence else None
     if maps:
         maps.require_decoder(describe_decoder(drawer, folder), drawer.recognizer)
