@@ -1,0 +1,191 @@
+"""What an attack wants of the victim's outputs, apart from how it is sought.
+
+A goal gives two numbers for each picture: a loss to descend, and a margin, which is positive exactly where the goal is
+reached. Both are differentiable, and neither mixes rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from copy import copy
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from facedecode.errors import BadInput, UsageError
+
+_SCORES = ("cosine", "negative-euclidean")
+
+
+class Goal(ABC):
+    """What is wanted of n pictures.
+
+    Attributes:
+        targets: one row a picture.
+        stationary: the pictures may start where the loss is flat, so that an attack must begin beside them.
+    """
+
+    targets: Tensor
+    stationary: bool = False
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """What to descend, (b,), of the outputs (b, k) of the pictures `rows` (b,), int64."""
+
+    @abstractmethod
+    def margin(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """How far beyond the goal, (b,): positive where it is reached. Arguments as of `loss`."""
+
+    @abstractmethod
+    def check(self, outputs: Tensor) -> None:
+        """Refuse outputs (b, k) of another length than the targets are made for: UsageError or BadInput."""
+
+    def to(self, device: torch.device) -> Goal:
+        """The goal with a copy of its targets on a device."""
+        other = copy(self)
+        other.targets = self.targets.to(device, copy=True)
+        return other
+
+
+class ClassGoal(Goal):
+    """The softmax's class: loss CE(Z, t), margin Z_t - max_{i ≠ t} Z_i on the raw logits.
+
+    A constant that is added to all logits of a picture changes neither.
+
+    Args:
+        targets: (n,) whole numbers, the wanted classes.
+        sources: (n,) the pictures' own classes, or None where they are not known.
+        classes: how many there are; without it the victim's first outputs tell.
+
+    Raises:
+        UsageError: a target that is its picture's own class, or no class.
+        BadInput: not whole numbers (n,).
+    """
+
+    def __init__(
+        self, targets: Tensor | np.ndarray, sources: Tensor | np.ndarray | None = None, *, classes: int | None = None
+    ) -> None:
+        self.targets = _whole(targets, "targets")
+        if self.targets.numel() and int(self.targets.min()) < 0:
+            raise UsageError(f"target class {int(self.targets.min())}: classes count from 0")
+        if classes is not None:
+            self._in_range(classes)
+        if sources is not None:
+            own = _whole(sources, "sources")
+            if own.shape != self.targets.shape:
+                raise BadInput(f"{len(own)} sources for {len(self.targets)} targets: give one each")
+            same = (own.to(self.targets.device) == self.targets).nonzero()
+            if len(same):
+                row = int(same[0])
+                raise UsageError(
+                    f"picture {row} is of class {int(own[row])} already, its target: choose another target for it"
+                )
+
+    def loss(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, self.targets[rows], reduction="none")
+
+    def margin(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        wanted = self.targets[rows, None]
+        others = outputs.scatter(1, wanted, -torch.inf).amax(1)
+        return outputs.gather(1, wanted)[:, 0] - others
+
+    def check(self, outputs: Tensor) -> None:
+        self._in_range(outputs.shape[1])
+
+    def _in_range(self, classes: int) -> None:
+        if classes < 2:
+            raise UsageError(f"a classifier of {classes} class has nothing to be attacked for: give at least two")
+        if self.targets.numel() and int(self.targets.max()) >= classes:
+            raise UsageError(f"target class {int(self.targets.max())}: there are {classes}, 0 to {classes - 1}")
+
+
+class EmbeddingGoal(Goal):
+    """A template's score: towards another person's template, or away from one's own.
+
+    Towards: loss -score, margin score - threshold (impersonation). Away: loss +score, margin threshold - score
+    (dodging). The score is the recognizer's, as in `facedecode.scores`; a picture that is scored against its own
+    template starts at the score's summit, where it has no gradient: attacks begin a little beside it.
+
+    Args:
+        targets: (n, dim) float templates.
+        score: `cosine` or `negative-euclidean`.
+        threshold: of the score, at the FMR at which the attack is judged.
+        away: dodging.
+        sources: (n, dim) the pictures' own templates, or None where they are not known.
+
+    Raises:
+        UsageError: a score without gradients, a threshold that no score reaches, or a target that is its picture's
+            own template (towards).
+        BadInput: templates that are no finite floats (n, dim), or zero under the cosine.
+    """
+
+    def __init__(
+        self,
+        targets: Tensor | np.ndarray,
+        score: str,
+        threshold: float,
+        *,
+        away: bool = False,
+        sources: Tensor | np.ndarray | None = None,
+    ) -> None:
+        if score not in _SCORES:
+            raise UsageError(f"the score {score!r} has no gradient to attack by: choose one of {', '.join(_SCORES)}")
+        least, greatest = (-1.0, 1.0) if score == "cosine" else (-np.inf, 0.0)
+        # At its upper end nothing can be above, at its lower end nothing below.
+        if not least < threshold < greatest:
+            raise UsageError(f"threshold {threshold}: give a {score} between {least:g} and {greatest:g}")
+        self.targets = _templates(targets, score)
+        self.score, self.threshold, self.away = score, float(threshold), away
+        self.stationary = away
+        if sources is not None and not away:
+            own = _templates(sources, score)
+            if own.shape != self.targets.shape:
+                raise BadInput(f"sources {tuple(own.shape)} for targets {tuple(self.targets.shape)}: give one each")
+            same = (own.to(self.targets.device) == self.targets).all(1).nonzero()
+            if len(same):
+                raise UsageError(f"picture {int(same[0])} has its target's template already: choose another target")
+
+    def scores(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """The scores (b,) of templates (b, dim) against the targets of the pictures `rows`. Differentiable."""
+        targets = self.targets[rows]
+        if self.score == "cosine":
+            return F.cosine_similarity(outputs, targets)
+        return -torch.linalg.vector_norm(outputs - targets, dim=1)
+
+    def loss(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        scores = self.scores(outputs, rows)
+        return scores if self.away else -scores
+
+    def margin(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        beyond = self.scores(outputs, rows) - self.threshold
+        return -beyond if self.away else beyond
+
+    def check(self, outputs: Tensor) -> None:
+        if outputs.shape[1] != self.targets.shape[1]:
+            raise BadInput(
+                f"targets of {self.targets.shape[1]} numbers for templates of {outputs.shape[1]}: use one recognizer"
+            )
+
+
+def _whole(values: Tensor | np.ndarray, what: str) -> Tensor:
+    tensor = torch.as_tensor(values)
+    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise BadInput(f"{what} of {tensor.dtype} {tuple(tensor.shape)}: give class numbers, whole, one a picture")
+    return tensor.long()
+
+
+def _templates(values: Tensor | np.ndarray, score: str) -> Tensor:
+    tensor = torch.as_tensor(values)
+    if tensor.ndim != 2 or not tensor.is_floating_point():
+        raise BadInput(f"templates of {tensor.dtype} {tuple(tensor.shape)}: give floats (n, dim)")
+    tensor = tensor.float()
+    if not tensor.isfinite().all():
+        raise BadInput(f"template {int((~tensor.isfinite()).any(1).nonzero()[0])} has NaN or infinite numbers")
+    if score == "cosine" and not tensor.any(1).all():
+        raise BadInput(f"template {int((~tensor.any(1)).nonzero()[0])} is all zeros: it has no cosine with another")
+    return tensor
