@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -194,6 +193,7 @@ class _Run:
                     else:
                         items.append(item)
             if not items:
+                self._tell(position, len(refs))
                 return failures
             if not self.rows:
                 self.writer.begin()
@@ -228,8 +228,7 @@ class _Run:
                 }
             )
         self._judge(rows, crops, own, attempted, result, faces, failures, position)
-        if self.progress:
-            self.progress(position, total, _note(self.rows))
+        self._tell(position, total)
 
     def _judge(
         self,
@@ -276,8 +275,8 @@ class _Run:
         pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.cropper.recognizer.device).float() / 255
 
         def told(done: int, count: int) -> None:
-            if self.progress and done < count:
-                self.progress(position - count + done, total, _note(self.rows))
+            if done < count:
+                self._tell(position - count + done, total)
 
         return attack(
             self.victim,
@@ -290,7 +289,8 @@ class _Run:
             progress=told,
         )
 
-
-def _note(rows: list[dict[str, Any]]) -> str:
-    won = sum(row["outcome"] == "success" for row in rows)
-    return f"{won} of {sum(row['outcome'] != 'already' for row in rows)} succeeded" if rows else ""
+    def _tell(self, done: int, total: int) -> None:
+        if self.progress:
+            won = sum(row["outcome"] == "success" for row in self.rows)
+            attempted = sum(row["outcome"] != "already" for row in self.rows)
+            self.progress(done, total, f"{won} of {attempted} succeeded" if attempted else "")
