@@ -92,7 +92,7 @@ def _captions(aim: Aim, templates: np.ndarray, own: np.ndarray) -> list[str]:
     if aim.objective == "class":
         return [aim.classifier.names[i] for i in aim.logits(templates).argmax(axis=1)]
     scores = score_pairs(templates, own, aim.score) if aim.away else aim.scores(templates)
-    return [f"{score + 0.0:.2f}" for score in scores]
+    return [f"{score + 0.0:.3f}" for score in scores]
 
 
 def _reconstructions(decoder: Decoder, recognizer: Recognizer, templates: np.ndarray) -> np.ndarray:
