@@ -38,6 +38,20 @@ def mirrored(image: np.ndarray, face: Face) -> tuple[np.ndarray, Face]:
     return np.ascontiguousarray(image[:, ::-1]), Face(box, landmarks, face.probability)
 
 
+def moved(face: Face, matrix: np.ndarray) -> Face:
+    """A face where a similarity, (2, 3) from old to new px, has put it.
+
+    The box goes with its center and its size, without turning: what is cut by it, or by the landmarks, is the same.
+    """
+    linear, shift = matrix[:, :2], matrix[:, 2]
+    corners = face.box.astype(np.float64).reshape(2, 2)
+    center = linear @ corners.mean(axis=0) + shift
+    half = np.sqrt(np.linalg.det(linear)) * (corners[1] - corners[0]) / 2
+    landmarks = face.landmarks.astype(np.float64) @ linear.T + shift
+    box = np.concatenate([center - half, center + half])
+    return Face(box.astype(np.float32), landmarks.astype(np.float32), face.probability)
+
+
 def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
     """The face that a picture is of: the largest, unless it lies far from the center; None without faces.
 

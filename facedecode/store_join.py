@@ -19,9 +19,9 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
         the frame are the only ones that may lack in `perturbed`.
 
     Raises:
-        BadInput: `perturbed` is of no perturbed faces, was mapped, or is of another recognizer or precision; rows
-            without an image, or two of one; images that only one of the stores has (counted, the first few listed);
-            an image that changed in between.
+        BadInput: `perturbed` is of no perturbed faces, was mapped or attacked, or is of another recognizer or
+            precision; rows without an image, or two of one; images that only one of the stores has (counted, the first
+            few listed); an image that changed in between.
     """
     here, there = store.folder, perturbed.folder
     if not perturbed.manifest.get("transform"):
@@ -33,6 +33,8 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
     for folder, one in ((here, store), (there, perturbed)):
         if "mapping" in one.manifest:
             raise BadInput(f"{folder}: its templates were mapped already; give the store that 'extract' made")
+        if "attack" in one.manifest:
+            raise BadInput(f"{folder}: its images were attacked; give the store that 'extract' made")
     require_same_recognizer(perturbed.recognizer, store.recognizer, f"the store {here}")
     precisions = [one.manifest.get("precision", "fp32") for one in (store, perturbed)]
     if precisions[0] != precisions[1]:

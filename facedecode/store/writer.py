@@ -55,7 +55,7 @@ class StoreWriter:
                     writer.append(templates, rows, failures, inputs_done)
                 writer.finish(failures_since_the_last_shard)
 
-    Nothing in the folder changes before the first `append` or `finish`; leaving the block without `finish`
+    Nothing in the folder changes before the first `append`, `begin` or `finish`; leaving the block without `finish`
     leaves what is done for the next run. A done record `NNNNN.done.json` follows each shard and goes when the
     manifest is there.
 
@@ -214,7 +214,7 @@ class StoreWriter:
         table = rows_table(rows)
         if len(self._done) >= MAX_SHARDS:
             raise OutputError(f"{self.folder}: more than {MAX_SHARDS} shards; use larger ones")
-        self._begin()
+        self.begin()
         stem = f"{len(self._done):05d}"
         npy, parquet = self.folder / f"{stem}.npy", self.folder / f"{stem}.parquet"
         with atomic_write(npy) as file:
@@ -284,7 +284,7 @@ class StoreWriter:
             first = f"{last[0]['path']}: {last[0]['reason']}" if last else ""
             detail = f" ({len(last)} failed; the first, {first})" if last else ""
             raise BadInput(f"no usable input{detail}; give images that show a face")
-        self._begin()
+        self.begin()
         everything = [failure for record in self._done for failure in record["failures"]] + last
         lines = [json.dumps(failure, sort_keys=True) + "\n" for failure in everything]
         write_text(self.folder / FAILURES, "".join(lines))
@@ -317,8 +317,11 @@ class StoreWriter:
 
     # The folder
 
-    def _begin(self) -> None:
-        """Before the first change: drop what is not kept, and say what is being made."""
+    def begin(self) -> None:
+        """Drop what is not kept, and say in the folder what is being made: what the first `append` does by itself.
+
+        For work that changes other files before that, so that from there on no manifest claims them.
+        """
         if self._begun:
             return
         started = {

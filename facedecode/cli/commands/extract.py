@@ -60,7 +60,7 @@ def extract(
     from facedecode.preview import write_preview
     from facedecode.recognizers import load_recognizer
 
-    images = _listed(images)
+    images = listed(images)
     if dry_run:
         root, found = find_images(images)
         console.say(f"{len(found)} images below {root} would go to {output}")
@@ -99,7 +99,7 @@ def extract(
     return {"count": result.count, "failed": failed}, {"store": str(output), **outputs}
 
 
-def _listed(images: list[Path]) -> list[Path]:
+def listed(images: list[Path]) -> list[Path]:
     """The inputs, with `-` replaced by the lines of stdin."""
     if Path("-") not in images:
         return images
