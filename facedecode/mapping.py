@@ -27,7 +27,7 @@ FILE = Kind(
 )
 # With fewer pairs a dimension than this, least squares does more harm than good on others: a ridge is chosen where
 # none was asked for.
-_FEW = 3
+FEW = 3
 # The ridge where too few pairs let cross-validation choose none.
 SMALL_RIDGE = 1e-3
 
@@ -267,7 +267,7 @@ def _scores(mapping: Mapping, perturbed: np.ndarray, original: np.ndarray) -> di
 def _ridge(training: GramAccumulator, method: Method, transform: str) -> tuple[float, str]:
     """The ridge to apply, and who chose it."""
     ridge, by = (choose_ridge(training), "gcv") if method.ridge == "auto" else (float(method.ridge), "given")
-    if training.n > _FEW * training.dim_in:
+    if training.n > FEW * training.dim_in:
         return ridge, by
     if method.kind == "orthogonal":
         if training.n > training.dim_in:

@@ -8,6 +8,7 @@ from pathlib import Path
 from facedecode.bootstrap import LEVEL
 from facedecode.evaluation.equivariance import EquivarianceFigures, EquivarianceJob
 from facedecode.evaluation.verification_words import counted
+from facedecode.mapping import FEW
 
 SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}
 SIMPLER = {"orthogonal": "orthogonal", "shift": "a shift", "mean": "the mean template"}
@@ -91,10 +92,10 @@ def caveats(figures: EquivarianceFigures, job: EquivarianceJob) -> list[str]:
             said.append(f"{len(images.absent):,} people {what} have no image in the store ({listed}).")
     if (people := len(set(figures.judged.identities))) < _FEW_PEOPLE:
         said.append(f"Intervals rest on {people} people only; a bootstrap of so few is too narrow.")
-    if len(figures.training.rows) <= figures.store.dim:
+    if len(figures.training.rows) <= FEW * figures.store.dim:
         said.append(
-            f"{counted(len(figures.training.rows), 'image')} do not determine maps of {figures.store.dim} dimensions: "
-            "a ridge decides the rest."
+            f"{counted(len(figures.training.rows), 'image')} are few for maps of {figures.store.dim} dimensions: they "
+            "are fitted with a ridge."
         )
     if flat := {name: rank for name, rank in figures.ranks.items() if rank < figures.store.dim}:
         low, high = min(flat.values()), max(flat.values())
