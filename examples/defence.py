@@ -43,11 +43,9 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable, write_report
 from facedecode.scores import mated_non_mated_scores, score_pairs
 from facedecode.store import Store, require_same_recognizer
-from facedecode.store_images import load_image, row_face
+from facedecode.store_images import read_crops
 from facedecode.verification import thresholds_at_far
 
-# A margin that nobody reaches: all steps are spent, so that attacks of two kinds have moved equally far in pixels.
-_NEVER = 10_000.0
 _SHOWN = 8
 
 
@@ -103,18 +101,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         EMBEDDING: EmbeddingGoal(targets.templates, recognizer.spec.score, threshold),
     }
     goals |= {CLASS_THROUGH: goals[CLASS], EMBEDDING_THROUGH: goals[EMBEDDING]}
-    budget = Budget(epsilon=arguments.epsilon, steps=arguments.steps, alpha=arguments.alpha, kappa=_NEVER)
+    budget = Budget(epsilon=arguments.epsilon, steps=arguments.steps, alpha=arguments.alpha)
     originals = _planes(probes.crops, arguments.device)
     attacked = {}
     with Console().progress() as stage:
         for name in ATTACKS:
             say = stage(f"attack: {name}")
-            found = attack(victims[name], originals, goals[name], "itfgsm", budget, on_failure="keep", progress=say)
+            # All steps are spent, so that attacks of two kinds have had equal means.
+            found = attack(
+                victims[name],
+                originals,
+                goals[name],
+                "itfgsm",
+                budget,
+                on_failure="keep",
+                stop_early=False,
+                progress=say,
+            )
             attacked[name] = to_uint8(found.pictures).permute(0, 2, 3, 1).cpu().numpy()
         say = stage("figures")
         measured = measure(
             probes, targets, attacked, recognizer, classifier, decoder, threshold, wanted_of(arguments), say
         )
+    lost = {path for path, gone in zip([row["path"] for row in images.rows], images.missing, strict=True) if gone}
     provenance = {
         "stores": [describe_store(store)],
         "decoders": [describe_decoder(decoder, folder)],
@@ -127,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             "fmr": arguments.fmr,
             "threshold": threshold,
             "limit": arguments.limit,
+            "people_of_the_list": len(set(images.identities)),
+            "images_without_a_template": len(lost),
             "repetitions": arguments.repetitions,
             "seed": arguments.seed,
         },
@@ -172,7 +183,7 @@ def choose_probes(store: Store, images: UnseenImages, recognizer: Recognizer, li
         raise BadInput(f"{store.folder}: fewer than two people have two images; give other people")
     first, second = (list(side) for side in zip(*pairs, strict=True))
     rows = [images.rows[i] for i in second]
-    crops = np.stack([recognizer.crop(load_image(store.root / row["path"]), row_face(row)) for row in rows])
+    crops = read_crops(rows, store.root, recognizer)
     return Probes(images.templates[first], rows, crops, [images.identities[i] for i in second])
 
 
@@ -180,9 +191,11 @@ def choose_targets(store: Store, classifier: Classifier, count: int, seed: int) 
     """A class for each probe, at random, and one of its person's templates that the classifier was not trained on."""
     generator = np.random.default_rng(seed)
     held_out = set(classifier.report.get("provenance", {}).get("held_out_images", []))
+    if not held_out:
+        raise BadInput("the classifier does not record images that it was not trained on; give one that 'train' fitted")
     rows: dict[str, list[int]] = {}
     for i, (path, name) in enumerate(zip(store.paths(), store.identities(), strict=True)):
-        if name in classifier.names and (path in held_out or not held_out):
+        if name in classifier.names and path in held_out:
             rows.setdefault(name, []).append(i)
     if missing := sorted(set(classifier.names) - set(rows)):
         raise BadInput(f"{store.folder}: has no template of the class {missing[0]}; give the store it was trained on")
@@ -240,7 +253,18 @@ def measure(
     say(2 * len(crops), 2 * len(crops), "")
     own = plain["original"]
     effects = {
-        name: effects_of(probes.crops, pictures, own, plain[name], defended[name], targets, classifier, kind, threshold)
+        name: effects_of(
+            probes.crops,
+            pictures,
+            own,
+            plain[name],
+            defended[name],
+            targets,
+            classifier,
+            probes.gallery,
+            kind,
+            threshold,
+        )
         for name, pictures in crops.items()
     }
     summary = {
@@ -280,6 +304,7 @@ def effects_of(
     defended: np.ndarray,
     targets: Targets,
     classifier: Classifier,
+    gallery: np.ndarray,
     kind: str,
     threshold: float,
 ) -> dict[str, np.ndarray]:
@@ -301,6 +326,7 @@ def effects_of(
             f"softmax{stage}": logits.softmax(1)[rows, torch.from_numpy(targets.classes)].double().numpy(),
             f"to target{stage}": to_target.astype(np.float64),
             f"accepted as target{stage}": to_target >= threshold,
+            f"accepted as oneself{stage}": score_pairs(seen, gallery, kind) >= threshold,
             f"to own{stage}": score_pairs(seen, own, kind).astype(np.float64),
         }
     return found

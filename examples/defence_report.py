@@ -30,9 +30,12 @@ _EFFECTS = {
     "softmax decoded": ("softmax when decoded", "percent"),
     "accepted as target": ("accepted as the target", "percent"),
     "accepted as target decoded": ("accepted so when decoded", "percent"),
+    "accepted as oneself": ("accepted as oneself", "percent"),
+    "accepted as oneself decoded": ("accepted as oneself when decoded", "percent"),
     "moved": ("template moved by", "number"),
     "to own": ("score to one's own", "score"),
     "to target": ("score to the target", "score"),
+    "linf": ("L∞", "number"),
     "l2": ("L2", "number"),
     "ssim": ("SSIM", "number"),
 }
@@ -151,8 +154,9 @@ def effects(measured: Measured, fmr: float) -> Table:
         for name, one in measured.effects.means.items()
     ]
     note = (
-        "Means over images, of the pictures as they are saved (8 bits). Accepted as the target: by its template's "
-        f"score, at the threshold for FMR {percent(fmr)} of the people judged. 'Decoded' is what the defence sees."
+        "Means over images, of the pictures as they are saved (8 bits). Accepted as the target, or as oneself: by the "
+        "score to the target's template, or to the one enrolled, at the threshold that the people judged set as they "
+        f"are for FMR {percent(fmr)}, and that stays. 'Decoded' is what the defence sees."
     )
     return Table("effects", "Success, and how far pictures and templates moved", columns, rows, note)
 
@@ -219,22 +223,25 @@ def warnings(measured: Measured, settings: dict) -> Iterator[str]:
 def protocol(measured: Measured, recognizer: str, classifier: Classifier, settings: dict) -> list[str]:
     own = measured.figures[ORIGINAL, False]
     return [
-        f"{own.people:,} people of {settings['people']['name']} who have two images: the first is enrolled, the second "
-        "is the probe, and is attacked. Each probe is compared with every enrolled image. Neither the decoder nor the "
-        f"classifier was trained on them; the recognizer is {recognizer}.",
+        f"{own.people:,} of the {settings['people_of_the_list']:,} people of {settings['people']['name']}, those who have "
+        "two images with a template (of all their images "
+        f"{settings['images_without_a_template']:,} gave none): the first is enrolled, the second is the probe, and is "
+        "attacked. Each probe is compared with every enrolled image. Neither the decoder nor the classifier was trained "
+        f"on them; the recognizer is {recognizer}.",
         f"Attack: iterative FGSM in the recognizer's crop, before its normalization, L∞ at most "
         f"{settings['epsilon'] * 255:g}/255, {settings['steps']} steps of {settings['alpha'] * 255:g}/255, all of them "
         "spent whether or not the goal was reached before, and the last picture kept, rounded to 8 bits.",
         f"Targets: for each probe one of the {len(classifier):,} people of a softmax on frozen templates, drawn at "
         "random. The class attack descends the cross-entropy of that class, the embedding attack raises the score to a "
-        "template of that very person that the softmax was not trained on.",
+        "template of that very person that the softmax was not trained on. The decoder may know the people of the "
+        "targets: they are of those that decoders are trained on.",
         "Defence: the decoder draws the probe's template, and the face that it draws is embedded in the probe's place. "
         "'Through the decoder' is an attack that knows of that and takes its gradients through decoder and second "
         "embedding; a defence that was tried on attacks that do not know of it alone has not been tried.",
         "What is assumed: the attacker has the recognizer's weights, the softmax or a template of the target, and, "
         "where it is said, the decoder; and hands in the aligned crop itself.",
         "Each condition has its own threshold, from its own non-mated pairs, as the paper's curves have. A system "
-        "would keep the threshold that it set on faces as they are.",
+        "would keep the threshold that it set on faces as they are; what it would do stands in the first table.",
         f"Intervals: {100 * measured.level:g} %, {settings['repetitions']:,} replicates of a bootstrap by person (seed "
         f"{settings['seed']}), thresholds set anew in each; differences are paired.",
     ]

@@ -67,6 +67,11 @@ def read_portraits(rows: list[dict], root: Path, size: int, progress: Progress |
     return portraits
 
 
+def read_crops(rows: list[dict], root: Path, recognizer: Recognizer) -> np.ndarray:
+    """The crops that a recognizer sees of a store's rows: (n, S, S, 3) uint8. Raises BadInput as `read_portraits`."""
+    return np.stack(list(_each(rows, root, recognizer.crop)))
+
+
 def portrait_batches(rows: list[dict], root: Path, size: int, batch_size: int = 32) -> Iterator[np.ndarray]:
     """The portraits of a store's rows, a few at a time; arguments and errors as `read_portraits`.
 

@@ -259,11 +259,44 @@ def test_embedding_goals(score: str, method: str, away: bool, tiny) -> None:
     same(found, attack(victim_of(recognizer), crops, goal, method, budget, batch_size=1))
 
 
+def test_the_class_loss_points_where_the_cross_entropy_does_and_does_not_vanish() -> None:
+    generator = torch.Generator().manual_seed(0)
+    goal, rows = ClassGoal(torch.tensor([3, 0])), torch.tensor([0, 1])
+    logits = torch.randn(2, 6, generator=generator, dtype=torch.float64).requires_grad_()
+    (own,) = torch.autograd.grad(goal.loss(logits, rows).sum(), logits)
+    cross = torch.nn.functional.cross_entropy(logits, goal.targets, reduction="sum")
+    (other,) = torch.autograd.grad(cross, logits)
+    torch.testing.assert_close(torch.nn.functional.normalize(own, dim=1), torch.nn.functional.normalize(other, dim=1))
+    ahead = torch.tensor([[0.0, 1, 2, 40], [60, 1, 2, 3]]).requires_grad_()
+    (found,) = torch.autograd.grad(goal.loss(ahead, rows).sum(), ahead)
+    assert found[0, 3] == found[1, 0] == -1  # far beyond what float32 leaves of 1 - softmax
+    torch.testing.assert_close(found.sum(1), torch.zeros(2), atol=1e-6, rtol=0)
+
+
+def test_all_steps_can_be_spent_and_a_margin_that_none_reaches_is_refused() -> None:
+    pictures = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)) / 2 + 0.25
+    weight = torch.randn(4, 192, generator=torch.Generator().manual_seed(2))
+
+    def victim(x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1) @ weight.T
+
+    goal, budget = ClassGoal(torch.tensor([0, 1, 2])), Budget(epsilon=0.2, steps=9, alpha=0.05)
+    early = attack(victim, pictures, goal, "itfgsm", budget)
+    whole = attack(victim, pictures, goal, "itfgsm", budget, stop_early=False)
+    assert early.success.all() and whole.success.all()
+    assert (early.gradients < 9).all() and (whole.gradients == 9).all()
+    with pytest.raises(UsageError, match="ddn looks for the nearest success"):
+        attack(victim, pictures, goal, "ddn", stop_early=False)
+    far = EmbeddingGoal(torch.ones(3, 4), "cosine", 0.4)
+    with pytest.raises(UsageError, match=r"kappa 0\.7: no margin reaches it; give less than 0\.6"):
+        attack(victim, pictures, far, "itfgsm", Budget(kappa=0.7))
+
+
 def test_losses_and_margins_of_goals() -> None:
     outputs, rows = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([0, 1])
     classes = ClassGoal(torch.tensor([0, 0]))
     torch.testing.assert_close(classes.margin(outputs, rows), torch.tensor([-1.0, 1.0]))
-    torch.testing.assert_close(classes.loss(outputs, rows), torch.log1p(torch.tensor([1.0, -1.0]).exp()))
+    torch.testing.assert_close(classes.loss(outputs, rows), torch.tensor([1.0, -1.0]))
     assert torch.equal(ClassGoal(np.array([1, 0])).margin(outputs, rows), torch.tensor([1.0, 1.0]))
     assert torch.equal(ClassGoal(np.array([1, 0])).margin(outputs[1:], rows[1:]), torch.tensor([1.0]))
     target = torch.tensor([[4.0, 3.0], [0.0, 2.0]])

@@ -33,7 +33,7 @@ class AttackResult:
 
     Attributes:
         pictures: (n, 3, H, W) float32 in [0, 1]; a failed row is the original, or the last iterate (`keep`).
-        success: (n,) bool, in memory: the margin is positive and at least kappa.
+        success: (n,) bool, in memory: the margin is positive.
         success_8bit: (n,) bool, of the picture as it is saved (`to_uint8`): the margin is positive.
         gradients: (n,) int64, evaluations of the victim with its gradient.
         l2, linf: (n,) float32, distances from the original, in memory, pixels in [0, 1].
@@ -73,6 +73,7 @@ def attack(
     budget: Budget | None = None,
     *,
     on_failure: str = "original",
+    stop_early: bool = True,
     batch_size: int = _BATCH,
     progress: Progress | None = None,
 ) -> AttackResult:
@@ -84,6 +85,7 @@ def attack(
         goal: of the n pictures, row by row.
         method: a key of `METHODS`.
         on_failure: what stands in a row that fails: `original`, or `keep` for the last iterate.
+        stop_early: whether a picture leaves the batch once it has reached the goal; if not, all its steps are spent.
         progress: called with (done, total) pictures.
 
     Raises:
@@ -97,6 +99,10 @@ def attack(
         raise UsageError(f"on_failure {on_failure!r}: choose one of {', '.join(ON_FAILURE)}")
     if batch_size < 1:
         raise UsageError(f"a batch of {batch_size} pictures: give at least 1")
+    if not stop_early and "epsilon" not in chosen.defaults:
+        raise UsageError(f"{method} looks for the nearest success, and cannot leave out its stop: attack with itfgsm")
+    if budget.kappa >= goal.greatest_margin:
+        raise UsageError(f"kappa {budget.kappa:g}: no margin reaches it; give less than {goal.greatest_margin:.4g}")
     _check_pictures(pictures)
     if len(goal) != len(pictures):
         raise BadInput(f"{len(goal)} targets for {len(pictures)} pictures: give one each")
@@ -108,7 +114,7 @@ def attack(
         for start in range(0, len(pictures), batch_size):
             rows = torch.arange(start, min(start + batch_size, len(pictures)), device=pictures.device)
             # A copy: a tensor made in inference mode would give no gradient.
-            problem = Problem(victim, pictures[rows].detach().clone(), goal, rows)
+            problem = Problem(victim, pictures[rows].detach().clone(), goal, rows, stop_early)
             parts.append(_judge(problem, *chosen.function(problem, budget), budget, on_failure))
             if progress:
                 progress(start + len(rows), len(pictures))
@@ -123,7 +129,7 @@ def _judge(problem: Problem, candidates: Tensor, margin: Tensor, budget: Budget,
     unknown = margin.isnan() | (pictures != candidates).flatten(1).any(1)
     if unknown.any():
         margin[unknown] = problem.margin(pictures[unknown], unknown)
-    success = (margin > 0) & (margin >= budget.kappa)
+    success = margin > 0
     if on_failure == "original":
         pictures = torch.where(success.view(-1, 1, 1, 1), pictures, problem.pictures)
         margin = torch.where(success, margin, problem.margin_of_originals)
@@ -157,10 +163,11 @@ class Problem:
         margin_of_originals: (b,) float32, NaN until they have been looked at.
     """
 
-    def __init__(self, victim: Victim, pictures: Tensor, goal: Goal, rows: Tensor) -> None:
+    def __init__(self, victim: Victim, pictures: Tensor, goal: Goal, rows: Tensor, stop_early: bool = True) -> None:
         self.pictures = pictures
         self.gradients = torch.zeros_like(rows)
         self.margin_of_originals = torch.full(rows.shape, torch.nan, device=rows.device)
+        self.stop_early = stop_early
         self._victim, self._goal, self._rows = victim, goal, rows
 
     def project(self, pictures: Tensor, epsilon: float | None, at: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from facedecode.errors import BadInput, UsageError
 
-_SCORES = ("cosine", "negative-euclidean")
+_RANGE = {"cosine": (-1.0, 1.0), "negative-euclidean": (-np.inf, 0.0)}
 
 
 class Goal(ABC):
@@ -41,6 +41,11 @@ class Goal(ABC):
     def margin(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """How far beyond the goal, (b,): positive where it is reached. Arguments as of `loss`."""
 
+    @property
+    def greatest_margin(self) -> float:
+        """What no margin can reach; infinite where there is no such limit."""
+        return float("inf")
+
     @abstractmethod
     def check(self, outputs: Tensor) -> None:
         """Refuse outputs (b, k) of another length than the targets are made for: UsageError or BadInput."""
@@ -53,9 +58,11 @@ class Goal(ABC):
 
 
 class ClassGoal(Goal):
-    """The softmax's class: loss CE(Z, t), margin Z_t - max_{i ≠ t} Z_i on the raw logits.
+    """The softmax's class: loss log Σ_{i ≠ t} exp Z_i - Z_t, margin Z_t - max_{i ≠ t} Z_i on the raw logits.
 
-    A constant that is added to all logits of a picture changes neither.
+    A constant that is added to all logits of a picture changes neither. The loss is the logarithm of the odds against
+    the target: its gradient points where that of the cross-entropy does, which is a multiple of it, and does not vanish
+    in float32 where the target leads by 17 or more.
 
     Args:
         targets: (n,) whole numbers, the wanted classes.
@@ -87,7 +94,8 @@ class ClassGoal(Goal):
                 )
 
     def loss(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, self.targets[rows], reduction="none")
+        wanted = self.targets[rows, None]
+        return outputs.scatter(1, wanted, -torch.inf).logsumexp(1) - outputs.gather(1, wanted)[:, 0]
 
     def margin(self, outputs: Tensor, rows: Tensor) -> Tensor:
         wanted = self.targets[rows, None]
@@ -133,9 +141,9 @@ class EmbeddingGoal(Goal):
         away: bool = False,
         sources: Tensor | np.ndarray | None = None,
     ) -> None:
-        if score not in _SCORES:
-            raise UsageError(f"the score {score!r} has no gradient to attack by: choose one of {', '.join(_SCORES)}")
-        least, greatest = (-1.0, 1.0) if score == "cosine" else (-np.inf, 0.0)
+        if score not in _RANGE:
+            raise UsageError(f"the score {score!r} has no gradient to attack by: choose one of {', '.join(_RANGE)}")
+        least, greatest = _RANGE[score]
         # At its upper end nothing can be above, at its lower end nothing below.
         if not least < threshold < greatest:
             raise UsageError(f"threshold {threshold}: give a {score} between {least:g} and {greatest:g}")
@@ -149,6 +157,11 @@ class EmbeddingGoal(Goal):
             same = (own.to(self.targets.device) == self.targets).all(1).nonzero()
             if len(same):
                 raise UsageError(f"picture {int(same[0])} has its target's template already: choose another target")
+
+    @property
+    def greatest_margin(self) -> float:
+        least, greatest = _RANGE[self.score]
+        return self.threshold - least if self.away else greatest - self.threshold
 
     def scores(self, outputs: Tensor, rows: Tensor) -> Tensor:
         """The scores (b,) of templates (b, dim) against the targets of the pictures `rows`. Differentiable."""

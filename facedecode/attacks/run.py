@@ -22,7 +22,7 @@ from facedecode.attacks.methods import Budget, find_method
 from facedecode.attacks.table import Row, measure, outcome, parse_table, read_table, table_text
 from facedecode.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.decoders import Decoder
-from facedecode.errors import UsageError
+from facedecode.errors import BadInput, UsageError
 from facedecode.faces import Face, moved
 from facedecode.figures import png_bytes
 from facedecode.files import make_folder, sha256_file, write_bytes, write_text
@@ -156,7 +156,12 @@ def _left(folder: AttackFolder, resumed: int) -> Attacked:
     store = Store.open(folder.store, verify=False)
     for row in store.columns(["path", "sha256"]).to_pylist():
         folder.require_picture(row["path"], row["sha256"])
-    return Attacked(read_table(folder.table), store.failures(), resumed)
+    rows = read_table(folder.table)
+    if [row["picture"] for row in rows] != store.paths():
+        raise BadInput(f"{folder.table}: not of the pictures in {folder.store}; use --overwrite")
+    if not folder.figure.is_file():
+        raise BadInput(f"{folder.figure}: no such file, and the attack had written it; use --overwrite")
+    return Attacked(rows, store.failures(), resumed)
 
 
 class _Run:

@@ -22,8 +22,8 @@ def many_steps(problem: Problem, budget: Budget, alpha: float | None = None) -> 
     """Steps of alpha, clipped to the ball after each (Kurakin et al. 2017) → candidates (b, 3, H, W), margins (b,).
 
     With momentum the sign is that of a sum of gradients, each divided by its mean absolute value (Dong et al. 2018).
-    A picture that has reached the goal leaves the batch. The margin of one that has not is NaN: its last step is not
-    looked at here.
+    A picture that has reached the goal leaves the batch, unless all steps are to be spent. The margin of one that has
+    not is NaN: its last step is not looked at here.
     """
     alpha = budget.alpha if alpha is None else alpha
     candidates = problem.pictures.clone()
@@ -33,7 +33,7 @@ def many_steps(problem: Problem, budget: Budget, alpha: float | None = None) -> 
     total = torch.zeros_like(x) if budget.momentum else None
     for _ in range(min(budget.steps, budget.max_gradients or budget.steps)):
         margin, reached, gradient = problem.gradient(x, at, budget.kappa)
-        if reached.any():
+        if problem.stop_early and reached.any():
             candidates[at[reached]], margins[at[reached]] = x[reached], margin[reached]
             at, x, gradient = at[~reached], x[~reached], gradient[~reached]
             total = None if total is None else total[~reached]

@@ -93,7 +93,10 @@ def parse_table(text: str, path: Path) -> list[Row]:
     try:
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError("other columns")
-        return [{name: _value(name, row[name]) for name in COLUMNS} for row in reader]
+        lines = list(reader)
+        if any(None in line or None in line.values() for line in lines):
+            raise ValueError("a line of another length")
+        return [{name: _value(name, row[name]) for name in COLUMNS} for row in lines]
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: not the table of an attack ({error}); use --overwrite") from error
 

@@ -180,7 +180,7 @@ def _say(console: Console, output: Path, method: str, said: str, metrics: dict, 
     if attempted:
         span = "" if rate["low"] is None else f" ({rate['low']:.0%} to {rate['high']:.0%})"
         memory = metrics["success"]["value"]
-        unsaved = "" if memory == rate["value"] else f" (before rounding to 8 bits {memory:.1%}; --kappa sets a margin)"
+        unsaved = "" if memory <= rate["value"] else f" (before rounding to 8 bits {memory:.1%}; --kappa sets a margin)"
         line += f", success {rate['value']:.1%}{span}{unsaved}, {metrics['gradients']['value']:.1f} gradients each"
     if metrics["l2"]["n"]:
         line += f", mean L2 {metrics['l2']['value']:.3g}, L∞ {metrics['linf']['value'] * 255:.1f}/255"
