@@ -223,11 +223,10 @@ def warnings(measured: Measured, settings: dict) -> Iterator[str]:
 def protocol(measured: Measured, recognizer: str, classifier: Classifier, settings: dict) -> list[str]:
     own = measured.figures[ORIGINAL, False]
     return [
-        f"{own.people:,} of the {settings['people_of_the_list']:,} people of {settings['people']['name']}, those who have "
-        "two images with a template (of all their images "
-        f"{settings['images_without_a_template']:,} gave none): the first is enrolled, the second is the probe, and is "
-        "attacked. Each probe is compared with every enrolled image. Neither the decoder nor the classifier was trained "
-        f"on them; the recognizer is {recognizer}.",
+        f"{own.people:,} of the {settings['people_of_the_list']:,} people of {settings['people']['name']}: those who "
+        f"have two images with a template ({settings['images_without_a_template']:,} of all images gave none). The "
+        "first is enrolled, the second is the probe, and is attacked. Each probe is compared with every enrolled "
+        f"image. Neither the decoder nor the classifier was trained on them; the recognizer is {recognizer}.",
         f"Attack: iterative FGSM in the recognizer's crop, before its normalization, L∞ at most "
         f"{settings['epsilon'] * 255:g}/255, {settings['steps']} steps of {settings['alpha'] * 255:g}/255, all of them "
         "spent whether or not the goal was reached before, and the last picture kept, rounded to 8 bits.",
