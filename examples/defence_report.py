@@ -183,7 +183,6 @@ def faces(measured: Measured) -> Picture:
         bands += [noise, pictures, drawn]
         labels += [f"{name}: change x {_NOISE}", "attacked", "decoded"]
         captions += [[], predicted, []]
-    captions[0] = [f"{own}" for own in names]
     cut = [[shortened(text.replace("_", " "), side) for text in line] for line in captions]
     caption = (
         "Below each face is the class that the classifier takes it for. The targets are "
