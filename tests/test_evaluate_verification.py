@@ -17,13 +17,14 @@ from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.all_pairs import AllPairs, GalleryProbes
 from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.differential import Labels, differential_rates, read_labels
+from facedecode.evaluation.differential import differential_rates
 from facedecode.evaluation.pairs_file import PairsFile
 from facedecode.evaluation.verification import Wanted, few_errors, verification_figures
 from facedecode.evaluation.verification_report import evaluate_verification, gate_names
 from facedecode.evaluation.verification_tables import _thinned, slugs
 from facedecode.files import sha256_file
 from facedecode.fixed_threshold import rates_at_threshold
+from facedecode.labels import PersonLabels, read_person_labels
 from facedecode.mapping import Mapping, load_mapping
 from facedecode.protocols import read_pairs
 from facedecode.scores import score_pairs
@@ -419,7 +420,7 @@ def test_thinned_corners_are_true_corners_with_both_ends():
 
 # Groups of people
 
-LABELS = Labels("gender", {"ann": "F", "bob": "M", "cyd": "F", "dan": "M", "eve": "F", "gus": "M", "hal": "M"}, 0)
+LABELS = PersonLabels("gender", {"ann": "F", "bob": "M", "cyd": "F", "dan": "M", "eve": "F", "gus": "M", "hal": "M"}, 0)
 
 
 def test_groups_equal_loops(store):
@@ -466,7 +467,7 @@ def test_a_ratio_has_the_interval_of_its_replicates():
     mated = Trials(generator.normal(1.5 + even[people], 1), people)
     pairs = np.array([(i, j) for i in range(40) for j in range(i)])
     made = comparisons_of_forty(mated, NonMated.from_pairs(generator.normal(size=len(pairs)), *pairs.T))
-    labels = Labels("parity", {name: "even" if k % 2 == 0 else "odd" for k, name in enumerate(made.people)}, 0)
+    labels = PersonLabels("parity", {name: "even" if k % 2 == 0 else "odd" for k, name in enumerate(made.people)}, 0)
     found = differential_rates(made, labels, [0.05], repetitions=30, seed=4)
     weights = [np.ones(40, int), *person_draws(40, 30, 4), *without_each(40)]
     values = []
@@ -498,9 +499,9 @@ def test_labels_are_read_by_identity_or_path(tmp_path):
     path.write_text(
         "path,identity,gender\nann/ann_0001.jpg,ann,F\nann/ann_0002.jpg,ann,F\nx/bob_1.jpg,bob,M\nc/c.jpg,cyd,\n"
     )
-    assert read_labels(path, "gender") == Labels("gender", {"ann": "F", "bob": "M"}, 1)
+    assert read_person_labels(path, "gender") == PersonLabels("gender", {"ann": "F", "bob": "M"}, 1)
     path.write_text("path,age\nann/ann_0001.jpg,old\nbob/bob_0001.jpg,young\n")
-    assert read_labels(path, "age").of == {"ann": "old", "bob": "young"}
+    assert read_person_labels(path, "age").of == {"ann": "old", "bob": "young"}
 
 
 @pytest.mark.parametrize(
@@ -520,13 +521,13 @@ def test_label_files_that_do_not_say_are_refused(tmp_path, text, says):
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(BadInput, match=r"labels\.csv") as error:
-        read_labels(path, "gender")
+        read_person_labels(path, "gender")
     assert says in str(error.value)
 
 
 def test_one_group_is_refused(store):
     with pytest.raises(BadInput, match="only 'F' among the people compared"):
-        differential_rates(AllPairs().compare(store), Labels("gender", {"ann": "F", "zoe": "M"}, 0), [0.1])
+        differential_rates(AllPairs().compare(store), PersonLabels("gender", {"ann": "F", "zoe": "M"}, 0), [0.1])
 
 
 # The command

@@ -7,10 +7,8 @@ pairs with both people in the group.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,24 +24,11 @@ from facedecode.bootstrap import (
 )
 from facedecode.errors import BadInput
 from facedecode.evaluation.comparisons import Comparisons
-from facedecode.files import sha256_file
 from facedecode.fixed_threshold import share_interval, shares_of
 from facedecode.intervals import corrected, percentiles
+from facedecode.labels import PersonLabels
 from facedecode.replicates import Drawn, LeftOut, Replicates
 from facedecode.verification import thresholds_at_far
-
-
-@dataclass(frozen=True)
-class Labels:
-    """A label for each person.
-
-    column: what it is; of: person → label; unlabelled_rows: left out of the file. file: its name and SHA-256.
-    """
-
-    column: str
-    of: dict[str, str]
-    unlabelled_rows: int
-    file: dict[str, str] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -134,43 +119,9 @@ class Differential:
         }
 
 
-def read_labels(path: Path, column: str) -> Labels:
-    """Read a CSV with a header: the label's column, and `identity` or else `path` (whose folder is the person).
-
-    Rows with an empty label are left out and counted.
-
-    Raises:
-        BadInput: no such file or column, a row with neither person nor image, or a person with two labels.
-    """
-    labels: dict[str, str] = {}
-    empty = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            if column not in columns:
-                raise BadInput(f"{path}: no column {column!r}; there are {', '.join(columns) or 'none'}")
-            if not {"identity", "path"} & set(columns):
-                raise BadInput(f"{path}: no column 'identity' or 'path', so nobody can be told whose label it is")
-            for row in reader:
-                name, label = _person(row), (row[column] or "").strip()
-                if not name:
-                    raise BadInput(f"{path}, line {reader.line_num}: neither an identity nor a path with a folder")
-                if not label:
-                    empty += 1
-                elif labels.setdefault(name, label) != label:
-                    raise BadInput(
-                        f"{path}, line {reader.line_num}: {name} has two labels, {labels[name]!r} and {label!r}; "
-                        "give each person one"
-                    )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error})") from None
-    return Labels(column, labels, empty, {"file": path.name, "sha256": sha256_file(path)})
-
-
 def differential_rates(
     comparisons: Comparisons,
-    labels: Labels,
+    labels: PersonLabels,
     fmrs: Sequence[float],
     *,
     repetitions: int = REPETITIONS,
@@ -363,11 +314,3 @@ def _worst_to_best(name: str, rates: list[_Rates], known: list[str], place: int,
             )
         low, high = (end if end is not None and np.isfinite(end) else None for end in ends)
     return Ratio(name, known[worst], known[best], Estimate(float(ratios[0]), low, high, len(there)))
-
-
-def _person(row: dict[str, str | None]) -> str | None:
-    """The person that a row of a label file is about."""
-    if name := (row.get("identity") or "").strip():
-        return name
-    parts = (row.get("path") or "").strip().split("/")
-    return parts[-2] if len(parts) > 1 else None

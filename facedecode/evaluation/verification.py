@@ -22,9 +22,10 @@ from facedecode.bootstrap import (
 )
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.differential import Differential, Labels, differential_rates
+from facedecode.evaluation.differential import Differential, differential_rates
 from facedecode.evaluation.verification_words import counted, percent
 from facedecode.fixed_threshold import ThresholdRates, rates_at_threshold
+from facedecode.labels import PersonLabels
 from facedecode.verification import Roc, accuracy_by_fold, false_accepts_allowed, roc
 
 FEW_ERRORS = 30
@@ -48,7 +49,7 @@ class Wanted:
     fars: Sequence[float] | None = None
     more_fars: Sequence[float] = ()
     threshold: float | None = None
-    labels: Labels | None = None
+    labels: PersonLabels | None = None
     ignore_failures: bool = False
     repetitions: int = REPETITIONS
     seed: int = 0

@@ -92,10 +92,10 @@ def verification(
     --threshold fmr and fnmr; with --labels fmr_ratio@fmr=F and fnmr_ratio@fmr=F. Of several recognizers name one, as
     eer[edgeface-xxs].
     """
-    from facedecode.evaluation.differential import read_labels
     from facedecode.evaluation.verification import Wanted
     from facedecode.evaluation.verification_report import GATE_WORDS, evaluate_verification, gate_names
     from facedecode.gates import rates_of
+    from facedecode.labels import read_person_labels
 
     gates = parse_gates(fail_if, GATE_WORDS)
     refuse_output(output, overwrite)
@@ -106,7 +106,7 @@ def verification(
         fars=far,
         more_fars=rates_of(gates, "far", "fmr"),
         threshold=threshold,
-        labels=None if labels is None else read_labels(labels, label),
+        labels=None if labels is None else read_person_labels(labels, label),
         ignore_failures=ignore_failures,
         repetitions=repetitions,
         seed=seed,

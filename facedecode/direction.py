@@ -1,0 +1,88 @@
+"""A direction of the template space along which an attribute changes, as a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facedecode.errors import BadInput
+from facedecode.store import require_same_recognizer
+from facedecode.tensor_file import Kind
+
+FILE = Kind(
+    "direction",
+    "evaluate leakage",
+    1,
+    {"attribute": str, "low": str, "high": str, "positions": list, "recognizer": dict, "report": dict},
+    tensors=("vector",),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """Where an attribute lies.
+
+    Attributes:
+        vector: (dim,) float32 of length 1, for templates as the recognizer gives them; towards `high`.
+        attribute: what changes along it: "gender", "pose".
+        low, high: what its ends are called: the classes of an attribute of two, else "low" and "high".
+        positions: mean of template · vector over the images of the low class and of the high one (of a computed
+            attribute: over its lowest and its highest fifth).
+        recognizer: `Recognizer.describe()` of the one whose templates it is of.
+        report: JSON: whom it was found on, and how well it tells the attribute.
+        source: the file it was loaded from, if it was.
+
+    Raises:
+        BadInput: a vector of another shape, length or dim, or positions that are not two rising numbers.
+    """
+
+    vector: np.ndarray
+    attribute: str
+    low: str
+    high: str
+    positions: tuple[float, float]
+    recognizer: dict[str, Any]
+    report: dict[str, Any] = field(default_factory=dict)
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.vector.shape != (self.recognizer.get("dim", len(self.vector)),):
+            raise BadInput(f"a direction of shape {self.vector.shape} is not for {self.recognizer.get('name')}")
+        if not abs(float(np.linalg.norm(self.vector.astype(np.float64))) - 1) < 1e-3:  # NaN, too
+            raise BadInput("a direction has length 1: find it again")
+        numbers = len(self.positions) == 2 and all(isinstance(x, float | int) for x in self.positions)
+        if not (numbers and np.isfinite(self.positions).all() and self.positions[0] < self.positions[1]):
+            raise BadInput(f"a direction has two rising positions, not {self.positions}: find it again")
+
+    def move(self, templates: np.ndarray, amount: float) -> np.ndarray:
+        """Templates (n, dim) float32 moved towards `high`: 1 is the way from the mean of `low` to that of `high`."""
+        step = amount * (self.positions[1] - self.positions[0])
+        return (templates + step * self.vector).astype(np.float32)
+
+    def require_recognizer(self, recognizer: dict[str, Any]) -> None:
+        """Refuse templates of another recognizer. Raises BadInput naming both."""
+        what = "the direction" if self.source is None else f"{self.source}: this direction"
+        require_same_recognizer(recognizer, self.recognizer, what)
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file, atomically; equal directions give equal bytes. Raises OutputError."""
+        about = {name: getattr(self, name) for name in ("attribute", "low", "high", "recognizer", "report")}
+        FILE.write(path, about | {"positions": list(self.positions)}, {"vector": self.vector})
+
+
+def load_direction(path: Path | str) -> Direction:
+    """Read what `Direction.save` wrote.
+
+    Raises:
+        BadInput: naming the file, as `tensor_file.Kind.read`, and as `Direction`.
+    """
+    path = Path(path)
+    about, tensors = FILE.read(path)
+    fields = {name: about[name] for name in ("attribute", "low", "high", "recognizer", "report")}
+    try:
+        return Direction(tensors["vector"], positions=tuple(about["positions"]), source=path, **fields)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None

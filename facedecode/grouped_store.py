@@ -1,0 +1,113 @@
+"""A store whose templates each stand for several of another store: centroids of clusters, templates of persons."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from facedecode import __version__
+from facedecode.errors import OutputError
+from facedecode.files import write_text
+from facedecode.store import Store, StoreWriter
+
+GROUPS, MEMBERS = "groups.csv", "members.csv"
+_INHERITED = ("transform", "precision", "mapping", "attack", "protection", "center_of")  # fields of the manifest
+_SHARD_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one template stands for.
+
+    Attributes:
+        identity: whose it is; None where its members have several or none.
+        members: int64 (m,), rows of the source store.
+        distances: float (m,), of each member to the template; None where they were not measured.
+        figures: further columns of its row in groups.csv.
+    """
+
+    identity: str | None
+    members: np.ndarray
+    distances: np.ndarray | None = None
+    figures: dict[str, Any] | None = None
+
+
+def write_grouped(
+    store: Store,
+    output: Path,
+    templates: np.ndarray,
+    groups: Sequence[Group],
+    kind: Literal["cluster", "aggregate"],
+    about: dict[str, Any],
+    *,
+    normalized: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Write the store of the groups' templates, with groups.csv and members.csv beside its shards.
+
+    groups.csv has a row a template: row, identity, count, and the figures. members.csv has a row a member: group (a
+    row of the new store), row, path and identity in the source store, distance.
+
+    Args:
+        store: the source.
+        templates: float32 (groups, dim).
+        kind: the field of the manifest, and of the settings, that takes `about`.
+        about: JSON: all that decides the templates.
+        normalized: whether they have length 1.
+
+    Raises:
+        OutputError, OutputInUse: see `StoreWriter`; also where `output` is the store itself.
+        BadInput: NaN or infinity.
+    """
+    if output.exists() and output.resolve() == store.folder.resolve():
+        raise OutputError(f"{output}: is the store that is to be read; name another folder")
+    inherited = {name: store.manifest[name] for name in _INHERITED if name in store.manifest}
+    manifest = {**inherited, kind: about, "l2_normalized": normalized}
+    manifest |= {"score": store.manifest["score"], "tool_version": __version__}
+    settings = {"source": store.fingerprint, kind: about}
+    rows = [{"identity": group.identity} for group in groups]
+    with StoreWriter(
+        output, settings, store.root, store.recognizer, _SHARD_ROWS, overwrite=overwrite, manifest=manifest
+    ) as writer:
+        # The tables are the same for the same settings: a run killed before them writes them now.
+        if not writer.complete:
+            for start in range(writer.resume_inputs, len(groups), _SHARD_ROWS):
+                part = slice(start, start + _SHARD_ROWS)
+                made = np.ascontiguousarray(templates[part], np.float32)
+                writer.append(made, rows[part], [], start + len(made))
+        write_text(output / GROUPS, _groups(groups))
+        write_text(output / MEMBERS, _members(store, groups))
+        writer.finish()
+
+
+def _groups(groups: Sequence[Group]) -> str:
+    names = list(dict.fromkeys(name for group in groups for name in group.figures or {}))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "identity", "count", *names])
+    for i, group in enumerate(groups):
+        figures = group.figures or {}
+        writer.writerow([i, group.identity or "", len(group.members), *(_cell(figures.get(name)) for name in names)])
+    return text.getvalue()
+
+
+def _members(store: Store, groups: Sequence[Group]) -> str:
+    paths, identities = store.paths(), store.identities()
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["group", "row", "path", "identity", "distance"])
+    for i, group in enumerate(groups):
+        distances = [None] * len(group.members) if group.distances is None else group.distances
+        for row, distance in zip(group.members.tolist(), distances, strict=True):
+            writer.writerow([i, row, paths[row] or "", identities[row] or "", _cell(distance)])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float | np.floating) else value

@@ -1,0 +1,148 @@
+"""Labels that a CSV file gives to people or to images."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from facedecode.errors import BadInput
+from facedecode.files import sha256_file
+from facedecode.store import Store
+
+_LISTED = 3
+Row = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class PersonLabels:
+    """A label for each person.
+
+    column: what it is; of: person → label; unlabelled_rows: left out of the file. file: its name and SHA-256.
+    """
+
+    column: str
+    of: dict[str, str]
+    unlabelled_rows: int
+    file: dict[str, str] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class ImageLabels:
+    """A label for each image of a store.
+
+    column: what it is. values: for each row of the store its label; None where it has none. unlabelled: those rows'
+    paths (a row without path: its number). source: the path of the file. file: its name and SHA-256.
+    """
+
+    column: str
+    values: list[str | None]
+    unlabelled: list[str]
+    source: Path
+    file: dict[str, str] | None = field(default=None, compare=False)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many rows have each label, the most frequent first."""
+        return dict(Counter(value for value in self.values if value is not None).most_common())
+
+    def classes(self) -> tuple[str, str]:
+        """The labels where there are two, sorted.
+
+        Raises:
+            BadInput: there are fewer, or more.
+        """
+        found = sorted(self.counts)
+        if len(found) != 2:
+            raise BadInput(
+                f"{self.source}: {len(found)} labels in {self.column!r} ({_few(found)}); an attribute of two classes "
+                "is needed"
+            )
+        return found[0], found[1]
+
+    def said(self) -> str | None:
+        """A line on the images without a label; None where there is none."""
+        if not self.unlabelled:
+            return None
+        return (
+            f"{len(self.unlabelled)} of {len(self.values)} images have no {self.column!r} and are left out "
+            f"({_few(self.unlabelled)})"
+        )
+
+
+def read_person_labels(path: Path, column: str) -> PersonLabels:
+    """Read a CSV with a header: the label's column, and `identity` or else `path` (whose folder is the person).
+
+    Rows with an empty label are left out and counted.
+
+    Raises:
+        BadInput: no such file or column, a row with neither person nor image, or a person with two labels.
+    """
+    labels, empty = _read(path, column, ("identity", "path"), _person, "neither an identity nor a path with a folder")
+    return PersonLabels(column, labels, empty, {"file": path.name, "sha256": sha256_file(path)})
+
+
+def read_image_labels(path: Path, column: str, store: Store) -> ImageLabels:
+    """Read a CSV with a header: the label's column, and `path` as the store has it (relative to what was extracted).
+
+    Raises:
+        BadInput: no such file or column, a row without path, an image with two labels, or no label for any row of the
+            store.
+    """
+    labels, _ = _read(path, column, ("path",), lambda row: (row["path"] or "").strip(), "no path")
+    names = store.paths()
+    values = [None if name is None else labels.get(name) for name in names]
+    if not any(values):
+        there, here = (next((name for name in some if name), "nothing") for some in (names, labels))
+        raise BadInput(
+            f"{path}: has a {column!r} for no image of {store.folder} (of {here}, where the store has {there}); paths "
+            "are to be relative to the folder that was extracted"
+        )
+    missing = [name or f"row {i}" for i, (name, value) in enumerate(zip(names, values, strict=True)) if value is None]
+    return ImageLabels(column, values, missing, path, {"file": path.name, "sha256": sha256_file(path)})
+
+
+def _read(
+    path: Path, column: str, keys: Collection[str], key: Callable[[Row], str | None], lacking: str
+) -> tuple[dict[str, str], int]:
+    """Key → label, and how many rows have none. keys: columns, of which one is needed; lacking: a row without key."""
+    labels: dict[str, str] = {}
+    empty = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            if column not in columns:
+                raise BadInput(f"{path}: no column {column!r}; there are {', '.join(columns) or 'none'}")
+            if not set(keys) & set(columns):
+                raise BadInput(
+                    f"{path}: no column {' or '.join(map(repr, keys))}, so nobody can be told whose label it is"
+                )
+            for row in reader:
+                name, label = key(row), (row[column] or "").strip()
+                if not name:
+                    raise BadInput(f"{path}, line {reader.line_num}: {lacking}")
+                if not label:
+                    empty += 1
+                elif labels.setdefault(name, label) != label:
+                    raise BadInput(
+                        f"{path}, line {reader.line_num}: {name} has two labels, {labels[name]!r} and {label!r}; "
+                        "leave one"
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error})") from None
+    return labels, empty
+
+
+def _person(row: Row) -> str | None:
+    """The person that a row is about."""
+    if name := (row.get("identity") or "").strip():
+        return name
+    parts = (row.get("path") or "").strip().split("/")
+    return parts[-2] if len(parts) > 1 else None
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
