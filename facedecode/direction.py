@@ -62,6 +62,14 @@ class Direction:
         step = amount * (self.positions[1] - self.positions[0])
         return (templates + step * self.vector).astype(np.float32)
 
+    def without(self, templates: np.ndarray) -> np.ndarray:
+        """Templates (n, dim) float32, all brought halfway between `low` and `high`: what they said of it is gone.
+
+        Only along this direction: a probe may still read the attribute elsewhere (see `evaluate leakage`).
+        """
+        missing = sum(self.positions) / 2 - templates.astype(np.float64) @ self.vector
+        return (templates + missing[:, None] * self.vector).astype(np.float32)
+
     def require_recognizer(self, recognizer: dict[str, Any]) -> None:
         """Refuse templates of another recognizer. Raises BadInput naming both."""
         what = "the direction" if self.source is None else f"{self.source}: this direction"

@@ -9,7 +9,8 @@ import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Seed, Weights, choose_device, command
 from facedecode.cli.console import Console
-from facedecode.errors import MissingWeights, OutputError, UsageError
+from facedecode.cli.drawing import open_drawing
+from facedecode.errors import OutputError, UsageError
 
 MOST_IN_A_GRID = 1024
 
@@ -55,15 +56,11 @@ def invert(
     a mated pair's says that the picture carries the identity; it does not say that the picture is true.
     """
     from facedecode.confidence import load_confidence
-    from facedecode.decoders import find_decoder, load_decoder
-    from facedecode.decoders.checkpoint import SHIPPED
     from facedecode.inversion import invert as run
     from facedecode.inverted_files import read_inputs, write_folder, write_grid
     from facedecode.mapping import load_mapping
     from facedecode.provenance import describe_decoder
-    from facedecode.recognizers import load_recognizer
     from facedecode.refinement import require_refinable
-    from facedecode.store import require_same_recognizer
 
     to_folder = _is_folder(output, overwrite)
     given = read_inputs(templates, model, images, need_images=originals)
@@ -72,17 +69,8 @@ def invert(
     if not to_folder and len(given.templates) > MOST_IN_A_GRID:
         raise UsageError(f"{len(given.templates)} templates are too many for one grid; give a folder: -o out/")
     device = choose_device(device)
-    folder = find_decoder(decoder or SHIPPED / given.recognizer["name"])
-    drawer = load_decoder(folder, device)
-    given.require(drawer, f"the decoder {decoder or 'shipped with facedecode'}")
-    try:
-        recognizer = load_recognizer(drawer.recognizer["name"], weights, device)
-        require_same_recognizer(drawer.recognizer, recognizer.describe(), "the recognizer that scores")
-    except MissingWeights as error:
-        if weights is not None or refine:
-            raise
-        console.say(f"no scores: {error}")
-        recognizer = None
+    drawing = open_drawing(console, given, decoder, weights, device, need_recognizer=bool(refine))
+    drawer, recognizer = drawing.decoder, drawing.recognizer
     if refine:
         require_refinable(drawer, recognizer)
     moved = load_mapping(mapping) if mapping else None
@@ -92,7 +80,7 @@ def invert(
             moved.warn_of_other_faces(given.manifest, templates)
     maps = load_confidence(confidence) if confidence else None
     if maps:
-        maps.require_decoder(describe_decoder(drawer, folder), drawer.recognizer)
+        maps.require_decoder(describe_decoder(drawer, drawing.folder), drawer.recognizer)
     with console.progress() as stage:
         said = stage("refine, steps" if refine else "invert")
         result = run(

@@ -1,0 +1,58 @@
+"""The decoder that draws a command's templates, and the recognizer that scores its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facedecode.cli.console import Console
+from facedecode.errors import MissingWeights
+
+if TYPE_CHECKING:  # these need torch
+    from facedecode.decoders import Decoder
+    from facedecode.inverted_files import Given
+    from facedecode.recognizers.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A decoder, where it lies, and its recognizer; None where that one's weights are not at hand."""
+
+    decoder: Decoder
+    folder: Path
+    recognizer: Recognizer | None
+
+
+def open_drawing(
+    console: Console,
+    given: Given,
+    decoder: str | None,
+    weights: Path | None,
+    device: str,
+    need_recognizer: bool = False,
+) -> Drawing:
+    """The decoder of that name or folder, or the one shipped for the recognizer of what is given.
+
+    Raises:
+        BadInput: it is for templates of another recognizer.
+        MissingWeights: the recognizer's are not found where `weights` says, or anywhere although it is needed;
+            otherwise that is said.
+    """
+    from facedecode.decoders import find_decoder, load_decoder
+    from facedecode.decoders.checkpoint import SHIPPED
+    from facedecode.recognizers import load_recognizer
+    from facedecode.store import require_same_recognizer
+
+    folder = find_decoder(decoder or SHIPPED / given.recognizer["name"])
+    drawer = load_decoder(folder, device)
+    given.require(drawer, f"the decoder {decoder or 'shipped with facedecode'}")
+    try:
+        recognizer = load_recognizer(drawer.recognizer["name"], weights, device)
+        require_same_recognizer(drawer.recognizer, recognizer.describe(), "the recognizer that scores")
+    except MissingWeights as error:
+        if weights is not None or need_recognizer:
+            raise
+        console.say(f"no scores: {error}")
+        recognizer = None
+    return Drawing(drawer, folder, recognizer)
