@@ -21,7 +21,7 @@ from facedecode.bootstrap import (
     replicate_thresholds,
     shares_accepted,
 )
-from facedecode.intervals import LEVEL, corrected, percentiles
+from facedecode.intervals import LEVEL, at_an_end, corrected, percentiles
 from facedecode.replicates import Drawn, LeftOut
 from facedecode.verification import at_threshold, thresholds_at_far
 
@@ -39,6 +39,16 @@ class Resampled:
     drawn: np.ndarray
     n: int
     left_out: np.ndarray | None = None
+
+    def alone(self, shares: np.ndarray, level: float = LEVEL) -> Estimate:
+        """This figure, a rate with a jackknife: `intervals.corrected`; at 0 or 1 with `intervals.at_an_end`.
+
+        shares: (people,), what each weighs in it.
+        """
+        low_high = corrected(self.value, self.drawn, self.left_out, level)
+        if self.value in (0, 1):
+            low_high = at_an_end(self.value == 1, low_high, shares, level)
+        return Estimate(self.value, *low_high, self.n)
 
     def less(self, other: Resampled, level: float = LEVEL) -> Estimate:
         """This figure less another of the same replicates: `intervals.corrected`, or without jackknifes percentiles."""

@@ -176,9 +176,9 @@ def test_a_grouped_store_is_a_store_with_its_members_beside_it(tiny_store: Path,
     np.testing.assert_array_equal(found.templates(), made)
     assert found.identities() == ["P0", None] and found.paths() == [None, None]
     assert found.recognizer == store.recognizer and found.manifest["aggregate"] == {"method": "mean"}
-    rows = list(csv.DictReader((output / GROUPS).open()))
+    rows = list(csv.DictReader((output / GROUPS).read_text().splitlines()))
     assert [(row["identity"], row["count"], row["purity"]) for row in rows] == [("P0", "2", ""), ("", "1", "1")]
-    rows = list(csv.DictReader((output / MEMBERS).open()))
+    rows = list(csv.DictReader((output / MEMBERS).read_text().splitlines()))
     assert [(row["group"], row["row"], row["path"], row["distance"]) for row in rows] == [
         ("0", "0", store.paths()[0], "0.5"),
         ("0", "2", store.paths()[2], "0.25"),

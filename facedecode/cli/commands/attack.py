@@ -9,7 +9,8 @@ import typer
 
 from facedecode.cli.app import Device, Model, Overwrite, Weights, choose_device, command
 from facedecode.cli.console import Console
-from facedecode.errors import BadInput, FailedItems, MissingWeights, UsageError
+from facedecode.cli.drawing import optional_decoder
+from facedecode.errors import FailedItems, UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -119,7 +120,8 @@ def attack(
     aim = find_aim(objective, target, cropper, classifier=head, threshold=score)
     if score and threshold is None:
         console.say(f"success is judged at the score {score.said}")
-    drawer, folder = _decoder(console, decoder, recognizer, device)
+    without = "the figure is without reconstructions"
+    drawer, folder = optional_decoder(console, decoder, recognizer.describe(), device, without)
     job = AttackJob(
         inputs=images,
         output=output,
@@ -152,23 +154,6 @@ def _number(given: str | None, option: str) -> float | None:
         return float(above) / float(below) if slash else float(above)
     except (ValueError, ZeroDivisionError):
         raise UsageError(f"{option} {given}: give a number, or a fraction such as 8/255") from None
-
-
-def _decoder(console: Console, name: str | None, recognizer, device: str):
-    """The decoder of the figure's last row and its folder; without one where none was asked for and none ships."""
-    from facedecode.decoders import find_decoder, load_decoder
-    from facedecode.decoders.checkpoint import SHIPPED
-
-    try:
-        folder = find_decoder(name or SHIPPED / recognizer.name)
-        decoder = load_decoder(folder, device)
-        decoder.require_recognizer(recognizer.describe(), f"the decoder {name or 'shipped with facedecode'}")
-    except (MissingWeights, BadInput) as error:
-        if name is not None:
-            raise
-        console.say(f"no decoder for {recognizer.name}: the figure is without reconstructions ({error})")
-        return None, None
-    return decoder, folder
 
 
 def _say(console: Console, output: Path, method: str, said: str, metrics: dict, resumed: int) -> None:

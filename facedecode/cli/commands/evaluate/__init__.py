@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from facedecode.cli.commands.evaluate import equivariance, protection, reconstruction, security, verification
+from facedecode.cli.commands.evaluate import (
+    aggregation,
+    equivariance,
+    protection,
+    reconstruction,
+    security,
+    verification,
+)
 
 group = typer.Typer(help="Figures with intervals, and reports of them, from stores.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="evaluate")
-    for module in (reconstruction, verification, security, protection, equivariance):
+    for module in (reconstruction, verification, security, protection, equivariance, aggregation):
         module.register(group)

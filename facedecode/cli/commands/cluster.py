@@ -1,0 +1,107 @@
+"""`facedecode cluster`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
+from facedecode.cli.console import Console
+from facedecode.cli.drawing import optional_decoder
+from facedecode.errors import BadInput
+
+FIGURE = "clusters.png"
+
+
+def register(app: typer.Typer) -> None:
+    command("cluster")(cluster)
+
+
+def cluster(
+    console: Console,
+    store: Annotated[Path, typer.Argument(help="The store to read.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder: the store of the centroids, and a figure.")],
+    n_clusters: Annotated[int | None, typer.Option("--n-clusters", "-k", help="So many clusters.")] = None,
+    distance_threshold: Annotated[
+        float | None, typer.Option("--distance-threshold", help="Or: no merge at that distance or above.")
+    ] = None,
+    linkage: Annotated[str, typer.Option("--linkage", help="ward, average or complete.")] = "ward",
+    metric: Annotated[
+        str | None, typer.Option("--metric", help="cosine or euclidean; else what the recognizer's score goes by.")
+    ] = None,
+    person: Annotated[list[str] | None, typer.Option("--person", help="Only this one's (repeatable).")] = None,
+    people: Annotated[Path | None, typer.Option("--people", help="Only these: a name a line, or LFW's format.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
+    two_stage: Annotated[
+        int | None,
+        typer.Option("--two-stage", help="For very many: first so many small clusters by k-means, then merge those."),
+    ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option("--decoder", help="Draws the figure; else the recognizer's shipped one. none: no figure."),
+    ] = None,
+    images: Images = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> tuple[dict, dict]:
+    """Store → agglomerative clusters, their centroids as a store.
+
+    groups.csv says how large each cluster is, how tight, and whose; members.csv lists the members, nearest to the
+    centroid first. clusters.png shows the face that each centroid holds, beside members.
+    """
+    from facedecode.clustering import Clustering, cluster_store, write_clusters
+    from facedecode.store import Store
+
+    wanted = Clustering(n_clusters, distance_threshold, linkage, metric, two_stage, seed)
+    source = Store.open(store)
+    drawer = None
+    if decoder != "none":
+        drawer, _ = optional_decoder(console, decoder, source.recognizer, choose_device(device), "no figure")
+    with console.progress() as stage:
+        stages: dict = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in stages:
+                stages[what] = stage(what)
+            stages[what](done, total)
+
+        found = cluster_store(
+            source, wanted, persons=person or (), people=people, exclude=exclude or (), progress=progress
+        )
+    write_clusters(source, output, wanted, found, overwrite)
+    outputs = {"store": str(output)}
+    if drawer is not None and _draw(console, output / FIGURE, found, source, images or source.root, drawer):
+        outputs["figure"] = str(output / FIGURE)
+    return _report(console, output, found), outputs
+
+
+def _draw(console: Console, path: Path, found, store, root: Path, decoder) -> bool:
+    from facedecode.cluster_figure import cluster_figure
+    from facedecode.images import save_image
+
+    try:
+        save_image(path, cluster_figure(found, store, root, decoder))
+    except BadInput as error:
+        console.say(f"no figure: {error}")
+        return False
+    console.say(f"look at {path}")
+    return True
+
+
+def _report(console: Console, output: Path, found) -> dict:
+    sizes = [len(group.members) for group in found.groups]
+    alone = sum(size == 1 for size in sizes)
+    metrics: dict = {"count": len(sizes), "templates": found.templates, "sizes": sizes, "alone": alone}
+    metrics["silhouette"] = found.silhouette
+    span = "" if len(sizes) == 1 else f" (from {sizes[-1]} to {sizes[0]}{f', {alone} alone' if alone else ''})"
+    line = f"{output}: {len(sizes)} cluster{'s' if len(sizes) > 1 else ''} of {found.templates:,} templates{span}"
+    if found.silhouette is not None:
+        line += f", silhouette {found.silhouette:.3f}"
+    if own := found.agreement:
+        metrics["persons"] = {"adjusted_rand": own.rand, "bcubed_precision": own.precision, "bcubed_recall": own.recall}
+        line += f"; with persons: adjusted Rand {own.rand:.3f}, BCubed {own.precision:.3f} and {own.recall:.3f}"
+    console.say(line)
+    return metrics

@@ -1,0 +1,233 @@
+"""Linkage, cuts, clusters of stores, and the command `cluster`."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import pdist, squareform
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.metrics import adjusted_rand_score, silhouette_score
+from typer.testing import CliRunner
+
+from facedecode import memory
+from facedecode.cli import app
+from facedecode.clustering import Clustering, agreement, cluster_store
+from facedecode.errors import BadInput, UsageError, WouldNotFit
+from facedecode.linkage import LINKAGES, condensed_distances, cut, linkage, weighted_linkage
+from facedecode.store import Store, StoreWriter
+
+RNG = np.random.default_rng(5)
+POINTS = RNG.normal(size=(90, 6)).astype(np.float32)
+
+
+def write_store(
+    folder: Path, templates: np.ndarray, persons: list[str | None], score: str = "negative-euclidean"
+) -> Path:
+    """A store of made-up templates, several shards of it."""
+    recognizer = {"name": "made-up", "weights_sha256": "0" * 64, "dim": templates.shape[1], "score": score}
+    manifest = {"score": score, "precision": "fp32", "l2_normalized": False, "transform": None}
+    with StoreWriter(folder, {"n": len(templates)}, folder.parent, recognizer, 16, manifest=manifest) as writer:
+        for start in range(0, len(templates), 16):
+            part = templates[start : start + 16].astype(np.float32)
+            rows = [{"path": f"{k}.jpg", "identity": persons[k]} for k in range(start, start + len(part))]
+            writer.append(part, rows, [], start + len(part))
+        writer.finish()
+    return folder
+
+
+def blobs(score: str = "negative-euclidean", each: int = 15) -> tuple[np.ndarray, np.ndarray]:
+    centers = 8 * np.eye(4, 6)
+    labels = np.repeat(np.arange(4), each)
+    return (centers[labels] + RNG.normal(size=(4 * each, 6))).astype(np.float32), labels
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    values, labels = blobs()
+    return write_store(tmp_path / "emb", values, [f"P{label}" for label in labels]), labels
+
+
+# Distances, merges, cuts: against SciPy and scikit-learn
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_distances_are_scipys(metric: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("facedecode.linkage._BLOCK", 7 * len(POINTS))
+    found = condensed_distances(POINTS, metric)
+    np.testing.assert_allclose(found, pdist(POINTS.astype(np.float64), metric), atol=1e-12)
+    assert found.min() >= 0
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("method", LINKAGES)
+def test_partitions_are_scikit_learns(method: str, metric: str):
+    values = POINTS.astype(np.float64)
+    if method == "ward" and metric == "cosine":
+        values, metric_there = values / np.linalg.norm(values, axis=1, keepdims=True), "euclidean"
+    else:
+        metric_there = metric
+    merges = linkage(POINTS, method, metric)
+    for count in (1, 2, 9, 40, len(POINTS)):
+        theirs = AgglomerativeClustering(count, metric=metric_there, linkage=method).fit_predict(values)
+        assert adjusted_rand_score(theirs, cut(merges, count)) == 1 and len(set(cut(merges, count))) == count
+    for place in (8, 44, 84):  # between two merges: on one, rounding decides
+        height = merges[place : place + 2, 2].mean()
+        theirs = AgglomerativeClustering(None, distance_threshold=height, metric=metric_there, linkage=method)
+        assert adjusted_rand_score(theirs.fit_predict(values), cut(merges, distance_threshold=height)) == 1
+
+
+@pytest.mark.parametrize("method", LINKAGES)
+def test_weights_are_repetitions(method: str):
+    points, sizes = RNG.normal(size=(40, 5)), RNG.integers(1, 6, 40)
+    one = weighted_linkage(squareform(pdist(points)), np.ones(40, int), method)
+    np.testing.assert_allclose(one, hierarchy.linkage(points, method), atol=1e-9)
+    found = weighted_linkage(squareform(pdist(points)), sizes, method)
+    repeated = hierarchy.linkage(points.repeat(sizes, axis=0), method)
+    np.testing.assert_allclose(found[:, 2:], repeated[-39:, 2:], atol=1e-9)
+    assert found[-1, 3] == sizes.sum()
+
+
+def test_the_largest_cluster_comes_first():
+    labels = cut(linkage(np.array([[0.0], [9], [9.1], [9.2], [5], [5.1]], np.float32), "average", "euclidean"), 3)
+    assert labels.tolist() == [2, 0, 0, 0, 1, 1]
+
+
+# Clusters of a store
+
+
+@pytest.mark.parametrize("score", ["negative-euclidean", "cosine"])
+@pytest.mark.parametrize("two_stage", [None, 12])
+@pytest.mark.parametrize("method", LINKAGES)
+def test_blobs_are_found(tmp_path: Path, score: str, two_stage: int | None, method: str):
+    values, labels = blobs(score)
+    whole = Store.open(write_store(tmp_path / "emb", values, [f"P{label}" for label in labels], score))
+    found = cluster_store(whole, Clustering(n_clusters=4, linkage=method, two_stage=two_stage))
+    assert found.agreement.rand == found.agreement.precision == found.agreement.recall == 1
+    assert sorted(group.identity for group in found.groups) == ["P0", "P1", "P2", "P3"]
+    metric = "cosine" if score == "cosine" else "euclidean"
+    assert found.silhouette == pytest.approx(silhouette_score(values, labels, metric=metric), abs=1e-5)
+    for centroid, group in zip(found.centroids, found.groups, strict=True):
+        own = values[group.members].astype(np.float64)
+        if score == "cosine":
+            lengths = np.linalg.norm(own, axis=1)
+            direction = (own / lengths[:, None]).mean(0)
+            expected = direction / np.linalg.norm(direction) * lengths.mean()
+        else:
+            expected = own.mean(0)
+        np.testing.assert_allclose(centroid, expected, rtol=1e-5, atol=1e-5)
+        assert (np.diff(group.distances) >= 0).all()
+
+
+def test_only_some_people(store):
+    found = cluster_store(Store.open(store[0]), Clustering(n_clusters=2), persons=["P1", "P3"])
+    assert found.templates == 30 and {group.identity for group in found.groups} == {"P1", "P3"}
+    one = cluster_store(Store.open(store[0]), Clustering(n_clusters=1), persons=["P1"])
+    assert one.silhouette is None and one.agreement is None and len(one.groups) == 1
+
+
+def test_agreement_by_hand():
+    # Cluster 0: a a b; cluster 1: b; one unknown takes no part.
+    found = agreement(np.array([0, 0, 0, 1, 1]), ["a", "a", "b", "b", None])
+    assert found.precision == pytest.approx((2 / 3 + 2 / 3 + 1 / 3 + 1) / 4)
+    assert found.recall == pytest.approx((1 + 1 + 1 / 2 + 1 / 2) / 4)
+    assert agreement(np.array([0, 1]), ["a", "a"]) is None
+
+
+def test_everybody_alone_has_no_silhouette(store):
+    found = cluster_store(Store.open(store[0]), Clustering(n_clusters=60))
+    assert found.silhouette is None and all(len(group.members) == 1 for group in found.groups)
+
+
+def test_too_many_for_memory_is_said_before(store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(WouldNotFit, match=r"clustering 60 templates .*--two-stage"):
+        cluster_store(Store.open(store[0]), Clustering(n_clusters=2))
+    assert len(cluster_store(Store.open(store[0]), Clustering(n_clusters=2, two_stage=8)).groups) == 2
+
+
+def test_nothing_to_tell_apart(tmp_path: Path):
+    same = Store.open(write_store(tmp_path / "same", np.ones((5, 3)), ["P"] * 5))
+    with pytest.raises(BadInput, match="all 5 templates are the same"):
+        cluster_store(same, Clustering(n_clusters=2))
+    zeros = np.eye(4)
+    zeros[2] = 0
+    none = Store.open(write_store(tmp_path / "zeros", zeros, ["P"] * 4, "cosine"))
+    with pytest.raises(BadInput, match="zeros"):
+        cluster_store(none, Clustering(n_clusters=2))
+    assert len(cluster_store(none, Clustering(n_clusters=2, metric="euclidean")).groups) == 2
+    one = Store.open(write_store(tmp_path / "one", np.ones((1, 3)), ["P"]))
+    with pytest.raises(BadInput, match="one template"):
+        cluster_store(one, Clustering(n_clusters=1))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        {"n_clusters": 2, "distance_threshold": 1.0},
+        {"n_clusters": 0},
+        {"distance_threshold": 0.0},
+        {"distance_threshold": float("nan")},
+        {"n_clusters": 2, "linkage": "single"},
+        {"n_clusters": 2, "metric": "manhattan"},
+        {"n_clusters": 9, "two_stage": 8},
+    ],
+)
+def test_what_makes_no_clustering(words: dict):
+    with pytest.raises(UsageError):
+        Clustering(**words)
+
+
+# The command
+
+
+def call(*arguments: object):
+    return CliRunner().invoke(app, ["cluster", "emb", "-o", "clusters", *map(str, arguments)])
+
+
+def test_cluster_writes_a_store_tables_and_a_figure(tiny_store, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "emb", "-o", "ridge", "--architecture", "ridge", "--image-size", "64", "--weights", str(tiny)]
+    assert CliRunner().invoke(app, train).exit_code == 0
+    done = call("-k", 10, "--decoder", "ridge", "--json")
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(done.stdout)["metrics"]
+    assert metrics["sizes"] == [3] * 10 and metrics["persons"]["adjusted_rand"] == 1
+    found = Store.open("clusters")
+    assert len(found) == 10 and found.manifest["cluster"]["n_clusters"] == 10
+    rows = list(csv.DictReader(Path("clusters/groups.csv").read_text().splitlines()))
+    assert {row["count"] for row in rows} == {"3"} and {row["purity"] for row in rows} == {"1"}
+    members = list(csv.DictReader(Path("clusters/members.csv").read_text().splitlines()))
+    assert sorted(int(row["row"]) for row in members) == list(range(30))
+    with Image.open("clusters/clusters.png") as picture:
+        assert picture.width > 4 * 64 and picture.height >= 10 * 64
+    before = {path.name: path.read_bytes() for path in Path("clusters").iterdir() if path.is_file()}
+    assert call("-k", 10, "--decoder", "ridge").exit_code == 0
+    assert before == {path.name: path.read_bytes() for path in Path("clusters").iterdir() if path.is_file()}
+    other = call("-k", 5, "--decoder", "ridge")
+    assert other.exit_code == 4 and "other settings" in other.output
+    assert call("-k", 5, "--decoder", "ridge", "--overwrite").exit_code == 0
+
+
+def test_what_cluster_refuses(store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = {
+        (): (2, "--n-clusters"),
+        ("-k", 61): (4, "61 clusters of 60 templates"),
+        ("-k", 0): (2, "1 or more"),
+        ("-k", 2, "--person", "nobody"): (4, "--person nobody"),
+        ("-k", 2, "--linkage", "single"): (2, "ward, average, complete"),
+        ("-k", 2, "--decoder", "none.such"): (3, "none.such"),
+    }
+    for arguments, (code, said) in refused.items():
+        done = call(*arguments)
+        assert done.exit_code == code and said in done.output, (arguments, done.exit_code, done.output)
+        assert not Path("clusters").exists()
+    done = call("-k", 4)  # no decoder ships for made-up templates
+    assert done.exit_code == 0 and "no figure" in done.output and Store.open("clusters").identities()
