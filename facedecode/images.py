@@ -194,6 +194,14 @@ def _from_16_bits(values: np.ndarray, path: Path) -> np.ndarray:
     return np.repeat(gray[:, :, None], 3, axis=2)
 
 
+def resized(pictures: np.ndarray, side: int) -> np.ndarray:
+    """Square pictures (n, P, P, 3) uint8 at another size, by bicubic filtering: (n, side, side, 3) uint8."""
+    if pictures.shape[1] == side:
+        return pictures
+    size = (side, side)
+    return np.stack([np.asarray(Image.fromarray(own).resize(size, Image.Resampling.BICUBIC)) for own in pictures])
+
+
 def save_image(path: Path, array: np.ndarray) -> None:
     """Write a picture as PNG, atomically.
 

@@ -17,7 +17,7 @@ from facedecode.errors import UsageError
 
 Linkage = Literal["ward", "average", "complete"]
 LINKAGES = ("ward", "average", "complete")
-_BLOCK = 1 << 22  # distances computed at once: 32 MiB
+_BLOCK = 1 << 20  # distances computed at once: 8 MiB
 
 
 def condensed_distances(templates: np.ndarray, metric: str) -> np.ndarray:
@@ -40,10 +40,12 @@ def condensed_distances(templates: np.ndarray, metric: str) -> np.ndarray:
         values /= np.linalg.norm(values, axis=1, keepdims=True)
     squares = np.einsum("ij,ij->i", values, values)
     found = np.empty(count * (count - 1) // 2)
-    rows = max(1, _BLOCK // max(1, count))
+    rows = max(1, _BLOCK // count)
+    space = np.empty(rows * count)
     for start in range(0, count - 1, rows):
         end = min(start + rows, count)
-        block = values[start:end] @ values[start:].T
+        block = space[: (end - start) * (count - start)].reshape(end - start, count - start)
+        np.matmul(values[start:end], values[start:].T, out=block)
         if metric == "cosine":
             np.subtract(1, block, out=block)
         else:

@@ -178,8 +178,12 @@ def curve_plot(
     y_label: str,
     log_x: bool = False,
     percent: bool = True,
+    ticks: Sequence[float] | None = None,
 ) -> bytes:
-    """Curves of figures at each of `x`, their intervals as bands: SVG. percent: the figures are shares, 0 to 1."""
+    """Curves of figures at each of `x`, their intervals as bands: SVG.
+
+    percent: the figures are shares, 0 to 1. ticks: what stands at each of `x`, if it is another number.
+    """
     from matplotlib.ticker import NullFormatter
 
     lowest = 1.0
@@ -196,10 +200,39 @@ def curve_plot(
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
         elif len(x) <= 12:
-            axes.set_xticks(x)
+            axes.set_xticks(x, None if ticks is None else [f"{tick:g}" for tick in ticks])
         if percent:
             _axis_of_shares(axes, lowest, unit=" %")
         axes.set(xlabel=_shown(x_label), ylabel=_shown(y_label))
+        _legend(figure, axes)
+        return image(figure)
+
+
+def dot_plot(
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[Estimate]],
+    *,
+    x_label: str,
+    percent: bool = True,
+    line: float | None = None,
+) -> bytes:
+    """A row a name, in it each group's figure as a point with its interval: SVG. line: where a dotted one stands."""
+    step = 0.7 / len(groups)
+    with _figure(height=0.7 + max(2, len(names)) * (0.16 + 0.14 * len(groups))) as (figure, axes, image):
+        if line is not None:
+            axes.axvline(line, color=_INK, linewidth=0.8, linestyle=":")
+        for number, (group, row) in enumerate(groups.items()):
+            values = np.array([figure.value for figure in row], dtype=np.float64)
+            low, high = _ends(row, otherwise=values)
+            places = np.arange(len(names)) + step * (number - (len(groups) - 1) / 2)
+            reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
+            style = {**_style(list(groups), group), "linestyle": "none", "marker": _MARKERS[number % len(_MARKERS)]}
+            axes.errorbar(values, places, xerr=reach, capsize=2, elinewidth=1.1, **style)
+        axes.set_yticks(range(len(names)), [_shown(name) for name in names])
+        axes.invert_yaxis()
+        axes.set_xlabel(_shown(x_label))
+        if percent:
+            axes.xaxis.set_major_formatter(lambda value, _: f"{_percent(value)} %")
         _legend(figure, axes)
         return image(figure)
 

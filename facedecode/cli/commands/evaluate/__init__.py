@@ -7,6 +7,7 @@ import typer
 from facedecode.cli.commands.evaluate import (
     aggregation,
     equivariance,
+    leakage,
     protection,
     reconstruction,
     security,
@@ -18,5 +19,5 @@ group = typer.Typer(help="Figures with intervals, and reports of them, from stor
 
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="evaluate")
-    for module in (reconstruction, verification, security, protection, equivariance, aggregation):
+    for module in (reconstruction, verification, security, protection, equivariance, aggregation, leakage):
         module.register(group)

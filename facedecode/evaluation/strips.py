@@ -1,0 +1,156 @@
+"""What an attribute's direction does to the faces that are drawn along it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from facedecode.attributes import ATTRIBUTES, SIDE, measure_faces, measure_pictures
+from facedecode.bootstrap import Estimate, mean_interval
+from facedecode.decoders import Decoder
+from facedecode.direction import Direction
+from facedecode.errors import BadInput
+from facedecode.evaluation.examples import spread_rows
+from facedecode.evaluation.leakage import LeakageFigures
+from facedecode.faces import Face, FaceDetector, choose_face
+from facedecode.figures import picture_grid, png_bytes
+from facedecode.images import resized
+from facedecode.inversion import embed_pictures
+from facedecode.probe import Target, fit_linear
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.store_images import read_portraits
+
+SHOWN, MEASURED = 3, 60  # people
+AMOUNTS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+_ENLARGED = 256  # px: faces of a smaller picture are hard to detect
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One attribute's.
+
+    Attributes:
+        picture: PNG; a person in a row: the portrait, then what is drawn at each of `AMOUNTS`.
+        change: in the attribute as measured on what is drawn, from half a step below to half a step above; of classes
+            in the probability of the high one. None where it could not be measured.
+        expected: the same between the ends in the data; 1 of a probability.
+        lost: drawn faces in which no landmarks were found.
+    """
+
+    picture: bytes
+    change: Estimate | None
+    expected: float
+    lost: int = 0
+
+
+def draw_strips(
+    figures: LeakageFigures,
+    decoder: Decoder,
+    root: Path,
+    *,
+    recognizer: Recognizer | None = None,
+    repetitions: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Strip]:
+    """A strip for each direction, of people whom the decoder has not seen.
+
+    Args:
+        root: where the images are.
+        recognizer: embeds what is drawn, so that a probe can read classes from it; None leaves them unmeasured.
+
+    Raises:
+        BadInput: the decoder does not record whom it was trained on, or has seen everybody; images are missing.
+    """
+    seen = decoder.provenance.training.get("people")
+    if not seen:
+        raise BadInput("the decoder does not record the people it was trained on; train it again")
+    known = set(seen)
+    unseen = np.array([i for i, row in enumerate(figures.rows) if row["identity"] not in known], np.int64)
+    if not len(unseen):
+        raise BadInput("the decoder was trained on all of these people; give others with --people")
+    names = [figures.rows[i]["identity"] for i in unseen]
+    shown = unseen[spread_rows(names, SHOWN)]
+    measured = unseen[spread_rows(names, MEASURED)]
+    plain = next(iter(figures.templates.values()))
+    portraits = read_portraits([figures.rows[i] for i in shown], root, decoder.image_size)
+    detector = FaceDetector()
+    found = {}
+    for number, (name, direction) in enumerate(figures.directions.items(), 1):
+        lines = [
+            np.concatenate(
+                [portrait[None], decoder.decode(np.concatenate([direction.move(t[None], a) for a in AMOUNTS]))]
+            )
+            for portrait, t in zip(portraits, plain[shown], strict=True)
+        ]
+        captions = ["original", *(f"{amount:+g}" if amount else "0" for amount in AMOUNTS)]
+        grid = picture_grid(lines, captions=[[]] * (len(lines) - 1) + [captions])
+        low, high = (decoder.decode(direction.move(plain[measured], amount)) for amount in (-0.5, 0.5))
+        target, here = figures.targets[name]
+        own = [figures.rows[i]["identity"] for i in measured]
+        changes, lost = _changes(name, low, high, target, here, measured, plain, detector, recognizer)
+        kept = np.isfinite(changes) if changes is not None else np.zeros(0, bool)
+        change = None
+        if kept.any():
+            whose = [who for who, keep in zip(own, kept, strict=True) if keep]
+            change = mean_interval(changes[kept], whose, repetitions=repetitions, seed=seed)
+        found[name] = Strip(png_bytes(grid), change, _expected(target, direction, plain[here]), lost)
+        if progress:
+            progress(number, len(figures.directions))
+    return found
+
+
+def _changes(
+    name: str,
+    low: np.ndarray,
+    high: np.ndarray,
+    target: Target,
+    here: np.ndarray,
+    measured: np.ndarray,
+    plain: np.ndarray,
+    detector: FaceDetector,
+    recognizer: Recognizer | None,
+) -> tuple[np.ndarray | None, int]:
+    """Of each person (n,), NaN where a face is lost, and how many are."""
+    attribute = ATTRIBUTES.get(name)
+    if attribute is None:
+        if recognizer is None:
+            return None, 0
+        # The probe has not seen whom it is to judge.
+        away = ~np.isin(target.persons, target.persons[np.isin(here, measured)])
+        _, persons = np.unique(target.persons[away], return_inverse=True)
+        probe = fit_linear(plain[here][away], Target(target.values[away], persons, target.classes, name))
+        said = [probe(embed_pictures(recognizer, pictures))[:, 1] for pictures in (low, high)]
+        return said[1] - said[0], 0
+    if attribute.of_pictures:
+        values = [measure_pictures(name, resized(pictures, SIDE)) for pictures in (low, high)]
+        return values[1] - values[0], 0
+    faces = [_detected(detector, pictures) for pictures in (low, high)]
+    both = np.array([a is not None and b is not None for a, b in zip(*faces, strict=True)])
+    changes = np.full(len(low), np.nan)
+    if both.any():
+        values = []
+        for own in faces:
+            there = [face for face, keep in zip(own, both, strict=True) if keep]
+            points = np.stack([face.landmarks for face in there])
+            values.append(measure_faces(name, points, np.array([face.probability for face in there])))
+        changes[both] = values[1] - values[0]
+    return changes, int((~both).sum())
+
+
+def _detected(detector: FaceDetector, pictures: np.ndarray) -> list[Face | None]:
+    large = resized(pictures, _ENLARGED)
+    return [choose_face(faces, _ENLARGED, _ENLARGED) for faces in detector.detect(list(large))]
+
+
+def _expected(target: Target, direction: Direction, templates: np.ndarray) -> float:
+    """What the attribute differs by between the direction's ends, in the data."""
+    if target.classes is not None:
+        return 1.0
+    fifths = np.quantile(target.values, [0.2, 0.8])
+    ends = target.values <= fifths[0], target.values >= fifths[1]
+    low, high = (np.average(target.values[end], weights=target.weights[end]) for end in ends)
+    return float(high - low)

@@ -1,0 +1,319 @@
+"""What can be read from vectors: a linear probe and a small network, trained on some people and judged on others.
+
+Every person counts alike in training and in figures, and every class alike; what a probe has to choose (a penalty, when
+to stop) it chooses on people held out of its training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from facedecode.bootstrap import REPETITIONS, Estimate, person_draws
+from facedecode.errors import BadInput
+from facedecode.intervals import LEVEL, at_an_end, corrected
+from facedecode.protocols import held_out_people
+
+_PENALTIES = 10.0 ** np.arange(-4, 3)  # of the linear probe, times the number of people
+_HIDDEN = (128, 64)
+_EPOCHS, _PATIENCE, _BATCH, _RATE, _DECAY = 80, 10, 128, 2e-3, 1e-2
+_HELD_OUT = 0.15
+Predict = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is to be read.
+
+    Attributes:
+        values: int64 (n,), classes from 0; or float64 (n,) of a number.
+        persons: int64 (n,), whose image each is, from 0.
+        classes: names; None where it is a number.
+
+    Raises:
+        BadInput: one class, a constant, or a number that is not finite.
+    """
+
+    values: np.ndarray
+    persons: np.ndarray
+    classes: tuple[str, ...] | None = None
+    name: str = field(default="it")
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.values).all():
+            raise BadInput(f"{self.name}: not finite for {int((~np.isfinite(self.values)).sum())} images")
+        if self.classes is not None and len(np.unique(self.values)) < max(2, len(self.classes)):
+            raise BadInput(f"{self.name}: one class only, and nothing to tell it from")
+        if self.classes is None and not np.ptp(self.values) > 0:
+            raise BadInput(f"{self.name}: the same for all images, and nothing to predict")
+
+    @classmethod
+    def of_labels(cls, labels: Sequence[str], persons: np.ndarray, name: str = "it") -> Target:
+        """Classes in the order of their names."""
+        classes, values = np.unique(np.asarray(labels, np.str_), return_inverse=True)
+        return cls(values.astype(np.int64), persons, tuple(classes.tolist()), name)
+
+    def take(self, rows: np.ndarray) -> Target:
+        """Of some images."""
+        return Target(self.values[rows], self.persons[rows], self.classes, self.name)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Of each image, summing to 1: persons alike, and then classes alike. float64 (n,)."""
+        weights = 1 / np.bincount(self.persons)[self.persons]
+        if self.classes is not None:
+            weights = weights / np.bincount(self.values, weights, len(self.classes))[self.values]
+        return weights / weights.sum()
+
+
+def fit_linear(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
+    """A linear probe: logistic regression of classes, ridge regression of a number, on standardized inputs.
+
+    Args:
+        inputs: (n, d). seed: not used; both are convex.
+
+    Returns:
+        (m, d) → probabilities (m, classes), or a number each (m,).
+    """
+    standardize = _standardizer(inputs, target.weights)
+    x = standardize(inputs)
+    inner = _inner(target)
+    errors = []
+    for penalty in _PENALTIES:
+        model = _fit_linear(x[~inner], target.take(~inner), penalty)
+        errors.append(_loss(model(x[inner]), target.take(inner)))
+    best = _fit_linear(x, target, _PENALTIES[int(np.argmin(errors))])
+    return lambda more: best(standardize(more))
+
+
+def fit_mlp(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
+    """A network of two hidden layers (128 and 64), trained until people held out say that it is enough.
+
+    Arguments and result as of `fit_linear`.
+    """
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    standardize = _standardizer(inputs, target.weights)
+    x = torch.from_numpy(standardize(inputs).astype(np.float32))
+    outputs = 1 if target.classes is None else len(target.classes)
+    mean, scale = _moments(target)
+    values = (target.values - mean) / scale if target.classes is None else target.values
+    y = torch.from_numpy(values.astype(np.float32 if target.classes is None else np.int64))
+    w = torch.from_numpy((target.weights * len(values)).astype(np.float32))
+    inner = _inner(target)
+    train, held_out = torch.from_numpy(np.flatnonzero(~inner)), torch.from_numpy(np.flatnonzero(inner))
+
+    def loss(rows: torch.Tensor) -> torch.Tensor:
+        out = net(x[rows])
+        each = (
+            F.mse_loss(out[:, 0], y[rows], reduction="none")
+            if target.classes is None
+            else F.cross_entropy(out, y[rows], reduction="none")
+        )
+        return (w[rows] * each).sum() / w[rows].sum()
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        sizes = [x.shape[1], *_HIDDEN]
+        layers: list[nn.Module] = []
+        for a, b in pairwise(sizes):
+            layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(0.2)]
+        net = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+        optimizer = torch.optim.AdamW(net.parameters(), _RATE, weight_decay=_DECAY)
+        best, kept, since = np.inf, None, 0
+        for _ in range(_EPOCHS):
+            net.train()
+            for rows in train[torch.randperm(len(train))].split(_BATCH):
+                if len(rows) < 2:
+                    continue
+                optimizer.zero_grad()
+                loss(rows).backward()
+                optimizer.step()
+            net.eval()
+            with torch.no_grad():
+                found = float(loss(held_out))
+            since += 1
+            if found < best:
+                best, since = found, 0
+                kept = {name: value.clone() for name, value in net.state_dict().items()}
+            if since > _PATIENCE:
+                break
+    net.load_state_dict(kept)
+    net.eval()
+
+    def predict(more: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            out = net(torch.from_numpy(standardize(more).astype(np.float32)))
+        return out[:, 0].double().numpy() * scale + mean if target.classes is None else out.softmax(1).double().numpy()
+
+    return predict
+
+
+PROBES: dict[str, Callable[..., Predict]] = {"linear": fit_linear, "mlp": fit_mlp}
+
+
+def person_folds(persons: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
+    """A fold for each image, all of a person's in one; folds of about as many persons: int64 (n,).
+
+    Raises:
+        BadInput: fewer than two persons a fold.
+    """
+    count = int(persons.max()) + 1
+    if count < 2 * folds:
+        raise BadInput(f"{count} persons are too few for {folds} folds; take more people, or fewer --folds")
+    return (np.random.default_rng(seed).permutation(count) % folds)[persons]
+
+
+def out_of_fold(
+    inputs: np.ndarray,
+    target: Target,
+    fit: Callable[..., Predict],
+    fold: np.ndarray,
+    seed: int = 0,
+    progress: Callable[[], None] | None = None,
+) -> np.ndarray:
+    """What probes say of people that they were not trained on: (n, classes) or (n,), fold: int (n,).
+
+    Raises:
+        BadInput: a class that is in one fold only.
+    """
+    found = None
+    for number in np.unique(fold):
+        there, here = fold != number, fold == number
+        # Persons are numbered without gaps, as weights want it.
+        _, persons = np.unique(target.persons[there], return_inverse=True)
+        part = Target(target.values[there], persons, target.classes, target.name)
+        said = fit(inputs[there], part, seed)(inputs[here])
+        found = np.empty((len(inputs), *said.shape[1:])) if found is None else found
+        found[here] = said
+        if progress:
+            progress()
+    return found
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How well something is read, by person: the figure in the data, in draws of people, and without each person."""
+
+    value: float
+    drawn: np.ndarray
+    left_out: np.ndarray
+    persons: int
+    is_rate: bool
+
+    def estimate(self, level: float = LEVEL) -> Estimate:
+        """The figure and its interval; n counts persons."""
+        low_high = corrected(self.value, self.drawn, self.left_out, level)
+        if self.is_rate and self.value in (0, 1):
+            low_high = at_an_end(self.value == 1, low_high, np.ones(self.persons), level)
+        return Estimate(self.value, *low_high, self.persons)
+
+    def less(self, other: Reading, level: float = LEVEL) -> Estimate:
+        """This less another of the same people and draws, paired."""
+        value = self.value - other.value
+        ends = corrected(value, self.drawn - other.drawn, self.left_out - other.left_out, level)
+        return Estimate(value, *ends, self.persons)
+
+
+def read(said: np.ndarray, target: Target, repetitions: int = REPETITIONS, seed: int = 0) -> Reading:
+    """Balanced accuracy of classes, or R² of a number, every person counting alike, with replicates by person.
+
+    Balanced accuracy: the mean over classes of the share told right. R²: 1 less the squared error over that of the
+    mean, which is 0 for one who knows nothing of the image, and less for one who is wrong.
+
+    Args:
+        said: of people whom the probe was not trained on, see `out_of_fold`.
+    """
+    persons = int(target.persons.max()) + 1
+    share = 1 / np.bincount(target.persons)[target.persons]
+    if target.classes is not None:
+        right = said.argmax(1) == target.values
+        cells = (persons, len(target.classes))
+        hits, all_of = np.zeros(cells), np.zeros(cells)
+        np.add.at(hits, (target.persons, target.values), share * right)
+        np.add.at(all_of, (target.persons, target.values), share)
+
+        def figure(weights: np.ndarray) -> np.ndarray:
+            with np.errstate(invalid="ignore"):  # a draw without a class has no figure
+                return ((weights @ hits) / (weights @ all_of)).mean(-1)
+    else:
+        sums = [
+            np.bincount(target.persons, share * x, persons)
+            for x in (np.ones(len(said)), target.values, target.values**2, (target.values - said) ** 2)
+        ]
+
+        def figure(weights: np.ndarray) -> np.ndarray:
+            n, y, squares, errors = (weights @ own for own in sums)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return 1 - errors / (squares - y**2 / n)
+
+    draws = person_draws(persons, repetitions, seed)
+    left_out = figure(1.0 - np.eye(persons)) if persons < 4000 else _one_by_one(figure, persons)
+    return Reading(float(figure(np.ones(persons))), figure(draws), left_out, persons, target.classes is not None)
+
+
+def _one_by_one(figure: Callable[[np.ndarray], np.ndarray], persons: int) -> np.ndarray:
+    found = np.empty(persons)
+    weights = np.ones(persons)
+    for i in range(persons):
+        weights[i] = 0
+        found[i] = figure(weights)
+        weights[i] = 1
+    return found
+
+
+def _inner(target: Target) -> np.ndarray:
+    """Images of people to hold out of a probe's training, of all classes as far as there are people: bool (n,)."""
+    names = [str(person) for person in target.persons]
+    inner = held_out_people(names, names, _HELD_OUT)
+    if target.classes is not None and inner.any():
+        for value in range(len(target.classes)):
+            if (target.values[~inner] == value).sum() == 0:
+                raise BadInput(f"{target.name}: too few people of class {target.classes[value]!r} to train a probe on")
+    if not inner.any():
+        raise BadInput(f"{target.name}: too few people to train a probe on; take more")
+    return inner
+
+
+def _standardizer(inputs: np.ndarray, weights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    values = inputs.astype(np.float64)
+    mean = weights @ values
+    scale = np.sqrt(weights @ (values - mean) ** 2)
+    scale[scale < 1e-12] = 1  # a number that is the same for all says nothing
+    return lambda more: (more - mean) / scale
+
+
+def _moments(target: Target) -> tuple[float, float]:
+    if target.classes is not None:
+        return 0.0, 1.0
+    mean = float(target.weights @ target.values)
+    return mean, float(np.sqrt(target.weights @ (target.values - mean) ** 2)) or 1.0
+
+
+def _fit_linear(x: np.ndarray, target: Target, penalty: float) -> Predict:
+    if target.classes is None:
+        mean = target.weights @ target.values
+        center = target.weights @ x
+        weighted = (x - center) * target.weights[:, None]
+        gram = weighted.T @ (x - center) + penalty * np.eye(x.shape[1])
+        slope = np.linalg.solve(gram, weighted.T @ (target.values - mean))
+        return lambda more: mean + (more - center) @ slope
+    from sklearn.linear_model import LogisticRegression
+
+    # scikit-learn's C multiplies the sum of losses, which the weights make a mean.
+    model = LogisticRegression(C=1 / penalty, max_iter=500, tol=1e-3)
+    model.fit(x, target.values, sample_weight=target.weights)
+    return lambda more: model.predict_proba(more)
+
+
+def _loss(said: np.ndarray, target: Target) -> float:
+    """Weighted squared error, or cross entropy."""
+    if target.classes is None:
+        return float(target.weights @ (said - target.values) ** 2)
+    return float(-(target.weights @ np.log(np.clip(said[np.arange(len(said)), target.values], 1e-12, 1))))
