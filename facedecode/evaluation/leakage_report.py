@@ -63,10 +63,10 @@ def _protocol(figures: LeakageFigures, job: LeakageJob) -> list[str]:
     return [
         f"Data: {counted(len(figures.rows), 'image')} of {persons:,} people.{said}"
         + (f" Measured: {definitions}." if definitions else ""),
-        f"Probes are trained on {job.folds - 1} of {job.folds} folds of people and judged on the other, so that "
-        "nobody is in both; penalties and the end of training are chosen on people held out within the training folds. Linear: "
-        "logistic regression of classes, ridge regression of numbers. Small network: two hidden layers of 128 and 64. "
-        "An attacker with more data or a better network may read more: what is found is a lower bound.",
+        f"Probes are trained on {job.folds - 1} of {job.folds} folds of people and judged on the other, so that nobody "
+        "is in both; penalties and the end of training are chosen on people held out within the training folds. "
+        "Linear: logistic regression of classes, ridge regression of numbers. Small network: two hidden layers of 128 "
+        "and 64. An attacker with more data or a better network may read more: what is found is a lower bound.",
         "Balanced accuracy: the mean over classes of the share told right, chance being 1 over the number of classes. "
         "R²: 1 less the squared error over that of guessing the mean, 0 being chance (below it, a probe is worse than "
         "that). Every person counts alike, whatever the number of images. Shuffled: the linear probe where the "
@@ -178,9 +178,9 @@ def _strips(figures: LeakageFigures, strips: Mapping[str, Strip]) -> Section:
     said = (
         "Templates of people whom the decoder has not seen are moved along the attribute's direction (Haufe et al. "
         "2014: the pattern, in which the attribute shows in the data, not the filter that reads it best) and drawn. "
-        "One step is the way from the mean of one class to that of the other, or from that of the lowest fifth to that of "
-        "the highest. Change: in the attribute as measured on the pictures, over one step (half a step either side of "
-        "the template); of classes in a linear probe's probability for the pictures' own templates."
+        "One step is the way from the mean of one class to that of the other, or from that of the lowest fifth to that "
+        "of the highest. Change: in the attribute as measured on the pictures, over one step (half a step either side "
+        "of the template); of classes in a linear probe's probability for the pictures' own templates."
     )
     pictures = [
         Picture(
