@@ -17,7 +17,7 @@ from facedecode.bootstrap import REPETITIONS, Estimate
 from facedecode.direction import Direction
 from facedecode.errors import BadInput, UsageError
 from facedecode.labels import ImageLabels, read_image_labels
-from facedecode.probe import PROBES, Reading, Target, out_of_fold, person_folds, read
+from facedecode.probe import PROBES, Reading, Target, out_of_fold, person_folds, probes_of, read
 from facedecode.protocols import select_people
 from facedecode.removal import removal_curve
 from facedecode.store import Store
@@ -118,7 +118,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
         raise UsageError("nothing to read: give --labels and --label, or a store with landmarks or images")
     found: dict[str, dict[str, Read]] = {}
     progress = stage("probes") if stage else None
-    total = sum(_steps(job) for _ in targets for _ in stores)
+    total = sum(_steps(target, job) for target, _ in targets.values()) * len(stores)
     done = 0
 
     def step() -> None:
@@ -135,7 +135,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
             over = {}
             if label != next(iter(stores)):
                 base = readings[next(iter(stores))]
-                over = {probe: readings[label][probe].less(base[probe]) for probe in PROBES}
+                over = {probe: reading.less(base[probe]) for probe, reading in readings[label].items()}
             found[name][label] = Read(own.found, over, own.shuffled, own.removed)
     plain = templates[next(iter(stores))]
     directions = {
@@ -172,8 +172,8 @@ def find_direction(name: str, templates: np.ndarray, target: Target, recognizer:
     return Direction(vector.astype(np.float32), name, low, high, positions, recognizer, report)
 
 
-def _steps(job: LeakageJob) -> int:
-    return (len(PROBES) + 1) * job.folds + 1
+def _steps(target: Target, job: LeakageJob) -> int:
+    return (len(probes_of(target)) + 1) * job.folds + 1
 
 
 def _read(
@@ -183,7 +183,7 @@ def _read(
     options = {"repetitions": job.repetitions, "seed": job.seed}
     readings = {
         probe: read(out_of_fold(templates, target, fit, fold, job.seed, step), target, **options)
-        for probe, fit in PROBES.items()
+        for probe, fit in probes_of(target).items()
     }
     shuffled = _shuffled(target, job.seed)
     nothing = read(out_of_fold(templates, shuffled, PROBES["linear"], fold, job.seed, step), shuffled, **options)

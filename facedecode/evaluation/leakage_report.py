@@ -11,12 +11,12 @@ from facedecode.evaluation.leakage import LeakageFigures, LeakageJob
 from facedecode.evaluation.strips import AMOUNTS, Strip
 from facedecode.evaluation.verification_words import counted
 from facedecode.gates import figure_name
-from facedecode.probe import PROBES
+from facedecode.probe import probes_of
 from facedecode.provenance import describe_file, describe_store
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 
 GATE_WORDS = ("balanced_accuracy", "r2")
-_TITLES = {"linear": "linear probe", "mlp": "small network"}
+_TITLES = {"linear": "linear probe", "quadratic": "quadratic probe", "mlp": "small network"}
 
 
 def leakage_report(figures: LeakageFigures, job: LeakageJob, strips: Mapping[str, Strip] | None = None) -> Report:
@@ -65,8 +65,9 @@ def _protocol(figures: LeakageFigures, job: LeakageJob) -> list[str]:
         + (f" Measured: {definitions}." if definitions else ""),
         f"Probes are trained on {job.folds - 1} of {job.folds} folds of people and judged on the other, so that nobody "
         "is in both; penalties and the end of training are chosen on people held out within the training folds. "
-        "Linear: logistic regression of classes, ridge regression of numbers. Small network: two hidden layers of 128 "
-        "and 64. An attacker with more data or a better network may read more: what is found is a lower bound.",
+        "Linear: logistic regression of classes, ridge regression of numbers. Quadratic, of classes: a normal "
+        "distribution for each. Small network: two hidden layers of 128 and 64. An attacker with more data or a better "
+        "probe may read more: what is found is a lower bound.",
         "Balanced accuracy: the mean over classes of the share told right, chance being 1 over the number of classes. "
         "R²: 1 less the squared error over that of guessing the mean, 0 being chance (below it, a probe is worse than "
         "that). Every person counts alike, whatever the number of images. Shuffled: the linear probe where the "
@@ -92,7 +93,7 @@ def _headlines(figures: LeakageFigures) -> Iterator[Headline]:
         unit = "score" if _word(figures, name) == "r2" else "percent"
         for label, figure in best.items():
             which = f" from {label}" if len(best) > 1 else ""
-            yield Headline(f"{name}{which}, {measure}", figure, unit, "the better probe")
+            yield Headline(f"{name}{which}, {measure}", figure, unit, "the best probe")
 
 
 def _read(figures: LeakageFigures) -> Section:
@@ -106,7 +107,8 @@ def _read(figures: LeakageFigures) -> Section:
             continue
         several = len(figures.stores) > 1
         columns = [Column("attribute"), *([Column("store")] if several else [])]
-        for probe in PROBES:
+        probes = list(probes_of(figures.targets[names[0]][0]))
+        for probe in probes:
             columns.append(Column(_TITLES[probe], unit))
             if several:
                 columns.append(
@@ -117,7 +119,7 @@ def _read(figures: LeakageFigures) -> Section:
         for name in names:
             for label, own in figures.read[name].items():
                 cells: list = [name, *([label] if several else [])]
-                for probe in PROBES:
+                for probe in probes:
                     cells.append(own.found[probe])
                     if several:
                         cells.append(own.over_first.get(probe))
@@ -128,7 +130,7 @@ def _read(figures: LeakageFigures) -> Section:
                 figures.read[name][label].found[probe] for name in names
             ]
             for label in figures.stores
-            for probe in PROBES
+            for probe in probes
         }
         data = plots.dot_plot(names, points, x_label=title, percent=word != "r2", line=_chance(figures, names[0]))
         alt = f"A row for each of {', '.join(names)}: points with intervals, and chance as a line."

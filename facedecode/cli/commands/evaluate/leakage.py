@@ -62,7 +62,8 @@ def leakage(
 ) -> tuple[dict, dict]:
     """What a template gives away: how well pose, light, size or a label can be read from it.
 
-    Gates: balanced_accuracy[ATTRIBUTE,PROBE] of classes, r2[ATTRIBUTE,PROBE] of numbers, PROBE being linear or mlp;
+    Gates: balanced_accuracy[ATTRIBUTE,PROBE] of classes, r2[ATTRIBUTE,PROBE] of numbers, PROBE being linear,
+    quadratic (classes only) or mlp;
     [ATTRIBUTE,PROBE,STORE] where there are several stores.
     """
     from facedecode.evaluation.leakage import LeakageJob, evaluate_leakage
