@@ -1,0 +1,251 @@
+"""What a decoder draws of templates made of more and more images of one person: the paper's Fig. 15, with numbers.
+
+    python examples/fig15.py --person George_W_Bush --row dlib-resnet emb dlib-resnet \\
+        --row edgeface-xxs emb-edgeface decoders/edgeface --picture fig15.png -o docs/results/fig15
+
+The templates are means of n images of the person, drawn at random so often; a draw's images of a smaller n are among
+those of a larger one. The picture shows two draws. The report has, over all draws, how far from frontal, upright and
+evenly lit the drawn faces are, how much they differ from draw to draw, and where the templates lie.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from arguments import positive
+from fig15_report import make_report
+
+from facedecode.aggregation import Aggregation, person_order, template_distances
+from facedecode.attributes import SIDE, measure_faces, measure_pictures
+from facedecode.bootstrap import REPETITIONS
+from facedecode.cli.console import Console
+from facedecode.decoders import Decoder, load_decoder
+from facedecode.decoders.checkpoint import find_decoder
+from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
+from facedecode.evaluation.unseen import open_stores, require_plain, require_unseen
+from facedecode.faces import FaceDetector, choose_face
+from facedecode.figures import enlarged, picture_grid, shortened
+from facedecode.images import resized, save_image
+from facedecode.provenance import describe_decoder, describe_store, environment
+from facedecode.report.folder import require_writable, write_report
+from facedecode.store import Store
+
+NUMBERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 500)  # images in a template; the paper's figure goes to 500
+SHOWN = 2  # draws in the picture
+_DETECTED = 256  # px: pictures of a decoder are small for the detector
+_AT_ONCE = 64  # pictures
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What one decoder draws of the aggregates, k numbers of images and d draws.
+
+    Attributes:
+        images: of the person in the store. people: others, behind the population's mean.
+        signed: yaw, roll (degrees) and side-light of the pictures, each float64 (k, d); NaN where no face is found.
+        to_person, to_population: distances of the aggregates to the mean templates, float64 (k, d).
+        gram: (k, d, d), inner products over the picture's values (0 to 255) of the deviations from the draws' mean,
+            by the number of values: of it comes the root mean variance over draws.
+        shown: pictures of the first draws, uint8 (SHOWN, k, P, P, 3).
+        means: the same three measures of what is drawn of the person's and of the population's mean, (2, 3).
+        between: the distance of these two means.
+    """
+
+    images: int
+    people: int
+    signed: dict[str, np.ndarray]
+    to_person: np.ndarray
+    to_population: np.ndarray
+    gram: np.ndarray
+    shown: np.ndarray
+    means: np.ndarray
+    between: float
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parse(argv)
+    require_writable(arguments.output, arguments.overwrite)
+    if arguments.picture and arguments.picture.exists() and not arguments.overwrite:
+        raise OutputError(f"{arguments.picture} is there already; use --overwrite or another name")
+    labels = [label for label, *_ in arguments.row]
+    if len(set(labels)) < len(labels):
+        raise UsageError("two rows have one LABEL: name them apart")
+    folders = list(dict.fromkeys(Path(store) for _, store, _ in arguments.row))
+    stores = dict(zip(folders, open_stores(folders).values(), strict=True))
+    decoders = {}
+    for label, folder, name in arguments.row:
+        require_plain(stores[Path(folder)], "the figure is of a person's images as they are")
+        decoders[label] = load_decoder(name, arguments.device)
+        decoders[label].require_recognizer(stores[Path(folder)].recognizer, f"the decoder {name}")
+        require_unseen(label, decoders[label].provenance.training.get("people"), [arguments.person])
+    if len(sides := {decoder.image_size for decoder in decoders.values()}) > 1:
+        raise BadInput(f"the decoders draw {', '.join(map(str, sorted(sides)))} px: show pictures of one size together")
+    counts = [stores[folder].identities().count(arguments.person) for folder in folders]
+    if min(counts) < 2:
+        raise BadInput(
+            f"{folders[int(np.argmin(counts))]}: {min(counts)} templates of {arguments.person}; 2 are needed"
+        )
+    numbers = [number for number in NUMBERS if number <= min(counts)]
+    detector, found = FaceDetector(arguments.device), {}
+    with Console().progress() as stage:
+        for label, folder, _ in arguments.row:
+            store = stores[Path(folder)]
+            found[label] = draw(
+                store, arguments.person, decoders[label], detector, numbers, arguments, stage(f"{label}, draws")
+            )
+    grid = picture(found, numbers)
+    provenance = {
+        "stores": [describe_store(store) for store in stores.values()],
+        "decoders": {label: describe_decoder(decoders[label], find_decoder(name)) for label, _, name in arguments.row},
+        "detector": detector.settings,
+        "settings": {
+            "person": arguments.person,
+            "numbers": numbers,
+            "draws": arguments.draws,
+            "seed": arguments.seed,
+            "repetitions": arguments.repetitions,
+        },
+        "command": shlex.join(["python", "examples/fig15.py", *(sys.argv[1:] if argv is None else argv)]),
+        "environment": environment(),
+    }
+    write_report(make_report(found, grid, provenance), arguments.output, overwrite=arguments.overwrite)
+    if arguments.picture:
+        save_image(arguments.picture, grid)
+    print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
+
+
+def nested_means(templates: np.ndarray, name: str, numbers: Sequence[int], draws: int, seed: int) -> np.ndarray:
+    """Means of a person's templates (n, dim), of so many in each draw: float32 (numbers, draws, dim)."""
+    way = Aggregation()
+    orders = [person_order(name, len(templates), seed + draw) for draw in range(draws)]
+    return np.stack(
+        [np.stack([way.combine(templates[order[:number]]) for order in orders]) for number in numbers]
+    ).astype(np.float32)
+
+
+def population_mean(templates: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The mean over people of their mean templates: float64 (dim,)."""
+    _, person, counts = np.unique(names, return_inverse=True, return_counts=True)
+    return (1 / (counts[person] * len(counts))) @ templates.astype(np.float64)
+
+
+def deviations_gram(pictures: np.ndarray) -> np.ndarray:
+    """Of d pictures (d, P, P, 3): inner products (d, d) of their deviations from the mean, by the number of values."""
+    values = pictures.reshape(len(pictures), -1).astype(np.float64)
+    values -= values.mean(0)
+    return values @ values.T / values.shape[1]
+
+
+def measure(pictures: np.ndarray, detector: FaceDetector) -> dict[str, np.ndarray]:
+    """Yaw, roll and side-light of pictures (n, P, P, 3), each float64 (n,); NaN where no face is found.
+
+    The detector is not symmetric: it sees a picture and its mirror image turned the same way, by as much as these
+    faces are turned. Half the difference of the two is free of that.
+    """
+    ways = [measure_once(own, detector) for own in (pictures, np.ascontiguousarray(pictures[:, :, ::-1]))]
+    return {name: (values - ways[1][name]) / 2 for name, values in ways[0].items()}
+
+
+def measure_once(pictures: np.ndarray, detector: FaceDetector) -> dict[str, np.ndarray]:
+    """As `measure`, of the pictures as they are."""
+    values = {name: np.full(len(pictures), np.nan) for name in ("yaw", "roll", "side-light")}
+    for start in range(0, len(pictures), _AT_ONCE):
+        part = pictures[start : start + _AT_ONCE]
+        values["side-light"][start : start + _AT_ONCE] = measure_pictures("side-light", resized(part, SIDE))
+        for i, faces in enumerate(detector.detect(list(resized(part, _DETECTED))), start):
+            if face := choose_face(faces, _DETECTED, _DETECTED):
+                for name in ("yaw", "roll"):
+                    values[name][i] = measure_faces(name, face.landmarks[None], np.array([face.probability]))[0]
+    return values
+
+
+def draw(
+    store: Store,
+    person: str,
+    decoder: Decoder,
+    detector: FaceDetector,
+    numbers: Sequence[int],
+    arguments: argparse.Namespace,
+    progress: Callable[[int, int], None],
+) -> Drawn:
+    """The aggregates of a person of one store, what the decoder draws of them, and both measured."""
+    names, templates, score = store.identities(), store.templates(), store.manifest["score"]
+    own = templates[[name == person for name in names]]
+    away = [i for i, name in enumerate(names) if name is not None and name != person]
+    if not away:
+        raise BadInput(f"{store.folder}: has nobody but {person}, and so no population to compare with")
+    others = [names[i] for i in away]
+    person_mean = own.astype(np.float64).mean(0)
+    population = population_mean(templates[away], others)
+    made = nested_means(own, person, numbers, arguments.draws, arguments.seed)
+    signed: dict[str, list[np.ndarray]] = {}
+    grams, shown = [], []
+    for done, aggregates in enumerate(made, 1):
+        pictures = decoder.decode(aggregates)
+        for name, values in measure(pictures, detector).items():
+            signed.setdefault(name, []).append(values)
+        grams.append(deviations_gram(pictures))
+        shown.append(pictures[:SHOWN])
+        progress(done, len(made))
+    of_means = measure(decoder.decode(np.stack([person_mean, population]).astype(np.float32)), detector)
+    return Drawn(
+        images=len(own),
+        people=len(set(others)),
+        signed={name: np.stack(values) for name, values in signed.items()},
+        to_person=np.stack([template_distances(aggregates, person_mean, score) for aggregates in made]),
+        to_population=np.stack([template_distances(aggregates, population, score) for aggregates in made]),
+        gram=np.stack(grams),
+        shown=np.stack(shown, axis=1),
+        means=np.stack(list(of_means.values()), axis=1),
+        between=float(template_distances(person_mean[None], population, score)[0]),
+    )
+
+
+def picture(found: dict[str, Drawn], numbers: Sequence[int]) -> np.ndarray:
+    """A row for each row and draw, a column for each number of images: (H, W, 3) uint8."""
+    bands = [enlarged(pictures) for own in found.values() for pictures in own.shown]
+    labels = [f"{label}, draw {i}" for label, own in found.items() for i in range(1, len(own.shown) + 1)]
+    captions = [shortened(f"n = {number}", bands[0].shape[2]) for number in numbers]
+    return picture_grid(bands, labels, [captions] * len(bands))
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--person", required=True, help="whom no decoder was trained on, with many images")
+    parser.add_argument(
+        "--row",
+        nargs=3,
+        action="append",
+        required=True,
+        metavar=("LABEL", "STORE", "DECODER"),
+        help="a recognizer and its decoder (repeatable); DECODER is a folder, or the name of a shipped one",
+    )
+    parser.add_argument("--draws", type=several, default=40, help="random choices of the images, 3 or more")
+    parser.add_argument("--seed", type=int, default=0, help="of the first draw")
+    parser.add_argument("--repetitions", type=positive, default=REPETITIONS, help="of the bootstrap")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--picture", type=Path, help="write the picture as a PNG file, too")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="a folder for the report")
+    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
+    return parser.parse_args(argv)
+
+
+def several(text: str) -> int:
+    """A whole number of at least 3, which a spread and its interval need."""
+    if (number := int(text)) < 3:
+        raise ValueError
+    return number
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FacedecodeError as error:
+        print(f"fig15.py: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
