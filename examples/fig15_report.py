@@ -164,7 +164,10 @@ def section(label: str, own: Drawn, figures: dict, numbers: Sequence[int], repet
             "population": "to the population's",
         }.items()
     ]
-    note = f"Settles at: {', '.join(settled)}. On average, a mean of images lies nearer to any fixed template than one of them does."
+    note = (
+        f"Settles at: {', '.join(settled)}. On average, a mean of images lies nearer to any fixed template than one of "
+        "them does."
+    )
     columns_spread = [Column("images", "count"), Column("yaw", "score"), Column("roll, degrees", "score")]
     columns_spread += [Column("side-light", "score"), Column("pixels, of 255", "number")]
     columns_spread += [Column("pixels, if drawing were linear", "number")]
@@ -240,12 +243,12 @@ def protocol(found: Mapping[str, Drawn], settings: dict) -> list[str]:
         f"Person: {settings['person']}, on whom no decoder was trained ({have}). In each of {settings['draws']} draws "
         f"(seeds from {settings['seed']}) the images are put in random order; the template of n is the mean of the "
         "first n, which the decoder draws.",
-        "Landmarks and light are measured on the drawn pictures, with faces detected anew at 256 px, in the picture and "
-        "in its mirror image: half the difference of the two counts, which is free of the detector's own asymmetry. "
-        "Turn: how far the nose is from the middle of eyes and mouth, in distances of the eyes, a proxy of |yaw|. Roll: "
-        "the angle of the line through the eyes; the decoder was trained on faces put upright, so that it is small "
-        "throughout. Side-light: mean luma of the right half of the central face less that of its left half, of 1. A "
-        "mean without sign falls with the spread alone, too: the signed means tell the two apart.",
+        "Landmarks and light are measured on the drawn pictures, with faces detected anew at 256 px, in the picture "
+        "and in its mirror image: half the difference of the two counts, which is free of the detector's own "
+        "asymmetry. Turn: how far the nose is from the middle of eyes and mouth, in distances of the eyes, a proxy of "
+        "|yaw|. Roll: the angle of the line through the eyes; the decoder was trained on faces put upright, so that it "
+        "is small throughout. Side-light: mean luma of the right half of the central face less that of its left half, "
+        "of 1. A mean without sign falls with the spread alone, too: the signed means tell the two apart.",
         "The population's mean is the mean over all other people of the store of their mean templates; the person's is "
         "over all of the person's images, those of the aggregate among them. Distances are Euclidean, or 1 - cosine "
         "where the recognizer is compared by it.",
