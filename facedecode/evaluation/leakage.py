@@ -92,6 +92,16 @@ class LeakageFigures:
     notes: list[str] = field(default_factory=list)
     beyond: int = 0
 
+    def chance(self, name: str) -> float:
+        """What one reads who knows nothing: 0 of R², 1 over the number of classes."""
+        classes = self.targets[name][0].classes
+        return 0.0 if classes is None else 1 / len(classes)
+
+    def best(self, name: str) -> float:
+        """How far above chance the best probe reads an attribute from the first store."""
+        first = next(iter(self.read[name].values()))
+        return max(figure.value for figure in first.found.values()) - self.chance(name)
+
 
 def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigures:
     """All figures of a job.

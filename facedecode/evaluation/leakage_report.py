@@ -8,7 +8,7 @@ from facedecode import plots
 from facedecode.attributes import ATTRIBUTES
 from facedecode.bootstrap import LEVEL, Estimate
 from facedecode.evaluation.leakage import LeakageFigures, LeakageJob
-from facedecode.evaluation.strips import AMOUNTS, Strip
+from facedecode.evaluation.strips import AMOUNTS, READABLE, Strip
 from facedecode.evaluation.verification_words import counted
 from facedecode.gates import figure_name
 from facedecode.probe import probes_of
@@ -48,11 +48,6 @@ def leakage_report(figures: LeakageFigures, job: LeakageJob, strips: Mapping[str
 
 def _word(figures: LeakageFigures, name: str) -> str:
     return "r2" if figures.targets[name][0].classes is None else "balanced_accuracy"
-
-
-def _chance(figures: LeakageFigures, name: str) -> float:
-    classes = figures.targets[name][0].classes
-    return 0.0 if classes is None else 1 / len(classes)
 
 
 def _protocol(figures: LeakageFigures, job: LeakageJob) -> list[str]:
@@ -123,7 +118,7 @@ def _read(figures: LeakageFigures) -> Section:
                     cells.append(own.found[probe])
                     if several:
                         cells.append(own.over_first.get(probe))
-                rows.append((*cells, _chance(figures, name), own.shuffled))
+                rows.append((*cells, figures.chance(name), own.shuffled))
         tables.append(Table(word.replace("_", "-"), title, columns, rows))
         points = {
             f"{label}, {_TITLES[probe]}" if several else _TITLES[probe]: [
@@ -132,7 +127,7 @@ def _read(figures: LeakageFigures) -> Section:
             for label in figures.stores
             for probe in probes
         }
-        data = plots.dot_plot(names, points, x_label=title, percent=word != "r2", line=_chance(figures, names[0]))
+        data = plots.dot_plot(names, points, x_label=title, percent=word != "r2", line=figures.chance(names[0]))
         alt = f"A row for each of {', '.join(names)}: points with intervals, and chance as a line."
         caption = "Bars: intervals by person. Line: chance."
         pictures.append(Picture(word.replace("_", "-"), title, data, caption, alt, "svg"))
@@ -155,7 +150,7 @@ def _spread(figures: LeakageFigures) -> Section:
             (f"{name}, {label}" if len(by_store) > 1 else name): own.removed
             for name, by_store in figures.read.items()
             for label, own in by_store.items()
-            if _word(figures, name) == word and own.found["linear"].value > _chance(figures, name) + 0.05
+            if _word(figures, name) == word and own.found["linear"].value > figures.chance(name) + 0.05
         }
         # More than the plot has colors for would be told apart by nobody.
         curves = dict(list(curves.items())[:6])
@@ -182,7 +177,8 @@ def _strips(figures: LeakageFigures, strips: Mapping[str, Strip]) -> Section:
         "2014: the pattern, in which the attribute shows in the data, not the filter that reads it best) and drawn. "
         "One step is the way from the mean of one class to that of the other, or from that of the lowest fifth to that "
         "of the highest. Change: in the attribute as measured on the pictures, over one step (half a step either side "
-        "of the template); of classes in a linear probe's probability for the pictures' own templates."
+        "of the template); of classes in a linear probe's probability for the pictures' own templates. Attributes that no "
+        f"probe reads by {READABLE:g} more than chance have no strip."
     )
     pictures = [
         Picture(
@@ -202,7 +198,7 @@ def _metrics(figures: LeakageFigures, strips: Mapping[str, Strip]) -> dict:
     for name, by_store in figures.read.items():
         own = {
             "measure": _word(figures, name),
-            "chance": _chance(figures, name),
+            "chance": figures.chance(name),
             "images": len(figures.targets[name][1]),
             "stores": {
                 label: {
