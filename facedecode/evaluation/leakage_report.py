@@ -177,8 +177,8 @@ def _strips(figures: LeakageFigures, strips: Mapping[str, Strip]) -> Section:
         "2014: the pattern, in which the attribute shows in the data, not the filter that reads it best) and drawn. "
         "One step is the way from the mean of one class to that of the other, or from that of the lowest fifth to that "
         "of the highest. Change: in the attribute as measured on the pictures, over one step (half a step either side "
-        "of the template); of classes in a linear probe's probability for the pictures' own templates. Attributes that no "
-        f"probe reads by {READABLE:g} more than chance have no strip."
+        "of the template); of classes in a linear probe's probability for the pictures' own templates. Attributes "
+        f"that no probe reads by {READABLE:g} more than chance have no strip."
     )
     pictures = [
         Picture(
