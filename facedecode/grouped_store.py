@@ -17,7 +17,8 @@ from facedecode.files import write_text
 from facedecode.store import Store, StoreWriter
 
 GROUPS, MEMBERS = "groups.csv", "members.csv"
-_INHERITED = ("transform", "precision", "mapping", "attack", "protection", "center_of")  # fields of the manifest
+# Fields of the manifest.
+_INHERITED = ("transform", "precision", "mapping", "attack", "disentanglement", "protection", "center_of")
 _SHARD_ROWS = 4096
 
 

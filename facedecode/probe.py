@@ -102,10 +102,10 @@ def fit_quadratic(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
     standardize = _standardizer(inputs, target.weights)
     x = standardize(inputs)
     inner = _inner(target)
-    moments = _class_moments(x[~inner], target.take(~inner))
+    moments = class_moments(x[~inner], target.take(~inner))
     judged = target.take(inner)
     rates = [_balanced(_gaussians(moments, shrinkage)(x[inner]), judged) for shrinkage in _SHRINKAGES]
-    best = _gaussians(_class_moments(x, target), _SHRINKAGES[int(np.argmax(rates))])
+    best = _gaussians(class_moments(x, target), _SHRINKAGES[int(np.argmax(rates))])
     return lambda more: best(standardize(more))
 
 
@@ -336,7 +336,7 @@ def _fit_linear(x: np.ndarray, target: Target, penalty: float) -> Predict:
     return lambda more: model.predict_proba(more)
 
 
-def _class_moments(x: np.ndarray, target: Target) -> list[tuple[np.ndarray, np.ndarray]]:
+def class_moments(x: np.ndarray, target: Target) -> list[tuple[np.ndarray, np.ndarray]]:
     """Mean and covariance of each class, persons counting alike."""
     found = []
     for value in range(len(target.classes)):

@@ -38,11 +38,12 @@ def environment() -> dict:
 def describe_store(store: Store) -> dict:
     """JSON: which templates: the store's fingerprint, recognizer, number of templates and of failed images.
 
-    Also, where they apply, `attack` (what was done to the images), `mapping` and `protection` (to the templates), and
-    `l2_normalized`.
+    Also, where they apply, `attack` (what was done to the images), `mapping`, `disentanglement` and `protection` (to
+    the templates), and `l2_normalized`.
     """
     manifest = store.manifest
-    done = {name: manifest[name] for name in ("mapping", "protection", "l2_normalized", "attack") if manifest.get(name)}
+    fields = ("mapping", "disentanglement", "protection", "l2_normalized", "attack")
+    done = {name: manifest[name] for name in fields if manifest.get(name)}
     return {
         "store": store.folder.name,
         "fingerprint": store.fingerprint,

@@ -6,12 +6,14 @@ import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from facedecode import __version__
+from facedecode.disentangler import KEEP, Disentangler
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, sha256_file
 from facedecode.mapping import Mapping
@@ -22,10 +24,11 @@ from facedecode.store import Store, StoreWriter, require_same_recognizer
 Progress = Callable[[int, int], None]
 # Of a template's length that is the same for everybody: above it, half of a biohash's bits are nearly constant.
 _OFF_CENTER = 0.7
-_INHERITED = ("transform", "precision", "mapping", "attack")  # fields of the manifest
+_INHERITED = ("transform", "precision", "mapping", "attack", "disentanglement")  # fields of the manifest
 _NOT_EXTRACTED = {
     "transform": "of perturbed faces",
     "mapping": "that were mapped",
+    "disentanglement": "that were disentangled",
     "attack": "of attacked faces",
     "l2_normalized": "that are normalized",
 }
@@ -36,7 +39,7 @@ class Operation:
     """What is done to templates.
 
     Attributes:
-        kind: `protection` or `mapping`; the manifest's field of that name takes `about`.
+        kind: `protection`, `mapping` or `disentanglement`; the manifest's field of that name takes `about`.
         apply: float32 (n, dim) → float32 (n, dim out).
         recognizer: of the new templates, as their manifest describes it.
         score: how they are compared.
@@ -46,7 +49,7 @@ class Operation:
             manifest's field `center_of`; `about` has a hash of it.
     """
 
-    kind: Literal["protection", "mapping"]
+    kind: Literal["protection", "mapping", "disentanglement"]
     apply: Callable[[np.ndarray], np.ndarray]
     recognizer: dict[str, Any]
     score: str
@@ -81,6 +84,29 @@ def mapping_operation(store: Store, mapping: Mapping) -> Operation:
 def describe_mapping(mapping: Mapping) -> dict[str, str]:
     """JSON: which map, loaded from a file, templates were mapped by: the manifest's field `mapping`."""
     return {"undoes": mapping.transform, "sha256": sha256_file(mapping.source)}
+
+
+def disentanglement_operation(
+    store: Store, disentangler: Disentangler, dependent: str | None = None, independent: str | None = None
+) -> Operation:
+    """Part a store's templates by a disentangler that was loaded from a file.
+
+    Args:
+        dependent, independent: to join the parts again, see `Disentangler.resynthesize`; None keeps a part. With
+            neither, the new templates are the identity parts.
+
+    Raises: as `require_extracted`, `Disentangler.require_recognizer` and `Disentangler.require_parts`.
+    """
+    require_extracted(store)
+    disentangler.require_recognizer(store.recognizer)
+    given = {"dependent": dependent, "independent": independent}
+    apply, how = disentangler.identity, {"part": "identity"}
+    if any(wanted is not None for wanted in given.values()):
+        how = {name: KEEP if wanted is None else wanted for name, wanted in given.items()}
+        disentangler.require_parts(**how)
+        apply = partial(disentangler.resynthesize, **how)
+    about = {"attribute": disentangler.attribute, "sha256": sha256_file(disentangler.source), **how}
+    return Operation("disentanglement", apply, store.recognizer, store.manifest["score"], about)
 
 
 def protection_operation(
@@ -151,7 +177,7 @@ def require_extracted(store: Store) -> None:
     """Refuse templates that are not as the recognizer gave them of faces as they were.
 
     Raises:
-        BadInput: they are protected, mapped, normalized, or of perturbed or attacked faces.
+        BadInput: they are protected, mapped, disentangled, normalized, or of perturbed or attacked faces.
     """
     require_unprotected(store)
     for key, what in _NOT_EXTRACTED.items():

@@ -449,7 +449,11 @@ def test_every_error_is_one_line_and_writes_nothing(here: Path) -> None:
         (train("--device", "cpu"), 2, "--device does not go with --kind classifier"),
         (train("--names", "two.txt"), 2, "--names does not go with --kind classifier without --from-head"),
         (["train", "emb", "-o", "new", "--min-images", "10", "--json"], 2, "--min-images does not go with --kind deco"),
-        (["train", "emb", "-o", "new", "--kind", "gan", "--json"], 2, "--kind gan: use decoder or classifier"),
+        (
+            ["train", "emb", "-o", "new", "--kind", "gan", "--json"],
+            2,
+            "--kind gan: use decoder, classifier or disentangler",
+        ),
         (train("--from-head", "three.st"), 2, "--from-head needs --names"),
         (train(*head, "three.st", "--people", "two.txt"), 2, "--people does not go with --from-head"),
         (train(*head, "gone.st"), 4, "gone.st: no such file"),

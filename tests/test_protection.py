@@ -398,8 +398,8 @@ def test_a_key_is_made_only_for_an_output_that_can_be_written(tiny_store, tmp_pa
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        ([], 2, "one of --protect and --mapping"),
-        (["--protect", "rotation", "--mapping", "m"], 2, "one of --protect and --mapping"),
+        ([], 2, "one of --protect, --mapping and --disentangle"),
+        (["--protect", "rotation", "--mapping", "m"], 2, "one of --protect, --mapping and --disentangle"),
         (["--protect", "rotation"], 2, "one of --key-file and --new-key"),
         (["--protect", "rotation", "--key-file", "k", "--new-key", "l"], 2, "one of --key-file and --new-key"),
         (["--protect", "rotation", "--key-file", "k", "--bits", "64"], 2, "leave --bits"),

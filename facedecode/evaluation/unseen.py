@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # needs torch
 _NOT_PLAIN = {
     "transform": "images were transformed",
     "mapping": "templates were mapped",
+    "disentanglement": "templates were disentangled",
     "attack": "images were attacked",
 }
 
@@ -177,7 +178,7 @@ def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Ju
 
 
 def require_plain(store: Store, reason: str) -> None:
-    """Refuse templates of transformed or attacked images, or mapped ones. Raises BadInput, which says the reason."""
+    """Refuse templates of transformed or attacked images, mapped or disentangled ones. BadInput says the reason."""
     for field, what in _NOT_PLAIN.items():
         if store.manifest.get(field):
             raise BadInput(f"{store.folder}: its {what}, and {reason}; give the plain store that 'extract' made")

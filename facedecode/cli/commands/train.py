@@ -19,13 +19,15 @@ from facedecode.cli.app import (
     command,
 )
 from facedecode.cli.commands.classifier import import_classifier, train_classifier
+from facedecode.cli.commands.disentangler import train_disentangler
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
-KINDS = ("decoder", "classifier")
+KINDS = ("decoder", "classifier", "disentangler")
 _OF_EVERY_KIND = {"store", "output", "kind", "people", "exclude", "overwrite", "quiet", "json", "debug"}
 _OF_CLASSIFIERS = {"head", "min_images", "l2", "scale", "from_head", "names"}
+_OF_DISENTANGLERS = {"labels", "label"}
 # What chooses and fits weights; a head from elsewhere has its own.
 _OF_FITS = {"people", "exclude", "min_images", "l2"}
 
@@ -38,9 +40,14 @@ def train(
     console: Console,
     context: typer.Context,
     store: Annotated[Path, typer.Argument(help="A store made by 'extract'; its images are found through it.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The decoder's folder, or the classifier's file.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The decoder's folder, or the file of another kind.")],
     kind: Annotated[
-        str, typer.Option("--kind", help="decoder, or classifier (people, by a softmax on their templates).")
+        str,
+        typer.Option(
+            "--kind",
+            help="decoder, classifier (people, by a softmax on their templates), or disentangler (templates into "
+            "identity and an attribute).",
+        ),
     ] = "decoder",
     architecture: Annotated[
         str, typer.Option("--architecture", help="dfd (the network), or a closed form: mean-face, nearest, ridge.")
@@ -118,16 +125,22 @@ def train(
     names: Annotated[
         Path | None, typer.Option("--names", help="The classes of --from-head, one a line, in the order of its rows.")
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="Of a disentangler: CSV file with a column 'path', and --label.")
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column of --labels, of two classes: gender.")] = None,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """A store → a decoder that draws faces from its recognizer's templates; or a classifier of its people.
+    """A store → a decoder that draws faces from its templates, a classifier of its people, or a disentangler.
 
     While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
     interrupted is resumed by the same command. With --kind classifier, a softmax over the people who have images
-    enough is fitted to their templates, and judged on a fifth of each person's images.
+    enough is fitted to their templates, and judged on a fifth of each person's images. With --kind disentangler,
+    'transform --disentangle' can then part templates into identity and the attribute of --labels; it is judged on a
+    tenth of the people.
     """
     if kind not in KINDS:
-        raise UsageError(f"--kind {kind}: use {' or '.join(KINDS)}")
+        raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     if kind == "classifier":
         allowed = _OF_EVERY_KIND | _OF_CLASSIFIERS
         if from_head:
@@ -148,7 +161,19 @@ def train(
             scale=scale,
             overwrite=overwrite,
         )
-    _refuse_others(context, set(context.params) - _OF_CLASSIFIERS, "go with --kind decoder")
+    if kind == "disentangler":
+        _refuse_others(context, _OF_EVERY_KIND | _OF_DISENTANGLERS, "go with --kind disentangler")
+        return train_disentangler(
+            console,
+            store,
+            output,
+            labels=labels,
+            label=label,
+            people=people,
+            exclude=tuple(exclude or ()),
+            overwrite=overwrite,
+        )
+    _refuse_others(context, set(context.params) - _OF_CLASSIFIERS - _OF_DISENTANGLERS, "go with --kind decoder")
 
     from facedecode.decoder_training import DecoderJob, train_store
     from facedecode.losses import LossWeights

@@ -39,26 +39,49 @@ def transform(
     mapping: Annotated[
         Path | None, typer.Option("--mapping", help="Apply a map made by 'fit-mapping' instead.")
     ] = None,
+    disentangle: Annotated[
+        Path | None,
+        typer.Option("--disentangle", help="Part templates by a file made by 'train --kind disentangler' instead."),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option("--part", help="Of --disentangle: identity, which is the default.")
+    ] = None,
+    dependent: Annotated[
+        str | None,
+        typer.Option("--dependent", help="Join the parts again, the attribute being this class, keep, or mean."),
+    ] = None,
+    independent: Annotated[
+        str | None,
+        typer.Option("--independent", help="Join them, the identity part being the mean of this class, keep, or mean."),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """Store → store: protect the templates with a key, or map them.
+    """Store → store: protect the templates with a key, map them, or part what they say of an attribute from identity.
 
     The schemes are examples to measure, not products. The manifest names scheme and key (by an id that does not give
     it away), and what was made for other templates or another key is refused. Resumes as 'extract' does.
     """
+    from facedecode.disentangler import load_disentangler
     from facedecode.mapping import load_mapping
     from facedecode.protection import new_key, read_key, write_key
     from facedecode.store import Store
     from facedecode.transformation import (
+        disentanglement_operation,
         mapping_operation,
         protection_operation,
         require_unprotected,
         transform_store,
     )
 
-    if (protect is None) == (mapping is None):
-        raise UsageError("give one of --protect and --mapping")
-    if mapping is not None and (key_file or key_to or bits is not None or center or center_people):
+    if sum(choice is not None for choice in (protect, mapping, disentangle)) != 1:
+        raise UsageError("give one of --protect, --mapping and --disentangle")
+    if disentangle is None and any(given is not None for given in (part, dependent, independent)):
+        raise UsageError("--part, --dependent and --independent go with --disentangle")
+    if part not in (None, "identity"):
+        raise UsageError(f"--part {part}: use identity")
+    if part is not None and (dependent is not None or independent is not None):
+        raise UsageError("--part gives the identity part, --dependent and --independent join both; give one of these")
+    if protect is None and (key_file or key_to or bits is not None or center or center_people):
         raise UsageError("--key-file, --new-key, --bits, --center and --center-people go with --protect")
     if center_people is not None and center is None:
         raise UsageError("--center-people says whom of --center to take; give --center")
@@ -70,6 +93,8 @@ def transform(
     begin = None
     if mapping is not None:
         operation = mapping_operation(source, load_mapping(mapping))
+    elif disentangle is not None:
+        operation = disentanglement_operation(source, load_disentangler(disentangle), dependent, independent)
     else:
         require_unprotected(source)
         public = Store.open(center) if center else None

@@ -1,0 +1,55 @@
+"""What `facedecode train --kind disentangler` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facedecode.cli.console import Console
+from facedecode.errors import UsageError
+
+
+def train_disentangler(
+    console: Console,
+    store: Path,
+    output: Path,
+    *,
+    labels: Path | None,
+    label: str | None,
+    people: Path | None,
+    exclude: tuple[str, ...],
+    overwrite: bool,
+) -> tuple[dict, dict]:
+    """Fit a disentangler to a store and labels; metrics and outputs as a command returns them."""
+    from facedecode.disentangler_fit import fit_store_disentangler
+    from facedecode.labels import read_image_labels
+    from facedecode.store import Store
+
+    if labels is None or label is None:
+        raise UsageError("--kind disentangler needs --labels and --label: a CSV file, and the column of it")
+    source = Store.open(store)
+    said = read_image_labels(labels, label, source)
+    if line := said.said():
+        console.say(line)
+    with console.progress() as stage:
+        made = fit_store_disentangler(
+            source, output, said, people=people, exclude=exclude, overwrite=overwrite, progress=stage("judge")
+        )
+    report = made.report
+    people_of = " and ".join(f"{count} of {name}" for name, count in report["training_people"].items())
+    told = "nobody held out to judge it"
+    if report["told"]:
+        told = f"tells the class of people held out by {_percent(report['told'])}"
+    console.say(f"{output}: disentangler of {label}, fitted to people ({people_of}); {told}")
+    for probe, read in (report["probes"] or {}).items():
+        console.say(
+            f"{probe} probe, people held out: {_percent(read['template'])} of templates, "
+            f"{_percent(read['identity'])} of identity parts (chance 50.0%)"
+        )
+    # The list of people is in the file.
+    return report | {"provenance": {k: v for k, v in report["provenance"].items() if k != "people"}}, {
+        "disentangler": str(output)
+    }
+
+
+def _percent(estimate: dict) -> str:
+    return f"{estimate['value']:.1%} ({estimate['low']:.1%} to {estimate['high']:.1%})"
