@@ -1,0 +1,137 @@
+"""The paper's Fig. 17: faces drawn of templates whose identity part or attribute part was replaced.
+
+    python examples/fig17.py emb --disentangler gender.safetensors --decoder dlib-resnet \\
+        --people ../shared/data/lfw/protocol/peopleDevTest.txt \\
+        --train-people ../shared/data/lfw/protocol/peopleDevTrain.txt \\
+        --labels ../shared/data/lfw/faces.csv -o fig17.png
+
+A row is a person whom neither decoder nor disentangler has seen, an equal number of either class; the columns are those
+of the paper. Under each picture: the cosine of its own template with the original's, and the probability of the second
+class by a quadratic probe for that template, fitted to the training people's templates of photographs. A table on
+stdout has the means over more people.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from arguments import positive
+
+from facedecode.bootstrap import mean_interval
+from facedecode.decoders import load_decoder
+from facedecode.disentangler import load_disentangler
+from facedecode.errors import BadInput, FacedecodeError, OutputError
+from facedecode.evaluation.examples import spread_rows
+from facedecode.evaluation.unseen import require_unseen
+from facedecode.figures import picture_grid
+from facedecode.images import save_image
+from facedecode.inversion import embed_pictures
+from facedecode.labels import read_image_labels
+from facedecode.probe import Target, fit_quadratic
+from facedecode.protocols import select_people
+from facedecode.recognizers import load_recognizer
+from facedecode.scores import score_pairs
+from facedecode.store import Store
+from facedecode.store_images import read_portraits
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parse(argv)
+    if arguments.output.exists() and not arguments.overwrite:
+        raise OutputError(f"{arguments.output} is there already; use --overwrite or another name")
+    store, own = Store.open(arguments.store), load_disentangler(arguments.disentangler)
+    own.require_recognizer(store.recognizer)
+    decoder = load_decoder(arguments.decoder)
+    decoder.require_recognizer(store.recognizer, f"the decoder {arguments.decoder}")
+    recognizer = load_recognizer(store.recognizer["name"], arguments.weights)
+    labels, names = read_image_labels(arguments.labels, own.attribute, store).values, store.identities()
+    judged = rows_of(names, labels, arguments.people, own.classes, arguments.measured)
+    people = [names[i] for rows in judged for i in rows]
+    require_unseen(arguments.decoder, decoder.provenance.training.get("people"), people)
+    if seen := sorted(set(people) & set(own.report.get("people", []))):
+        raise BadInput(f"the disentangler was fitted on {len(seen)} of these people ({seen[0]}, …); give others")
+    probe = fit_probe(store, labels, names, arguments.train_people, own.classes)
+    columns = {"disentangled": ("keep", "keep")}
+    columns |= {f"attribute: {name}": (name, "keep") for name in (*own.classes, "mean")}
+    columns |= {f"identity: {name}": ("keep", name) for name in (*own.classes, "mean")}
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["class", "column", "cosine", "low", "high", f"p({own.classes[1]})", "low", "high", "people"])
+    shown, captions = [], []
+    for name, rows in zip(own.classes, judged, strict=True):
+        plain, whose = store.take(np.array(rows)), [names[i] for i in rows]
+        drawn, said = [], []
+        for title, parts in columns.items():
+            pictures = decoder.decode(own.resynthesize(plain, *parts))
+            again = embed_pictures(recognizer, pictures)
+            figures = score_pairs(again, plain, "cosine").astype(float), probe(again)[:, 1]
+            drawn.append(pictures)
+            said.append(figures)
+            means = [mean_interval(values, whose) for values in figures]
+            cells = [f"{x:.3f}" for mean in means for x in (mean.value, mean.low, mean.high)]
+            writer.writerow([name, title, *cells, len(rows)])
+        places = spread_rows(whose, arguments.shown)
+        portraits = read_portraits(
+            [store.rows().take([rows[k]]).to_pylist()[0] for k in places], store.root, decoder.image_size
+        )
+        for portrait, k in zip(portraits, places, strict=True):
+            shown.append(np.concatenate([portrait[None], *(pictures[k : k + 1] for pictures in drawn)]))
+            captions.append(["original", *(f"{cosine[k]:.2f}  {share[k]:.2f}" for cosine, share in said)])
+    captions[0][0] = "(a) original"
+    save_image(arguments.output, picture_grid(shown, captions=captions))
+    print(f"look at {arguments.output}; columns: original, {', '.join(columns)}", file=sys.stderr)
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--disentangler", type=Path, required=True, help="made by 'train --kind disentangler'")
+    parser.add_argument("--decoder", required=True, help="a folder, or the name of a shipped one")
+    parser.add_argument("--weights", type=Path, help="of the recognizer, where no package has them")
+    parser.add_argument("--people", type=Path, required=True, help="whom to show and measure")
+    parser.add_argument("--train-people", type=Path, required=True, help="whom to fit the probe to")
+    parser.add_argument("--labels", type=Path, required=True, help="CSV with the disentangler's attribute")
+    parser.add_argument("--shown", type=positive, default=3, help="people of each class")
+    parser.add_argument("--measured", type=positive, default=150, help="people of each class")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--overwrite", action="store_true")
+    return parser.parse_args(argv)
+
+
+def rows_of(
+    names: Sequence[str | None],
+    labels: Sequence[str | None],
+    people: Path,
+    classes: Sequence[str],
+    count: int,
+) -> list[list[int]]:
+    """For each class, one image of so many of its people, spread evenly over the names."""
+    wanted = select_people(list(names), people)
+    found = []
+    for name in classes:
+        own = [int(i) for i in wanted if labels[i] == name]
+        if not own:
+            raise BadInput(f"{people}: nobody of class {name!r}")
+        found.append([own[k] for k in spread_rows([names[i] for i in own], count)])
+    return found
+
+
+def fit_probe(
+    store: Store, labels: Sequence[str | None], names: Sequence[str | None], people: Path, classes: Sequence[str]
+):
+    """The judge: a quadratic probe of photographs' templates."""
+    rows = np.array([i for i in select_people(list(names), people) if labels[i] in classes])
+    _, persons = np.unique([names[i] for i in rows], return_inverse=True)
+    return fit_quadratic(store.take(rows), Target.of_labels([labels[i] for i in rows], persons))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except FacedecodeError as error:
+        print(f"fig17.py: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
