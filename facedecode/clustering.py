@@ -12,7 +12,7 @@ import numpy as np
 from facedecode.aggregation import template_distances
 from facedecode.errors import BadInput, UsageError
 from facedecode.grouped_store import Group, write_grouped
-from facedecode.linkage import LINKAGES, condensed_distances, cut, linkage, weighted_linkage
+from facedecode.linkage import LINKAGES, agglomerate, condensed_distances, cut, linkage
 from facedecode.memory import require_memory
 from facedecode.protocols import select_people
 from facedecode.store import Store
@@ -127,7 +127,9 @@ def cluster_store(
     if wanted.two_stage is None or wanted.two_stage >= len(rows):
         _require_memory(len(rows), store.dim)
         templates = store.take(rows)
-        _require_different(store, templates, metric)
+        _require_directions(store, templates, metric)
+        if (templates == templates[0]).all():
+            raise _all_the_same(store, len(rows))
         say("merge", 0, 1)
         labels = cut(linkage(templates, wanted.linkage, metric), wanted.n_clusters, wanted.distance_threshold)
         say("merge", 1, 1)
@@ -173,17 +175,22 @@ def _rows(store: Store, persons: Sequence[str], people: Path | None, exclude: Se
 
 
 def _require_memory(count: int, dim: int) -> None:
-    # SciPy works on a copy of the distances; the templates are there in float32 and float64.
-    needed = 2 * 8 * (count * (count - 1) // 2) + 12 * count * dim + (64 << 20)
     remedy = "merge small clusters instead by --two-stage 2000, or take fewer people with --people"
-    require_memory(needed, f"clustering {count:,} templates by all pairs", remedy)
+    require_memory(_needed(count, dim), f"clustering {count:,} templates by all pairs", remedy)
 
 
-def _require_different(store: Store, templates: np.ndarray, metric: str) -> None:
-    if (templates == templates[0]).all():
-        raise BadInput(f"{store.folder}: all {len(templates)} templates are the same; there is nothing to tell apart")
+def _needed(count: int, dim: int) -> int:
+    """Bytes that it takes to merge so many items: all pairs once, the items in float32 and float64, and some space."""
+    return 8 * (count * (count - 1) // 2) + 12 * count * dim + (64 << 20)
+
+
+def _require_directions(store: Store, templates: np.ndarray, metric: str) -> None:
     if metric == "cosine" and not templates.any(axis=1).all():
         raise BadInput(f"{store.folder}: a template of zeros has no direction; leave it out, or --metric euclidean")
+
+
+def _all_the_same(store: Store, count: int) -> BadInput:
+    return BadInput(f"{store.folder}: all {count} templates are the same; there is nothing to tell apart")
 
 
 def _chunks(store: Store, rows: np.ndarray, size: int = _CHUNK) -> Iterator[tuple[slice, np.ndarray]]:
@@ -201,16 +208,22 @@ def _two_stages(store: Store, rows: np.ndarray, wanted: Clustering, metric: str,
     from sklearn.cluster import MiniBatchKMeans
 
     size = max(_CHUNK, 2 * wanted.two_stage)
+    needed = _needed(wanted.two_stage, store.dim) + 16 * min(size, len(rows)) * store.dim
+    require_memory(needed, f"merging {wanted.two_stage:,} small clusters", "give a smaller --two-stage")
     means = MiniBatchKMeans(wanted.two_stage, random_state=wanted.seed, n_init=1, reassignment_ratio=0.01)
     # Rows lie by name: a chunk of neighbors would be a few persons only.
     shuffled = np.random.default_rng(wanted.seed).permutation(rows)
     steps = -(-len(rows) // size)
+    first, differ = store.take(rows[:1]), False
     for turn in range(_PASSES):
         for number, (_, templates) in enumerate(_chunks(store, shuffled, size)):
-            _require_different(store, templates, metric)
+            _require_directions(store, templates, metric)
+            differ = differ or bool((templates != first).any())
             if number == 0 or len(templates) >= wanted.two_stage:
                 means.partial_fit(_in_space(templates, metric))
             say("k-means", turn * steps + number + 1, _PASSES * steps)
+        if not differ:
+            raise _all_the_same(store, len(rows))
     small = np.empty(len(rows), np.int64)
     sums, counts = np.zeros((wanted.two_stage, store.dim)), np.zeros(wanted.two_stage, np.int64)
     for part, templates in _chunks(store, rows):
@@ -227,11 +240,9 @@ def _two_stages(store: Store, rows: np.ndarray, wanted: Clustering, metric: str,
     centers = sums[used] / counts[used, None]
     if len(used) == 1:
         return np.zeros(len(rows), np.int64)
-    from scipy.spatial.distance import squareform
-
     # Ward's method counts squared distances, which are those of directions, whose mean is shorter than they are.
     by = "euclidean" if wanted.linkage == "ward" else metric
-    merges = weighted_linkage(squareform(condensed_distances(centers, by)), counts[used], wanted.linkage)
+    merges = agglomerate(condensed_distances(centers, by), wanted.linkage, counts[used])
     labels = np.zeros(wanted.two_stage, np.int64)
     labels[used] = cut(merges, wanted.n_clusters, wanted.distance_threshold)
     return labels[small]

@@ -1,15 +1,16 @@
 """Agglomerative clustering: who is merged with whom, at which height, and where to cut.
 
-One stage uses SciPy's nearest-neighbor chain on all pairs. `weighted_linkage` is the same for items that stand for
-several templates each, which SciPy's does not know.
+A nearest-neighbor chain (Murtagh 1983, as Müllner 2011 has it) works in place on the distances of all pairs, each held
+once: SciPy's, which gives the same merges, works on a copy of them, and does not know items that stand for several
+templates each.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
-from scipy.cluster import hierarchy
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -70,54 +71,118 @@ def linkage(templates: np.ndarray, method: Linkage, metric: str) -> np.ndarray:
     if method == "ward" and metric == "cosine":
         templates = templates / np.linalg.norm(templates, axis=1, keepdims=True)
         metric = "euclidean"
-    return hierarchy.linkage(condensed_distances(templates, metric), method)
+    return agglomerate(condensed_distances(templates, metric), method)
 
 
-def weighted_linkage(distances: np.ndarray, sizes: np.ndarray, method: Linkage) -> np.ndarray:
-    """The merges of items that stand for several templates each, as `linkage` gives them.
+def agglomerate(distances: np.ndarray, method: Linkage, sizes: np.ndarray | None = None) -> np.ndarray:
+    """The merges of items, as `linkage` gives them.
 
-    By a nearest-neighbor chain with the update formulas of Lance and Williams (1967). With Ward's method it is what
-    one gets of all templates themselves, once those of an item are merged; with the others it is so as far as the
-    distance of two items is that of each of their templates.
+    By a nearest-neighbor chain with the update formulas of Lance and Williams (1967). Where items stand for several
+    templates, Ward's method gives what one gets of all templates themselves, once those of an item are merged; with the
+    others it is so as far as the distance of two items is that of each of their templates.
 
     Args:
-        distances: float64 (m, m), symmetric; Euclidean ones of the items' means for Ward's method.
-        sizes: (m,), the templates of each item.
+        distances: float64 (m (m - 1) / 2,), as `condensed_distances` gives them; overwritten. For Ward's method
+            Euclidean ones, of the items' means.
+        sizes: (m,), the templates of each item; None for one each.
 
     Returns:
         float64 (m - 1, 4), heights rising; the last column counts templates.
     """
-    count, counts = len(sizes), np.asarray(sizes)
-    sizes = counts.astype(np.float64)
-    work = distances.astype(np.float64)
-    if method == "ward":
-        # Of single points scipy's height is their distance: sqrt(2 a b / (a + b)) is 1 for two of size 1.
-        work *= np.sqrt(2 * np.outer(sizes, sizes) / np.add.outer(sizes, sizes))
-    np.fill_diagonal(work, np.inf)
-    alive = np.ones(count, bool)
-    merges, chain = [], []
+    count = (1 + math.isqrt(1 + 8 * len(distances))) // 2
+    counts = np.ones(count, np.int64) if sizes is None else np.asarray(sizes)
+    if method == "ward" and sizes is not None:
+        _weigh(distances, counts.astype(np.float64))
+    pairs = _Pairs(distances, counts.astype(np.float64))
+    merges: list[tuple[int, int, float]] = []
+    chain: list[int] = []
     while len(merges) < count - 1:
         if not chain:
-            chain.append(int(np.argmax(alive)))
+            chain.append(int(pairs.alive.argmax()))
         while True:
-            here = chain[-1]
-            near = int(np.argmin(work[here]))
+            row = pairs.row(chain[-1])
+            near = int(row.argmin())
             # Of equally near ones the last in the chain, or it would never end.
-            if len(chain) > 1 and work[here, chain[-2]] <= work[here, near]:
-                near = chain[-2]
+            if len(chain) > 1 and row[chain[-2]] <= row[near]:
                 break
             chain.append(near)
-        chain = chain[:-2]
-        a, b = sorted((here, near))
-        height = work[a, b]
-        merges.append((a, b, height))
-        work[b] = _joined(work, sizes, a, b, height, method)
-        work[:, b] = work[b]
-        work[b, b] = np.inf
-        sizes[b] += sizes[a]
-        alive[a] = False
-        work[a] = work[:, a] = np.inf
+        a, b = sorted((chain.pop(), chain.pop()))
+        merges.append((int(pairs.names[a]), int(pairs.names[b]), pairs.join(a, b, method)))
+        if pairs.sparse():
+            places = pairs.compact()
+            chain = [int(places[item]) for item in chain]
     return _ordered(merges, counts)
+
+
+class _Pairs:
+    """The distances of items that are merged, each pair once, in place; what is gone is passed over.
+
+    Attributes:
+        names: (m,), the item that stands at each place. alive: bool (m,). sizes: float64 (m,).
+    """
+
+    def __init__(self, distances: np.ndarray, sizes: np.ndarray) -> None:
+        self._distances, self.sizes = distances, sizes
+        self.names, self.alive = np.arange(len(sizes)), np.ones(len(sizes), bool)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Where a pair (i, j), i < j, lies: at `_starts[i] + j`."""
+        places = np.arange(len(self.names))
+        self._starts = places * (2 * len(places) - places - 3) // 2 - 1
+        self._left = len(places)
+
+    def row(self, item: int) -> np.ndarray:
+        """Distances to all, float64 (m,), infinite to itself and to what is gone."""
+        found = np.empty(len(self.names))
+        self._distances.take(self._starts[:item] + item, out=found[:item], mode="clip")  # "raise" would buffer it
+        found[item] = np.inf
+        found[item + 1 :] = self._distances[self._after(item)]
+        found[~self.alive] = np.inf
+        return found
+
+    def join(self, a: int, b: int, method: Linkage) -> float:
+        """Merge two into the second, a < b; gives their height."""
+        to_a, to_b = self.row(a), self.row(b)
+        height = float(to_a[b])
+        joined = _joined(to_a, to_b, height, self.sizes, self.sizes[a], self.sizes[b], method)
+        self._distances[self._starts[:b] + b] = joined[:b]
+        self._distances[self._after(b)] = joined[b + 1 :]
+        self.sizes[b] += self.sizes[a]
+        self.alive[a] = False
+        self._left -= 1
+        return height
+
+    def sparse(self) -> bool:
+        """Whether most are gone."""
+        return 2 * self._left <= len(self.names) and self._left > 1
+
+    def compact(self) -> np.ndarray:
+        """Move what is left together; gives the new place of each, (m,)."""
+        kept = np.flatnonzero(self.alive)
+        end = 0
+        for number, item in enumerate(kept[:-1]):
+            # To the front of where it is: nothing that is still to be moved is overwritten.
+            moved = self._distances[self._starts[item] + kept[number + 1 :]]
+            self._distances[end : end + len(moved)] = moved
+            end += len(moved)
+        places = np.cumsum(self.alive) - 1
+        self.names, self.sizes, self.alive = self.names[kept], self.sizes[kept], self.alive[kept]
+        self._lay_out()
+        return places
+
+    def _after(self, item: int) -> slice:
+        """Where the pairs of an item with those after it lie."""
+        return slice(self._starts[item] + item + 1, self._starts[item] + len(self.names))
+
+
+def _weigh(distances: np.ndarray, sizes: np.ndarray) -> None:
+    """Ward's heights of items of these sizes: of two single templates it is their distance, as SciPy has it."""
+    end = 0
+    for item in range(len(sizes) - 1):
+        start, end = end, end + len(sizes) - item - 1
+        others = sizes[item + 1 :]
+        distances[start:end] *= np.sqrt(2 * sizes[item] * others / (sizes[item] + others))
 
 
 def cut(merges: np.ndarray, n_clusters: int | None = None, distance_threshold: float | None = None) -> np.ndarray:
@@ -168,14 +233,17 @@ def _ordered(merges: list[tuple[int, int, float]], counts: np.ndarray) -> np.nda
     return found
 
 
-def _joined(work: np.ndarray, sizes: np.ndarray, a: int, b: int, height: float, method: Linkage) -> np.ndarray:
-    """Heights of everything with the union of two."""
+def _joined(
+    to_a: np.ndarray, to_b: np.ndarray, height: float, sizes: np.ndarray, a: float, b: float, method: Linkage
+) -> np.ndarray:
+    """Heights of everything with the union of two, from those with each of them (inf for what is gone).
+
+    height: of the two. a, b: their sizes.
+    """
     if method == "complete":
-        return np.maximum(work[a], work[b])
+        return np.maximum(to_a, to_b)
     if method == "average":
-        return (sizes[a] * work[a] + sizes[b] * work[b]) / (sizes[a] + sizes[b])
-    total = sizes + sizes[a] + sizes[b]
-    with np.errstate(invalid="ignore"):  # inf - inf of what is gone
-        squares = (sizes + sizes[a]) * work[a] ** 2 + (sizes + sizes[b]) * work[b] ** 2 - sizes * height**2
-    gone = np.isinf(work[a]) | np.isinf(work[b])
-    return np.where(gone, np.inf, np.sqrt(np.maximum(squares, 0) / total))
+        return (a * to_a + b * to_b) / (a + b)
+    with np.errstate(invalid="ignore"):  # of what is gone
+        squares = ((sizes + a) * to_a**2 + (sizes + b) * to_b**2 - sizes * height**2) / (sizes + a + b)
+        return np.sqrt(np.maximum(squares, 0))

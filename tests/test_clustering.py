@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.cluster import hierarchy
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import pdist
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from typer.testing import CliRunner
@@ -19,7 +19,7 @@ from facedecode import memory
 from facedecode.cli import app
 from facedecode.clustering import Clustering, agreement, cluster_store
 from facedecode.errors import BadInput, UsageError, WouldNotFit
-from facedecode.linkage import LINKAGES, condensed_distances, cut, linkage, weighted_linkage
+from facedecode.linkage import LINKAGES, agglomerate, condensed_distances, cut, linkage
 from facedecode.store import Store, StoreWriter
 
 RNG = np.random.default_rng(5)
@@ -85,12 +85,29 @@ def test_partitions_are_scikit_learns(method: str, metric: str):
 @pytest.mark.parametrize("method", LINKAGES)
 def test_weights_are_repetitions(method: str):
     points, sizes = RNG.normal(size=(40, 5)), RNG.integers(1, 6, 40)
-    one = weighted_linkage(squareform(pdist(points)), np.ones(40, int), method)
+    one = agglomerate(pdist(points), method, np.ones(40, int))
     np.testing.assert_allclose(one, hierarchy.linkage(points, method), atol=1e-9)
-    found = weighted_linkage(squareform(pdist(points)), sizes, method)
+    found = agglomerate(pdist(points), method, sizes)
     repeated = hierarchy.linkage(points.repeat(sizes, axis=0), method)
     np.testing.assert_allclose(found[:, 2:], repeated[-39:, 2:], atol=1e-9)
     assert found[-1, 3] == sizes.sum()
+
+
+@pytest.mark.parametrize("method", LINKAGES)
+@pytest.mark.parametrize("count", [2, 3, 4, 300])
+def test_merges_are_scipys(method: str, count: int):
+    pairs = pdist(RNG.normal(size=(count, 5)))
+    expected = hierarchy.linkage(pairs, method)
+    np.testing.assert_allclose(agglomerate(pairs, method), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", LINKAGES)
+def test_equal_distances_are_merged_too(method: str):
+    # A grid, each point twice: ties at every height.
+    points = np.stack(np.meshgrid(*2 * [np.arange(5.0)]), axis=-1).reshape(-1, 2).repeat(2, axis=0)
+    found = agglomerate(pdist(points), method)
+    np.testing.assert_allclose(found[:, 2], hierarchy.linkage(points, method)[:, 2], atol=1e-9)
+    assert found[-1, 3] == len(points) and (found[:25, 2] == 0).all()
 
 
 def test_the_largest_cluster_comes_first():
@@ -148,7 +165,24 @@ def test_too_many_for_memory_is_said_before(store, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
     with pytest.raises(WouldNotFit, match=r"clustering 60 templates .*--two-stage"):
         cluster_store(Store.open(store[0]), Clustering(n_clusters=2))
+    monkeypatch.undo()
     assert len(cluster_store(Store.open(store[0]), Clustering(n_clusters=2, two_stage=8)).groups) == 2
+
+
+def test_too_many_small_clusters_are_said_before(store, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    with pytest.raises(WouldNotFit, match=r"merging 50 small clusters .*smaller --two-stage"):
+        cluster_store(Store.open(store[0]), Clustering(n_clusters=2, two_stage=50))
+
+
+def test_a_last_chunk_of_one_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("facedecode.clustering._CHUNK", 16)
+    values = np.concatenate([blobs()[0], blobs()[0][:5]])  # 65 = 4 · 16 + 1
+    whole = Store.open(write_store(tmp_path / "emb", values, [None] * 65))
+    assert len(cluster_store(whole, Clustering(n_clusters=4, two_stage=8)).groups) == 4
+    same = Store.open(write_store(tmp_path / "same", np.ones((65, 3)), [None] * 65))
+    with pytest.raises(BadInput, match="all 65 templates are the same"):
+        cluster_store(same, Clustering(n_clusters=2, two_stage=8))
 
 
 def test_nothing_to_tell_apart(tmp_path: Path):
