@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist
+from scipy.stats import f_oneway
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from typer.testing import CliRunner
@@ -216,6 +217,36 @@ def test_nothing_to_tell_apart(tmp_path: Path):
 def test_what_makes_no_clustering(words: dict):
     with pytest.raises(UsageError):
         Clustering(**words)
+
+
+# What clusters differ in: examples/fig14.py
+
+
+def test_variance_between_clusters(script):
+    fig14 = script("fig14")
+    values, labels = RNG.normal(size=60) + np.repeat([0.0, 1, 3], 20), np.repeat([0, 1, 2], 20)
+    f = f_oneway(*(values[labels == label] for label in range(3))).statistic
+    assert fig14.explained(values, labels) == pytest.approx(2 * f / (2 * f + 57))
+    assert fig14.explained(np.ones(60), labels) == 0
+    found, chance, p, low, high, deviation = fig14.differences(values, labels, 200)
+    assert found > 10 * chance and p == 1 / 201 and high - low > 2 and deviation == pytest.approx(values.std())
+    noise = fig14.differences(RNG.normal(size=60), labels, 200)
+    assert noise[1] == pytest.approx(2 / 59, rel=0.3) and noise[2] > 0.01
+
+
+def test_difference_of_pictures(script):
+    pictures = RNG.integers(0, 256, (5, 4, 4, 3), np.uint8)
+    pairs = [((pictures[i] - pictures[j].astype(float)) ** 2).mean() for i in range(5) for j in range(i)]
+    assert script("fig14").picture_difference(pictures) == pytest.approx(np.sqrt(np.mean(pairs)), rel=1e-6)
+
+
+def test_small_clusters_are_left_out(script, tmp_path):
+    path = tmp_path / "members.csv"
+    path.write_text("group,row\n0,5\n0,3\n1,9\n2,4\n2,7\n")
+    rows, labels, shown = script("fig14").members(path, 2)
+    assert (rows.tolist(), labels.tolist(), shown.tolist()) == ([5, 3, 4, 7], [0, 0, 1, 1], [0, 2])
+    with pytest.raises(BadInput, match="--least"):
+        script("fig14").members(path, 3)
 
 
 # The command
