@@ -101,10 +101,11 @@ def train_store(
     }
     recognizer, phi = None, []
     if not closed:
-        if job.settings.mirror and (changed := provenance["transform"] or store.manifest.get("mapping")):
+        done = provenance["transform"] or store.manifest.get("mapping") or store.manifest.get("disentanglement")
+        if job.settings.mirror and done:
             raise BadInput(
-                f"{job.store}: its images were perturbed, or its templates mapped ({changed}), and those of mirrored "
-                "images would not be; train with --no-mirror"
+                f"{job.store}: its images were perturbed, or its templates mapped or disentangled ({done}), and those "
+                "of mirrored images would not be; train with --no-mirror"
             )
         recognizer, phi = _networks(job, store.recognizer, device)
         provenance["phi"] = [network.describe() for network in phi]

@@ -102,6 +102,8 @@ class Mapping:
         self.require_recognizer(manifest["recognizer"])
         if "mapping" in manifest:
             raise BadInput(f"{where}: its templates were mapped already; give the store that 'extract' made")
+        if "disentanglement" in manifest:
+            raise BadInput(f"{where}: its templates were disentangled; give the store that 'extract' made")
         own, theirs = self.precision, manifest.get("precision", "fp32")
         if own != theirs:
             raise BadInput(

@@ -193,6 +193,8 @@ def _choose(store: Store, source: Source, people: Path | None) -> tuple[np.ndarr
         raise BadInput(f"{store.folder}: templates of faces perturbed by {made_with}; give a store of the originals")
     if "mapping" in store.manifest:
         raise BadInput(f"{store.folder}: its templates were mapped; give the store that 'extract' made")
+    if "disentanglement" in store.manifest:
+        raise BadInput(f"{store.folder}: its templates were disentangled; give the store that 'extract' made")
     if store.manifest.get("attack"):
         raise BadInput(
             f"{store.folder}: templates of attacked faces; give the store that 'extract' made of the originals"

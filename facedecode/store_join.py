@@ -33,6 +33,8 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
     for folder, one in ((here, store), (there, perturbed)):
         if "mapping" in one.manifest:
             raise BadInput(f"{folder}: its templates were mapped already; give the store that 'extract' made")
+        if "disentanglement" in one.manifest:
+            raise BadInput(f"{folder}: its templates were disentangled; give the store that 'extract' made")
         if "attack" in one.manifest:
             raise BadInput(f"{folder}: its images were attacked; give the store that 'extract' made")
     require_same_recognizer(perturbed.recognizer, store.recognizer, f"the store {here}")
