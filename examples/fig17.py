@@ -33,11 +33,12 @@ from facedecode.images import save_image
 from facedecode.inversion import embed_pictures
 from facedecode.labels import read_image_labels
 from facedecode.probe import Target, fit_quadratic
-from facedecode.protocols import select_people
+from facedecode.protocols import people_names, select_people
 from facedecode.recognizers import load_recognizer
 from facedecode.scores import score_pairs
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
+from facedecode.transformation import require_extracted
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.output.exists() and not arguments.overwrite:
         raise OutputError(f"{arguments.output} is there already; use --overwrite or another name")
     store, own = Store.open(arguments.store), load_disentangler(arguments.disentangler)
+    require_extracted(store)
     own.require_recognizer(store.recognizer)
     decoder = load_decoder(arguments.decoder)
     decoder.require_recognizer(store.recognizer, f"the decoder {arguments.decoder}")
@@ -53,8 +55,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     judged = rows_of(names, labels, arguments.people, own.classes, arguments.measured)
     people = [names[i] for rows in judged for i in rows]
     require_unseen(arguments.decoder, decoder.provenance.training.get("people"), people)
-    if seen := sorted(set(people) & set(own.report.get("people", []))):
-        raise BadInput(f"the disentangler was fitted on {len(seen)} of these people ({seen[0]}, …); give others")
+    fitted = own.report.get("provenance", {}).get("people", [])
+    for what, others in (("the disentangler", fitted), ("the probe", people_names(arguments.train_people))):
+        if seen := sorted(set(people) & set(others)):
+            raise BadInput(f"{what} is fitted to {len(seen)} of these people ({seen[0]}, …); give others")
     probe = fit_probe(store, labels, names, arguments.train_people, own.classes)
     columns = {"disentangled": ("keep", "keep")}
     columns |= {f"attribute: {name}": (name, "keep") for name in (*own.classes, "mean")}

@@ -144,10 +144,10 @@ def aggregate_store(
             weights = None if probabilities is None else probabilities[members]
             try:
                 made = wanted.combine(own, weights)
+                distances = template_distances(own, made, store.manifest["score"])
             except BadInput as error:
                 raise BadInput(f"{store.folder}: {name}: {error}") from None
             templates[len(groups)] = made
-            distances = template_distances(own, made, store.manifest["score"])
             groups.append(Group(name, members, distances, {"mean_distance": float(distances.mean())}))
             if progress:
                 progress(len(groups), len(found))
@@ -189,6 +189,8 @@ def person_order(name: str, count: int, seed: int) -> np.ndarray:
 def template_distances(templates: np.ndarray, center: np.ndarray, score: str) -> np.ndarray:
     """Of templates (n, dim) to one (dim,): 1 less the cosine where `score` is that, else Euclidean; float64 (n,)."""
     values = templates.astype(np.float64)
+    if score == "cosine" and not (values.any(axis=1).all() and np.any(center)):
+        raise BadInput("a template of zeros has no cosine with another; leave that image out")
     if score != "cosine":
         return np.linalg.norm(values - center, axis=1)
     return 1 - values @ center / (np.linalg.norm(values, axis=1) * np.linalg.norm(center))

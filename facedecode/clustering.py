@@ -16,6 +16,7 @@ from facedecode.linkage import LINKAGES, agglomerate, condensed_distances, cut, 
 from facedecode.memory import require_memory
 from facedecode.protocols import select_people
 from facedecode.store import Store
+from facedecode.transformation import require_unprotected
 
 METRICS = ("cosine", "euclidean")
 _CHUNK = 16_384  # templates read at once
@@ -117,6 +118,7 @@ def cluster_store(
             of zeros.
         WouldNotFit: all pairs at once need more memory than there is.
     """
+    require_unprotected(store)
     rows = _rows(store, persons, people, exclude)
     metric = wanted.metric or ("cosine" if store.manifest["score"] == "cosine" else "euclidean")
     if len(rows) < 2:

@@ -22,6 +22,7 @@ from facedecode.protocols import select_people
 from facedecode.removal import removal_curve
 from facedecode.store import Store
 from facedecode.store_images import portrait_batches
+from facedecode.transformation import require_extracted
 
 FOLDS = 5
 REMOVED = (0, 1, 2, 4, 8, 16, 32)
@@ -148,11 +149,8 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
                 over = {probe: reading.less(base[probe]) for probe, reading in readings[label].items()}
             found[name][label] = Read(own.found, over, own.shuffled, own.removed)
     plain = templates[next(iter(stores))]
-    directions = {
-        name: find_direction(name, plain[here], target, first.recognizer)
-        for name, (target, here) in targets.items()
-        if target.classes is None or len(target.classes) == 2
-    }
+    directions, lost = _directions(targets, plain, first)
+    notes += lost
     return LeakageFigures(stores, rows, templates, targets, found, directions, notes, beyond)
 
 
@@ -175,11 +173,34 @@ def find_direction(name: str, templates: np.ndarray, target: Target, recognizer:
         low, high = "low", "high"
         fifths = np.quantile(target.values, [0.2, 0.8])
         ends = [target.values <= fifths[0], target.values >= fifths[1]]
-    vector = vector / np.linalg.norm(vector)
+    length = np.linalg.norm(vector)
+    if not length > 0:
+        raise BadInput(f"{name}: templates do not change with it")
+    vector = vector / length
     along = values @ vector
     positions = tuple(float(np.average(along[end], weights=weights[end])) for end in ends)
     report = {"images": len(values), "persons": int(target.persons.max()) + 1}
     return Direction(vector.astype(np.float32), name, low, high, positions, recognizer, report)
+
+
+def _directions(
+    targets: Mapping[str, tuple[Target, np.ndarray]], plain: np.ndarray, store: Store
+) -> tuple[dict[str, Direction], list[str]]:
+    """Of all that have one, and what is said of the others."""
+    try:
+        require_extracted(store)
+    except BadInput as error:
+        # They would pass for directions of plain templates.
+        return {}, [f"No directions are found: {error}."]
+    found, notes = {}, []
+    for name, (target, here) in targets.items():
+        if target.classes is not None and len(target.classes) != 2:
+            continue
+        try:
+            found[name] = find_direction(name, plain[here], target, store.recognizer)
+        except BadInput:
+            notes.append(f"{name} does not rise along any direction, and has none.")
+    return found, notes
 
 
 def _steps(target: Target, job: LeakageJob) -> int:
