@@ -16,13 +16,13 @@ import numpy as np
 from facedecode.bootstrap import REPETITIONS, Estimate, person_draws
 from facedecode.errors import BadInput
 from facedecode.intervals import LEVEL, at_an_end, corrected
-from facedecode.protocols import held_out_people
 
 _PENALTIES = 10.0 ** np.arange(-4, 3)  # of the linear probe, times the number of people
 _SHRINKAGES = (0.5, 0.2, 0.05, 0.01, 0.001)  # of covariances towards the identity, the safest first
 _HIDDEN = (128, 64)
 _EPOCHS, _PATIENCE, _BATCH, _RATE, _DECAY = 80, 10, 128, 2e-3, 1e-2
 _HELD_OUT = 0.15
+_AT_ONCE = 64  # replicates
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
@@ -58,9 +58,24 @@ class Target:
         classes, values = np.unique(np.asarray(labels, np.str_), return_inverse=True)
         return cls(values.astype(np.int64), persons, tuple(classes.tolist()), name)
 
-    def take(self, rows: np.ndarray) -> Target:
-        """Of some images."""
-        return Target(self.values[rows], self.persons[rows], self.classes, self.name)
+    def of_people(self, images: np.ndarray) -> Target:
+        """Of some images, bool (n,); their people are numbered anew, without gaps.
+
+        Raises:
+            BadInput: they lack a class, or are all alike.
+        """
+        values = self.values[images]
+        if self.classes is not None:
+            lacking = sorted(set(range(len(self.classes))) - set(values.tolist()))
+            if lacking:
+                raise BadInput(
+                    f"{self.name}: too few people are {self.classes[lacking[0]]!r} to train a probe on some and judge "
+                    "it on others; take more, or leave that label out"
+                )
+        elif not len(values) or not np.ptp(values) > 0:
+            raise BadInput(f"{self.name}: too few people in whom it differs to train a probe on some; take more")
+        _, persons = np.unique(self.persons[images], return_inverse=True)
+        return Target(values, persons, self.classes, self.name)
 
     @cached_property
     def weights(self) -> np.ndarray:
@@ -85,8 +100,8 @@ def fit_linear(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
     inner = _inner(target)
     errors = []
     for penalty in _PENALTIES:
-        model = _fit_linear(x[~inner], target.take(~inner), penalty)
-        errors.append(_loss(model(x[inner]), target.take(inner)))
+        model = _fit_linear(x[~inner], target.of_people(~inner), penalty)
+        errors.append(_loss(model(x[inner]), target.of_people(inner)))
     best = _fit_linear(x, target, _PENALTIES[int(np.argmin(errors))])
     return lambda more: best(standardize(more))
 
@@ -102,8 +117,8 @@ def fit_quadratic(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
     standardize = _standardizer(inputs, target.weights)
     x = standardize(inputs)
     inner = _inner(target)
-    moments = class_moments(x[~inner], target.take(~inner))
-    judged = target.take(inner)
+    moments = class_moments(x[~inner], target.of_people(~inner))
+    judged = target.of_people(inner)
     rates = [_balanced(_gaussians(moments, shrinkage)(x[inner]), judged) for shrinkage in _SHRINKAGES]
     best = _gaussians(class_moments(x, target), _SHRINKAGES[int(np.argmax(rates))])
     return lambda more: best(standardize(more))
@@ -182,16 +197,24 @@ def probes_of(target: Target) -> dict[str, Callable[..., Predict]]:
     return {name: fit for name, fit in PROBES.items() if target.classes is not None or fit is not fit_quadratic}
 
 
-def person_folds(persons: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
+def person_folds(persons: np.ndarray, folds: int, seed: int = 0, classes: np.ndarray | None = None) -> np.ndarray:
     """A fold for each image, all of a person's in one; folds of about as many persons: int64 (n,).
+
+    Args:
+        classes: int (n,) of the images, to have about as many persons of each class in every fold.
 
     Raises:
         BadInput: fewer than two persons a fold.
     """
-    count = int(persons.max()) + 1
-    if count < 2 * folds:
-        raise BadInput(f"{count} persons are too few for {folds} folds; take more people, or fewer --folds")
-    return (np.random.default_rng(seed).permutation(count) % folds)[persons]
+    strata = _strata(persons, classes)
+    if len(strata) < 2 * folds:
+        raise BadInput(f"{len(strata)} persons are too few for {folds} folds; take more people, or fewer --folds")
+    # One class after the other is dealt out, so that a rare one is in as many folds as it has persons.
+    order = np.random.default_rng(seed).permutation(len(strata))
+    order = order[np.argsort(strata[order], kind="stable")]
+    fold = np.empty(len(strata), np.int64)
+    fold[order] = np.arange(len(strata)) % folds
+    return fold[persons]
 
 
 def out_of_fold(
@@ -205,15 +228,12 @@ def out_of_fold(
     """What probes say of people that they were not trained on: (n, classes) or (n,), fold: int (n,).
 
     Raises:
-        BadInput: a class that is in one fold only.
+        BadInput: too few people of a class, or who differ, to train a probe on each set of all folds but one.
     """
     found = None
     for number in np.unique(fold):
         there, here = fold != number, fold == number
-        # Persons are numbered without gaps, as weights want it.
-        _, persons = np.unique(target.persons[there], return_inverse=True)
-        part = Target(target.values[there], persons, target.classes, target.name)
-        said = fit(inputs[there], part, seed)(inputs[here])
+        said = fit(inputs[there], target.of_people(there), seed)(inputs[here])
         found = np.empty((len(inputs), *said.shape[1:])) if found is None else found
         found[here] = said
         if progress:
@@ -267,42 +287,56 @@ def read(said: np.ndarray, target: Target, repetitions: int = REPETITIONS, seed:
             with np.errstate(invalid="ignore"):  # a draw without a class has no figure
                 return ((weights @ hits) / (weights @ all_of)).mean(-1)
     else:
+        centered = target.values - target.values.mean()  # or squares of large numbers would drown what differs
         sums = [
             np.bincount(target.persons, share * x, persons)
-            for x in (np.ones(len(said)), target.values, target.values**2, (target.values - said) ** 2)
+            for x in (np.ones(len(said)), centered, centered**2, (target.values - said) ** 2)
         ]
 
         def figure(weights: np.ndarray) -> np.ndarray:
             n, y, squares, errors = (weights @ own for own in sums)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return 1 - errors / (squares - y**2 / n)
+            spread = squares - y**2 / n
+            with np.errstate(invalid="ignore", divide="ignore"):  # nor a draw of people who are all alike
+                return np.where(spread > 0, 1 - errors / spread, np.nan)
 
+    return reading_of(figure, persons, target.classes is not None, repetitions, seed)
+
+
+def reading_of(
+    figure: Callable[[np.ndarray], np.ndarray], persons: int, is_rate: bool, repetitions: int, seed: int
+) -> Reading:
+    """A figure of persons' weights, float64 (r, persons) → (r,), with its replicates by person."""
     draws = person_draws(persons, repetitions, seed)
-    left_out = figure(1.0 - np.eye(persons)) if persons < 4000 else _one_by_one(figure, persons)
-    return Reading(float(figure(np.ones(persons))), figure(draws), left_out, persons, target.classes is not None)
+    drawn = [figure(draws[start : start + _AT_ONCE].astype(np.float64)) for start in range(0, repetitions, _AT_ONCE)]
+    left_out = []
+    for start in range(0, persons, _AT_ONCE):
+        which = np.arange(start, min(start + _AT_ONCE, persons))
+        weights = np.ones((len(which), persons))
+        weights[np.arange(len(which)), which] = 0
+        left_out.append(figure(weights))
+    value = float(figure(np.ones((1, persons)))[0])
+    return Reading(value, np.concatenate(drawn), np.concatenate(left_out), persons, is_rate)
 
 
-def _one_by_one(figure: Callable[[np.ndarray], np.ndarray], persons: int) -> np.ndarray:
-    found = np.empty(persons)
-    weights = np.ones(persons)
-    for i in range(persons):
-        weights[i] = 0
-        found[i] = figure(weights)
-        weights[i] = 1
-    return found
+def _strata(persons: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+    """The class that most images of each person have, the first of equal ones; 0 without: int64 (persons,)."""
+    count = int(persons.max()) + 1
+    if classes is None:
+        return np.zeros(count, np.int64)
+    images = np.zeros((count, int(classes.max()) + 1), np.int64)
+    np.add.at(images, (persons, classes), 1)
+    return images.argmax(1)
 
 
 def _inner(target: Target) -> np.ndarray:
-    """Images of people to hold out of a probe's training, of all classes as far as there are people: bool (n,)."""
-    names = [str(person) for person in target.persons]
-    inner = held_out_people(names, names, _HELD_OUT)
-    if target.classes is not None and inner.any():
-        for value in range(len(target.classes)):
-            if (target.values[~inner] == value).sum() == 0:
-                raise BadInput(f"{target.name}: too few people of class {target.classes[value]!r} to train a probe on")
-    if not inner.any():
-        raise BadInput(f"{target.name}: too few people to train a probe on; take more")
-    return inner
+    """Images of people to hold out of a probe's training, as many of each class as a share allows: bool (n,)."""
+    classes = None if target.classes is None else target.values
+    strata, rng = _strata(target.persons, classes), np.random.default_rng(0)
+    held_out = np.zeros(len(strata), bool)
+    for value in np.unique(strata):
+        people = rng.permutation(np.flatnonzero(strata == value))
+        held_out[people[: max(1, round(_HELD_OUT * len(people)))]] = True
+    return held_out[target.persons]
 
 
 def _standardizer(inputs: np.ndarray, weights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -352,7 +386,9 @@ def _gaussians(moments: list[tuple[np.ndarray, np.ndarray]], shrinkage: float) -
     factors = []
     for mean, covariance in moments:
         dim = len(covariance)
-        drawn = (1 - shrinkage) * covariance + shrinkage * np.trace(covariance) / dim * np.eye(dim)
+        # One image has no spread at all: a little of the standardized inputs' own.
+        towards = shrinkage * np.trace(covariance) / dim + 1e-6
+        drawn = (1 - shrinkage) * covariance + towards * np.eye(dim)
         factors.append((mean, np.linalg.cholesky(drawn)))
 
     def predict(more: np.ndarray) -> np.ndarray:

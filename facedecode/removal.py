@@ -29,8 +29,7 @@ def removal_curve(
     found = {number: np.empty(shape) for number in removed}
     for which in np.unique(fold):
         there, here = fold != which, fold == which
-        _, persons = np.unique(target.persons[there], return_inverse=True)
-        part = Target(target.values[there], persons, target.classes, target.name)
+        part = target.of_people(there)
         for number, (x, y) in _walk(templates[there], templates[here], part, removed):
             found[number][here] = _ridge(x, part)(y)
     return found

@@ -25,6 +25,7 @@ from facedecode.store_images import portrait_batches
 from facedecode.transformation import require_extracted
 
 FOLDS = 5
+MOST_CLASSES = 20  # numbers with more different values are regressed
 REMOVED = (0, 1, 2, 4, 8, 16, 32)
 Stage = Callable[[str], Callable[..., None]]
 
@@ -36,7 +37,7 @@ class LeakageJob:
     Attributes:
         stores: label → folder, of the same images; the first is what others are compared with.
         people: file with the people to take; all if None. exclude: people to leave out.
-        labels: CSV file with labels by path; columns: of it, each an attribute of classes.
+        labels: CSV file with labels by path; columns: of it, each an attribute: classes, or numbers.
         attributes: computed ones, of `attributes.ATTRIBUTES`; all if None.
         images: where the images are, if not where the first store's manifest says.
         limit: the first so many images only.
@@ -121,10 +122,11 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
     stores = {label: Store.open(folder) for label, folder in job.stores.items()}
     first = next(iter(stores.values()))
     labels = [read_image_labels(job.labels, column, first) for column in job.columns]
-    chosen, beyond = _images(stores, job)
+    chosen, beyond, lacking = _images(stores, job)
     rows = first.rows().take(chosen[next(iter(stores))]).to_pylist()
     templates = {label: store.take(chosen[label]) for label, store in stores.items()}
     targets, notes = _targets(job, names, labels, rows, chosen[next(iter(stores))], first, stage)
+    notes = lacking + notes
     if not targets:
         raise UsageError("nothing to read: give --labels and --label, or a store with landmarks or images")
     found: dict[str, dict[str, Read]] = {}
@@ -149,16 +151,24 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
                 over = {probe: reading.less(base[probe]) for probe, reading in readings[label].items()}
             found[name][label] = Read(own.found, over, own.shuffled, own.removed)
     plain = templates[next(iter(stores))]
-    directions, lost = _directions(targets, plain, first)
+    directions, lost = _directions(targets, found, rows, plain, first)
     notes += lost
     return LeakageFigures(stores, rows, templates, targets, found, directions, notes, beyond)
 
 
-def find_direction(name: str, templates: np.ndarray, target: Target, recognizer: dict) -> Direction:
+def find_direction(
+    name: str, templates: np.ndarray, target: Target, recognizer: dict, about: dict | None = None
+) -> Direction:
     """The direction to move along so that an attribute of two classes, or a number, changes as it does in the data.
 
     It is the pattern of the attribute, not the filter that reads it best (Haufe et al. 2014): the difference of the
     class means, or the covariance of templates and number. Persons count alike, and so do classes.
+
+    Args:
+        about: more for the direction's report.
+
+    Raises:
+        BadInput: the attribute does not rise along it from the low end to the high one (it is hardly in the templates).
     """
     values = templates.astype(np.float64)
     weights = target.weights
@@ -174,33 +184,39 @@ def find_direction(name: str, templates: np.ndarray, target: Target, recognizer:
         fifths = np.quantile(target.values, [0.2, 0.8])
         ends = [target.values <= fifths[0], target.values >= fifths[1]]
     length = np.linalg.norm(vector)
-    if not length > 0:
-        raise BadInput(f"{name}: templates do not change with it")
-    vector = vector / length
+    vector = vector / length if length > 0 else vector
     along = values @ vector
     positions = tuple(float(np.average(along[end], weights=weights[end])) for end in ends)
-    report = {"images": len(values), "persons": int(target.persons.max()) + 1}
+    if not positions[0] < positions[1]:
+        raise BadInput(f"{name} does not rise along any direction of these templates")
+    report = {"images": len(values), "persons": int(target.persons.max()) + 1, **(about or {})}
     return Direction(vector.astype(np.float32), name, low, high, positions, recognizer, report)
 
 
 def _directions(
-    targets: Mapping[str, tuple[Target, np.ndarray]], plain: np.ndarray, store: Store
+    targets: Mapping[str, tuple[Target, np.ndarray]],
+    found: Mapping[str, dict[str, Read]],
+    rows: list[dict],
+    plain: np.ndarray,
+    store: Store,
 ) -> tuple[dict[str, Direction], list[str]]:
-    """Of all that have one, and what is said of the others."""
+    """Of all attributes that have one, in the first store's templates; and what is said of the others."""
     try:
         require_extracted(store)
     except BadInput as error:
         # They would pass for directions of plain templates.
         return {}, [f"No directions are found: {error}."]
-    found, notes = {}, []
+    directions, notes = {}, []
     for name, (target, here) in targets.items():
         if target.classes is not None and len(target.classes) != 2:
             continue
+        told = {probe: figure.as_json() for probe, figure in next(iter(found[name].values())).found.items()}
+        about = {"store": store.fingerprint, "people": sorted({rows[i]["identity"] for i in here}), "read": told}
         try:
-            found[name] = find_direction(name, plain[here], target, store.recognizer)
-        except BadInput:
-            notes.append(f"{name} does not rise along any direction, and has none.")
-    return found, notes
+            directions[name] = find_direction(name, plain[here], target, store.recognizer, about)
+        except BadInput as error:
+            notes.append(f"{error}: it has no direction.")
+    return directions, notes
 
 
 def _steps(target: Target, job: LeakageJob) -> int:
@@ -210,7 +226,8 @@ def _steps(target: Target, job: LeakageJob) -> int:
 def _read(
     templates: np.ndarray, target: Target, job: LeakageJob, step: Callable[[], None]
 ) -> tuple[Read, dict[str, Reading]]:
-    fold = person_folds(target.persons, job.folds, job.seed)
+    classes = None if target.classes is None else target.values
+    fold = person_folds(target.persons, job.folds, job.seed, classes)
     options = {"repetitions": job.repetitions, "seed": job.seed}
     readings = {
         probe: read(out_of_fold(templates, target, fit, fold, job.seed, step), target, **options)
@@ -239,8 +256,27 @@ def _shuffled(target: Target, seed: int) -> Target:
     return Target(values, target.persons, target.classes, target.name)
 
 
-def _images(stores: dict[str, Store], job: LeakageJob) -> tuple[dict[str, np.ndarray], int]:
-    """Rows in each store of the images that all have, of the people wanted."""
+def label_target(labels: Sequence[str], persons: np.ndarray, name: str) -> Target:
+    """Classes; or a number, where all labels are numbers and there are more than `MOST_CLASSES` different ones.
+
+    Raises:
+        BadInput: as `Target`, or more classes than that.
+    """
+    different = set(labels)
+    if len(different) <= MOST_CLASSES:
+        return Target.of_labels(labels, persons, name)
+    try:
+        values = np.array([float(label) for label in labels])
+    except ValueError:
+        raise BadInput(
+            f"{name}: {len(different)} different labels that are not all numbers; an attribute has at most "
+            f"{MOST_CLASSES} classes"
+        ) from None
+    return Target(values, persons, None, name)
+
+
+def _images(stores: dict[str, Store], job: LeakageJob) -> tuple[dict[str, np.ndarray], int, list[str]]:
+    """Rows in each store of the images that all have, of the people wanted; how many more; what was left out."""
     tables = {label: store.columns(["path", "sha256", "identity"]).to_pylist() for label, store in stores.items()}
     first = next(iter(tables))
     wanted = select_people([row["identity"] for row in tables[first]], job.people, tuple(job.exclude))
@@ -249,17 +285,22 @@ def _images(stores: dict[str, Store], job: LeakageJob) -> tuple[dict[str, np.nda
         for label, table in tables.items()
     }
     rows = [tables[first][i] for i in wanted]
-    keys = [
-        (row["path"], row["sha256"])
-        for row in rows
-        if row["identity"] is not None and all((row["path"], row["sha256"]) in place for place in places.values())
-    ]
+    named = [(row["path"], row["sha256"]) for row in rows if row["identity"] is not None]
+    keys = [key for key in named if all(key in place for place in places.values())]
+    notes = []
+    if len(named) < len(rows):
+        notes.append(f"{len(rows) - len(named)} of {len(rows)} images are of nobody who is named, and are left out.")
+    if len(keys) < len(named):
+        shared = set(keys)
+        lacking = [str(path) for path, sha256 in named if (path, sha256) not in shared]
+        listed = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
+        notes.append(f"{len(lacking)} of {len(named)} images are not in all stores, and are left out ({listed}).")
     if not keys:
         listed = ", ".join(str(store.folder) for store in stores.values())
         raise BadInput(f"{listed}: no image of a known person that all have; give stores of the same images")
     beyond = 0 if job.limit is None else max(0, len(keys) - job.limit)
     keys = keys[: job.limit]
-    return {label: np.array([place[key] for key in keys]) for label, place in places.items()}, beyond
+    return {label: np.array([place[key] for key in keys]) for label, place in places.items()}, beyond, notes
 
 
 def _targets(
@@ -277,7 +318,7 @@ def _targets(
 
     def add(name: str, values: np.ndarray, here: np.ndarray, classes: bool) -> None:
         _, persons = np.unique([identities[i] for i in here], return_inverse=True)
-        own = Target.of_labels(values, persons, name) if classes else Target(values, persons, None, name)
+        own = label_target(values.tolist(), persons, name) if classes else Target(values, persons, None, name)
         found[name] = own, here
 
     for own in labels:

@@ -173,8 +173,9 @@ def _strips(figures: LeakageFigures, strips: Mapping[str, Strip]) -> Section:
     columns.append(Column("faces lost", "count"))
     rows = [(name, own.change, own.expected, own.lost) for name, own in strips.items()]
     said = (
-        "Templates of people whom the decoder has not seen are moved along the attribute's direction (Haufe et al. "
-        "2014: the pattern, in which the attribute shows in the data, not the filter that reads it best) and drawn. "
+        "Templates of people whom the decoder has not seen are moved along the attribute's direction, found again "
+        "without them, and drawn (Haufe et al. 2014: the pattern, in which the attribute shows in the data, not the "
+        "filter that reads it best). "
         "One step is the way from the mean of one class to that of the other, or from that of the lowest fifth to that "
         "of the highest. Change: in the attribute as measured on the pictures, over one step (half a step either side "
         "of the template); of classes in a linear probe's probability for the pictures' own templates. Attributes "

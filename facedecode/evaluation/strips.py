@@ -14,12 +14,12 @@ from facedecode.decoders import Decoder
 from facedecode.direction import Direction
 from facedecode.errors import BadInput
 from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.leakage import LeakageFigures
+from facedecode.evaluation.leakage import LeakageFigures, find_direction
 from facedecode.faces import Face, FaceDetector, choose_face
 from facedecode.figures import picture_grid, png_bytes
 from facedecode.images import resized
 from facedecode.inversion import embed_pictures
-from facedecode.probe import Target, fit_linear
+from facedecode.probe import Predict, Target, fit_linear
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store_images import read_portraits
 
@@ -37,7 +37,8 @@ class Strip:
     Attributes:
         picture: PNG; a person in a row: the portrait, then what is drawn at each of `AMOUNTS`.
         change: in the attribute as measured on what is drawn, from half a step below to half a step above; of classes
-            in the probability of the high one. None where it could not be measured.
+            in the probability of the high one, of labelled numbers in what a linear probe says. None where it could not
+            be measured.
         expected: the same between the ends in the data; 1 of a probability.
         lost: drawn faces in which no landmarks were found.
     """
@@ -57,12 +58,16 @@ def draw_strips(
     repetitions: int,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Strip]:
-    """A strip for each attribute that a probe reads (see READABLE), of people whom the decoder has not seen.
+    """A strip for each attribute that a probe reads (see READABLE), of people whom nothing has seen.
+
+    Neither the decoder nor the direction, which is found again without them; they are a third of all at most.
 
     Args:
         root: where the images are.
-        recognizer: embeds what is drawn, so that a probe can read classes from it; None leaves them unmeasured.
+        recognizer: embeds what is drawn, so that a probe can read labels from it; None leaves them unmeasured.
+        say: told of a direction that too few other people are left to find again: it has no strip.
 
     Raises:
         BadInput: the decoder does not record whom it was trained on, or has seen everybody; images are missing.
@@ -76,13 +81,24 @@ def draw_strips(
         raise BadInput("the decoder was trained on all of these people; give others with --people")
     names = [figures.rows[i]["identity"] for i in unseen]
     shown = unseen[spread_rows(names, SHOWN)]
-    measured = unseen[spread_rows(names, MEASURED)]
+    people = {row["identity"] for row in figures.rows}
+    measured = unseen[spread_rows(names, max(1, min(MEASURED, (len(people) - SHOWN) // 3)))]
+    judged = {figures.rows[i]["identity"] for i in [*shown, *measured]}
     plain = next(iter(figures.templates.values()))
     portraits = read_portraits([figures.rows[i] for i in shown], root, decoder.image_size)
     detector = FaceDetector()
     found = {}
     directions = {name: own for name, own in figures.directions.items() if figures.best(name) >= READABLE}
-    for number, (name, direction) in enumerate(directions.items(), 1):
+    for number, (name, whole) in enumerate(directions.items(), 1):
+        target, here = figures.targets[name]
+        others = np.array([figures.rows[i]["identity"] not in judged for i in here])
+        try:
+            apart = target.of_people(others)
+            direction = find_direction(name, plain[here][others], apart, whole.recognizer)
+            probe = None if name in ATTRIBUTES or recognizer is None else fit_linear(plain[here][others], apart)
+        except BadInput as error:
+            say(f"no strip of {name}: {error}")
+            continue
         lines = [
             np.concatenate(
                 [portrait[None], decoder.decode(np.concatenate([direction.move(t[None], a) for a in AMOUNTS]))]
@@ -92,9 +108,8 @@ def draw_strips(
         captions = ["original", *(f"{amount:+g}" if amount else "0" for amount in AMOUNTS)]
         grid = picture_grid(lines, captions=[[]] * (len(lines) - 1) + [captions])
         low, high = (decoder.decode(direction.move(plain[measured], amount)) for amount in (-0.5, 0.5))
-        target, here = figures.targets[name]
         own = [figures.rows[i]["identity"] for i in measured]
-        changes, lost = _changes(name, low, high, target, here, measured, plain, detector, recognizer)
+        changes, lost = _changes(name, low, high, detector, recognizer, probe)
         kept = np.isfinite(changes) if changes is not None else np.zeros(0, bool)
         change = None
         if kept.any():
@@ -110,24 +125,18 @@ def _changes(
     name: str,
     low: np.ndarray,
     high: np.ndarray,
-    target: Target,
-    here: np.ndarray,
-    measured: np.ndarray,
-    plain: np.ndarray,
     detector: FaceDetector,
     recognizer: Recognizer | None,
+    probe: Predict | None,
 ) -> tuple[np.ndarray | None, int]:
     """Of each person (n,), NaN where a face is lost, and how many are."""
     attribute = ATTRIBUTES.get(name)
     if attribute is None:
-        if recognizer is None:
+        if recognizer is None or probe is None:
             return None, 0
-        # The probe has not seen whom it is to judge.
-        away = ~np.isin(target.persons, target.persons[np.isin(here, measured)])
-        _, persons = np.unique(target.persons[away], return_inverse=True)
-        probe = fit_linear(plain[here][away], Target(target.values[away], persons, target.classes, name))
-        said = [probe(embed_pictures(recognizer, pictures))[:, 1] for pictures in (low, high)]
-        return said[1] - said[0], 0
+        said = [probe(embed_pictures(recognizer, pictures)) for pictures in (low, high)]
+        change = said[1] - said[0]
+        return change[:, 1] if change.ndim == 2 else change, 0
     if attribute.of_pictures:
         values = [measure_pictures(name, resized(pictures, SIDE)) for pictures in (low, high)]
         return values[1] - values[0], 0

@@ -125,6 +125,7 @@ def _draw(console: Console, figures, job, decoder: str | None, weights: Path | N
             repetitions=job.repetitions,
             seed=job.seed,
             progress=stage("strips"),
+            say=console.say,
         )
     except BadInput as error:
         if decoder is not None:
