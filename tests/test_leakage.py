@@ -21,7 +21,6 @@ from facedecode.probe import (
     Target,
     _class_moments,
     _gaussians,
-    fit_quadratic,
     out_of_fold,
     person_folds,
     probes_of,
