@@ -19,8 +19,8 @@ from facedecode.evaluation.leakage import find_direction
 from facedecode.probe import (
     PROBES,
     Target,
-    _class_moments,
     _gaussians,
+    class_moments,
     out_of_fold,
     person_folds,
     probes_of,
@@ -105,7 +105,7 @@ def test_the_quadratic_probe_is_scikit_learns():
     labels = (np.arange(len(x)) < 2 * EACH * 30).astype(int)
     model = QuadraticDiscriminantAnalysis(priors=[0.5, 0.5], reg_param=0).fit(x, labels)
     # Without shrinkage, as scikit-learn: how much fit_quadratic takes depends on who is held out.
-    found = _gaussians(_class_moments(x, Target(labels, PERSONS, ("a", "b"))), 0)(x)
+    found = _gaussians(class_moments(x, Target(labels, PERSONS, ("a", "b"))), 0)(x)
     assert (found.argmax(1) == model.predict(x)).mean() > 0.99
 
 
