@@ -250,6 +250,7 @@ def test_strips_are_of_people_whom_neither_decoder_nor_direction_has_seen(
         return original(own, x, amount)
 
     original = strips.Direction.move
+    monkeypatch.setattr(strips, "READABLE", -np.inf)  # ten people are too few to read it
     monkeypatch.setattr(strips, "find_direction", spy)
     monkeypatch.setattr(strips.Direction, "move", move)
     words = ["--attribute", "brightness", "--folds", "2", "--repetitions", "100", "--decoder", "ridge"]
