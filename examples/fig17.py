@@ -38,7 +38,7 @@ from facedecode.recognizers import load_recognizer
 from facedecode.scores import score_pairs
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
-from facedecode.transformation import require_extracted
+from facedecode.store_state import require_extracted
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.grouped_store import Group, write_grouped
 from facedecode.protocols import select_people
 from facedecode.store import Store
-from facedecode.transformation import require_unprotected
+from facedecode.store_state import require_unprotected
 
 METHODS = ("mean", "normalized-mean", "median")
 WEIGHTS = ("none", "probability", "norm")

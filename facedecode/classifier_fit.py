@@ -17,7 +17,7 @@ from facedecode.files import make_folder
 from facedecode.scores import encode_people
 from facedecode.softmax_fit import Head, Solved, fit_softmax
 from facedecode.store import Store
-from facedecode.transformation import require_extracted
+from facedecode.store_state import require_extracted
 
 MIN_IMAGES = 10
 Progress = Callable[..., None]

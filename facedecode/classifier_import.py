@@ -13,7 +13,7 @@ from facedecode.classifier_fit import accuracies, classifier_there
 from facedecode.errors import BadInput
 from facedecode.provenance import describe_file
 from facedecode.store import Store
-from facedecode.transformation import require_extracted
+from facedecode.store_state import require_extracted
 
 
 def import_store_classifier(

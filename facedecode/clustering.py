@@ -16,7 +16,7 @@ from facedecode.linkage import LINKAGES, agglomerate, condensed_distances, cut, 
 from facedecode.memory import require_memory
 from facedecode.protocols import select_people
 from facedecode.store import Store
-from facedecode.transformation import require_unprotected
+from facedecode.store_state import require_unprotected
 
 METRICS = ("cosine", "euclidean")
 _CHUNK = 16_384  # templates read at once

@@ -16,7 +16,7 @@ from facedecode.protocols import held_out_people, select_people
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
-from facedecode.transformation import require_extracted
+from facedecode.store_state import require_extracted
 
 Stage = Callable[[str], Callable[..., None]]
 

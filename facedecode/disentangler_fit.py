@@ -15,7 +15,7 @@ from facedecode.labels import ImageLabels
 from facedecode.probe import PROBES, Target, class_moments, out_of_fold, person_folds, read
 from facedecode.protocols import held_out_people, select_people
 from facedecode.store import Store
-from facedecode.transformation import require_extracted
+from facedecode.store_state import require_extracted
 
 SHRINKAGE = 0.01
 FEWEST_PEOPLE = 10  # of a class, to fit on

@@ -15,10 +15,9 @@ from facedecode import __version__
 from facedecode.errors import OutputError
 from facedecode.files import write_text
 from facedecode.store import Store, StoreWriter
+from facedecode.store_state import inherited
 
 GROUPS, MEMBERS = "groups.csv", "members.csv"
-# Fields of the manifest.
-_INHERITED = ("transform", "precision", "mapping", "attack", "disentanglement", "protection", "center_of")
 _SHARD_ROWS = 4096
 
 
@@ -68,8 +67,7 @@ def write_grouped(
     """
     if output.exists() and output.resolve() == store.folder.resolve():
         raise OutputError(f"{output}: is the store that is to be read; name another folder")
-    inherited = {name: store.manifest[name] for name in _INHERITED if name in store.manifest}
-    manifest = {**inherited, kind: about, "l2_normalized": normalized}
+    manifest = {**inherited(store), kind: about, "l2_normalized": normalized}
     manifest |= {"score": store.manifest["score"], "tool_version": __version__}
     settings = {"source": store.fingerprint, kind: about}
     rows = [{"identity": group.identity} for group in groups]

@@ -20,6 +20,7 @@ from facedecode.gram import GramAccumulator, Solution
 from facedecode.map_kinds import Method, choose_ridge, singular_values, solve
 from facedecode.mapping_sums import MappingSums
 from facedecode.scores import score_pairs
+from facedecode.store_state import refuse_done
 from facedecode.tensor_file import Kind
 
 FILE = Kind(
@@ -100,10 +101,7 @@ class Mapping:
             BadInput: see `require_recognizer`; or naming the folder.
         """
         self.require_recognizer(manifest["recognizer"])
-        if "mapping" in manifest:
-            raise BadInput(f"{where}: its templates were mapped already; give the store that 'extract' made")
-        if "disentanglement" in manifest:
-            raise BadInput(f"{where}: its templates were disentangled; give the store that 'extract' made")
+        refuse_done(manifest, where, allowed=("transform", "attack", "cluster", "aggregate", "l2_normalized"))
         own, theirs = self.precision, manifest.get("precision", "fp32")
         if own != theirs:
             raise BadInput(

@@ -24,6 +24,7 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
 from facedecode.store_images import embed_perturbed
 from facedecode.store_join import join_perturbed
+from facedecode.store_state import refuse_done
 
 Progress = Callable[..., None]
 _ROWS = 4096  # of a store that are held as Python objects
@@ -189,16 +190,7 @@ def merge_files(files: Sequence[Path]) -> dict[str, MappingSums]:
 
 def _choose(store: Store, source: Source, people: Path | None) -> tuple[np.ndarray, dict[str, Any]]:
     """The rows to use, and what is recorded of them."""
-    if made_with := store.manifest.get("transform"):
-        raise BadInput(f"{store.folder}: templates of faces perturbed by {made_with}; give a store of the originals")
-    if "mapping" in store.manifest:
-        raise BadInput(f"{store.folder}: its templates were mapped; give the store that 'extract' made")
-    if "disentanglement" in store.manifest:
-        raise BadInput(f"{store.folder}: its templates were disentangled; give the store that 'extract' made")
-    if store.manifest.get("attack"):
-        raise BadInput(
-            f"{store.folder}: templates of attacked faces; give the store that 'extract' made of the originals"
-        )
+    refuse_done(store.manifest, store.folder)
     identities = store.identities()
     chosen = select_people(identities, people)
     names = sorted({identities[i] for i in chosen} - {None})

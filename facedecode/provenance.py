@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from facedecode import __version__
 from facedecode.files import sha256_file
+from facedecode.store_state import DONE
 
 if TYPE_CHECKING:  # these need pyarrow or torch
     from facedecode.decoders import Decoder
@@ -38,12 +39,10 @@ def environment() -> dict:
 def describe_store(store: Store) -> dict:
     """JSON: which templates: the store's fingerprint, recognizer, number of templates and of failed images.
 
-    Also, where they apply, `attack` (what was done to the images), `mapping`, `disentanglement` and `protection` (to
-    the templates), and `l2_normalized`.
+    Also, where they apply, what was done to images and templates: `protection`, and the fields of `store_state.DONE`.
     """
     manifest = store.manifest
-    fields = ("mapping", "disentanglement", "protection", "l2_normalized", "attack")
-    done = {name: manifest[name] for name in fields if manifest.get(name)}
+    done = {name: manifest[name] for name in (*DONE, "protection") if name != "transform" and manifest.get(name)}
     return {
         "store": store.folder.name,
         "fingerprint": store.fingerprint,

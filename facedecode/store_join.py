@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from facedecode.errors import BadInput, UsageError
 from facedecode.perturb import parse_transform
 from facedecode.store import Store, require_same_recognizer
+from facedecode.store_state import refuse_done
 
 
 def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
@@ -31,12 +32,7 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
     except UsageError as error:  # it also becomes the name of a file
         raise BadInput(f"{there}: {error}") from None
     for folder, one in ((here, store), (there, perturbed)):
-        if "mapping" in one.manifest:
-            raise BadInput(f"{folder}: its templates were mapped already; give the store that 'extract' made")
-        if "disentanglement" in one.manifest:
-            raise BadInput(f"{folder}: its templates were disentangled; give the store that 'extract' made")
-        if "attack" in one.manifest:
-            raise BadInput(f"{folder}: its images were attacked; give the store that 'extract' made")
+        refuse_done(one.manifest, folder, allowed=("transform",))
     require_same_recognizer(perturbed.recognizer, store.recognizer, f"the store {here}")
     precisions = [one.manifest.get("precision", "fp32") for one in (store, perturbed)]
     if precisions[0] != precisions[1]:

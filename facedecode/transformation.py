@@ -20,18 +20,11 @@ from facedecode.mapping import Mapping
 from facedecode.protection import make_scheme, protected_recognizer
 from facedecode.protocols import select_people
 from facedecode.store import Store, StoreWriter, require_same_recognizer
+from facedecode.store_state import inherited, require_extracted, require_unprotected
 
 Progress = Callable[[int, int], None]
 # Of a template's length that is the same for everybody: above it, half of a biohash's bits are nearly constant.
 _OFF_CENTER = 0.7
-_INHERITED = ("transform", "precision", "mapping", "attack", "disentanglement")  # fields of the manifest
-_NOT_EXTRACTED = {
-    "transform": "of perturbed faces",
-    "mapping": "that were mapped",
-    "disentanglement": "that were disentangled",
-    "attack": "of attacked faces",
-    "l2_normalized": "that are normalized",
-}
 
 
 @dataclass(frozen=True)
@@ -164,27 +157,6 @@ def _whose(store: Store, rows: np.ndarray) -> dict[str, list[str]]:
     return {"people": sorted({names[i] for i in rows} - {None}), "paths": sorted(unnamed)}
 
 
-def require_unprotected(store: Store) -> None:
-    """Refuse a store of protected templates. Raises BadInput."""
-    if "protection" in store.recognizer:
-        raise BadInput(
-            f"{store.folder}: its templates are protected ({store.recognizer['name']}); give the store that "
-            "'extract' made"
-        )
-
-
-def require_extracted(store: Store) -> None:
-    """Refuse templates that are not as the recognizer gave them of faces as they were.
-
-    Raises:
-        BadInput: they are protected, mapped, disentangled, normalized, or of perturbed or attacked faces.
-    """
-    require_unprotected(store)
-    for key, what in _NOT_EXTRACTED.items():
-        if store.manifest.get(key):
-            raise BadInput(f"{store.folder}: templates {what}; give the plain store that 'extract' made")
-
-
 def transform_store(
     store: Store,
     output: Path,
@@ -206,9 +178,8 @@ def transform_store(
     """
     if output.exists() and output.resolve() == store.folder.resolve():
         raise OutputError(f"{output}: is the store that is to be read; name another folder")
-    inherited = {name: store.manifest[name] for name in _INHERITED if name in store.manifest}
     manifest = {
-        **inherited,
+        **inherited(store),
         "l2_normalized": operation.keeps_length and bool(store.manifest.get("l2_normalized")),
         operation.kind: operation.about,
         **({"center_of": operation.center_of} if operation.center_of else {}),

@@ -28,13 +28,13 @@ from facedecode.cropping import FaceCropper
 from facedecode.decoders import Provenance, checkpoint, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, OutputError, UsageError
-from facedecode.evaluation.unseen import require_plain
 from facedecode.faces import Face, FaceDetector, choose_face, moved
 from facedecode.figures import GAP
 from facedecode.images import ImageRef, find_images, load_image
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
+from facedecode.store_state import refuse_done
 from facedecode.transformation import require_extracted
 
 SIDE = 32  # px of a tiny crop; 128 as the figure shows it
@@ -408,8 +408,8 @@ def test_attacked_templates_are_not_taken_for_enrolled_ones(here: Path, recogniz
     store = Store.open("adv/emb")
     with pytest.raises(BadInput, match="templates of attacked faces"):
         require_extracted(store)
-    with pytest.raises(BadInput, match="images were attacked"):
-        require_plain(store, "why")
+    with pytest.raises(BadInput, match="templates of attacked faces"):
+        refuse_done(store.manifest, store.folder, reason="why")
     with pytest.raises(BadInput, match="templates of attacked faces"):
         choose_threshold(recognizer, fmr=0.5, store=Path("adv/emb"))
     with pytest.raises(BadInput, match="templates of attacked faces"):

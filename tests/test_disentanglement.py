@@ -14,10 +14,10 @@ from facedecode.cli import app
 from facedecode.disentangler import Disentangler, load_disentangler
 from facedecode.disentangler_fit import barycenter_maps, fit_disentangler
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.unseen import require_plain
 from facedecode.probe import PROBES, Target, out_of_fold, person_folds, read
 from facedecode.provenance import describe_store
 from facedecode.store import Store, StoreWriter
+from facedecode.store_state import refuse_done
 from facedecode.transformation import require_extracted
 
 PEOPLE, EACH, DIM = 400, 3, 8
@@ -280,8 +280,8 @@ def test_train_and_transform(here: Path):
         assert describe_store(store)["disentanglement"] == store.manifest["disentanglement"]
         with pytest.raises(BadInput, match="templates that were disentangled"):
             require_extracted(store)
-        with pytest.raises(BadInput, match="its templates were disentangled"):
-            require_plain(store, "so")
+        with pytest.raises(BadInput, match="templates that were disentangled"):
+            refuse_done(store.manifest, store.folder, reason="so")
     again = call("transform", "identity", "-o", "twice", "--disentangle", "gender.safetensors")
     assert again.exit_code == 4 and "that were disentangled" in again.output
     (here / "key").write_bytes(b"0123456789abcdef")

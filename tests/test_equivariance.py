@@ -419,7 +419,7 @@ def test_errors_are_one_line(run, here: Path, tiny: Path) -> None:
         line = done.stderr.strip().splitlines()[-1]
         assert done.exit_code == code and line.startswith("error: "), (more, done.stderr)
         assert re.search(said, line) and "Traceback" not in done.stderr, (said, line)
-    for name, said in (("turned", "its images were transformed"), ("mapped", "its templates were mapped")):
+    for name, said in (("turned", "templates of perturbed faces"), ("mapped", "templates that were mapped")):
         done = CliRunner().invoke(app, ["evaluate", "equivariance", name, "--weights", str(tiny)])
         assert done.exit_code == 4 and said in done.stderr
 

@@ -770,7 +770,7 @@ ERRORS = {
     "map of another": (["other", "--mapping", "turn.safetensors"], 4, "fitted for tiny"),
     "map for two": (["emb", "other", "--mapping", "turn.safetensors"], 2, "give one STORE"),
     "no map": (["emb", "--mapping", "gone.safetensors"], 4, "gone.safetensors: no such mapping"),
-    "mapped twice": (["twice", "--mapping", "turn.safetensors"], 4, "its templates were mapped already"),
+    "mapped twice": (["twice", "--mapping", "turn.safetensors"], 4, "templates that were mapped"),
     "side without a map": (["emb", "--mapping-side", "both"], 2, "--mapping-side says what --mapping maps"),
     "unknown side": (["emb", "--mapping", "turn.safetensors", "--mapping-side", "up"], 2, "one of left, right, both"),
     "no sides": (["emb", "--mapping", "turn.safetensors", "--mapping-side", "right"], 2, "have no sides; use both"),

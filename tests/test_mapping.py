@@ -286,7 +286,7 @@ def test_refuses_what_does_not_fit() -> None:
     ("more", "said"),
     [
         ({"precision": "bf16"}, "emb2: templates made in bf16, .* fitted on fp32 ones"),
-        ({"mapping": {"undoes": "rotate30"}}, "emb2: its templates were mapped already"),
+        ({"mapping": {"undoes": "rotate30"}}, "emb2: templates that were mapped"),
         ({"recognizer": {"name": "other"}}, "cannot map templates of other"),
     ],
 )

@@ -406,7 +406,7 @@ def test_failed_images_have_the_identity_that_extract_gives(tmp_path, given):
 def test_judges_are_of_plain_templates(scene, tmp_path):
     images, _ = scene
     store = store_of(tmp_path / "emb", images)
-    for field, said in (("transform", "images were transformed"), ("mapping", "templates were mapped")):
+    for field, said in (("transform", "of perturbed faces"), ("mapping", "that were mapped")):
         changed = Store(store.folder, {**store.manifest, field: "rotate30"})
         with pytest.raises(BadInput, match=said):
             make_judge(Pooled(), changed, images)

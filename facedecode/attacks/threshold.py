@@ -11,7 +11,7 @@ from facedecode.memory import require_memory_for_pairs
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.scores import mated_non_mated_scores
 from facedecode.store import Store, require_same_recognizer
-from facedecode.transformation import require_extracted
+from facedecode.store_state import require_extracted
 from facedecode.verification import thresholds_at_far
 
 

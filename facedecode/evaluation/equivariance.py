@@ -31,7 +31,7 @@ from facedecode.evaluation.linearity import (
 )
 from facedecode.evaluation.perturbed import Side, perturbed_templates
 from facedecode.evaluation.transforms import distinct
-from facedecode.evaluation.unseen import UnseenImages, open_stores, require_plain, unseen_images
+from facedecode.evaluation.unseen import UnseenImages, open_stores, unseen_images
 from facedecode.gram import GramAccumulator
 from facedecode.map_family import Affine, Subspace
 from facedecode.map_kinds import Method
@@ -40,6 +40,7 @@ from facedecode.mapping_sums import MappingSums
 from facedecode.perturb import Transform
 from facedecode.protocols import held_out_people
 from facedecode.store import Store, require_same_recognizer
+from facedecode.store_state import refuse_done
 
 Stage = Callable[[str], Callable[..., None]]
 
@@ -120,7 +121,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
         raise UsageError("there is no perturbation to evaluate: give one at least")
     method = Method(ridge=job.ridge)
     store = next(iter(open_stores([job.store]).values()))
-    require_plain(store, "they are perturbed here")
+    refuse_done(store.manifest, store.folder, reason="they are perturbed here")
     training, judged = choose_people(store, job)
     recognizer = load_recognizer(store.recognizer["name"], job.weights, device, store.manifest.get("precision", "fp32"))
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")

@@ -22,7 +22,7 @@ from facedecode.protocols import select_people
 from facedecode.removal import removal_curve
 from facedecode.store import Store
 from facedecode.store_images import portrait_batches
-from facedecode.transformation import require_extracted
+from facedecode.store_state import require_extracted
 
 FOLDS = 5
 MOST_CLASSES = 20  # numbers with more different values are regressed

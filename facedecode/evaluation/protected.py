@@ -13,7 +13,8 @@ from facedecode.evaluation.unseen import UnseenImages, unseen_images
 from facedecode.protection import Scheme, make_scheme, study_key
 from facedecode.scores import encode_people
 from facedecode.store import Store, require_same_recognizer
-from facedecode.transformation import center_of_sha256, require_unprotected
+from facedecode.store_state import require_unprotected
+from facedecode.transformation import center_of_sha256
 
 Progress = Callable[[int, int], None]
 

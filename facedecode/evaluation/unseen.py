@@ -15,18 +15,11 @@ from facedecode.memory import require_memory_for_pairs
 from facedecode.protocols import people_names
 from facedecode.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, require_same_recognizer
-from facedecode.transformation import require_unprotected
+from facedecode.store_state import refuse_done, require_unprotected
 
 if TYPE_CHECKING:  # needs torch
     from facedecode.mapping import Mapping as TemplateMapping
     from facedecode.recognizers.recognizer import Recognizer
-
-_NOT_PLAIN = {
-    "transform": "images were transformed",
-    "mapping": "templates were mapped",
-    "disentanglement": "templates were disentangled",
-    "attack": "images were attacked",
-}
 
 
 @dataclass(frozen=True)
@@ -170,18 +163,11 @@ def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Ju
             mapped: its thresholds would be of other templates than those of the pictures.
         WouldNotFit: the scores of all pairs would not fit in memory.
     """
-    require_plain(store, "pictures are judged as they are")
+    refuse_done(store.manifest, store.folder, reason="pictures are judged as they are")
     require_memory_for_pairs(len(images.rows))
     own = make_reference(recognizer, store, images)
     pairs = mated_non_mated_scores(own.templates, images.identities, recognizer.spec.score, missing=own.missing)
     return Judge(own.recognizer, own.templates, own.missing, pairs)
-
-
-def require_plain(store: Store, reason: str) -> None:
-    """Refuse templates of transformed or attacked images, mapped or disentangled ones. BadInput says the reason."""
-    for field, what in _NOT_PLAIN.items():
-        if store.manifest.get(field):
-            raise BadInput(f"{store.folder}: its {what}, and {reason}; give the plain store that 'extract' made")
 
 
 def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -> Reference:

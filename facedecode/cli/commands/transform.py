@@ -65,11 +65,11 @@ def transform(
     from facedecode.mapping import load_mapping
     from facedecode.protection import new_key, read_key, write_key
     from facedecode.store import Store
+    from facedecode.store_state import require_unprotected
     from facedecode.transformation import (
         disentanglement_operation,
         mapping_operation,
         protection_operation,
-        require_unprotected,
         transform_store,
     )
 
