@@ -32,13 +32,14 @@ from facedecode.figures import picture_grid
 from facedecode.images import save_image
 from facedecode.inversion import embed_pictures
 from facedecode.labels import read_image_labels
-from facedecode.probe import Target, fit_quadratic
+from facedecode.probe import fit_quadratic
 from facedecode.protocols import people_names, select_people
 from facedecode.recognizers import load_recognizer
 from facedecode.scores import score_pairs
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
 from facedecode.store_state import require_extracted
+from facedecode.target import Target
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -79,9 +80,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             cells = [f"{x:.3f}" for mean in means for x in (mean.value, mean.low, mean.high)]
             writer.writerow([name, title, *cells, len(rows)])
         places = spread_rows(whose, arguments.shown)
-        portraits = read_portraits(
-            [store.rows().take([rows[k]]).to_pylist()[0] for k in places], store.root, decoder.image_size
-        )
+        shown_rows = store.rows().take([rows[k] for k in places]).to_pylist()
+        portraits = read_portraits(shown_rows, store.root, decoder.image_size)
         for portrait, k in zip(portraits, places, strict=True):
             shown.append(np.concatenate([portrait[None], *(pictures[k : k + 1] for pictures in drawn)]))
             captions.append(["original", *(f"{cosine[k]:.2f}  {share[k]:.2f}" for cosine, share in said)])

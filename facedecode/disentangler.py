@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.gaussians import Gaussians
 from facedecode.store import require_same_recognizer
 from facedecode.tensor_file import Kind
 
@@ -84,14 +85,14 @@ class Disentangler:
             )
         if not np.allclose(self.to_common @ self.from_common, np.eye(dim), atol=1e-6):
             raise BadInput("a disentangler's maps do not undo each other: fit it again")
-        _ = self._factors
-
-    @cached_property
-    def _factors(self) -> np.ndarray:
         try:
-            return np.linalg.cholesky(self.covariances)
+            _ = self._gaussians.factors
         except np.linalg.LinAlgError:
             raise BadInput("a disentangler's covariances are not positive: fit it again") from None
+
+    @cached_property
+    def _gaussians(self) -> Gaussians:
+        return Gaussians(self.means, self.covariances)
 
     @property
     def dim(self) -> int:
@@ -104,15 +105,7 @@ class Disentangler:
         Raises:
             BadInput: another shape.
         """
-        from scipy.linalg import solve_triangular
-        from scipy.special import softmax
-
-        values = self._checked(templates)
-        densities = [
-            -0.5 * (solve_triangular(factor, (values - mean).T, lower=True) ** 2).sum(0) - np.log(np.diag(factor)).sum()
-            for mean, factor in zip(self.means, self._factors, strict=True)
-        ]
-        return softmax(np.stack(densities, axis=1), axis=1)
+        return self._gaussians.posterior(self._checked(templates))
 
     def split(self, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The two parts of templates (n, dim).

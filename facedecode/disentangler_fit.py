@@ -11,11 +11,14 @@ import numpy as np
 from facedecode.disentangler import Disentangler, load_disentangler
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import make_folder
+from facedecode.gaussians import Gaussians
 from facedecode.labels import ImageLabels
-from facedecode.probe import PROBES, Target, class_moments, out_of_fold, person_folds, read
+from facedecode.probe import PROBES, out_of_fold
 from facedecode.protocols import held_out_people, select_people
+from facedecode.reading import read
 from facedecode.store import Store
 from facedecode.store_state import require_extracted
+from facedecode.target import Target
 
 SHRINKAGE = 0.01
 FEWEST_PEOPLE = 10  # of a class, to fit on
@@ -136,26 +139,24 @@ def fit_disentangler(
                 "are needed; take more people, or label more images"
             )
     target = _target(values[~held_out], names, ~held_out, classes, attribute)
-    means, covariances = (np.stack(own) for own in zip(*class_moments(x[~held_out], target), strict=True))
-    dim = x.shape[1]
-    spread = np.trace(covariances, axis1=1, axis2=2) / dim
-    if not (spread > _NO_SPREAD * (means**2).mean(1)).all():
+    found = Gaussians.fit(x[~held_out], target.values, target.weights)
+    if not (found.spread > _NO_SPREAD * (found.means**2).mean(1)).all():
         raise BadInput(f"{attribute}: the templates of a class are all equal, and nothing can be told of them")
-    covariances = (1 - shrinkage) * covariances + shrinkage * spread[:, None, None] * np.eye(dim)
-    to_common = barycenter_maps(covariances)
+    shrunk = found.shrunk(shrinkage)
+    to_common = barycenter_maps(shrunk.covariances)
     fields = {
         "attribute": attribute,
         "classes": classes,
-        "means": means,
-        "covariances": covariances,
+        "means": shrunk.means,
+        "covariances": shrunk.covariances,
         "to_common": to_common,
         "from_common": np.linalg.inv(to_common),
-        "common_mean": means.mean(0),
+        "common_mean": shrunk.means.mean(0),
         "recognizer": recognizer,
     }
-    identity, _ = Disentangler(**fields, class_means=means).split(x[~held_out])
-    class_means = np.stack([mean for mean, _ in class_moments(identity.astype(np.float64), target)])
-    made = Disentangler(**fields, class_means=class_means)
+    identity, _ = Disentangler(**fields, class_means=shrunk.means).split(x[~held_out])
+    own = Gaussians.fit(identity.astype(np.float64), target.values, target.weights)
+    made = Disentangler(**fields, class_means=own.means)
     made.report.update(
         {
             "training_images": int((~held_out).sum()),
@@ -203,7 +204,7 @@ def _judge(
     found: dict[str, Any] = {"told": read(made.posterior(x), target).estimate().as_json(), "probes": None}
     if min(people.values()) < _FEWEST_JUDGES:
         return found
-    fold = person_folds(target.persons, _FOLDS)
+    fold = target.folds(_FOLDS)
     inputs = {"template": x, "identity": made.split(x)[0]}
     probes: dict[str, dict[str, Any]] = {}
     for name, fit in PROBES.items():

@@ -33,21 +33,20 @@ class Resampled:
     value: in the data. n: of the comparisons, or people.
     drawn: float64 (repetitions,), in each replicate of a bootstrap by person; NaN where there is none.
     left_out: (people,), without each person; None where no jackknife was made.
+    shares: (people,), what each weighs, where the figure is a rate, whose interval keeps a width at 0 and 1.
     """
 
     value: float
     drawn: np.ndarray
     n: int
     left_out: np.ndarray | None = None
+    shares: np.ndarray | None = None
 
-    def alone(self, shares: np.ndarray, level: float = LEVEL) -> Estimate:
-        """This figure, a rate with a jackknife: `intervals.corrected`; at 0 or 1 with `intervals.at_an_end`.
-
-        shares: (people,), what each weighs in it.
-        """
+    def estimate(self, level: float = LEVEL) -> Estimate:
+        """This figure, with its interval; a jackknife is needed."""
         low_high = corrected(self.value, self.drawn, self.left_out, level)
-        if self.value in (0, 1):
-            low_high = at_an_end(self.value == 1, low_high, shares, level)
+        if self.shares is not None and self.value in (0, 1):
+            low_high = at_an_end(self.value == 1, low_high, self.shares, level)
         return Estimate(self.value, *low_high, self.n)
 
     def less(self, other: Resampled, level: float = LEVEL) -> Estimate:
@@ -83,5 +82,6 @@ def resampled_tar(
         )
         n = len(group.scores) if group.weights is None else len(np.unique(group.people))
         values = [at_threshold(group.scores, non_mated.scores, cut, group.weights).tar for cut in thresholds]
-        found[name] = [Resampled(value, drawn[:, k], n, left_out[:, k]) for k, value in enumerate(values)]
+        shares = np.bincount(group.people, weights=group.weights, minlength=people)
+        found[name] = [Resampled(value, drawn[:, k], n, left_out[:, k], shares) for k, value in enumerate(values)]
     return found

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from facedecode.probe import Target
+from facedecode.target import Target
 
 _RIDGE = 1e-2  # times the mean variance
 
@@ -33,16 +33,6 @@ def removal_curve(
         for number, (x, y) in _walk(templates[there], templates[here], part, removed):
             found[number][here] = _ridge(x, part)(y)
     return found
-
-
-def attribute_basis(templates: np.ndarray, target: Target, count: int) -> np.ndarray:
-    """The first directions that carry it, orthonormal: float64 (count, dim)."""
-    x = templates.astype(np.float64)
-    basis: list[np.ndarray] = []
-    for _ in range(count):
-        basis.append(_direction(x, target))
-        x = x - np.outer(x @ basis[-1], basis[-1])
-    return np.stack(basis) if basis else np.empty((0, templates.shape[1]))
 
 
 def _walk(train: np.ndarray, test: np.ndarray, target: Target, removed: Sequence[int]):

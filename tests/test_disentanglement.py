@@ -14,10 +14,12 @@ from facedecode.cli import app
 from facedecode.disentangler import Disentangler, load_disentangler
 from facedecode.disentangler_fit import barycenter_maps, fit_disentangler
 from facedecode.errors import BadInput, UsageError
-from facedecode.probe import PROBES, Target, out_of_fold, person_folds, read
+from facedecode.probe import PROBES, out_of_fold
 from facedecode.provenance import describe_store
+from facedecode.reading import read
 from facedecode.store import Store, StoreWriter
 from facedecode.store_state import refuse_done
+from facedecode.target import Target
 from facedecode.transformation import require_extracted
 
 PEOPLE, EACH, DIM = 400, 3, 8
@@ -56,7 +58,7 @@ def test_identity_parts_say_nothing_of_what_templates_do():
     own = fit_disentangler(many, labels, names, RECOGNIZER, attribute="gender", classes=("F", "M"))
     x, labels = planted()
     target = Target.of_labels(labels, PERSONS)
-    fold = person_folds(PERSONS, 4)
+    fold = target.folds(4)
     identity, told = own.split(x)
     assert identity.dtype == np.float32 and identity.shape == x.shape
     assert (told.argmax(1) == target.values).mean() > 0.98

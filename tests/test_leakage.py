@@ -16,18 +16,12 @@ from facedecode.cli import app
 from facedecode.direction import load_direction
 from facedecode.errors import BadInput
 from facedecode.evaluation.leakage import find_direction
-from facedecode.probe import (
-    PROBES,
-    Target,
-    _gaussians,
-    class_moments,
-    out_of_fold,
-    person_folds,
-    probes_of,
-    read,
-)
-from facedecode.removal import attribute_basis, removal_curve
+from facedecode.gaussians import Gaussians
+from facedecode.probe import PROBES, out_of_fold, probes_of
+from facedecode.reading import read
+from facedecode.removal import removal_curve
 from facedecode.store import StoreWriter
+from facedecode.target import Target
 
 PEOPLE, EACH, DIM = 120, 4, 12
 PERSONS = np.repeat(np.arange(PEOPLE), EACH)
@@ -38,7 +32,7 @@ def noise(seed: int = 0) -> np.ndarray:
 
 
 def judged(inputs: np.ndarray, target: Target, probe: str):
-    fold = person_folds(target.persons, 4)
+    fold = target.folds(4)
     return read(out_of_fold(inputs, target, PROBES[probe], fold), target, repetitions=200).estimate()
 
 
@@ -105,16 +99,17 @@ def test_the_quadratic_probe_is_scikit_learns():
     labels = (np.arange(len(x)) < 2 * EACH * 30).astype(int)
     model = QuadraticDiscriminantAnalysis(priors=[0.5, 0.5], reg_param=0).fit(x, labels)
     # Without shrinkage, as scikit-learn: how much fit_quadratic takes depends on who is held out.
-    found = _gaussians(class_moments(x, Target(labels, PERSONS, ("a", "b"))), 0)(x)
+    found = Gaussians.fit(x, labels, np.full(len(x), 1 / len(x))).posterior(x)
     assert (found.argmax(1) == model.predict(x)).mean() > 0.99
 
 
 def test_folds_never_part_a_person():
-    fold = person_folds(PERSONS, 5)
+    people = Target(np.arange(float(len(PERSONS))), PERSONS)
+    fold = people.folds(5)
     assert all(len(set(fold[person == PERSONS])) == 1 for person in range(PEOPLE))
     assert np.ptp(np.bincount(fold[::EACH])) <= 1
     with pytest.raises(BadInput, match="too few for 70 folds"):
-        person_folds(PERSONS, 70)
+        people.folds(70)
 
 
 def test_what_is_no_target():
@@ -149,11 +144,9 @@ def test_an_attribute_in_two_directions_is_gone_after_two():
     x = noise(9)
     x[:, 5] = x[:, 4] + 0.05 * x[:, 5]  # said twice
     target = Target.of_labels(np.where(x[:, 4] > 0, "a", "b"), PERSONS)
-    curve = removal_curve(x, target, person_folds(PERSONS, 4), [0, 1, 2, 6])
+    curve = removal_curve(x, target, target.folds(4), [0, 1, 2, 6])
     found = {number: read(said, target, 100).value for number, said in curve.items()}
     assert found[0] > 0.9 and found[2] < 0.75 and found[6] < 0.65
-    basis = attribute_basis(x, target, 3)
-    np.testing.assert_allclose(basis @ basis.T, np.eye(3), atol=1e-9)
 
 
 # Attributes

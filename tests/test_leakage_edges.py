@@ -16,8 +16,10 @@ from facedecode.direction import load_direction
 from facedecode.errors import BadInput
 from facedecode.evaluation import strips
 from facedecode.evaluation.leakage import find_direction, label_target
-from facedecode.probe import PROBES, Target, fit_linear, fit_mlp, out_of_fold, person_folds, read
+from facedecode.probe import PROBES, fit_linear, fit_mlp, out_of_fold
+from facedecode.reading import read
 from facedecode.store import Store, StoreWriter
+from facedecode.target import Target
 
 PEOPLE, EACH, DIM = 60, 4, 8
 PERSONS = np.repeat(np.arange(PEOPLE), EACH)
@@ -29,8 +31,7 @@ def templates(seed: int = 0, people: int = PEOPLE, each: int = EACH) -> np.ndarr
 
 
 def reading(x: np.ndarray, target: Target, fit, repetitions: int = 100):
-    classes = None if target.classes is None else target.values
-    return read(out_of_fold(x, target, fit, person_folds(target.persons, 5, classes=classes)), target, repetitions)
+    return read(out_of_fold(x, target, fit, target.folds(5)), target, repetitions)
 
 
 def test_figures_against_scikit_learn():
@@ -67,7 +68,7 @@ def test_who_it_is_does_not_tell_what_was_dealt_to_persons_at_random(probe: str)
 def test_folds_hold_whole_persons_and_spread_a_rare_class():
     values = np.isin(PERSONS, [3, 4, 17, 30, 59]).astype(np.int64)
     target = Target(values, PERSONS, ("common", "rare"))
-    fold = person_folds(target.persons, 5, classes=None if target.classes is None else target.values)
+    fold = target.folds(5)
     assert all(len(set(fold[person == PERSONS])) == 1 for person in range(PEOPLE))
     assert sorted(np.bincount(fold[::EACH])) == [12] * 5
     assert sorted(fold[values == 1][::EACH]) == [0, 1, 2, 3, 4]
@@ -90,7 +91,7 @@ def test_what_cannot_be_probed():
     with pytest.raises(BadInput, match="not finite for 1"):
         Target(np.r_[np.nan, x[1:, 0]], PERSONS)
     with pytest.raises(BadInput, match="60 persons are too few for 31 folds"):
-        person_folds(PERSONS, 31)
+        Target(np.arange(float(len(PERSONS))), PERSONS).folds(31)
     alone = Target((PERSONS == 0).astype(np.int64), PERSONS, ("others", "lonely"), "mood")
     with pytest.raises(BadInput, match="mood: too few people are 'lonely'"):
         reading(x, alone, fit_linear)

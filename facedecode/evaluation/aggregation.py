@@ -213,15 +213,14 @@ def measure(
         return found
 
     means = [tar(MEAN, number) for number in numbers]
-    alike = np.ones(len(design.names))  # everybody has as many probes
     tried = {name: tar(way, largest) for name, way in others.items()}
     return Curve(
         numbers=numbers,
-        tar={far: [own[k].alone(alike) for own in means] for k, far in enumerate(fars)},
+        tar={far: [own[k].estimate() for own in means] for k, far in enumerate(fars)},
         gain={far: [own[k].less(means[0][k]) for own in means] for k, far in enumerate(fars)},
         missing={far: [means[-1][k].less(own[k]) for own in means] for k, far in enumerate(fars)},
         others={name: [a.less(b) for a, b in zip(own, means[-1], strict=True)] for name, own in tried.items()},
-        other_tar={name: [a.alone(alike) for a in own] for name, own in tried.items()},
+        other_tar={name: [a.estimate() for a in own] for name, own in tried.items()},
         mated=design.probes.size,
         non_mated=design.probes.size * (len(design.names) - 1),
     )

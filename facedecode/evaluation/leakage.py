@@ -17,12 +17,15 @@ from facedecode.bootstrap import REPETITIONS, Estimate
 from facedecode.direction import Direction
 from facedecode.errors import BadInput, UsageError
 from facedecode.labels import ImageLabels, read_image_labels
-from facedecode.probe import PROBES, Reading, Target, out_of_fold, person_folds, probes_of, read
+from facedecode.paired import Resampled
+from facedecode.probe import PROBES, out_of_fold, probes_of
 from facedecode.protocols import select_people
+from facedecode.reading import read
 from facedecode.removal import removal_curve
 from facedecode.store import Store
 from facedecode.store_images import portrait_batches
 from facedecode.store_state import require_extracted
+from facedecode.target import Target
 
 FOLDS = 5
 MOST_CLASSES = 20  # numbers with more different values are regressed
@@ -142,7 +145,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
 
     for name, (target, here) in targets.items():
         found[name] = {}
-        readings: dict[str, dict[str, Reading]] = {}
+        readings: dict[str, dict[str, Resampled]] = {}
         for label in stores:
             own, readings[label] = _read(templates[label][here], target, job, step)
             over = {}
@@ -225,9 +228,8 @@ def _steps(target: Target, job: LeakageJob) -> int:
 
 def _read(
     templates: np.ndarray, target: Target, job: LeakageJob, step: Callable[[], None]
-) -> tuple[Read, dict[str, Reading]]:
-    classes = None if target.classes is None else target.values
-    fold = person_folds(target.persons, job.folds, job.seed, classes)
+) -> tuple[Read, dict[str, Resampled]]:
+    fold = target.folds(job.folds, job.seed)
     options = {"repetitions": job.repetitions, "seed": job.seed}
     readings = {
         probe: read(out_of_fold(templates, target, fit, fold, job.seed, step), target, **options)

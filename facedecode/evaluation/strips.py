@@ -19,9 +19,10 @@ from facedecode.faces import Face, FaceDetector, choose_face
 from facedecode.figures import picture_grid, png_bytes
 from facedecode.images import resized
 from facedecode.inversion import embed_pictures
-from facedecode.probe import Predict, Target, fit_linear
+from facedecode.probe import Predict, fit_linear
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store_images import read_portraits
+from facedecode.target import Target
 
 SHOWN, MEASURED = 2, 60  # people
 # Above chance, in R² or balanced accuracy: along what nobody can read, nothing is to be seen.
