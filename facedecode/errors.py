@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class FacedecodeError(Exception):
     """Base of every error that is the input's or the environment's fault rather than a bug.
@@ -71,3 +73,8 @@ class WouldNotFit(FacedecodeError):
 
 class FacedecodeWarning(UserWarning):
     """Something that the user should know and that does not stop the work."""
+
+
+def some_of(names: Sequence[object], count: int = 3) -> str:
+    """The first few names, for a line that says how many there are: 'a, b, c, …'."""
+    return ", ".join(map(str, names[:count])) + (", …" if len(names) > count else "")

@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, some_of
 from facedecode.files import sha256_file
 from facedecode.store import Store
 
-_LISTED = 3
 Row = dict[str, str | None]
 
 
@@ -57,8 +56,8 @@ class ImageLabels:
         found = sorted(self.counts)
         if len(found) != 2:
             raise BadInput(
-                f"{self.source}: {len(found)} labels in {self.column!r} ({_few(found)}); an attribute of two classes "
-                "is needed"
+                f"{self.source}: {len(found)} labels in {self.column!r} ({some_of(found)}); an attribute of two "
+                "classes is needed"
             )
         return found[0], found[1]
 
@@ -68,7 +67,7 @@ class ImageLabels:
             return None
         return (
             f"{len(self.unlabelled)} of {len(self.values)} images have no {self.column!r} and are left out "
-            f"({_few(self.unlabelled)})"
+            f"({some_of(self.unlabelled)})"
         )
 
 
@@ -142,7 +141,3 @@ def _person(row: Row) -> str | None:
         return name
     parts = (row.get("path") or "").strip().split("/")
     return parts[-2] if len(parts) > 1 else None
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")

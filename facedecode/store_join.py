@@ -1,6 +1,8 @@
-"""Two stores of the same images, one of them perturbed: which row belongs to which. By path, never by position."""
+"""Stores of the same images: which row belongs to which. By the image, never by position."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +55,26 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
             f"{there}: {_listed(changed)} are other images than in {here}; extract both from the same folder"
         )
     return where.to_numpy().astype(np.int64)
+
+
+def common_rows(stores: Sequence[Store]) -> list[np.ndarray]:
+    """The rows in each store of the images that all have, in the order of the first: an int64 (n,) each.
+
+    An image is one path and one content: another edition of a data set has the same names. Rows without an image are in
+    no other store.
+
+    Raises:
+        BadInput: there is no such image.
+    """
+    places = []
+    for store in stores:
+        rows = zip(*(column.to_pylist() for column in store.columns(["path", "sha256"]).columns), strict=True)
+        places.append({key: i for i, key in enumerate(rows) if key[0] is not None})
+    keys = [key for key in places[0] if all(key in place for place in places)]
+    if not keys:
+        listed = ", ".join(str(store.folder) for store in stores)
+        raise BadInput(f"{listed}: have no image in common; give stores of the same images")
+    return [np.array([place[key] for key in keys], np.int64) for place in places]
 
 
 def _with_images(store: Store) -> pa.Table:

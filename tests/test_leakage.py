@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from facedecode.attributes import ATTRIBUTES, measure_faces, measure_pictures
 from facedecode.cli import app
 from facedecode.direction import load_direction
+from facedecode.direction_fit import find_direction
 from facedecode.errors import BadInput
-from facedecode.evaluation.leakage import find_direction
 from facedecode.gaussians import Gaussians
 from facedecode.probe import PROBES, out_of_fold, probes_of
 from facedecode.reading import read

@@ -12,10 +12,11 @@ from sklearn.metrics import balanced_accuracy_score, r2_score
 from typer.testing import CliRunner
 
 from facedecode.cli import app
-from facedecode.direction import load_direction
+from facedecode.direction import Direction, load_direction
+from facedecode.direction_fit import find_direction
 from facedecode.errors import BadInput
 from facedecode.evaluation import strips
-from facedecode.evaluation.leakage import find_direction, label_target
+from facedecode.evaluation.leakage_targets import label_target
 from facedecode.probe import PROBES, fit_linear, fit_mlp, out_of_fold
 from facedecode.reading import read
 from facedecode.store import Store, StoreWriter
@@ -211,7 +212,7 @@ def test_the_command_from_stores_to_report_and_directions(tmp_path: Path):
         (["--attribute", "yaw", "--folds", "40"], 4, "60 persons are too few for 40 folds"),
         (["--attribute", "yaw", "--exclude", "Nobody"], 4, "nobody in the store"),
         (["--attribute", "yaw", "--limit", "4"], 4, "1 persons are too few"),
-        (["other"], 4, "no image of a known person that all have"),
+        (["other"], 4, "have no image in common"),
         (["--attribute", "yaw", "--fail-if", "tar > 1"], 2, "no figure 'tar'"),
     ],
 )
@@ -250,10 +251,10 @@ def test_strips_are_of_people_whom_neither_decoder_nor_direction_has_seen(
         moved.append(x)
         return original(own, x, amount)
 
-    original = strips.Direction.move
+    original = Direction.move
     monkeypatch.setattr(strips, "READABLE", -np.inf)  # ten people are too few to read it
     monkeypatch.setattr(strips, "find_direction", spy)
-    monkeypatch.setattr(strips.Direction, "move", move)
+    monkeypatch.setattr(Direction, "move", move)
     words = ["--attribute", "brightness", "--folds", "2", "--repetitions", "100", "--decoder", "ridge"]
     done = CliRunner().invoke(app, ["evaluate", "leakage", "emb", *words, "--weights", str(tiny), "-o", "report"])
     assert done.exit_code == 0, done.output

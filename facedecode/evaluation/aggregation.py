@@ -22,6 +22,7 @@ from facedecode.paired import Resampled, resampled_tar
 from facedecode.protocols import select_people
 from facedecode.scores import score_matrix
 from facedecode.store import Store
+from facedecode.store_join import common_rows
 
 FARS = (0.01, 0.001)
 PERSONS = 50
@@ -260,26 +261,14 @@ def compare(
 
 def _common(stores: dict[str, Store]) -> tuple[list[str | None], dict[str, np.ndarray], np.ndarray | None]:
     """Of the images that all stores have: persons, rows in each store, and the detector's probabilities."""
-    tables = {
-        name: store.columns(["path", "sha256", "identity", "probability"]).to_pylist() for name, store in stores.items()
-    }
-    first = next(iter(tables))
-    if len(stores) == 1:
-        chosen = tables[first]
-        rows = {first: np.arange(len(chosen))}
-    else:
-        places = {
-            name: {(row["path"], row["sha256"]): i for i, row in enumerate(table) if row["path"] is not None}
-            for name, table in tables.items()
-        }
-        keys = [key for key in places[first] if all(key in place for place in places.values())]
-        if not keys:
-            raise BadInput(f"{', '.join(str(store.folder) for store in stores.values())}: have no image in common")
-        rows = {name: np.array([place[key] for key in keys]) for name, place in places.items()}
-        chosen = [tables[first][i] for i in rows[first]]
-    probabilities = [row["probability"] for row in chosen]
+    first = next(iter(stores.values()))
+    # One store's templates need no images.
+    chosen = common_rows(list(stores.values())) if len(stores) > 1 else [np.arange(len(first))]
+    table = first.columns(["identity", "probability"]).take(chosen[0])
+    probabilities = table["probability"].to_pylist()
     known = all(value is not None for value in probabilities)
-    return [row["identity"] for row in chosen], rows, np.array(probabilities) if known else None
+    rows = dict(zip(stores, chosen, strict=True))
+    return table["identity"].to_pylist(), rows, np.array(probabilities) if known else None
 
 
 def _most_frequent(names: Sequence[str | None], persons: int) -> dict[str, int]:

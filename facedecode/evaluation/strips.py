@@ -11,10 +11,10 @@ import numpy as np
 from facedecode.attributes import ATTRIBUTES, SIDE, measure_faces, measure_pictures
 from facedecode.bootstrap import Estimate, mean_interval
 from facedecode.decoders import Decoder
-from facedecode.direction import Direction
+from facedecode.direction_fit import at_ends, find_direction
 from facedecode.errors import BadInput
 from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.leakage import LeakageFigures, find_direction
+from facedecode.evaluation.leakage import LeakageFigures
 from facedecode.faces import Face, FaceDetector, choose_face
 from facedecode.figures import picture_grid, png_bytes
 from facedecode.images import resized
@@ -22,7 +22,6 @@ from facedecode.inversion import embed_pictures
 from facedecode.probe import Predict, fit_linear
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store_images import read_portraits
-from facedecode.target import Target
 
 SHOWN, MEASURED = 2, 60  # people
 # Above chance, in R² or balanced accuracy: along what nobody can read, nothing is to be seen.
@@ -116,7 +115,8 @@ def draw_strips(
         if kept.any():
             whose = [who for who, keep in zip(own, kept, strict=True) if keep]
             change = mean_interval(changes[kept], whose, repetitions=repetitions, seed=seed)
-        found[name] = Strip(png_bytes(grid), change, _expected(target, direction, plain[here]), lost)
+        expected = at_ends(target.values, target) if target.classes is None else (0.0, 1.0)
+        found[name] = Strip(png_bytes(grid), change, expected[1] - expected[0], lost)
         if progress:
             progress(number, len(directions))
     return found
@@ -157,13 +157,3 @@ def _changes(
 def _detected(detector: FaceDetector, pictures: np.ndarray) -> list[Face | None]:
     large = resized(pictures, _ENLARGED)
     return [choose_face(faces, _ENLARGED, _ENLARGED) for faces in detector.detect(list(large))]
-
-
-def _expected(target: Target, direction: Direction, templates: np.ndarray) -> float:
-    """What the attribute differs by between the direction's ends, in the data."""
-    if target.classes is not None:
-        return 1.0
-    fifths = np.quantile(target.values, [0.2, 0.8])
-    ends = target.values <= fifths[0], target.values >= fifths[1]
-    low, high = (np.average(target.values[end], weights=target.weights[end]) for end in ends)
-    return float(high - low)
