@@ -28,7 +28,6 @@ from facedecode.errors import BadInput, FacedecodeError, NoFace, OutputError
 from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.unseen import (
     open_stores,
-    require_plain,
     require_unseen,
     require_unseen_by_mapping,
     unseen_images,
@@ -44,6 +43,7 @@ from facedecode.report.text import show_number
 from facedecode.scores import score_pairs
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store_images import read_portraits, row_face
+from facedecode.store_state import refuse_done
 
 FIGURES = {"rotations": "Fig. 8", "shifts": "Fig. 9", "scales": "Fig. 10", "occlusions": "Fig. 11"}
 LABELS = ("original", "perturbed", "drawn of it", "with the map", "unperturbed")
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.output.exists() and not arguments.overwrite:
         raise OutputError(f"{arguments.output} is there already; use --overwrite or another name")
     store = next(iter(open_stores([arguments.store]).values()))
-    require_plain(store, "the figure perturbs them itself")
+    refuse_done(store.manifest, store.folder, reason="the figure perturbs them itself")
     images = unseen_images(store, arguments.people)
     shown = spread_rows(images.acquired_identities, arguments.shown)
     names = [images.acquired_identities[row] for row in shown]

@@ -33,7 +33,7 @@ from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.all_pairs import AllPairs
 from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.unseen import UnseenImages, require_plain, require_unseen, unseen_images
+from facedecode.evaluation.unseen import UnseenImages, require_unseen, unseen_images
 from facedecode.evaluation.verification import Wanted, verification_figures
 from facedecode.metrics import ssim
 from facedecode.paired import resampled_tar
@@ -44,6 +44,7 @@ from facedecode.report.folder import require_writable, write_report
 from facedecode.scores import mated_non_mated_scores, score_pairs
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store_images import read_crops
+from facedecode.store_state import refuse_done
 from facedecode.verification import thresholds_at_far
 
 _SHOWN = 5  # noise does not compress: eight would be a picture of 3 MB
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     require_writable(arguments.output, arguments.overwrite)
     store = Store.open(arguments.store)
-    require_plain(store, "their images are attacked here")
+    refuse_done(store.manifest, store.folder, reason="their images are attacked here")
     recognizer = load_recognizer(store.recognizer["name"], arguments.weights, arguments.device)
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     classifier = load_classifier(arguments.classifier)

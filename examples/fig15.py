@@ -28,7 +28,7 @@ from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, load_decoder
 from facedecode.decoders.checkpoint import find_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
-from facedecode.evaluation.unseen import open_stores, require_plain, require_unseen
+from facedecode.evaluation.unseen import open_stores, require_unseen
 from facedecode.faces import FaceDetector, choose_face
 from facedecode.figures import enlarged, picture_grid, shortened
 from facedecode.images import resized, save_image

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.grouped_store import Group, write_grouped
+from facedecode.grouped_store import Group, grouped_writer, write_groups
 from facedecode.protocols import select_people
 from facedecode.store import Store
 from facedecode.store_state import require_unprotected
@@ -107,7 +107,7 @@ def aggregate_store(
     people: Path | None = None,
     exclude: tuple[str, ...] = (),
     overwrite: bool = False,
-    progress=None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Aggregated:
     """Write the store of one template a person, with those that it is made of in members.csv.
 
@@ -119,7 +119,7 @@ def aggregate_store(
 
     Raises:
         BadInput: protected templates; no row has a person; nobody has so many; as `Aggregation.combine`, naming whom.
-        OutputError, OutputInUse: see `write_grouped`.
+        OutputError, OutputInUse: see `grouped_store.grouped_writer`.
     """
     require_unprotected(store)
     names = store.identities()
@@ -133,26 +133,25 @@ def aggregate_store(
         raise BadInput(
             f"{store.folder}: nobody has {wanted.count} templates (at most {most}); take fewer, or --fewer use"
         )
-    templates = np.empty((len(found), store.dim), np.float32)
-    groups = []
     probabilities = None
     if wanted.weight == "probability":
         given = store.columns(["probability"])["probability"].to_pylist()
         probabilities = np.array([np.nan if value is None else value for value in given])
-    for part, taken in _parts(store, list(found.items())):
-        for (name, members), own in zip(part, taken, strict=True):
-            weights = None if probabilities is None else probabilities[members]
-            try:
-                made = wanted.combine(own, weights)
-                distances = template_distances(own, made, store.manifest["score"])
-            except BadInput as error:
-                raise BadInput(f"{store.folder}: {name}: {error}") from None
-            templates[len(groups)] = made
-            groups.append(Group(name, members, distances, {"mean_distance": float(distances.mean())}))
-            if progress:
-                progress(len(groups), len(found))
+    templates, groups = np.empty((len(found), store.dim), np.float32), []
     about = asdict(wanted) | {"people": sorted(found)}
-    write_grouped(store, output, templates, groups, "aggregate", about, overwrite=overwrite)
+    with grouped_writer(store, output, "aggregate", about, overwrite) as writer:
+        for part, taken in _parts(store, list(found.items())):
+            for (name, members), own in zip(part, taken, strict=True):
+                try:
+                    made = wanted.combine(own, None if probabilities is None else probabilities[members])
+                    distances = template_distances(own, made, store.manifest["score"])
+                except BadInput as error:
+                    raise BadInput(f"{store.folder}: {name}: {error}") from None
+                templates[len(groups)] = made
+                groups.append(Group(name, members, distances, {"mean_distance": float(distances.mean())}))
+                if progress:
+                    progress(len(groups), len(found))
+        write_groups(writer, store, templates, groups)
     return Aggregated(len(found), fewer, unnamed, sum(len(members) for members in found.values()))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.clustering import Clustered
+from facedecode.cluster_description import Clustered
 from facedecode.decoders import Decoder
 from facedecode.figures import picture_grid
 from facedecode.store import Store

@@ -38,51 +38,47 @@ class Group:
     figures: dict[str, Any] | None = None
 
 
-def write_grouped(
-    store: Store,
-    output: Path,
-    templates: np.ndarray,
-    groups: Sequence[Group],
-    kind: Literal["cluster", "aggregate"],
-    about: dict[str, Any],
-    *,
-    normalized: bool = False,
-    overwrite: bool = False,
-) -> None:
-    """Write the store of the groups' templates, with groups.csv and members.csv beside its shards.
+def grouped_writer(
+    store: Store, output: Path, kind: Literal["cluster", "aggregate"], about: dict[str, Any], overwrite: bool = False
+) -> StoreWriter:
+    """The place for a store of groups' templates, to be held (`with`) while they are made, so that what stands against
+    writing there is said before the work.
+
+    Args:
+        store: the source.
+        kind: the field of the manifest, and of the settings, that takes `about`.
+        about: JSON: all that decides the templates.
+
+    Raises:
+        OutputError, OutputInUse: see `StoreWriter`, some of it on entering; also where `output` is the store itself.
+    """
+    if output.exists() and output.resolve() == store.folder.resolve():
+        raise OutputError(f"{output}: is the store that is to be read; name another folder")
+    manifest = {**inherited(store), kind: about, "l2_normalized": False}
+    manifest |= {"score": store.manifest["score"], "tool_version": __version__}
+    settings = {"source": store.fingerprint, kind: about}
+    return StoreWriter(output, settings, store.root, store.recognizer, _SHARD_ROWS, overwrite, manifest)
+
+
+def write_groups(writer: StoreWriter, store: Store, templates: np.ndarray, groups: Sequence[Group]) -> None:
+    """Write the groups' templates, float32 (groups, dim), with groups.csv and members.csv beside the shards.
 
     groups.csv has a row a template: row, identity, count, and the figures. members.csv has a row a member: group (a
     row of the new store), row, path and identity in the source store, distance.
 
-    Args:
-        store: the source.
-        templates: float32 (groups, dim).
-        kind: the field of the manifest, and of the settings, that takes `about`.
-        about: JSON: all that decides the templates.
-        normalized: whether they have length 1.
-
     Raises:
-        OutputError, OutputInUse: see `StoreWriter`; also where `output` is the store itself.
-        BadInput: NaN or infinity.
+        OutputError: see `StoreWriter`. BadInput: NaN or infinity.
     """
-    if output.exists() and output.resolve() == store.folder.resolve():
-        raise OutputError(f"{output}: is the store that is to be read; name another folder")
-    manifest = {**inherited(store), kind: about, "l2_normalized": normalized}
-    manifest |= {"score": store.manifest["score"], "tool_version": __version__}
-    settings = {"source": store.fingerprint, kind: about}
-    rows = [{"identity": group.identity} for group in groups]
-    with StoreWriter(
-        output, settings, store.root, store.recognizer, _SHARD_ROWS, overwrite=overwrite, manifest=manifest
-    ) as writer:
-        # The tables are the same for the same settings: a run killed before them writes them now.
-        if not writer.complete:
-            for start in range(writer.resume_inputs, len(groups), _SHARD_ROWS):
-                part = slice(start, start + _SHARD_ROWS)
-                made = np.ascontiguousarray(templates[part], np.float32)
-                writer.append(made, rows[part], [], start + len(made))
-        write_text(output / GROUPS, _groups(groups))
-        write_text(output / MEMBERS, _members(store, groups))
-        writer.finish()
+    # The tables are the same for the same settings: a run killed before them writes them now.
+    if not writer.complete:
+        rows = [{"identity": group.identity} for group in groups]
+        for start in range(writer.resume_inputs, len(groups), _SHARD_ROWS):
+            part = slice(start, start + _SHARD_ROWS)
+            made = np.ascontiguousarray(templates[part], np.float32)
+            writer.append(made, rows[part], [], start + len(made))
+    write_text(writer.folder / GROUPS, _groups(groups))
+    write_text(writer.folder / MEMBERS, _members(store, groups))
+    writer.finish()
 
 
 def _groups(groups: Sequence[Group]) -> str:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from facedecode.cli import app
 from facedecode.direction import Direction, load_direction
 from facedecode.errors import BadInput, OutputError
-from facedecode.grouped_store import GROUPS, MEMBERS, Group, write_grouped
+from facedecode.grouped_store import GROUPS, MEMBERS, Group, grouped_writer, write_groups
 from facedecode.labels import read_image_labels
 from facedecode.store import Store, load_templates
 from facedecode.walk import between, plan_walks
@@ -171,7 +171,8 @@ def test_a_grouped_store_is_a_store_with_its_members_beside_it(tiny_store: Path,
     made = np.stack([store.templates()[rows].mean(0) for rows in members])
     groups = [Group("P0", members[0], np.array([0.5, 0.25])), Group(None, members[1], figures={"purity": 1.0})]
     for _ in range(2):  # the second finds it done
-        write_grouped(store, output, made, groups, "aggregate", {"method": "mean"})
+        with grouped_writer(store, output, "aggregate", {"method": "mean"}) as writer:
+            write_groups(writer, store, made, groups)
     found = Store.open(output)
     np.testing.assert_array_equal(found.templates(), made)
     assert found.identities() == ["P0", None] and found.paths() == [None, None]
@@ -185,9 +186,9 @@ def test_a_grouped_store_is_a_store_with_its_members_beside_it(tiny_store: Path,
         ("1", "5", store.paths()[5], ""),
     ]
     with pytest.raises(OutputError, match="other settings"):
-        write_grouped(store, output, made, groups, "aggregate", {"method": "median"})
+        grouped_writer(store, output, "aggregate", {"method": "median"}).__enter__()
     with pytest.raises(OutputError, match="is the store that is to be read"):
-        write_grouped(store, tiny_store, made, groups, "aggregate", {})
+        grouped_writer(store, tiny_store, "aggregate", {})
     np.testing.assert_array_equal(load_templates(output)[0], made)
 
 

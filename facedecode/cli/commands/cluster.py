@@ -52,7 +52,7 @@ def cluster(
     groups.csv says how large each cluster is, how tight, and whose; members.csv lists the members, nearest to the
     centroid first. clusters.png shows the face that each centroid holds, beside members.
     """
-    from facedecode.clustering import Clustering, cluster_store, write_clusters
+    from facedecode.clustering import Clustering, make_clusters
     from facedecode.store import Store
 
     wanted = Clustering(n_clusters, distance_threshold, linkage, metric, two_stage, seed)
@@ -61,17 +61,16 @@ def cluster(
     if decoder != "none":
         drawer, _ = optional_decoder(console, decoder, source.recognizer, choose_device(device), "no figure")
     with console.progress() as stage:
-        stages: dict = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in stages:
-                stages[what] = stage(what)
-            stages[what](done, total)
-
-        found = cluster_store(
-            source, wanted, persons=person or (), people=people, exclude=exclude or (), progress=progress
+        found = make_clusters(
+            source,
+            output,
+            wanted,
+            persons=person or (),
+            people=people,
+            exclude=exclude or (),
+            overwrite=overwrite,
+            stage=stage,
         )
-    write_clusters(source, output, wanted, found, overwrite)
     outputs = {"store": str(output)}
     if drawer is not None and _draw(console, output / FIGURE, found, source, images or source.root, drawer):
         outputs["figure"] = str(output / FIGURE)
