@@ -35,6 +35,7 @@ from facedecode.images import resized, save_image
 from facedecode.provenance import describe_decoder, describe_store, environment
 from facedecode.report.folder import require_writable, write_report
 from facedecode.store import Store
+from facedecode.store_state import refuse_done
 
 NUMBERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 500)  # images in a template; the paper's figure goes to 500
 SHOWN = 2  # draws in the picture
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     stores = dict(zip(folders, open_stores(folders).values(), strict=True))
     decoders = {}
     for label, folder, name in arguments.row:
-        require_plain(stores[Path(folder)], "the figure is of a person's images as they are")
+        refuse_done(stores[Path(folder)].manifest, folder, reason="the figure is of a person's images as they are")
         decoders[label] = load_decoder(name, arguments.device)
         decoders[label].require_recognizer(stores[Path(folder)].recognizer, f"the decoder {name}")
         require_unseen(label, decoders[label].provenance.training.get("people"), [arguments.person])

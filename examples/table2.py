@@ -49,6 +49,7 @@ from facedecode.report.folder import require_writable, write_report
 from facedecode.scores import encode_people
 from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store_images import embed_perturbed
+from facedecode.store_state import refuse_done
 from facedecode.verification import FoldSplit
 
 TRANSFORMS = ("rotate30", "shift-left", "scale0.5")
@@ -172,9 +173,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def require_plain(stores: Mapping[str, Store]) -> None:
     """Refuse stores whose templates are not of the original faces in fp32. Raises BadInput."""
     for store in stores.values():
-        for what in ("transform", "mapping"):
-            if store.manifest.get(what):
-                raise BadInput(f"{store.folder}: its templates have a {what}; give the plain store that 'extract' made")
+        refuse_done(store.manifest, store.folder)
         if (precision := store.manifest.get("precision", "fp32")) != "fp32":
             raise BadInput(f"{store.folder}: made in {precision}, and figures are of fp32; extract it in fp32")
 

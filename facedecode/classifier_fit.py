@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from facedecode.bootstrap import mean_interval
-from facedecode.classifier import Classifier, load_classifier
+from facedecode.classifier import FILE, Classifier, load_classifier
 from facedecode.classifier_images import choose_images
-from facedecode.errors import BadInput, FacedecodeWarning, OutputError
-from facedecode.files import make_folder
+from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.scores import encode_people
 from facedecode.softmax_fit import Head, Solved, fit_softmax
 from facedecode.store import Store
@@ -79,16 +78,8 @@ def fit_store_classifier(
 
 
 def classifier_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> Classifier | None:
-    """A classifier of the same work; otherwise the place for one, made ready. Raises OutputError."""
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder, and a classifier is a file; give -o classifier.safetensors")
-    if path.exists() and not overwrite:
-        there = load_classifier(path)
-        if there.report.get("provenance") == provenance:
-            return there
-        raise OutputError(f"{path}: holds a classifier of other images or settings; use --overwrite or another -o")
-    make_folder(path.parent)
-    return None
+    """A classifier of the same work, see `tensor_file.Kind.finished`."""
+    return FILE.finished(path, load_classifier, lambda own: own.report.get("provenance") == provenance, overwrite)
 
 
 def fit_classifier(

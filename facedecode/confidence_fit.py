@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.confidence import Confidence, fit_confidence, load_confidence
+from facedecode.confidence import FILE, Confidence, fit_confidence, load_confidence
 from facedecode.decoders import Decoder
-from facedecode.errors import BadInput, OutputError
-from facedecode.files import make_folder
+from facedecode.errors import BadInput
 from facedecode.memory import require_memory
 from facedecode.protocols import held_out_people, select_people
 from facedecode.provenance import describe_decoder
@@ -89,18 +88,19 @@ def fit_store_confidence(
     described = describe_decoder(decoder, folder)
     identities = [row["identity"] for row in rows]
     provenance = {"store": store.fingerprint, "decoder": described["sha256"], "limit": limit}
-    if path.exists() and not overwrite:
-        there = load_confidence(path)
-        if there.report.get("provenance") == provenance and there.people == sorted(set(identities)):
-            return there
-        raise OutputError(f"{path}: holds a map of another decoder, store or setting; use --overwrite or another -o")
+    people_used = sorted(set(identities))
+
+    def same(own: Confidence) -> bool:
+        return own.report.get("provenance") == provenance and own.people == people_used
+
+    if there := FILE.finished(path, load_confidence, same, overwrite):
+        return there
     side = decoder.image_size
     require_memory(
         2 * 3 * len(rows) * side**2,
         f"{len(rows)} portraits of {side} px and their reconstructions",
         "fit on fewer people (--people) or images (--limit)",
     )
-    make_folder(path.parent)
     stage = stage or (lambda name: lambda done, total: None)
     portraits = read_portraits(rows, images or store.root, side, stage("portraits"))
     templates, drawing = store.templates()[chosen], stage("draw")

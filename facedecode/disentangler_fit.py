@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from facedecode.disentangler import Disentangler, load_disentangler
-from facedecode.errors import BadInput, OutputError, UsageError
-from facedecode.files import make_folder
+from facedecode.disentangler import FILE, Disentangler, load_disentangler
+from facedecode.errors import BadInput, UsageError
 from facedecode.gaussians import Gaussians
 from facedecode.labels import ImageLabels
 from facedecode.probe import PROBES, out_of_fold
@@ -75,7 +74,9 @@ def fit_store_disentangler(
         "shrinkage": shrinkage,
         "people": sorted(set(names)),
     }
-    if there := _disentangler_there(path, provenance, overwrite):
+    if there := FILE.finished(
+        path, load_disentangler, lambda own: own.report.get("provenance") == provenance, overwrite
+    ):
         return there
     made = fit_disentangler(
         store.take(rows),
@@ -235,16 +236,3 @@ def _target(
 ) -> Target:
     _, persons = np.unique(np.asarray(names, np.str_)[rows], return_inverse=True)
     return Target(values, persons, classes, attribute)
-
-
-def _disentangler_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> Disentangler | None:
-    """A disentangler of the same work; otherwise the place for one, made ready. Raises OutputError."""
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder, and a disentangler is a file; give -o {path}.safetensors")
-    if path.exists() and not overwrite:
-        there = load_disentangler(path)
-        if there.report.get("provenance") == provenance:
-            return there
-        raise OutputError(f"{path}: holds a disentangler of other images or settings; use --overwrite or another -o")
-    make_folder(path.parent)
-    return None

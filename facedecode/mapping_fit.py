@@ -16,7 +16,7 @@ import numpy as np
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, make_folder
 from facedecode.map_kinds import Method
-from facedecode.mapping import Mapping, load_mapping, solve_mapping
+from facedecode.mapping import FILE, Mapping, load_mapping, solve_mapping
 from facedecode.mapping_sums import MappingSums, load_sums
 from facedecode.perturb import Transform
 from facedecode.protocols import held_out_people, select_people
@@ -210,14 +210,12 @@ def _provenance(parts: list[dict[str, Any]], method: Method) -> dict[str, Any]:
 
 
 def _mapping_there(path: Path, transform: str, provenance: dict[str, Any], overwrite: bool) -> Mapping | None:
-    """A map of the same work; otherwise the place for one, made ready."""
-    if path.exists() and not overwrite:
-        there = load_mapping(path)
-        if there.report.get("provenance") == provenance and there.transform == transform:
-            return there
-        raise OutputError(f"{path}: holds a map of another store or setting; use --overwrite or another -o")
-    make_folder(path.parent)
-    return None
+    """A map of the same work, see `tensor_file.Kind.finished`."""
+
+    def same(own: Mapping) -> bool:
+        return own.report.get("provenance") == provenance and own.transform == transform
+
+    return FILE.finished(path, load_mapping, same, overwrite)
 
 
 def _sum(

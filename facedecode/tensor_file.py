@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from facedecode.errors import BadInput
-from facedecode.files import atomic_write
+from facedecode.errors import BadInput, OutputError
+from facedecode.files import atomic_write, make_folder
 
+Fitted = TypeVar("Fitted")
 _METADATA_KEY = "facedecode"
 
 
@@ -74,6 +75,27 @@ class Kind:
             if tensors[key].dtype != self.dtype:
                 raise BadInput(f"{path}: {key!r} is {tensors[key].dtype}, not {np.dtype(self.dtype)}; fit it again")
         return about, tensors
+
+    def finished(
+        self, path: Path, load: Callable[[Path], Fitted], same: Callable[[Fitted], bool], overwrite: bool
+    ) -> Fitted | None:
+        """What an earlier run of the same work left at `path`; else None, and the place is made ready for it.
+
+        Args:
+            load: reads such a file. same: whether what it read is what would be made.
+
+        Raises:
+            OutputError: it is a folder, or holds something else and `overwrite` is off. BadInput: as `load`.
+        """
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder, and a {self.name} is a file; give -o {path}.safetensors")
+        if path.exists() and not overwrite:
+            there = load(path)
+            if same(there):
+                return there
+            raise OutputError(f"{path}: holds a {self.name} of other data or settings; use --overwrite or another -o")
+        make_folder(path.parent)
+        return None
 
     def _content(self, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         from safetensors import SafetensorError, safe_open

@@ -351,7 +351,7 @@ def test_the_same_work_is_kept_and_another_is_refused(here: Path) -> None:
     assert answer(call(*train("--min-images", 3))) == first
     assert Path("c.safetensors").stat().st_mtime_ns == written
     done = call(*train("--min-images", 3, "--l2", 0.1))
-    assert done.exit_code == 4 and "c.safetensors: holds a classifier of other images or settings" in done.stderr
+    assert done.exit_code == 4 and "c.safetensors: holds a classifier of other data or settings" in done.stderr
     assert answer(call(*train("--min-images", 3, "--l2", 0.1, "--overwrite")))["metrics"]["provenance"]["l2"] == 0.1
 
 

@@ -308,7 +308,7 @@ def test_a_map_that_is_there(here: Path) -> None:
     before = Path("c.safetensors").read_bytes()
     assert fit().exit_code == 0  # the same again: nothing to do
     other = fit("--limit", "16")
-    assert other.exit_code == 4 and "c.safetensors: holds a map of another decoder, store or setting" in other.stderr
+    assert other.exit_code == 4 and "c.safetensors: holds a confidence map of other data or settings" in other.stderr
     assert Path("c.safetensors").read_bytes() == before
     assert fit("--limit", "16", "--overwrite").exit_code == 0
     assert load_confidence("c.safetensors").report["images"] == 16

@@ -262,7 +262,7 @@ def test_train_and_transform(here: Path):
     before = (here / "gender.safetensors").read_bytes()
     assert train().exit_code == 0 and (here / "gender.safetensors").read_bytes() == before  # what is there is taken
     other = train("--exclude", "P003")
-    assert other.exit_code == 4 and "holds a disentangler of other images or settings" in other.output
+    assert other.exit_code == 4 and "holds a disentangler of other data or settings" in other.output
     assert train("--exclude", "P003", "--overwrite", output="other.safetensors").exit_code == 0
     assert "P003" not in load_disentangler(here / "other.safetensors").report["provenance"]["people"]
 

@@ -187,7 +187,7 @@ def test_kinds_from_the_command_line(here: Path, turned, more: list[object], ran
     assert report["ridge_by"] == ("gcv" if "auto" in more else "given")
     assert load_mapping("mappings/rotate30.safetensors").report == report
     done = call("fit-mapping", "--perturbed", "turned")
-    assert done.exit_code == 4 and "holds a map of another store or setting" in done.stderr
+    assert done.exit_code == 4 and "holds a mapping of other data or settings" in done.stderr
 
 
 WRONG = [

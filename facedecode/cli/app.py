@@ -37,6 +37,13 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an e
 Images = Annotated[
     Path | None, typer.Option("--images", help="Where a store's images are now, if not where its manifest says.")
 ]
+Decoder = Annotated[
+    str | None, typer.Option("--decoder", help="A decoder's folder; else the shipped one for the recognizer.")
+]
+Originals = Annotated[
+    bool, typer.Option("--originals", help="Show the original portraits, too (a store with its images).")
+]
+BareModel = Annotated[str | None, typer.Option("--model", help="Recognizer of a bare .npy file (else dlib-resnet).")]
 Ridge = Annotated[
     str, typer.Option("--ridge", help="Penalty, times the templates' mean variance; 0: least squares; auto: by GCV.")
 ]

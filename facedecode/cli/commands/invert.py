@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Images, Overwrite, Seed, Weights, choose_device, command
+from facedecode.cli.app import (
+    BareModel,
+    Decoder,
+    Device,
+    Images,
+    Originals,
+    Overwrite,
+    Seed,
+    Weights,
+    choose_device,
+    command,
+)
 from facedecode.cli.console import Console
 from facedecode.cli.drawing import open_drawing
 from facedecode.errors import OutputError, UsageError
@@ -25,9 +36,7 @@ def invert(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A .png (a picture, or a grid), or a folder for one PNG each.")
     ],
-    decoder: Annotated[
-        str | None, typer.Option("--decoder", help="A decoder's folder; else the shipped one for the recognizer.")
-    ] = None,
+    decoder: Decoder = None,
     mapping: Annotated[
         Path | None, typer.Option("--mapping", help="A map made by 'fit-mapping', applied to the templates first.")
     ] = None,
@@ -38,12 +47,8 @@ def invert(
     confidence: Annotated[
         Path | None, typer.Option("--confidence", help="A map made by 'fit-confidence': show what is pinned down.")
     ] = None,
-    originals: Annotated[
-        bool, typer.Option("--originals", help="Put the original portraits above (a store with its images).")
-    ] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Recognizer of a bare .npy file (else dlib-resnet).")
-    ] = None,
+    originals: Originals = False,
+    model: BareModel = None,
     weights: Weights = None,
     images: Images = None,
     device: Device = "auto",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Images, Overwrite, Weights, choose_device, command
+from facedecode.cli.app import BareModel, Decoder, Device, Images, Originals, Overwrite, Weights, choose_device, command
 from facedecode.cli.console import Console
 from facedecode.cli.drawing import open_drawing
 from facedecode.errors import OutputError, UsageError
@@ -44,15 +44,9 @@ def walk(
     save: Annotated[
         Path | None, typer.Option("--save-templates", help="Write the strips' templates to this .npy file, too.")
     ] = None,
-    originals: Annotated[
-        bool, typer.Option("--originals", help="Put the original portraits at the ends (a store with its images).")
-    ] = False,
-    decoder: Annotated[
-        str | None, typer.Option("--decoder", help="A decoder's folder; else the shipped one for the recognizer.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Recognizer of a bare .npy file (else dlib-resnet).")
-    ] = None,
+    originals: Originals = False,
+    decoder: Decoder = None,
+    model: BareModel = None,
     weights: Weights = None,
     images: Images = None,
     device: Device = "auto",
@@ -65,6 +59,7 @@ def walk(
     """
     from facedecode.direction import load_direction
     from facedecode.inverted_files import read_inputs
+    from facedecode.store_state import refuse_done
     from facedecode.walk import draw_walks, plan_walks
     from facedecode.walk_files import find_rows, write_strips, write_templates
 
@@ -89,6 +84,8 @@ def walk(
     directions = [load_direction(path) for path in (*(without or ()), *([along] if along else ()))]
     for direction in directions:
         direction.require_recognizer(given.recognizer if "weights_sha256" in given.recognizer else recognizer)
+    if directions and given.manifest:
+        refuse_done(given.manifest, templates, ("cluster", "aggregate"), "directions are of plain ones")
     starts, ends = find_rows(given, start, "--from"), find_rows(given, end or [], "--to")
     walks = plan_walks(
         given.templates[starts],
