@@ -1,60 +1,36 @@
-"""Figures of rates as SVG. Equal input gives equal bytes, and nobody's matplotlib settings play a part.
-
-matplotlib's objects are used without pyplot, so that a program's own figures and its backend stay as they are.
-"""
+"""Figures of rates, scores and curves, as SVG (see `plot_style`)."""
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facedecode.plot_style import (
+    COLORS,
+    DASHES,
+    INK,
+    MARKERS,
+    axis_of_shares,
+    figure_of,
+    interval_ends,
+    legend,
+    percent_of,
+    shown,
+    style_of,
+)
 from facedecode.report.text import show_number
 
 if TYPE_CHECKING:  # matplotlib takes half a second that --help does not have
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from facedecode.bootstrap import Estimate, RateAtFar
     from facedecode.verification import Roc
 
-# Okabe and Ito's colors, which color-blind people tell apart; in gray the dashes do it.
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e69f00")
-_DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))  # one fewer than colors
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_INK = "#333333"
 _DET_TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
-_FLOORS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2)  # where an axis of shares may begin, if not at 0
 _CELLS = 250  # of an axis: two points in one of them cannot be told apart
 _BINS = (20, 200)  # of a histogram: fewest and most
-_STYLE = {
-    "svg.hashsalt": "facedecode",
-    "svg.fonttype": "path",  # looks alike wherever it is opened
-    "text.parse_math": False,  # a name may have a dollar sign
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.7,
-    "lines.linewidth": 1.7,
-    "lines.markersize": 4,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 
 
 def roc_plot(curves: Mapping[str, Roc], points: Mapping[str, Sequence[RateAtFar]] | None = None) -> bytes:
@@ -70,19 +46,19 @@ def roc_plot(curves: Mapping[str, Roc], points: Mapping[str, Sequence[RateAtFar]
     starts = {name: float(np.min(curve.far, where=curve.far > 0, initial=1)) for name, curve in curves.items()}
     left = min([0.1, *starts.values(), *(_place(point) for row in points.values() for point in row)])
     lowest = 1.0
-    with _figure() as (figure, axes, image):
+    with figure_of() as (figure, axes, image):
         for name, curve in curves.items():
             # Scores that overlap nowhere reach no FAR between 0 and 1: their curve is the whole upper edge.
             start = starts[name] if starts[name] < 1 else left
             first = np.flatnonzero(curve.far <= start)[-1]
             far, tar = np.maximum(curve.far[first:], start), curve.tar[first:]
             kept = _thinned(np.log(far) / math.log(left), tar)
-            axes.plot(far[kept], tar[kept], **_style(names, name))
+            axes.plot(far[kept], tar[kept], **style_of(names, name))
             lowest = min(lowest, tar[0])
         for name, row in points.items():
             values = np.array([point.value for point in row])
-            low, high = _ends(row, otherwise=values)
-            style = {**_style(names, name), "linestyle": "none", "marker": _MARKERS[names.index(name) % len(_MARKERS)]}
+            low, high = interval_ends(row, otherwise=values)
+            style = {**style_of(names, name), "linestyle": "none", "marker": MARKERS[names.index(name) % len(MARKERS)]}
             style["label"] = None if name in curves else style["label"]
             reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
             axes.errorbar([_place(point) for point in row], values, reach, capsize=3, elinewidth=1.1, **style)
@@ -90,11 +66,11 @@ def roc_plot(curves: Mapping[str, Roc], points: Mapping[str, Sequence[RateAtFar]
         axes.set_xscale("log")
         axes.set_xlim(left, 1)
         axes.xaxis.set_major_locator(LogLocator(numticks=7))
-        axes.xaxis.set_major_formatter(lambda value, _: _percent(value))
+        axes.xaxis.set_major_formatter(lambda value, _: percent_of(value))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        _axis_of_shares(axes, lowest)
+        axis_of_shares(axes, lowest)
         axes.set(xlabel="false accept rate (FAR), %", ylabel="true accept rate (TAR), %")
-        _legend(figure, axes)
+        legend(figure, axes)
         return image(figure)
 
 
@@ -106,19 +82,19 @@ def det_plot(curves: Mapping[str, Roc]) -> bytes:
     from matplotlib.ticker import FixedFormatter, FixedLocator
 
     ends = _deviates([_DET_TICKS[0] * 0.8, 0.5])
-    with _figure(height=4.3) as (figure, axes, image):
+    with figure_of(height=4.3) as (figure, axes, image):
         for name, curve in curves.items():
             fmr, fnmr = (np.clip(rate, 1e-9, 1 - 1e-9) for rate in (curve.far, 1 - curve.tar))
             # Thinned on the logit, which is nearly the normal deviate and has a formula; 9 is the axes' length.
             kept = _thinned(*(np.log(rate / (1 - rate)) / 9 for rate in (fmr, fnmr)))
-            axes.plot(_deviates(fmr[kept]), _deviates(fnmr[kept]), **_style(list(curves), name))
-        axes.plot(ends, ends, color=_INK, linewidth=0.8, linestyle=":")
+            axes.plot(_deviates(fmr[kept]), _deviates(fnmr[kept]), **style_of(list(curves), name))
+        axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle=":")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(FixedLocator(_deviates(_DET_TICKS)))
-            axis.set_major_formatter(FixedFormatter([_percent(tick) for tick in _DET_TICKS]))
+            axis.set_major_formatter(FixedFormatter([percent_of(tick) for tick in _DET_TICKS]))
         axes.set(xlim=ends, ylim=ends, aspect="equal")
         axes.set(xlabel="false match rate (FMR), %", ylabel="false non-match rate (FNMR), %")
-        _legend(figure, axes)
+        legend(figure, axes)
         return image(figure)
 
 
@@ -144,29 +120,29 @@ def histogram_plot(
         low, high = low - 0.5, high + 0.5
     seen: list[float] = []
     bins = int(np.clip(2 * math.sqrt(min(map(len, groups.values()))), *_BINS))
-    with _figure(height=4.2, rows=2) as (figure, (linear, log), image):
+    with figure_of(height=4.2, rows=2) as (figure, (linear, log), image):
         for name, scores in groups.items():
             counts, edges = np.histogram(scores, bins, (low, high))
             failed = len(scores) - int(counts.sum())
             density = counts / max(1, counts.sum()) * bins / (high - low)
             seen += density[density > 0].tolist()
-            style = _style(list(groups), name)
+            style = style_of(list(groups), name)
             style["label"] = f"{name}: {len(scores):,}" + (f", {failed:,} without a score" if failed else "")
             for axes in (linear, log):
                 axes.stairs(density, edges, fill=True, color=style["color"], alpha=0.2)
                 axes.stairs(density, edges, linewidth=1.1, **style)
         for number, (name, threshold) in enumerate((thresholds or {}).items()):
             for axes in (linear, log):
-                line = {"color": _INK, "linewidth": 1, "linestyle": _DASHES[number % len(_DASHES)]}
-                axes.axvline(threshold, label=f"{_shown(name)}: {threshold:.4g}", **line)
+                line = {"color": INK, "linewidth": 1, "linestyle": DASHES[number % len(DASHES)]}
+                axes.axvline(threshold, label=f"{shown(name)}: {threshold:.4g}", **line)
         linear.set(xlim=(low, high), ylabel="density")
         linear.set_ylim(bottom=0)
-        log.set(yscale="log", xlabel=_shown(score), ylabel="density (log)")
+        log.set(yscale="log", xlabel=shown(score), ylabel="density (log)")
         # From one power of ten to another, so that two of them at least are named.
         log.set_ylim(10.0 ** math.floor(math.log10(min(seen))), 10.0 ** (math.floor(math.log10(max(seen))) + 1))
         log.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         log.yaxis.set_minor_formatter(NullFormatter())
-        _legend(figure, linear)
+        legend(figure, linear)
         return image(figure)
 
 
@@ -187,13 +163,13 @@ def curve_plot(
     from matplotlib.ticker import NullFormatter
 
     lowest = 1.0
-    with _figure() as (figure, axes, image):
+    with figure_of() as (figure, axes, image):
         for number, (name, row) in enumerate(curves.items()):
             values = np.array([figure.value for figure in row], dtype=np.float64)
-            low, high = _ends(row, otherwise=values)
-            style = _style(list(curves), name)
+            low, high = interval_ends(row, otherwise=values)
+            style = style_of(list(curves), name)
             axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
-            axes.plot(x, values, marker=_MARKERS[number % len(_MARKERS)], **style)
+            axes.plot(x, values, marker=MARKERS[number % len(MARKERS)], **style)
             lowest = min(lowest, np.nanmin(low, initial=1.0))
         if log_x:
             axes.set_xscale("log")
@@ -202,9 +178,9 @@ def curve_plot(
         elif len(x) <= 12:
             axes.set_xticks(x, None if ticks is None else [f"{tick:g}" for tick in ticks])
         if percent:
-            _axis_of_shares(axes, lowest, unit=" %")
-        axes.set(xlabel=_shown(x_label), ylabel=_shown(y_label))
-        _legend(figure, axes)
+            axis_of_shares(axes, lowest, unit=" %")
+        axes.set(xlabel=shown(x_label), ylabel=shown(y_label))
+        legend(figure, axes)
         return image(figure)
 
 
@@ -218,22 +194,22 @@ def dot_plot(
 ) -> bytes:
     """A row a name, in it each group's figure as a point with its interval: SVG. line: where a dotted one stands."""
     step = 0.7 / len(groups)
-    with _figure(height=0.7 + max(2, len(names)) * (0.16 + 0.14 * len(groups))) as (figure, axes, image):
+    with figure_of(height=0.7 + max(2, len(names)) * (0.16 + 0.14 * len(groups))) as (figure, axes, image):
         if line is not None:
-            axes.axvline(line, color=_INK, linewidth=0.8, linestyle=":")
+            axes.axvline(line, color=INK, linewidth=0.8, linestyle=":")
         for number, (group, row) in enumerate(groups.items()):
             values = np.array([figure.value for figure in row], dtype=np.float64)
-            low, high = _ends(row, otherwise=values)
+            low, high = interval_ends(row, otherwise=values)
             places = np.arange(len(names)) + step * (number - (len(groups) - 1) / 2)
             reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
-            style = {**_style(list(groups), group), "linestyle": "none", "marker": _MARKERS[number % len(_MARKERS)]}
+            style = {**style_of(list(groups), group), "linestyle": "none", "marker": MARKERS[number % len(MARKERS)]}
             axes.errorbar(values, places, xerr=reach, capsize=2, elinewidth=1.1, **style)
-        axes.set_yticks(range(len(names)), [_shown(name) for name in names])
+        axes.set_yticks(range(len(names)), [shown(name) for name in names])
         axes.invert_yaxis()
-        axes.set_xlabel(_shown(x_label))
+        axes.set_xlabel(shown(x_label))
         if percent:
-            axes.xaxis.set_major_formatter(lambda value, _: f"{_percent(value)} %")
-        _legend(figure, axes)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{percent_of(value)} %")
+        legend(figure, axes)
         return image(figure)
 
 
@@ -242,19 +218,19 @@ def calibration_plot(
 ) -> bytes:
     """What was found where so much was predicted, (k,) each, with intervals as bars; a line where both agree: SVG."""
     values = np.array([figure.value for figure in found], dtype=np.float64)
-    low, high = _ends(found, otherwise=values)
+    low, high = interval_ends(found, otherwise=values)
     ends = [min(*predicted, *low), max(*predicted, *high)]
     margin = 0.05 * (ends[1] - ends[0]) or 0.05
-    with _figure(height=3.9) as (figure, axes, image):
-        axes.plot(ends, ends, color=_INK, linewidth=0.8, linestyle=":", label="as predicted")
+    with figure_of(height=3.9) as (figure, axes, image):
+        axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle=":", label="as predicted")
         reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
-        style = {"color": _COLORS[0], "marker": _MARKERS[0], "linestyle": "none", "label": "found"}
+        style = {"color": COLORS[0], "marker": MARKERS[0], "linestyle": "none", "label": "found"}
         axes.errorbar(predicted, values, reach, capsize=3, elinewidth=1.1, **style)
         axes.set(xlim=(ends[0] - margin, ends[1] + margin), ylim=(ends[0] - margin, ends[1] + margin))
         for axis in (axes.xaxis, axes.yaxis) if percent else ():
             axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-        axes.set(xlabel=_shown(x_label), ylabel=_shown(y_label))
-        _legend(figure, axes)
+        axes.set(xlabel=shown(x_label), ylabel=shown(y_label))
+        legend(figure, axes)
         return image(figure)
 
 
@@ -267,15 +243,15 @@ def matrix_plot(
         raise ValueError(f"values of shape {values.shape} for {len(rows)} rows and {len(columns)} columns")
     longest = [max(map(len, names), default=0) for names in (rows, columns)]
     width = 0.9 + 0.09 * longest[0] + len(columns) * max(1.0, 0.09 * longest[1])
-    with _figure(width, 1.1 + 0.5 * len(rows)) as (figure, axes, image):
+    with figure_of(width, 1.1 + 0.5 * len(rows)) as (figure, axes, image):
         axes.pcolormesh(values, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=2)
         for row, column in np.ndindex(values.shape):
             value = float(values[row, column])
-            color = "white" if value > 0.6 else _INK
+            color = "white" if value > 0.6 else INK
             axes.text(column + 0.5, row + 0.5, show_number(value, "percent"), color=color, ha="center", va="center")
-        axes.set_xticks(np.arange(len(columns)) + 0.5, [_shown(name) for name in columns])
-        axes.set_yticks(np.arange(len(rows)) + 0.5, [_shown(name) for name in rows])
-        axes.set(xlabel=_shown(x_label), ylabel=_shown(y_label))
+        axes.set_xticks(np.arange(len(columns)) + 0.5, [shown(name) for name in columns])
+        axes.set_yticks(np.arange(len(rows)) + 0.5, [shown(name) for name in rows])
+        axes.set(xlabel=shown(x_label), ylabel=shown(y_label))
         axes.invert_yaxis()
         axes.grid(visible=False)
         axes.tick_params(length=0)
@@ -290,20 +266,20 @@ def spectrum_plot(spectra: Mapping[str, np.ndarray], periods: Sequence[int]) -> 
     """
     from matplotlib.ticker import NullFormatter
 
-    with _figure() as (figure, axes, image):
+    with figure_of() as (figure, axes, image):
         for name, power in spectra.items():
             frequencies = np.arange(len(power)) / (2 * (len(power) - 1))
             # The mean is taken off each line: there is nothing at 0. A picture of one color has no power at all.
             decibels = 10 * np.log10(np.maximum(power[1:], 1e-9))
-            axes.plot(frequencies[1:], decibels, **_style(list(spectra), name))
+            axes.plot(frequencies[1:], decibels, **style_of(list(spectra), name))
         for period in periods:
-            axes.axvline(1 / period, color=_INK, linestyle=":", linewidth=0.8)
+            axes.axvline(1 / period, color=INK, linestyle=":", linewidth=0.8)
             axes.text(1 / period, 1.01, f"{period} px", transform=axes.get_xaxis_transform(), ha="center", fontsize=8)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel="cycles a pixel", ylabel="power, dB")
-        _legend(figure, axes)
+        legend(figure, axes)
         return image(figure)
 
 
@@ -318,74 +294,26 @@ def linkability_plot(
     edges = np.asarray(edges, dtype=np.float64)
     if edges[0] == edges[-1]:  # all scores are equal
         edges = edges + np.array([-0.5, 0.5])
-    with _figure() as (figure, axes, image):
+    with figure_of() as (figure, axes, image):
         groups = {"mated": mated, "non-mated": non_mated}
         for name, shares in groups.items():
-            density, style = shares / np.diff(edges), _style(list(groups), name)
+            density, style = shares / np.diff(edges), style_of(list(groups), name)
             axes.stairs(density, edges, fill=True, color=style["color"], alpha=0.2)
             axes.stairs(density, edges, **style)
         over = axes.twinx()
-        over.stairs(local, edges, color=_COLORS[2], linewidth=1.2)
-        axes.plot([], [], color=_COLORS[2], linewidth=1.2, label="D↔ (right axis)")
+        over.stairs(local, edges, color=COLORS[2], linewidth=1.2)
+        axes.plot([], [], color=COLORS[2], linewidth=1.2, label="D↔ (right axis)")
         over.set(ylim=(0, 1.02), ylabel="D↔, local linkability")
         over.spines["right"].set_visible(True)
         over.grid(visible=False)
-        axes.set(xlabel=_shown(score), ylabel="density", xlim=(edges[0], edges[-1]))
+        axes.set(xlabel=shown(score), ylabel="density", xlim=(edges[0], edges[-1]))
         axes.set_ylim(bottom=0)
-        _legend(figure, axes)
+        legend(figure, axes)
         return image(figure)
-
-
-@contextmanager
-def _figure(width: float = 5.2, height: float = 3.5, rows: int = 1) -> Iterator[tuple[Figure, Axes, Callable]]:
-    """A new figure in inches, its axes (an array of `rows`, if several), and what makes SVG of it."""
-    from matplotlib import style
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    def image(figure: Figure) -> bytes:
-        stream = io.BytesIO()
-        with warnings.catch_warnings():
-            # A name in a script that the font has not: it stands in the report's tables, as boxes in the figure.
-            warnings.filterwarnings("ignore", "Glyph .* missing")
-            figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-        return stream.getvalue()
-
-    with style.context(["default", _STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        yield figure, figure.subplots(rows, sharex=True), image
-
-
-def _style(names: Sequence[str], name: str) -> dict:
-    """Label, color and dashes of a curve, by its place among all."""
-    number = names.index(name)
-    dashes = _DASHES[number % len(_DASHES)]
-    return {"label": _shown(name), "color": _COLORS[number % len(_COLORS)], "linestyle": dashes}
-
-
-def _shown(name: str) -> str:
-    """A name that can stand in a figure: control characters become dots."""
-    name = "".join(character if character.isprintable() else "·" for character in name)
-    return f" {name}" if name.startswith("_") else name  # matplotlib's legends leave out what begins with _
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Above the axes, where it hides nothing; the figure grows by as much."""
-    handles, labels = axes.get_legend_handles_labels()
-    columns = 2 if max(map(len, labels), default=0) <= 32 else 1
-    figure.set_figheight(figure.get_figheight() + 0.19 * math.ceil(len(labels) / columns))
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def _place(point: RateAtFar) -> float:
     return point.far or point.far_wanted
-
-
-def _ends(row: Sequence[Estimate], otherwise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and upper ends of intervals, float64 (k,) each; `otherwise`, (k,), where there is none."""
-    low, high = (np.array([getattr(figure, end) for figure in row], dtype=np.float64) for end in ("low", "high"))
-    return np.where(np.isnan(low), otherwise, low), np.where(np.isnan(high), otherwise, high)
 
 
 def _thinned(u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -409,16 +337,3 @@ def _finite_range(scores: np.ndarray) -> list[float]:
     if not finite.any():
         return []
     return [float(np.min(scores, where=finite, initial=np.inf)), float(np.max(scores, where=finite, initial=-np.inf))]
-
-
-def _percent(share: float) -> str:
-    """A share in percent, without the sign and without an exponent."""
-    return np.format_float_positional(100 * share, precision=4, fractional=False, trim="-")
-
-
-def _axis_of_shares(axes: Axes, lowest: float, unit: str = "") -> None:
-    """The vertical axis in percent, up to 1 and from where the lowest of the shares can be seen."""
-    floor = next((floor for floor in _FLOORS if lowest >= floor), 0.0)
-    margin = 0.02 * (1 - floor)
-    axes.set_ylim(floor - margin, 1 + margin)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{_percent(value)}{unit}")
