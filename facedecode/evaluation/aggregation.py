@@ -140,9 +140,12 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
             f"{name} has {least} images; {max(2, largest)} for the gallery and as many probes are needed: take "
             "fewer --persons, or a smaller --largest"
         )
-    if sum(far * job.draws * len(people) * (len(people) - 1) * largest < 1 for far in job.fars):
+    if min(job.fars) * job.draws * len(people) * (len(people) - 1) * largest < 1:
         raise BadInput(f"{len(people)} persons make too few non-mated comparisons for FAR {min(job.fars):g}; take more")
     design = make_design(identities, kept, list(people), largest, job.draws, job.seed)
+    # Only what takes part is read, however large the stores are.
+    used = np.unique([design.gallery, design.probes])
+    design = Design(design.names, *(np.searchsorted(used, part) for part in (design.gallery, design.probes)))
     curves = {}
     for number, (name, store) in enumerate(stores.items()):
 
@@ -151,11 +154,11 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
                 progress(number * total + done, len(stores) * total)
 
         curves[name] = measure(
-            store.take(rows[name]),
+            store.take(rows[name][used]),
             design,
             store.manifest["score"],
             job.fars,
-            probabilities=probabilities,
+            probabilities=None if probabilities is None else probabilities[used],
             repetitions=job.repetitions,
             seed=job.seed,
             progress=step,
@@ -202,9 +205,7 @@ def measure(
     numbers = list(range(1, largest + 1))
     others = {name: way for name, way in OTHERS.items() if way.weight != "probability" or probabilities is not None}
     options = {"people": len(design.names), "repetitions": repetitions, "seed": seed}
-    total = len(numbers) + len(others)
-
-    done = itertools.count(1)
+    total, done = len(numbers) + len(others), itertools.count(1)
 
     def tar(way: Aggregation, number: int) -> list[Resampled]:
         trials, non_mated = compare(templates, design, score, way, number, probabilities)
