@@ -420,7 +420,7 @@ def test_jobs_that_contradict_themselves_are_refused(lab):
     refused(BadInput, "normalized", stores=[raw, lab.b])
     turned = rewritten(lab.a, lab.root / "turned", lambda path: True, transform="rotate30")
     refused(BadInput, "different transforms", stores=[turned, lab.b])
-    refused(BadInput, "turned: its images were transformed", stores=[turned], weights={"tiny": weights["tiny"]})
+    refused(BadInput, "turned: templates of perturbed faces", stores=[turned], weights={"tiny": weights["tiny"]})
     refused(BadInput, "its templates are protected", stores=[protected(lab)])
 
 
