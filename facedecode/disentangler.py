@@ -99,6 +99,11 @@ class Disentangler:
         """The size of the templates, and of identity parts."""
         return self.common_mean.size
 
+    @property
+    def fitted_on(self) -> list[str] | None:
+        """The people whom it was fitted on, those held out of the fit among them; None where that is not recorded."""
+        return (self.report.get("provenance") or {}).get("people")
+
     def posterior(self, templates: np.ndarray) -> np.ndarray:
         """How probable each class is, both being as frequent: templates (n, dim) → float64 (n, 2).
 

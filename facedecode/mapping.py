@@ -68,6 +68,13 @@ class Mapping:
         """The size of the templates."""
         return self.bias.size
 
+    @property
+    def fitted_on(self) -> list[str] | None:
+        """The people whom it was fitted on, those held out of the fit among them; None where that is not recorded."""
+        parts = self.report.get("provenance", {}).get("parts") or [{}]
+        fitted = [part.get("people") for part in parts]
+        return sorted({person for people in fitted for person in people}) if all(fitted) else None
+
     def apply(self, templates: np.ndarray) -> np.ndarray:
         """Map templates (n, d), any float type → (n, d) float32. Raises BadInput for another shape."""
         templates = np.asarray(templates, np.float32)

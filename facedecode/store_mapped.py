@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from facedecode.mapping import Mapping
 from facedecode.store import Store
+from facedecode.store_state import added_people
 from facedecode.transformation import describe_mapping
 
 
@@ -24,7 +25,8 @@ class MappedStore(Store):
     def __init__(self, store: Store, mapping: Mapping) -> None:
         """mapping: loaded from a file."""
         mapping.require_templates(store.manifest, store.folder)
-        super().__init__(store.folder, {**store.manifest, "mapping": describe_mapping(mapping)})
+        done = {"mapping": describe_mapping(mapping), **added_people(store.manifest, mapping.fitted_on or ())}
+        super().__init__(store.folder, {**store.manifest, **done})
         self.mapping = mapping
 
     def shards(self) -> Iterator[tuple[np.ndarray, pa.Table]]:

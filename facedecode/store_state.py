@@ -22,7 +22,13 @@ DONE = {
     "l2_normalized": "that are normalized",
 }
 # What a store made of another takes over from its manifest, beside what is done now.
-INHERITED = ("precision", "protection", "center_of", *(field for field in DONE if field != "l2_normalized"))
+INHERITED = (
+    "precision",
+    "protection",
+    "center_of",
+    "fitted_on",
+    *(field for field in DONE if field != "l2_normalized"),
+)
 
 
 def refuse_done(
@@ -66,3 +72,9 @@ def require_extracted(store: Store) -> None:
 def inherited(store: Store) -> dict[str, Any]:
     """The fields of its manifest that a store made of it takes over."""
     return {name: store.manifest[name] for name in INHERITED if name in store.manifest}
+
+
+def added_people(manifest: Mapping[str, Any], fitted_on: Collection[str]) -> dict[str, list[str]]:
+    """The manifest's field `fitted_on` once what was fitted on these people is done to its templates, too."""
+    people = sorted({*manifest.get("fitted_on", ()), *fitted_on})
+    return {"fitted_on": people} if people else {}

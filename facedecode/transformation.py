@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from facedecode.mapping import Mapping
 from facedecode.protection import make_scheme, protected_recognizer
 from facedecode.protocols import select_people
 from facedecode.store import Store, StoreWriter, require_same_recognizer
-from facedecode.store_state import inherited, require_extracted, require_unprotected
+from facedecode.store_state import added_people, inherited, require_extracted, require_unprotected
 
 Progress = Callable[[int, int], None]
 # Of a template's length that is the same for everybody: above it, half of a biohash's bits are nearly constant.
@@ -40,6 +40,8 @@ class Operation:
         keeps_length: of every template.
         center_of: JSON, whose mean template a center is: `people`, their names; `paths`, images of nobody named. The
             manifest's field `center_of`; `about` has a hash of it.
+        fitted_on: people whose templates decided what is done, as far as that is recorded: nobody should judge it by
+            theirs. The manifest's field `fitted_on`.
     """
 
     kind: Literal["protection", "mapping", "disentanglement"]
@@ -49,6 +51,7 @@ class Operation:
     about: dict[str, Any]
     keeps_length: bool = False
     center_of: dict[str, list[str]] = field(default_factory=dict)
+    fitted_on: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def mapping_operation(store: Store, mapping: Mapping) -> Operation:
     mapping.require_templates(store.manifest, store.folder)
     mapping.warn_of_other_faces(store.manifest, store.folder)
     about = describe_mapping(mapping)
-    return Operation("mapping", mapping.apply, store.recognizer, store.manifest["score"], about)
+    fitted_on = mapping.fitted_on or ()
+    return Operation("mapping", mapping.apply, store.recognizer, store.manifest["score"], about, fitted_on=fitted_on)
 
 
 def describe_mapping(mapping: Mapping) -> dict[str, str]:
@@ -99,7 +103,14 @@ def disentanglement_operation(
         disentangler.require_parts(**how)
         apply = partial(disentangler.resynthesize, **how)
     about = {"attribute": disentangler.attribute, "sha256": sha256_file(disentangler.source), **how}
-    return Operation("disentanglement", apply, store.recognizer, store.manifest["score"], about)
+    return Operation(
+        "disentanglement",
+        apply,
+        store.recognizer,
+        store.manifest["score"],
+        about,
+        fitted_on=disentangler.fitted_on or (),
+    )
 
 
 def protection_operation(
@@ -183,6 +194,7 @@ def transform_store(
         "l2_normalized": operation.keeps_length and bool(store.manifest.get("l2_normalized")),
         operation.kind: operation.about,
         **({"center_of": operation.center_of} if operation.center_of else {}),
+        **added_people(store.manifest, operation.fitted_on),
         "score": operation.score,
         "tool_version": __version__,
     }

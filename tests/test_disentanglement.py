@@ -296,14 +296,23 @@ def test_train_and_transform(here: Path):
     assert "disentanglement" in Store.open(here / "people").manifest
 
 
-def test_evaluations_take_both(here: Path):
-    assert train().exit_code == 0
+def test_evaluations_take_both_for_people_it_was_not_fitted_on(here: Path):
+    people = sorted(set(NAMES))
+    for name, chosen in (("fitted.txt", people[::2]), ("others.txt", people[1::2])):
+        (here / name).write_text("\n".join(chosen) + "\n")
+    assert train("--people", "fitted.txt").exit_code == 0
     assert call("transform", "emb", "-o", "identity", "--disentangle", "gender.safetensors").exit_code == 0
+    assert Store.open(here / "identity").manifest["fitted_on"] == people[::2]
     options = ["--labels", "labels.csv", "--label", "gender", "--decoder", "none", "--repetitions", 100, "--folds", 2]
-    done = call("evaluate", "leakage", "emb", "identity", *options, "-o", "report", "--json")
-    assert done.exit_code == 0, done.output
-    done = call("evaluate", "verification", "identity", "--repetitions", 100, "-o", "scores")
-    assert done.exit_code == 0, done.output
+    for report, command in (
+        ("report", ("evaluate", "leakage", "emb", "identity", *options)),
+        ("scores", ("evaluate", "verification", "identity", "--repetitions", 100)),
+    ):
+        refused = call(*command, "-o", report)
+        said = "identity: the disentanglement of these templates was fitted on 200 of the 400 people"
+        assert refused.exit_code == 4 and said in refused.stderr
+        done = call(*command, "-o", report, "--people", "others.txt")
+        assert done.exit_code == 0, done.output
 
 
 def test_refusals(here: Path):

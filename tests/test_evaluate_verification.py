@@ -638,15 +638,24 @@ def test_a_map_is_applied_before_comparison(here, pairs, side):
     assert any("fitted on others than those compared" in paragraph for paragraph in report["protocol"])
 
 
-def test_a_map_that_was_fitted_on_people_compared_is_refused(here, pairs):
+@pytest.mark.filterwarnings("ignore:.*templates of faces as they were, and turn")
+def test_templates_changed_by_what_was_fitted_on_people_compared_are_refused(here, pairs):
     mapping = turn_map(here)
+    options = ("--pairs", "pairs.txt", "--far", 0.5, "--json", *FAST)
     for people, code in ((["ann", "zoe"], 4), (["zoe"], 0), (None, 0)):
         mapping.report["provenance"] = {"parts": [{"people": people}]}
         mapping.save(here / "turn.safetensors")
-        done = call("emb", "--pairs", "pairs.txt", "--mapping", "turn.safetensors", "--far", 0.5, "--json", *FAST)
-        assert done.exit_code == code, done.stderr
-        if code:
-            assert "turn.safetensors: this mapping was fitted on 1 of the" in done.stderr and "(ann)" in done.stderr
+        run("transform", "emb", "-o", "mapped", "--mapping", "turn.safetensors", "--overwrite")
+        assert Store.open(here / "mapped").manifest.get("fitted_on") == people
+        # What is made of mapped templates is still of those people.
+        run("aggregate", "mapped", "-o", "two", "--overwrite")
+        assert Store.open(here / "two").manifest.get("fitted_on") == people
+        for given in (("emb", "--mapping", "turn.safetensors"), ("mapped",)):
+            done = call(*given, *options)
+            assert done.exit_code == code, done.stderr
+            if code:
+                said = f"{given[0]}: the mapping of these templates was fitted on 1 of the"
+                assert said in done.stderr and "(ann)" in done.stderr
 
 
 def test_a_map_for_one_store_on_either_side(here, pairs):
@@ -675,6 +684,11 @@ def test_a_map_for_one_store_on_either_side(here, pairs):
     )
     mapped = [mapping.apply(own[path][None]) for path in ("ann/ann_0001.jpg", "bob/bob_0001.jpg")]
     assert np.isclose(whole.non_mated.scores, score_pairs(*mapped, "cosine")[0], atol=1e-6).any()
+
+
+def run(*arguments):
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output
 
 
 def call(*arguments):

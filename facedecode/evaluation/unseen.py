@@ -18,6 +18,7 @@ from facedecode.store import Store, require_same_recognizer
 from facedecode.store_state import refuse_done, require_unprotected
 
 if TYPE_CHECKING:  # needs torch
+    from facedecode.evaluation.comparison import Templates
     from facedecode.mapping import Mapping as TemplateMapping
     from facedecode.recognizers.recognizer import Recognizer
 
@@ -108,19 +109,23 @@ def require_unseen_by_mapping(mapping: TemplateMapping, identities: Sequence[str
     Raises:
         BadInput: there are such people (counted), or the map does not record whom it was fitted on.
     """
-    if (people := people_fitted_on(mapping)) is None:
+    if mapping.fitted_on is None:
         raise BadInput(
             f"{_mapping_name(mapping)} records no list of the people it was fitted on; fit it by 'facedecode "
             "fit-mapping --people'"
         )
-    _refuse_shared(f"{_mapping_name(mapping)} was fitted on", people, identities)
+    _refuse_shared(f"{_mapping_name(mapping)} was fitted on", mapping.fitted_on, identities)
 
 
-def people_fitted_on(mapping: TemplateMapping) -> list[str] | None:
-    """Whom a map was fitted on, those held out of the fit among them; None where it does not record that."""
-    parts = mapping.report.get("provenance", {}).get("parts") or [{}]
-    fitted = [part.get("people") for part in parts]
-    return [person for people in fitted for person in people] if all(fitted) else None
+def require_unfitted(store: Templates, identities: Sequence[str]) -> None:
+    """Refuse templates changed by what was fitted on people whom they are to be judged on: a map, a disentangler.
+
+    Raises:
+        BadInput: there are such people (counted).
+    """
+    by = [name for name in ("mapping", "disentanglement") if store.manifest.get(name)]
+    what = f"{store.folder}: the {' and '.join(by)} of these templates was fitted on"
+    _refuse_shared(what, store.manifest.get("fitted_on") or (), identities)
 
 
 def _mapping_name(mapping: TemplateMapping) -> str:

@@ -11,13 +11,12 @@ from facedecode.bootstrap import Estimate
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.comparison import Templates, describe_templates
 from facedecode.evaluation.comparisons import Source
-from facedecode.evaluation.unseen import people_fitted_on, require_unseen_by_mapping
+from facedecode.evaluation.unseen import require_unfitted
 from facedecode.evaluation.verification import FEW_ERRORS, Figures, Wanted, few_errors, verification_figures
 from facedecode.evaluation.verification_tables import complement, score_histogram, sections, slugs
 from facedecode.evaluation.verification_words import be, counted, percent
 from facedecode.gates import figure_name
 from facedecode.report import Headline, Picture, Report
-from facedecode.store_mapped import MappedStore
 
 TITLES = {
     "pairs": "Verification of image pairs",
@@ -40,7 +39,7 @@ def evaluate_verification(
         progress: called with (steps done, steps, what is being done).
 
     Raises:
-        BadInput: the templates are not of the same images, or are mapped by a map that was fitted on people who are
+        BadInput: the templates are not of the same images, or were changed by what was fitted on people who are
             compared; also as `Source.compare` and `verification_figures`.
         UsageError: a threshold for scores of two kinds.
     """
@@ -59,9 +58,9 @@ def evaluate_verification(
 
         say("scores")
         comparisons = source.compare(own, wanted.ignore_failures)
-        for mapped in (own, source.probes):
-            if isinstance(mapped, MappedStore) and people_fitted_on(mapped.mapping) is not None:
-                require_unseen_by_mapping(mapped.mapping, comparisons.people)
+        for side in (own, source.probes):
+            if side is not None:
+                require_unfitted(side, comparisons.people)
         figures[name] = verification_figures(
             comparisons,
             wanted.fars_for(len(comparisons.non_mated.scores), source.fars) if fars is None else fars,
