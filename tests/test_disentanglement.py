@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from csv import DictReader
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from typer.testing import CliRunner, Result
 from facedecode.cli import app
 from facedecode.disentangler import Disentangler, load_disentangler
 from facedecode.disentangler_fit import barycenter_maps, fit_disentangler
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.probe import PROBES, out_of_fold
 from facedecode.provenance import describe_store
 from facedecode.reading import read
@@ -360,3 +363,33 @@ def test_refusals(here: Path):
     ]:
         assert done.exit_code == code and said in " ".join(done.output.split()), (said, done.exit_code, done.output)
         assert not (here / "new").exists()
+
+
+def test_what_suppression_costs(here: Path, script: Callable[[str], ModuleType]):
+    people = sorted(set(NAMES))
+    for name, chosen in (("fitted.txt", people[::2]), ("judged.txt", people[1::2])):
+        (here / name).write_text("\n".join(chosen) + "\n")
+    tradeoff = script("disentanglement_tradeoff")
+    options = ["emb", "--labels", "labels.csv", "--label", "gender", "--train-people", "fitted.txt", "-o", "curve"]
+    options += ["--repetitions", "50", "--people"]
+    tradeoff.main([*options, "judged.txt", "--shares", "0", "1", "--kept", "4", "64"])
+    with (here / "curve" / "tradeoff.csv").open() as lines:
+        rows = {row["template"]: {k: float(v) for k, v in row.items() if k != "template"} for row in DictReader(lines)}
+    assert list(rows) == ["as it is", "100% of the way", "4 components"]  # there are no 64
+    plain, full, few = rows.values()
+    assert plain["quadratic"] > 0.97 and plain["less the plain one's"] == 0
+    assert full["quadratic"] < 0.75 and full["mlp"] < plain["mlp"] - 0.2
+    assert few["tar at far 0.01"] < full["tar at far 0.01"] - 0.1
+    assert full["less the plain one's"] == pytest.approx(full["tar at far 0.01"] - plain["tar at far 0.01"], abs=2e-4)
+    assert (here / "curve" / "tradeoff.svg").read_bytes().startswith(b"<?xml")
+    for people, said in (("fitted.txt", "200 people are fitted on and judged"), ("judged.txt", "is there already")):
+        with pytest.raises((BadInput, OutputError), match=said):
+            tradeoff.main([*options, people, *(["--overwrite"] if people == "fitted.txt" else [])])
+
+
+def test_principal_components_are_of_people(script: Callable[[str], ModuleType]):
+    x = np.random.default_rng(5).normal(size=(40, 3)) * [3, 2, 1]
+    names = [f"P{k}" for k in range(40)]
+    reduced = script("disentanglement_tradeoff").principal(np.concatenate([x, *[x[:1]] * 9]), [*names, *["P0"] * 9])
+    mean, (_, _, axes) = x.mean(0), np.linalg.svd(x - x.mean(0))
+    assert reduced(x, 2) == pytest.approx((x - mean) @ axes[:2].T @ axes[:2] + mean, abs=1e-5)
