@@ -22,10 +22,11 @@ from facedecode.phi import PerceptualNetwork, RecognizerMaps, load_phi
 from facedecode.protocols import held_out_people, select_people
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.resumable import STATE
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
 from facedecode.store_images import read_mirrored, read_portraits
-from facedecode.training import STATE, VERSION, Pairs, TrainSettings, require_gradients, train_decoder
+from facedecode.training import VERSION, Pairs, TrainSettings, require_gradients, train_decoder
 from facedecode.training_record import network_and_layers, networks_looked_through
 
 Progress = Callable[..., None]

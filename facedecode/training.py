@@ -1,38 +1,28 @@
-"""Training of a decoder on (template, portrait) pairs.
-
-Everything random at step t is drawn from a generator seeded with (seed, t), and the learning rate is a function
-of t, so that network, optimizer moments and t are the whole state: a resumed run gives the same bytes.
-"""
+"""Training of a decoder on (template, portrait) pairs."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facedecode import losses
 from facedecode.decoders.closed_form import Ridge
 from facedecode.decoders.network import IMAGE_SIZES, DeepFaceDecoder
-from facedecode.errors import BadInput, OutputError, UsageError
+from facedecode.errors import UsageError
 from facedecode.figures import picture_grid
-from facedecode.files import make_folder, write_bytes, write_text
+from facedecode.files import make_folder
 from facedecode.images import save_image
 from facedecode.phi import PerceptualNetwork
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.resumable import Progress, ResumableRun
 
-Progress = Callable[[int, int, str], None]
-STATE = "state.safetensors"
 # Of what a step computes: a state, or a decoder, of another version is another job's.
 VERSION = 2
 IDENTITY_TARGETS = ("template", "person")
@@ -164,32 +154,15 @@ def train_decoder(
         BadInput: too few pairs for one batch, or the loss is no longer finite (the last saved state is kept).
         OutputError: `folder` holds the state of another run.
     """
-    run = TrainingRun(train, recognizer, settings, folder, fingerprint, score, torch.device(device), start, phi)
-    run.resume()
-
-    def diverged(what: str) -> BadInput:
-        return BadInput(
-            f"{folder}: {what} at step {run.step}; the state of step {run.saved_step} is kept: lower --learning-rate "
-            "and start anew in another folder"
-        )
-
-    while run.step < run.steps:
-        loss = run.train_step()
-        if not math.isfinite(loss):
-            raise diverged(f"the loss is {loss}")
-        if len(validation) and (run.step % settings.validate_every == 0 or run.step == run.steps):
-            run.validate(validation)
-        if run.step % settings.save_every == 0 or run.step == run.steps:
-            if not run.finite():  # the update itself can break what a finite loss led to
-                raise diverged("weights are not finite")
-            run.save()
-        if progress:
-            progress(run.step, run.steps, f"loss {loss:.4f}")
+    run = TrainingRun(
+        train, recognizer, settings, folder, fingerprint, score, torch.device(device), start, phi, validation
+    )
+    run.run(progress)
     return run.averaged().eval(), {"steps": run.steps, "curve": run.curve}
 
 
-class TrainingRun:
-    """Network, optimizer and step: the state of one training run."""
+class TrainingRun(ResumableRun):
+    """The training run of one decoder."""
 
     def __init__(
         self,
@@ -202,18 +175,11 @@ class TrainingRun:
         device: torch.device,
         start: DeepFaceDecoder | None = None,
         phi: Sequence[PerceptualNetwork] = (),
+        validation: Pairs | None = None,
     ):
         require_gradients(settings.weights, recognizer, phi)
-        self.phi = phi
-        self.batches = len(pairs) // settings.batch_size
-        if not self.batches:
-            raise BadInput(f"{len(pairs)} training images do not fill one batch of {settings.batch_size}; lower it")
-        self.pairs, self.recognizer, self.settings = pairs, recognizer, settings
-        self.folder, self.fingerprint, self.score, self.device = folder, fingerprint, score, device
+        self.pairs, self.validation, self.recognizer, self.phi, self.score = pairs, validation, recognizer, phi, score
         self.spread = losses.template_spread(torch.from_numpy(pairs.templates), score)
-        self.steps = max(1, round(settings.epochs * self.batches))
-        self.step = self.saved_step = 0
-        self.curve: list[dict] = []
         torch.manual_seed(settings.seed)
         if start is None:
             net = DeepFaceDecoder(pairs.templates.shape[1], settings.image_size, settings.widths, settings.coarse)
@@ -221,41 +187,12 @@ class TrainingRun:
         else:
             net = DeepFaceDecoder(**start.config)
             net.load_state_dict(start.state_dict())
-        self.net = net.to(device, memory_format=torch.channels_last).train()
-        self.average = {name: t.clone() for name, t in self.net.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
-        )
+        super().__init__(net, len(pairs), settings, folder, fingerprint, device)
 
-    def rows(self) -> np.ndarray:
-        """The rows of this step's batch: a new order each epoch."""
-        epoch, batch = divmod(self.step, self.batches)
-        order = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.pairs))
-        return order[batch * self.settings.batch_size :][: self.settings.batch_size]
-
-    def learning_rate(self) -> float:
-        """Linear warm-up over a tenth of the steps, then half a cosine down to zero."""
-        warm = max(1, self.steps // 10)
-        if self.step < warm:
-            return self.settings.learning_rate * (self.step + 1) / warm
-        return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (self.step - warm) / (self.steps - warm)))
-
-    def train_step(self) -> float:
+    def batch_loss(self) -> Tensor:
         templates, portraits, targets = self.pairs.batch(self.rows(), self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            loss = self.loss(self.net(templates).float(), portraits, targets)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        value = loss.item()
-        if not all(p.grad.isfinite().all() for p in self.net.parameters() if p.grad is not None):
-            value = math.nan
-        if math.isfinite(value):
-            self.optimizer.step()
-            self._update_average()
-            self.step += 1
-        return value
+            return self.loss(self.net(templates).float(), portraits, targets)
 
     def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor) -> Tensor:
         """The weighted sum of the terms that are on."""
@@ -271,8 +208,7 @@ class TrainingRun:
         if not (weights.identity or weights.perceptual or weights.local_perceptual):
             return total
         # What a network looks at, it sees through a small random similarity, the original as the reconstruction.
-        generator = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
-        jitter = losses.random_jitter(len(drawn), generator, self.settings.jitter).to(drawn)
+        jitter = losses.random_jitter(len(drawn), self.generator(), self.settings.jitter).to(drawn)
         seen, found = drawn.clamp(0, 1), None
         if weights.perceptual or weights.local_perceptual:
             for network in self.phi:
@@ -307,20 +243,6 @@ class TrainingRun:
             total = total + weights.local_perceptual * losses.perceptual_loss(network.maps(seen), targets)
         return total, template
 
-    def _update_average(self) -> None:
-        # Young averages follow fast, so that the random start is forgotten.
-        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
-        for name, tensor in self.net.state_dict().items():
-            if tensor.is_floating_point():
-                self.average[name].lerp_(tensor, 1 - decay)
-            else:
-                self.average[name].copy_(tensor)
-
-    def finite(self) -> bool:
-        """Whether all weights are numbers, the averaged ones too."""
-        tensors = [*self.net.state_dict().values(), *self.average.values()]
-        return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
-
     def averaged(self) -> nn.Module:
         """A copy of the network with the averaged weights."""
         net = DeepFaceDecoder(**self.net.config).to(self.device, memory_format=torch.channels_last)
@@ -329,8 +251,11 @@ class TrainingRun:
         return net
 
     @torch.inference_mode()
-    def validate(self, pairs: Pairs, most: int = 256, shown: int = 8) -> None:
+    def validate(self, most: int = 256, shown: int = 8) -> None:
         """Add a point to the curve (PSNR in dB, score of reconstruction to template) and draw a grid."""
+        pairs = self.validation
+        if not pairs:
+            return
         net = self.averaged().eval()
         psnr, scores, pictures = [], [], []
         for start in range(0, min(most, len(pairs)), 64):
@@ -348,60 +273,10 @@ class TrainingRun:
         point = {"step": self.step, "psnr": round(torch.cat(psnr).mean().item(), 4)}
         if scores:
             point["score"] = round(torch.cat(scores).mean().item(), 4)
-        self.curve.append(point)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, point.keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.curve)
         make_folder(self.folder / "samples")
-        write_text(self.folder / "curve.csv", text.getvalue())
+        self.add_point(point)
         rows = [(x.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy() for x in pictures]
         save_image(self.folder / "samples" / f"{self.step:06d}.png", picture_grid(rows))
-
-    def save(self) -> None:
-        """Write the whole state in one file, atomically."""
-        tensors = {f"net.{name}": t for name, t in self.net.state_dict().items()}
-        tensors |= {f"average.{name}": t for name, t in self.average.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
-        about = {"fingerprint": self.fingerprint, "step": self.step, "curve": self.curve}
-        write_bytes(
-            self.folder / STATE,
-            save_tensors({name: t.contiguous() for name, t in tensors.items()}, {"state": json.dumps(about)}),
-        )
-        self.saved_step = self.step
-
-    def resume(self) -> None:
-        """Take up a saved state, if there is one."""
-        path = self.folder / STATE
-        if not path.exists():
-            return
-        try:
-            with safe_open(path, "pt") as file:
-                about = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"{path}: not a saved training state ({error}); use --overwrite to start anew") from None
-        if about.get("fingerprint") != self.fingerprint:
-            raise OutputError(
-                f"{self.folder} holds a run with other data or settings; use --overwrite or another folder"
-            )
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): t.to(self.device) for n, t in tensors.items() if n.startswith(prefix)}
-
-        try:
-            self.net.load_state_dict(part("net."))
-            self.average = part("average.")
-            self.averaged()
-            groups = self.optimizer.state_dict()["param_groups"]
-            states = {i: part(f"optimizer.{i}.") for i in groups[0]["params"]}
-            self.optimizer.load_state_dict({"state": {i: s for i, s in states.items() if s}, "param_groups": groups})
-            self.step = self.saved_step = int(about["step"])
-            self.curve = list(about["curve"])
-        except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise BadInput(f"{path}: a damaged training state ({reason}); use --overwrite to start anew") from None
 
 
 def require_gradients(

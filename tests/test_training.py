@@ -25,6 +25,7 @@ from facedecode.phi import RecognizerMaps
 from facedecode.protocols import held_out_people
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.resumable import STATE
 from facedecode.store import Store
 from facedecode.training import Pairs, TrainSettings, train_decoder
 
@@ -162,7 +163,7 @@ def test_a_damaged_state_is_refused(job: DecoderJob, damage: str) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train_store(job, training=Stop(4))
-    path = job.output / training.STATE
+    path = job.output / STATE
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     tensors = load_file(path)
@@ -204,7 +205,7 @@ def test_gradients_that_are_not_finite_never_reach_the_weights(job, monkeypatch:
     monkeypatch.setattr(losses, "pixel_loss", spoiled)
     with pytest.raises(BadInput, match="the loss is nan at step 0"):
         train_store(job)
-    assert not (job.output / training.STATE).exists()
+    assert not (job.output / STATE).exists()
 
 
 @pytest.mark.parametrize("step", [3, 8])
