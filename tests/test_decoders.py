@@ -14,7 +14,7 @@ from torch import nn
 
 from facedecode.decoders import KINDS, Decoder, Provenance, checkpoint, load_decoder, save_decoder
 from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
-from facedecode.decoders.network import DeepFaceDecoder
+from facedecode.decoders.network import DeepFaceDecoder, usual_widths
 from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
 
 RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 5}
@@ -78,6 +78,17 @@ def test_nearest_draws_the_nearest(data, score: str) -> None:
 
 
 # ---------------------------------------------------------------- the network
+
+
+def test_a_share_of_the_usual_channels() -> None:
+    for size in (64, 128, 224):
+        usual = usual_widths(size)
+        assert DeepFaceDecoder(5, size, coarse=0).config["widths"] == list(usual)
+        assert usual_widths(size, 0.5) == tuple(n // 2 for n in usual)
+    assert usual_widths(64, 1e-6) == (4, 4, 4, 4, 4)  # still a network
+    for wrong in (0, -1, 1.5, float("nan")):
+        with pytest.raises(UsageError, match="more than 0 and at most 1"):
+            usual_widths(64, wrong)
 
 
 @pytest.mark.parametrize(("size", "widths"), [(64, WIDTHS), (128, [*WIDTHS, 4]), (224, [*WIDTHS, 4])])

@@ -13,6 +13,22 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from facedecode.errors import UsageError
 
 IMAGE_SIZES = (64, 128, 224)
+_DOUBLINGS = {64: 4, 128: 5, 224: 5}
+_CHANNELS = (512, 256, 128, 64, 32, 16)
+_FEWEST = 4
+
+
+def usual_widths(image_size: int, share: float = 1.0) -> tuple[int, ...]:
+    """Channels of a `DeepFaceDecoder` for such pictures, or so large a share of them: half takes a quarter of the arithmetic.
+
+    Raises:
+        UsageError: no such size of pictures, or a share that is not above 0 and at most 1.
+    """
+    if image_size not in IMAGE_SIZES:
+        raise UsageError(f"image size {image_size}: a decoder draws {', '.join(map(str, IMAGE_SIZES))} pixels")
+    if not 0 < share <= 1:
+        raise UsageError(f"width {share}: give a share of the network's channels, more than 0 and at most 1")
+    return tuple(max(_FEWEST, round(share * n)) for n in _CHANNELS[: _DOUBLINGS[image_size] + 1])
 
 
 class DeepFaceDecoder(nn.Module):
@@ -38,10 +54,8 @@ class DeepFaceDecoder(nn.Module):
         self, dim: int, image_size: int = 128, widths: tuple[int, ...] | list[int] | None = None, coarse: int = 32
     ):
         super().__init__()
-        if image_size not in IMAGE_SIZES:
-            raise UsageError(f"image size {image_size}: a decoder draws {', '.join(map(str, IMAGE_SIZES))} pixels")
-        doublings = 4 if image_size == 64 else 5
-        widths = list(widths or [512, 256, 128, 64, 32, 16][: doublings + 1])
+        usual, doublings = usual_widths(image_size), _DOUBLINGS[image_size]
+        widths = list(widths or usual)
         if len(widths) != doublings + 1:
             raise UsageError(f"{image_size} pixels take {doublings + 1} widths, not {len(widths)}")
         self.config = {"dim": dim, "image_size": image_size, "widths": widths, "coarse": coarse}

@@ -58,6 +58,9 @@ def train(
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
     validation: Annotated[float, typer.Option("--validation", help="Share of the people held out.")] = 0.1,
     image_size: Annotated[int, typer.Option("--image-size", help="64, 128 or 224 pixels.")] = 128,
+    width: Annotated[
+        float, typer.Option("--width", help="Share of the network's channels; 0.5 is a quarter of the arithmetic.")
+    ] = 1.0,
     epochs: Annotated[float, typer.Option("--epochs", help="Passes over the training people.")] = 5,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2)] = 32,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")] = 1.5e-3,
@@ -176,12 +179,14 @@ def train(
     _refuse_others(context, set(context.params) - _OF_CLASSIFIERS - _OF_DISENTANGLERS, "go with --kind decoder")
 
     from facedecode.decoder_training import DecoderJob, train_store
+    from facedecode.decoders.network import usual_widths
     from facedecode.losses import LossWeights
     from facedecode.training import TrainSettings
 
     networks = named(phi or [], "--phi")
     settings = TrainSettings(
         image_size=image_size,
+        widths=None if width == 1 else usual_widths(image_size, width),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
