@@ -65,6 +65,17 @@ def test_what_no_line_reads_others_do():
     assert judged(by_spread, target, "quadratic").value > 0.85 and judged(by_spread, target, "mlp").value > 0.75
 
 
+def test_directions_of_rounding_do_not_silence_the_quadratic_probe():
+    """Recognizers give templates that vary in fewer directions than they have numbers."""
+    labels = np.random.default_rng(0).integers(0, 2, PEOPLE)[PERSONS]
+    x = noise(7)
+    x[labels == 1] *= 1.5
+    target = Target.of_labels(labels.astype(str), PERSONS)
+    padded = x @ np.linalg.qr(np.random.default_rng(1).normal(size=(200, DIM)))[0].T + 3
+    own, wide = (judged(inputs, target, "quadratic").value for inputs in (x, padded.astype(np.float32)))
+    assert own > 0.75 and wide > own - 0.04
+
+
 @pytest.mark.parametrize("probe", list(PROBES))
 def test_people_told_apart_are_no_attribute(probe: str):
     """An attribute that is chance for each person is read from persons seen in training only."""
