@@ -158,22 +158,32 @@ class PointCrop:
 
 @dataclass(frozen=True)
 class BoxCrop:
-    """A square crop around the center of the detection box, `factor` times the box's longer side."""
+    """A square crop of what lies about the center of the detection box.
+
+    Attributes:
+        factor: how much larger than the box.
+        side: what the square takes of the box: its `longer` or `shorter` side, or their `mean`; or `both`, and then
+            the picture is stretched to a square, as facenet's are.
+    """
 
     size: int
     factor: float = 1.0
+    side: Literal["longer", "shorter", "mean", "both"] = "longer"
 
     def matrix(self, face: Face) -> np.ndarray:
         """(2, 3) from image to crop coordinates."""
         x1, y1, x2, y2 = np.asarray(face.box, float)
-        side = max(x2 - x1, y2 - y1) * self.factor
-        scale = self.size / side
-        corner = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) - side / 2
-        return np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
+        sides = np.array([x2 - x1, y2 - y1])
+        if self.side != "both":
+            sides[:] = {"longer": sides.max(), "shorter": sides.min(), "mean": sides.mean()}[self.side]
+        sides *= self.factor
+        scale = self.size / sides
+        corner = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) - sides / 2
+        return np.column_stack([np.diag(scale), -scale * corner])
 
     def describe(self) -> dict:
         """JSON for manifests."""
-        return {"kind": "square around the box", "factor": self.factor}
+        return {"kind": "detection box", "factor": self.factor, "side": self.side}
 
 
 Crop = PointCrop | BoxCrop

@@ -7,7 +7,6 @@ that is no LPIPS, and is refused.
 
 from __future__ import annotations
 
-import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
+from facedecode.weights_file import read_tensors
 
 VERSION = "0.1"
 # torchvision's own names for the files; each ends in the first eight hex digits of the file's SHA-256.
@@ -45,7 +45,7 @@ class Lpips:
             raise UsageError(f"LPIPS has no net {net!r}: choose one of {', '.join(TRUNKS)}")
         self.net, self.trunk_sha256 = net, require_trunk(trunk, net)
         model = build_model(net)
-        load_trunk(model, read_trunk(trunk), trunk)
+        load_trunk(model, read_tensors(trunk), trunk)
         self._model, self._device = model.to(device), torch.device(device)
 
     def __call__(self, pictures: np.ndarray, references: np.ndarray, batch_size: int = 32) -> np.ndarray:
@@ -73,18 +73,6 @@ def require_trunk(path: Path, net: str) -> str:
             "calibrated on that very trunk: a distance on another is no LPIPS, nor can a converted file be verified"
         )
     return found
-
-
-def read_trunk(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a state dict's file; nothing else is unpickled. BadInput for anything else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{path}: not a state dict that can be read ({reason})") from None
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BadInput(f"{path}: holds something other than a state dict; give torchvision's own file")
-    return state
 
 
 def build_model(net: str) -> nn.Module:

@@ -21,9 +21,9 @@ from facedecode import align
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
 from facedecode.recognizers import REGISTRY, load_recognizer
-from facedecode.recognizers.networks import load_safetensors
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.training_record import network_and_layers
+from facedecode.weights_file import load_into
 
 SQUEEZENET = "squeezenet"
 # The layers of torchvision's `features` whose outputs are compared: the first convolution's, then the last before each
@@ -138,7 +138,7 @@ class SqueezeNet(PerceptualNetwork):
         from torchvision.models import squeezenet1_1
 
         self.name, self.weights_sha256, self.device = SQUEEZENET, sha256_file(weights), torch.device(device)
-        net = load_safetensors(squeezenet1_1(weights=None), weights).features.eval().requires_grad_(False)
+        net = load_into(squeezenet1_1(weights=None), weights).features.eval().requires_grad_(False)
         self._kept = _SQUEEZENET_LAYERS
         if layers is not None:
             numbers = [str(k) for k in range(len(net))]

@@ -16,9 +16,10 @@ from torch import nn
 
 from facedecode import align
 from facedecode.faces import FaceDetector
-from facedecode.recognizers import REGISTRY, RecognizerSpec, load_recognizer, networks
+from facedecode.recognizers import REGISTRY, RecognizerSpec, cache, load_recognizer, networks
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import StoreWriter
+from facedecode.weights_file import load_into
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -102,12 +103,21 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             obtain="run the tests",
         )
         monkeypatch.setitem(REGISTRY, name, spec)
-    monkeypatch.setattr(networks, "tiny", lambda path: networks.load_safetensors(TinyNet(), path), raising=False)
+    monkeypatch.setattr(networks, "tiny", lambda path: load_into(TinyNet(), path), raising=False)
     with torch.random.fork_rng():
         torch.manual_seed(7)
         net = TinyNet()
     save_file(net.state_dict(), tmp_path / "tiny.safetensors")
     return tmp_path / "tiny.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def weights_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of this test's own: none looks at the user's."""
+    for name in ("FACEDECODE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cache, "_chosen", tmp_path / "cache")
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="session")

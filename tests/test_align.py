@@ -133,4 +133,4 @@ def test_the_portrait_holds_every_registered_crop() -> None:
         to_portrait = np.linalg.inv(np.vstack([spec.crop.matrix(align.portrait_face(1)), [0, 0, 1]]))[:2]
         size = spec.crop.size
         corners = move([[0, 0], [size, 0], [0, size], [size, size]], to_portrait)
-        assert corners.min() > -0.001 and corners.max() < 1.001, spec.name
+        assert corners.min() > -0.002 and corners.max() < 1.002, spec.name  # less than half a px at 224

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.perceptual import TRUNKS, Lpips, build_model, distances, load_trunk, read_trunk
+from facedecode.perceptual import TRUNKS, Lpips, build_model, distances, load_trunk
+from facedecode.weights_file import read_tensors
 
 BUILDERS = {"alex": "alexnet", "squeeze": "squeezenet1_1", "vgg": "vgg16"}
 
@@ -127,7 +128,7 @@ def test_a_missing_trunk_is_named(tmp_path):
 
 
 def test_a_trunk_of_other_layers_is_refused(squeeze):
-    model, state = build_model("squeeze"), read_trunk(squeeze[0])
+    model, state = build_model("squeeze"), read_tensors(squeeze[0])
     with pytest.raises(BadInput, match=r"own.pth: tensor features.3.squeeze.weight is missing"):
         load_trunk(model, {k: v for k, v in state.items() if k != "features.3.squeeze.weight"}, squeeze[0])
     wrong = {**state, "features.0.weight": torch.zeros(64, 3, 5, 5)}
@@ -145,7 +146,7 @@ def test_a_file_that_is_no_state_dict_is_refused(content, tmp_path, monkeypatch)
     else:
         path.write_bytes(content)
     pretend_published(monkeypatch, path)
-    with pytest.raises(BadInput, match=r"bad.pth: (not a state dict that can be read|holds something other)"):
+    with pytest.raises(BadInput, match=r"bad.pth: (is empty|is neither|holds more than tensors|holds no state dict)"):
         Lpips(path, "squeeze")
 
 

@@ -10,12 +10,26 @@ from facedecode.cli.commands import (
     extract,
     invert,
     mapping,
+    models,
     train,
     transform,
     walk,
 )
 
-for module in (extract, train, invert, confidence, mapping, transform, cluster, aggregate, attack, walk, evaluate):
+for module in (
+    extract,
+    train,
+    invert,
+    confidence,
+    mapping,
+    transform,
+    cluster,
+    aggregate,
+    attack,
+    walk,
+    evaluate,
+    models,
+):
     module.register(app)
 
 __all__ = ["app"]

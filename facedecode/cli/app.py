@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import traceback
 import warnings
 from collections.abc import Callable
@@ -23,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Model = Annotated[str, typer.Option("--model", help="Recognizer: dlib-resnet, dlib-resnet-pooled, edgeface-xxs.")]
+Model = Annotated[str, typer.Option("--model", help="Recognizer: a name that 'facedecode models' lists.")]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="The recognizer's weights file, where it does not come with a package.")
 ]
@@ -56,6 +57,16 @@ def _root(
     if version:
         typer.echo(__version__)
         raise typer.Exit
+    choose_cache()
+
+
+def choose_cache() -> None:
+    """Keep downloads where $FACEDECODE_CACHE or $XDG_CACHE_HOME says: the library reads no environment."""
+    named, system = os.environ.get("FACEDECODE_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    if named or system:
+        from facedecode.recognizers.cache import use_cache
+
+        use_cache(Path(named) if named else Path(str(system)) / "facedecode")
 
 
 def command(name: str, group: typer.Typer | None = None, title: str | None = None) -> Callable:

@@ -18,11 +18,11 @@ from facedecode.decoders.kinds import CLOSED_FORMS, KINDS
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import make_folder, write_bytes, write_json
+from facedecode.shipped import SHIPPED
 from facedecode.store import require_same_recognizer
 from facedecode.training_record import networks_looked_through
 
 FORMAT_VERSION = 1
-SHIPPED = Path(__file__).parent.parent / "weights"
 
 
 @dataclass

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from facedecode.errors import BadInput, MissingWeights
+from facedecode.errors import MissingWeights
+from facedecode.recognizers import layouts
+from facedecode.weights_file import load_into
 
 
 def dlib_resnet(path: Path) -> nn.Module:
@@ -29,28 +32,64 @@ def edgeface_xxs(path: Path) -> nn.Module:
         import timm
     except ImportError:
         raise MissingWeights("edgeface-xxs needs the package timm: pip install 'facedecode[edgeface]'") from None
-    return load_safetensors(timm.create_model("edgenext_xx_small", num_classes=512), path)
+    return load_into(timm.create_model("edgenext_xx_small", num_classes=512), path)
 
 
-def load_safetensors(net: nn.Module, path: Path) -> nn.Module:
-    """`net` with the tensors of a safetensors file; BadInput where they are not exactly its own."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def facenet(path: Path) -> nn.Module:
+    """facenet-pytorch's InceptionResnetV1: 512 numbers of length 1, as that package gives them."""
+    from facenet_pytorch import InceptionResnetV1
 
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path}: not a readable safetensors file ({error})") from None
-    expected = net.state_dict()
-    missing = sorted(expected.keys() - tensors.keys())
-    extra = sorted(tensors.keys() - expected.keys())
-    wrong = [k for k in expected.keys() & tensors.keys() if expected[k].shape != tensors[k].shape]
-    if missing or extra or wrong:
-        named = "; ".join(
-            f"{len(keys)} {word} ({', '.join(sorted(keys)[:3])}{', …' if len(keys) > 3 else ''})"
-            for word, keys in [("missing", missing), ("unexpected", extra), ("of another shape", wrong)]
-            if keys
-        )
-        raise BadInput(f"{path}: not these weights: tensors {named}")
-    net.load_state_dict(tensors)
+    with torch.device("meta"):
+        net = InceptionResnetV1(pretrained=None, classify=False)
+    return load_into(net, path, layouts.FACENET)
+
+
+def vgg16(path: Path) -> nn.Module:
+    """VGG-16 up to its last layer but one: 4096 numbers, fc7 after its ReLU (in place in Caffe: what is called fc7)."""
+    net = _vgg16()
+    net.classifier = net.classifier[:6]
+    return load_into(net, path, layouts.VGG16)
+
+
+def vgg16_pooled(path: Path) -> nn.Module:
+    """VGG-16's convolutions: 512 numbers, the mean over places of the last one's maps, after its ReLU."""
+    net = _vgg16()
+    net.features, net.avgpool, net.classifier = net.features[:30], nn.AdaptiveAvgPool2d(1), nn.Identity()
+    return load_into(net, path, layouts.VGG16)
+
+
+def resnet50(path: Path) -> nn.Module:
+    """torchvision's ResNet-50 up to its pooling: 2048 numbers."""
+    return load_into(_resnet50(), path, layouts.RESNET50)
+
+
+def resnet50_caffe(path: Path) -> nn.Module:
+    """ResNet-50 as Caffe has it (He et al. 2015): a stage shrinks in its first 1×1, not in its first 3×3 convolution.
+
+    The first pooling has no padding, and counts the places at the edge that its window only partly covers.
+    """
+    net = _resnet50()
+    net.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True)
+    for stage in (net.layer2, net.layer3, net.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    return load_into(net, path, layouts.RESNET50_CAFFE)
+
+
+def _vgg16() -> nn.Module:
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):
+        net = vgg16(weights=None)
+    for layer in net.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = False  # a map that is kept as a feature must not be overwritten
+    return net
+
+
+def _resnet50() -> nn.Module:
+    from torchvision.models import resnet50
+
+    with torch.device("meta"):
+        net = resnet50(weights=None)
+    net.fc = nn.Identity()
     return net

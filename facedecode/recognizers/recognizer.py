@@ -16,6 +16,7 @@ from facedecode.errors import BadInput
 from facedecode.faces import Face
 from facedecode.files import sha256_file
 from facedecode.recognizers import networks
+from facedecode.recognizers.cache import require_recorded
 from facedecode.recognizers.spec import RecognizerSpec
 
 # Crops that a CPU is given at once when it makes templates: with more, each takes longer.
@@ -46,6 +47,7 @@ class Recognizer:
                 f"{weights}: not the known weights of {spec.name} (sha256 {self.weights_sha256[:12]}…, "
                 f"expected {spec.sha256[:12]}…)"
             )
+        require_recorded(weights, self.weights_sha256)
         self.device = torch.device(device)
         self.precision = precision
         net = getattr(networks, spec.architecture)(weights)
@@ -107,6 +109,8 @@ class Recognizer:
                 hook.remove()
 
     def _run(self, crops: Tensor) -> Tensor:
+        if self.spec.channel_order == "BGR":
+            crops = crops.flip(1)
         x = ((crops * 255 - self._mean) / self.spec.scale).contiguous(memory_format=torch.channels_last)
         # A caller that computes in bf16 (training) takes the network along.
         half = self.precision == "bf16" or torch.is_autocast_enabled(self.device.type)
@@ -171,6 +175,6 @@ class Recognizer:
             "score": spec.score,
             "crop": spec.crop.describe(),
             "input_size": spec.crop.size,
-            "channel_order": "RGB",
+            "channel_order": spec.channel_order,
             "normalization": {"mean": spec.mean, "scale": spec.scale},
         }

@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from facedecode.align import ARCFACE_POINTS, DLIB_POINTS, DLIB_WEIGHTS, Crop, PointCrop
+from facedecode.align import ARCFACE_POINTS, DLIB_POINTS, DLIB_WEIGHTS, BoxCrop, Crop, PointCrop
 from facedecode.errors import MissingWeights, UsageError
+from facedecode.recognizers.cache import cache_folder
 
 DEFAULT_RECOGNIZER = "dlib-resnet"
 Score = Literal["cosine", "negative-euclidean"]
@@ -22,12 +23,15 @@ class RecognizerSpec:
         name: the registered name.
         dim: length of a template.
         crop: how a face is cut out of an image, and the crop's size in pixels.
-        mean, scale: the network's input is `(255 · rgb − mean) / scale`, channel by channel.
+        mean, scale: the network's input is `(255 · pixels − mean) / scale`, channel by channel in `channel_order`.
         score: `cosine` of L2-normalized templates, or `negative-euclidean` distance of raw ones. Higher is more
             alike.
         license: of the weights.
         architecture: the function in `networks` that builds the network from the weights file.
+        channel_order: of the network's input; crops are RGB all the same.
         package, package_file: a package that carries the weights, and the file's path in it.
+        url: where the weights can be downloaded from, when a user asks for it.
+        requires: a package that the network is built by, where facedecode does not bring it along.
         obtain: how a user gets the weights, one sentence.
         feature_layers: names of the network's modules whose outputs serve as perceptual features φ.
         sha256: of the weights file, where it is known; None means unpinned (the hash is recorded in every output).
@@ -44,8 +48,11 @@ class RecognizerSpec:
     license: str
     architecture: str
     obtain: str
+    channel_order: Literal["RGB", "BGR"] = "RGB"
     package: str | None = None
     package_file: str = ""
+    url: str | None = None
+    requires: str | None = None
     feature_layers: tuple[str, ...] = ()
     sha256: str | None = None
     recommended_threshold: float | None = None
@@ -67,6 +74,56 @@ _DLIB_RESNET = RecognizerSpec(
     sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
     # "If the distance is less than 0.6": dlib's dnn_face_recognition_ex.cpp and face_recognition.py.
     recommended_threshold=-0.6,
+)
+
+_FACENET_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
+
+
+def _facenet(name: str, file: str, data: str) -> RecognizerSpec:
+    return RecognizerSpec(
+        name=name,
+        dim=512,
+        # extract_face(image_size=160, margin=14), as the package's own evaluation on LFW has it.
+        crop=BoxCrop(160, 160 / (160 - 14), side="both"),
+        mean=(127.5, 127.5, 127.5),
+        scale=128.0,
+        score="cosine",
+        license=f"MIT (package); trained on {data}: research use",
+        architecture="facenet",
+        url=f"{_FACENET_RELEASE}/{file}",
+        feature_layers=("conv2d_2b", "conv2d_4a", "repeat_1", "repeat_2"),
+        obtain=f"run 'facedecode models --download {name}' once, or pass facenet-pytorch's {file} with --weights",
+    )
+
+
+_VGG16 = RecognizerSpec(
+    name="vgg16",
+    dim=4096,
+    # The authors' faceCrop.m: the mean of the box's sides, and a tenth more.
+    crop=BoxCrop(224, 1.1, side="mean"),
+    mean=(129.1863, 104.7624, 93.5940),
+    scale=1.0,
+    score="cosine",
+    license="VGG-Face (Parkhi et al. 2015): non-commercial research",
+    architecture="vgg16",
+    # Before each pooling but the last, as in Johnson et al. 2016.
+    feature_layers=("features.3", "features.8", "features.15", "features.22"),
+    obtain="pass VGG-Face's weights (torchvision's layout, or a port's: vgg_face_dag.pth, …) with --weights",
+)
+_RESNET50 = RecognizerSpec(
+    name="resnet50",
+    dim=2048,
+    # VGGFace2's evaluation: the box and 0.3 more, its shorter side to 256 px, of that the central 224.
+    crop=BoxCrop(224, 1.3 * 224 / 256, side="shorter"),
+    mean=(91.4953, 103.8827, 131.0912),
+    scale=1.0,
+    score="cosine",
+    license="your file's; trained on VGGFace2: non-commercial research",
+    architecture="resnet50",
+    channel_order="BGR",
+    feature_layers=("layer1", "layer2", "layer3"),
+    obtain="pass a checkpoint of torchvision's resnet50, trained by SoftMax or ArcFace with VGGFace2's input, with "
+    "--weights",
 )
 
 REGISTRY: dict[str, RecognizerSpec] = {
@@ -91,8 +148,22 @@ REGISTRY: dict[str, RecognizerSpec] = {
             score="cosine",
             license="BSD-3 (repository); treat the weights as research use",
             architecture="edgeface_xxs",
+            requires="timm",
             feature_layers=("stages.0", "stages.1", "stages.2"),
             obtain="pass edgeface_xxs as a safetensors file of timm's edgenext_xx_small (512 outputs) with --weights",
+        ),
+        _facenet("facenet-vggface2", "20180402-114759-vggface2.pt", "VGGFace2"),
+        _facenet("facenet-casia-webface", "20180408-102900-casia-webface.pt", "CASIA-WebFace"),
+        _VGG16,
+        replace(_VGG16, name="vgg16-pooled", dim=512, architecture="vgg16_pooled"),
+        _RESNET50,
+        # The same layers with the strides elsewhere: of VGGFace2's published models.
+        replace(
+            _RESNET50,
+            name="resnet50-caffe",
+            architecture="resnet50_caffe",
+            obtain="pass VGGFace2's own ResNet-50 (Caffe's layer names, or torchvision's), as safetensors or a state "
+            "dict of torch's, with --weights",
         ),
     ]
 }
@@ -116,7 +187,7 @@ def find_spec_by_name(name: str) -> RecognizerSpec:
 
 
 def find_weights(spec: RecognizerSpec, weights: Path | str | None = None) -> Path:
-    """The weights file of a recognizer: `weights` if given, else the file in the package that carries it.
+    """The weights file of a recognizer: `weights` if given, else the package's that carries it, or the cache's.
 
     Raises:
         MissingWeights: it is not there; the message says where it was looked for and how to get it.
@@ -126,14 +197,29 @@ def find_weights(spec: RecognizerSpec, weights: Path | str | None = None) -> Pat
         if not path.is_file():
             raise MissingWeights(f"{path}: no such weights file for {spec.name}; {spec.obtain}")
         return path
-    if spec.package is None:
+    if spec.package is None and spec.url is None:
         raise MissingWeights(f"{spec.name}: its weights come with no package; {spec.obtain}")
-    # The package is located, never imported: importing it needs pkg_resources.
-    found = find_spec(spec.package)
-    folders = list(found.submodule_search_locations or []) if found else []
-    for folder in folders:
-        path = Path(folder) / spec.package_file
+    places = weights_places(spec)
+    for path in places:
         if path.is_file():
             return path
-    looked = ", ".join(str(Path(f) / spec.package_file) for f in folders) or f"package {spec.package} (not installed)"
+    looked = ", ".join(map(str, places)) or f"package {spec.package} (not installed)"
     raise MissingWeights(f"{spec.name}: no weights; looked in {looked}; {spec.obtain}")
+
+
+def weights_places(spec: RecognizerSpec) -> list[Path]:
+    """Where weights of a recognizer are looked for that are not given; the first that is there is taken."""
+    places = []
+    if spec.package is not None:
+        # The package is located, never imported: importing it needs pkg_resources.
+        found = find_spec(spec.package)
+        folders = list(found.submodule_search_locations or []) if found else []
+        places += [Path(folder) / spec.package_file for folder in folders]
+    if spec.url is not None:
+        places.append(cached_weights(spec))
+    return places
+
+
+def cached_weights(spec: RecognizerSpec) -> Path:
+    """Where the download of a recognizer's weights goes; it may not be there yet. The spec has a `url`."""
+    return cache_folder() / str(spec.url).rpartition("/")[2]

@@ -1,0 +1,242 @@
+"""Weights that others trained, read safely: tensors and nothing else, and exactly those that the network has.
+
+A file is safetensors, or torch's own format (zip or legacy) read with `weights_only`: code in a pickle is never run.
+What a checkpoint wraps its tensors in (`state_dict`, `module.` …), what its layers are called, and which heads go
+with it, is data: see `Layout`.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facedecode.errors import BadInput, FacedecodeWarning, some_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# Where training scripts put the tensors in their checkpoints, and what they put before the names.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "backbone", "weights")
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+    "model.",
+    "backbone.",
+    "net.",
+    "network.",
+    "encoder.",
+    "base_model.",
+    "feature_extractor.",
+)
+# Classifiers, and what losses train beside a network: no template goes through them.
+HEADS = (
+    "arcface.",
+    "classifier.",
+    "criterion.",
+    "fc.",
+    "fc6.",
+    "fc7.",
+    "fc8.",
+    "head.",
+    "logits.",
+    "loss.",
+    "margin.",
+    "metric_fc.",
+)
+_COUNTER = "num_batches_tracked"  # of batch normalization: no output depends on it, and conversions leave it out
+_STARTS = {  # how files begin that are no weights
+    b"version https://git-lfs": "is a git-LFS pointer, not the weights: run 'git lfs pull', or download the file",
+    b"<": "is a web page, not weights: download the file itself",
+    b"{": "is text, not weights: give a safetensors or torch file",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a checkpoint names the layers of a network.
+
+    Attributes:
+        name: for messages.
+        layers: the file's name of a layer → the network's; layers that are not listed keep their names.
+        heads: beginnings of the names of tensors that are left out, where the network has none of that name.
+        bgr_first: the network's first convolution, which in the file takes BGR where the network takes RGB.
+        refused: why a file of this layout is known, and not taken; what to do instead.
+        uncounted: what to warn of where batch normalization has no counters: the file was converted.
+    """
+
+    name: str = "the network itself"
+    layers: Mapping[str, str] = field(default_factory=dict)
+    heads: tuple[str, ...] = ()
+    bgr_first: str | None = None
+    refused: str | None = None
+    uncounted: str | None = None
+
+    def rename(self, key: str) -> str:
+        """The network's name of a tensor that the file calls `key`."""
+        layer, dot, kind = key.rpartition(".")
+        return self.layers.get(layer, layer) + dot + kind
+
+
+def kind_of_weights(path: Path) -> str:
+    """`safetensors`, `zip` (torch) or `pickle` (torch before 1.6), by a file's first bytes. Free of torch.
+
+    Raises:
+        BadInput: it is none of them, or unreadable; the line says what it is, and what to do.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+            size = path.stat().st_size
+    except OSError as error:
+        raise BadInput(f"{path}: not readable ({error.strerror})") from None
+    if not head:
+        raise BadInput(f"{path}: is empty; download it again")
+    # First of all: the length that such a file begins with can look like anything.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+        return "safetensors"
+    if head.startswith(b"PK\x03\x04"):
+        return "zip"
+    if head.startswith(b"\x80"):
+        return "pickle"
+    for start, reason in _STARTS.items():
+        if head.lstrip().lower().startswith(start):
+            raise BadInput(f"{path}: {reason}")
+    raise BadInput(f"{path}: is neither a safetensors nor a torch file, or it is damaged; convert or download it again")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict's file by their names, on the CPU, as they are.
+
+    Raises:
+        BadInput: not weights, truncated or damaged, or more than tensors (which is never run); the line says which.
+    """
+    state = _read_safetensors(path) if kind_of_weights(path) == "safetensors" else _read_torch(path)
+    state = _unwrap(state)
+    if state is None:
+        raise BadInput(
+            f"{path}: holds no state dict (names and tensors), at the top or as {some_of(WRAPPERS)}; "
+            "save model.state_dict()"
+        )
+    return state
+
+
+def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),)) -> nn.Module:
+    """`net` with the tensors of a file, as float32; it can be built on torch's device `meta`, which costs nothing.
+
+    Args:
+        layouts: those that a file may have; the one that gives the most of the network's tensors is taken.
+
+    Raises:
+        BadInput: as `read_tensors`; or tensors are missing, unexpected or of another shape (listed), or not finite.
+    """
+    import torch
+
+    expected = net.state_dict()
+    given = _without_prefixes(read_tensors(path), expected)
+    layout = max(layouts, key=lambda each: sum(each.rename(key) in expected for key in given))
+    if layout.refused:
+        raise BadInput(f"{path}: {layout.refused}")
+    tensors = {name: t for key, t in given.items() if (name := layout.rename(key)) in expected}
+    _require_same(path, expected, tensors, [k for k in given if layout.rename(k) not in expected], layout, layouts)
+    if layout.uncounted and not any(key.endswith(_COUNTER) for key in given):
+        warnings.warn(f"{path}: {layout.uncounted}", FacedecodeWarning, stacklevel=2)
+    for name, tensor in expected.items():
+        tensors[name] = tensors.get(name, torch.zeros(tensor.shape)).to(tensor.dtype)
+        if tensor.is_floating_point() and not all(map(math.isfinite, torch.aminmax(tensors[name]))):
+            raise BadInput(f"{path}: {name} holds NaN or Inf: training diverged, or the file is damaged; give another")
+    if layout.bgr_first:
+        tensors[layout.bgr_first] = tensors[layout.bgr_first].flip(1)
+    net.load_state_dict(tensors, assign=True)
+    return net
+
+
+def _require_same(
+    path: Path,
+    expected: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    others: Sequence[str],
+    layout: Layout,
+    layouts: Sequence[Layout],
+) -> None:
+    """Refuse a file whose tensors, heads apart, are not exactly the network's: BadInput lists what differs."""
+    wrong = []
+    for name, found in tensors.items():
+        wanted = expected[name]
+        if found.shape != wanted.shape:
+            wrong.append(f"{name}: {_shape(found)}, not {_shape(wanted)}")
+        elif found.is_floating_point() != wanted.is_floating_point():
+            wrong.append(f"{name}: {str(found.dtype).removeprefix('torch.')} numbers")
+    lists = {
+        "missing": [name for name in expected if name not in tensors and not name.endswith(_COUNTER)],
+        "unexpected": [name for name in others if not name.startswith(layout.heads)],
+        "of another shape or type": wrong,
+    }
+    if any(lists.values()):
+        named = "; ".join(f"{len(names)} {what} ({some_of(sorted(names))})" for what, names in lists.items() if names)
+        taken = ", ".join(each.name for each in layouts if not each.refused)
+        raise BadInput(f"{path}: not these weights: tensors {named}; expected the layout of {taken}")
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise BadInput(f"{path}: not a readable safetensors file ({_line(error)}); download it again") from None
+
+
+def _read_torch(path: Path) -> Any:
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on old formats
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        said = str(error)
+        if "nsupported" in said or "WeightsUnpickler error" in said:
+            raise BadInput(
+                f"{path}: holds more than tensors, and such a pickle can run code: it was not loaded. Where you trust "
+                "it, save its model.state_dict() as safetensors"
+            ) from None
+        raise BadInput(f"{path}: damaged, or no file of torch's ({_line(error)}); download it again") from None
+    except Exception as error:  # torch raises many kinds, KeyError and AttributeError among them, on damaged files
+        raise BadInput(f"{path}: truncated or damaged ({_line(error)}); download it again") from None
+
+
+def _unwrap(state: Any) -> dict[str, Tensor] | None:
+    """The mapping of names to tensors in a checkpoint; None if there is none."""
+    import torch
+
+    if not isinstance(state, Mapping):
+        return None
+    if state and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
+        return dict(state)
+    found = (_unwrap(state[key]) for key in WRAPPERS if isinstance(state.get(key), Mapping))
+    return next((each for each in found if each), None)
+
+
+def _without_prefixes(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without what training put before all of their names (those of heads apart)."""
+    while not tensors.keys() & expected.keys():
+        body = [key for key in tensors if not key.startswith(HEADS)]
+        prefix = next((p for p in PREFIXES if body and all(key.startswith(p) for key in body)), None)
+        if prefix is None:
+            break
+        tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return tensors
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
