@@ -40,13 +40,13 @@ def download(
         part, about = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
         try:
             total = _fetch(url, part, about, progress)
-            if part.stat().st_size != total:
-                part.unlink()
-                raise BadInput(f"{url}: {path.name} came with another size than the server said; run it again")
             try:
+                if part.stat().st_size != total:
+                    raise BadInput(f"{url}: {path.name} came with another size than the server said; run it again")
                 check(part)
             except FacedecodeError:
                 part.unlink()
+                about.unlink()
                 raise
             with part.open("rb+") as file:
                 os.fsync(file.fileno())

@@ -142,6 +142,8 @@ def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),
     if layout.refused:
         raise BadInput(f"{path}: {layout.refused}")
     tensors = {name: t for key, t in given.items() if (name := layout.rename(key)) in expected}
+    if len(tensors) < sum(layout.rename(key) in expected for key in given):
+        raise BadInput(f"{path}: names a layer twice, as {layout.name} does and otherwise; give one network's weights")
     _require_same(path, expected, tensors, [k for k in given if layout.rename(k) not in expected], layout, layouts)
     if layout.uncounted and not any(key.endswith(_COUNTER) for key in given):
         warnings.warn(f"{path}: {layout.uncounted}", FacedecodeWarning, stacklevel=2)
@@ -151,7 +153,8 @@ def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),
             raise BadInput(f"{path}: {name} holds NaN or Inf: training diverged, or the file is damaged; give another")
     if layout.bgr_first:
         tensors[layout.bgr_first] = tensors[layout.bgr_first].flip(1)
-    net.load_state_dict(tensors, assign=True)
+    # Copied, or where there is nothing to copy to, taken as they are.
+    net.load_state_dict(tensors, assign=any(tensor.is_meta for tensor in expected.values()))
     return net
 
 
@@ -169,7 +172,7 @@ def _require_same(
         wanted = expected[name]
         if found.shape != wanted.shape:
             wrong.append(f"{name}: {_shape(found)}, not {_shape(wanted)}")
-        elif found.is_floating_point() != wanted.is_floating_point():
+        elif found.dtype != wanted.dtype and not (found.is_floating_point() and wanted.is_floating_point()):
             wrong.append(f"{name}: {str(found.dtype).removeprefix('torch.')} numbers")
     lists = {
         "missing": [name for name in expected if name not in tensors and not name.endswith(_COUNTER)],

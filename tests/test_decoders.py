@@ -205,13 +205,13 @@ REFUSALS = {
     "config type": (edit("config.dim", "five"), "decoder.json: its config does not fit a ridge decoder"),
     "config sign": (edit("config.dim", -5), "decoder.json: its config does not fit a ridge decoder"),
     "config list": (edit("config", [1]), "decoder.json: its config does not fit a ridge decoder"),
-    "missing": (lambda card, tensors: tensors.pop("bias"), "decoder.safetensors: tensor bias is missing"),
-    "extra": (lambda card, t: t.update(more=torch.zeros(2)), "decoder.safetensors: unexpected tensor more"),
+    "missing": (lambda card, tensors: tensors.pop("bias"), r"decoder.safetensors: not these weights: tensors 1 missing \(bias\)"),
+    "extra": (lambda card, t: t.update(more=torch.zeros(2)), r"decoder.safetensors: not these weights: tensors 1 unexpected \(more\)"),
     "shape": (
         lambda card, t: t.update(bias=torch.zeros(7)),
-        r"decoder.safetensors: bias is \(7,\), expected \(192,\)",
+        r"decoder.safetensors: .* 1 of another shape or type \(bias: 7, not 192\)",
     ),
-    "dim": (edit("config.dim", 6), r"decoder.safetensors: weight is \(192, 5\), expected \(192, 6\)"),
+    "dim": (edit("config.dim", 6), r"decoder.safetensors: .*\(weight: 192×5, not 192×6\)"),
     "NaN": (lambda card, t: t["bias"].fill_(float("nan")), "decoder.safetensors: bias holds NaN or Inf"),
     "Inf": (lambda card, t: t["weight"].fill_(float("inf")), "decoder.safetensors: weight holds NaN or Inf"),
 }

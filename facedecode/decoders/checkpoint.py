@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
@@ -21,6 +19,7 @@ from facedecode.files import make_folder, write_bytes, write_json
 from facedecode.shipped import SHIPPED
 from facedecode.store import require_same_recognizer
 from facedecode.training_record import networks_looked_through
+from facedecode.weights_file import load_into
 
 FORMAT_VERSION = 1
 
@@ -163,23 +162,5 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         net = KINDS[kind](**config)
     except (TypeError, ValueError, RuntimeError, UsageError) as error:
         raise BadInput(f"{path}: its config does not fit a {kind} decoder ({error})") from None
-    _load_into(net, folder / "decoder.safetensors")
+    load_into(net, folder / "decoder.safetensors")
     return Decoder(kind, net, provenance, device)
-
-
-def _load_into(net: nn.Module, path: Path) -> None:
-    try:
-        tensors = load_tensors(path.read_bytes())
-    except (SafetensorError, OSError) as error:
-        raise BadInput(f"{path}: unreadable ({error})") from None
-    expected = net.state_dict()
-    for name, tensor in expected.items():
-        if name not in tensors:
-            raise BadInput(f"{path}: tensor {name} is missing")
-        if tensors[name].shape != tensor.shape:
-            raise BadInput(f"{path}: {name} is {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}")
-        if tensor.is_floating_point() and not tensors[name].isfinite().all():
-            raise BadInput(f"{path}: {name} holds NaN or Inf")
-    if extra := sorted(tensors.keys() - expected.keys()):
-        raise BadInput(f"{path}: unexpected tensor {extra[0]}")
-    net.load_state_dict({name: t.to(expected[name].dtype) for name, t in tensors.items()})

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, OutputError
 from facedecode.files import json_text, sha256_file, write_text
 
 _FOLDERS = {"darwin": "Library/Caches/facedecode", "win32": "AppData/Local/facedecode/Cache"}
@@ -49,7 +50,8 @@ def require_recorded(path: Path, sha256: str | None = None) -> None:
     sha256 = sha256 or sha256_file(path)
     about = record_path(path)
     if not about.exists():
-        record(path, sha256, None)
+        with suppress(OutputError):  # a cache of others', read-only
+            record(path, sha256, None)
         return
     try:
         known = str(json.loads(about.read_text(encoding="utf-8"))["sha256"])

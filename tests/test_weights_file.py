@@ -1,0 +1,190 @@
+"""Weights of others: what is read, under whatever names, and what is refused without being run."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from facedecode.errors import BadInput, FacedecodeWarning
+from facedecode.weights_file import HEADS, PREFIXES, WRAPPERS, Layout, kind_of_weights, load_into, read_tensors
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2)
+
+
+def build() -> Net:
+    return Net()
+
+
+def build_on_meta() -> Net:
+    with torch.device("meta"):
+        return Net()
+
+
+@pytest.fixture
+def state() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: torch.rand(t.shape, generator=generator) if t.is_floating_point() else torch.tensor(7)
+        for name, t in Net().state_dict().items()
+    }
+
+
+def is_loaded(net: nn.Module, state: dict[str, Tensor]) -> bool:
+    return all(torch.equal(t, state[name].to(t.dtype)) for name, t in net.state_dict().items())
+
+
+@pytest.mark.parametrize("make", [build, build_on_meta])
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "pickle"])
+def test_every_format_gives_the_same_network(make: Callable, kind: str, state: dict, tmp_path: Path) -> None:
+    path = tmp_path / "w"
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    assert kind_of_weights(path) == kind
+    assert is_loaded(load_into(make(), path), state)
+
+
+@pytest.mark.parametrize("wrapper", [None, *WRAPPERS])
+@pytest.mark.parametrize("prefixes", [(), *((p,) for p in PREFIXES), ("module.", "backbone.")])
+def test_wrappers_and_prefixes_are_taken_off(wrapper: str | None, prefixes: tuple, state: dict, tmp_path: Path) -> None:
+    named = {"".join(prefixes) + name: tensor for name, tensor in state.items()}
+    content = {wrapper: named, "epoch": 3, "optimizer": {"state": {}}} if wrapper else named
+    torch.save(content, tmp_path / "w.pt")
+    assert is_loaded(load_into(build(), tmp_path / "w.pt"), state)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("classes", [1, 8631])
+def test_heads_of_any_size_are_left_out(head: str, classes: int, state: dict, tmp_path: Path) -> None:
+    layout = Layout("theirs", heads=HEADS)
+    extra = {f"{head}weightless": torch.zeros(classes, 2)}
+    save_file(state | extra, tmp_path / "w")
+    assert is_loaded(load_into(build(), tmp_path / "w", [layout]), state)
+    with_prefix = {f"module.backbone.{name}": t for name, t in state.items()} | {f"module.{head}x": torch.zeros(3)}
+    save_file(with_prefix, tmp_path / "v")
+    assert is_loaded(load_into(build(), tmp_path / "v", [layout]), state)
+    with pytest.raises(BadInput, match=r"1 unexpected \("):
+        load_into(build(), tmp_path / "w")  # a layout without heads
+
+
+def test_the_layout_that_fits_best_is_taken(state: dict, tmp_path: Path) -> None:
+    theirs = {"fc": "conv", "bn": "norm", "out": "fc"}  # their `fc` is another layer than ours
+    layouts = [Layout("ours"), Layout("theirs", theirs, bgr_first="conv.weight")]
+    names = {ours: name for name, ours in theirs.items()}
+    renamed = {f"{names[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": tensor for k, tensor in state.items()}
+    save_file(renamed, tmp_path / "theirs")
+    save_file(state, tmp_path / "ours")
+    assert is_loaded(load_into(build(), tmp_path / "ours", layouts), state)
+    turned = state | {"conv.weight": state["conv.weight"].flip(1)}
+    assert is_loaded(load_into(build(), tmp_path / "theirs", layouts), turned)
+    refusing = [layouts[0], Layout("theirs", theirs, refused="take the other model")]
+    with pytest.raises(BadInput, match=r"theirs: take the other model"):
+        load_into(build(), tmp_path / "theirs", refusing)
+
+
+def test_counters_may_be_absent_and_other_precisions_become_float32(state: dict, tmp_path: Path) -> None:
+    half = {name: t.half() for name, t in state.items() if t.is_floating_point()}
+    save_file(half, tmp_path / "w")
+    net = load_into(build_on_meta(), tmp_path / "w")
+    assert {t.dtype for t in net.parameters()} == {torch.float32} and net.norm.num_batches_tracked == 0
+    assert torch.equal(net.conv.weight, half["conv.weight"].float())
+    layout = Layout(uncounted="converted from elsewhere")
+    with pytest.warns(FacedecodeWarning, match="w: converted from elsewhere"):
+        load_into(build(), tmp_path / "w", [layout])
+    save_file(state, tmp_path / "counted")
+    load_into(build(), tmp_path / "counted", [layout])  # no warning: it would be an error here
+
+
+class Payload:
+    """Would make a file if it were unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def spoilt(state: dict, folder: Path) -> dict[str, tuple[bytes | Callable[[Path], None], str]]:
+    """What is no such network's weights: how it is written, and what is said of it."""
+    torch.save(state, folder / "zip")
+    torch.save(state, folder / "old", _use_new_zipfile_serialization=False)
+    save_file(state, folder / "safe")
+    zipped, old, safe = ((folder / name).read_bytes() for name in ("zip", "old", "safe"))
+    without = {k: v for k, v in state.items() if k != "fc.bias"}
+
+    def saved(content: object, **options) -> Callable[[Path], None]:
+        return lambda path: torch.save(content, path, **options)
+
+    old_format = {"_use_new_zipfile_serialization": False}
+    ran = folder / "ran"
+    return {
+        "empty": (b"", "is empty; download it again"),
+        "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git-LFS pointer.*git lfs pull"),
+        "html": (b"\n<!doctype html><html><body>Sign in</body></html>", "is a web page, not weights"),
+        "json": (b'{"message": "Not Found"}', "is text, not weights"),
+        "noise": (bytes(range(1, 200)), "neither a safetensors nor a torch file"),
+        "zip cut": (zipped[: len(zipped) // 2], "truncated or damaged.*download it again"),
+        "zip cut at its end": (zipped[:-30], "truncated or damaged.*download it again"),
+        "old cut": (old[: len(old) // 2], "damaged.*download it again"),
+        "old cut at its end": (old[:-30], "damaged.*download it again"),
+        "old head": (old[:40], "damaged.*download it again"),
+        "safetensors cut": (safe[:-30], "not a readable safetensors file.*download it again"),
+        "code": (saved({"w": Payload(ran)}), "holds more than tensors.*not loaded"),
+        "code, old": (saved({"w": Payload(ran)}, **old_format), "holds more than tensors.*not loaded"),
+        "code, pickled": (pickle.dumps(Payload(ran), 2), "holds more than tensors.*not loaded"),
+        "arrays, pickled": (pickle.dumps({"w": torch.ones(2).numpy()}, 2), "holds more than tensors.*not loaded"),
+        "network": (saved(Net()), "holds more than tensors.*state_dict"),
+        "list": (saved([torch.zeros(2)]), "holds no state dict"),
+        "tensor": (saved(torch.zeros(2)), "holds no state dict"),
+        "nothing": (saved({}), "holds no state dict"),
+        "numbers": (saved({"state_dict": {"a": 1}}), "holds no state dict"),
+        "lacking": (saved(without), r"not these weights: tensors 1 missing \(fc.bias\)"),
+        "extra": (saved(state | {"zz.weight": torch.zeros(1)}), r"1 unexpected \(zz.weight\)"),
+        "many": (saved({f"l{i}.weight": torch.zeros(1) for i in range(9)}), r"8 missing \(.*…\); 9 unexpected \(.*…\)"),
+        "shape": (saved(state | {"fc.bias": torch.zeros(3)}), r"1 of another shape or type \(fc.bias: 3, not 2\)"),
+        "integers": (saved(state | {"fc.bias": torch.zeros(2, dtype=torch.int8)}), r"\(fc.bias: int8 numbers\)"),
+        "nan": (saved(state | {"fc.bias": torch.tensor([0, torch.nan])}), "fc.bias holds NaN or Inf"),
+        "inf": (saved(state | {"conv.weight": state["conv.weight"] / 0}), "conv.weight holds NaN or Inf"),
+        "too large": (saved(state | {"fc.bias": torch.full((2,), 1e300, dtype=torch.float64)}), "fc.bias holds NaN or Inf"),
+    }
+
+
+CASES = [
+    "empty", "lfs", "html", "json", "noise", "zip cut", "zip cut at its end", "old cut", "old cut at its end", "old head",
+    "safetensors cut", "code", "code, old", "code, pickled", "arrays, pickled", "network", "list", "tensor", "nothing",
+    "numbers", "lacking", "extra", "many", "shape", "integers", "nan", "inf", "too large",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_refused_is_refused_in_one_line(case: str, state: dict, tmp_path: Path) -> None:
+    content, said = spoilt(state, tmp_path)[case]
+    path = tmp_path / "bad.pth"
+    if callable(content):
+        content(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(BadInput, match=rf"^[^\n]*bad\.pth: [^\n]*{said}[^\n]*$"):
+        load_into(build(), path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_case_is_run(state: dict, tmp_path: Path) -> None:
+    assert set(CASES) == set(spoilt(state, tmp_path))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"none\.pt: not readable \(No such file"):
+        read_tensors(tmp_path / "none.pt")
