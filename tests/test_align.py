@@ -126,6 +126,16 @@ def test_box_crop_is_a_square_about_the_box() -> None:
     np.testing.assert_allclose(move([[20 - 30, 40 - 30]], matrix), [[0, 0]], atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("side", "half"), [("longer", (30, 30)), ("shorter", (15, 15)), ("mean", (22.5, 22.5)), ("both", (15, 30))]
+)
+def test_box_crop_takes_the_side_that_it_is_told(side: str, half: tuple[float, float]) -> None:
+    face = Face(np.array([10, 20, 30, 60], np.float32), np.zeros((5, 2), np.float32), 1.0)
+    matrix = align.BoxCrop(100, 1.5, side).matrix(face)
+    corners = [[20 - half[0], 40 - half[1]], [20, 40], [20 + half[0], 40 + half[1]]]
+    np.testing.assert_allclose(move(corners, matrix), [[0, 0], [50, 50], [100, 100]], atol=1e-9)
+
+
 def test_the_portrait_holds_every_registered_crop() -> None:
     from facedecode.recognizers import REGISTRY
 

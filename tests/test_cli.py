@@ -27,7 +27,9 @@ from facedecode.files import locked, write_json
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
 
-COMMANDS = [["extract"], ["train"], ["invert"], ["fit-confidence"], ["fit-mapping"], ["transform"], ["attack"]]
+COMMANDS = [
+    [name] for name in ("extract", "train", "invert", "fit-confidence", "fit-mapping", "transform", "attack", "models")
+]
 COMMANDS += [
     ["evaluate", *name]
     for name in ([], ["verification"], ["reconstruction"], ["security"], ["protection"], ["equivariance"])

@@ -106,7 +106,9 @@ def test_a_cut_download_goes_on_where_it_stopped(server: Server, tmp_path: Path)
     assert path.read_bytes() == CONTENT and names(tmp_path) == ["w.pt"] and told[0][0] > 500_000
 
 
-@pytest.mark.parametrize("change", ["another file", "no ranges", "weak tag", "no record", "another url", "shorter file"])
+@pytest.mark.parametrize(
+    "change", ["another file", "no ranges", "weak tag", "no record", "another url", "shorter file"]
+)
 def test_it_starts_over_where_the_rest_may_be_anothers(change: str, server: Server, tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     if change == "weak tag":

@@ -67,8 +67,8 @@ def models(
 
 
 def _in_megabytes(update):
-    """Progress in MB: bytes are too many digits to look at."""
-    return lambda done, total: update(done // 1_000_000, max(1, total // 1_000_000), "MB")
+    """Progress in MB, begun ones counted: bytes are too many digits to look at."""
+    return lambda done, total: update(-(-done // 1_000_000), -(-total // 1_000_000), "MB")
 
 
 def _table(console: Console, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
