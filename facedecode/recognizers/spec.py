@@ -99,7 +99,7 @@ def _facenet(name: str, file: str, data: str) -> RecognizerSpec:
 _VGG16 = RecognizerSpec(
     name="vgg16",
     dim=4096,
-    # The authors' faceCrop.m: the mean of the box's sides, and a tenth more.
+    # As ports of the authors' faceCrop.m have it: the mean of the box's sides, and a tenth more.
     crop=BoxCrop(224, 1.1, side="mean"),
     mean=(129.1863, 104.7624, 93.5940),
     scale=1.0,
