@@ -37,7 +37,7 @@ from facedecode.images import load_image, save_image
 from facedecode.inversion import embed_pictures
 from facedecode.mapping import Mapping, load_mapping
 from facedecode.perturb import Transform, expand_group, perturb
-from facedecode.recognizers import load_recognizer
+from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.text import show_number
 from facedecode.scores import score_pairs
@@ -72,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     decoder = load_decoder(name, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     require_unseen(name, decoder.provenance.training.get("people"), names)
-    recognizer = load_recognizer(
-        store.recognizer["name"], arguments.weights, arguments.device, store.manifest.get("precision", "fp32")
+    recognizer = load_described(
+        store.recognizer, arguments.weights, arguments.device, store.manifest.get("precision", "fp32")
     )
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     rows = [images.acquired[row] for row in shown]

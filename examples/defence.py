@@ -38,7 +38,7 @@ from facedecode.evaluation.verification import Wanted, verification_figures
 from facedecode.metrics import ssim
 from facedecode.paired import resampled_tar
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
-from facedecode.recognizers import load_recognizer
+from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable, write_report
 from facedecode.scores import mated_non_mated_scores, score_pairs
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_writable(arguments.output, arguments.overwrite)
     store = Store.open(arguments.store)
     refuse_done(store.manifest, store.folder, reason="their images are attacked here")
-    recognizer = load_recognizer(store.recognizer["name"], arguments.weights, arguments.device)
+    recognizer = load_described(store.recognizer, arguments.weights, arguments.device)
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     classifier = load_classifier(arguments.classifier)
     classifier.require_recognizer(store.recognizer)

@@ -34,7 +34,7 @@ from facedecode.inversion import embed_pictures
 from facedecode.labels import read_image_labels
 from facedecode.probe import fit_quadratic
 from facedecode.protocols import people_names, select_people
-from facedecode.recognizers import load_recognizer
+from facedecode.recognizers import load_described
 from facedecode.scores import score_pairs
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     own.require_recognizer(store.recognizer)
     decoder = load_decoder(arguments.decoder)
     decoder.require_recognizer(store.recognizer, f"the decoder {arguments.decoder}")
-    recognizer = load_recognizer(store.recognizer["name"], arguments.weights)
+    recognizer = load_described(store.recognizer, arguments.weights)
     labels, names = read_image_labels(arguments.labels, own.attribute, store).values, store.identities()
     judged = rows_of(names, labels, arguments.people, own.classes, arguments.measured)
     people = [names[i] for rows in judged for i in rows]

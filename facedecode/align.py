@@ -189,6 +189,33 @@ class BoxCrop:
 Crop = PointCrop | BoxCrop
 
 
+CROPS = ("arcface", "dlib", "box")
+"""Names of `named_crop`."""
+
+
+def named_crop(name: str, size: int, factor: float = 1.0) -> Crop:
+    """A crop that recognizers are commonly trained on, at `size` pixels.
+
+    Args:
+        name: `arcface` (insightface's five points), `dlib` (dlib's face chip), or `box`.
+        factor: of `box`: its side over the detection box's longer side.
+
+    Raises:
+        ValueError: another name.
+    """
+    if name == "arcface":
+        return PointCrop(size, _scaled(ARCFACE_POINTS, size / 112))
+    if name == "dlib":
+        return PointCrop(size, _scaled(DLIB_POINTS, size / 150), DLIB_WEIGHTS, residuals="image")
+    if name == "box":
+        return BoxCrop(size, factor)
+    raise ValueError(f"no crop is called {name!r}; there are {', '.join(CROPS)}")
+
+
+def _scaled(points: Points, factor: float) -> Points:
+    return points if factor == 1 else tuple((x * factor, y * factor) for x, y in points)
+
+
 def crop(image: np.ndarray, face: Face, how: Crop) -> np.ndarray:
     """Cut `face` out of `image` (H, W, 3 uint8 RGB) → (how.size, how.size, 3) uint8 RGB."""
     return resample(image, how.matrix(face), how.size, how.size)

@@ -20,7 +20,7 @@ from facedecode.memory import require_memory
 from facedecode.person_mean import PersonPrediction
 from facedecode.phi import PerceptualNetwork, RecognizerMaps, load_phi
 from facedecode.protocols import held_out_people, select_people
-from facedecode.recognizers import load_recognizer
+from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.resumable import STATE
 from facedecode.store import Store, require_same_recognizer
@@ -193,7 +193,7 @@ def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer |
     perceptual = weights.perceptual or weights.local_perceptual
     is_phi = made_by["name"] in {name for _, name, _ in names}
     if weights.identity or (perceptual and is_phi) or job.settings.mirror:
-        recognizer = load_recognizer(made_by["name"], own, device)
+        recognizer = load_described(made_by, own, device)
         require_same_recognizer(made_by, recognizer.describe(), "the recognizer of the loss")
     if perceptual:
         phi = [

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,13 +60,20 @@ class Given:
             )
 
 
-def read_inputs(path: Path, model: str | None, images: Path | None, need_images: bool = False) -> Given:
+def read_inputs(
+    path: Path,
+    model: str | None,
+    images: Path | None,
+    need_images: bool = False,
+    own: Mapping[str, Any] | None = None,
+) -> Given:
     """Read a store, a shard of it, or a bare `.npy`.
 
     Args:
         model: the recognizer's name; refused where the manifest names another.
         images: overrides the store's source root.
         need_images: a bare file is refused.
+        own: `Recognizer.describe()` of a user's own model, where `model` is that.
 
     Raises:
         BadInput: unreadable, or not what was asked for.
@@ -80,16 +89,19 @@ def read_inputs(path: Path, model: str | None, images: Path | None, need_images:
         templates, manifest, note = load_templates(path)
         names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]
         if manifest is None:
-            name = model or DEFAULT_RECOGNIZER
+            recognizer = dict(own) if own else {"name": model or DEFAULT_RECOGNIZER}
+            name = recognizer["name"]
             assumed = "" if model else f"{path}: taken as templates of {name} (say --model if they are not)"
             note = "; ".join(n for n in (assumed, note) if n) or None
-            dim = find_spec_by_name(name).dim
+            dim = own["dim"] if own else find_spec_by_name(name).dim
             if templates.shape[1] != dim:
                 raise BadInput(
                     f"{path}: templates of {templates.shape[1]} numbers, and {name}'s have {dim}; say --model"
                 )
-        given = Given(templates, manifest["recognizer"] if manifest else {"name": name}, names, manifest, note=note)
-    if model and given.recognizer["name"] != model:
+        given = Given(templates, manifest["recognizer"] if manifest else recognizer, names, manifest, note=note)
+    if own:
+        require_same_recognizer(given.recognizer, own, f"--model {model}")
+    elif model and given.recognizer["name"] != model:
         raise BadInput(f"{path}: its manifest says {given.recognizer['name']}, not {model}; leave --model out")
     return given
 

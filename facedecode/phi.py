@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from facedecode import align
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
-from facedecode.recognizers import REGISTRY, load_recognizer
+from facedecode.recognizers import REGISTRY, is_own, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.training_record import network_and_layers
 from facedecode.weights_file import load_into
@@ -89,6 +89,7 @@ class RecognizerMaps(PerceptualNetwork):
             self.layers = tuple(layers)
             recognizer = _with_layers(recognizer, self.layers)
         if not recognizer.spec.feature_layers:
+            recognizer.layer_names()  # says it of a network that shows none
             raise UsageError(f"{recognizer.spec.name} names no layers for the perceptual term: choose another --phi")
         self.name, self.weights_sha256 = recognizer.spec.name, recognizer.weights_sha256
         self.recognizer, self.device = recognizer, recognizer.device
@@ -113,10 +114,10 @@ class RecognizerMaps(PerceptualNetwork):
 
 def _with_layers(recognizer: Recognizer, layers: tuple[str, ...]) -> Recognizer:
     """The same network, with other feature layers."""
-    name, modules = recognizer.spec.name, dict(recognizer.net.named_modules())
+    name, modules = recognizer.spec.name, recognizer.layer_names()
     for layer in layers:
-        if not layer or layer not in modules:
-            known = ", ".join(["…", *(k for k in modules if k)][-9:])
+        if layer not in modules:
+            known = ", ".join(["…", *modules][-9:])
             raise UsageError(f"{name} has no layer {layer!r}: choose a module of its network ({known})")
     chosen = copy.copy(recognizer)
     chosen.spec = dataclasses.replace(recognizer.spec, feature_layers=layers)
@@ -185,8 +186,8 @@ def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> Per
     """
     name, layers = network_and_layers(name)
     if name != SQUEEZENET:
-        if name not in REGISTRY:
-            known = ", ".join([SQUEEZENET, *sorted(REGISTRY)])
+        if name not in REGISTRY and not is_own(name):
+            known = ", ".join([SQUEEZENET, *sorted(REGISTRY), "torch:NAME=FILE"])
             raise UsageError(f"no perceptual network is called {name!r}; known: {known}")
         return RecognizerMaps(load_recognizer(name, weights, device), layers)
     if weights is None or not weights.is_file():

@@ -24,7 +24,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Model = Annotated[str, typer.Option("--model", help="Recognizer: a name that 'facedecode models' lists.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="Recognizer: a name that 'facedecode models' lists; torch:FILE or onnx:FILE: a model of your own.",
+    ),
+]
+Spec = Annotated[
+    Path | None,
+    typer.Option("--spec", help="What a model of your own expects, JSON; FILE.json beside it if absent."),
+]
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="The recognizer's weights file, where it does not come with a package.")
 ]
@@ -44,7 +54,10 @@ Decoder = Annotated[
 Originals = Annotated[
     bool, typer.Option("--originals", help="Show the original portraits, too (a store with its images).")
 ]
-BareModel = Annotated[str | None, typer.Option("--model", help="Recognizer of a bare .npy file (else dlib-resnet).")]
+BareModel = Annotated[
+    str | None,
+    typer.Option("--model", help="Recognizer of a bare .npy file (else dlib-resnet); torch:FILE, onnx:FILE: your own."),
+]
 Ridge = Annotated[
     str, typer.Option("--ridge", help="Penalty, times the templates' mean variance; 0: least squares; auto: by GCV.")
 ]

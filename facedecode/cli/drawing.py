@@ -7,12 +7,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facedecode.cli.console import Console
-from facedecode.errors import BadInput, MissingWeights
+from facedecode.errors import BadInput, MissingWeights, UsageError
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.decoders import Decoder
     from facedecode.inverted_files import Given
     from facedecode.recognizers.recognizer import Recognizer
+
+
+def read_given(
+    path: Path,
+    model: str | None,
+    weights: Path | None,
+    spec: Path | None,
+    images: Path | None,
+    device: str,
+    need_images: bool = False,
+) -> tuple[Given, Path | None]:
+    """Templates to draw (see `read_inputs`), and their recognizer's file: that of --model where it is a user's own."""
+    from facedecode.inverted_files import read_inputs
+    from facedecode.recognizers import is_own, load_recognizer
+
+    own = None
+    if model is not None and is_own(model):
+        recognizer = load_recognizer(model, weights, device, contract=spec)
+        own, weights = recognizer.describe(), recognizer.weights
+    elif spec is not None:
+        raise UsageError("--spec goes with --model torch:FILE or onnx:FILE; a store's manifest has its recognizer's")
+    return read_inputs(path, model, images, need_images, own), weights
 
 
 @dataclass(frozen=True)
@@ -41,14 +63,14 @@ def open_drawing(
     """
     from facedecode.decoders import find_decoder, load_decoder
     from facedecode.decoders.checkpoint import SHIPPED
-    from facedecode.recognizers import load_recognizer
+    from facedecode.recognizers import load_described
     from facedecode.store import require_same_recognizer
 
     folder = find_decoder(decoder or SHIPPED / given.recognizer["name"])
     drawer = load_decoder(folder, device)
     given.require(drawer, f"the decoder {decoder or 'shipped with facedecode'}")
     try:
-        recognizer = load_recognizer(drawer.recognizer["name"], weights, device)
+        recognizer = load_described(drawer.recognizer, weights, device)
         require_same_recognizer(drawer.recognizer, recognizer.describe(), "the recognizer that scores")
     except MissingWeights as error:
         if weights is not None or need_recognizer:

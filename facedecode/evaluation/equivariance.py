@@ -115,7 +115,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
     Warns:
         FacedecodeWarning: see `mapping.solve_mapping`.
     """
-    from facedecode.recognizers import load_recognizer
+    from facedecode.recognizers import load_described
 
     if not job.transforms:
         raise UsageError("there is no perturbation to evaluate: give one at least")
@@ -123,7 +123,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
     store = next(iter(open_stores([job.store]).values()))
     refuse_done(store.manifest, store.folder, reason="they are perturbed here")
     training, judged = choose_people(store, job)
-    recognizer = load_recognizer(store.recognizer["name"], job.weights, device, store.manifest.get("precision", "fp32"))
+    recognizer = load_described(store.recognizer, job.weights, device, store.manifest.get("precision", "fp32"))
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     kept, aliases = distinct(job.transforms)
     sides = [Side(images.rows, images.templates) for images in (training, judged)]

@@ -228,13 +228,13 @@ def load_recognizers(
 
     Raises:
         UsageError: weights of a recognizer that no store is of.
-        MissingWeights, BadInput: as `load_recognizer`.
+        MissingWeights, BadInput: as `load_described`.
     """
-    from facedecode.recognizers import load_recognizer
+    from facedecode.recognizers import load_described
 
     if unused := sorted(set(weights) - set(stores)):
         raise UsageError(f"--weights {unused[0]}: no store is of that recognizer; there are {', '.join(stores)}")
-    return {name: load_recognizer(name, weights.get(name), device) for name in stores}
+    return {name: load_described(store.recognizer, weights.get(name), device) for name, store in stores.items()}
 
 
 def _failed_rows(paths: Sequence[str], rows: Sequence[dict]) -> list[dict]:

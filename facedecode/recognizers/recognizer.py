@@ -85,6 +85,10 @@ class Recognizer:
             self._run(crops)
         return maps
 
+    def layer_names(self) -> tuple[str, ...]:
+        """Modules of the network whose outputs can serve as features. Raises UsageError where it shows none."""
+        return tuple(name for name, _ in self.net.named_modules() if name)
+
     def embed_with_features(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What `embed` and `features` give of the same crops, in one pass."""
         maps: list[Tensor] = []

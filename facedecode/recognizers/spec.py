@@ -43,7 +43,7 @@ class RecognizerSpec:
     dim: int
     crop: Crop
     mean: tuple[float, float, float]
-    scale: float
+    scale: float | tuple[float, float, float]
     score: Score
     license: str
     architecture: str

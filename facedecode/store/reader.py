@@ -21,6 +21,7 @@ from facedecode.store.layout import (
     MANIFEST,
     PROGRESS,
     SHARD_NAME,
+    difference,
     has_marker,
     read_json,
     read_manifest,
@@ -235,14 +236,20 @@ def require_same_recognizer(manifest_recognizer: dict[str, Any], other: dict[str
 
     Args:
         manifest_recognizer: the `recognizer` of the templates' manifest.
-        other: the recognizer's description in the decoder, mapping … (keys `name` and `weights_sha256`).
+        other: the recognizer's description in the decoder, mapping … (keys `name`, `weights_sha256`, and `contract`
+            of a user's own model).
         what: how to call that thing in the message, e.g. "the decoder decoder/".
 
     Raises:
-        BadInput: their names or the hashes of their weights differ.
+        BadInput: their names, the hashes of their weights, or their contracts differ.
     """
     keys = ("name", "weights_sha256")
-    if any(manifest_recognizer.get(key) != other.get(key) for key in keys):
+    if all(manifest_recognizer.get(key) == other.get(key) for key in keys):
+        # Through JSON, as a manifest is: tuples are lists there.
+        there, here = (json.loads(json.dumps(each.get("contract") or {})) for each in (manifest_recognizer, other))
+        if differs := difference(there, here):
+            raise BadInput(f"{what} takes pictures otherwise than the recognizer of the templates did ({differs})")
+    else:
         raise BadInput(
             f"{what} is for {_recognizer_label(other)}, and the templates come from "
             f"{_recognizer_label(manifest_recognizer)}; use templates and {what} of one recognizer"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Model, Overwrite, Weights, choose_device, command
+from facedecode.cli.app import Device, Model, Overwrite, Spec, Weights, choose_device, command
 from facedecode.cli.console import Console
 from facedecode.cli.drawing import optional_decoder
 from facedecode.errors import FailedItems, UsageError
@@ -66,6 +66,7 @@ def attack(
     ] = None,
     model: Model = "dlib-resnet",
     weights: Weights = None,
+    spec: Spec = None,
     device: Device = "auto",
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Faces that go through together.")] = 16,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an image gave no face.")] = False,
@@ -110,7 +111,7 @@ def attack(
     images = listed(images)
     refuse_target_alone(target, find_images(images)[1])
     device = choose_device(device)
-    recognizer = load_recognizer(model, weights, device)
+    recognizer = load_recognizer(model, weights, device, contract=spec)
     victim_of(recognizer)
     head = load_classifier(classifier) if classifier else None
     if head:

@@ -13,6 +13,7 @@ from facedecode.cli.app import (
     Model,
     Overwrite,
     Precision,
+    Spec,
     Weights,
     choose_device,
     choose_precision,
@@ -35,6 +36,7 @@ def extract(
     output: Annotated[Path, typer.Option("--output", "-o", help="The store's folder.")],
     model: Model = "dlib-resnet",
     weights: Weights = None,
+    spec: Spec = None,
     transform: Annotated[
         str | None, typer.Option("--transform", help="Perturb each face first: rotate30, shift-left+scale0.5, ….")
     ] = None,
@@ -69,7 +71,7 @@ def extract(
     precision = choose_precision(precision)
     perturbation = parse_transform(transform) if transform else None
     device = choose_device(device)
-    recognizer, detector = load_recognizer(model, weights, device, precision), FaceDetector(device)
+    recognizer, detector = load_recognizer(model, weights, device, precision, spec), FaceDetector(device)
     outputs: dict = {"preview": str(preview)} if preview else {}
     if preview:
         faces = write_preview(preview, images, recognizer, detector, perturbation, overwrite=overwrite)
@@ -89,7 +91,7 @@ def extract(
         )
     failed = len(result.failures)
     before = f", {result.resumed} inputs were done before" if result.resumed else ""
-    console.say(f"{output}: {result.count} templates of {model}, {failed} failed{before}")
+    console.say(f"{output}: {result.count} templates of {recognizer.name}, {failed} failed{before}")
     if strict and failed:
         first = result.failures[0]
         raise FailedItems(

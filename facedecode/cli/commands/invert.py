@@ -15,12 +15,13 @@ from facedecode.cli.app import (
     Originals,
     Overwrite,
     Seed,
+    Spec,
     Weights,
     choose_device,
     command,
 )
 from facedecode.cli.console import Console
-from facedecode.cli.drawing import open_drawing
+from facedecode.cli.drawing import open_drawing, read_given
 from facedecode.errors import OutputError, UsageError
 
 MOST_IN_A_GRID = 1024
@@ -50,6 +51,7 @@ def invert(
     originals: Originals = False,
     model: BareModel = None,
     weights: Weights = None,
+    spec: Spec = None,
     images: Images = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -62,18 +64,18 @@ def invert(
     """
     from facedecode.confidence import load_confidence
     from facedecode.inversion import invert as run
-    from facedecode.inverted_files import read_inputs, write_folder, write_grid
+    from facedecode.inverted_files import write_folder, write_grid
     from facedecode.mapping import load_mapping
     from facedecode.provenance import describe_decoder
     from facedecode.refinement import require_refinable
 
     to_folder = _is_folder(output, overwrite)
-    given = read_inputs(templates, model, images, need_images=originals)
+    device = choose_device(device)
+    given, weights = read_given(templates, model, weights, spec, images, device, need_images=originals)
     if given.note:
         console.say(given.note)
     if not to_folder and len(given.templates) > MOST_IN_A_GRID:
         raise UsageError(f"{len(given.templates)} templates are too many for one grid; give a folder: -o out/")
-    device = choose_device(device)
     drawing = open_drawing(console, given, decoder, weights, device, need_recognizer=bool(refine))
     drawer, recognizer = drawing.decoder, drawing.recognizer
     if refine:

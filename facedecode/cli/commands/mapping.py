@@ -107,7 +107,7 @@ def _sources(
     """Each source of perturbed templates once, with the store of the originals."""
     from facedecode.mapping_fit import Joined, Reembedded
     from facedecode.perturb import expand_group
-    from facedecode.recognizers import load_recognizer
+    from facedecode.recognizers import load_described
     from facedecode.store import Store, require_same_recognizer
 
     transforms = {t.name: t for name in transform or [] for t in expand_group(name)}
@@ -120,8 +120,8 @@ def _sources(
                 raise UsageError(f"--perturbed {folder}: a second store of {source.transform}; give one a transform")
             joined[source.transform] = source
         return [(source, store) for source in joined.values()]
-    recognizer = load_recognizer(
-        store.recognizer["name"], weights, choose_device(device), store.manifest.get("precision", "fp32")
+    recognizer = load_described(
+        store.recognizer, weights, choose_device(device), store.manifest.get("precision", "fp32")
     )
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     return [(Reembedded(store, recognizer, t, images), store) for t in transforms.values()]

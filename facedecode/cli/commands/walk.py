@@ -7,9 +7,20 @@ from typing import Annotated
 
 import typer
 
-from facedecode.cli.app import BareModel, Decoder, Device, Images, Originals, Overwrite, Weights, choose_device, command
+from facedecode.cli.app import (
+    BareModel,
+    Decoder,
+    Device,
+    Images,
+    Originals,
+    Overwrite,
+    Spec,
+    Weights,
+    choose_device,
+    command,
+)
 from facedecode.cli.console import Console
-from facedecode.cli.drawing import open_drawing
+from facedecode.cli.drawing import open_drawing, read_given
 from facedecode.errors import OutputError, UsageError
 
 _MOST_PICTURES = 1024
@@ -48,6 +59,7 @@ def walk(
     decoder: Decoder = None,
     model: BareModel = None,
     weights: Weights = None,
+    spec: Spec = None,
     images: Images = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -58,7 +70,6 @@ def walk(
     (and with the last, where there is one).
     """
     from facedecode.direction import load_direction
-    from facedecode.inverted_files import read_inputs
     from facedecode.store_state import refuse_done
     from facedecode.walk import draw_walks, plan_walks
     from facedecode.walk_files import find_rows, write_strips, write_templates
@@ -76,10 +87,11 @@ def walk(
             raise UsageError(f"{path}: give a name that ends in {suffix}")
         if path is not None and path.exists() and not (overwrite and path.is_file()):
             raise OutputError(f"{path}: is there already; use --overwrite or another name")
-    given = read_inputs(templates, model, images, need_images=originals)
+    device = choose_device(device)
+    given, weights = read_given(templates, model, weights, spec, images, device, need_images=originals)
     if given.note:
         console.say(given.note)
-    drawing = open_drawing(console, given, decoder, weights, choose_device(device))
+    drawing = open_drawing(console, given, decoder, weights, device)
     recognizer = drawing.decoder.recognizer
     directions = [load_direction(path) for path in (*(without or ()), *([along] if along else ()))]
     for direction in directions:

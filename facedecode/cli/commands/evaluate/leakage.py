@@ -103,14 +103,14 @@ def leakage(
 def _draw(console: Console, figures, job, decoder: str | None, weights: Path | None, device: str, stage):
     """Strips of the first store's attributes; None where they cannot be drawn and nobody asked for them."""
     from facedecode.evaluation.strips import draw_strips
-    from facedecode.recognizers import load_recognizer
+    from facedecode.recognizers import load_described
 
     first = next(iter(figures.stores.values()))
     drawer, _ = optional_decoder(console, decoder, first.recognizer, device, "no strips")
     if drawer is None:
         return None
     try:
-        recognizer = load_recognizer(first.recognizer["name"], weights, device)
+        recognizer = load_described(first.recognizer, weights, device)
     except MissingWeights as error:
         if weights is not None:
             raise

@@ -1,0 +1,135 @@
+"""A user's model file as bytes, looked at before any of it is run.
+
+`torch.export.load` and `torch.load` can run code that a file holds. So a file is read once, what is in it is told by
+its names, and only an archive whose every entry is data goes on to PyTorch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from facedecode.errors import BadInput, MissingWeights
+
+_LFS = b"version https://git-lfs"
+_HTML = (b"<!doctype", b"<html", b"<?xml")
+_EXPORTED = re.compile(
+    r"(archive_format|archive_version|byteorder|version|\.format_version|\.storage_alignment|\.data/(serialization_id|version)"
+    r"|models/model\.json|extra/.*|data/sample_inputs/model\.pt"
+    r"|data/(weights/(model_weights_config\.json|weight_\d+)|constants/(model_constants_config\.json|tensor_\d+)))"
+)
+_OPERATORS = re.compile(r"(torch\.ops\.(aten|prims|higher_order)\.|_operator\.|torch\.sym_|math\.)[\w.]+")
+# Where PyTorch looks up what a program calls.
+_LOOKED_UP = ("torch", "_operator", "math", "#")
+# Sizes, which sympy evaluates: numbers, names, arithmetic, and functions of sympy (Symbol, Max …), not Python's.
+_EXPRESSION = re.compile(r"(?!.*__)(?!.*\.[^\d])(?!.*\b[a-z_]\w*\s*\()[\w\s+\-*/%(),<>='.]+")
+
+
+def read_model_file(path: Path) -> bytes:
+    """The bytes of a model file.
+
+    Raises:
+        MissingWeights: no such file.
+        BadInput: unreadable, empty, a Git LFS pointer, or a web page.
+    """
+    if not path.is_file():
+        raise MissingWeights(f"{path}: no such model file; check the path")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from None
+    head = data[:64].lstrip().lower()
+    if not data:
+        raise BadInput(f"{path}: an empty file; download or export the model again")
+    if data.startswith(_LFS):
+        raise BadInput(f"{path}: a Git LFS pointer in the model's place; fetch the model by 'git lfs pull'")
+    if head.startswith(_HTML):
+        raise BadInput(f"{path}: a web page in the model's place; download the file itself")
+    return data
+
+
+def torch_kind(path: Path, data: bytes) -> str:
+    """`exported` (torch.export.save) or `script` (torch.jit.save), told without unpickling anything.
+
+    Raises:
+        BadInput: a pickle (torch.save), compiled code, a truncated or another file.
+    """
+    if data[:2] == b"\x80\x02" or data[:1] == b"\x80":
+        raise _pickled(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()
+            roots = {name.partition("/")[0] for name in names}
+            inner = {name.partition("/")[2] for name in names}
+            if len(roots) != 1 or len(inner) != len(names):
+                raise BadInput(f"{path}: not an archive of one model; save it again by torch.export.save")
+            if "archive_format" in inner:
+                _require_data(path, archive, roots.pop(), inner)
+                return "exported"
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
+        cut = data[:2] == b"PK"
+        raise BadInput(
+            f"{path}: {'truncated or damaged' if cut else 'no model of PyTorch'} ({error}); save it again by "
+            "torch.export.save or torch.jit.save"
+        ) from None
+    if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
+        return "script"
+    if "data.pkl" in inner:
+        raise _pickled(path)
+    raise BadInput(f"{path}: neither an exported program nor TorchScript; save it by torch.export.save")
+
+
+def _pickled(path: Path) -> BadInput:
+    return BadInput(
+        f"{path}: a pickle, as torch.save writes it; it can run code, or has no network, and is not opened: save the "
+        "model by torch.export.save or torch.jit.save (docs/own-models.md)"
+    )
+
+
+def _require_data(path: Path, archive: zipfile.ZipFile, root: str, inner: set[str]) -> None:
+    """Refuse an exported program with an entry that PyTorch would run or unpickle freely."""
+    refused = sorted(name for name in inner if not _EXPORTED.fullmatch(name))
+    if any(name.startswith("data/aotinductor") for name in refused):
+        raise BadInput(f"{path}: holds compiled code, which is not run; save the program by torch.export.save")
+    if refused or "models/model.json" not in inner:
+        what = refused[0] if refused else "no models/model.json"
+        raise BadInput(f"{path}: no exported program as torch.export.save of torch 2.10 or newer writes it ({what})")
+    for kind in ("weights", "constants"):
+        name = f"data/{kind}/model_{kind}_config.json"
+        entries = json.loads(archive.read(f"{root}/{name}")).get("config", {}) if name in inner else {}
+        for tensor, entry in entries.items():
+            if entry.get("use_pickle") or not re.fullmatch(r"(weight|tensor)_\d+", str(entry.get("path_name"))):
+                raise BadInput(f"{path}: {tensor} is pickled, and a pickle can run code; save plain tensors")
+    program = json.loads(archive.read(f"{root}/models/model.json"))
+    for key, text in _strings(program):
+        if key == "target" and text.startswith(_LOOKED_UP) and not _OPERATORS.fullmatch(text):
+            raise BadInput(f"{path}: its program calls {text[:60]}, which is no operator of a network")
+        if key == "expr_str" and not _EXPRESSION.fullmatch(text):
+            raise BadInput(f"{path}: its program has a size that is no expression ({text[:60]})")
+    if "data/sample_inputs/model.pt" in inner:
+        import torch
+
+        sample = archive.read(f"{root}/data/sample_inputs/model.pt")
+        try:
+            if sample:
+                torch.load(io.BytesIO(sample), weights_only=True)
+        except Exception:  # whatever it is, PyTorch would unpickle it freely next
+            raise BadInput(f"{path}: its sample inputs are no plain tensors; export with a tensor as example") from None
+
+
+def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All strings of a JSON value, each with the key that it stands under."""
+    stack = [(key, value)]
+    while stack:
+        name, each = stack.pop()
+        if isinstance(each, dict):
+            stack.extend(each.items())
+        elif isinstance(each, list):
+            stack.extend((name, item) for item in each)
+        elif isinstance(each, str):
+            yield name, each

@@ -1,0 +1,273 @@
+"""A user's own model as a recognizer: `onnx:FILE` (black-box) and `torch:FILE` (white-box where gradients flow)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.files import sha256_file
+from facedecode.recognizers.contract import OWN, Contract, described_contract, read_contract
+from facedecode.recognizers.own_networks import open_network
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.spec import RecognizerSpec
+
+# Of a template's length: the largest difference that batching, or a second run, may make.
+_SAME = 1e-3
+_LARGEST = 1e6
+
+
+class OwnRecognizer(Recognizer):
+    """A model that a user brings, tried out on two pictures before any work.
+
+    Attributes:
+        contract: what it expects, with its size.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        path: Path,
+        contract: Contract,
+        device: str = "cpu",
+        precision: str = "fp32",
+        judge: bool = False,
+    ):
+        """kind: one of `OWN`. judge: it gives one number or two of a picture instead of a template.
+
+        Raises:
+            MissingWeights, UsageError, BadInput: as `open_network`; sizes that contradict each other or that nobody
+                says; bf16 or layers of a model that has none; a first batch whose outputs are not templates.
+        """
+        self.weights, self.device, self.precision = path, torch.device(device), precision
+        self._judge = judge
+        if judge != (contract.gives is not None):
+            raise UsageError(f"{path}: 'gives' (probability, logit) is said of a judge, and of no recognizer")
+        if kind == "onnx:" and precision != "fp32":
+            raise UsageError(f"--precision {precision}: an ONNX model computes as it was exported; leave it out")
+        self.net, data = open_network(kind, path, device)
+        self.weights_sha256 = hashlib.sha256(data).hexdigest()
+        size = _agreed_size(path, self.net.size, contract.size)
+        self.contract = dataclasses.replace(contract, size=size)
+        self._batches = self.net.batches
+        self._flip = contract.channels == "BGR"
+        self._mean, self._scale = (
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (contract.mean, contract.scale)
+        )
+        # Until it is known how long a template is.
+        self.spec = RecognizerSpec(
+            name=kind + contract.name,
+            dim=0,
+            crop=contract.how_to_crop(size),
+            mean=contract.mean,
+            scale=contract.scale,
+            score=contract.score,
+            license=contract.license,
+            architecture="",
+            obtain="it is a model of your own: pass its file with --weights",
+            feature_layers=contract.layers,
+            recommended_threshold=contract.threshold,
+        )
+        for layer in contract.layers:
+            if layer not in self.layer_names():
+                raise BadInput(f"{path}: has no layer {layer!r}; it has {', '.join(self.layer_names()[:8])}, …")
+        self.spec = dataclasses.replace(self.spec, dim=self._try_out())
+        self.white_box = self.net.gradients and self._gradients_flow()
+
+    def layer_names(self) -> tuple[str, ...]:
+        if not self.net.layers:
+            raise UsageError(f"{self.spec.name}: {self.net.no_layers}: choose another --phi")
+        return self.net.layers
+
+    def features(self, crops: Tensor) -> list[Tensor]:
+        return self._with_maps(crops, all_of_it=False)[1]
+
+    def embed_with_features(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self._with_maps(crops, all_of_it=True)
+
+    def describe(self) -> dict[str, Any]:
+        contract, channels = self.contract.describe(), self.contract.channels
+        normalization = {"mean": list(self.contract.mean), "scale": list(self.contract.scale)}
+        beside = {"layers": list(self.contract.layers), "threshold": self.contract.threshold}
+        own = {"channel_order": channels, "normalization": normalization, "contract": contract}
+        return super().describe() | own | {key: value for key, value in beside.items() if value}
+
+    def _run(self, crops: Tensor) -> Tensor:
+        if not len(crops):
+            return crops.new_zeros(0, self.spec.dim)
+        with self._autocast():
+            parts = [self._template(self.net(part), len(part))[:count] for part, count in self._parts(crops)]
+        return torch.cat(parts)
+
+    def _with_maps(self, crops: Tensor, all_of_it: bool) -> tuple[Tensor | None, list[Tensor]]:
+        templates, maps = [], []
+        with self._autocast():
+            for part, count in self._parts(crops):
+                try:
+                    found, output = self.net.maps(part, self.spec.feature_layers, all_of_it)
+                except RuntimeError as error:
+                    side = crops.shape[-1]
+                    if side == self.contract.size:
+                        raise
+                    raise UsageError(
+                        f"{self.spec.name}: its layers do not take a part of {side} px ({str(error)[:80]}): leave "
+                        "--local-perceptual-weight at 0"
+                    ) from None
+                maps.append([each[:count] for each in found])
+                if all_of_it:
+                    templates.append(self._template(output, len(part))[:count])
+        return torch.cat(templates) if templates else None, [torch.cat(each) for each in zip(*maps, strict=True)]
+
+    def _autocast(self) -> torch.autocast:
+        # A caller that computes in bf16 (training) takes the network along.
+        half = self.precision == "bf16" or torch.is_autocast_enabled(self.device.type)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
+
+    def _parts(self, crops: Tensor) -> list[tuple[Tensor, int]]:
+        """Normalized pictures in batches that the network takes, the last filled up; how many of each count."""
+        x = crops.flip(1) if self._flip else crops
+        x = ((x * 255 - self._mean) / self._scale).contiguous()
+        fewest, most = self._batches
+        parts = []
+        for part in x.split(most or len(x)):
+            missing = fewest - len(part)
+            padded = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]) if missing > 0 else part
+            parts.append((padded, len(part)))
+        return parts
+
+    def _template(self, outputs: Any, count: int) -> Tensor:
+        """What the network gives of a batch, as float32 (count, dim)."""
+        path = self.weights
+        if isinstance(outputs, tuple | list):
+            if len(outputs) > 1 and self.contract.output is None:
+                shapes = ", ".join(str(tuple(getattr(each, "shape", ()))) for each in outputs)
+                raise BadInput(f"{path}: gives {len(outputs)} outputs ({shapes}); say which by 'output' (0, 1 …)")
+            number = self.contract.output or 0
+            if number >= len(outputs):
+                raise BadInput(f"{path}: has no output {number}; it gives {len(outputs)}")
+            outputs = outputs[number]
+        if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
+            what = outputs.dtype if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+            raise BadInput(f"{path}: gives {what}, not numbers (n, d); export one that gives these")
+        if self._judge and outputs.ndim == 1:
+            outputs = outputs[:, None]
+        if outputs.ndim != 2 or len(outputs) != count or not outputs.shape[1]:
+            raise BadInput(f"{path}: gives {tuple(outputs.shape)} of {count} pictures, not ({count}, d)")
+        return outputs.float()
+
+    def _try_out(self) -> int:
+        """The length of a template. Raises BadInput where the outputs of two pictures cannot be templates."""
+        path, pictures = self.weights, self._pictures()
+        with torch.no_grad():
+            both = self._first_batch(pictures)
+            alone = torch.cat([self._run(each[None]) for each in pictures])
+        if not both.isfinite().all() or not both.abs().max() < _LARGEST:
+            raise BadInput(
+                f"{path}: gives NaN, infinity or numbers beyond {_LARGEST:.0e}; are mean, scale and channels right?"
+            )
+        length = both.norm(dim=1).max()
+        if (alone - both).norm(dim=1).max() > _SAME * length:
+            raise BadInput(
+                f"{path}: gives other numbers of the same picture in another batch; export it after .eval(), so that "
+                "dropout and batch normalization are fixed"
+            )
+        if (both[0] - both[1]).abs().max() <= 1e-6 * length:
+            raise BadInput(f"{path}: gives the same of two different pictures; are mean, scale and size right?")
+        if self._judge:
+            return both.shape[1]
+        if both.shape[1] < 2:
+            raise BadInput(f"{path}: gives one number of a picture, not a template")
+        if (both >= 0).all() and ((both.sum(1) - 1).abs() < 1e-3).all():
+            raise BadInput(
+                f"{path}: gives probabilities of {both.shape[1]} classes, not templates; export it up to the layer "
+                "before the softmax"
+            )
+        return both.shape[1]
+
+    def _first_batch(self, pictures: Tensor) -> Tensor:
+        """Outputs of the two pictures; a network whose file does not say what batches it takes is asked."""
+        try:
+            return self._run(pictures)
+        except (RuntimeError, BadInput) as error:
+            if self._batches != (1, None):
+                raise self._cannot(error) from None
+            first = error
+        self._batches = (1, 1)
+        try:
+            return self._run(pictures)
+        except (RuntimeError, BadInput):
+            raise self._cannot(first) from None
+
+    def _cannot(self, error: Exception) -> BadInput:
+        if isinstance(error, BadInput):
+            return error
+        size, lines = self.contract.size, [line.strip() for line in str(error).splitlines() if line.strip()]
+        return BadInput(f"{self.weights}: cannot take (n, 3, {size}, {size}) ({lines[-1][:160] if lines else error})")
+
+    def _gradients_flow(self) -> bool:
+        with torch.inference_mode(False), torch.enable_grad():
+            pictures = self._pictures().requires_grad_()
+            try:
+                self._run(pictures).square().sum().backward()
+            except RuntimeError:  # exported under no_grad, or an operator without a derivative
+                return False
+        return pictures.grad is not None and bool(pictures.grad.isfinite().all() and pictures.grad.any())
+
+    def _pictures(self) -> Tensor:
+        """Two smooth pictures, (2, 3, S, S) in [0, 1]."""
+        looks = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+        size = (self.contract.size, self.contract.size)
+        return F.interpolate(looks, size, mode="bilinear", align_corners=False).to(self.device)
+
+
+def load_own(
+    name: str,
+    weights: Path | str | None = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+    contract: Path | Mapping[str, Any] | None = None,
+    judge: bool = False,
+) -> OwnRecognizer:
+    """A user's own model.
+
+    Args:
+        name: `onnx:FILE` or `torch:FILE`; with `weights`, `onnx:NAME` or `torch:NAME`, as a manifest has it.
+        contract: a JSON file, or a manifest's description of the recognizer; FILE.json if None.
+        judge: see `OwnRecognizer`.
+
+    Raises:
+        MissingWeights: no file, or ONNX Runtime is missing.
+        UsageError, BadInput: as `read_contract` and `OwnRecognizer`; another file than the description's.
+    """
+    kind = next(prefix for prefix in OWN if name.startswith(prefix))
+    called = name.removeprefix(kind)
+    path = Path(called if weights is None else weights)
+    if not path.is_file():
+        raise MissingWeights(f"{name}: a model of your own, and there is no file {path}; give its file by --weights")
+    if isinstance(contract, Mapping):
+        held = described_contract(contract)
+    else:
+        held = read_contract(path, None if contract is None else Path(contract))
+        if weights is not None and held.name != called:
+            raise UsageError(f"{path}: its contract calls it {held.name!r}, not {called!r}; say {kind}{held.name}")
+    if isinstance(contract, Mapping) and (found := sha256_file(path)) != contract.get("weights_sha256"):
+        raise BadInput(
+            f"{path}: not the file of {name} (sha256 {found[:12]}…, expected "
+            f"{str(contract.get('weights_sha256'))[:12]}…)"
+        )
+    return OwnRecognizer(kind, path, held, device, precision, judge)
+
+
+def _agreed_size(path: Path, of_file: int | None, of_contract: int | None) -> int:
+    if of_file is None and of_contract is None:
+        raise UsageError(f"{path}: takes pictures of any size; say by 'size' which it was trained on")
+    if None not in (of_file, of_contract) and of_file != of_contract:
+        raise BadInput(f"{path}: takes pictures of {of_file} px, and its contract says size {of_contract}")
+    return of_file or of_contract
