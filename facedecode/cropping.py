@@ -62,10 +62,11 @@ def _size(path: Path) -> int | None:
 class FaceCropper:
     """Finds, crops and embeds the face that each image is of.
 
+    recognizer: None where faces are only to be found; items then have neither crop nor template.
     transform: perturbs each image about its face before the crop.
     """
 
-    def __init__(self, recognizer: Recognizer, detector: FaceDetector, transform: Transform | None = None):
+    def __init__(self, recognizer: Recognizer | None, detector: FaceDetector, transform: Transform | None = None):
         self.recognizer, self.detector, self.transform = recognizer, detector, transform
 
     def items(self, refs: list[ImageRef], batch_size: int, workers: int | None = None) -> Iterator[Cropped]:
@@ -103,12 +104,12 @@ class FaceCropper:
                 group = []
         self._crop(group)
         usable = [item for item in items if not item.failure]
-        if usable:
+        if usable and self.recognizer:
             templates = self.recognizer.embed_crops(np.stack([item.crop for item in usable]))
             for item, template in zip(usable, templates, strict=True):
                 item.template = template
         for item in usable:
-            if not np.isfinite(item.template).all():
+            if self.recognizer and not np.isfinite(item.template).all():
                 item.failure = _failure(item.row["path"], "embed", "the template holds NaN or infinity")
         return items
 
@@ -140,7 +141,8 @@ class FaceCropper:
                     item.failure = _failure(item.row["path"], "perturb", str(error))
                     continue
             item.row |= {"box": face.box, "landmarks": face.landmarks, "probability": face.probability}
-            item.crop = self.recognizer.crop(image, face)
+            if self.recognizer:
+                item.crop = self.recognizer.crop(image, face)
 
 
 def _cores() -> int:

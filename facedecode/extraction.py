@@ -7,14 +7,16 @@ alone, so that a run that was killed and resumed does the same arithmetic as one
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from facedecode import __version__
 from facedecode.cropping import FaceCropper, describe_inputs
+from facedecode.data_set import LABELS, DataSet
 from facedecode.faces import FaceDetector
+from facedecode.files import write_text
 from facedecode.images import find_images
 from facedecode.perturb import Transform
 from facedecode.recognizers.recognizer import Recognizer
@@ -25,11 +27,13 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Extracted:
-    """What a run left: templates and failures in the store, and how much of it was there before."""
+    """What a run left: templates and failures in the store, how much of it was there before, and what a data set's
+    files do not say (`DataSet`)."""
 
     count: int
     failures: list[dict[str, str]]
     resumed: int
+    notes: list[str] = field(default_factory=list)
 
 
 def extract(
@@ -38,6 +42,7 @@ def extract(
     recognizer: Recognizer,
     detector: FaceDetector,
     transform: Transform | None = None,
+    data_set: DataSet | None = None,
     batch_size: int = 32,
     shard_rows: int = 4096,
     workers: int | None = None,
@@ -51,6 +56,7 @@ def extract(
         output: the store's folder; a run that was interrupted there is resumed.
         transform: perturbs each image about its face before the crop; the original box and landmarks then cut
             it, so that the recognizer sees the misalignment. An image whose face leaves the frame is a failure.
+        data_set: says whose the images are in place of their folders; its labels go to `labels.csv` in the store.
         batch_size: images of a chunk; their templates are computed together.
         workers: chunks in work at once; as many as there are cores if None.
         progress: called with (inputs done, all inputs, a word on failures).
@@ -60,6 +66,9 @@ def extract(
         OutputError, OutputInUse: see `StoreWriter`.
     """
     root, refs = find_images(inputs)
+    data_set = data_set or DataSet()
+    refs, notes = data_set.with_identities(refs)
+    labels, more = data_set.label_table(refs)
     describe = {
         "transform": transform.name if transform else None,
         "precision": recognizer.precision,
@@ -101,11 +110,13 @@ def extract(
                 else:
                     last = failures
             writer.finish(last)
-    return _summary(output, resumed)
+        if labels is not None:
+            write_text(output / LABELS, labels)
+    return _summary(output, resumed, notes + more)
 
 
-def _summary(output: Path, resumed: int) -> Extracted:
+def _summary(output: Path, resumed: int, notes: list[str]) -> Extracted:
     from facedecode.store import Store
 
     store = Store.open(output, verify=False)
-    return Extracted(len(store), store.failures(), resumed)
+    return Extracted(len(store), store.failures(), resumed, notes)

@@ -1,8 +1,7 @@
-"""Labels that a CSV file gives to people or to images."""
+"""Labels that a CSV file, or one of CelebA's, gives to people or to images."""
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -10,9 +9,8 @@ from pathlib import Path
 
 from facedecode.errors import BadInput, some_of
 from facedecode.files import sha256_file
+from facedecode.label_file import Row, match, read_label_file
 from facedecode.store import Store
-
-Row = dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,8 @@ def read_person_labels(path: Path, column: str) -> PersonLabels:
 
 
 def read_image_labels(path: Path, column: str, store: Store) -> ImageLabels:
-    """Read a CSV with a header: the label's column, and `path` as the store has it (relative to what was extracted).
+    """Read a label file: the label's column, and `path` as the store has it (relative to what was extracted) or, where
+    the file has bare names only, the image's name.
 
     Raises:
         BadInput: no such file or column, a row without path, an image with two labels, or no label for any row of the
@@ -92,15 +91,15 @@ def read_image_labels(path: Path, column: str, store: Store) -> ImageLabels:
     """
     labels, _ = _read(path, column, ("path",), lambda row: (row["path"] or "").strip(), "no path")
     names = store.paths()
-    values = [None if name is None else labels.get(name) for name in names]
+    found = match(names, labels)
+    values = found.values
     if not any(values):
         there, here = (next((name for name in some if name), "nothing") for some in (names, labels))
         raise BadInput(
             f"{path}: has a {column!r} for no image of {store.folder} (of {here}, where the store has {there}); paths "
             "are to be relative to the folder that was extracted"
         )
-    missing = [name or f"row {i}" for i, (name, value) in enumerate(zip(names, values, strict=True)) if value is None]
-    return ImageLabels(column, values, missing, path, {"file": path.name, "sha256": sha256_file(path)})
+    return ImageLabels(column, values, found.images, path, {"file": path.name, "sha256": sha256_file(path)})
 
 
 def _read(
@@ -109,29 +108,19 @@ def _read(
     """Key → label, and how many rows have none. keys: columns, of which one is needed; lacking: a row without key."""
     labels: dict[str, str] = {}
     empty = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            if column not in columns:
-                raise BadInput(f"{path}: no column {column!r}; there are {', '.join(columns) or 'none'}")
-            if not set(keys) & set(columns):
-                raise BadInput(
-                    f"{path}: no column {' or '.join(map(repr, keys))}, so nobody can be told whose label it is"
-                )
-            for row in reader:
-                name, label = key(row), (row[column] or "").strip()
-                if not name:
-                    raise BadInput(f"{path}, line {reader.line_num}: {lacking}")
-                if not label:
-                    empty += 1
-                elif labels.setdefault(name, label) != label:
-                    raise BadInput(
-                        f"{path}, line {reader.line_num}: {name} has two labels, {labels[name]!r} and {label!r}; "
-                        "leave one"
-                    )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error})") from None
+    file = read_label_file(path)
+    if column not in file.columns:
+        raise BadInput(f"{path}: no column {column!r}; there are {', '.join(file.columns) or 'none'}")
+    if not set(keys) & set(file.columns):
+        raise BadInput(f"{path}: no column {' or '.join(map(repr, keys))}, so nobody can be told whose label it is")
+    for line, row in file.rows:
+        name, label = key(row), (row[column] or "").strip()
+        if not name:
+            raise BadInput(f"{path}, line {line}: {lacking}")
+        if not label:
+            empty += 1
+        elif labels.setdefault(name, label) != label:
+            raise BadInput(f"{path}, line {line}: {name} has two labels, {labels[name]!r} and {label!r}; leave one")
     return labels, empty
 
 

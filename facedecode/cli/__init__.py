@@ -6,6 +6,7 @@ from facedecode.cli.commands import (
     attack,
     cluster,
     confidence,
+    embeddings,
     evaluate,
     extract,
     invert,
@@ -18,6 +19,7 @@ from facedecode.cli.commands import (
 
 for module in (
     extract,
+    embeddings,
     train,
     invert,
     confidence,

@@ -38,6 +38,17 @@ Spec = Annotated[
 Weights = Annotated[
     Path | None, typer.Option("--weights", help="The recognizer's weights file, where it does not come with a package.")
 ]
+Identities = Annotated[
+    Path | None,
+    typer.Option(
+        "--identities",
+        help="File with the person of each image, in place of folders: CelebA's, or CSV with path, identity.",
+    ),
+]
+Renamed = Annotated[
+    Path | None,
+    typer.Option("--renamed", help="CelebA-HQ's mapping file, where files with people or labels name CelebA's images."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="fp32, or bf16 (autocast; recorded in the output).")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from facedecode.errors import UsageError
-from facedecode.recognizers.contract import is_own
+from facedecode.errors import MissingWeights, UsageError
+from facedecode.recognizers.contract import GIVEN, is_own
 from facedecode.recognizers.spec import DEFAULT_RECOGNIZER, REGISTRY, RecognizerSpec, find_spec_by_name, find_weights
 
 if TYPE_CHECKING:
@@ -55,6 +55,11 @@ def load_recognizer(
         from facedecode.recognizers.own import load_own
 
         return load_own(name, weights, device, precision, contract)
+    if name.startswith(GIVEN):
+        raise MissingWeights(
+            f"{name}: nothing but its templates is here; a network learns from them by --identity-weight 0 --no-mirror "
+            "--phi with another network, or --perceptual-weight 0"
+        )
     if contract is not None:
         raise UsageError(f"--spec is the contract of a model of your own (onnx:FILE, torch:FILE); {name} has one")
     from facedecode.recognizers.recognizer import Recognizer

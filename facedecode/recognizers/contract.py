@@ -32,9 +32,18 @@ _BESIDE = ("name", "license", "layers", "threshold")
 _MOST_PIXELS = 4096
 
 
+GIVEN = "given:"
+"""What the name of a recognizer begins with of which there are templates only."""
+
+
 def is_own(name: str) -> bool:
     """Whether a recognizer's name is that of a user's own model."""
     return name.startswith(OWN)
+
+
+def file_of(name: str) -> Path | None:
+    """The file of a user's own model that a command line names: FILE of `onnx:FILE`; None of any other name."""
+    return Path(name.partition(":")[2]) if is_own(name) else None
 
 
 @dataclass(frozen=True)

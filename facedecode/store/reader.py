@@ -246,8 +246,8 @@ def require_same_recognizer(manifest_recognizer: dict[str, Any], other: dict[str
     keys = ("name", "weights_sha256")
     if all(manifest_recognizer.get(key) == other.get(key) for key in keys):
         # Through JSON, as a manifest is: tuples are lists there.
-        there, here = (json.loads(json.dumps(each.get("contract") or {})) for each in (manifest_recognizer, other))
-        if differs := difference(there, here):
+        there, here = (json.loads(json.dumps(each.get("contract"))) for each in (manifest_recognizer, other))
+        if there and here and (differs := difference(there, here)):
             raise BadInput(f"{what} takes pictures otherwise than the recognizer of the templates did ({differs})")
     else:
         raise BadInput(

@@ -10,9 +10,11 @@ import typer
 
 from facedecode.cli.app import (
     Device,
+    Identities,
     Model,
     Overwrite,
     Precision,
+    Renamed,
     Spec,
     Weights,
     choose_device,
@@ -20,7 +22,7 @@ from facedecode.cli.app import (
     command,
 )
 from facedecode.cli.console import Console
-from facedecode.errors import FailedItems
+from facedecode.errors import FailedItems, UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -37,6 +39,14 @@ def extract(
     model: Model = "dlib-resnet",
     weights: Weights = None,
     spec: Spec = None,
+    identities: Identities = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels", help="File with labels by image, CelebA's or CSV; they go to labels.csv in the store."
+        ),
+    ] = None,
+    renamed: Renamed = None,
     transform: Annotated[
         str | None, typer.Option("--transform", help="Perturb each face first: rotate30, shift-left+scale0.5, ….")
     ] = None,
@@ -55,6 +65,7 @@ def extract(
     Detects the face that each image is of, aligns it, and embeds it. A run that was interrupted is resumed by the
     same command. Images without a usable face are listed in the store's failures.jsonl.
     """
+    from facedecode.data_set import LABELS, DataSet
     from facedecode.extraction import extract as run
     from facedecode.faces import FaceDetector
     from facedecode.images import find_images
@@ -63,8 +74,13 @@ def extract(
     from facedecode.recognizers import load_recognizer
 
     images = listed(images)
+    if renamed and not (identities or labels):
+        raise UsageError("--renamed says how --identities and --labels name the images; give one of these")
+    data_set = DataSet(identities, labels, renamed)
     if dry_run:
         root, found = find_images(images)
+        for note in data_set.with_identities(found)[1] + data_set.label_table(found)[1]:
+            console.say(note)
         console.say(f"{len(found)} images below {root} would go to {output}")
         if not preview:
             return {"count": len(found)}, {}
@@ -85,10 +101,15 @@ def extract(
             recognizer,
             detector,
             transform=perturbation,
+            data_set=data_set,
             batch_size=batch_size,
             overwrite=overwrite,
             progress=stage("extract"),
         )
+    for note in result.notes:
+        console.say(note)
+    if labels:
+        outputs["labels"] = str(output / LABELS)
     failed = len(result.failures)
     before = f", {result.resumed} inputs were done before" if result.resumed else ""
     console.say(f"{output}: {result.count} templates of {recognizer.name}, {failed} failed{before}")

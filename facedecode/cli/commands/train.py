@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import (
+    BareModel,
     Device,
     Images,
     Overwrite,
     Precision,
     Seed,
+    Spec,
     Weights,
     choose_device,
     choose_precision,
@@ -20,12 +22,14 @@ from facedecode.cli.app import (
 )
 from facedecode.cli.commands.classifier import import_classifier, train_classifier
 from facedecode.cli.commands.disentangler import train_disentangler
+from facedecode.cli.commands.embeddings import import_store
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 KINDS = ("decoder", "classifier", "disentangler")
 _OF_EVERY_KIND = {"store", "output", "kind", "people", "exclude", "overwrite", "quiet", "json", "debug"}
+_OF_BARE = {"model", "weights", "spec", "images", "device"}
 _OF_CLASSIFIERS = {"head", "min_images", "l2", "scale", "from_head", "names"}
 _OF_DISENTANGLERS = {"labels", "label"}
 # What chooses and fits weights; a head from elsewhere has its own.
@@ -39,7 +43,13 @@ def register(app: typer.Typer) -> None:
 def train(
     console: Console,
     context: typer.Context,
-    store: Annotated[Path, typer.Argument(help="A store made by 'extract'; its images are found through it.")],
+    store: Annotated[
+        Path,
+        typer.Argument(
+            help="A store made by 'extract'; its images are found through it. Or a .npy file, with --images: a text "
+            "file of its rows' images."
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The decoder's folder, or the file of another kind.")],
     kind: Annotated[
         str,
@@ -101,7 +111,9 @@ def train(
     start: Annotated[
         Path | None, typer.Option("--start", help="Go on from this decoder instead of a random network.")
     ] = None,
+    model: BareModel = None,
     weights: Weights = None,
+    spec: Spec = None,
     images: Images = None,
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -144,8 +156,15 @@ def train(
     """
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    every = _OF_EVERY_KIND
+    if store.suffix == ".npy":
+        every = every | _OF_BARE
+        store, weights = _as_store(console, store, images, output, model, weights, spec, device, overwrite)
+        images = None
+    elif model or spec:
+        raise UsageError("--model and --spec are said of a bare .npy file; a store's manifest has its recognizer")
     if kind == "classifier":
-        allowed = _OF_EVERY_KIND | _OF_CLASSIFIERS
+        allowed = every | _OF_CLASSIFIERS
         if from_head:
             _refuse_others(context, allowed - _OF_FITS, "go with --from-head, whose weights are trained already")
             return import_classifier(
@@ -165,7 +184,7 @@ def train(
             overwrite=overwrite,
         )
     if kind == "disentangler":
-        _refuse_others(context, _OF_EVERY_KIND | _OF_DISENTANGLERS, "go with --kind disentangler")
+        _refuse_others(context, every | _OF_DISENTANGLERS, "go with --kind disentangler")
         return train_disentangler(
             console,
             store,
@@ -228,6 +247,27 @@ def train(
     console.say(f"{output}: {decoder.kind} decoder, {figures['images']} images of {len(figures['people'])} people")
     last = (figures.get("curve") or [{}])[-1]
     return {k: v for k, v in last.items() if k != "step"}, {"decoder": str(output)}
+
+
+def _as_store(
+    console: Console,
+    embeddings: Path,
+    images: Path | None,
+    output: Path,
+    model: str | None,
+    weights: Path | None,
+    spec: Path | None,
+    device: str,
+    overwrite: bool,
+) -> tuple[Path, Path | None]:
+    """A bare file and its images as a store beside the output, and the recognizer's file."""
+    from facedecode.recognizers.contract import file_of
+
+    if images is None:
+        raise UsageError(f"{embeddings}: bare templates; name a text file of their images' paths by --images list.txt")
+    made = output.with_name(f"{output.name}-emb")
+    import_store(console, embeddings, images, made, model, weights, spec, device, overwrite=overwrite)
+    return made, weights or file_of(model or "")
 
 
 def _refuse_others(context: typer.Context, allowed: set[str], why: str) -> None:
