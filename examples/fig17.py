@@ -7,8 +7,9 @@
 
 A row is a person whom neither decoder nor disentangler has seen, an equal number of either class; the columns are those
 of the paper. Under each picture: the cosine of its own template with the original's, and the probability of the second
-class by a quadratic probe for that template, fitted to the training people's templates of photographs. A table on
-stdout has the means over more people.
+class by a quadratic probe for that template, fitted to the training people's templates of photographs, or for the
+picture itself by a classifier of your own (`--judge torch:FILE` in place of `--train-people`; docs/own-models.md). A
+table on stdout has the means over more people.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from facedecode.figures import picture_grid
 from facedecode.images import save_image
 from facedecode.inversion import embed_pictures
 from facedecode.labels import read_image_labels
+from facedecode.picture_judge import load_judge
 from facedecode.probe import fit_quadratic
 from facedecode.protocols import people_names, select_people
 from facedecode.recognizers import load_described
@@ -57,10 +59,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     people = [names[i] for rows in judged for i in rows]
     require_unseen(arguments.decoder, decoder.provenance.training.get("people"), people)
     fitted = own.report.get("provenance", {}).get("people", [])
-    for what, others in (("the disentangler", fitted), ("the probe", people_names(arguments.train_people))):
+    trained = people_names(arguments.train_people) if arguments.train_people else []
+    for what, others in (("the disentangler", fitted), ("the probe", trained)):
         if seen := sorted(set(people) & set(others)):
             raise BadInput(f"{what} is fitted to {len(seen)} of these people ({seen[0]}, …); give others")
-    probe = fit_probe(store, labels, names, arguments.train_people, own.classes)
+    if arguments.judge:
+        told = picture_judge(arguments.judge, arguments.judge_spec, own.classes)
+    else:
+        told = template_probe(store, labels, names, arguments.train_people, own.classes)
     columns = {"disentangled": ("keep", "keep")}
     columns |= {f"attribute: {name}": (name, "keep") for name in (*own.classes, "mean")}
     columns |= {f"identity: {name}": ("keep", name) for name in (*own.classes, "mean")}
@@ -73,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for title, parts in columns.items():
             pictures = decoder.decode(own.resynthesize(plain, *parts))
             again = embed_pictures(recognizer, pictures)
-            figures = score_pairs(again, plain, "cosine").astype(float), probe(again)[:, 1]
+            figures = score_pairs(again, plain, "cosine").astype(float), told(pictures, again)
             drawn.append(pictures)
             said.append(figures)
             means = [mean_interval(values, whose) for values in figures]
@@ -97,7 +103,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--decoder", required=True, help="a folder, or the name of a shipped one")
     parser.add_argument("--weights", type=Path, help="of the recognizer, where no package has them")
     parser.add_argument("--people", type=Path, required=True, help="whom to show and measure")
-    parser.add_argument("--train-people", type=Path, required=True, help="whom to fit the probe to")
+    who_judges = parser.add_mutually_exclusive_group(required=True)
+    who_judges.add_argument("--train-people", type=Path, help="whom to fit the probe to")
+    who_judges.add_argument("--judge", help="torch:FILE or onnx:FILE: a classifier of pictures in the probe's place")
+    parser.add_argument("--judge-spec", type=Path, help="what it expects, JSON; FILE.json beside it if absent")
     parser.add_argument("--labels", type=Path, required=True, help="CSV with the disentangler's attribute")
     parser.add_argument("--shown", type=positive, default=3, help="people of each class")
     parser.add_argument("--measured", type=positive, default=150, help="people of each class")
@@ -124,13 +133,28 @@ def rows_of(
     return found
 
 
-def fit_probe(
+Told = Callable[[np.ndarray, np.ndarray], np.ndarray]  # pictures and their templates → probability of the second class
+
+
+def picture_judge(name: str, spec: Path | None, classes: Sequence[str]) -> Told:
+    """A classifier of the user's own, which looks at the pictures."""
+    judge = load_judge(name, spec)
+    if set(judge.classes) != set(classes):
+        said, wanted = (" from ".join(both) for both in (judge.classes, classes))
+        raise BadInput(f"{name}: tells {said}, and the disentangler {wanted}")
+    column = judge.classes.index(classes[1])
+    print(f"judged by {judge.model.name}, sha256 {judge.model.weights_sha256}", file=sys.stderr)
+    return lambda pictures, templates: judge.probabilities(pictures)[:, column]
+
+
+def template_probe(
     store: Store, labels: Sequence[str | None], names: Sequence[str | None], people: Path, classes: Sequence[str]
-):
-    """The judge: a quadratic probe of photographs' templates."""
+) -> Told:
+    """A quadratic probe of photographs' templates, which looks at the pictures' templates."""
     rows = np.array([i for i in select_people(list(names), people) if labels[i] in classes])
     _, persons = np.unique([names[i] for i in rows], return_inverse=True)
-    return fit_quadratic(store.take(rows), Target.of_labels([labels[i] for i in rows], persons))
+    probe = fit_quadratic(store.take(rows), Target.of_labels([labels[i] for i in rows], persons))
+    return lambda pictures, templates: probe(templates)[:, 1]
 
 
 if __name__ == "__main__":
