@@ -180,8 +180,8 @@ def _agreement(
     if nearer <= _AGREES * len(there):
         raise BadInput(
             f"{embeddings}: of {len(there)} images looked at, {nearer} are nearer to their own template than to the "
-            f"others by {recognizer.name}; are the paths in the order of the rows, and --model right? (--model {GIVEN}NAME: a "
-            "recognizer that is not here)"
+            f"others by {recognizer.name}; are the paths in the order of the rows, and --model right? "
+            f"(--model {GIVEN}NAME: a recognizer that is not here)"
         )
     return [
         f"{embeddings}: median score against {recognizer.name}'s own templates {np.median(scores[0]):.3f}, of other "
