@@ -316,7 +316,7 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"crop": None}, "crop is null; use arcface, dlib, box"),
+        ({"crop": "eyes"}, 'crop is "eyes"; use arcface, dlib, box'),
         ({"channels": "rgb"}, 'channels is "rgb"; use RGB, BGR'),
         ({"mean": [1, 2]}, "mean is a number, or one for each channel"),
         ({"mean": "0"}, "mean is a number"),

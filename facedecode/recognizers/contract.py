@@ -121,6 +121,7 @@ def parse_contract(given: Any, where: str, default_name: str) -> Contract:
     """A contract from JSON's object. where: for messages. Raises BadInput naming the field."""
     if not isinstance(given, dict):
         raise BadInput(f"{where}: holds no JSON object")
+    given = {key: value for key, value in given.items() if value is not None}
     known = [field.name for field in fields(Contract)]
     if unknown := sorted(set(given) - set(known)):
         raise BadInput(f"{where}: there is no field {unknown[0]!r}; there are {', '.join(known)}")
