@@ -19,7 +19,7 @@ _FEWEST = 4
 
 
 def usual_widths(image_size: int, share: float = 1.0) -> tuple[int, ...]:
-    """Channels of a `DeepFaceDecoder` for such pictures, or so large a share of them: half takes a quarter of the arithmetic.
+    """Channels of a `DeepFaceDecoder` for such pictures, or a share of them: half takes a quarter of the arithmetic.
 
     Raises:
         UsageError: no such size of pictures, or a share that is not above 0 and at most 1.
