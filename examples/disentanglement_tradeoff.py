@@ -5,7 +5,7 @@
         --train-people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush -o tradeoff/
 
 Two ways from the plain template, one after the other: carried towards the identity part (`train --kind disentangler`)
-by a share of the way, and then the identity part reduced to its first principal components among the training people.
+by a share of the way, and then the identity part reduced to its first principal components (`--components`).
 At each point probes are trained anew and judged, by folds, on people who took no part in fitting, and TAR is of all
 pairs of these people. Writes tradeoff.csv and tradeoff.svg.
 """
@@ -16,7 +16,7 @@ import argparse
 import csv
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,28 +92,9 @@ def points(
     for share in arguments.shares:
         name = PLAIN if share == 0 else f"{share:.0%} of the way"
         yield name, (templates + share * (identity - templates)).astype(np.float32)
-    reduced = principal(own.identity(store.take(fitted)), [names[i] for i in fitted])
     for kept in arguments.kept:
         if kept < store.dim:
-            yield f"{kept} components", reduced(identity, kept)
-
-
-def principal(templates: np.ndarray, names: Sequence[str]) -> Callable[[np.ndarray, int], np.ndarray]:
-    """Templates (n, dim) → float32 (n, dim), reduced to the first of these templates' principal components.
-
-    Every person counts alike.
-    """
-    persons = np.unique(names, return_inverse=True)[1]
-    weights = 1 / np.bincount(persons)[persons]
-    x = templates.astype(np.float64)
-    mean = weights @ x / weights.sum()
-    _, vectors = np.linalg.eigh((x - mean).T @ ((x - mean) * weights[:, None]))
-
-    def reduce(more: np.ndarray, kept: int) -> np.ndarray:
-        first = vectors[:, -kept:]
-        return ((more - mean) @ first @ first.T + mean).astype(np.float32)
-
-    return reduce
+            yield f"{kept} components", own.identity(templates, kept)
 
 
 def measured(

@@ -21,11 +21,11 @@ from facedecode.store import require_same_recognizer
 from facedecode.tensor_file import Kind
 
 KEEP, MEAN = "keep", "mean"
-_TENSORS = ("means", "covariances", "to_common", "from_common", "common_mean", "class_means")
+_TENSORS = ("means", "covariances", "to_common", "from_common", "common_mean", "class_means", "axes")
 FILE = Kind(
     "disentangler",
     "train --kind disentangler",
-    1,
+    2,
     {"attribute": str, "classes": list, "recognizer": dict, "report": dict},
     tensors=_TENSORS,
     dtype=np.float64,  # in float32, back and forth would not end where it began
@@ -45,6 +45,7 @@ class Disentangler:
         from_common: (2, dim, dim) float64, their inverses.
         common_mean: (dim,) float64, of the barycenter.
         class_means: (2, dim) float64, of the identity parts of each class's images: what the average person is.
+        axes: (dim, dim) float64, orthonormal columns: principal axes of the identity parts, the widest first.
         recognizer: `Recognizer.describe()` of the one whose templates it parts.
         report: JSON: whom it was fitted on, and how well it does on others; see `disentangler_fit`.
         source: the file it was loaded from, if it was.
@@ -62,6 +63,7 @@ class Disentangler:
     from_common: np.ndarray
     common_mean: np.ndarray
     class_means: np.ndarray
+    axes: np.ndarray
     recognizer: dict[str, Any]
     report: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
@@ -73,7 +75,7 @@ class Disentangler:
             raise BadInput(f"a disentangler has two classes, called other than {KEEP} and {MEAN}, not {listed}")
         dim = self.common_mean.size
         shapes = {"common_mean": (dim,), "means": (2, dim), "class_means": (2, dim)}
-        shapes |= dict.fromkeys(("covariances", "to_common", "from_common"), (2, dim, dim))
+        shapes |= dict.fromkeys(("covariances", "to_common", "from_common"), (2, dim, dim)) | {"axes": (dim, dim)}
         for name, shape in shapes.items():
             if (there := getattr(self, name)).shape != shape or dim == 0:
                 raise BadInput(f"a disentangler's {name} of shape {there.shape}, not {shape}: fit it again")
@@ -85,6 +87,8 @@ class Disentangler:
             )
         if not np.allclose(self.to_common @ self.from_common, np.eye(dim), atol=1e-6):
             raise BadInput("a disentangler's maps do not undo each other: fit it again")
+        if not np.allclose(self.axes.T @ self.axes, np.eye(dim), atol=1e-6):
+            raise BadInput("a disentangler's axes are not orthonormal: fit it again")
         try:
             _ = self._gaussians.factors
         except np.linalg.LinAlgError:
@@ -131,9 +135,29 @@ class Disentangler:
             identity[own] = (values[own] - self.means[number]) @ self.to_common[number] + self.common_mean
         return identity.astype(np.float32), np.eye(2, dtype=np.float32)[told]
 
-    def identity(self, templates: np.ndarray) -> np.ndarray:
-        """The identity part alone, see `split`."""
-        return self.split(templates)[0]
+    def identity(self, templates: np.ndarray, components: int | None = None) -> np.ndarray:
+        """The identity part alone, see `split`.
+
+        Args:
+            components: keep so many principal components of it, and the mean along the others; all if None. Fewer say
+                less of the class, and of the person.
+
+        Raises:
+            UsageError: fewer than one component, or more than there are numbers.
+            BadInput: another shape.
+        """
+        self.require_components(components)
+        identity = self.split(templates)[0]
+        if components is None:
+            return identity
+        kept = self.axes[:, :components]
+        center = self.class_means.mean(0)
+        return ((identity - center) @ kept @ kept.T + center).astype(np.float32)
+
+    def require_components(self, components: int | None) -> None:
+        """Refuse what `identity` would. Raises UsageError."""
+        if components is not None and not 1 <= components <= self.dim:
+            raise UsageError(f"--components {components}: {self._label()} has identity parts of {self.dim} numbers")
 
     def join(self, identity: np.ndarray, dependent: np.ndarray) -> np.ndarray:
         """Templates, float32 (n, dim), of identity parts (n, dim) and dependent parts (n, 2): undoes `split`.

@@ -155,9 +155,10 @@ def fit_disentangler(
         "common_mean": shrunk.means.mean(0),
         "recognizer": recognizer,
     }
-    identity, _ = Disentangler(**fields, class_means=shrunk.means).split(x[~held_out])
+    identity, _ = Disentangler(**fields, class_means=shrunk.means, axes=np.eye(x.shape[1])).split(x[~held_out])
     own = Gaussians.fit(identity.astype(np.float64), target.values, target.weights)
-    made = Disentangler(**fields, class_means=own.means)
+    widest_last = np.linalg.eigh(own.covariances.mean(0))[1]
+    made = Disentangler(**fields, class_means=own.means, axes=widest_last[:, ::-1].copy())
     made.report.update(
         {
             "training_images": int((~held_out).sum()),

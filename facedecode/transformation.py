@@ -84,20 +84,28 @@ def describe_mapping(mapping: Mapping) -> dict[str, str]:
 
 
 def disentanglement_operation(
-    store: Store, disentangler: Disentangler, dependent: str | None = None, independent: str | None = None
+    store: Store,
+    disentangler: Disentangler,
+    dependent: str | None = None,
+    independent: str | None = None,
+    components: int | None = None,
 ) -> Operation:
     """Part a store's templates by a disentangler that was loaded from a file.
 
     Args:
         dependent, independent: to join the parts again, see `Disentangler.resynthesize`; None keeps a part. With
             neither, the new templates are the identity parts.
+        components: of identity parts, see `Disentangler.identity`.
 
-    Raises: as `require_extracted`, `Disentangler.require_recognizer` and `Disentangler.require_parts`.
+    Raises: as `require_extracted`, `Disentangler.require_recognizer`, `require_components` and `require_parts`.
     """
     require_extracted(store)
     disentangler.require_recognizer(store.recognizer)
     given = {"dependent": dependent, "independent": independent}
-    apply, how = disentangler.identity, {"part": "identity"}
+    disentangler.require_components(components)
+    apply, how = partial(disentangler.identity, components=components), {"part": "identity"}
+    if components is not None:
+        how["components"] = components
     if any(wanted is not None for wanted in given.values()):
         how = {name: KEEP if wanted is None else wanted for name, wanted in given.items()}
         disentangler.require_parts(**how)

@@ -46,6 +46,10 @@ def transform(
     part: Annotated[
         str | None, typer.Option("--part", help="Of --disentangle: identity, which is the default.")
     ] = None,
+    components: Annotated[
+        int | None,
+        typer.Option("--components", help="Of the identity part: keep its first so many principal components only."),
+    ] = None,
     dependent: Annotated[
         str | None,
         typer.Option("--dependent", help="Join the parts again, the attribute being this class, keep, or mean."),
@@ -77,6 +81,8 @@ def transform(
         raise UsageError("give one of --protect, --mapping and --disentangle")
     if disentangle is None and any(given is not None for given in (part, dependent, independent)):
         raise UsageError("--part, --dependent and --independent go with --disentangle")
+    if components is not None and (disentangle is None or dependent is not None or independent is not None):
+        raise UsageError("--components are of the identity part that --disentangle gives; leave it out")
     if part not in (None, "identity"):
         raise UsageError(f"--part {part}: use identity")
     if part is not None and (dependent is not None or independent is not None):
@@ -94,7 +100,8 @@ def transform(
     if mapping is not None:
         operation = mapping_operation(source, load_mapping(mapping))
     elif disentangle is not None:
-        operation = disentanglement_operation(source, load_disentangler(disentangle), dependent, independent)
+        own = load_disentangler(disentangle)
+        operation = disentanglement_operation(source, own, dependent, independent, components)
     else:
         require_unprotected(source)
         public = Store.open(center) if center else None
