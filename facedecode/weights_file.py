@@ -49,10 +49,10 @@ HEADS = (
     "metric_fc.",
 )
 _COUNTER = "num_batches_tracked"  # of batch normalization: no output depends on it, and conversions leave it out
-_STARTS = {  # how files begin that are no weights
-    b"version https://git-lfs": "is a git-LFS pointer, not the weights: run 'git lfs pull', or download the file",
-    b"<": "is a web page, not weights: download the file itself",
-    b"{": "is text, not weights: give a safetensors or torch file",
+_STARTS = {  # how files begin that stand where another should
+    b"version https://git-lfs": "is a git-LFS pointer, not the file itself: run 'git lfs pull', or download it",
+    b"<": "is a web page, not the file itself: download that",
+    b"{": "is text, not a model's file: download that",
 }
 
 
@@ -82,6 +82,19 @@ class Layout:
         return self.layers.get(layer, layer) + dot + kind
 
 
+def refuse_stand_in(path: Path, head: bytes) -> None:
+    """Refuse what is found in the place of a model's file, by its first bytes (64 or more, fewer if it has no more).
+
+    Raises:
+        BadInput: it is empty, a git-LFS pointer, a web page or JSON.
+    """
+    if not head:
+        raise BadInput(f"{path}: is empty; download it again")
+    for start, reason in _STARTS.items():
+        if head.lstrip().lower().startswith(start):
+            raise BadInput(f"{path}: {reason}")
+
+
 def kind_of_weights(path: Path) -> str:
     """`safetensors`, `zip` (torch) or `pickle` (torch before 1.6), by a file's first bytes. Free of torch.
 
@@ -94,8 +107,6 @@ def kind_of_weights(path: Path) -> str:
             size = path.stat().st_size
     except OSError as error:
         raise BadInput(f"{path}: not readable ({error.strerror})") from None
-    if not head:
-        raise BadInput(f"{path}: is empty; download it again")
     # First of all: the length that such a file begins with can look like anything.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
         return "safetensors"
@@ -103,9 +114,7 @@ def kind_of_weights(path: Path) -> str:
         return "zip"
     if head.startswith(b"\x80"):
         return "pickle"
-    for start, reason in _STARTS.items():
-        if head.lstrip().lower().startswith(start):
-            raise BadInput(f"{path}: {reason}")
+    refuse_stand_in(path, head)
     raise BadInput(f"{path}: is neither a safetensors nor a torch file, or it is damaged; convert or download it again")
 
 

@@ -268,8 +268,8 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
     plus = [onnx.helper.make_node("Add", ["p", "w"], ["q"]), onnx.helper.make_node("Flatten", ["q"], ["y"])]
     two = [flat, onnx.helper.make_node("Relu", ["y"], ["z"])]
     cases: dict[str, tuple[bytes, dict, type[FacedecodeError], str]] = {
-        "torch:empty.pt2": (b"", {}, BadInput, "an empty file"),
-        "torch:lfs.pt2": (b"version https://git-lfs.github.com/spec/v1\noid", {}, BadInput, "Git LFS pointer"),
+        "torch:empty.pt2": (b"", {}, BadInput, "is empty"),
+        "torch:lfs.pt2": (b"version https://git-lfs.github.com/spec/v1\noid", {}, BadInput, "git-LFS pointer"),
         "onnx:page.onnx": (b"\n<!DOCTYPE html><html>", {}, BadInput, "a web page"),
         "torch:cut.pt2": (good[: len(good) // 2], {}, BadInput, "truncated or damaged"),
         "torch:junk.pt2": (b"junk" * 99, {}, BadInput, "no model of PyTorch"),

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from facedecode.errors import BadInput, MissingWeights
+from facedecode.weights_file import refuse_stand_in
 
-_LFS = b"version https://git-lfs"
-_HTML = (b"<!doctype", b"<html", b"<?xml")
 _EXPORTED = re.compile(
     r"(archive_format|archive_version|byteorder|version|\.format_version|\.storage_alignment|\.data/(serialization_id|version)"
     r"|models/model\.json|extra/.*|data/sample_inputs/model\.pt"
@@ -43,13 +42,7 @@ def read_model_file(path: Path) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror or error})") from None
-    head = data[:64].lstrip().lower()
-    if not data:
-        raise BadInput(f"{path}: an empty file; download or export the model again")
-    if data.startswith(_LFS):
-        raise BadInput(f"{path}: a Git LFS pointer in the model's place; fetch the model by 'git lfs pull'")
-    if head.startswith(_HTML):
-        raise BadInput(f"{path}: a web page in the model's place; download the file itself")
+    refuse_stand_in(path, data[:64])
     return data
 
 
