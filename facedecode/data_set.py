@@ -36,8 +36,8 @@ class DataSet:
         """
         if self.identities is None:
             return refs, []
-        file = read_label_file(self.identities)
-        found = self._match(refs, by_name(file.rows, "identity", self.identities), self.identities)
+        table = by_name(read_label_file(self.identities), ["identity"])
+        found = self._match(refs, {name: person for name, (person,) in table.items()}, self.identities)
         whose = zip(refs, found.values, strict=True)
         return [replace(ref, identity=person) for ref, person in whose], found.said("person", self.identities)
 
@@ -51,17 +51,15 @@ class DataSet:
             return None, []
         file = read_label_file(self.labels)
         columns = [column for column in file.columns if column != "path"]
-        if "path" not in file.columns or not columns:
-            raise BadInput(f"{self.labels}: needs a column 'path' and others; there are {', '.join(file.columns)}")
-        by_name(file.rows, columns[0], self.labels)  # refuses names that are there twice
-        rows = {(row["path"] or "").strip(): row for _, row in file.rows}
-        found = self._match(refs, rows, self.labels)
+        if not columns:
+            raise BadInput(f"{self.labels}: has no column beside 'path', and so no labels")
+        found = self._match(refs, by_name(file, columns), self.labels)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["path", *columns])
         for ref, row in zip(refs, found.values, strict=True):
             if row is not None:
-                writer.writerow([ref.relative, *((row[column] or "").strip() for column in columns)])
+                writer.writerow([ref.relative, *row])
         return text.getvalue(), found.said("labels", self.labels)
 
     def _match(self, refs: list[ImageRef], table: dict, where: Path) -> Matched:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -22,11 +23,16 @@ _HQ_NAME = re.compile(r"(?:imgHQ)?0*(\d+)")
 
 @dataclass(frozen=True)
 class LabelFile:
-    """Rows, each with the number of its line, of the header's `columns`."""
+    """A file's columns; its rows are made as they are read, for CelebA's file has 200,000 of 41 columns."""
 
     path: Path
     columns: list[str]
-    rows: list[tuple[int, Row]]
+    _rows: Callable[[], Iterator[tuple[int, Row]]]
+
+    @property
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """The number of each row's line, and the row. Raises BadInput for a line with other than `columns` words."""
+        return self._rows()
 
 
 def read_label_file(path: Path) -> LabelFile:
@@ -37,41 +43,47 @@ def read_label_file(path: Path) -> LabelFile:
     words.
 
     Raises:
-        BadInput: unreadable, a line with more or fewer words than the others, or another number of images than said.
+        BadInput: unreadable, or another number of images than said.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error})") from None
-    lines = [(number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    first = lines[0][1] if lines else []
-    if len(first) == 1 and first[0].isdigit() and len(lines) > 1:
-        return _counted(path, int(first[0]), lines[1][1], lines[2:])
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    first, second, third = ([line.split() for _, line in lines[:3]] + [[], [], []])[:3]
+    if len(first) == 1 and first[0].isdigit() and second:
+        if int(first[0]) != len(lines) - 2:
+            raise BadInput(f"{path}: says {first[0]} images and lists {len(lines) - 2}; download it again")
+        # The boxes' file names the column of names, the attributes' file does not.
+        columns = ["path", *(second[1:] if len(second) == len(third) else second)]
+        return LabelFile(path, columns, lambda: _words(path, columns, lines[2:]))
     if first == ["idx", "orig_idx", "orig_file"]:
-        return LabelFile(path, first, _words(path, first, lines[1:]))
+        return LabelFile(path, first, lambda: _words(path, first, lines[1:]))
     if len(first) == 2 and PurePosixPath(first[0]).suffix.lower() in EXTENSIONS:
-        return LabelFile(path, ["path", "identity"], _words(path, ["path", "identity"], lines))
+        columns = ["path", "identity"]
+        return LabelFile(path, columns, lambda: _words(path, columns, lines))
     try:
-        reader = csv.DictReader(text.splitlines(keepends=True))
-        return LabelFile(path, list(reader.fieldnames or []), [(reader.line_num, row) for row in reader])
+        columns = list(csv.DictReader(text.splitlines(keepends=True)).fieldnames or [])
     except csv.Error as error:
         raise BadInput(f"{path}: cannot be read as CSV ({error})") from None
+    return LabelFile(path, columns, lambda: _cells(path, text))
 
 
-def _counted(path: Path, count: int, header: list[str], lines: list[tuple[int, list[str]]]) -> LabelFile:
-    if count != len(lines):
-        raise BadInput(f"{path}: says {count} images and lists {len(lines)}; download it again")
-    # The boxes' file names the column of names, the attributes' file does not.
-    width = len(lines[0][1]) if lines else 0
-    columns = ["path", *(header[1:] if len(header) == width else header)]
-    return LabelFile(path, columns, _words(path, columns, lines))
-
-
-def _words(path: Path, columns: list[str], lines: list[tuple[int, list[str]]]) -> list[tuple[int, Row]]:
-    for number, words in lines:
+def _words(path: Path, columns: list[str], lines: list[tuple[int, str]]) -> Iterator[tuple[int, Row]]:
+    for number, line in lines:
+        words = line.split()
         if len(words) != len(columns):
             raise BadInput(f"{path}, line {number}: {len(words)} words where there are {len(columns)} columns")
-    return [(number, dict(zip(columns, words, strict=True))) for number, words in lines]
+        yield number, dict(zip(columns, words, strict=True))
+
+
+def _cells(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+    reader = csv.DictReader(text.splitlines(keepends=True))
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise BadInput(f"{path}: cannot be read as CSV ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -146,24 +158,27 @@ def _name(
     return path.name if path.name in table else stems.get(path.stem)
 
 
-def by_name(rows: Iterable[tuple[int, Row]], column: str, path: Path) -> dict[str, str]:
-    """A column by the name of the image; rows without a value are left out.
+def by_name(file: LabelFile, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Columns by the name of the image; rows without a value are left out.
 
     Raises:
         BadInput: no such column, no column `path`, a row without a name, or a name twice.
     """
-    found: dict[str, str] = {}
-    for number, row in rows:
-        if column not in row or "path" not in row:
-            lacking = "path" if "path" not in row else column
-            raise BadInput(f"{path}: no column {lacking!r}; there are {', '.join(map(str, row))}")
-        name, value = (row["path"] or "").strip(), (row[column] or "").strip()
+    for column in ("path", *columns):
+        if column not in file.columns:
+            raise BadInput(f"{file.path}: no column {column!r}; there are {', '.join(file.columns) or 'none'}")
+    found: dict[str, tuple[str, ...]] = {}
+    seen: set[str] = set()
+    for number, row in file.rows:
+        name = (row["path"] or "").strip()
         if not name:
-            raise BadInput(f"{path}, line {number}: no path")
-        if name in found:
-            raise BadInput(f"{path}, line {number}: {name} is there already; leave one")
-        if value:
-            found[name] = value
+            raise BadInput(f"{file.path}, line {number}: no path")
+        if name in seen:
+            raise BadInput(f"{file.path}, line {number}: {name} is there already; leave one")
+        seen.add(name)
+        values = tuple(sys.intern((row[column] or "").strip()) for column in columns)
+        if any(values):
+            found[name] = values
     return found
 
 

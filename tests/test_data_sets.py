@@ -78,10 +78,10 @@ def test_a_bare_name_is_one_image() -> None:
 def test_label_files_have_one_form(files: Path) -> None:
     read = read_label_file(files / "list_attr_celeba.txt")
     assert read.columns == ["path", "5_o_Clock_Shadow", "Male", "Young"]
-    assert read.rows[1] == (4, {"path": "000002.jpg", "5_o_Clock_Shadow": "1", "Male": "-1", "Young": "1"})
+    assert list(read.rows)[1] == (4, {"path": "000002.jpg", "5_o_Clock_Shadow": "1", "Male": "-1", "Young": "1"})
     boxes = files / "list_bbox_celeba.txt"  # its header names the column of names, too
     boxes.write_text("1\nimage_id x_1 y_1\n000001.jpg 95 71\n")
-    assert read_label_file(boxes).rows == [(3, {"path": "000001.jpg", "x_1": "95", "y_1": "71"})]
+    assert list(read_label_file(boxes).rows) == [(3, {"path": "000001.jpg", "x_1": "95", "y_1": "71"})]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_label_files_have_one_form(files: Path) -> None:
         ("labels", ATTRIBUTES.replace("3\n", "4\n", 1), "says 4 images and lists 3; download it again"),
         ("labels", ATTRIBUTES.replace("-1  1  1", "-1  1"), "line 3: 3 words where there are 4 columns|line 4"),
         ("labels", ATTRIBUTES.replace("000002", "000001"), "000001.jpg is there already"),
-        ("labels", "path\n000001.jpg\n", "needs a column 'path' and others"),
+        ("labels", "path\n000001.jpg\n", "no column beside 'path'"),
         ("renamed", IDENTITIES, "not CelebA-HQ's mapping file"),
         ("renamed", RENAMED + "0 5 000002.jpg\n", "idx 0 is no number, or there already"),
     ],
