@@ -193,12 +193,12 @@ CROPS = ("arcface", "dlib", "box")
 """Names of `named_crop`."""
 
 
-def named_crop(name: str, size: int, factor: float = 1.0) -> Crop:
+def named_crop(name: str, size: int, factor: float = 1.0, side: str = "longer") -> Crop:
     """A crop that recognizers are commonly trained on, at `size` pixels.
 
     Args:
         name: `arcface` (insightface's five points), `dlib` (dlib's face chip), or `box`.
-        factor: of `box`: its side over the detection box's longer side.
+        factor, side: of `box`, as in `BoxCrop`.
 
     Raises:
         ValueError: another name.
@@ -208,7 +208,7 @@ def named_crop(name: str, size: int, factor: float = 1.0) -> Crop:
     if name == "dlib":
         return PointCrop(size, _scaled(DLIB_POINTS, size / 150), DLIB_WEIGHTS, residuals="image")
     if name == "box":
-        return BoxCrop(size, factor)
+        return BoxCrop(size, factor, side)
     raise ValueError(f"no crop is called {name!r}; there are {', '.join(CROPS)}")
 
 

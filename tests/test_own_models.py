@@ -22,7 +22,7 @@ from facedecode.cli import app
 from facedecode.decoder_training import DecoderJob, train_store
 from facedecode.errors import BadInput, FacedecodeError, MissingWeights, UsageError
 from facedecode.phi import RecognizerMaps, load_phi
-from facedecode.recognizers import load_described, load_recognizer
+from facedecode.recognizers import REGISTRY, load_described, load_recognizer
 from facedecode.recognizers.contract import parse_contract
 from facedecode.store import Store, require_same_recognizer
 from facedecode.training_record import network_and_layers
@@ -324,7 +324,9 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
         ({"size": 112.5}, "size is a whole number"),
         ({"size": True}, "size is a whole number"),
         ({"score": "euclidean"}, "score is"),
-        ({"box_factor": 1.3}, "box_factor goes with the crop box"),
+        ({"box_factor": 1.3}, "box_factor and box_side go with the crop box"),
+        ({"box_side": "mean"}, "box_factor and box_side go with the crop box"),
+        ({"crop": "box", "box_side": "top"}, "box_side is"),
         ({"layers": "conv"}, "layers are names"),
         ({"classes": ["a", "a"]}, "classes are two names"),
         ({"sise": 1}, "there is no field 'sise'"),
@@ -344,6 +346,10 @@ def test_a_contract_says_all_that_is_needed(tmp_path: Path) -> None:
         parse_contract([CONTRACT], "net.json", "net")
     boxed = parse_contract(CONTRACT | {"crop": "box", "box_factor": 1.3}, "net.json", "net")
     assert boxed.how_to_crop(64) == align.BoxCrop(64, 1.3)
+    vggface2 = parse_contract(
+        CONTRACT | {"crop": "box", "box_factor": 1.1375, "box_side": "shorter"}, "net.json", "net"
+    )
+    assert vggface2.how_to_crop(224) == REGISTRY["resnet50"].crop
 
 
 def test_named_crops_are_the_registered_ones() -> None:

@@ -22,6 +22,7 @@ OWN = ("onnx:", "torch:")
 _NEEDED = ("crop", "channels", "mean", "scale")
 _CHOICES = {
     "crop": CROPS,
+    "box_side": ("longer", "shorter", "mean", "both"),
     "channels": ("RGB", "BGR"),
     "score": ("cosine", "negative-euclidean"),
     "gives": ("probability", "logit"),
@@ -51,7 +52,7 @@ class Contract:
     """What a model takes and gives.
 
     Attributes:
-        crop: one of `align.CROPS`. box_factor: of the crop `box`.
+        crop: one of `align.CROPS`. box_factor, box_side: of the crop `box`, as in `BoxCrop`.
         channels: their order, `RGB` or `BGR`.
         mean, scale: the input is `(255 · picture − mean) / scale`, in the order of `channels`.
         name: what the manifest calls the model, after `onnx:` or `torch:`.
@@ -69,6 +70,7 @@ class Contract:
     name: str
     size: int | None = None
     box_factor: float = 1.0
+    box_side: str = "longer"
     score: str = "cosine"
     license: str = "not stated"
     threshold: float | None = None
@@ -79,7 +81,7 @@ class Contract:
 
     def how_to_crop(self, size: int) -> Crop:
         """The crop at `size` pixels."""
-        return named_crop(self.crop, size, self.box_factor)
+        return named_crop(self.crop, size, self.box_factor, self.box_side)
 
     def describe(self) -> dict[str, Any]:
         """JSON for a manifest: all that decides a template."""
@@ -145,8 +147,8 @@ def parse_contract(given: Any, where: str, default_name: str) -> Contract:
     _check_number(contract.box_factor, "box_factor", where, low=0.1, high=10)
     _check_number(contract.threshold, "threshold", where)
     _check_number(contract.output, "output", where, whole=True, low=0)
-    if contract.crop != "box" and "box_factor" in given and contract.box_factor != 1:
-        raise BadInput(f"{where}: box_factor goes with the crop box")
+    if contract.crop != "box" and (contract.box_factor, contract.box_side) != (1, "longer"):
+        raise BadInput(f"{where}: box_factor and box_side go with the crop box")
     if not isinstance(contract.license, str):
         raise BadInput(f"{where}: license is text, not {_shown(contract.license)}")
     layers, classes = contract.layers, contract.classes
