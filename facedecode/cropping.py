@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -74,18 +73,24 @@ class FaceCropper:
 
         workers: chunks in work at once; as many as there are cores if None.
         """
-        workers = workers or _cores()
+        starts = range(0, len(refs), batch_size)
+        for items in self.chunks([refs[start : start + batch_size] for start in starts], workers):
+            yield from items
+
+    def chunks(self, chunks: list[list[ImageRef]], workers: int | None = None) -> Iterator[list[Cropped]]:
+        """What becomes of the inputs of each chunk, chunk by chunk; as `items`."""
+        workers = workers or cores()
         # One core a worker: several that each ran on all cores would wait for one another.
         pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
         ahead: deque[Future[list[Cropped]]] = deque()
-        starts = count(0, batch_size)
+        waiting = iter(chunks)
         try:
             while True:
-                while len(ahead) <= workers and (start := next(starts)) < len(refs):
-                    ahead.append(pool.submit(self.chunk, refs[start : start + batch_size]))
+                while len(ahead) <= workers and (chunk := next(waiting, None)) is not None:
+                    ahead.append(pool.submit(self.chunk, chunk))
                 if not ahead:
                     return
-                yield from ahead.popleft().result()
+                yield ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -145,7 +150,7 @@ class FaceCropper:
                 item.crop = self.recognizer.crop(image, face)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use; not every system tells, and then those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

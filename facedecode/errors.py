@@ -71,6 +71,12 @@ class WouldNotFit(FacedecodeError):
     exit_code = 7
 
 
+class PeerLost(FacedecodeError):
+    """Another process of the same run was killed, or says nothing any more."""
+
+    exit_code = 4
+
+
 class FacedecodeWarning(UserWarning):
     """Something that the user should know and that does not stop the work."""
 

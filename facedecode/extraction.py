@@ -1,12 +1,14 @@
 """Images → embedding store: read, detect, align, embed, write; resumable to the byte.
 
 Images go through in chunks (see `cropping`), which are formed anew at the start of each shard, from the images' order
-alone, so that a run that was killed and resumed does the same arithmetic as one that was not.
+alone, so that a run that was killed and resumed does the same arithmetic as one that was not. Several processes take
+chunks in turn and tell one another what became of them (`sharing`), so that they, too, do the same arithmetic.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +21,9 @@ from facedecode.faces import FaceDetector
 from facedecode.files import write_text
 from facedecode.images import find_images
 from facedecode.perturb import Transform
+from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.sharing import shared_items
 from facedecode.store import StoreWriter
 
 Progress = Callable[[int, int, str], None]
@@ -48,7 +52,8 @@ def extract(
     workers: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> Extracted:
+    ranks: Ranks | None = None,
+) -> Extracted | None:
     """Make a store of the templates of all images.
 
     Args:
@@ -60,11 +65,18 @@ def extract(
         batch_size: images of a chunk; their templates are computed together.
         workers: chunks in work at once; as many as there are cores if None.
         progress: called with (inputs done, all inputs, a word on failures).
+        ranks: the processes that share the work; each calls this with the same arguments and the same images. The
+            store is that of one process to the byte, whatever their number, also where it resumes what others began.
+
+    Returns:
+        What the run left; None on other ranks than the first, which alone writes.
 
     Raises:
         BadInput: a path does not exist, there are no images, or none of them gave a template.
         OutputError, OutputInUse: see `StoreWriter`.
+        UsageError: the processes were started for different work. PeerLost: one of them is gone.
     """
+    ranks = ranks or Ranks()
     root, refs = find_images(inputs)
     data_set = data_set or DataSet()
     refs, notes = data_set.with_identities(refs)
@@ -83,33 +95,34 @@ def extract(
         **describe_inputs(refs),
     }
     manifest = {**describe, "tool_version": __version__}
-    with StoreWriter(
-        output, settings, root, recognizer.describe(), shard_rows, overwrite=overwrite, manifest=manifest
-    ) as writer:
-        resumed = len(refs) if writer.complete else writer.resume_inputs
-        if not writer.complete:
-            cropper = FaceCropper(recognizer, detector, transform)
-            failed = 0
-            position, last = writer.resume_inputs, []
-            while position < len(refs):
-                rows, templates, failures = [], [], []
-                for item in cropper.items(refs[position:], batch_size, workers):
-                    position += 1
-                    if item.failure:
-                        failures.append(item.failure)
-                        failed += 1
-                    else:
-                        rows.append(item.row)
-                        templates.append(item.template)
-                    if progress:
-                        progress(position, len(refs), f"{failed} failed" if failed else "")
-                    if len(rows) == shard_rows:
-                        break
-                if rows:
-                    writer.append(np.stack(templates), rows, failures, position)
+    shared = {"command": "extract", "shard_rows": shard_rows, "recognizer": recognizer.describe(), **manifest}
+    ranks.agree({**shared, "settings": settings})
+    writer = StoreWriter(output, settings, root, recognizer.describe(), shard_rows, overwrite, manifest)
+    with writer if ranks.first else nullcontext():
+        position = resumed = ranks.from_first(len(refs) if writer.complete else writer.resume_inputs)
+        cropper = FaceCropper(recognizer, detector, transform)
+        failed, last = 0, []
+        while position < len(refs):
+            rows, templates, failures = [], [], []
+            for item in shared_items(cropper, refs[position:], batch_size, ranks, workers):
+                position += 1
+                if item.failure:
+                    failures.append(item.failure)
+                    failed += 1
                 else:
-                    last = failures
-            writer.finish(last)
+                    rows.append(item.row)
+                    templates.append(item.template)
+                if progress:
+                    progress(position, len(refs), f"{failed} failed" if failed else "")
+                if len(rows) == shard_rows:
+                    break
+            if not rows:
+                last = failures
+            elif ranks.first:
+                writer.append(np.stack(templates), rows, failures, position)
+        if not ranks.first:
+            return None
+        writer.finish(last)
         if labels is not None:
             write_text(output / LABELS, labels)
     return _summary(output, resumed, notes + more)

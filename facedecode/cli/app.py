@@ -14,7 +14,9 @@ import typer
 
 from facedecode import __version__
 from facedecode.cli.console import Console, failure_json, result_json
+from facedecode.cli.launch import launched
 from facedecode.errors import FacedecodeError, GateMissed, UsageError
+from facedecode.ranks import Ranks
 
 app = typer.Typer(
     name="facedecode",
@@ -93,22 +95,31 @@ def choose_cache() -> None:
         use_cache(Path(named) if named else Path(str(system)) / "facedecode")
 
 
-def command(name: str, group: typer.Typer | None = None, title: str | None = None) -> Callable:
+def command(
+    name: str, group: typer.Typer | None = None, title: str | None = None, several: bool = False
+) -> Callable:
     """Register a function as a command.
 
     The function takes a `console` first and returns (metrics, outputs) for `--json`. Its errors are shown as one
     line; `FacedecodeError` carries its exit code, an error that nobody foresaw is exit code 1.
+
+    several: it can run in several processes that torchrun starts, its `console.ranks`; of those, one speaks.
     """
     title = title or name
 
     def register(function: Callable[..., tuple[dict, dict]]) -> Callable:
         @functools.wraps(function)
         def run(*args, quiet: bool, json: bool, debug: bool, **kwargs) -> None:
-            console = Console(quiet, json)
+            ranks = Ranks()
             with warnings.catch_warnings():
-                warnings.showwarning = lambda message, *_, **__: console.say(f"warning: {message}")
                 try:
-                    metrics, outputs = function(console, *args, **kwargs)
+                    ranks = launched(os.environ)
+                    console = Console(quiet, json, ranks)
+                    warnings.showwarning = lambda message, *_, **__: console.say(f"warning: {message}")
+                    with ranks.joined():
+                        if ranks.count > 1 and not several:
+                            raise UsageError(f"{title} runs in one process; start it without torchrun")
+                        metrics, outputs = function(console, *args, **kwargs)
                 except typer.Exit:
                     raise
                 except BaseException as error:
@@ -117,12 +128,14 @@ def command(name: str, group: typer.Typer | None = None, title: str | None = Non
                         raise
                     if debug:
                         typer.echo(traceback.format_exc(), err=True)
-                    typer.echo(f"error: {line}", err=True)
-                    if json:
-                        reached = (error.metrics, error.outputs) if isinstance(error, GateMissed) else ()
-                        failure_json(title, line, code, *reached)
+                    if spoken := ranks.last_words(line, code, error):
+                        line, code = spoken
+                        typer.echo(f"error: {line}", err=True)
+                        if json:
+                            reached = (error.metrics, error.outputs) if isinstance(error, GateMissed) else ()
+                            failure_json(title, line, code, *reached)
                     raise typer.Exit(code) from None
-            if json:
+            if json and ranks.first:
                 result_json(title, metrics, outputs)
 
         run.__signature__ = _signature(function)
@@ -159,8 +172,8 @@ def _signature(function: Callable):
     return inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own + every])
 
 
-def choose_device(name: str) -> str:
-    """A torch device by its name; `auto` takes CUDA where it works.
+def choose_device(name: str, ranks: Ranks | None = None) -> str:
+    """A torch device by its name; `auto` takes CUDA where it works, and each of several processes a GPU of its own.
 
     Raises:
         UsageError: an unknown name, or a device that this machine does not have.
@@ -170,7 +183,11 @@ def choose_device(name: str) -> str:
     # Convolutions in TF32 are not the fp32 that manifests record.
     torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if ranks is not None and ranks.count > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise UsageError(f"--device {name}: each process takes a GPU of its own; use --device cuda")
+        name = f"cuda:{ranks.local}"
     try:
         kind = torch.device(name).type
     except RuntimeError:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 import typer
 
+from facedecode.ranks import Ranks
+
 SCHEMA_VERSION = 1
 _answers = 0
 Update = Callable[..., None]
@@ -39,10 +41,14 @@ def _emit(answer: dict) -> None:
 
 
 class Console:
-    """Messages for people; silent with `--quiet`."""
+    """Messages for people; silent with `--quiet`.
 
-    def __init__(self, quiet: bool = False, json: bool = False):
-        self.quiet, self.json = quiet, json
+    ranks: the processes of the run. Only the first has anything to say.
+    """
+
+    def __init__(self, quiet: bool = False, json: bool = False, ranks: Ranks | None = None):
+        self.ranks = ranks or Ranks()
+        self.quiet, self.json = quiet or not self.ranks.first, json or not self.ranks.first
 
     def say(self, message: str) -> None:
         """One line on stderr."""

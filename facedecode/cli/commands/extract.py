@@ -26,7 +26,7 @@ from facedecode.errors import FailedItems, UsageError
 
 
 def register(app: typer.Typer) -> None:
-    command("extract")(extract)
+    command("extract", several=True)(extract)
 
 
 def extract(
@@ -63,7 +63,8 @@ def extract(
     """Images → a store of templates.
 
     Detects the face that each image is of, aligns it, and embeds it. A run that was interrupted is resumed by the
-    same command. Images without a usable face are listed in the store's failures.jsonl.
+    same command. Images without a usable face are listed in the store's failures.jsonl. Under torchrun, several
+    processes share the images and make the same store.
     """
     from facedecode.data_set import LABELS, DataSet
     from facedecode.extraction import extract as run
@@ -86,10 +87,10 @@ def extract(
             return {"count": len(found)}, {}
     precision = choose_precision(precision)
     perturbation = parse_transform(transform) if transform else None
-    device = choose_device(device)
+    device = choose_device(device, console.ranks)
     recognizer, detector = load_recognizer(model, weights, device, precision, spec), FaceDetector(device)
     outputs: dict = {"preview": str(preview)} if preview else {}
-    if preview:
+    if preview and console.ranks.first:
         faces = write_preview(preview, images, recognizer, detector, perturbation, overwrite=overwrite)
         console.say(f"{preview}: {faces} of the faces")
     if dry_run:
@@ -105,7 +106,10 @@ def extract(
             batch_size=batch_size,
             overwrite=overwrite,
             progress=stage("extract"),
+            ranks=console.ranks,
         )
+    if result is None:
+        return {}, {}
     for note in result.notes:
         console.say(note)
     if labels:
