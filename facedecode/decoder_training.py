@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from facedecode.memory import require_memory
 from facedecode.person_mean import PersonPrediction
 from facedecode.phi import PerceptualNetwork, RecognizerMaps, load_phi
 from facedecode.protocols import held_out_people, select_people
+from facedecode.ranks import Ranks
 from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.resumable import STATE
@@ -48,6 +50,7 @@ class DecoderJob:
         images: where the store's images are, if not where its manifest says.
         half: save float16 tensors.
         start: a decoder to go on from, instead of a random network; its people count as trained on, too.
+        accumulate: see `train_decoder`.
     """
 
     store: Path
@@ -61,24 +64,35 @@ class DecoderJob:
     images: Path | None = None
     half: bool = False
     start: Path | None = None
+    accumulate: int = 1
     overwrite: bool = False
     settings: TrainSettings = field(default_factory=TrainSettings)
 
 
 def train_store(
-    job: DecoderJob, device: str = "cpu", reading: Progress | None = None, training: Progress | None = None
-) -> Decoder:
+    job: DecoderJob,
+    device: str = "cpu",
+    reading: Progress | None = None,
+    training: Progress | None = None,
+    ranks: Ranks | None = None,
+) -> Decoder | None:
     """Train the decoder of a job, or resume it; if it is already there with the same settings, load it.
+
+    ranks: the processes that train together, see `train_decoder`; on others than the first, the result is None.
 
     Raises:
         BadInput: the store, its images or its people cannot be used; the loss diverged.
-        UsageError: an unknown architecture.
+        UsageError: an unknown architecture, several processes for a closed form, or started for different work.
+        PeerLost: one of the processes is gone.
         OutputError: the folder holds another decoder or run, and `overwrite` is off.
         MissingWeights: a term needs a network, and its weights are not found.
     """
     if job.architecture not in KINDS:
         raise UsageError(f"no decoder is called {job.architecture!r}; known: {', '.join(KINDS)}")
     closed = job.architecture in CLOSED_FORMS
+    ranks = ranks or Ranks()
+    if closed and (ranks.count > 1 or job.accumulate > 1):
+        raise UsageError(f"{job.architecture} is fitted at once, by one process; leave out torchrun and --accumulate")
     job.settings.check()
     store = Store.open(job.store)
     if store.manifest.get("l2_normalized"):
@@ -114,22 +128,25 @@ def train_store(
     described["version"] = None if closed else VERSION
     provenance |= _history(job, start, store.recognizer["name"], settings)
     fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
-    make_folder(job.output)
-    if (job.output / MANIFEST).exists():
-        raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
-    with locked(job.output):
-        if not job.overwrite and (ready := _ready(job, fingerprint, device)) is not None:
+    ranks.agree({"command": "train", "tool_version": __version__, **described})
+    if ranks.first:
+        make_folder(job.output)
+        if (job.output / MANIFEST).exists():
+            raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
+    with locked(job.output) if ranks.first else nullcontext():
+        ready = _ready(job, fingerprint, device) if ranks.first and not job.overwrite else None
+        if ranks.from_first(ready is not None):
             return ready
         # Portraits once, and once more while they are split, joined or, for a closed form, laid out anew.
         copies = 5 if job.settings.mirror and not closed else 2
         require_memory(
-            copies * 3 * len(rows) * job.settings.image_size**2,
+            ranks.local_count * copies * 3 * len(rows) * job.settings.image_size**2,
             f"{len(rows)} portraits of {job.settings.image_size} px",
             "train on fewer people (--people) or smaller portraits (--image-size)",
         )
         root = job.images or store.root
         pairs = Pairs(store.templates()[chosen], read_portraits(rows, root, job.settings.image_size, progress=reading))
-        if job.overwrite:  # only now: had an input been missing, what is there would have stayed
+        if job.overwrite and ranks.first:  # only now: had an input been missing, what is there would have stayed
             (job.output / "decoder.json").unlink(missing_ok=True)
             (job.output / STATE).unlink(missing_ok=True)
         if closed:
@@ -148,8 +165,13 @@ def train_store(
                 training,
                 start.net if start else None,
                 phi,
+                ranks,
+                job.accumulate,
             )
+        if not ranks.first:
+            return None
         made = {**provenance, **figures, "fingerprint": fingerprint, "device": device, "tool_version": __version__}
+        made |= {"processes": ranks.count, "accumulate": job.accumulate}
         save_decoder(job.output, job.architecture, net, Provenance(store.recognizer, False, made), job.half)
     return load_decoder(job.output, device)
 

@@ -62,14 +62,17 @@ def local_region(x: Tensor) -> Tensor:
     return x[..., y1:y2, x1:x2]
 
 
-def perceptual_loss(features: list[Tensor], targets: list[Tensor]) -> Tensor:
+def perceptual_loss(features: list[Tensor], targets: list[Tensor], sizes: list[Tensor] | None = None) -> Tensor:
     """Squared distance of internal maps (Eq. 5), each relative to the target's mean square → scalar.
 
     Args:
         features, targets: maps (n, c, h, w) of the reconstructions and of the originals, layer by layer. They
             differ by orders of magnitude between layers; relative to their size each layer counts alike.
+        sizes: scalars, the targets' mean squares, where these are but some rows of a batch and sizes are the whole's.
     """
-    terms = [F.mse_loss(f, t) / t.square().mean() for f, t in zip(features, targets, strict=True)]
+    if sizes is None:
+        sizes = [t.square().mean() for t in targets]
+    terms = [F.mse_loss(f, t) / size for f, t, size in zip(features, targets, sizes, strict=True)]
     return torch.stack(terms).mean()
 
 

@@ -141,15 +141,15 @@ class Ranks:
         own, *others = (json.loads(each) for each in self.gather(told))
         for rank, other in enumerate(others, 1):
             if differs := difference(own["about"], other["about"]):
+                differs = differs.replace(" there", " in process 0").replace(" here", f" in process {rank}")
                 raise UsageError(
-                    f"process {rank} of {self.count} (on {other['host']}) was started for other work than process 0 "
-                    f"(on {own['host']}): {differs.replace(' there', ' in process 0').replace(' here', f' in {rank}')}; "
-                    "start all by the same command, version and data"
+                    f"process {rank} of {self.count} (on {other['host']}) was started for other work than process 0 (on "
+                    f"{own['host']}): {differs}; start all by the same command, version and data"
                 )
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
         """Put in each tensor's place the sum over all processes, the same on all; tensors of one device and dtype."""
-        if self.count == 1:
+        if self.count == 1 or not tensors:
             return
         import torch
         from torch import distributed
@@ -183,8 +183,8 @@ class Ranks:
         terminated = code in _TERMINATED and not isinstance(error, FacedecodeError)
         kind = "lost" if isinstance(error, PeerLost) else "terminated" if terminated else "cause"
         try:
-            if self._store is None:  # never met: nobody else can tell
-                return line, code
+            if self._store is None:  # never met: all of them stumbled over the same, or nobody else can tell
+                return (line, code) if self.first or kind == "lost" else None
             self._store.set(self._key(self.rank), json.dumps([kind, line, code]))
             if not self.first:
                 # Rank 0 speaks for all, unless it is the one that is gone.

@@ -2,7 +2,7 @@
 
 Everything random at step t is drawn from a generator seeded with (seed, t), and the learning rate is a function
 of t, so that network, optimizer moments, averaged weights and t are the whole state: a resumed run gives the same
-bytes.
+bytes. Processes that train together each take a part of the same batch, and add up their gradients.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import write_bytes, write_text
+from facedecode.ranks import Ranks
+from facedecode.shared_norm import share_batch_norm
 
 Progress = Callable[[int, int, str], None]
 STATE = "state.safetensors"
@@ -54,13 +56,21 @@ class ResumableRun(ABC):
     """
 
     def __init__(
-        self, net: nn.Module, images: int, settings: RunSettings, folder: Path, fingerprint: str, device: torch.device
+        self,
+        net: nn.Module,
+        images: int,
+        settings: RunSettings,
+        folder: Path,
+        fingerprint: str,
+        device: torch.device,
+        ranks: Ranks | None = None,
     ):
         """
         Args:
             images: how many there are to train on.
             folder: gets the state and the curve.
             fingerprint: hash of data and settings; a state with another is refused.
+            ranks: the processes that train together. The first alone reads and writes `folder`, and validates.
 
         Raises:
             BadInput: too few images for one batch.
@@ -78,15 +88,23 @@ class ResumableRun(ABC):
         self.steps = max(1, round(settings.epochs * self.batches))
         self.step = self.saved_step = 0
         self.curve: list[dict] = []
-        self.net = net.to(device, memory_format=torch.channels_last).train()
+        self.ranks = ranks or Ranks()
+        net = net.to(device, memory_format=torch.channels_last).train()
+        self.net = share_batch_norm(net, self.ranks)
         self.average = {name: t.clone() for name, t in self.net.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.net.parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
         )
 
-    @abstractmethod
     def batch_loss(self) -> Tensor:
-        """The loss of this step's batch, a scalar."""
+        """The loss of this step's batch, a scalar: what a run by one process says, unless it has its own `backward`."""
+        raise NotImplementedError
+
+    def backward(self) -> Tensor:
+        """Leave the gradients of this process's part of the step's batch; its part of the loss, a scalar."""
+        loss = self.batch_loss()
+        loss.backward()
+        return loss.detach()
 
     @abstractmethod
     def validate(self) -> None:
@@ -99,18 +117,21 @@ class ResumableRun(ABC):
             BadInput: the loss or the weights are no longer finite (the last saved state is kept); a damaged state.
             OutputError: `folder` holds the state of another run.
         """
-        self.resume()
+        if self.ranks.first:
+            self.resume()
+        self.copy_from_first()
         while self.step < self.steps:
             loss = self.train_step()
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}")
             last = self.step == self.steps
-            if self.step % self.settings.validate_every == 0 or last:
+            if self.ranks.first and (self.step % self.settings.validate_every == 0 or last):
                 self.validate()
             if self.step % self.settings.save_every == 0 or last:
                 if not self.finite():  # the update itself can break what a finite loss led to
                     raise self._diverged("weights are not finite")
-                self.save()
+                if self.ranks.first:
+                    self.save()
             if progress:
                 progress(self.step, self.steps, f"loss {loss:.4f}")
 
@@ -139,13 +160,14 @@ class ResumableRun(ABC):
 
     def train_step(self) -> float:
         """One step; its loss, NaN where gradients are not finite: then nothing was changed."""
-        loss = self.batch_loss()
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss = self.backward()
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        self.ranks.sum([loss, *gradients])
         value = loss.item()
-        if not all(p.grad.isfinite().all() for p in self.net.parameters() if p.grad is not None):
+        if not all(gradient.isfinite().all() for gradient in gradients):
             value = math.nan
         if math.isfinite(value):
             self.optimizer.step()
@@ -175,6 +197,18 @@ class ResumableRun(ABC):
         writer.writeheader()
         writer.writerows(self.curve)
         write_text(self.folder / "curve.csv", text.getvalue())
+
+    def copy_from_first(self) -> None:
+        """Take over the state of rank 0, which alone reads it; also what other machines round in another way."""
+        self.step, self.curve = self.ranks.from_first([self.step, self.curve])
+        self.saved_step = self.step
+        states = [self.optimizer.state[p] for p in self.net.parameters()] if self.step else []
+        if not self.ranks.first:
+            for state, p in zip(states, self.net.parameters(), strict=False):
+                moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                state.update(step=torch.tensor(float(self.step)), **moments)
+        moments = [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
+        self.ranks.copy_from_first([*self.net.state_dict().values(), *self.average.values(), *moments])
 
     def save(self) -> None:
         """Write the whole state in one file, atomically."""

@@ -20,6 +20,7 @@ from facedecode.figures import picture_grid
 from facedecode.files import make_folder
 from facedecode.images import save_image
 from facedecode.phi import PerceptualNetwork
+from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.resumable import Progress, ResumableRun
 
@@ -132,6 +133,8 @@ def train_decoder(
     progress: Progress | None = None,
     start: DeepFaceDecoder | None = None,
     phi: Sequence[PerceptualNetwork] = (),
+    ranks: Ranks | None = None,
+    accumulate: int = 1,
 ) -> tuple[nn.Module, dict]:
     """Train a Deep Face Decoder; resume where an earlier run with the same fingerprint stopped.
 
@@ -145,20 +148,42 @@ def train_decoder(
         score: the recognizer's score, which says how templates are compared.
         start: a network to go on from, of the same recognizer; else a random one with the settings' `widths`.
         phi: the perceptual networks; the perceptual terms need one.
+        ranks: the processes that train together, each with the same arguments, on parts of the same batches. The first
+            alone reads and writes `folder`. Their network is that of one process up to rounding.
+        accumulate: pieces in which a process's part of a batch goes through the networks of the loss, which take most
+            of the memory. The result is the same up to rounding, so it is part of no fingerprint.
 
     Returns:
         The averaged network in evaluation mode, and figures of the run (JSON).
 
     Raises:
-        UsageError: a term lacks the network that it looks through, or that is a black box.
+        UsageError: a term lacks the network that it looks through, or that is a black box; more processes or pieces
+            than a batch has rows.
         BadInput: too few pairs for one batch, or the loss is no longer finite (the last saved state is kept).
         OutputError: `folder` holds the state of another run.
     """
-    run = TrainingRun(
-        train, recognizer, settings, folder, fingerprint, score, torch.device(device), start, phi, validation
-    )
+    data = train, recognizer, settings, folder, fingerprint, score, torch.device(device)
+    run = TrainingRun(*data, start, phi, validation, ranks, accumulate)
     run.run(progress)
     return run.averaged().eval(), {"steps": run.steps, "curve": run.curve}
+
+
+@dataclass
+class Seen:
+    """How the loss looks at some rows of a batch.
+
+    Attributes:
+        jitter: (n, 2, 3), see `losses.random_jitter`.
+        originals: of each perceptual network the maps of the rows' originals, those of its whole view and those of the
+            central region; none for a term that is off.
+        sizes: the mean squares of those maps over the whole batch.
+        share: of the batch that these rows are.
+    """
+
+    jitter: Tensor
+    originals: list[tuple[list[Tensor], list[Tensor]]]
+    sizes: list[tuple[list[Tensor], list[Tensor]]]
+    share: float
 
 
 class TrainingRun(ResumableRun):
@@ -176,8 +201,17 @@ class TrainingRun(ResumableRun):
         start: DeepFaceDecoder | None = None,
         phi: Sequence[PerceptualNetwork] = (),
         validation: Pairs | None = None,
+        ranks: Ranks | None = None,
+        accumulate: int = 1,
     ):
         require_gradients(settings.weights, recognizer, phi)
+        processes = ranks.count if ranks else 1
+        if settings.batch_size // processes < accumulate:
+            raise UsageError(
+                f"a batch of {settings.batch_size} does not go round {processes} processes in {accumulate} pieces each; "
+                "raise --batch-size"
+            )
+        self.accumulate = accumulate
         self.pairs, self.validation, self.recognizer, self.phi, self.score = pairs, validation, recognizer, phi, score
         self.spread = losses.template_spread(torch.from_numpy(pairs.templates), score)
         torch.manual_seed(settings.seed)
@@ -187,15 +221,63 @@ class TrainingRun(ResumableRun):
         else:
             net = DeepFaceDecoder(**start.config)
             net.load_state_dict(start.state_dict())
-        super().__init__(net, len(pairs), settings, folder, fingerprint, device)
+        super().__init__(net, len(pairs), settings, folder, fingerprint, device, ranks)
 
-    def batch_loss(self) -> Tensor:
-        templates, portraits, targets = self.pairs.batch(self.rows(), self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            return self.loss(self.net(templates).float(), portraits, targets)
+    def backward(self) -> Tensor:
+        """As `ResumableRun.backward`.
 
-    def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor) -> Tensor:
-        """The weighted sum of the terms that are on."""
+        The decoder draws all of the part at once, as batch normalization wants it; the networks of the loss see it in
+        pieces, one after the other.
+        """
+        rows = self.rows()
+        templates, *originals = self.pairs.batch(rows[self.ranks.part(len(rows))], self.device)
+        with self._autocast():
+            drawn = self.net(templates).float()
+        pictures = drawn.detach().requires_grad_()
+        portraits, targets = (x.tensor_split(self.accumulate) for x in originals)
+        with self._autocast():
+            seen = self.look(portraits)
+        total = drawn.new_zeros(())
+        for piece in zip(pictures.tensor_split(self.accumulate), portraits, targets, seen, strict=True):
+            with self._autocast():
+                loss = self.loss(*piece) * piece[-1].share
+            loss.backward()
+            total += loss.detach()
+        drawn.backward(pictures.grad)
+        return total
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
+    def look(self, pieces: Sequence[Tensor]) -> list[Seen]:
+        """How the loss looks at this process's part of the step's batch: its portraits, in pieces (n, 3, P, P)."""
+        # What a network looks at, it sees through a small random similarity, the original as the reconstruction.
+        batch = self.settings.batch_size
+        jitter = losses.random_jitter(batch, self.generator(), self.settings.jitter)[self.ranks.part(batch)]
+        seen = []
+        for portraits, own in zip(pieces, jitter.split([len(piece) for piece in pieces]), strict=True):
+            own = own.to(portraits)
+            seen.append(Seen(own, [self._originals(n, portraits, own) for n in self.phi], [], len(portraits) / batch))
+        columns = zip(*([m for maps in each.originals for m in [*maps[0], *maps[1]]] for each in seen), strict=True)
+        means = [sum(s.share * m.square().mean() for s, m in zip(seen, maps, strict=True)) for maps in columns]
+        self.ranks.sum(means)
+        sizes = iter(means)
+        shared = [tuple([next(sizes) for _ in maps] for maps in both) for both in seen[0].originals]
+        for each in seen:
+            each.sizes = shared
+        return seen
+
+    @torch.no_grad()
+    def _originals(
+        self, network: PerceptualNetwork, portraits: Tensor, jitter: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """One network's maps of originals, see `Seen`."""
+        weights, view = self.settings.weights, network.view(portraits, jitter)
+        whole = network.maps(view) if weights.perceptual else []
+        return whole, network.maps(network.local(view, portraits.shape[-1])) if weights.local_perceptual else []
+
+    def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor, seen: Seen | None = None) -> Tensor:
+        """The weighted sum of the terms that are on, a mean over rows; `seen` if they are but a part of the batch."""
         weights, side = self.settings.weights, drawn.shape[-1]
         local = [losses.local_region(x) for x in (drawn, portraits)]
         terms = [
@@ -207,40 +289,34 @@ class TrainingRun(ResumableRun):
         total = sum((weight * term() for weight, term in terms if weight), drawn.new_zeros(()))
         if not (weights.identity or weights.perceptual or weights.local_perceptual):
             return total
-        # What a network looks at, it sees through a small random similarity, the original as the reconstruction.
-        jitter = losses.random_jitter(len(drawn), self.generator(), self.settings.jitter).to(drawn)
-        seen, found = drawn.clamp(0, 1), None
+        look = seen or self.look([portraits])[0]
+        view, found = drawn.clamp(0, 1), None
         if weights.perceptual or weights.local_perceptual:
-            for network in self.phi:
-                term, template = self._perceptual(network, seen, portraits, jitter)
+            for network, originals, sizes in zip(self.phi, look.originals, look.sizes, strict=True):
+                term, template = self._perceptual(network, network.view(view, look.jitter), side, originals, sizes)
                 total = total + term / len(self.phi)
                 found = template if template is not None else found
         if weights.identity:
             if found is None:
-                found = self.recognizer.embed_portraits(seen, jitter)
+                found = self.recognizer.embed_portraits(view, look.jitter)
             total = total + weights.identity * losses.identity_loss(found, targets, self.score) / self.spread
         return total
 
     def _perceptual(
-        self, network: PerceptualNetwork, drawn: Tensor, portraits: Tensor, jitter: Tensor
+        self, network: PerceptualNetwork, view: Tensor, side: int, originals: Sequence, sizes: Sequence
     ) -> tuple[Tensor, Tensor | None]:
         """One network's perceptual terms, and the template that came with its maps where ξ is that network."""
-        weights, side, template = self.settings.weights, drawn.shape[-1], None
-        seen, wanted = (network.view(x, jitter) for x in (drawn, portraits))
-        total = drawn.new_zeros(())
+        weights, template = self.settings.weights, None
+        total = view.new_zeros(())
         if weights.perceptual:
             if weights.identity and network.recognizer is self.recognizer:
-                maps, template = network.maps_and_template(seen)
+                maps, template = network.maps_and_template(view)
             else:
-                maps = network.maps(seen)
-            with torch.no_grad():
-                targets = network.maps(wanted)
-            total = total + weights.perceptual * losses.perceptual_loss(maps, targets)
+                maps = network.maps(view)
+            total = total + weights.perceptual * losses.perceptual_loss(maps, originals[0], sizes[0])
         if weights.local_perceptual:
-            seen, wanted = (network.local(view, side) for view in (seen, wanted))
-            with torch.no_grad():
-                targets = network.maps(wanted)
-            total = total + weights.local_perceptual * losses.perceptual_loss(network.maps(seen), targets)
+            maps = network.maps(network.local(view, side))
+            total = total + weights.local_perceptual * losses.perceptual_loss(maps, originals[1], sizes[1])
         return total, template
 
     def averaged(self) -> nn.Module:

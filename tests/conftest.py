@@ -85,12 +85,11 @@ class TinyNet(nn.Module):
         return self.fc(nn.functional.adaptive_avg_pool2d(self.conv(x).relu(), 4).flatten(1))
 
 
-@pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Registers the recognizers `tiny` (Euclidean) and `tiny-cosine`; the path of their weights file."""
+def tiny_specs() -> dict[str, RecognizerSpec]:
+    """The recognizers `tiny` (Euclidean) and `tiny-cosine`."""
     points = tuple((x * 32 / 150, y * 32 / 150) for x, y in align.DLIB_POINTS)
-    for name, score in (("tiny", "negative-euclidean"), ("tiny-cosine", "cosine")):
-        spec = RecognizerSpec(
+    return {
+        name: RecognizerSpec(
             name=name,
             dim=16,
             crop=align.PointCrop(32, points, align.DLIB_WEIGHTS, residuals="image"),
@@ -102,8 +101,21 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             feature_layers=("conv",),
             obtain="run the tests",
         )
+        for name, score in (("tiny", "negative-euclidean"), ("tiny-cosine", "cosine"))
+    }
+
+
+def load_tiny(path: Path) -> nn.Module:
+    """Their architecture, for `networks.tiny`."""
+    return load_into(TinyNet(), path)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Registers the recognizers `tiny` and `tiny-cosine`; the path of their weights file."""
+    for name, spec in tiny_specs().items():
         monkeypatch.setitem(REGISTRY, name, spec)
-    monkeypatch.setattr(networks, "tiny", lambda path: load_into(TinyNet(), path), raising=False)
+    monkeypatch.setattr(networks, "tiny", load_tiny, raising=False)
     with torch.random.fork_rng():
         torch.manual_seed(7)
         net = TinyNet()

@@ -95,9 +95,7 @@ def choose_cache() -> None:
         use_cache(Path(named) if named else Path(str(system)) / "facedecode")
 
 
-def command(
-    name: str, group: typer.Typer | None = None, title: str | None = None, several: bool = False
-) -> Callable:
+def command(name: str, group: typer.Typer | None = None, title: str | None = None, several: bool = False) -> Callable:
     """Register a function as a command.
 
     The function takes a `console` first and returns (metrics, outputs) for `--json`. Its errors are shown as one
@@ -116,9 +114,9 @@ def command(
                     ranks = launched(os.environ)
                     console = Console(quiet, json, ranks)
                     warnings.showwarning = lambda message, *_, **__: console.say(f"warning: {message}")
+                    if ranks.count > 1 and not several:
+                        raise UsageError(f"{title} runs in one process; start it without torchrun")
                     with ranks.joined():
-                        if ranks.count > 1 and not several:
-                            raise UsageError(f"{title} runs in one process; start it without torchrun")
                         metrics, outputs = function(console, *args, **kwargs)
                 except typer.Exit:
                     raise

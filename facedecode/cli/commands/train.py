@@ -37,7 +37,7 @@ _OF_FITS = {"people", "exclude", "min_images", "l2"}
 
 
 def register(app: typer.Typer) -> None:
-    command("train")(train)
+    command("train", several=True)(train)
 
 
 def train(
@@ -73,6 +73,14 @@ def train(
     ] = 1.0,
     epochs: Annotated[float, typer.Option("--epochs", help="Passes over the training people.")] = 5,
     batch_size: Annotated[int, typer.Option("--batch-size", min=2)] = 32,
+    accumulate: Annotated[
+        int,
+        typer.Option(
+            "--accumulate",
+            min=1,
+            help="Pieces of a batch that go through the loss in turn: less memory, same result.",
+        ),
+    ] = 1,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")] = 1.5e-3,
     pixel_weight: Annotated[float, typer.Option("--pixel-weight", help="Eq. 3, whole portrait.")] = 4.0,
     gradient_weight: Annotated[float, typer.Option("--gradient-weight", help="Eq. 4, whole portrait.")] = 300.0,
@@ -149,13 +157,16 @@ def train(
     """A store → a decoder that draws faces from its templates, a classifier of its people, or a disentangler.
 
     While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
-    interrupted is resumed by the same command. With --kind classifier, a softmax over the people who have images
-    enough is fitted to their templates, and judged on a fifth of each person's images. With --kind disentangler,
-    'transform --disentangle' can then part templates into identity and the attribute of --labels; it is judged on a
-    tenth of the people.
+    interrupted is resumed by the same command; under torchrun, several processes train together, each on a part of
+    every batch. With --kind classifier, a softmax over the people who have images enough is fitted to their templates,
+    and judged on a fifth of each person's images. With --kind disentangler, 'transform --disentangle' can then part
+    templates into identity and the attribute of --labels; it is judged on a tenth of the people.
     """
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    if console.ranks.count > 1 and (kind != "decoder" or store.suffix == ".npy"):
+        what = f"--kind {kind} is fitted" if kind != "decoder" else f"{store} is made a store"
+        raise UsageError(f"{what} in one process; start it without torchrun")
     every = _OF_EVERY_KIND
     if store.suffix == ".npy":
         every = every | _OF_BARE
@@ -238,11 +249,16 @@ def train(
         images=images,
         half=half,
         start=start,
+        accumulate=accumulate,
         overwrite=overwrite,
         settings=settings,
     )
     with console.progress() as stage:
-        decoder = train_store(job, choose_device(device), stage("portraits"), stage("train"))
+        decoder = train_store(
+            job, choose_device(device, console.ranks), stage("portraits"), stage("train"), console.ranks
+        )
+    if decoder is None:
+        return {}, {}
     figures = decoder.provenance.training
     console.say(f"{output}: {decoder.kind} decoder, {figures['images']} images of {len(figures['people'])} people")
     last = (figures.get("curve") or [{}])[-1]
