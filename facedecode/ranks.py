@@ -21,8 +21,6 @@ from facedecode.errors import FacedecodeError, PeerLost, UsageError
 if TYPE_CHECKING:  # seconds to import
     from torch import Tensor
 
-_TIMEOUT = 600.0  # s without a word from a process; nothing that one does alone takes as long
-_LAST_WORDS = 5.0  # s that the survivors wait for those of the others
 _TERMINATED = (130, 143)
 
 
@@ -34,13 +32,15 @@ class Meeting:
         address, port: of the store that rank 0 serves, or, where `served`, the launcher does.
         attempt: tells this start from an earlier one at the same store.
         timeout: s after which a process that says nothing counts as lost.
+        patience: s that the survivors of a lost one wait for the others' last words.
     """
 
     address: str
     port: int
     served: bool = False
     attempt: str = "0"
-    timeout: float = _TIMEOUT
+    timeout: float = 600.0  # nothing that one does alone takes as long
+    patience: float = 5.0
 
 
 class Ranks:
@@ -143,8 +143,8 @@ class Ranks:
             if differs := difference(own["about"], other["about"]):
                 differs = differs.replace(" there", " in process 0").replace(" here", f" in process {rank}")
                 raise UsageError(
-                    f"process {rank} of {self.count} (on {other['host']}) was started for other work than process 0 (on "
-                    f"{own['host']}): {differs}; start all by the same command, version and data"
+                    f"process {rank} of {self.count} (on {other['host']}) was started for other work than process 0 "
+                    f"(on {own['host']}): {differs}; start all by the same command, version and data"
                 )
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
@@ -205,7 +205,7 @@ class Ranks:
 
     def _heard_of(self, ranks: Sequence[int]) -> dict[int, list]:
         """The last words of these processes, as far as they come in time."""
-        until, heard = time.monotonic() + _LAST_WORDS, {}
+        until, heard = time.monotonic() + self._meeting.patience, {}
         while len(heard) < len(ranks):
             for rank in ranks:
                 if rank not in heard and self._store.check([self._key(rank)]):

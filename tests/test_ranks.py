@@ -1,0 +1,302 @@
+"""Several processes: the store of one to the byte, its network up to rounding, and one clear line if one is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from processes import in_processes, results
+from torch import nn
+
+from facedecode import align
+from facedecode.cli.launch import launched
+from facedecode.errors import UsageError
+from facedecode.extraction import extract
+from facedecode.faces import Face
+from facedecode.losses import LossWeights
+from facedecode.phi import RecognizerMaps
+from facedecode.ranks import Ranks
+from facedecode.recognizers import load_recognizer
+from facedecode.shared_norm import share_batch_norm
+from facedecode.store import Store
+from facedecode.training import Pairs, TrainingRun, TrainSettings, train_decoder
+
+SETTINGS = TrainSettings(
+    image_size=64,
+    widths=(8, 8, 8, 4, 4),
+    coarse=8,
+    batch_size=5,
+    epochs=25,
+    learning_rate=3e-3,
+    save_every=20,
+    validate_every=25,
+    weights=LossWeights(1, 10, 1, 10, 0.6, 0.3, 0.3),
+)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+# ---------------------------------------------------------------- what they tell one another
+
+
+def _talk(ranks: Ranks) -> list:
+    values = torch.arange(3.0) + ranks.rank
+    far = torch.full((2, 2), float(ranks.rank))
+    ranks.sum([values, far])
+    copied = torch.full((3,), float(ranks.rank))
+    ranks.copy_from_first([copied])
+    told = ranks.gather(b"x" * ranks.rank)
+    return [values.tolist(), far.tolist(), copied.tolist(), told, ranks.from_first(["a", ranks.rank]), ranks.first]
+
+
+def test_sums_copies_and_bytes_reach_everybody() -> None:
+    ended = results(in_processes(_talk, count=3))
+    told = [[3.0, 6.0, 9.0], [[3.0, 3.0]] * 2, [0.0] * 3, [b"", b"x", b"xx"], ["a", 0]]
+    assert ended == [[*told, rank == 0] for rank in range(3)]
+    assert _talk(Ranks()) == [[0.0, 1.0, 2.0], [[0.0, 0.0]] * 2, [0.0] * 3, [b""], ["a", 0], True]
+
+
+@pytest.mark.parametrize(("rows", "count"), [(32, 2), (7, 3), (2, 5), (0, 2)])
+def test_parts_are_contiguous_and_even(rows: int, count: int) -> None:
+    parts = [list(range(rows))[Ranks(rank, count, meeting=object()).part(rows)] for rank in range(count)]
+    assert [row for part in parts for row in part] == list(range(rows))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"RANK": None}, "RANK not; start several processes by torchrun"),
+        ({"MASTER_PORT": None, "MASTER_ADDR": None}, "MASTER_ADDR, MASTER_PORT not"),
+        ({"RANK": "two"}, "malformed"),
+        ({"RANK": "2"}, "malformed"),
+    ],
+)
+def test_variables_that_no_launcher_sets_are_refused(changed: dict, reason: str) -> None:
+    sound = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+    sound |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    ranks = launched(sound)
+    assert (ranks.rank, ranks.count, ranks.local, ranks.local_count, ranks.first) == (1, 2, 1, 2, False)
+    with pytest.raises(UsageError, match=reason):
+        launched({name: value for name, value in (sound | changed).items() if value is not None})
+
+
+@pytest.mark.parametrize("environment", [{}, {"WORLD_SIZE": "1", "LOCAL_RANK": "0"}, {"WORLD_SIZE": "8", "RANK": "3"}])
+def test_without_a_launcher_a_process_is_alone(environment: dict[str, str]) -> None:
+    assert launched(environment).count == 1
+
+
+# ---------------------------------------------------------------- extraction
+
+
+class Detector:
+    """Finds the portrait's face in light pictures, none in dark ones; takes no time."""
+
+    settings = {"detector": "drawn"}  # noqa: RUF012
+
+    def detect(self, images: list[np.ndarray]) -> list[list[Face]]:
+        return [[align.portrait_face(len(image))] if image.mean() > 50 else [] for image in images]
+
+
+def _extract(ranks: Ranks, images: Path, output: Path, weights: Path, options: dict, dies: tuple | None = None):
+    def progress(done: int, total: int, note: str) -> None:
+        if dies == (ranks.rank, done):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if dies == ("stop", done):
+            raise KeyboardInterrupt
+
+    recognizer = load_recognizer("tiny", weights)
+    options = {"batch_size": 2, "shard_rows": 3, **options}
+    extract([images], output, recognizer, Detector(), progress=progress, ranks=ranks, **options)
+
+
+@pytest.fixture(scope="session")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pictures with a face, a file that is none, and a dark one."""
+    folder, rng = tmp_path_factory.mktemp("mixed"), np.random.default_rng(4)
+    for number in range(12):
+        (folder / f"P{number // 6}").mkdir(exist_ok=True)
+        picture = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).resize((96, 96))
+        picture.save(folder / f"P{number // 6}" / f"{number:02d}.png")
+    (folder / "P0" / "03a.jpg").write_text("not a picture")
+    Image.new("RGB", (96, 96)).save(folder / "P1" / "05a.png")
+    return folder
+
+
+@pytest.mark.parametrize(("count", "options"), [(2, {}), (3, {"batch_size": 4, "shard_rows": 5})])
+def test_the_store_is_that_of_one_process(mixed: Path, tiny: Path, tmp_path: Path, count: int, options: dict) -> None:
+    _extract(Ranks(), mixed, tmp_path / "one", tiny, options)
+    results(in_processes(_extract, mixed, tmp_path / "several", tiny, options, count=count))
+    assert content(tmp_path / "several") == content(tmp_path / "one")
+    assert len(Store.open(tmp_path / "one")) == 12 and len(Store.open(tmp_path / "one").failures()) == 2
+
+
+def test_a_killed_process_is_named_and_the_rest_resumed_by_any_number(mixed: Path, tiny: Path, tmp_path: Path) -> None:
+    _extract(Ranks(), mixed, tmp_path / "whole", tiny, {})
+    first, second = in_processes(_extract, mixed, tmp_path / "parts", tiny, {}, (1, 6))
+    assert second.signal == signal.SIGKILL and first.error == "PeerLost"
+    line, code = first.said
+    assert line.startswith("process 1 of 2 ended without a word") and "the same command resumes" in line and code == 4
+    done = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "parts").glob("*.npy")}
+    assert done and not (tmp_path / "parts" / "manifest.json").exists()
+    with pytest.raises(KeyboardInterrupt):
+        _extract(Ranks(), mixed, tmp_path / "parts", tiny, {}, ("stop", 9))
+    results(in_processes(_extract, mixed, tmp_path / "parts", tiny, {}))
+    assert content(tmp_path / "parts") == content(tmp_path / "whole")
+    assert {name: (tmp_path / "parts" / name).stat().st_mtime_ns for name in done} == done
+
+
+def test_where_the_first_is_killed_another_speaks(mixed: Path, tiny: Path, tmp_path: Path) -> None:
+    first, second = in_processes(_extract, mixed, tmp_path / "emb", tiny, {}, (0, 6))
+    assert first.signal == signal.SIGKILL
+    assert second.said[0].startswith("process 0 of 2 ended without a word")
+
+
+def _extract_otherwise(ranks: Ranks, images: Path, output: Path, weights: Path, other: dict) -> None:
+    _extract(
+        ranks, other.get("images", images) if ranks.rank else images, output, weights, other["options"][ranks.rank]
+    )
+
+
+def test_processes_that_were_started_for_other_work_are_refused(mixed: Path, tiny: Path, tmp_path: Path) -> None:
+    other = {"options": [{}, {"batch_size": 4}]}
+    ended = in_processes(_extract_otherwise, mixed, tmp_path / "emb", tiny, other)
+    assert {each.error for each in ended} == {"UsageError"} and ended[1].said is None
+    line, code = ended[0].said
+    assert line.startswith("process 1 of 2 (on ") and code == 2
+    assert "settings.batch_size 2 in process 0, 4 in process 1" in line
+    assert not (tmp_path / "emb").exists()
+
+
+def test_what_ends_another_process_is_said_by_the_first(mixed: Path, tiny: Path, tmp_path: Path) -> None:
+    other = {"options": [{}, {}], "images": mixed / "nowhere"}
+    first, second = in_processes(_extract_otherwise, mixed, tmp_path / "emb", tiny, other)
+    assert (first.error, second.error) == ("PeerLost", "BadInput") and second.said is None
+    assert first.said == (f"process 1 of 2: {mixed / 'nowhere'}: no such file or folder; check the path", 4)
+
+
+# ---------------------------------------------------------------- training
+
+
+def pairs(count: int, seed: int = 5) -> Pairs:
+    rng = np.random.default_rng(seed)
+    portraits = rng.integers(0, 256, (count, 8, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    return Pairs(rng.normal(size=(count, 16)).astype(np.float32), portraits)
+
+
+def _train(ranks: Ranks, folder: Path, weights: Path, changes: dict, dies: tuple | None = None, accumulate: int = 1):
+    """Losses, weights and curve of 50 steps with every term on."""
+    losses = []
+
+    def progress(done: int, total: int, note: str) -> None:
+        losses.append(float(note.removeprefix("loss ")))
+        if dies == (ranks.rank, done):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    recognizer = load_recognizer("tiny", weights)
+    settings = dataclasses.replace(SETTINGS, **changes)
+    phi = [RecognizerMaps(recognizer), RecognizerMaps(load_recognizer("tiny-cosine", weights))]
+    options = {"progress": progress, "phi": phi, "ranks": ranks, "accumulate": accumulate}
+    folder.mkdir(exist_ok=True)
+    arguments = (pairs(10), pairs(4, 6), recognizer, settings, folder, "f", "negative-euclidean")
+    net, figures = train_decoder(*arguments, **options)
+    return losses, {name: t.numpy() for name, t in net.state_dict().items()}, figures["curve"]
+
+
+@pytest.fixture
+def alone(tiny: Path, tmp_path: Path) -> tuple:
+    return _train(Ranks(), tmp_path / "alone", tiny, {})
+
+
+def same(found: tuple, expected: tuple) -> None:
+    """Losses to 1e-4 at every step they have in common, from the end; weights and curve likewise."""
+    np.testing.assert_allclose(found[0], expected[0][-len(found[0]) :], rtol=1e-4)
+    for name, values in expected[1].items():
+        np.testing.assert_allclose(found[1][name], values, rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+def test_two_processes_train_as_one(alone: tuple, tiny: Path, tmp_path: Path) -> None:
+    both = results(in_processes(_train, tmp_path / "two", tiny, {}))
+    assert len(alone[0]) == 50 and alone[0][-1] < 0.6 * alone[0][0]
+    for found in both:
+        same(found, alone)
+    for name, values in both[0][1].items():
+        np.testing.assert_array_equal(both[1][1][name], values)
+    assert [point["step"] for point in both[0][2]] == [25, 50] and both[1][2] == []
+    np.testing.assert_allclose([p["psnr"] for p in both[0][2]], [p["psnr"] for p in alone[2]], atol=0.01)
+    assert content(tmp_path / "two").keys() == content(tmp_path / "alone").keys()
+
+
+@pytest.mark.parametrize("accumulate", [2, 5])
+def test_pieces_of_a_batch_make_the_same_step(alone: tuple, tiny: Path, tmp_path: Path, accumulate: int) -> None:
+    same(_train(Ranks(), tmp_path / "pieces", tiny, {}, accumulate=accumulate), alone)
+
+
+def test_pieces_and_processes_together(alone: tuple, tiny: Path, tmp_path: Path) -> None:
+    found, _ = results(in_processes(_train, tmp_path / "both", tiny, {}, None, 2))
+    same(found, alone)
+
+
+def test_a_training_process_is_killed_and_one_alone_goes_on(alone: tuple, tiny: Path, tmp_path: Path) -> None:
+    first, second = in_processes(_train, tmp_path / "parts", tiny, {}, (1, 32))
+    assert second.signal == signal.SIGKILL and first.said[0].startswith("process 1 of 2 ended without a word")
+    rest = _train(Ranks(), tmp_path / "parts", tiny, {})
+    assert len(rest[0]) == 30
+    same(rest, alone)
+
+
+def test_two_processes_go_on_where_one_stopped(alone: tuple, tiny: Path, tmp_path: Path) -> None:
+    (only,) = in_processes(_train, tmp_path / "parts", tiny, {}, (0, 32), count=1)
+    assert only.signal == signal.SIGKILL
+    for found in results(in_processes(_train, tmp_path / "parts", tiny, {})):
+        assert len(found[0]) == 30
+        same(found, alone)
+
+
+@pytest.mark.parametrize(("count", "accumulate"), [(2, 3), (6, 1), (1, 6)])
+def test_a_batch_that_does_not_go_round_is_refused(tiny: Path, tmp_path: Path, count: int, accumulate: int) -> None:
+    ranks = Ranks(0, count, meeting=object())
+    arguments = (pairs(10), load_recognizer("tiny", tiny), SETTINGS, tmp_path, "f", "cosine", torch.device("cpu"))
+    phi = [RecognizerMaps(load_recognizer("tiny", tiny))]
+    with pytest.raises(UsageError, match=f"batch of 5 does not go round {count} processes in {accumulate} pieces"):
+        TrainingRun(*arguments, phi=phi, ranks=ranks, accumulate=accumulate)
+
+
+def _normalize(ranks: Ranks, kind: str, affine: bool) -> list[np.ndarray]:
+    """Two steps of a batch normalization: what it makes, its gradients and buffers; of rows that are far off zero."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (7, 4, 3, 5) if kind == "BatchNorm2d" else (7, 4)
+    whole, wanted = (torch.randn(2, *shape, generator=generator) for _ in range(2))
+    net = nn.Sequential(nn.Identity(), getattr(nn, kind)(4, affine=affine))
+    if affine:
+        nn.init.uniform_(net[1].weight, 0.5, 2, generator=generator)
+    share_batch_norm(net, ranks)
+    made = []
+    own = ranks.part(7)
+    for x, target in zip(whole * 0.1 + 30, wanted, strict=True):
+        rows = x[own].requires_grad_()
+        out = net(rows)
+        (out * target[own]).sum().backward()
+        made += [out.detach().numpy(), rows.grad.numpy()]
+    gradients = [p.grad for p in net.parameters()]
+    ranks.sum(gradients)
+    net.eval()
+    made.append(net(whole[0][own]).detach().numpy())
+    return [*made, *(g.numpy() for g in gradients), *(b.numpy() for b in net.buffers())]
+
+
+@pytest.mark.parametrize(("kind", "affine"), [("BatchNorm2d", True), ("BatchNorm1d", False)])
+def test_shared_statistics_are_those_of_the_whole_batch(kind: str, affine: bool) -> None:
+    expected = _normalize(Ranks(), kind, affine)
+    parts = results(in_processes(_normalize, kind, affine))
+    for index, values in enumerate(expected):
+        found = np.concatenate([part[index] for part in parts]) if index < 5 else parts[0][index]
+        np.testing.assert_allclose(found, values, rtol=2e-4, atol=2e-4)
