@@ -110,17 +110,22 @@ def load_tiny(path: Path) -> nn.Module:
     return load_into(TinyNet(), path)
 
 
+def save_tiny(path: Path) -> Path:
+    """Writes their weights, always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        net = TinyNet()
+    save_file(net.state_dict(), path)
+    return path
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Registers the recognizers `tiny` and `tiny-cosine`; the path of their weights file."""
     for name, spec in tiny_specs().items():
         monkeypatch.setitem(REGISTRY, name, spec)
     monkeypatch.setattr(networks, "tiny", load_tiny, raising=False)
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        net = TinyNet()
-    save_file(net.state_dict(), tmp_path / "tiny.safetensors")
-    return tmp_path / "tiny.safetensors"
+    return save_tiny(tmp_path / "tiny.safetensors")
 
 
 @pytest.fixture(autouse=True)

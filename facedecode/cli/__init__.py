@@ -11,6 +11,7 @@ from facedecode.cli.commands import (
     extract,
     invert,
     mapping,
+    merge,
     models,
     train,
     transform,
@@ -20,6 +21,7 @@ from facedecode.cli.commands import (
 for module in (
     extract,
     embeddings,
+    merge,
     train,
     invert,
     confidence,

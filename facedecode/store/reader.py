@@ -161,6 +161,20 @@ class Store:
             start += shard["rows"]
         return taken
 
+    def take_rows(self, rows: np.ndarray) -> pa.Table:
+        """Some rows (n,) of the table (see COLUMNS), in that order, from one shard at a time; errors as `take`."""
+        rows = np.asarray(rows, np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"{self.folder}: rows are numbered from 0 to {len(self) - 1}")
+        parts, places, start = [COLUMNS.empty_table()], [], 0
+        for index, shard in enumerate(self.manifest["shards"]):
+            here = np.flatnonzero((rows >= start) & (rows < start + shard["rows"]))
+            if len(here):
+                parts.append(self._table(index).take(rows[here] - start))
+                places.append(here)
+            start += shard["rows"]
+        return pa.concat_tables(parts).take(np.argsort(np.concatenate([np.empty(0, np.int64), *places])))
+
     def rows(self) -> pa.Table:
         """All rows (see COLUMNS), in the order of the templates."""
         return pa.concat_tables(self._table(index) for index in range(len(self.manifest["shards"])))
