@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 
 from facedecode import align
 from facedecode.cli.launch import launched
+from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import UsageError
 from facedecode.extraction import extract
 from facedecode.faces import Face
@@ -34,7 +36,7 @@ SETTINGS = TrainSettings(
     coarse=0,
     batch_size=5,
     epochs=25,
-    learning_rate=5e-3,
+    learning_rate=1e-3,  # with a larger one rounding grows a hundredfold in these steps
     average=0.9,
     save_every=20,
     validate_every=25,
@@ -215,6 +217,33 @@ def _train(ranks: Ranks, folder: Path, weights: Path, dies: tuple | None = None,
     return losses, {name: t.numpy() for name, t in net.state_dict().items()}, figures["curve"]
 
 
+def _gradients(ranks: Ranks, folder: Path, weights: Path, batch: int, accumulate: int) -> dict[str, np.ndarray]:
+    """Of one step from a network whose every weight is random."""
+    recognizer = load_recognizer("tiny", weights)
+    settings = dataclasses.replace(SETTINGS, batch_size=batch)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        start = DeepFaceDecoder(16, 64, settings.widths, 8)
+        nn.init.normal_(start.head.weight, std=0.1)
+        nn.init.normal_(start.coarse_weight, std=0.1)
+    phi = [RecognizerMaps(recognizer), RecognizerMaps(load_recognizer("tiny-cosine", weights))]
+    data = pairs(10, recognizer), recognizer, settings, folder, "f", "negative-euclidean", torch.device("cpu")
+    run = TrainingRun(*data, start, phi, ranks, accumulate)
+    loss = run.train_step()
+    return {"loss": np.array([loss]), **{name: p.grad.numpy() for name, p in run.net.named_parameters()}}
+
+
+@pytest.mark.parametrize(("count", "batch", "accumulate"), [(2, 9, 1), (3, 10, 1), (1, 5, 3), (2, 5, 2)])
+def test_the_gradients_of_a_step_are_those_of_one_process(
+    weights: Path, tmp_path: Path, count: int, batch: int, accumulate: int
+) -> None:
+    (expected,) = results(in_processes(_gradients, tmp_path, weights, batch, 1, count=1))
+    assert all(np.abs(values).max() > 0 for values in expected.values())
+    for found in results(in_processes(_gradients, tmp_path, weights, batch, accumulate, count=count)):
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, rtol=0, atol=2e-4 * np.abs(values).max(), err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Those of the recognizer `tiny`."""
@@ -238,7 +267,7 @@ def same(found: tuple, expected: tuple) -> None:
 
 def test_two_processes_train_as_one(alone: tuple, weights: Path, tmp_path: Path) -> None:
     both = results(in_processes(_train, tmp_path / "two", weights))
-    assert len(alone[0]) == 50 and alone[0][-1] < 0.7 * alone[0][0]
+    assert len(alone[0]) == 50 and alone[0][-1] < 0.8 * alone[0][0]
     for found in both:
         same(found, alone)
     for name, values in both[0][1].items():
