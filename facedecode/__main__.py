@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 
@@ -16,12 +17,13 @@ def main() -> None:
     try:
         from facedecode.cli import app
         from facedecode.cli.console import failure_json, has_answered
+        from facedecode.cli.launch import speaks
 
         try:
             app(prog_name="facedecode")
         except SystemExit as stop:
             # The parser's own refusals happen before a command runs; with --json they are an object, too.
-            if stop.code == 2 and "--json" in sys.argv and not has_answered():
+            if stop.code == 2 and "--json" in sys.argv and not has_answered() and speaks(os.environ):
                 command = " ".join(a for a in sys.argv[1:2] if not a.startswith("-"))
                 failure_json(command, "wrong usage; see stderr", 2)
             raise

@@ -115,8 +115,8 @@ def _common_settings(stores: Sequence[Store]) -> dict[str, Any]:
 
     first = stores[0]
     for other in stores[1:]:
-        if differs := difference(decides(first), decides(other)):
-            differs = differs.replace(" there", f" in {first.folder}").replace(" here", f" in {other.folder}")
+        where = f"in {first.folder}", f"in {other.folder}"
+        if differs := difference(decides(first), decides(other), where):
             raise BadInput(
                 f"{first.folder} and {other.folder} were not made alike ({differs}); merge stores of one recognizer "
                 "and the same settings"

@@ -140,8 +140,7 @@ class Ranks:
         told = json.dumps({"host": socket.gethostname(), "about": about}, sort_keys=True).encode()
         own, *others = (json.loads(each) for each in self.gather(told))
         for rank, other in enumerate(others, 1):
-            if differs := difference(own["about"], other["about"]):
-                differs = differs.replace(" there", " in process 0").replace(" here", f" in process {rank}")
+            if differs := difference(own["about"], other["about"], ("in process 0", f"in process {rank}")):
                 raise UsageError(
                     f"process {rank} of {self.count} (on {other['host']}) was started for other work than process 0 "
                     f"(on {own['host']}): {differs}; start all by the same command, version and data"
@@ -184,6 +183,8 @@ class Ranks:
         kind = "lost" if isinstance(error, PeerLost) else "terminated" if terminated else "cause"
         try:
             if self._store is None:  # never met: all of them stumbled over the same, or nobody else can tell
+                if kind == "terminated":
+                    line = "ended before all processes of the run had met; torchrun's report says which one was first"
                 return (line, code) if self.first or kind == "lost" else None
             self._store.set(self._key(self.rank), json.dumps([kind, line, code]))
             if not self.first:
@@ -223,8 +224,8 @@ class Ranks:
 def _gone(ranks: Sequence[int], count: int) -> str:
     many = f"processes {', '.join(map(str, ranks))}" if len(ranks) > 1 else f"process {ranks[0]}"
     return (
-        f"{many} of {count} ended without a word: killed, out of memory, or its machine is gone; what was saved is "
-        "kept, and the same command resumes"
+        f"{many} of {count} no longer answer{'' if len(ranks) > 1 else 's'}: killed, out of memory, or the machine is "
+        "gone; what was saved is kept, and the same command resumes"
     )
 
 

@@ -208,8 +208,8 @@ class TrainingRun(ResumableRun):
         processes = ranks.count if ranks else 1
         if settings.batch_size // processes < accumulate:
             raise UsageError(
-                f"a batch of {settings.batch_size} does not go round {processes} processes in {accumulate} pieces each; "
-                "raise --batch-size"
+                f"a batch of {settings.batch_size} does not go round {processes} processes in {accumulate} pieces "
+                "each; raise --batch-size"
             )
         self.accumulate = accumulate
         self.pairs, self.validation, self.recognizer, self.phi, self.score = pairs, validation, recognizer, phi, score

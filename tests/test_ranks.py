@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +23,7 @@ from facedecode.cli.launch import launched
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import UsageError
 from facedecode.extraction import extract
-from facedecode.faces import Face
+from facedecode.faces import Face, FaceDetector
 from facedecode.losses import LossWeights
 from facedecode.phi import RecognizerMaps
 from facedecode.ranks import Ranks
@@ -148,7 +151,7 @@ def test_a_killed_process_is_named_and_the_rest_resumed_by_any_number(mixed: Pat
     first, second = in_processes(_extract, mixed, tmp_path / "parts", tiny, {}, (1, 6))
     assert second.signal == signal.SIGKILL and first.error == "PeerLost"
     line, code = first.said
-    assert line.startswith("process 1 of 2 ended without a word") and "the same command resumes" in line and code == 4
+    assert line.startswith("process 1 of 2 no longer answers") and "the same command resumes" in line and code == 4
     done = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "parts").glob("*.npy")}
     assert done and not (tmp_path / "parts" / "manifest.json").exists()
     with pytest.raises(KeyboardInterrupt):
@@ -161,7 +164,7 @@ def test_a_killed_process_is_named_and_the_rest_resumed_by_any_number(mixed: Pat
 def test_where_the_first_is_killed_another_speaks(mixed: Path, tiny: Path, tmp_path: Path) -> None:
     first, second = in_processes(_extract, mixed, tmp_path / "emb", tiny, {}, (0, 6))
     assert first.signal == signal.SIGKILL
-    assert second.said[0].startswith("process 0 of 2 ended without a word")
+    assert second.said[0].startswith("process 0 of 2 no longer answers")
 
 
 def _extract_otherwise(ranks: Ranks, images: Path, output: Path, weights: Path, other: dict) -> None:
@@ -292,7 +295,7 @@ def test_a_killed_training_goes_on_with_any_number(
     ended = in_processes(_train, tmp_path / "parts", weights, (before - 1, 32), count=before)
     assert ended[-1].signal == signal.SIGKILL
     if before == 2:
-        assert ended[0].said[0].startswith("process 1 of 2 ended without a word")
+        assert ended[0].said[0].startswith("process 1 of 2 no longer answers")
     for found in results(in_processes(_train, tmp_path / "parts", weights, count=after)):
         assert len(found[0]) == 30
         same(found, alone)
@@ -336,3 +339,30 @@ def test_shared_statistics_are_those_of_the_whole_batch(kind: str, affine: bool)
     for index, values in enumerate(expected):
         found = np.concatenate([part[index] for part in parts]) if index < 5 else parts[0][index]
         np.testing.assert_allclose(found, values, rtol=2e-4, atol=2e-4)
+
+
+# ---------------------------------------------------------------- under torchrun
+
+
+def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "facedecode", *arguments]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_torchrun_extracts_with_one_voice(photos: Path, tmp_path: Path) -> None:
+    arguments = ["extract", photos, "--batch-size", "2", "--json"]
+    several = torchrun(*arguments, "-o", tmp_path / "several")
+    assert several.returncode == 0, several.stderr
+    assert json.loads(several.stdout)["metrics"] == {"count": 6, "failed": 0}
+    assert several.stderr.count("6 templates of dlib-resnet") == 1
+    extract([photos], tmp_path / "one", load_recognizer(), FaceDetector(), batch_size=2)
+    assert content(tmp_path / "several") == content(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_what_runs_in_one_process_says_so_once(tmp_path: Path) -> None:
+    refused = torchrun("cluster", tmp_path, "-o", tmp_path / "clusters", "--json")
+    assert refused.returncode == 1  # torchrun's own
+    assert json.loads(refused.stdout)["exit_code"] == 2
+    assert refused.stderr.count("error: cluster runs in one process; start it without torchrun") == 1

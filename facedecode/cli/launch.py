@@ -10,6 +10,11 @@ from facedecode.ranks import Meeting, Ranks
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
+def speaks(environment: Mapping[str, str]) -> bool:
+    """Whether this process has a voice: alone, or the first."""
+    return "LOCAL_RANK" not in environment or environment.get("RANK", "0") == "0"
+
+
 def launched(environment: Mapping[str, str]) -> Ranks:
     """The processes of this run; alone, unless torchrun (or what sets the same variables) started more.
 

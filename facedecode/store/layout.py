@@ -104,13 +104,16 @@ def _check_shard_list(path: Path, manifest: dict[str, Any]) -> None:
         raise BadInput(f"{path}: {rows} rows in its shards and a count of {manifest['count']}; make it again")
 
 
-def difference(there: dict[str, Any], here: dict[str, Any]) -> str | None:
-    """Name the settings in which two JSON objects differ (the first three), or None where they are equal."""
+def difference(there: dict[str, Any], here: dict[str, Any], where: tuple[str, str] = ("there", "here")) -> str | None:
+    """Name the settings in which two JSON objects differ (the first three), or None where they are equal.
+
+    where: what to call the two.
+    """
     old, new = _flatten(there), _flatten(here)
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if not keys:
         return None
-    shown = [f"{key} {_short(old.get(key))} there, {_short(new.get(key))} here" for key in keys[:3]]
+    shown = [f"{key} {_short(old.get(key))} {where[0]}, {_short(new.get(key))} {where[1]}" for key in keys[:3]]
     return "; ".join(shown) + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
