@@ -150,8 +150,8 @@ def train_decoder(
         phi: the perceptual networks; the perceptual terms need one.
         ranks: the processes that train together, each with the same arguments, on parts of the same batches. The first
             alone reads and writes `folder`. Their network is that of one process up to rounding.
-        accumulate: pieces in which a process's part of a batch goes through the networks of the loss, which take most
-            of the memory. The result is the same up to rounding, so it is part of no fingerprint.
+        accumulate: pieces in which a process's part of a batch goes through the networks of the loss, one at a time in
+            memory. The result is the same up to rounding, so it is part of no fingerprint.
 
     Returns:
         The averaged network in evaluation mode, and figures of the run (JSON).

@@ -39,7 +39,7 @@ SETTINGS = TrainSettings(
     coarse=0,
     batch_size=5,
     epochs=25,
-    learning_rate=1e-3,  # with a larger one rounding grows a hundredfold in these steps
+    learning_rate=3e-4,  # a larger one lets rounding grow a hundredfold in these steps
     average=0.9,
     save_every=20,
     validate_every=25,
@@ -231,7 +231,7 @@ def _gradients(ranks: Ranks, folder: Path, weights: Path, batch: int, accumulate
         nn.init.normal_(start.coarse_weight, std=0.1)
     phi = [RecognizerMaps(recognizer), RecognizerMaps(load_recognizer("tiny-cosine", weights))]
     data = pairs(10, recognizer), recognizer, settings, folder, "f", "negative-euclidean", torch.device("cpu")
-    run = TrainingRun(*data, start, phi, ranks, accumulate)
+    run = TrainingRun(*data, start, phi, ranks=ranks, accumulate=accumulate)
     loss = run.train_step()
     return {"loss": np.array([loss]), **{name: p.grad.numpy() for name, p in run.net.named_parameters()}}
 
@@ -263,14 +263,14 @@ def alone(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple:
 
 def same(found: tuple, expected: tuple) -> None:
     """Losses to 1e-4 at every step they have in common, from the end; weights and curve likewise."""
-    np.testing.assert_allclose(found[0], expected[0][-len(found[0]) :], rtol=1e-4)
+    np.testing.assert_allclose(found[0], expected[0][-len(found[0]) :], rtol=1e-4, atol=1e-4)  # they have four digits
     for name, values in expected[1].items():
         np.testing.assert_allclose(found[1][name], values, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
 def test_two_processes_train_as_one(alone: tuple, weights: Path, tmp_path: Path) -> None:
     both = results(in_processes(_train, tmp_path / "two", weights))
-    assert len(alone[0]) == 50 and alone[0][-1] < 0.8 * alone[0][0]
+    assert len(alone[0]) == 50 and np.mean(alone[0][-5:]) < 0.9 * np.mean(alone[0][:5])
     for found in both:
         same(found, alone)
     for name, values in both[0][1].items():
