@@ -208,7 +208,9 @@ class ResumableRun(ABC):
                 moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
                 state.update(step=torch.tensor(float(self.step)), **moments)
         moments = [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
-        self.ranks.copy_from_first([*self.net.state_dict().values(), *self.average.values(), *moments])
+        state = self.net.state_dict()
+        # By name: a state that was read has another order than one that was made.
+        self.ranks.copy_from_first([*state.values(), *(self.average[name] for name in state), *moments])
 
     def save(self) -> None:
         """Write the whole state in one file, atomically."""

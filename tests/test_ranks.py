@@ -39,7 +39,7 @@ SETTINGS = TrainSettings(
     coarse=0,
     batch_size=5,
     epochs=25,
-    learning_rate=3e-4,  # a larger one lets rounding grow a hundredfold in these steps
+    learning_rate=1e-4,  # with 1e-3 rounding grows to 1e-2 in these steps; their gradients have a test of their own
     average=0.9,
     save_every=20,
     validate_every=25,
@@ -270,7 +270,7 @@ def same(found: tuple, expected: tuple) -> None:
 
 def test_two_processes_train_as_one(alone: tuple, weights: Path, tmp_path: Path) -> None:
     both = results(in_processes(_train, tmp_path / "two", weights))
-    assert len(alone[0]) == 50 and np.mean(alone[0][-5:]) < 0.9 * np.mean(alone[0][:5])
+    assert len(alone[0]) == 50 and np.mean(alone[0][-10:]) < 0.98 * np.mean(alone[0][:10])
     for found in both:
         same(found, alone)
     for name, values in both[0][1].items():
