@@ -1,4 +1,4 @@
-"""Originals above what several decoders draw of their templates: the paper's Fig. 1, 3 and 5.
+"""Originals above what several decoders draw of their templates: the paper's Fig. 1, 3, 5, 6 and 7.
 
     python examples/side_by_side.py --people ../shared/data/lfw/protocol/peopleDevTest.txt -o fig05.png \\
         --row "edgeface-xxs, 512" emb-edgeface edgeface-decoder \\
@@ -6,6 +6,10 @@
 
 Each row names itself, a store and a decoder of that store's recognizer; all stores are of the same images. Who is
 shown is fixed by rule: people spread evenly over the sorted names, each one's first image that all stores have.
+
+With `--side`, larger pictures are reduced to that many pixels, and `--psnr` writes each one's PSNR below it, as in
+Fig. 6 and 7. `--figures FILE` adds what no eight pictures tell: PSNR and SSIM of each row over many people's pictures
+(`--judged`, chosen by the same rule), with 95 % intervals over people.
 """
 
 from __future__ import annotations
@@ -13,24 +17,29 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from arguments import positive
 
+from facedecode.bootstrap import mean_interval
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.unseen import open_stores, require_unseen, unseen_images
-from facedecode.figures import enlarged, picture_grid, shortened
+from facedecode.figures import enlarged, picture_grid, reduced, shortened
+from facedecode.files import write_json
 from facedecode.images import save_image
+from facedecode.metrics import mean_psnr, psnr, ssim
 from facedecode.store_images import read_portraits
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
-    if arguments.output.exists() and not arguments.overwrite:
-        raise OutputError(f"{arguments.output} is there already; use --overwrite or another name")
+    for output in (arguments.output, arguments.figures):
+        if output is not None and output.exists() and not arguments.overwrite:
+            raise OutputError(f"{output} is there already; use --overwrite or another name")
     folders = list(dict.fromkeys(Path(store) for _, store, _ in arguments.row))
     stores = dict(zip(folders, open_stores(folders).values(), strict=True))
     images = {folder: unseen_images(store, arguments.people) for folder, store in stores.items()}
@@ -50,23 +59,48 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not common:
         raise BadInput(f"{', '.join(map(str, folders))}: no image of these people has a template in all of the stores")
     names = [row["identity"] for row in common]
+    judged = [common[row] for row in spread_rows(names, arguments.judged)] if arguments.figures else []
     shown = [common[row] for row in spread_rows(names, arguments.columns)]
     drawn = []
     for label, store, name in arguments.row:
         decoder = load_decoder(name, arguments.device)
         decoder.require_recognizer(stores[Path(store)].recognizer, f"the decoder {name}")
-        require_unseen(label, decoder.provenance.training.get("people"), [row["identity"] for row in shown])
+        both = [*shown, *judged]
+        require_unseen(label, decoder.provenance.training.get("people"), [row["identity"] for row in both])
         own = templates[Path(store)]
-        drawn.append(decoder.decode(np.stack([own[row["path"], row["sha256"]] for row in shown])))
+        pictures = decoder.decode(np.stack([own[row["path"], row["sha256"]] for row in both]))
+        drawn.append(reduced(pictures, arguments.side) if arguments.side else pictures)
     sides = {pictures.shape[1] for pictures in drawn}
     if len(sides) > 1:
-        raise BadInput(f"the decoders draw {', '.join(map(str, sorted(sides)))} px: show pictures of one size together")
-    originals = read_portraits(shown, arguments.images or stores[folders[0]].root, sides.pop())
-    rows = [enlarged(pictures) for pictures in (originals, *drawn)]
-    captions = [shortened(row["identity"], rows[0].shape[1]) for row in shown]
-    grid = picture_grid(rows, ["original", *(label for label, *_ in arguments.row)], [captions, *([] for _ in drawn)])
-    save_image(arguments.output, grid)
+        raise BadInput(
+            f"the decoders draw {', '.join(map(str, sorted(sides)))} px: show pictures of one size together (--side)"
+        )
+    originals = read_portraits([*shown, *judged], arguments.images or stores[folders[0]].root, sides.pop())
+    labels = [label for label, *_ in arguments.row]
+    rows = [enlarged(pictures[: len(shown)]) for pictures in (originals, *drawn)]
+    names = [shortened(row["identity"], rows[0].shape[1]) for row in shown]
+    below = [psnr_captions(originals, pictures, len(shown)) if arguments.psnr else [] for pictures in drawn]
+    save_image(arguments.output, picture_grid(rows, ["original", *labels], [names, *below]))
+    if arguments.figures:
+        people = [row["identity"] for row in judged]
+        pairs = zip(labels, drawn, strict=True)
+        figures = {label: quality(x[len(shown) :], originals[len(shown) :], people) for label, x in pairs}
+        write_json(arguments.figures, {"pictures": len(judged), "side": int(originals.shape[1]), "rows": figures})
     print(f"look at {arguments.output}", file=sys.stderr)
+
+
+def psnr_captions(originals: np.ndarray, pictures: np.ndarray, count: int) -> list[str]:
+    """PSNR of the first so many pictures, in dB."""
+    return [f"{value:.2f}" for value in psnr(pictures[:count], originals[:count])]
+
+
+def quality(pictures: np.ndarray, originals: np.ndarray, people: Sequence[str]) -> dict[str, dict]:
+    """Mean PSNR in dB and mean SSIM of pictures of different people, with intervals over them; JSON."""
+    values = {
+        "psnr": mean_psnr(psnr(pictures, originals), people),
+        "ssim": mean_interval(ssim(pictures, originals), people),
+    }
+    return {name: asdict(value) for name, value in values.items()}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -81,10 +115,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--people", type=Path, required=True, help="people whom no decoder was trained on")
     parser.add_argument("--columns", type=positive, default=8, help="people in the figure")
+    parser.add_argument("--side", type=positive, help="reduce larger pictures to so many pixels")
+    parser.add_argument("--psnr", action="store_true", help="write PSNR (dB) under each picture")
+    parser.add_argument("--figures", type=Path, help="a JSON file for PSNR and SSIM over many people's pictures")
+    parser.add_argument("--judged", type=positive, default=600, help="people in --figures, one picture each")
     parser.add_argument("--images", type=Path, help="folder of the images, if not where the first store says")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("-o", "--output", type=Path, required=True, help="a PNG file")
-    parser.add_argument("--overwrite", action="store_true", help="replace a picture that is there")
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
     return parser.parse_args(argv)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from facedecode.errors import UsageError
+
 GAP = 2
 _SMALLEST_SHOWN = 112  # px: smaller pictures are shown enlarged
 
@@ -59,6 +61,19 @@ def enlarged(pictures: np.ndarray) -> np.ndarray:
     """Pictures (n, P, P, 3) for a grid, small ones by a whole factor: (n, P', P', 3)."""
     factor = -(-_SMALLEST_SHOWN // pictures.shape[1])
     return pictures.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def reduced(pictures: np.ndarray, side: int) -> np.ndarray:
+    """Pictures (n, P, P, 3) uint8 at `side` px, the mean of whole blocks of pixels: (n, side, side, 3), rounded.
+
+    Raises:
+        UsageError: P is no multiple of `side`.
+    """
+    n, own = pictures.shape[:2]
+    if own % side:
+        raise UsageError(f"pictures of {own} px cannot be shown at {side} px: name a part of it by a whole number")
+    blocks = pictures.reshape(n, side, own // side, side, own // side, 3)
+    return np.rint(blocks.mean((2, 4))).astype(np.uint8)
 
 
 def png_bytes(picture: np.ndarray) -> bytes:

@@ -294,6 +294,37 @@ def test_side_by_side_refuses(side_by_side: Callable[..., np.ndarray], stores: P
         side_by_side(("x", one, plain))
 
 
+def test_larger_pictures_are_reduced_and_judged(side_by_side: Callable[..., np.ndarray], stores: Path) -> None:
+    one = stores / "one"
+    large, small = ridge(stores / "large", one, 128), ridge(stores / "small", one, 64)
+    rows = [("x", one, large), ("y", one, small)]
+    more = ("--side", "64", "--psnr", "--figures", str(stores / "fig.json"), "--judged", "99")
+    picture = side_by_side(*rows, more=more)
+    own = Store.open(one)
+    first = [0, 3, 6, 9, 12]  # of each of the five people
+    originals = read_portraits([own.rows().to_pylist()[i] for i in first], own.root, 64)
+    drawn = [load_decoder(x).decode(own.templates()[first]) for x in (large, small)]
+    blocks = drawn[0].reshape(5, 64, 2, 64, 2, 3).astype(float).mean((2, 4))
+    drawn[0] = np.rint(blocks).astype(np.uint8)
+    found = json.loads((stores / "fig.json").read_text())
+    assert (found["side"], found["pictures"], list(found["rows"])) == (64, 5, ["x", "y"])
+    for name, pictures in zip("xy", drawn, strict=True):
+        values = [peak_signal_noise_ratio(a, b) for a, b in zip(originals, pictures, strict=True)]
+        assert found["rows"][name]["psnr"]["value"] == pytest.approx(np.mean(values), abs=1e-6)
+        assert found["rows"][name]["ssim"]["n"] == 5
+    # The second row of pictures, below the names, is the large decoder's, shown as 128 px again.
+    left = picture.shape[1] - 3 * (128 + GAP) + GAP
+    line = (picture.shape[0] - 2 * GAP - 3 * 128) // 3
+    top = 128 + line + GAP
+    np.testing.assert_array_equal(
+        picture[top : top + 128, left : left + 128], drawn[0][0].repeat(2, axis=0).repeat(2, axis=1)
+    )
+    with pytest.raises(UsageError, match="pictures of 128 px cannot be shown at 100 px"):
+        side_by_side(*rows, more=("--side", "100", "--overwrite"))
+    with pytest.raises(OutputError, match=r"fig\.json is there already"):
+        side_by_side(*rows, more=(*more, "-o", str(stores / "new.png")))
+
+
 # ---------------------------------------------------------------- refinement
 
 
