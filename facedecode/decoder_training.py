@@ -14,7 +14,7 @@ import torch
 
 from facedecode import __version__, align
 from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder, save_decoder
-from facedecode.decoders.kinds import CLOSED_FORMS
+from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
 from facedecode.memory import require_memory
@@ -51,6 +51,8 @@ class DecoderJob:
         half: save float16 tensors.
         start: a decoder to go on from, instead of a random network; its people count as trained on, too.
         accumulate: see `train_decoder`.
+        settings: of a network's training; `training.DEFAULTS` has what each is trained with by default. Of a closed
+            form, the size of its pictures.
     """
 
     store: Path
@@ -93,7 +95,7 @@ def train_store(
     ranks = ranks or Ranks()
     if closed and (ranks.count > 1 or job.accumulate > 1):
         raise UsageError(f"{job.architecture} is fitted at once, by one process; leave out torchrun and --accumulate")
-    job.settings.check()
+    job.settings.check(job.architecture)
     store = Store.open(job.store)
     if store.manifest.get("l2_normalized"):
         raise BadInput(f"{job.store}: its templates are normalized, and decoders take raw ones; train on the raw store")
@@ -167,6 +169,7 @@ def train_store(
                 phi,
                 ranks,
                 job.accumulate,
+                job.architecture,
             )
         if not ranks.first:
             return None
@@ -250,10 +253,11 @@ def _start(job: DecoderJob, recognizer: dict) -> Decoder:
     """The decoder to go on from; refused where it is of another kind, recognizer or size."""
     start = load_decoder(job.start)
     start.require_recognizer(recognizer, f"{job.start}: this decoder")
-    if job.architecture != "dfd" or start.kind != "dfd" or start.image_size != job.settings.image_size:
+    same = start.kind == job.architecture and start.image_size == job.settings.image_size
+    if job.architecture not in NETWORKS or not same:
         raise BadInput(
-            f"{job.start}: a {start.kind} decoder of {start.image_size} px; --start goes on from a dfd decoder of the "
-            "same --image-size"
+            f"{job.start}: a {start.kind} decoder of {start.image_size} px; --start goes on from a network of the same "
+            "--architecture and --image-size"
         )
     # The gain belongs to the finished decoder; going on, it is the new run's to set.
     start.net.template_scale.mul_(start.provenance.training.get("settings", {}).get("gain", 1.0))

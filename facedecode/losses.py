@@ -1,4 +1,4 @@
-"""Training losses: the six terms of the paper's Eq. 2, and an identity term of our own.
+"""Training losses: the six terms of the paper's Eq. 2, NbNet's pixel term, and an identity term of our own.
 
 Every term is a mean over its elements (pixels, gradients) or relative to what it measures (maps, templates), so that
 its weight depends neither on the picture's size nor on the network. The paper's weights are lost; those in
@@ -7,6 +7,7 @@ its weight depends neither on the picture's size nor on the network. The paper's
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,7 @@ class LossWeights:
             central facial region cut out of it.
         identity: squared distance between the reconstruction's template and its target, relative to the spread of
             templates; not in the paper. White-box: it needs the recognizer's gradients.
+        absolute: mean absolute pixel difference on the whole portrait; NbNet's, not Eq. 2's.
     """
 
     pixel: float = 4.0
@@ -36,11 +38,25 @@ class LossWeights:
     perceptual: float = 0.6
     local_perceptual: float = 0.0
     identity: float = 0.5
+    absolute: float = 0.0
+
+    def of_pixels(self) -> LossWeights:
+        """Only those of the terms that compare pixels."""
+        return dataclasses.replace(self, perceptual=0.0, local_perceptual=0.0, identity=0.0)
+
+    def of_networks(self) -> LossWeights:
+        """Only those of the terms that look through networks."""
+        return dataclasses.replace(self, pixel=0.0, gradient=0.0, local_pixel=0.0, local_gradient=0.0, absolute=0.0)
 
 
 def pixel_loss(x: Tensor, y: Tensor) -> Tensor:
     """Mean squared pixel difference (Eq. 3): (n, 3, H, W) each → scalar."""
     return F.mse_loss(x, y)
+
+
+def absolute_loss(x: Tensor, y: Tensor) -> Tensor:
+    """Mean absolute pixel difference (Mai et al. 2019): (n, 3, H, W) each → scalar."""
+    return F.l1_loss(x, y)
 
 
 def gradient_loss(x: Tensor, y: Tensor, side: int) -> Tensor:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from facedecode import losses
 from facedecode.decoders.closed_form import Ridge
-from facedecode.decoders.network import IMAGE_SIZES, DeepFaceDecoder
+from facedecode.decoders.kinds import NETWORKS
+from facedecode.decoders.network import require_image_size
 from facedecode.errors import UsageError
 from facedecode.figures import picture_grid
 from facedecode.files import make_folder
@@ -35,7 +36,7 @@ class TrainSettings:
 
     Attributes:
         image_size: side of the portraits, 64, 128 or 224 pixels.
-        widths, coarse: see `DeepFaceDecoder`.
+        widths, coarse: see the network (`decoders.kinds.NETWORKS`); its own if None.
         epochs, batch_size: the last partial batch of an epoch is left out.
         learning_rate: peak of a one-cycle schedule (linear warm-up over 10 % of the steps, cosine to zero).
         weight_decay: AdamW's.
@@ -47,13 +48,15 @@ class TrainSettings:
             drawn from, or the one expected of its `person` (`person_mean.py`), nearer to the person's other images.
         mirror: each image is trained on a second time, turned over left to right, with the template that it then has.
         jitter: strength of the random similarities through which networks see (`losses.random_jitter`).
+        perceptual_after: share of the steps that the terms on pixels have for themselves; in the rest, the terms that
+            look through networks count alone. All count in every step if None.
         precision: `fp32`, or `bf16`: autocast of the network and of those that the terms look through.
         save_every, validate_every: steps between saved states, and between points of the validation curve.
     """
 
     image_size: int = 128
     widths: tuple[int, ...] | None = None
-    coarse: int = 32
+    coarse: int | None = None
     epochs: float = 5.0
     batch_size: int = 32
     learning_rate: float = 1.5e-3
@@ -64,16 +67,16 @@ class TrainSettings:
     identity_target: str = "person"
     mirror: bool = True
     jitter: float = 1.0
+    perceptual_after: float | None = None
     seed: int = 0
     precision: str = "fp32"
     save_every: int = 200
     validate_every: int = 100
     weights: losses.LossWeights = field(default_factory=losses.LossWeights)
 
-    def check(self) -> None:
-        """Raise UsageError for settings that no run can have; said before any picture is read."""
-        if self.image_size not in IMAGE_SIZES:
-            raise UsageError(f"image size {self.image_size}: a decoder draws {', '.join(map(str, IMAGE_SIZES))} pixels")
+    def check(self, architecture: str = "dfd") -> None:
+        """Raise UsageError for settings that no run of a network can have; said before any picture is read."""
+        require_image_size(self.image_size)
         if self.identity_target not in IDENTITY_TARGETS:
             known = " or ".join(IDENTITY_TARGETS)
             raise UsageError(f"identity target {self.identity_target!r}: the identity term can aim at {known}")
@@ -86,6 +89,24 @@ class TrainSettings:
                 raise UsageError(f"{name.replace('_', ' ')} {value}: give a number that is not negative")
         if not any(weights.values()):
             raise UsageError("every loss term is switched off: give at least one a weight")
+        if self.perceptual_after is not None:
+            if not 0 < self.perceptual_after < 1:
+                raise UsageError(f"perceptual after {self.perceptual_after}: give a share of the steps, within 0 and 1")
+            for part, what in ((self.weights.of_pixels(), "pixels"), (self.weights.of_networks(), "networks")):
+                if not any(asdict(part).values()):
+                    raise UsageError(f"perceptual after {self.perceptual_after}: no term on {what} has a weight")
+        if self.coarse is not None and architecture == "nbnet":
+            raise UsageError(f"coarse {self.coarse}: nbnet has no coarse picture")
+
+
+# What each network is trained with unless it is told otherwise. NbNet: first the mean absolute difference of pixels,
+# then the maps of φ alone, seen without random crops, as Mai et al. 2019 do.
+DEFAULTS = {
+    "dfd": TrainSettings(),
+    "nbnet": TrainSettings(
+        jitter=0.0, perceptual_after=0.5, weights=losses.LossWeights(0, 0, 0, 0, perceptual=1, identity=0, absolute=1)
+    ),
+}
 
 
 @dataclass
@@ -131,12 +152,13 @@ def train_decoder(
     score: str,
     device: str = "cpu",
     progress: Progress | None = None,
-    start: DeepFaceDecoder | None = None,
+    start: nn.Module | None = None,
     phi: Sequence[PerceptualNetwork] = (),
     ranks: Ranks | None = None,
     accumulate: int = 1,
+    architecture: str = "dfd",
 ) -> tuple[nn.Module, dict]:
-    """Train a Deep Face Decoder; resume where an earlier run with the same fingerprint stopped.
+    """Train a network that decodes; resume where an earlier run with the same fingerprint stopped.
 
     While it trains, `folder` gets the state (`state.safetensors`), the validation curve (`curve.csv`) and
     a grid of validation pictures, originals above reconstructions (`samples/STEP.png`).
@@ -152,6 +174,7 @@ def train_decoder(
             alone reads and writes `folder`. Their network is that of one process up to rounding.
         accumulate: pieces in which a process's part of a batch goes through the networks of the loss, one at a time in
             memory. The result is the same up to rounding, so it is part of no fingerprint.
+        architecture: which network, a key of `NETWORKS`; that of `start` where there is one.
 
     Returns:
         The averaged network in evaluation mode, and figures of the run (JSON).
@@ -163,7 +186,7 @@ def train_decoder(
         OutputError: `folder` holds the state of another run.
     """
     data = train, recognizer, settings, folder, fingerprint, score, torch.device(device)
-    run = TrainingRun(*data, start, phi, validation, ranks, accumulate)
+    run = TrainingRun(*data, start, phi, validation, ranks, accumulate, architecture)
     run.run(progress)
     return run.averaged().eval(), {"steps": run.steps, "curve": run.curve}
 
@@ -198,11 +221,12 @@ class TrainingRun(ResumableRun):
         fingerprint: str,
         score: str,
         device: torch.device,
-        start: DeepFaceDecoder | None = None,
+        start: nn.Module | None = None,
         phi: Sequence[PerceptualNetwork] = (),
         validation: Pairs | None = None,
         ranks: Ranks | None = None,
         accumulate: int = 1,
+        architecture: str = "dfd",
     ):
         require_gradients(settings.weights, recognizer, phi)
         processes = ranks.count if ranks else 1
@@ -216,10 +240,11 @@ class TrainingRun(ResumableRun):
         self.spread = losses.template_spread(torch.from_numpy(pairs.templates), score)
         torch.manual_seed(settings.seed)
         if start is None:
-            net = DeepFaceDecoder(pairs.templates.shape[1], settings.image_size, settings.widths, settings.coarse)
+            own = {} if settings.coarse is None else {"coarse": settings.coarse}
+            net = NETWORKS[architecture](pairs.templates.shape[1], settings.image_size, settings.widths, **own)
             _fit_fixed_parts(net, pairs)
         else:
-            net = DeepFaceDecoder(**start.config)
+            net = type(start)(**start.config)
             net.load_state_dict(start.state_dict())
         super().__init__(net, len(pairs), settings, folder, fingerprint, device, ranks)
 
@@ -272,19 +297,27 @@ class TrainingRun(ResumableRun):
         self, network: PerceptualNetwork, portraits: Tensor, jitter: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
         """One network's maps of originals, see `Seen`."""
-        weights, view = self.settings.weights, network.view(portraits, jitter)
+        weights, view = self.weights(), network.view(portraits, jitter)
         whole = network.maps(view) if weights.perceptual else []
         return whole, network.maps(network.local(view, portraits.shape[-1])) if weights.local_perceptual else []
 
+    def weights(self) -> losses.LossWeights:
+        """The weights of this step's terms."""
+        weights, share = self.settings.weights, self.settings.perceptual_after
+        if share is None:
+            return weights
+        return weights.of_pixels() if self.step < share * self.steps else weights.of_networks()
+
     def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor, seen: Seen | None = None) -> Tensor:
         """The weighted sum of the terms that are on, a mean over rows; `seen` if they are but a part of the batch."""
-        weights, side = self.settings.weights, drawn.shape[-1]
+        weights, side = self.weights(), drawn.shape[-1]
         local = [losses.local_region(x) for x in (drawn, portraits)]
         terms = [
             (weights.pixel, lambda: losses.pixel_loss(drawn, portraits)),
             (weights.gradient, lambda: losses.gradient_loss(drawn, portraits, side)),
             (weights.local_pixel, lambda: losses.pixel_loss(*local)),
             (weights.local_gradient, lambda: losses.gradient_loss(*local, side)),
+            (weights.absolute, lambda: losses.absolute_loss(drawn, portraits)),
         ]
         total = sum((weight * term() for weight, term in terms if weight), drawn.new_zeros(()))
         if not (weights.identity or weights.perceptual or weights.local_perceptual):
@@ -306,7 +339,7 @@ class TrainingRun(ResumableRun):
         self, network: PerceptualNetwork, view: Tensor, side: int, originals: Sequence, sizes: Sequence
     ) -> tuple[Tensor, Tensor | None]:
         """One network's perceptual terms, and the template that came with its maps where ξ is that network."""
-        weights, template = self.settings.weights, None
+        weights, template = self.weights(), None
         total = view.new_zeros(())
         if weights.perceptual:
             if weights.identity and network.recognizer is self.recognizer:
@@ -321,7 +354,7 @@ class TrainingRun(ResumableRun):
 
     def averaged(self) -> nn.Module:
         """A copy of the network with the averaged weights."""
-        net = DeepFaceDecoder(**self.net.config).to(self.device, memory_format=torch.channels_last)
+        net = type(self.net)(**self.net.config).to(self.device, memory_format=torch.channels_last)
         net.load_state_dict(self.average)
         net.template_scale.div_(self.settings.gain)
         return net
@@ -373,14 +406,14 @@ def require_gradients(
 
 
 @torch.no_grad()
-def _fit_fixed_parts(net: DeepFaceDecoder, pairs: Pairs) -> None:
-    """Standardize templates by the training set, and fit the coarse picture by ridge regression."""
+def _fit_fixed_parts(net: nn.Module, pairs: Pairs) -> None:
+    """Standardize templates by the training set, and fit the coarse picture, if there is one, by ridge regression."""
     templates = torch.from_numpy(pairs.templates)
     mean = templates.mean(0)
     scale = (templates - mean).square().mean().sqrt()
     net.template_mean.copy_(mean)
     net.template_scale.copy_(scale)
-    side = net.config["coarse"]
+    side = net.config.get("coarse")
     if not side:
         return
     small = torch.cat(

@@ -14,6 +14,7 @@ from torch import nn
 
 from facedecode.decoders import KINDS, Decoder, Provenance, checkpoint, load_decoder, save_decoder
 from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
+from facedecode.decoders.nbnet import NbNet
 from facedecode.decoders.network import DeepFaceDecoder, usual_widths
 from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
 
@@ -119,7 +120,8 @@ def test_a_template_is_drawn_alike_alone_and_in_a_batch() -> None:
 
 
 def fitted(kind: str, data) -> nn.Module:
-    return small_net() if kind == "dfd" else KINDS[kind](5, 8).fit(*data)
+    nets = {"dfd": small_net, "nbnet": lambda: NbNet(5, 64, [8] * 5)}
+    return nets[kind]() if kind in nets else KINDS[kind](5, 8).fit(*data)
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -194,7 +196,7 @@ def drop(field: str) -> Callable[[dict, dict], None]:
 REFUSALS = {
     "version": (edit("format_version", 2), "decoder.json: format version 2; this facedecode reads version 1"),
     "no version": (drop("format_version"), "decoder.json: not a decoder's description"),
-    "kind": (edit("kind", "gan"), "decoder.json: unknown kind of decoder 'gan'; known: dfd, mean-face"),
+    "kind": (edit("kind", "gan"), "decoder.json: unknown kind of decoder 'gan'; known: dfd, nbnet, mean-face"),
     "odd kind": (edit("kind", ["ridge"]), "decoder.json: unknown kind of decoder"),
     "frame": (edit("frame.points", [[0, 0]] * 5), "decoder.json: draws another portrait frame"),
     "odd frame": (edit("frame", {"points": 5}), "decoder.json: not a decoder's description"),

@@ -254,7 +254,9 @@ def test_settings_that_no_run_can_have(job: DecoderJob, settings: dict, reason: 
 
 
 def test_refusals(job: DecoderJob, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no decoder is called 'gan'; known: dfd, mean-face, nearest, ridge"):
+    with pytest.raises(
+        UsageError, match="no decoder is called 'gan'; known: dfd, nbnet, mean-face, nearest, ridge"
+    ):
         train_store(dataclasses.replace(job, architecture="gan"))
     with pytest.raises(BadInput, match="--exclude Nobody: nobody in the store has that name"):
         train_store(dataclasses.replace(job, exclude=("Nobody",)))
@@ -635,7 +637,7 @@ def test_one_file_of_the_recognizer_serves_it_as_phi_too(phi: str, job: DecoderJ
 def test_going_on_from_a_closed_form_is_refused(job: DecoderJob, tmp_path: Path) -> None:
     ridge = dataclasses.replace(job, architecture="ridge", output=tmp_path / "ridge")
     train_store(ridge)
-    with pytest.raises(BadInput, match="goes on from a dfd decoder"):
+    with pytest.raises(BadInput, match="goes on from a network of the same"):
         train_store(dataclasses.replace(job, start=ridge.output))
 
 

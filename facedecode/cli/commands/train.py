@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +33,12 @@ _OF_EVERY_KIND = {"store", "output", "kind", "people", "exclude", "overwrite", "
 _OF_BARE = {"model", "weights", "spec", "images", "device"}
 _OF_CLASSIFIERS = {"head", "min_images", "l2", "scale", "from_head", "names"}
 _OF_DISENTANGLERS = {"labels", "label"}
+# What only a loop of steps uses: closed forms have none.
+_OF_NETWORKS = {
+    *("epochs", "batch_size", "learning_rate", "perceptual_after", "phi", "identity_target", "gain", "mirror"),
+    *("pixel_weight", "gradient_weight", "local_pixel_weight", "local_gradient_weight", "absolute_weight"),
+    *("identity_weight", "perceptual_weight", "local_perceptual_weight", "jitter", "start", "precision", "width"),
+}
 # What chooses and fits weights; a head from elsewhere has its own.
 _OF_FITS = {"people", "exclude", "min_images", "l2"}
 
@@ -60,7 +67,11 @@ def train(
         ),
     ] = "decoder",
     architecture: Annotated[
-        str, typer.Option("--architecture", help="dfd (the network), or a closed form: mean-face, nearest, ridge.")
+        str,
+        typer.Option(
+            "--architecture",
+            help="A network: dfd, or its rival nbnet; or a closed form: mean-face, nearest, ridge.",
+        ),
     ] = "dfd",
     people: Annotated[
         Path | None, typer.Option("--people", help="Train on these people only: a name a line, or LFW's format.")
@@ -82,21 +93,45 @@ def train(
         ),
     ] = 1,
     learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")] = 1.5e-3,
-    pixel_weight: Annotated[float, typer.Option("--pixel-weight", help="Eq. 3, whole portrait.")] = 4.0,
-    gradient_weight: Annotated[float, typer.Option("--gradient-weight", help="Eq. 4, whole portrait.")] = 300.0,
-    local_pixel_weight: Annotated[float, typer.Option("--local-pixel-weight", help="Eq. 3, central region.")] = 4.0,
+    pixel_weight: Annotated[
+        float | None, typer.Option("--pixel-weight", help="Eq. 3, whole portrait (dfd 4, nbnet 0). 0: off.")
+    ] = None,
+    gradient_weight: Annotated[
+        float | None, typer.Option("--gradient-weight", help="Eq. 4, whole portrait (dfd 300, nbnet 0).")
+    ] = None,
+    local_pixel_weight: Annotated[
+        float | None, typer.Option("--local-pixel-weight", help="Eq. 3, central region (dfd 4, nbnet 0).")
+    ] = None,
     local_gradient_weight: Annotated[
-        float, typer.Option("--local-gradient-weight", help="Eq. 4, central region.")
-    ] = 300.0,
+        float | None, typer.Option("--local-gradient-weight", help="Eq. 4, central region (dfd 300, nbnet 0).")
+    ] = None,
+    absolute_weight: Annotated[
+        float | None,
+        typer.Option("--absolute-weight", help="Mean absolute difference, whole portrait (dfd 0, nbnet 1)."),
+    ] = None,
     identity_weight: Annotated[
-        float, typer.Option("--identity-weight", help="Template distance (not in the paper; white-box). 0: off.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            "--identity-weight", help="Template distance (not in the paper; white-box; dfd 0.5, nbnet 0). 0: off."
+        ),
+    ] = None,
     perceptual_weight: Annotated[
-        float, typer.Option("--perceptual-weight", help="Eq. 5, whole view of the perceptual network. 0: off.")
-    ] = 0.6,
+        float | None,
+        typer.Option(
+            "--perceptual-weight", help="Eq. 5, whole view of the perceptual network (dfd 0.6, nbnet 1). 0: off."
+        ),
+    ] = None,
     local_perceptual_weight: Annotated[
-        float, typer.Option("--local-perceptual-weight", help="Eq. 5, central region.")
-    ] = 0.0,
+        float | None, typer.Option("--local-perceptual-weight", help="Eq. 5, central region (0).")
+    ] = None,
+    perceptual_after: Annotated[
+        float | None,
+        typer.Option(
+            "--perceptual-after",
+            help="Share of the steps for the terms on pixels alone; then those that look through networks count "
+            "alone (dfd: all count in every step; nbnet 0.5).",
+        ),
+    ] = None,
     phi: Annotated[
         list[str] | None,
         typer.Option(
@@ -115,7 +150,9 @@ def train(
         bool,
         typer.Option("--mirror/--no-mirror", help="Train on each image turned over, too; it takes the recognizer."),
     ] = True,
-    jitter: Annotated[float, typer.Option("--jitter", help="Random crops before networks look; 0: off.")] = 1.0,
+    jitter: Annotated[
+        float | None, typer.Option("--jitter", help="Random crops before networks look (dfd 1, nbnet 0); 0: off.")
+    ] = None,
     start: Annotated[
         Path | None, typer.Option("--start", help="Go on from this decoder instead of a random network.")
     ] = None,
@@ -209,14 +246,18 @@ def train(
     _refuse_others(context, set(context.params) - _OF_CLASSIFIERS - _OF_DISENTANGLERS, "go with --kind decoder")
 
     from facedecode.decoder_training import DecoderJob, train_store
+    from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS
     from facedecode.decoders.network import usual_widths
-    from facedecode.losses import LossWeights
-    from facedecode.training import TrainSettings
+    from facedecode.training import DEFAULTS
 
+    if architecture in CLOSED_FORMS:
+        _refuse_others(context, set(context.params) - _OF_NETWORKS, f"go with --architecture {architecture}")
     networks = named(phi or [], "--phi")
-    settings = TrainSettings(
+    default = DEFAULTS.get(architecture, DEFAULTS["dfd"])
+    settings = dataclasses.replace(
+        default,
         image_size=image_size,
-        widths=None if width == 1 else usual_widths(image_size, width),
+        widths=None if width == 1 else usual_widths(image_size, width, NETWORKS.get(architecture)),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -224,17 +265,21 @@ def train(
         phi=tuple(networks),
         identity_target=identity_target,
         mirror=mirror,
-        jitter=jitter,
         seed=seed,
         precision=choose_precision(precision),
-        weights=LossWeights(
-            pixel=pixel_weight,
-            gradient=gradient_weight,
-            local_pixel=local_pixel_weight,
-            local_gradient=local_gradient_weight,
-            perceptual=perceptual_weight,
-            local_perceptual=local_perceptual_weight,
-            identity=identity_weight,
+        **_given(jitter=jitter, perceptual_after=perceptual_after),
+        weights=dataclasses.replace(
+            default.weights,
+            **_given(
+                pixel=pixel_weight,
+                gradient=gradient_weight,
+                local_pixel=local_pixel_weight,
+                local_gradient=local_gradient_weight,
+                perceptual=perceptual_weight,
+                local_perceptual=local_perceptual_weight,
+                identity=identity_weight,
+                absolute=absolute_weight,
+            ),
         ),
     )
     job = DecoderJob(
@@ -284,6 +329,11 @@ def _as_store(
     made = output.with_name(f"{output.name}-emb")
     import_store(console, embeddings, images, made, model, weights, spec, device, overwrite=overwrite)
     return made, weights or file_of(model or "")
+
+
+def _given(**settings: float | None) -> dict[str, float]:
+    """The settings that were given; the others are the architecture's own."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _refuse_others(context: typer.Context, allowed: set[str], why: str) -> None:
