@@ -10,12 +10,15 @@ wide enough to hold the crop of every recognizer, so that pictures and figures o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 
 from facedecode.faces import Face
+
+if TYPE_CHECKING:  # seconds to import
+    from torch import Tensor
 
 Points = tuple[tuple[float, float], ...]
 
@@ -234,3 +237,40 @@ def portrait_face(size: int) -> Face:
         landmarks=np.array(PORTRAIT_POINTS, np.float32) * size,
         probability=1.0,
     )
+
+
+def sample(pictures: Tensor, matrix: np.ndarray, size: int, jitter: Tensor | None = None) -> Tensor:
+    """Draw pictures moved by one similarity, as `resample` does, but differentiable.
+
+    Args:
+        pictures: (n, 3, P, P) float.
+        matrix: (2, 3) from their coordinates to those of what is drawn.
+        size: side of what is drawn, pixels.
+        jitter: (n, 2, 3) further affine maps in normalized coordinates ([-1, 1]) of what is drawn, or None.
+
+    Returns:
+        (n, 3, size, size) float: bilinear, black outside. Pictures that shrink are filtered first.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    side = pictures.shape[-1]
+    scale = float(np.sqrt(np.linalg.det(matrix[:, :2])))
+    if scale < 1:
+        # Sampling alone would alias: shrink with a filter first, then draw at the same scale.
+        reduced = max(1, round(side * scale))
+        pictures = F.interpolate(
+            pictures, size=(reduced, reduced), mode="bilinear", antialias=True, align_corners=False
+        )
+        matrix = np.column_stack([matrix[:, :2] * (side / reduced), matrix[:, 2]])
+        side = reduced
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
+    to_pixels = np.array([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
+    to_unit = np.array([[2 / side, 0, -1], [0, 2 / side, -1], [0, 0, 1]])
+    theta = torch.from_numpy(to_unit @ inverse @ to_pixels).to(pictures)
+    theta = theta[:2].expand(len(pictures), 2, 3)
+    if jitter is not None:
+        linear = theta[:, :, :2]
+        theta = torch.cat([linear @ jitter[:, :, :2], linear @ jitter[:, :, 2:] + theta[:, :, 2:]], 2)
+    grid = F.affine_grid(theta, [len(pictures), 3, size, size], align_corners=False)
+    return F.grid_sample(pictures, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -91,6 +91,8 @@ def train_store(
     """
     if job.architecture not in KINDS:
         raise UsageError(f"no decoder is called {job.architecture!r}; known: {', '.join(KINDS)}")
+    if job.architecture not in NETWORKS | CLOSED_FORMS:
+        raise UsageError(f"a {job.architecture} decoder is not trained on a store's images: see latent_training.py")
     closed = job.architecture in CLOSED_FORMS
     ranks = ranks or Ranks()
     if closed and (ranks.count > 1 or job.accumulate > 1):
@@ -136,7 +138,7 @@ def train_store(
         if (job.output / MANIFEST).exists():
             raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
     with locked(job.output) if ranks.first else nullcontext():
-        ready = _ready(job, fingerprint, device) if ranks.first and not job.overwrite else None
+        ready = ready_decoder(job.output, fingerprint, device) if ranks.first and not job.overwrite else None
         if ranks.from_first(ready is not None):
             return ready
         # Portraits once, and once more while they are split, joined or, for a closed form, laid out anew.
@@ -271,9 +273,9 @@ def _fit(job: DecoderJob, pairs: Pairs, score: str) -> torch.nn.Module:
     return net.fit(torch.from_numpy(pairs.templates), portraits)
 
 
-def _ready(job: DecoderJob, fingerprint: str, device: str) -> Decoder | None:
-    """The finished decoder of the same job, if it is there."""
-    card = job.output / "decoder.json"
+def ready_decoder(folder: Path, fingerprint: str, device: str) -> Decoder | None:
+    """The finished decoder of the same job, if it is there. Raises OutputError for another's."""
+    card = folder / "decoder.json"
     if not card.exists():
         return None
     try:
@@ -281,5 +283,5 @@ def _ready(job: DecoderJob, fingerprint: str, device: str) -> Decoder | None:
     except ValueError:
         there = None
     if there != fingerprint:
-        raise OutputError(f"{job.output} holds another decoder; use --overwrite or another folder")
-    return load_decoder(job.output, device)
+        raise OutputError(f"{folder} holds another decoder; use --overwrite or another folder")
+    return load_decoder(folder, device)

@@ -125,7 +125,7 @@ def fitted(kind: str, data) -> nn.Module:
 
 
 @pytest.mark.parametrize("half", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "latent"])  # that one: test_latent.py
 def test_a_checkpoint_comes_back(kind: str, half: bool, data, tmp_path: Path) -> None:
     net = fitted(kind, data)
     made = Provenance(RECOGNIZER, training={"images": 40})

@@ -255,7 +255,7 @@ def test_settings_that_no_run_can_have(job: DecoderJob, settings: dict, reason: 
 
 def test_refusals(job: DecoderJob, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match="no decoder is called 'gan'; known: dfd, nbnet, mean-face, nearest, ridge"
+        UsageError, match="no decoder is called 'gan'; known: dfd, nbnet, mean-face, nearest, ridge, latent"
     ):
         train_store(dataclasses.replace(job, architecture="gan"))
     with pytest.raises(BadInput, match="--exclude Nobody: nobody in the store has that name"):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from facedecode.align import PORTRAIT_POINTS
 from facedecode.decoders.kinds import CLOSED_FORMS, KINDS
+from facedecode.decoders.latent import LatentDecoder
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import make_folder, write_bytes, write_json
@@ -160,7 +161,9 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         raise BadInput(f"{path}: draws another portrait frame than this facedecode's; train it again")
     try:
         net = KINDS[kind](**config)
-    except (TypeError, ValueError, RuntimeError, UsageError) as error:
+    except (TypeError, ValueError, KeyError, RuntimeError, UsageError) as error:
         raise BadInput(f"{path}: its config does not fit a {kind} decoder ({error})") from None
     load_into(net, folder / "decoder.safetensors")
+    if isinstance(net, LatentDecoder):
+        net.open_generator(folder, device)
     return Decoder(kind, net, provenance, device)

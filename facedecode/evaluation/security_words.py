@@ -31,6 +31,8 @@ def slug(name: str) -> str:
 
 def decoder_needs(decoder: Decoder) -> str:
     """What its maker had to have."""
+    if decoder.kind == "latent":
+        return "a generator of faces, and the recognizer's templates of its pictures (black-box)"
     pairs = "pairs of templates and images"
     if (used := uses_model(decoder)) is None:
         return f"{pairs}; whether the recognizer's weights too is unknown"

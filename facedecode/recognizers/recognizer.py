@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from facedecode import align
 from facedecode.errors import BadInput
@@ -140,29 +139,8 @@ class Recognizer:
             (n, 3, S, S) float RGB.
         """
         with torch.autocast(self.device.type, enabled=False):  # in bf16 a place is off by a third of a pixel
-            return self._crop_portraits(portraits, jitter)
-
-    def _crop_portraits(self, portraits: Tensor, jitter: Tensor | None) -> Tensor:
-        side, size = portraits.shape[-1], self.spec.crop.size
-        matrix = self.spec.crop.matrix(align.portrait_face(side))
-        scale = float(np.sqrt(np.linalg.det(matrix[:, :2])))
-        if scale < 1:
-            # Sampling alone would alias: shrink with a filter first, then take the crop at the same scale.
-            reduced = max(1, round(side * scale))
-            portraits = F.interpolate(
-                portraits, size=(reduced, reduced), mode="bilinear", antialias=True, align_corners=False
-            )
-            side, matrix = reduced, self.spec.crop.matrix(align.portrait_face(reduced))
-        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
-        to_pixels = np.array([[size / 2, 0, size / 2], [0, size / 2, size / 2], [0, 0, 1]])
-        to_unit = np.array([[2 / side, 0, -1], [0, 2 / side, -1], [0, 0, 1]])
-        theta = torch.from_numpy(to_unit @ inverse @ to_pixels).to(portraits)
-        theta = theta[:2].expand(len(portraits), 2, 3)
-        if jitter is not None:
-            linear = theta[:, :, :2]
-            theta = torch.cat([linear @ jitter[:, :, :2], linear @ jitter[:, :, 2:] + theta[:, :, 2:]], 2)
-        grid = F.affine_grid(theta, [len(portraits), 3, size, size], align_corners=False)
-        return F.grid_sample(portraits, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+            matrix = self.spec.crop.matrix(align.portrait_face(portraits.shape[-1]))
+            return align.sample(portraits, matrix, self.spec.crop.size, jitter)
 
     def embed_portraits(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
         """Templates of portraits (see `crop_portraits`) → (n, dim) float32. Differentiable."""

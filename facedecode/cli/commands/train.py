@@ -25,6 +25,7 @@ from facedecode.cli.commands.classifier import import_classifier, train_classifi
 from facedecode.cli.commands.disentangler import train_disentangler
 from facedecode.cli.commands.embeddings import import_store
 from facedecode.cli.commands.evaluate.common import named
+from facedecode.cli.commands.latent import train_latent_decoder
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
@@ -39,6 +40,8 @@ _OF_NETWORKS = {
     *("pixel_weight", "gradient_weight", "local_pixel_weight", "local_gradient_weight", "absolute_weight"),
     *("identity_weight", "perceptual_weight", "local_perceptual_weight", "jitter", "start", "precision", "width"),
 }
+_ONLY_LATENT = {"generator", "generator_range", "latent_size", "samples"}
+_OF_LATENT = _ONLY_LATENT | {"architecture", "image_size", "weights", "device", "seed"}
 # What chooses and fits weights; a head from elsewhere has its own.
 _OF_FITS = {"people", "exclude", "min_images", "l2"}
 
@@ -70,7 +73,8 @@ def train(
         str,
         typer.Option(
             "--architecture",
-            help="A network: dfd, or its rival nbnet; or a closed form: mean-face, nearest, ridge.",
+            help="A network: dfd, or its rival nbnet; a closed form: mean-face, nearest, ridge; or latent: through a "
+            "generator of yours.",
         ),
     ] = "dfd",
     people: Annotated[
@@ -164,6 +168,17 @@ def train(
     precision: Precision = "fp32",
     seed: Seed = 0,
     half: Annotated[bool, typer.Option("--half", help="Save float16 tensors, at half the size.")] = False,
+    generator: Annotated[
+        Path | None,
+        typer.Option("--generator", help="Of latent: an exported program, latents → pictures (n, 3, S, S)."),
+    ] = None,
+    generator_range: Annotated[
+        str | None, typer.Option("--generator-range", help="Values of its black and white: -1,1 or 0,1.")
+    ] = None,
+    latent_size: Annotated[
+        int | None, typer.Option("--latent-size", min=1, help="Numbers that it takes, if it is TorchScript.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Of latent: pictures to generate.")] = 10_000,
     head: Annotated[
         str, typer.Option("--head", help="Of a classifier: linear, or cosine (normalized weights and templates).")
     ] = "linear",
@@ -245,13 +260,31 @@ def train(
         )
     _refuse_others(context, set(context.params) - _OF_CLASSIFIERS - _OF_DISENTANGLERS, "go with --kind decoder")
 
+    if architecture == "latent":
+        _refuse_others(context, (_OF_EVERY_KIND - {"exclude"}) | _OF_LATENT, "go with --architecture latent")
+        return train_latent_decoder(
+            console,
+            store,
+            output,
+            generator=generator,
+            generator_range=generator_range,
+            latent_size=latent_size,
+            samples=samples,
+            people=people,
+            image_size=image_size,
+            weights=weights,
+            device=choose_device(device),
+            seed=seed,
+            overwrite=overwrite,
+        )
+
     from facedecode.decoder_training import DecoderJob, train_store
     from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS
     from facedecode.decoders.network import usual_widths
     from facedecode.training import DEFAULTS
 
-    if architecture in CLOSED_FORMS:
-        _refuse_others(context, set(context.params) - _OF_NETWORKS, f"go with --architecture {architecture}")
+    others = _ONLY_LATENT | (_OF_NETWORKS if architecture in CLOSED_FORMS else set())
+    _refuse_others(context, set(context.params) - others, f"go with --architecture {architecture}")
     networks = named(phi or [], "--phi")
     default = DEFAULTS.get(architecture, DEFAULTS["dfd"])
     settings = dataclasses.replace(

@@ -1,0 +1,69 @@
+"""What `facedecode train --architecture latent` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from facedecode.cli.console import Console
+from facedecode.errors import UsageError
+
+
+def train_latent_decoder(
+    console: Console,
+    store: Path,
+    output: Path,
+    *,
+    generator: Path | None,
+    generator_range: str | None,
+    latent_size: int | None,
+    samples: int,
+    people: Path | None,
+    image_size: int,
+    weights: Path | None,
+    device: str,
+    seed: int,
+    overwrite: bool,
+) -> tuple[dict, dict]:
+    """Fit a decoder through a generator; metrics and outputs as a command returns them."""
+    from facedecode.latent_training import LatentJob, train_latent
+
+    if generator is None or generator_range is None:
+        raise UsageError(
+            "--architecture latent needs --generator and --generator-range: an exported program, and the values of its "
+            "pictures that are black and white, such as -1,1"
+        )
+    job = LatentJob(
+        store=store,
+        output=output,
+        generator=generator,
+        values=_values(generator_range),
+        latent=latent_size,
+        people=people,
+        samples=samples,
+        image_size=image_size,
+        weights=weights,
+        seed=seed,
+        overwrite=overwrite,
+    )
+    with console.progress() as stage:
+        decoder = train_latent(job, device, stage("generate"))
+    made = decoder.provenance.training
+    figures = made["figures"]
+    console.say(
+        f"{output}: latent decoder, fitted to {made['images']} of {samples} generated pictures; templates held out "
+        f"tell {figures['r2']:.1%} of the latents' variance"
+    )
+    if made["people"] is None:
+        console.say(
+            "whom the generator was trained on is not recorded: evaluations will refuse this decoder (--people)"
+        )
+    return figures, {"decoder": str(output)}
+
+
+def _values(text: str) -> tuple[float, float]:
+    """LOW,HIGH as numbers. Raises UsageError for anything else."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--generator-range {text}: give two numbers, such as -1,1") from None
+    return low, high

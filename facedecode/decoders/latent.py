@@ -1,0 +1,91 @@
+"""A decoder through somebody's generator: template → latent → picture (Dong et al. 2021)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from facedecode import align
+from facedecode.decoders.network import require_image_size
+from facedecode.errors import BadInput
+from facedecode.exported import Exported, load_exported
+
+
+class Generator(TypedDict):
+    """What a decoder's description says of its generator; JSON.
+
+    file: its name in the decoder's folder. sha256: of that file. latent: numbers that it takes. side: of its pictures,
+    px. range: the values of its pictures that are black and white.
+    """
+
+    file: str
+    sha256: str
+    latent: int
+    side: int
+    range: tuple[float, float]
+
+
+class LatentDecoder(nn.Module):
+    """Draws a template by a generator: an affine regression gives the latent, and one similarity the portrait.
+
+    The generator is a program of its own file, no part of this module's tensors: `open_generator` before drawing.
+
+    Args:
+        dim: length of a template.
+        image_size: 64, 128 or 224, pixels.
+        generator: see `Generator`.
+    """
+
+    def __init__(self, dim: int, image_size: int, generator: Generator):
+        super().__init__()
+        require_image_size(image_size)
+        self.config = {"dim": dim, "image_size": image_size, "generator": dict(generator)}
+        self.image_size = image_size
+        self.register_buffer("weight", torch.zeros(generator["latent"], dim))
+        self.register_buffer("bias", torch.zeros(generator["latent"]))
+        # From the generator's pictures to portraits of `image_size`, pixels.
+        self.register_buffer("frame", torch.zeros(2, 3))
+        self._program: Exported | None = None
+
+    def open_generator(self, folder: Path, device: str = "cpu") -> LatentDecoder:
+        """Load the generator from a decoder's folder.
+
+        Raises:
+            MissingWeights: its file is not there.
+            BadInput: another file, or one that cannot be loaded.
+        """
+        path = folder / Path(self.config["generator"]["file"]).name
+        program = load_exported(path, device)
+        if program.sha256 != self.config["generator"]["sha256"]:
+            raise BadInput(f"{path}: not the generator that this decoder was made for (another sha256)")
+        self._program = program
+        return self
+
+    def latents(self, templates: Tensor) -> Tensor:
+        """(n, dim) raw templates → (n, latent)."""
+        return F.linear(templates, self.weight, self.bias)
+
+    def forward(self, templates: Tensor) -> Tensor:
+        """(n, dim) → (n, 3, image_size, image_size) RGB in [0, 1]; black beyond the generator's picture."""
+        if self._program is None:
+            raise RuntimeError("the generator is not open")
+        pictures = generated(self._program, self.latents(templates), self.config["generator"]["range"])
+        return align.sample(pictures, self.frame.double().cpu().numpy(), self.image_size)
+
+
+def generated(program: Exported, latents: Tensor, values: tuple[float, float]) -> Tensor:
+    """Pictures of latents (n, latent): (n, 3, S, S) RGB, `values` brought to [0, 1] and cut there."""
+    low, high = values
+    return ((program(latents).float() - low) / (high - low)).clamp(0, 1)
+
+
+def mean_frame(landmarks: np.ndarray, image_size: int) -> np.ndarray:
+    """The similarity (2, 3) that brings the median landmarks (n, 5, 2) of pictures onto those of portraits."""
+    points = np.median(landmarks, axis=0).astype(np.float32)
+    box = np.concatenate([points.min(0), points.max(0)])
+    return align.portrait_crop(image_size).matrix(align.Face(box, points, 1.0))
