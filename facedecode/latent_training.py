@@ -30,6 +30,7 @@ from facedecode.map_kinds import choose_ridge
 from facedecode.protocols import people_names
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.resumable import STATE
 from facedecode.scores import score_pairs
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
@@ -123,7 +124,8 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None 
         about = {"file": f"generator{program.suffix}", "side": side, **described["generator"]}
         net = LatentDecoder(recognizer.spec.dim, job.image_size, about)
         figures = fit(net, samples)
-        (job.output / "decoder.json").unlink(missing_ok=True)
+        for name in ("decoder.json", STATE):  # only now: had an input been missing, what is there would have stayed
+            (job.output / name).unlink(missing_ok=True)
         write_bytes(job.output / about["file"], job.generator.read_bytes())
         net.open_generator(job.output, device)
         figures["score"] = _score_again(net.to(device), samples, recognizer)

@@ -247,6 +247,20 @@ def test_the_command_takes_each_networks_own_defaults(
     assert seen[2].settings.perceptual_after == 0.5
 
 
+def test_options_that_would_change_nothing_are_refused(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for options, option in [
+        (["--architecture", "nbnet", "--identity-target", "person"], "--identity-target"),
+        (["--perceptual-weight", "0", "--phi", "tiny"], "--phi"),
+        (["--start", "emb", "--width", "0.5"], "--width"),
+    ]:
+        result = CliRunner().invoke(app, ["train", "emb", "-o", "new", *options, "--json"])
+        assert result.exit_code == 2 and not Path("new").exists()
+        assert f"{option} does not go with " in json.loads(result.stdout)["error"]
+
+
 @pytest.mark.parametrize(
     ("option", "kind"),
     [(["--epochs", "3"], "ridge"), (["--absolute-weight", "1"], "nearest"), (["--no-mirror"], "ridge")],

@@ -315,6 +315,12 @@ def train(
             ),
         ),
     )
+    if start:
+        _refuse_others(context, set(context.params) - {"width"}, "go with --start, whose network has its channels")
+    weighs = settings.weights
+    unused = set() if weighs.identity else {"identity_target"}
+    unused |= set() if weighs.perceptual or weighs.local_perceptual else {"phi"}
+    _refuse_others(context, set(context.params) - unused, "go with a term whose weight is 0")
     job = DecoderJob(
         store=store,
         output=output,
