@@ -23,6 +23,7 @@ from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
 from facedecode.evaluation.unseen import make_judge, unseen_images
+from facedecode.exported import load_exported
 from facedecode.figures import GAP, picture_grid
 from facedecode.images import load_image
 from facedecode.inversion import embed_pictures
@@ -323,6 +324,23 @@ def test_larger_pictures_are_reduced_and_judged(side_by_side: Callable[..., np.n
         side_by_side(*rows, more=("--side", "100", "--overwrite"))
     with pytest.raises(OutputError, match=r"fig\.json is there already"):
         side_by_side(*rows, more=(*more, "-o", str(stores / "new.png")))
+
+
+def test_eigenfaces_have_the_portraits_mean_and_variance(script: Callable[[str], ModuleType], stores: Path) -> None:
+    output = stores / "faces.pt2"
+    given = [str(stores / "one"), "-o", str(output), "--components", "4", "--size", "32"]
+    script("eigenface_generator").main([*given, "--people", str(stores / "train.txt"), "--exclude", "P9"])
+    generate = load_exported(output)
+    own = Store.open(stores / "one")
+    rows = [row for row in own.rows().to_pylist() if row["identity"] in {"P5", "P6", "P7", "P8"}]
+    pixels = read_portraits(rows, own.root, 32).transpose(0, 3, 1, 2).reshape(len(rows), -1) / 255
+    mean = generate(torch.zeros(1, 4))
+    np.testing.assert_allclose(mean.flatten(), pixels.mean(0), atol=1e-5)
+    components = (generate(torch.eye(4)) - mean).flatten(1).numpy()
+    variances = np.linalg.svd(pixels - pixels.mean(0), compute_uv=False)[:4] ** 2 / len(rows)
+    np.testing.assert_allclose(components @ components.T, np.diag(variances), atol=variances[0] * 2e-2)
+    with pytest.raises(OutputError, match=r"faces\.pt2 is there already"):
+        script("eigenface_generator").main(given)
 
 
 # ---------------------------------------------------------------- refinement
