@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # needs torch
 
 TYPES = {"type_one": "type I", "type_two": "type II"}
 TITLES = {"type_one": "Type I", "type_two": "Type II"}
+_GENERATOR = "a generator of faces, and the recognizer's templates of its pictures (black-box)"
 
 
 def percent(share: float, digits: int = 4) -> str:
@@ -32,7 +33,7 @@ def slug(name: str) -> str:
 def decoder_needs(decoder: Decoder) -> str:
     """What its maker had to have."""
     if decoder.kind == "latent":
-        return "a generator of faces, and the recognizer's templates of its pictures (black-box)"
+        return _GENERATOR
     pairs = "pairs of templates and images"
     if (used := uses_model(decoder)) is None:
         return f"{pairs}; whether the recognizer's weights too is unknown"
@@ -53,6 +54,7 @@ def protocol(figures: SecurityFigures, job: SecurityJob) -> list[str]:
     images, judges = figures.images, figures.judges
     white = [name for name, decoder in figures.decoders.items() if uses_model(decoder)]
     unknown = [name for name, decoder in figures.decoders.items() if uses_model(decoder) is None]
+    latent = [name for name, decoder in figures.decoders.items() if decoder.kind == "latent"]
     attacked = sorted(set(figures.made_by.values()))
     who = f"the people of {job.people.name}" if job.people else "all people of the store"
     return [
@@ -69,6 +71,7 @@ def protocol(figures: SecurityFigures, job: SecurityJob) -> list[str]:
             else ""
         )
         + (f"; whether also the weights for {', '.join(unknown)} is not recorded" if unknown else "")
+        + (f"; for {', '.join(latent)}, in place of all that, {_GENERATOR}" if latent else "")
         + ". He presents one picture, the decoder's, as it is: he does not refine it against a recognizer, does not "
         "choose among several, and does not see scores.",
         "The picture is presented digitally: rounded to 8 bits, in the portrait frame that decoders draw, cropped by "
