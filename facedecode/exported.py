@@ -1,20 +1,15 @@
-"""Programs that a user exported from PyTorch, loaded without running what a pickle in them would carry.
+"""Programs that a user exported from PyTorch, of one tensor → one tensor: generators of pictures.
 
-Two formats: `torch.export` (.pt2, by `torch.export.save`) and TorchScript (by `torch.jit.save`). Both are zip files of
-a graph and tensors. torch's own loader of the first falls back to unpickling anything; here a file that would need
-that is refused before it is loaded. A program computes what its author wrote, all the same: take one from whom you
-trust.
+Two formats: `torch.export` (.pt2, by `torch.export.save`) and TorchScript (by `torch.jit.save`). A file that would run
+more than its graph while it is loaded is refused before (`recognizers/model_file.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
-import re
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,16 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facedecode.errors import BadInput, MissingWeights
-
-# Symbolic sizes, such as `Mul(Integer(2), Symbol('s0', integer=True))`. torch evaluates them as Python, so nothing but
-# constructors (an upper-case letter first), numbers and names may be in them.
-_SIZE = re.compile(r"(?:'\w+'|[\w\s()+\-*/,=<>])*")
-_CALL = re.compile(r"\b[a-z_]\w*\s*\(")
+from facedecode.errors import BadInput
+from facedecode.recognizers.model_file import read_model_file, torch_kind
 
 
 class Exported:
-    """A program of one tensor → one tensor, without gradients to its weights.
+    """A program, without gradients to its weights.
 
     Attributes:
         sha256: of the file.
@@ -63,64 +54,19 @@ def load_exported(path: Path, device: str = "cpu") -> Exported:
 
     Raises:
         MissingWeights: no such file.
-        BadInput: neither format, damaged, holding pickled objects or compiled code, or of several inputs.
+        BadInput: neither format, damaged, holding what could run code, or of several inputs or outputs.
     """
-    if not path.is_file():
-        raise MissingWeights(f"{path}: no such file; give a program saved by torch.export.save or torch.jit.save")
-    try:
-        data = path.read_bytes()
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            names = {name.partition("/")[2]: name for name in archive.namelist()}
-            if len(names) < len(archive.namelist()):  # of two of one name, torch might read the other
-                raise BadInput(f"{path}: a damaged program: it holds two parts of one name")
-            if "archive_format" in names:
-                _refuse_code(archive, names, path)
-            elif "constants.pkl" not in names or not any(name.startswith("code/") for name in names):
-                raise BadInput(f"{path}: no exported program; save one by torch.export.save or torch.jit.save")
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise BadInput(f"{path}: no exported program that can be read ({_first_line(error)})") from None
-    load = _load_pt2 if "archive_format" in names else _load_torchscript
+    data = read_model_file(path)
+    load = _load_pt2 if torch_kind(path, data) == "exported" else _load_torchscript
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # TorchScript's age
             return load(io.BytesIO(data), hashlib.sha256(data).hexdigest(), torch.device(device))
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
-    except Exception as error:  # whatever torch makes of a damaged or foreign file
-        raise BadInput(f"{path}: torch cannot load it ({_first_line(error)})") from None
-
-
-def _refuse_code(archive: zipfile.ZipFile, names: dict[str, str], path: Path) -> None:
-    """Refuse what torch.export.load would unpickle or run, beside the graph."""
-    refused = f"{path}: holds {{}}, which could run anything; export a module of plain tensors"
-    if any(name.startswith(("data/aotinductor/", "data/executorch/")) for name in names):
-        raise BadInput(refused.format("compiled code"))
-    for name, whole in names.items():
-        if name.endswith(("_weights_config.json", "_constants_config.json")):
-            entries = json.loads(archive.read(whole))["config"].values()
-            if any(entry["use_pickle"] or not _is_tensor(entry["path_name"]) for entry in entries):
-                raise BadInput(refused.format("pickled objects"))
-        elif name.startswith("data/sample_inputs/"):
-            try:
-                torch.load(io.BytesIO(archive.read(whole)), weights_only=True)
-            except Exception:
-                raise BadInput(refused.format("pickled objects")) from None
-        elif name.startswith("models/"):
-            for text in _expressions(json.loads(archive.read(whole))):
-                if "__" in text or _CALL.search(text) or not _SIZE.fullmatch(text):
-                    raise BadInput(refused.format(f"the expression {text[:40]!r}"))
-
-
-def _is_tensor(path_name: str) -> bool:
-    return path_name.startswith(("weight_", "tensor_"))
-
-
-def _expressions(node: object) -> list[str]:
-    """All symbolic sizes of a graph."""
-    if isinstance(node, dict):
-        own = [str(value) for key, value in node.items() if key == "expr_str"]
-        return own + [text for value in node.values() for text in _expressions(value)]
-    return [text for value in node for text in _expressions(value)] if isinstance(node, list) else []
+    except Exception as error:  # whatever a damaged or foreign file makes PyTorch raise
+        said = " ".join(str(error).split())[:160]
+        raise BadInput(f"{path}: PyTorch {torch.__version__} cannot load it ({said}); export it again") from None
 
 
 def _load_pt2(file: io.BytesIO, sha256: str, device: torch.device) -> Exported:
@@ -149,7 +95,3 @@ def _load_torchscript(file: io.BytesIO, sha256: str, device: torch.device) -> Ex
     for parameter in module.parameters():
         parameter.requires_grad_(False)
     return Exported(module, sha256, ".pt", device)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

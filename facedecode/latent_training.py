@@ -28,7 +28,7 @@ from facedecode.files import json_text, locked, make_folder, write_bytes
 from facedecode.gram import GramAccumulator
 from facedecode.map_kinds import choose_ridge
 from facedecode.protocols import people_names
-from facedecode.recognizers import load_recognizer
+from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.resumable import STATE
 from facedecode.scores import score_pairs
@@ -98,7 +98,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None 
     require_image_size(job.image_size)
     store = Store.open(job.store)
     require_extracted(store)
-    recognizer = load_recognizer(store.recognizer["name"], job.weights, device)
+    recognizer = load_described(store.recognizer, job.weights, device)
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer")
     program = load_exported(job.generator, device)
     latent = _latent_size(job, program)

