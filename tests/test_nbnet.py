@@ -147,13 +147,13 @@ def run(recognizer: Recognizer, tmp_path: Path) -> TrainingRun:
 
 def test_pixels_first_and_then_maps_alone(run: TrainingRun, recognizer: Recognizer) -> None:
     assert run.steps == 8
-    drawn, portraits = torch.rand(3, 3, 64, 64), torch.rand(3, 3, 64, 64)
+    drawn, portraits = torch.rand(6, 3, 64, 64), torch.rand(6, 3, 64, 64)
     found, maps = [], RecognizerMaps(recognizer)
     for run.step in range(8):
-        found.append(run.loss(drawn, portraits, torch.zeros(3, 16)).item())
+        found.append(run.loss(drawn, portraits, torch.zeros(6, 16)).item())
     pixels = (drawn - portraits).abs().mean().item()
     # Without random crops: every step sees the portraits alike.
-    still = torch.eye(2, 3).expand(3, 2, 3)
+    still = torch.eye(2, 3).expand(6, 2, 3)
     seen, wanted = (maps.maps(maps.view(x, still)) for x in (drawn, portraits))
     perceptual = losses.perceptual_loss(seen, wanted).item()
     assert found == pytest.approx([pixels] * 4 + [perceptual] * 4, rel=1e-4)
