@@ -178,7 +178,7 @@ def choose_probes(store: Store, images: UnseenImages, recognizer: Recognizer, li
         raise BadInput(f"{store.folder}: fewer than two people have two images; give other people")
     first, second = (list(side) for side in zip(*pairs, strict=True))
     rows = [images.rows[i] for i in second]
-    crops = read_crops(rows, store.root, recognizer)
+    crops = read_crops(rows, store.root, recognizer.spec.crop)
     return Probes(images.templates[first], rows, crops, [images.identities[i] for i in second])
 
 

@@ -14,7 +14,7 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.protocols import select_people
 from facedecode.store import Store
 
-_HELD_OUT = 0.2  # of each person's images
+HELD_OUT = 0.2  # of each person's images
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,10 @@ class Images:
     left_out: dict[str, int]
 
 
-def choose_images(store: Store, people: Path | None, exclude: tuple[str, ...], min_images: int) -> Images:
-    """The images of people who have enough, a fifth of each person's (at least one) held out.
+def choose_images(
+    store: Store, people: Path | None, exclude: tuple[str, ...], min_images: int, share: float = HELD_OUT
+) -> Images:
+    """The images of people who have enough, a share of each person's (at least one) held out.
 
     Which ones depends on a person's own paths only (`held_out_images`). Of copies of one file, in whatever folder of
     the person, the first by path is taken: one in training and another held out would flatter the accuracy.
@@ -66,11 +68,11 @@ def choose_images(store: Store, people: Path | None, exclude: tuple[str, ...], m
         "unnamed": len(chosen) - len(named),
         "copies": len(named) - len(first),
     }
-    return Images(rows, paths, names, held_out_images(names, paths), left_out)
+    return Images(rows, paths, names, held_out_images(names, paths, share), left_out)
 
 
-def held_out_images(names: Sequence[str], paths: Sequence[str]) -> np.ndarray:
-    """Which images to keep out of a fit: a fifth of each person's, rounded, at least one.
+def held_out_images(names: Sequence[str], paths: Sequence[str], share: float = HELD_OUT) -> np.ndarray:
+    """Which images to keep out of a fit: a share of each person's, rounded, at least one.
 
     They are those whose paths hash lowest, so that it depends on neither the order nor other people.
 
@@ -83,7 +85,7 @@ def held_out_images(names: Sequence[str], paths: Sequence[str]) -> np.ndarray:
     held_out = np.zeros(len(paths), bool)
     for rows in members.values():
         rows.sort(key=lambda row: hashlib.sha256(f"image:{paths[row]}".encode("utf-8", "surrogatepass")).digest())
-        held_out[rows[: max(1, round(_HELD_OUT * len(rows)))]] = True
+        held_out[rows[: max(1, round(share * len(rows)))]] = True
     return held_out
 
 

@@ -89,11 +89,11 @@ def read_inputs(
         templates, manifest, note = load_templates(path)
         names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]
         if manifest is None:
-            recognizer = dict(own) if own else {"name": model or DEFAULT_RECOGNIZER}
-            name = recognizer["name"]
+            spec = None if own else find_spec_by_name(model or DEFAULT_RECOGNIZER)
+            recognizer = dict(own) if own else {"name": spec.name}
+            name, dim = recognizer["name"], own["dim"] if own else spec.dim
             assumed = "" if model else f"{path}: taken as templates of {name} (say --model if they are not)"
             note = "; ".join(n for n in (assumed, note) if n) or None
-            dim = own["dim"] if own else find_spec_by_name(name).dim
             if templates.shape[1] != dim:
                 raise BadInput(
                     f"{path}: templates of {templates.shape[1]} numbers, and {name}'s have {dim}; say --model"
@@ -101,7 +101,7 @@ def read_inputs(
         given = Given(templates, manifest["recognizer"] if manifest else recognizer, names, manifest, note=note)
     if own:
         require_same_recognizer(given.recognizer, own, f"--model {model}")
-    elif model and given.recognizer["name"] != model:
+    elif model and given.recognizer["name"] != model and given.recognizer["name"] != find_spec_by_name(model).name:
         raise BadInput(f"{path}: its manifest says {given.recognizer['name']}, not {model}; leave --model out")
     return given
 

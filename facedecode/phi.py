@@ -22,6 +22,7 @@ from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
 from facedecode.recognizers import REGISTRY, is_own, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.spec import trained_folder
 from facedecode.training_record import network_and_layers
 from facedecode.weights_file import load_into
 
@@ -186,9 +187,11 @@ def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> Per
     """
     name, layers = network_and_layers(name)
     if name != SQUEEZENET:
-        if name not in REGISTRY and not is_own(name):
+        if name not in REGISTRY and not is_own(name) and not trained_folder(weights or name):
             known = ", ".join([SQUEEZENET, *sorted(REGISTRY), "torch:NAME=FILE"])
-            raise UsageError(f"no perceptual network is called {name!r}; known: {known}")
+            raise UsageError(
+                f"no perceptual network is called {name!r}; known: {known}, or the folder of a trained recognizer"
+            )
         return RecognizerMaps(load_recognizer(name, weights, device), layers)
     if weights is None or not weights.is_file():
         raise MissingWeights(

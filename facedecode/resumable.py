@@ -124,16 +124,21 @@ class ResumableRun(ABC):
             loss = self.train_step()
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}")
-            last = self.step == self.steps
-            if self.ranks.first and (self.step % self.settings.validate_every == 0 or last):
+            validating, saving = (
+                self._due(every) for every in (self.settings.validate_every, self.settings.save_every)
+            )
+            # The update itself can break what a finite loss led to.
+            if (validating or saving) and not self.finite():
+                raise self._diverged("weights are not finite")
+            if validating and self.ranks.first:
                 self.validate()
-            if self.step % self.settings.save_every == 0 or last:
-                if not self.finite():  # the update itself can break what a finite loss led to
-                    raise self._diverged("weights are not finite")
-                if self.ranks.first:
-                    self.save()
+            if saving and self.ranks.first:
+                self.save()
             if progress:
                 progress(self.step, self.steps, f"loss {loss:.4f}")
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.steps
 
     def _diverged(self, what: str) -> BadInput:
         return BadInput(

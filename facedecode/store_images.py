@@ -67,9 +67,14 @@ def read_portraits(rows: list[dict], root: Path, size: int, progress: Progress |
     return portraits
 
 
-def read_crops(rows: list[dict], root: Path, recognizer: Recognizer) -> np.ndarray:
+def read_crops(rows: list[dict], root: Path, how: align.Crop, progress: Progress | None = None) -> np.ndarray:
     """The crops that a recognizer sees of a store's rows: (n, S, S, 3) uint8. Raises BadInput as `read_portraits`."""
-    return np.stack(list(_each(rows, root, recognizer.crop)))
+    crops = np.empty((len(rows), how.size, how.size, 3), np.uint8)
+    for done, crop in enumerate(_each(rows, root, lambda image, face: align.crop(image, face, how))):
+        crops[done] = crop
+        if progress and (done % 32 == 31 or done + 1 == len(rows)):
+            progress(done + 1, len(rows))
+    return crops
 
 
 def portrait_batches(rows: list[dict], root: Path, size: int, batch_size: int = 32) -> Iterator[np.ndarray]:

@@ -30,7 +30,8 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="Recognizer: a name that 'facedecode models' lists; torch:FILE or onnx:FILE: a model of your own.",
+        help="Recognizer: a name that 'facedecode models' lists; the folder of one trained by 'train'; torch:FILE or "
+        "onnx:FILE: a model of your own.",
     ),
 ]
 Spec = Annotated[
@@ -38,7 +39,11 @@ Spec = Annotated[
     typer.Option("--spec", help="What a model of your own expects, JSON; FILE.json beside it if absent."),
 ]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="The recognizer's weights file, where it does not come with a package.")
+    Path | None,
+    typer.Option(
+        "--weights",
+        help="The recognizer's weights file, where no package has it; the folder of one trained by 'train'.",
+    ),
 ]
 Identities = Annotated[
     Path | None,

@@ -72,7 +72,7 @@ def open_drawing(
     try:
         recognizer = load_described(drawer.recognizer, weights, device)
         require_same_recognizer(drawer.recognizer, recognizer.describe(), "the recognizer that scores")
-    except MissingWeights as error:
+    except (MissingWeights, UsageError) as error:  # the second of the name of one that was trained
         if weights is not None or need_recognizer:
             raise
         console.say(f"no scores: {error}")

@@ -17,7 +17,7 @@ import numpy as np
 from facedecode.aggregation import Aggregation, person_order
 from facedecode.bootstrap import REPETITIONS, Estimate, NonMated, Trials
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.unseen import open_stores
+from facedecode.evaluation.unseen import open_stores, require_unseen_by_recognizer
 from facedecode.paired import Resampled, resampled_tar
 from facedecode.protocols import select_people
 from facedecode.scores import score_matrix
@@ -123,8 +123,8 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
 
     Raises:
         UsageError: fewer than 2 persons, 1 draw or 2 images of a person, or no false accept rate.
-        BadInput: stores of other images, or of protected templates; fewer persons than asked for with so many images; a
-            false accept rate that allows no error.
+        BadInput: stores of other images, of protected templates, or by a recognizer that knows the persons; fewer
+            persons than asked for with so many images; a false accept rate that allows no error.
     """
     if job.persons < 2 or job.draws < 1 or (job.largest is not None and job.largest < 2) or not job.fars:
         raise UsageError("give two persons or more, a draw or more, two images or more, and a false accept rate")
@@ -132,6 +132,8 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
     identities, rows, probabilities = _common(stores)
     kept = select_people(identities, job.people)
     people = _most_frequent([identities[i] for i in kept], job.persons)
+    for store in stores.values():
+        require_unseen_by_recognizer(store.recognizer, list(people))
     least = min(people.values())
     largest = job.largest or least // 2
     if largest < 2 or least < 2 * largest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -103,6 +103,21 @@ def require_unseen(name: str, training_people: Sequence[str] | None, identities:
     _refuse_shared(f"decoder {name}: trained on", training_people, identities)
 
 
+def require_unseen_by_recognizer(recognizer: Mapping[str, Any], identities: Sequence[str]) -> None:
+    """Refuse a recognizer that was trained here on people whom it is to be judged on, or to judge pictures of.
+
+    It knows their faces better than others', so that its rates on them are no measure. Of the registered recognizers
+    nobody recorded whom they were trained on.
+
+    Args:
+        recognizer: `Recognizer.describe()`.
+
+    Raises:
+        BadInput: there are such people (counted). Those held out of its training count as trained on.
+    """
+    _refuse_shared(f"recognizer {recognizer['name']}: trained on", recognizer.get("training_people", ()), identities)
+
+
 def require_unseen_by_mapping(mapping: TemplateMapping, identities: Sequence[str]) -> None:
     """Refuse a map that was fitted on people whom it is to be judged on. Those held out of its fit count as fitted on.
 
@@ -180,8 +195,9 @@ def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -
 
     Raises:
         BadInput: the store is another recognizer's, it has not seen one of the images, or it has seen a file of
-            the same name and another content.
+            the same name and another content; the recognizer was trained on one of the people.
     """
+    require_unseen_by_recognizer(recognizer.describe(), images.identities)
     require_same_recognizer(store.recognizer, recognizer.describe(), f"the judge {recognizer.spec.name}")
     rows = store.rows().select(["path", "sha256"]).to_pylist()
     where = {row["path"]: i for i, row in enumerate(rows)}

@@ -11,7 +11,7 @@ from facedecode.bootstrap import Estimate
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.comparison import Templates, describe_templates
 from facedecode.evaluation.comparisons import Source
-from facedecode.evaluation.unseen import require_unfitted
+from facedecode.evaluation.unseen import require_unfitted, require_unseen_by_recognizer
 from facedecode.evaluation.verification import FEW_ERRORS, Figures, Wanted, few_errors, verification_figures
 from facedecode.evaluation.verification_tables import complement, score_histogram, sections, slugs
 from facedecode.evaluation.verification_words import be, counted, percent
@@ -39,8 +39,9 @@ def evaluate_verification(
         progress: called with (steps done, steps, what is being done).
 
     Raises:
-        BadInput: the templates are not of the same images, or were changed by what was fitted on people who are
-            compared; also as `Source.compare` and `verification_figures`.
+        BadInput: the templates are not of the same images, are by a recognizer that was trained on people who are
+            compared, or were changed by what was fitted on such people; also as `Source.compare` and
+            `verification_figures`.
         UsageError: a threshold for scores of two kinds.
     """
     _refuse_other_images(templates, source)
@@ -58,6 +59,7 @@ def evaluate_verification(
 
         say("scores")
         comparisons = source.compare(own, wanted.ignore_failures)
+        require_unseen_by_recognizer(own.recognizer, comparisons.people)
         for side in (own, source.probes):
             if side is not None:
                 require_unfitted(side, comparisons.people)

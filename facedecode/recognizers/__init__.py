@@ -37,10 +37,11 @@ def load_recognizer(
     precision: str = "fp32",
     contract: Path | Mapping[str, Any] | None = None,
 ) -> Recognizer:
-    """Load a recognizer by its registered name, or a user's own model.
+    """Load a recognizer by its registered name, by the folder that it was trained into, or a user's own model.
 
     Args:
-        name: a key of `REGISTRY`; `onnx:FILE` or `torch:FILE` (see `own.load_own`).
+        name: a key of `REGISTRY`; a folder, or the name of a trained recognizer whose folder `weights` is; `onnx:FILE`
+            or `torch:FILE` (see `own.load_own`).
         weights: the weights file; where the recognizer's spec says if None.
         device: a torch device.
         precision: `fp32`, or `bf16` (autocast; recorded in everything made with it).
@@ -49,7 +50,7 @@ def load_recognizer(
     Raises:
         UsageError: no recognizer has that name (the known ones are listed); a contract for a registered one.
         MissingWeights: the weights file, or a package that it needs, is missing.
-        BadInput: the weights file is damaged or another model's.
+        BadInput: the weights file is damaged or another model's; a folder's card cannot be read.
     """
     if is_own(name) and "@" not in name:
         from facedecode.recognizers.own import load_own
@@ -64,7 +65,7 @@ def load_recognizer(
         raise UsageError(f"--spec is the contract of a model of your own (onnx:FILE, torch:FILE); {name} has one")
     from facedecode.recognizers.recognizer import Recognizer
 
-    spec = find_spec_by_name(name)
+    spec = find_spec_by_name(name, weights)
     return Recognizer(spec, find_weights(spec, weights), device=device, precision=precision)
 
 

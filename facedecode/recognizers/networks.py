@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from facedecode.errors import MissingWeights
+from facedecode.errors import BadInput, MissingWeights
 from facedecode.recognizers import layouts
 from facedecode.weights_file import load_into
 
@@ -75,6 +76,17 @@ def resnet50_caffe(path: Path) -> nn.Module:
     return load_into(net, path, layouts.RESNET50_CAFFE)
 
 
+def small_resnet(path: Path, **config: Any) -> nn.Module:
+    """A `SmallResNet` of this config. BadInput where there is none of it."""
+    from facedecode.recognizers.small_resnet import SmallResNet
+
+    try:
+        net = SmallResNet(**config)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BadInput(f"{path.parent}: the config of its card does not fit a small_resnet ({error})") from None
+    return load_into(net, path)
+
+
 def _vgg16() -> nn.Module:
     from torchvision.models import vgg16
 
@@ -87,9 +99,14 @@ def _vgg16() -> nn.Module:
 
 
 def _resnet50() -> nn.Module:
+    with torch.device("meta"):
+        return new_resnet50()
+
+
+def new_resnet50() -> nn.Module:
+    """The network of `resnet50` with random weights."""
     from torchvision.models import resnet50
 
-    with torch.device("meta"):
-        net = resnet50(weights=None)
+    net = resnet50(weights=None)
     net.fc = nn.Identity()
     return net

@@ -49,7 +49,7 @@ class Recognizer:
         require_recorded(weights, self.weights_sha256)
         self.device = torch.device(device)
         self.precision = precision
-        net = getattr(networks, spec.architecture)(weights)
+        net = getattr(networks, spec.architecture)(weights, **spec.config)
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self._mean = torch.tensor(spec.mean, device=self.device).view(1, 3, 1, 1)
 
@@ -148,15 +148,4 @@ class Recognizer:
 
     def describe(self) -> dict:
         """What a manifest records of the recognizer: JSON, the same for the same weights."""
-        spec = self.spec
-        return {
-            "name": spec.name,
-            "weights_sha256": self.weights_sha256,
-            "license": spec.license,
-            "dim": spec.dim,
-            "score": spec.score,
-            "crop": spec.crop.describe(),
-            "input_size": spec.crop.size,
-            "channel_order": spec.channel_order,
-            "normalization": {"mean": spec.mean, "scale": spec.scale},
-        }
+        return self.spec.describe(self.weights_sha256)

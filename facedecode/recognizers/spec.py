@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from facedecode.align import ARCFACE_POINTS, DLIB_POINTS, DLIB_WEIGHTS, BoxCrop, Crop, PointCrop
-from facedecode.errors import MissingWeights, UsageError
+from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.recognizers.cache import cache_folder
 
 DEFAULT_RECOGNIZER = "dlib-resnet"
+# What a recognizer that was trained here lies in, in its folder.
+CARD = "recognizer.json"
+WEIGHTS = "recognizer.safetensors"
 Score = Literal["cosine", "negative-euclidean"]
 
 
@@ -37,6 +41,9 @@ class RecognizerSpec:
         sha256: of the weights file, where it is known; None means unpinned (the hash is recorded in every output).
         recommended_threshold: of the score, above which its authors call two faces one person's; None where they say
             nothing.
+        config: further arguments of the architecture's function.
+        folder: of a recognizer that was trained here (`trained.py`); None for a registered one.
+        training_people: whom such a one was trained on, those held out of its training among them.
     """
 
     name: str
@@ -56,6 +63,24 @@ class RecognizerSpec:
     feature_layers: tuple[str, ...] = ()
     sha256: str | None = None
     recommended_threshold: float | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    training_people: tuple[str, ...] = ()
+
+    def describe(self, weights_sha256: str) -> dict[str, Any]:
+        """What a manifest records of a recognizer with these weights: JSON, the same for the same weights."""
+        described = {
+            "name": self.name,
+            "weights_sha256": weights_sha256,
+            "license": self.license,
+            "dim": self.dim,
+            "score": self.score,
+            "crop": self.crop.describe(),
+            "input_size": self.crop.size,
+            "channel_order": self.channel_order,
+            "normalization": {"mean": self.mean, "scale": self.scale},
+        }
+        return described | ({"training_people": list(self.training_people)} if self.training_people else {})
 
 
 _DLIB_RESNET = RecognizerSpec(
@@ -169,31 +194,58 @@ REGISTRY: dict[str, RecognizerSpec] = {
 }
 
 
-def find_spec_by_name(name: str) -> RecognizerSpec:
-    """The spec registered under `name`.
+def trained_folder(name: Path | str) -> Path | None:
+    """The folder of a trained recognizer: `name`, or where that file of it lies; None where there is no such."""
+    path = Path(name)
+    folder = path.parent if path.name in (CARD, WEIGHTS) else path
+    return folder if (folder / CARD).is_file() else None
+
+
+def find_spec_by_name(name: str, weights: Path | str | None = None) -> RecognizerSpec:
+    """The spec registered under `name`, or of the recognizer that was trained into the folder `name`.
+
+    Args:
+        weights: of a trained recognizer that is given by name, its folder.
 
     Raises:
         UsageError: no recognizer has that name; the known names are listed.
         MissingWeights: the name is that of protected templates, which no recognizer makes of pictures.
+        BadInput: a folder whose card cannot be read, or that holds a recognizer of another name.
     """
+    from facedecode.recognizers.trained import read_spec  # it builds on this module
+
+    if name in REGISTRY:
+        return REGISTRY[name]
+    if folder := trained_folder(name):
+        return read_spec(folder)
+    if weights is not None and (folder := trained_folder(weights)):
+        spec = read_spec(folder)
+        if spec.name != name:
+            raise BadInput(f"{folder}: holds the recognizer {spec.name}, not {name}; give the folder of {name}")
+        return spec
     if "@" in name:
         raise MissingWeights(
             f"{name}: templates protected by 'transform', and no recognizer makes those of pictures; a network learns "
             "from them by --identity-weight 0 --perceptual-weight 0 --no-mirror"
         )
-    if name not in REGISTRY:
-        raise UsageError(f"no recognizer is called {name!r}; known: {', '.join(sorted(REGISTRY))}")
-    return REGISTRY[name]
+    raise UsageError(
+        f"no recognizer is called {name!r}; known: {', '.join(sorted(REGISTRY))}; one that was trained here goes by "
+        f"its folder (--model, or --weights where a store names it), and there is no {Path(weights or name) / CARD}"
+    )
 
 
 def find_weights(spec: RecognizerSpec, weights: Path | str | None = None) -> Path:
-    """The weights file of a recognizer: `weights` if given, else the package's that carries it, or the cache's.
+    """The weights file of a recognizer: `weights` if given, else its folder's, its package's, or the cache's.
 
     Raises:
         MissingWeights: it is not there; the message says where it was looked for and how to get it.
     """
+    if weights is None and spec.folder is not None:
+        weights = spec.folder
     if weights is not None:
         path = Path(weights)
+        if spec.folder is not None and (folder := trained_folder(path)):
+            path = folder / WEIGHTS
         if not path.is_file():
             raise MissingWeights(f"{path}: no such weights file for {spec.name}; {spec.obtain}")
         return path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,13 +26,19 @@ from facedecode.cli.commands.disentangler import train_disentangler
 from facedecode.cli.commands.embeddings import import_store
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.commands.latent import train_latent_decoder
+from facedecode.cli.commands.recognizer import train_recognizer
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
-KINDS = ("decoder", "classifier", "disentangler")
+KINDS = ("decoder", "recognizer", "classifier", "disentangler")
 _OF_EVERY_KIND = {"store", "output", "kind", "people", "exclude", "overwrite", "quiet", "json", "debug"}
 _OF_BARE = {"model", "weights", "spec", "images", "device"}
 _OF_CLASSIFIERS = {"head", "min_images", "l2", "scale", "from_head", "names"}
+_ONLY_RECOGNIZERS = {"backbone", "margin"}
+_OF_RECOGNIZERS = _ONLY_RECOGNIZERS | {
+    *("head", "min_images", "scale", "validation", "image_size", "epochs", "batch_size", "learning_rate", "mirror"),
+    *("jitter", "start", "images", "device", "precision", "seed"),
+}
 _OF_DISENTANGLERS = {"labels", "label"}
 # What only a loop of steps uses: closed forms have none.
 _OF_NETWORKS = {
@@ -65,8 +71,8 @@ def train(
         str,
         typer.Option(
             "--kind",
-            help="decoder, classifier (people, by a softmax on their templates), or disentangler (templates into "
-            "identity and an attribute).",
+            help="decoder, recognizer (a network that makes templates), classifier (people, by a softmax on their "
+            "templates), or disentangler (templates into identity and an attribute).",
         ),
     ] = "decoder",
     architecture: Annotated[
@@ -82,12 +88,14 @@ def train(
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
     validation: Annotated[float, typer.Option("--validation", help="Share of the people held out.")] = 0.1,
-    image_size: Annotated[int, typer.Option("--image-size", help="64, 128 or 224 pixels.")] = 128,
+    image_size: Annotated[
+        int, typer.Option("--image-size", help="64, 128 or 224 pixels. A recognizer's crops: 64.")
+    ] = 128,
     width: Annotated[
         float, typer.Option("--width", help="Share of the network's channels; 0.5 is a quarter of the arithmetic.")
     ] = 1.0,
-    epochs: Annotated[float, typer.Option("--epochs", help="Passes over the training people.")] = 5,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=2)] = 32,
+    epochs: Annotated[float, typer.Option("--epochs", help="Passes over the training people. A recognizer: 30.")] = 5,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=2, help="A recognizer: 64.")] = 32,
     accumulate: Annotated[
         int,
         typer.Option(
@@ -96,7 +104,9 @@ def train(
             help="Pieces of a batch that go through the loss in turn: less memory, same result.",
         ),
     ] = 1,
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the one-cycle schedule.")] = 1.5e-3,
+    learning_rate: Annotated[
+        float, typer.Option("--learning-rate", help="Peak of the one-cycle schedule. A recognizer: 0.002.")
+    ] = 1.5e-3,
     pixel_weight: Annotated[
         float | None, typer.Option("--pixel-weight", help="Eq. 3, whole portrait (dfd 4, nbnet 0). 0: off.")
     ] = None,
@@ -152,13 +162,16 @@ def train(
     ] = 1.0,
     mirror: Annotated[
         bool,
-        typer.Option("--mirror/--no-mirror", help="Train on each image turned over, too; it takes the recognizer."),
+        typer.Option(
+            "--mirror/--no-mirror", help="Train on each image turned over, too; a decoder takes its recognizer."
+        ),
     ] = True,
     jitter: Annotated[
         float | None, typer.Option("--jitter", help="Random crops before networks look (dfd 1, nbnet 0); 0: off.")
     ] = None,
     start: Annotated[
-        Path | None, typer.Option("--start", help="Go on from this decoder instead of a random network.")
+        Path | None,
+        typer.Option("--start", help="Go on from this decoder, or recognizer, instead of a random network."),
     ] = None,
     model: BareModel = None,
     weights: Weights = None,
@@ -179,17 +192,32 @@ def train(
         int | None, typer.Option("--latent-size", min=1, help="Numbers that it takes, if it is TorchScript.")
     ] = None,
     samples: Annotated[int, typer.Option("--samples", min=1, help="Of latent: pictures to generate.")] = 10_000,
+    backbone: Annotated[
+        str, typer.Option("--backbone", help="Of a recognizer: small (128 numbers), or resnet50 (2048).")
+    ] = "small",
     head: Annotated[
-        str, typer.Option("--head", help="Of a classifier: linear, or cosine (normalized weights and templates).")
+        str,
+        typer.Option(
+            "--head",
+            help="Of a classifier: linear, or cosine (normalized weights and templates). Of a recognizer: arcface (its "
+            "default), or softmax.",
+        ),
     ] = "linear",
+    margin: Annotated[
+        float, typer.Option("--margin", help="Of an arcface recognizer: radians added to the angle to one's own class.")
+    ] = 0.5,
     min_images: Annotated[
-        int, typer.Option("--min-images", min=2, help="Of a classifier: images that a person needs to be a class.")
+        int,
+        typer.Option(
+            "--min-images", min=2, help="Of a classifier: images that a person needs to be a class. A recognizer: 5."
+        ),
     ] = 10,
     l2: Annotated[
         float | None, typer.Option("--l2", help="Of a linear classifier: penalty on its weights; 0.001 if absent.")
     ] = None,
     scale: Annotated[
-        float | None, typer.Option("--scale", help="Of a cosine classifier: what multiplies cosines; 64 if absent.")
+        float | None,
+        typer.Option("--scale", help="Of cosine and arcface heads: what multiplies cosines; 64 if absent."),
     ] = None,
     from_head: Annotated[
         Path | None,
@@ -206,13 +234,14 @@ def train(
     label: Annotated[str | None, typer.Option("--label", help="Column of --labels, of two classes: gender.")] = None,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """A store → a decoder that draws faces from its templates, a classifier of its people, or a disentangler.
+    """A store → a decoder that draws faces from its templates, a recognizer, a classifier, or a disentangler.
 
     While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
     interrupted is resumed by the same command; under torchrun, several processes train together, each on a part of
-    every batch. With --kind classifier, a softmax over the people who have images enough is fitted to their templates,
-    and judged on a fifth of each person's images. With --kind disentangler, 'transform --disentangle' can then part
-    templates into identity and the attribute of --labels; it is judged on a tenth of the people.
+    every batch. With --kind recognizer, a network is trained anew to tell the people of the store's images apart; its
+    folder is then a --model. With --kind classifier, a softmax over the people who have images enough is fitted to their
+    templates, and judged on a fifth of each person's images. With --kind disentangler, 'transform --disentangle' can
+    then part templates into identity and the attribute of --labels; it is judged on a tenth of the people.
     """
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
@@ -258,7 +287,42 @@ def train(
             exclude=tuple(exclude or ()),
             overwrite=overwrite,
         )
-    _refuse_others(context, set(context.params) - _OF_CLASSIFIERS - _OF_DISENTANGLERS, "go with --kind decoder")
+    if kind == "recognizer":
+        allowed = every | _OF_RECOGNIZERS
+        _refuse_others(context, allowed, "go with --kind recognizer")
+        if head == "softmax":
+            _refuse_others(context, allowed - {"scale", "margin"}, "go with a softmax head")
+
+        from facedecode.recognizer_heads import HeadSettings
+        from facedecode.recognizer_training import RecognizerSettings
+
+        def chosen(**defaults: Any) -> dict[str, Any]:
+            """What was given, and of the rest a recognizer's defaults."""
+            return {n: context.params[n] if _is_given(context, n) else value for n, value in defaults.items()}
+
+        return train_recognizer(
+            console,
+            store,
+            output,
+            people=people,
+            exclude=tuple(exclude or ()),
+            validation=validation,
+            images=images,
+            start=start,
+            device=choose_device(device),
+            overwrite=overwrite,
+            settings=RecognizerSettings(
+                backbone=backbone,
+                mirror=mirror,
+                seed=seed,
+                precision=choose_precision(precision),
+                head=HeadSettings(chosen(head="arcface")["head"], **chosen(scale=64.0), margin=margin),
+                **chosen(image_size=64, epochs=30.0, batch_size=64, learning_rate=2e-3, jitter=1.0),
+            ),
+            **chosen(min_images=5),
+        )
+    others = _OF_CLASSIFIERS | _OF_DISENTANGLERS | _ONLY_RECOGNIZERS
+    _refuse_others(context, set(context.params) - others, "go with --kind decoder")
 
     if architecture == "latent":
         _refuse_others(context, (every - {"exclude"}) | _OF_LATENT, "go with --architecture latent")
@@ -378,6 +442,10 @@ def _given(**settings: float | None) -> dict[str, float]:
 def _refuse_others(context: typer.Context, allowed: set[str], why: str) -> None:
     """Refuse options that were given and would be dropped silently."""
     for parameter in context.command.params:
-        source = context.get_parameter_source(parameter.name)
-        if parameter.name not in allowed and source is not None and source.name != "DEFAULT":
+        if parameter.name not in allowed and _is_given(context, parameter.name):
             raise UsageError(f"{parameter.opts[0]} does not {why}; leave it out")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
