@@ -452,7 +452,7 @@ def test_every_error_is_one_line_and_writes_nothing(here: Path) -> None:
         (
             ["train", "emb", "-o", "new", "--kind", "gan", "--json"],
             2,
-            "--kind gan: use decoder, classifier or disentangler",
+            "--kind gan: use decoder, recognizer, classifier or disentangler",
         ),
         (train("--from-head", "three.st"), 2, "--from-head needs --names"),
         (train(*head, "three.st", "--people", "two.txt"), 2, "--people does not go with --from-head"),
