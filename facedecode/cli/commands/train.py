@@ -239,13 +239,13 @@ def train(
     While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
     interrupted is resumed by the same command; under torchrun, several processes train together, each on a part of
     every batch. With --kind recognizer, a network is trained anew to tell the people of the store's images apart; its
-    folder is then a --model. With --kind classifier, a softmax over the people who have images enough is fitted to their
-    templates, and judged on a fifth of each person's images. With --kind disentangler, 'transform --disentangle' can
-    then part templates into identity and the attribute of --labels; it is judged on a tenth of the people.
+    folder is then a --model. With --kind classifier, a softmax over the people who have images enough is fitted to
+    their templates, and judged on a fifth of each person's images. With --kind disentangler, 'transform --disentangle'
+    can then part templates into identity and the attribute of --labels; it is judged on a tenth of the people.
     """
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
-    if console.ranks.count > 1 and (kind != "decoder" or store.suffix == ".npy"):
+    if console.ranks.count > 1 and (kind != "decoder" or architecture == "latent" or store.suffix == ".npy"):
         what = f"--kind {kind} is fitted" if kind != "decoder" else f"{store} is made a store"
         raise UsageError(f"{what} in one process; start it without torchrun")
     every = _OF_EVERY_KIND
