@@ -246,7 +246,8 @@ def train(
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     if console.ranks.count > 1 and (kind != "decoder" or architecture == "latent" or store.suffix == ".npy"):
-        what = f"--kind {kind} is fitted" if kind != "decoder" else f"{store} is made a store"
+        fitted = f"--kind {kind}" if kind != "decoder" else "--architecture latent"
+        what = f"{store} is made a store" if store.suffix == ".npy" else f"{fitted} is fitted"
         raise UsageError(f"{what} in one process; start it without torchrun")
     every = _OF_EVERY_KIND
     if store.suffix == ".npy":
