@@ -236,7 +236,7 @@ def test_before_and_after(here: Path):
     assert set(found) == {"gender", "yaw"} and found["gender"]["chance"] == 0.5
     plain, blind = (found["gender"]["stores"][name] for name in ("emb", "blind"))
     for probe in PROBES:
-        assert plain[probe]["value"] == 1 and plain[probe]["low"] < 1 and blind[probe]["value"] < 0.65
+        assert plain[probe]["value"] > 0.99 and plain[probe]["low"] < 1 and blind[probe]["value"] < 0.65
         assert blind["less_first"][probe]["high"] < -0.2
     assert plain["less_first"] == {} and plain["shuffled"]["low"] < 0.5 < plain["shuffled"]["high"]
     assert plain["removed"]["0"]["value"] == 1 and plain["removed"]["1"]["value"] < 0.65
