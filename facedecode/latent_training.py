@@ -20,7 +20,7 @@ from facedecode import __version__, align
 from facedecode.decoder_training import ready_decoder
 from facedecode.decoders import Decoder, Provenance, load_decoder, save_decoder
 from facedecode.decoders.latent import LatentDecoder, generated, mean_frame
-from facedecode.decoders.network import require_image_size
+from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
 from facedecode.exported import Exported, load_exported
 from facedecode.faces import FaceDetector, choose_face

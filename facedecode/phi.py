@@ -22,7 +22,7 @@ from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
 from facedecode.recognizers import REGISTRY, is_own, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.recognizers.spec import trained_folder
+from facedecode.recognizers.trained import trained_folder
 from facedecode.training_record import network_and_layers
 from facedecode.weights_file import load_into
 

@@ -32,8 +32,8 @@ from facedecode.recognizer_training import (
     right,
 )
 from facedecode.recognizers.layouts import RESNET50
-from facedecode.recognizers.spec import CARD, REGISTRY, WEIGHTS, RecognizerSpec, trained_folder
-from facedecode.recognizers.trained import ARCHITECTURES, card_of, read_card, read_spec
+from facedecode.recognizers.spec import REGISTRY, RecognizerSpec
+from facedecode.recognizers.trained import ARCHITECTURES, CARD, WEIGHTS, card_of, read_card, read_spec, trained_folder
 from facedecode.resumable import STATE
 from facedecode.store import Store
 from facedecode.store.layout import MANIFEST

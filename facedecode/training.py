@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from facedecode import losses
 from facedecode.decoders.closed_form import Ridge
 from facedecode.decoders.kinds import NETWORKS
-from facedecode.decoders.network import require_image_size
+from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import UsageError
 from facedecode.figures import picture_grid
 from facedecode.files import make_folder

@@ -15,7 +15,8 @@ from torch import nn
 from facedecode.decoders import KINDS, Decoder, Provenance, checkpoint, load_decoder, save_decoder
 from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
 from facedecode.decoders.nbnet import NbNet
-from facedecode.decoders.network import DeepFaceDecoder, usual_widths
+from facedecode.decoders.network import DeepFaceDecoder
+from facedecode.decoders.sizes import usual_widths
 from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
 
 RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 5}
@@ -83,13 +84,13 @@ def test_nearest_draws_the_nearest(data, score: str) -> None:
 
 def test_a_share_of_the_usual_channels() -> None:
     for size in (64, 128, 224):
-        usual = usual_widths(size)
+        usual = usual_widths(DeepFaceDecoder, size)
         assert DeepFaceDecoder(5, size, coarse=0).config["widths"] == list(usual)
-        assert usual_widths(size, 0.5) == tuple(n // 2 for n in usual)
-    assert usual_widths(64, 1e-6) == (4, 4, 4, 4, 4)  # still a network
+        assert usual_widths(DeepFaceDecoder, size, 0.5) == tuple(n // 2 for n in usual)
+    assert usual_widths(DeepFaceDecoder, 64, 1e-6) == (4, 4, 4, 4, 4)  # still a network
     for wrong in (0, -1, 1.5, float("nan")):
         with pytest.raises(UsageError, match="more than 0 and at most 1"):
-            usual_widths(64, wrong)
+            usual_widths(DeepFaceDecoder, 64, wrong)
 
 
 @pytest.mark.parametrize(("size", "widths"), [(64, WIDTHS), (128, [*WIDTHS, 4]), (224, [*WIDTHS, 4])])

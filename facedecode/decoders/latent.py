@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facedecode import align
-from facedecode.decoders.network import require_image_size
+from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput
 from facedecode.exported import Exported, load_exported
 

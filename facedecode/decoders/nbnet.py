@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from facedecode.decoders.network import picture_plan
+from facedecode.decoders.sizes import picture_plan
 
 GROWTH = 8  # channels that each convolution of a block adds
 
@@ -59,7 +59,7 @@ class NbNet(nn.Module):
 
     def __init__(self, dim: int, image_size: int = 128, widths: tuple[int, ...] | list[int] | None = None):
         super().__init__()
-        self.base, widths = picture_plan(image_size, widths, type(self))
+        self.base, widths = picture_plan(type(self), image_size, widths)
         self.config = {"dim": dim, "image_size": image_size, "widths": widths}
         self.image_size = image_size
         self.register_buffer("template_mean", torch.zeros(dim))

@@ -3,71 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from facedecode.errors import UsageError
-
-if TYPE_CHECKING:
-    from facedecode.decoders.nbnet import NbNet
-
-IMAGE_SIZES = (64, 128, 224)
-_DOUBLINGS = {64: 4, 128: 5, 224: 5}
-_FEWEST = 4
-
-
-def require_image_size(size: int) -> None:
-    """Refuse a size that no decoder draws. Raises UsageError."""
-    if size not in IMAGE_SIZES:
-        raise UsageError(f"image size {size}: a decoder draws {', '.join(map(str, IMAGE_SIZES))} pixels")
-
-
-def usual_widths(
-    image_size: int, share: float = 1.0, network: type[DeepFaceDecoder] | type[NbNet] | None = None
-) -> tuple[int, ...]:
-    """A network's channels for such pictures, or so large a share of them: half takes a quarter of the arithmetic.
-
-    Args:
-        network: a `DeepFaceDecoder` if None.
-
-    Raises:
-        UsageError: no such size of pictures, or a share that is not above 0 and at most 1.
-    """
-    network = network or DeepFaceDecoder
-    require_image_size(image_size)
-    if not 0 < share <= 1:
-        raise UsageError(f"width {share}: give a share of the network's channels, more than 0 and at most 1")
-    step = network.MULTIPLE
-    return tuple(
-        max(_FEWEST, step, step * round(share * n / step)) for n in network.CHANNELS[: _DOUBLINGS[image_size] + 1]
-    )
-
-
-def picture_plan(
-    image_size: int, widths: Sequence[int] | None, network: type[DeepFaceDecoder] | type[NbNet]
-) -> tuple[int, list[int]]:
-    """How a network grows from a template to a picture: the side of its first map, and the channels at each size.
-
-    Args:
-        widths: channels, one more than the first map is doubled; `usual_widths` if None.
-
-    Raises:
-        UsageError: a size that no decoder draws, or other widths.
-    """
-    widths = list(widths or usual_widths(image_size, network=network))
-    require_image_size(image_size)
-    doublings = _DOUBLINGS[image_size]
-    if len(widths) != doublings + 1:
-        raise UsageError(f"{image_size} pixels take {doublings + 1} widths, not {len(widths)}")
-    if any(width < 1 or width % network.MULTIPLE for width in widths):
-        raise UsageError(f"widths {', '.join(map(str, widths))}: give multiples of {network.MULTIPLE}")
-    return image_size >> doublings, widths
+from facedecode.decoders.sizes import picture_plan
 
 
 class DeepFaceDecoder(nn.Module):
@@ -96,7 +39,7 @@ class DeepFaceDecoder(nn.Module):
         self, dim: int, image_size: int = 128, widths: tuple[int, ...] | list[int] | None = None, coarse: int = 32
     ):
         super().__init__()
-        self.base, widths = picture_plan(image_size, widths, type(self))
+        self.base, widths = picture_plan(type(self), image_size, widths)
         self.config = {"dim": dim, "image_size": image_size, "widths": widths, "coarse": coarse}
         self.image_size = image_size
         # Templates are standardized with the training set's statistics, so that one recipe fits raw templates

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from facedecode.errors import MissingWeights, UsageError
 from facedecode.recognizers.contract import GIVEN, is_own
-from facedecode.recognizers.spec import DEFAULT_RECOGNIZER, REGISTRY, RecognizerSpec, find_spec_by_name, find_weights
+from facedecode.recognizers.lookup import find_spec_by_name, find_weights
+from facedecode.recognizers.spec import DEFAULT_RECOGNIZER, REGISTRY, RecognizerSpec
 
 if TYPE_CHECKING:
     from pathlib import Path

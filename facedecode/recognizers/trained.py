@@ -14,9 +14,11 @@ from typing import Any
 
 from facedecode.align import PointCrop
 from facedecode.errors import BadInput
-from facedecode.recognizers.spec import CARD, RecognizerSpec
+from facedecode.recognizers.spec import RecognizerSpec
 
 FORMAT_VERSION = 1
+CARD = "recognizer.json"
+WEIGHTS = "recognizer.safetensors"
 # Architecture → modules whose outputs serve as perceptual features φ.
 ARCHITECTURES = {"small_resnet": ("stages.0", "stages.1", "stages.2"), "resnet50": ("layer1", "layer2", "layer3")}
 
@@ -75,3 +77,10 @@ def card_of(spec: RecognizerSpec, weights_sha256: str, classes: list[str], train
         "classes": classes,
         "training": training,
     }
+
+
+def trained_folder(name: Path | str) -> Path | None:
+    """The folder of a trained recognizer: `name`, or where that file of it lies; None where there is no such."""
+    path = Path(name)
+    folder = path.parent if path.name in (CARD, WEIGHTS) else path
+    return folder if (folder / CARD).is_file() else None

@@ -345,7 +345,8 @@ def train(
 
     from facedecode.decoder_training import DecoderJob, train_store
     from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS
-    from facedecode.decoders.network import usual_widths
+    from facedecode.decoders.network import DeepFaceDecoder
+    from facedecode.decoders.sizes import usual_widths
     from facedecode.training import DEFAULTS
 
     others = _ONLY_LATENT | (_OF_NETWORKS if architecture in CLOSED_FORMS else set())
@@ -355,7 +356,7 @@ def train(
     settings = dataclasses.replace(
         default,
         image_size=image_size,
-        widths=None if width == 1 else usual_widths(image_size, width, NETWORKS.get(architecture)),
+        widths=None if width == 1 else usual_widths(NETWORKS.get(architecture, DeepFaceDecoder), image_size, width),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
