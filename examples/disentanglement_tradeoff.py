@@ -124,7 +124,7 @@ def as_csv(rows: Sequence[tuple[str, dict[str, Estimate], Estimate]]) -> str:
     writer.writerow(["template", *(cell for head in heads for cell in (head, "low", "high"))])
     for label, found, less in rows:
         figures = [*(found[name] for name in PROBES), found["tar"], less]
-        cells = (f"{x:.4f}" for figure in figures for x in (figure.value, figure.low, figure.high))
+        cells = (f"{round(x, 4) + 0.0:.4f}" for figure in figures for x in (figure.value, figure.low, figure.high))
         writer.writerow([label, *cells])
     return stream.getvalue()
 
@@ -144,7 +144,7 @@ def drawn(rows: Sequence[tuple[str, dict[str, Estimate], Estimate]]) -> bytes:
                 marker=marker,
                 linewidth=1,
                 elinewidth=0.6,
-                label=f"{name} probe",
+                label="small network" if name == "mlp" else f"{name} probe",
             )
         axes.axhline(50, color="#888888", linewidth=0.8, linestyle=":")
         axes.set_xlabel(f"TAR at FAR {FAR:.0%}, by person, %")
