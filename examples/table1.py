@@ -39,9 +39,10 @@ from facedecode.phi import SQUEEZENET, PerceptualNetwork, load_phi
 from facedecode.protocols import select_people
 from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.report.folder import require_writable, write_report
+from facedecode.resumable import STATE
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
-from facedecode.training import STATE, VERSION, Pairs, TrainSettings, train_decoder
+from facedecode.training import VERSION, Pairs, TrainSettings, train_decoder
 
 SIDE = 64  # px
 WIDTHS = (256, 128, 64, 32, 16)  # half of the default: 96 trainings are to fit in an hour or two of a small machine
