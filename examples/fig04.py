@@ -37,12 +37,12 @@ from facedecode.losses import LossWeights
 from facedecode.metrics import psnr, ssim
 from facedecode.protocols import people_names, select_people
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
-from facedecode.recognizers import load_recognizer
+from facedecode.recognizers import load_described, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.trained import read_card
 from facedecode.report.folder import require_writable, write_report
 from facedecode.security import success_attack_rates
-from facedecode.store import Store, StoreWriter
+from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store_images import read_crops, read_portraits
 from facedecode.store_state import require_extracted
 from facedecode.training import TrainSettings
@@ -62,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         name: load_recognizer(path, device=arguments.device)
         for name, path in named(arguments.recognizer, "--recognizer").items()
     }
-    own = load_recognizer(store.recognizer["name"], arguments.weights, arguments.device)
+    own = load_described(store.recognizer, arguments.weights, arguments.device)
+    require_same_recognizer(store.recognizer, own.describe(), "the recognizer's weights file")
     recognizers[own.name] = own
     train, test = choose_rows(store, recognizers, arguments)
     with Console().progress() as stage:

@@ -15,6 +15,7 @@ Fig. 6 and 7. `--figures FILE` adds what no eight pictures tell: PSNR and SSIM o
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -24,14 +25,15 @@ import numpy as np
 from arguments import positive
 
 from facedecode.bootstrap import mean_interval
-from facedecode.decoders import load_decoder
+from facedecode.decoders import find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.unseen import open_stores, require_unseen, unseen_images
+from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_recognizer, unseen_images
 from facedecode.figures import enlarged, picture_grid, reduced, shortened
 from facedecode.files import write_json
 from facedecode.images import save_image
 from facedecode.metrics import mean_psnr, psnr, ssim
+from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.store_images import read_portraits
 
 
@@ -61,12 +63,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [row["identity"] for row in common]
     judged = [common[row] for row in spread_rows(names, arguments.judged)] if arguments.figures else []
     shown = [common[row] for row in spread_rows(names, arguments.columns)]
-    drawn = []
+    drawn, decoders = [], {}
     for label, store, name in arguments.row:
         decoder = load_decoder(name, arguments.device)
         decoder.require_recognizer(stores[Path(store)].recognizer, f"the decoder {name}")
         both = [*shown, *judged]
         require_unseen(label, decoder.provenance.training.get("people"), [row["identity"] for row in both])
+        require_unseen_by_recognizer(stores[Path(store)].recognizer, [row["identity"] for row in both])
+        decoders[label] = describe_decoder(decoder, find_decoder(name))
         own = templates[Path(store)]
         pictures = decoder.decode(np.stack([own[row["path"], row["sha256"]] for row in both]))
         drawn.append(reduced(pictures, arguments.side) if arguments.side else pictures)
@@ -85,7 +89,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         people = [row["identity"] for row in judged]
         pairs = zip(labels, drawn, strict=True)
         figures = {label: quality(x[len(shown) :], originals[len(shown) :], people) for label, x in pairs}
-        write_json(arguments.figures, {"pictures": len(judged), "side": int(originals.shape[1]), "rows": figures})
+        made_of = {
+            "stores": [describe_store(store) for store in stores.values()],
+            "decoders": decoders,
+            "files": [describe_file(arguments.people)],
+            "command": shlex.join(["python", "examples/side_by_side.py", *(sys.argv[1:] if argv is None else argv)]),
+            "environment": environment(),
+        }
+        told = {"pictures": len(judged), "side": int(originals.shape[1]), "rows": figures, "provenance": made_of}
+        write_json(arguments.figures, told)
     print(f"look at {arguments.output}", file=sys.stderr)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from facedecode import __version__, align
-from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder, save_decoder
+from facedecode.decoders import KINDS, Decoder, Provenance, find_decoder, load_decoder, save_decoder
 from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
@@ -128,17 +128,24 @@ def train_store(
             )
         recognizer, phi = _networks(job, store.recognizer, device)
         provenance["phi"] = [network.describe() for network in phi]
+        # Gradients bring what a network learned of the people whom it was trained on. Those of ξ its store names.
+        others = (network.recognizer for network in phi if network.name != store.recognizer["name"])
+        known = {person for other in others if other for person in other.spec.training_people}
+        provenance["people"] = sorted(known | set(provenance["people"]))
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **provenance}
     described["version"] = None if closed else VERSION
     provenance |= _history(job, start, store.recognizer["name"], settings)
     fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
-    ranks.agree({"command": "train", "tool_version": __version__, **described})
+    device_type = torch.device(device).type  # tensors go through gloo or NCCL, the same way everywhere
+    ranks.agree({"command": "train", "tool_version": __version__, "device": device_type, **described})
     if ranks.first:
         make_folder(job.output)
         if (job.output / MANIFEST).exists():
             raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
     with locked(job.output) if ranks.first else nullcontext():
-        ready = ready_decoder(job.output, fingerprint, device) if ranks.first and not job.overwrite else None
+        ready = None
+        if ranks.first and not job.overwrite:
+            ready = ready_decoder(job.output, fingerprint, device, resumes=not closed)
         if ranks.from_first(ready is not None):
             return ready
         # Portraits once, and once more while they are split, joined or, for a closed form, laid out anew.
@@ -253,6 +260,10 @@ def _history(job: DecoderJob, start: Decoder | None, recognizer: str, settings: 
 
 def _start(job: DecoderJob, recognizer: dict) -> Decoder:
     """The decoder to go on from; refused where it is of another kind, recognizer or size."""
+    if find_decoder(job.start).resolve() == job.output.resolve():
+        raise UsageError(
+            f"--start and -o are both {job.output}: what is gone on from would be lost; name another folder"
+        )
     start = load_decoder(job.start)
     start.require_recognizer(recognizer, f"{job.start}: this decoder")
     same = start.kind == job.architecture and start.image_size == job.settings.image_size
@@ -273,10 +284,18 @@ def _fit(job: DecoderJob, pairs: Pairs, score: str) -> torch.nn.Module:
     return net.fit(torch.from_numpy(pairs.templates), portraits)
 
 
-def ready_decoder(folder: Path, fingerprint: str, device: str) -> Decoder | None:
-    """The finished decoder of the same job, if it is there. Raises OutputError for another's."""
+def ready_decoder(folder: Path, fingerprint: str, device: str, *, resumes: bool) -> Decoder | None:
+    """The finished decoder of the same job, if it is there.
+
+    resumes: the job takes up a saved state, and so tells by itself whose it is.
+
+    Raises:
+        OutputError: another job's decoder is there, or its state.
+    """
     card = folder / "decoder.json"
     if not card.exists():
+        if not resumes and (folder / STATE).exists():
+            raise OutputError(f"{folder} holds an unfinished training; use --overwrite or another folder")
         return None
     try:
         there = json.loads(card.read_text(encoding="utf-8")).get("training", {}).get("fingerprint")

@@ -19,7 +19,7 @@ import torch
 from facedecode import __version__, align
 from facedecode.decoder_training import ready_decoder
 from facedecode.decoders import Decoder, Provenance, load_decoder, save_decoder
-from facedecode.decoders.latent import LatentDecoder, generated, mean_frame
+from facedecode.decoders.latent import LatentDecoder, brought_to_unit, mean_frame
 from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
 from facedecode.exported import Exported, load_exported
@@ -118,7 +118,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None 
     if (job.output / MANIFEST).exists():
         raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
     with locked(job.output):
-        if not job.overwrite and (ready := ready_decoder(job.output, fingerprint, device)) is not None:
+        if not job.overwrite and (ready := ready_decoder(job.output, fingerprint, device, resumes=False)) is not None:
             return ready
         samples, side = sample_faces(program, latent, job, recognizer, detector, progress)
         about = {"file": f"generator{program.suffix}", "side": side, **described["generator"]}
@@ -168,9 +168,12 @@ def sample_faces(
     with torch.inference_mode():
         for start in range(0, job.samples, _BATCH):
             part = drawn[start : start + _BATCH]
+            values = program(part).float()
             if start == 0:
-                side = _require_pictures(program(part), len(part), job)
-            pictures = generated(program, part, job.values)
+                side = _require_pictures(values, len(part), job)
+            elif not values.isfinite().all():
+                raise BadInput(f"{job.generator}: pictures {start} to {start + len(part) - 1} hold NaN or infinity")
+            pictures = brought_to_unit(values, job.values)
             images = list((pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
             found = [choose_face(faces, side, side) for faces in detector.detect(images)]
             rows = [i for i, face in enumerate(found) if face is not None]

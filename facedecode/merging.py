@@ -7,12 +7,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facedecode import __version__
+from facedecode.data_set import LABELS
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError, some_of
 from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import difference
@@ -61,13 +62,17 @@ def merge_stores(
         OutputError, OutputInUse: see `StoreWriter`; also where `output` is one of the stores.
 
     Warns:
-        FacedecodeWarning: pictures with the same content under different names.
+        FacedecodeWarning: pictures with the same content under different names; labels, which are not merged.
     """
     if len(stores) < 2:
         raise UsageError("one store is nothing to merge; give at least two")
     for store in stores:
         if output.exists() and output.resolve() == store.folder.resolve():
             raise OutputError(f"{output}: is one of the stores that are to be read; name another folder")
+    if labeled := [store.folder for store in stores if (store.folder / LABELS).exists()]:
+        warnings.warn(
+            f"{some_of(labeled)}: {LABELS} is no part of a store and is not merged", FacedecodeWarning, stacklevel=2
+        )
     # By what is in them, so that the order in which they are given changes nothing.
     stores = sorted(stores, key=lambda store: (store.fingerprint, str(store.root)))
     common = _common_settings(stores)
@@ -132,7 +137,7 @@ def _root(roots: Sequence[Path], images: Path | None) -> tuple[Path, list[str]]:
         root = Path(os.path.commonpath(roots))
     except ValueError:  # drives of Windows
         raise BadInput(f"{some_of(roots)}: no folder holds them all; name one that does with --images") from None
-    return root, [PurePosixPath(own.relative_to(root)).as_posix().removeprefix(".") for own in roots]
+    return root, ["" if own == root else own.relative_to(root).as_posix() for own in roots]
 
 
 def _own(path: str, prefix: str) -> str:

@@ -39,7 +39,7 @@ class Meeting:
     port: int
     served: bool = False
     attempt: str = "0"
-    timeout: float = 600.0  # nothing that one does alone takes as long
+    timeout: float = 600.0  # longer than machines of one kind are apart after what each does alone
     patience: float = 5.0
 
 
@@ -187,6 +187,9 @@ class Ranks:
                     line = "ended before all processes of the run had met; torchrun's report says which one was first"
                 return (line, code) if self.first or kind == "lost" else None
             self._store.set(self._key(self.rank), json.dumps([kind, line, code]))
+            if kind == "terminated":
+                # The others notice only when this process's connections close, and have words only then.
+                _hang_up()
             if not self.first:
                 # Rank 0 speaks for all, unless it is the one that is gone.
                 heard = kind == "cause" or 0 in self._heard_of([0])
@@ -202,6 +205,10 @@ class Ranks:
                 return f"process {rank} of {self.count}: {theirs}", their_code
         if silent := [rank for rank in others if rank not in heard]:
             return _gone(silent, self.count), PeerLost.exit_code
+        if kind == "lost":
+            for rank, (why, theirs, their_code) in sorted(heard.items()):
+                if why == "terminated":
+                    return f"process {rank} of {self.count}: {theirs}", their_code
         return line, code
 
     def _heard_of(self, ranks: Sequence[int]) -> dict[int, list]:
@@ -219,6 +226,14 @@ class Ranks:
     @staticmethod
     def _key(rank: int) -> str:
         return f"end/{rank}"
+
+
+def _hang_up() -> None:
+    from torch import distributed
+
+    with contextlib.suppress(RuntimeError):
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _gone(ranks: Sequence[int], count: int) -> str:

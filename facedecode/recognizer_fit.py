@@ -179,6 +179,10 @@ def _start(job: RecognizerJob) -> _Start:
         return _Start()
     settings, architecture = job.settings, BACKBONES[job.settings.backbone].architecture
     if folder := trained_folder(job.start):
+        if folder.resolve() == job.output.resolve():
+            raise UsageError(
+                f"--start and -o are both {folder}: what is gone on from would be lost; name another folder"
+            )
         there = read_spec(folder)
         if (there.architecture, dict(there.config)) != (architecture, settings.config):
             raise BadInput(

@@ -24,7 +24,7 @@ from facedecode.verification import eer
 # Of what a step computes: a state, or a recognizer, of another version is another job's.
 VERSION = 1
 MEAN, SCALE = (127.5, 127.5, 127.5), 127.5
-_JUDGED = 2000  # images of a kind that a point of the curve is of, at most
+_JUDGED = 2000  # images of a kind that a point of the curve is of, about, at most
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,20 @@ class Faces:
 
     def some(self) -> Faces:
         """As many as a point of the curve is of, spread evenly."""
-        rows = np.unique(np.linspace(0, len(self) - 1, min(len(self), _JUDGED)).astype(int)) if len(self) else []
-        rows = np.asarray(rows, np.int64)
+        if len(self) <= _JUDGED:
+            return self
+        return self._part(np.unique(np.linspace(0, len(self) - 1, _JUDGED).astype(np.int64)))
+
+    def of_some_people(self) -> Faces:
+        """All of so many people that there are about as many: a part of everybody's would have few mated pairs."""
+        if len(self) <= _JUDGED:
+            return self
+        people = sorted(set(self.names))
+        count = max(2, len(people) * _JUDGED // len(self))
+        chosen = {people[k * len(people) // count] for k in range(count)}
+        return self._part(np.array([i for i, name in enumerate(self.names) if name in chosen]))
+
+    def _part(self, rows: np.ndarray) -> Faces:
         classes = None if self.classes is None else self.classes[rows]
         return Faces(self.crops[rows], [self.names[i] for i in rows], classes)
 
@@ -131,7 +143,7 @@ class RecognizerRun(ResumableRun):
     """The training run of one recognizer: a backbone and a head.
 
     `curve.csv` has the share of images held out whose person is named (`accuracy`), and of people held out the equal
-    error rate over all their pairs (`eer`), by the averaged weights.
+    error rate over all their pairs (`eer`), by the averaged weights; of some of them where there are many (`_JUDGED`).
     """
 
     def __init__(
@@ -151,7 +163,7 @@ class RecognizerRun(ResumableRun):
             train, held_out: images of the classes. others: images of people who are no class; may be none.
             backbone: normalized RGB (n, 3, S, S) → templates (n, dim).
         """
-        self.train, self.held_out, self.others = train, held_out.some(), others.some()
+        self.train, self.held_out, self.others = train, held_out.some(), others.of_some_people()
         head = make_head(settings.head, dim, int(train.classes.max()) + 1)
         net = nn.ModuleDict({"backbone": backbone, "head": head})
         super().__init__(net, len(train), settings, folder, fingerprint, device)

@@ -320,6 +320,11 @@ ERRORS = {
     "no training store": (["train", "gone", "-o", "new"], 4, "gone: no such folder"),
     "architecture": (["train", "emb", "-o", "new", "--architecture", "gan"], 2, "no decoder is called 'gan'"),
     "picture size": (["train", "emb", "-o", "new", "--image-size", "100"], 2, "image size 100"),
+    "closed form's seed": (
+        ["train", "emb", "-o", "new", "--architecture", "ridge", "--seed", "7"],
+        2,
+        "--seed does not go with --architecture ridge",
+    ),
     "width": (["train", "emb", "-o", "new", "--width", "2"], 2, "more than 0 and at most 1"),
     "held-out share": (["train", "emb", "-o", "new", "--validation", "1"], 2, "share of 1"),
     "too few": (["train", "emb", "-o", "new", "--image-size", "64"], 4, "do not fill one batch of 32"),

@@ -116,6 +116,9 @@ def test_different_roots_meet_in_the_folder_above_them(tmp_path: Path) -> None:
     merged = Store.open(tmp_path / "merged")
     assert merged.root == tmp_path / "data"
     assert merged.paths() == ["x/A/1.png", "x/A/2.png", "y/z/A/3.png"] and merged.identities() == ["A"] * 3
+    hidden = make(tmp_path / "hidden", ["A/1.png"], tmp_path / "data" / ".cache")
+    merge_stores([hidden, other], tmp_path / "dotted")
+    assert Store.open(tmp_path / "dotted").paths() == [".cache/A/1.png", "y/z/A/3.png"]
     merge_stores([one, other], tmp_path / "here", images=tmp_path / "all")
     here = Store.open(tmp_path / "here")
     assert here.root == tmp_path / "all" and here.paths() == ["A/1.png", "A/2.png", "A/3.png"]
@@ -175,6 +178,12 @@ def test_what_else_is_refused(parts: list[Store], tmp_path: Path) -> None:
         writer.finish()
     with pytest.raises(BadInput, match="centers: has templates without an image"):
         merge_stores([Store.open(tmp_path / "centers"), parts[0]], tmp_path / "merged")
+
+
+def test_labels_that_are_not_merged_are_said(parts: list[Store], tmp_path: Path) -> None:
+    (parts[1].folder / "labels.csv").write_text("path,gender\n")
+    with pytest.warns(FacedecodeWarning, match=r"part1: labels\.csv is no part of a store and is not merged"):
+        merge_stores(parts, tmp_path / "merged")
 
 
 def test_rows_are_taken_in_any_order(parts: list[Store]) -> None:

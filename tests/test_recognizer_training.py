@@ -24,7 +24,7 @@ from facedecode.phi import load_phi
 from facedecode.protocols import held_out_people
 from facedecode.recognizer_fit import RecognizerJob, train_recognizer
 from facedecode.recognizer_heads import ArcFaceHead, HeadSettings, SoftMaxHead
-from facedecode.recognizer_training import RecognizerRun, RecognizerSettings
+from facedecode.recognizer_training import Faces, RecognizerRun, RecognizerSettings
 from facedecode.recognizers import find_spec_by_name, load_recognizer
 from facedecode.recognizers.networks import new_resnet50
 from facedecode.resumable import STATE
@@ -222,6 +222,17 @@ def test_people_and_images_held_out_play_no_part(job: RecognizerJob, people: Pat
     classes = (job.output / "classes.txt").read_text().split()
     assert classes == sorted(set(names) - set(made["held_out_people"]))
     assert list(load_recognizer(str(job.output)).spec.training_people) == sorted(set(names))
+
+
+def test_people_held_out_keep_their_pairs_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("facedecode.recognizer_training._JUDGED", 20)
+    many = Faces(np.zeros((300, 1, 1, 3), np.uint8), [f"P{k // 6:02d}" for k in range(300)])
+    some = many.of_some_people()
+    counts = {name: some.names.count(name) for name in some.names}
+    assert set(counts.values()) == {6} and 12 <= len(some) <= 24
+    assert len(many.some()) == 20
+    few = Faces(many.crops[:18], many.names[:18])
+    assert few.of_some_people() is few and few.some() is few
 
 
 def test_the_same_job_again_does_nothing_and_another_is_refused(job: RecognizerJob) -> None:

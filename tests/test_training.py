@@ -641,6 +641,23 @@ def test_going_on_from_a_closed_form_is_refused(job: DecoderJob, tmp_path: Path)
         train_store(dataclasses.replace(job, start=ridge.output))
 
 
+def test_what_is_gone_on_from_is_not_written_over(job: DecoderJob) -> None:
+    train_store(job)
+    before = content(job.output)
+    with pytest.raises(UsageError, match="--start and -o are both"):
+        train_store(dataclasses.replace(change(job, seed=3), start=job.output, overwrite=True))
+    assert content(job.output) == before
+
+
+def test_an_unfinished_training_is_not_written_over(job: DecoderJob) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_store(job, training=Stop(4))
+    before = content(job.output)
+    with pytest.raises(OutputError, match="holds an unfinished training"):
+        train_store(dataclasses.replace(job, architecture="ridge"))
+    assert content(job.output) == before
+
+
 def test_gain_scales_templates_about_their_mean(job: DecoderJob, tmp_path: Path) -> None:
     plain = train_store(job)
     halved = train_store(dataclasses.replace(change(job, gain=0.5), output=tmp_path / "halved"))

@@ -44,6 +44,8 @@ class LatentDecoder(nn.Module):
     def __init__(self, dim: int, image_size: int, generator: Generator):
         super().__init__()
         require_image_size(image_size)
+        if missing := sorted(Generator.__required_keys__ - generator.keys()):
+            raise ValueError(f"its generator lacks {', '.join(missing)}")
         self.config = {"dim": dim, "image_size": image_size, "generator": dict(generator)}
         self.image_size = image_size
         self.register_buffer("weight", torch.zeros(generator["latent"], dim))
@@ -74,14 +76,14 @@ class LatentDecoder(nn.Module):
         """(n, dim) → (n, 3, image_size, image_size) RGB in [0, 1]; black beyond the generator's picture."""
         if self._program is None:
             raise RuntimeError("the generator is not open")
-        pictures = generated(self._program, self.latents(templates), self.config["generator"]["range"])
+        pictures = brought_to_unit(self._program(self.latents(templates)).float(), self.config["generator"]["range"])
         return align.sample(pictures, self.frame.double().cpu().numpy(), self.image_size)
 
 
-def generated(program: Exported, latents: Tensor, values: tuple[float, float]) -> Tensor:
-    """Pictures of latents (n, latent): (n, 3, S, S) RGB, `values` brought to [0, 1] and cut there."""
+def brought_to_unit(pictures: Tensor, values: tuple[float, float]) -> Tensor:
+    """A generator's pictures (n, 3, S, S) float with `values`, black and white, brought to [0, 1] and cut there."""
     low, high = values
-    return ((program(latents).float() - low) / (high - low)).clamp(0, 1)
+    return ((pictures - low) / (high - low)).clamp(0, 1)
 
 
 def mean_frame(landmarks: np.ndarray, image_size: int) -> np.ndarray:

@@ -252,21 +252,26 @@ def train(
     every = _OF_EVERY_KIND
     if store.suffix == ".npy":
         every = every | _OF_BARE
-        store, weights = _as_store(console, store, images, output, model, weights, spec, device, overwrite)
-        images = None
     elif model or spec:
         raise UsageError("--model and --spec are said of a bare .npy file; a store's manifest has its recognizer")
+
+    def read() -> tuple[Path, Path | None, Path | None]:
+        """Store, recognizer's file, folder of images. Called when nothing is left to refuse: a bare file takes long."""
+        if store.suffix != ".npy":
+            return store, weights, images
+        return *_as_store(console, store, images, output, model, weights, spec, device, overwrite), None
+
     if kind == "classifier":
         allowed = every | _OF_CLASSIFIERS
         if from_head:
             _refuse_others(context, allowed - _OF_FITS, "go with --from-head, whose weights are trained already")
             return import_classifier(
-                console, store, output, weights=from_head, names=names, head=head, scale=scale, overwrite=overwrite
+                console, read()[0], output, weights=from_head, names=names, head=head, scale=scale, overwrite=overwrite
             )
         _refuse_others(context, allowed - {"names"}, "go with --kind classifier without --from-head")
         return train_classifier(
             console,
-            store,
+            read()[0],
             output,
             people=people,
             exclude=tuple(exclude or ()),
@@ -280,7 +285,7 @@ def train(
         _refuse_others(context, every | _OF_DISENTANGLERS, "go with --kind disentangler")
         return train_disentangler(
             console,
-            store,
+            read()[0],
             output,
             labels=labels,
             label=label,
@@ -301,6 +306,17 @@ def train(
             """What was given, and of the rest a recognizer's defaults."""
             return {n: context.params[n] if _is_given(context, n) else value for n, value in defaults.items()}
 
+        settings = RecognizerSettings(
+            backbone=backbone,
+            mirror=mirror,
+            seed=seed,
+            precision=choose_precision(precision),
+            head=HeadSettings(chosen(head="arcface")["head"], **chosen(scale=64.0), margin=margin),
+            **chosen(image_size=64, epochs=30.0, batch_size=64, learning_rate=2e-3, jitter=1.0),
+        )
+        settings.check()
+        device = choose_device(device)
+        store, _, images = read()
         return train_recognizer(
             console,
             store,
@@ -310,16 +326,9 @@ def train(
             validation=validation,
             images=images,
             start=start,
-            device=choose_device(device),
+            device=device,
             overwrite=overwrite,
-            settings=RecognizerSettings(
-                backbone=backbone,
-                mirror=mirror,
-                seed=seed,
-                precision=choose_precision(precision),
-                head=HeadSettings(chosen(head="arcface")["head"], **chosen(scale=64.0), margin=margin),
-                **chosen(image_size=64, epochs=30.0, batch_size=64, learning_rate=2e-3, jitter=1.0),
-            ),
+            settings=settings,
             **chosen(min_images=5),
         )
     others = _OF_CLASSIFIERS | _OF_DISENTANGLERS | _ONLY_RECOGNIZERS
@@ -327,6 +336,7 @@ def train(
 
     if architecture == "latent":
         _refuse_others(context, (every - {"exclude"}) | _OF_LATENT, "go with --architecture latent")
+        store, weights, _ = read()
         return train_latent_decoder(
             console,
             store,
@@ -349,7 +359,7 @@ def train(
     from facedecode.decoders.sizes import usual_widths
     from facedecode.training import DEFAULTS
 
-    others = _ONLY_LATENT | (_OF_NETWORKS if architecture in CLOSED_FORMS else set())
+    others = _ONLY_LATENT | (_OF_NETWORKS | {"validation", "seed"} if architecture in CLOSED_FORMS else set())
     _refuse_others(context, set(context.params) - others, f"go with --architecture {architecture}")
     networks = named(phi or [], "--phi")
     default = DEFAULTS.get(architecture, DEFAULTS["dfd"])
@@ -386,7 +396,12 @@ def train(
     weighs = settings.weights
     unused = set() if weighs.identity else {"identity_target"}
     unused |= set() if weighs.perceptual or weighs.local_perceptual else {"phi"}
+    unused |= set() if any(dataclasses.asdict(weighs.of_networks()).values()) else {"jitter"}
     _refuse_others(context, set(context.params) - unused, "go with a term whose weight is 0")
+    if architecture in NETWORKS:
+        settings.check(architecture)
+    device = choose_device(device, console.ranks)
+    store, weights, images = read()
     job = DecoderJob(
         store=store,
         output=output,
@@ -404,9 +419,7 @@ def train(
         settings=settings,
     )
     with console.progress() as stage:
-        decoder = train_store(
-            job, choose_device(device, console.ranks), stage("portraits"), stage("train"), console.ranks
-        )
+        decoder = train_store(job, device, stage("portraits"), stage("train"), console.ranks)
     if decoder is None:
         return {}, {}
     figures = decoder.provenance.training
