@@ -11,8 +11,6 @@ from facedecode.errors import BadInput
 from facedecode.images import ImageRef
 from facedecode.label_file import Matched, by_name, match, read_label_file, read_renamed
 
-LABELS = "labels.csv"
-
 
 @dataclass(frozen=True)
 class DataSet:

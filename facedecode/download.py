@@ -85,13 +85,20 @@ def _fetch(url: str, part: Path, about: Path, progress: Progress) -> int:
             write_text(about, json_text({"url": url, "etag": answer.headers.get("ETag")}))
         with part.open("ab" if resumed else "wb") as file:
             done = start
-            while block := answer.read(_BLOCK):
+            while block := _read(answer):
                 file.write(block)
                 done += len(block)
                 progress(done, total)
     if done < total:
         raise http.client.IncompleteRead(b"", total - done)
     return total
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read(_BLOCK)
+    except OSError as error:  # of the network (no route to the host …), and not of the file that is written
+        raise urllib.error.URLError(error.strerror or str(error)) from None
 
 
 def _extent(answer: http.client.HTTPResponse, url: str, there: int) -> tuple[int, int]:

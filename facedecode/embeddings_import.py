@@ -5,6 +5,7 @@ What a store knows of its images beyond the templates, faces and landmarks, is f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,8 @@ def listed_images(path: Path) -> tuple[Path, list[ImageRef]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise BadInput(f"{path}, line {number}: empty; give the path of each template's image, in their order")
-        image = Path.cwd() / line.strip()
+        # Not resolve(): where the user keeps a picture is its name, wherever a link leads.
+        image = Path(os.path.abspath(line.strip()))  # noqa: PTH100
         if image in found:
             raise BadInput(f"{path}, line {number}: {line.strip()} is there already, in line {found[image]}")
         found[image] = number
@@ -172,10 +174,11 @@ def _agreement(
     if len(there) < _FEWEST:
         return []
     own = np.stack([items[k].template for k in there])
-    given = templates[spread[there]]
-    kind = recognizer.spec.score
-    scores = np.stack([score_pairs(own, np.roll(given, k, axis=0), kind) for k in range(len(there))])
-    nearer = int((scores[0] > np.median(scores[1:], axis=0)).sum())
+    rows, kind = spread[there], recognizer.spec.score
+    scores = np.stack([score_pairs(own, np.roll(templates[rows], k, axis=0), kind) for k in range(len(there))])
+    # Lists are sorted by person: a list that is off by a row gives most images a template of their own person.
+    beside = np.stack([score_pairs(own, templates[(rows + k) % len(templates)], kind) for k in (-2, -1, 1, 2)])
+    nearer = int(((scores[0] > np.median(scores[1:], axis=0)) & (scores[0] > beside.max(0))).sum())
     # Of paths in another order it is every other image, more or less.
     if nearer <= _AGREES * len(there):
         raise BadInput(

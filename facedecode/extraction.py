@@ -16,7 +16,7 @@ import numpy as np
 
 from facedecode import __version__
 from facedecode.cropping import FaceCropper, describe_inputs
-from facedecode.data_set import LABELS, DataSet
+from facedecode.data_set import DataSet
 from facedecode.faces import FaceDetector
 from facedecode.files import write_text
 from facedecode.images import find_images
@@ -25,6 +25,7 @@ from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.sharing import shared_items
 from facedecode.store import StoreWriter
+from facedecode.store.layout import LABELS
 
 Progress = Callable[[int, int, str], None]
 

@@ -21,6 +21,7 @@ from facedecode.heat import heat_pictures, with_scale
 from facedecode.images import save_image
 from facedecode.inversion import Inverted
 from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name
+from facedecode.recognizers.contract import GIVEN
 from facedecode.store import Store, load_templates, require_same_recognizer
 from facedecode.store_images import read_portraits
 
@@ -89,9 +90,11 @@ def read_inputs(
         templates, manifest, note = load_templates(path)
         names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]
         if manifest is None:
-            spec = None if own else find_spec_by_name(model or DEFAULT_RECOGNIZER)
-            recognizer = dict(own) if own else {"name": spec.name}
-            name, dim = recognizer["name"], own["dim"] if own else spec.dim
+            absent = model is not None and model.startswith(GIVEN)  # nothing says how long its templates are
+            spec = None if own or absent else find_spec_by_name(model or DEFAULT_RECOGNIZER)
+            recognizer = dict(own) if own else {"name": model if absent else spec.name}
+            dim = own["dim"] if own else templates.shape[1] if absent else spec.dim
+            name = recognizer["name"]
             assumed = "" if model else f"{path}: taken as templates of {name} (say --model if they are not)"
             note = "; ".join(n for n in (assumed, note) if n) or None
             if templates.shape[1] != dim:

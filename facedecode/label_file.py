@@ -6,6 +6,7 @@ All become rows of a header's columns; the column of names is `path`.
 from __future__ import annotations
 
 import csv
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,9 +64,11 @@ def read_label_file(path: Path) -> LabelFile:
         columns = ["path", "identity"]
         return LabelFile(path, columns, lambda: _words(path, columns, lines))
     try:
-        columns = list(csv.DictReader(text.splitlines(keepends=True)).fieldnames or [])
+        columns = list(csv.DictReader(io.StringIO(text, newline="")).fieldnames or [])
     except csv.Error as error:
         raise BadInput(f"{path}: cannot be read as CSV ({error})") from None
+    if twice := sorted({column for column in columns if columns.count(column) > 1}):
+        raise BadInput(f"{path}: has the column {twice[0]!r} twice; leave one")
     return LabelFile(path, columns, lambda: _cells(path, text))
 
 
@@ -78,9 +81,16 @@ def _words(path: Path, columns: list[str], lines: list[tuple[int, str]]) -> Iter
 
 
 def _cells(path: Path, text: str) -> Iterator[tuple[int, Row]]:
-    reader = csv.DictReader(text.splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
         for row in reader:
+            if None in row or None in row.values():
+                words = len([value for value in row.values() if isinstance(value, str)]) + len(row.get(None) or ())
+                there = len(reader.fieldnames or ())
+                raise BadInput(
+                    f"{path}, line {reader.line_num}: {words} cells where there are {there} columns; put names that "
+                    "have commas in quotes"
+                )
             yield reader.line_num, row
     except csv.Error as error:
         raise BadInput(f"{path}: cannot be read as CSV ({error})") from None

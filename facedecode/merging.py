@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from facedecode import __version__
-from facedecode.data_set import LABELS
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError, some_of
 from facedecode.store import Store, StoreWriter
-from facedecode.store.layout import difference
+from facedecode.store.layout import LABELS, difference
 from facedecode.store_state import INHERITED
 
 Progress = Callable[[int, int], None]

@@ -89,6 +89,9 @@ class RecognizerMaps(PerceptualNetwork):
         if layers is not None:
             self.layers = tuple(layers)
             recognizer = _with_layers(recognizer, self.layers)
+        elif is_own(recognizer.spec.name) and recognizer.spec.feature_layers:
+            # Its contract may name what is no map.
+            recognizer = _with_layers(recognizer, recognizer.spec.feature_layers)
         if not recognizer.spec.feature_layers:
             recognizer.layer_names()  # says it of a network that shows none
             raise UsageError(f"{recognizer.spec.name} names no layers for the perceptual term: choose another --phi")

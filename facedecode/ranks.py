@@ -185,7 +185,11 @@ class Ranks:
             if self._store is None:  # never met: all of them stumbled over the same, or nobody else can tell
                 if kind == "terminated":
                     line = "ended before all processes of the run had met; torchrun's report says which one was first"
-                return (line, code) if self.first or kind == "lost" else None
+                if self.first or kind == "lost":
+                    return line, code
+                # A launcher ends all as soon as one has ended; the first is to speak before.
+                time.sleep(self._meeting.patience)
+                return None
             self._store.set(self._key(self.rank), json.dumps([kind, line, code]))
             if kind == "terminated":
                 # The others notice only when this process's connections close, and have words only then.

@@ -64,7 +64,7 @@ class Layout:
         name: for messages.
         layers: the file's name of a layer → the network's; layers that are not listed keep their names.
         heads: beginnings of the names of tensors that are left out, where the network has none of that name.
-        bgr_first: the network's first convolution, which in the file takes BGR where the network takes RGB.
+        turned_first: the network's first convolution, whose channels the file has in the other order (BGR, RGB).
         refused: why a file of this layout is known, and not taken; what to do instead.
         uncounted: what to warn of where batch normalization has no counters: the file was converted.
     """
@@ -72,7 +72,7 @@ class Layout:
     name: str = "the network itself"
     layers: Mapping[str, str] = field(default_factory=dict)
     heads: tuple[str, ...] = ()
-    bgr_first: str | None = None
+    turned_first: str | None = None
     refused: str | None = None
     uncounted: str | None = None
 
@@ -160,8 +160,8 @@ def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),
         tensors[name] = tensors.get(name, torch.zeros(tensor.shape)).to(tensor.dtype)
         if tensor.is_floating_point() and tensor.numel() and not _is_finite(tensors[name]):
             raise BadInput(f"{path}: {name} holds NaN or Inf: training diverged, or the file is damaged; give another")
-    if layout.bgr_first:
-        tensors[layout.bgr_first] = tensors[layout.bgr_first].flip(1)
+    if layout.turned_first:
+        tensors[layout.turned_first] = tensors[layout.turned_first].flip(1)
     # Copied, or where there is nothing to copy to, taken as they are.
     net.load_state_dict(tensors, assign=any(tensor.is_meta for tensor in expected.values()))
     return net
@@ -176,10 +176,14 @@ def _require_same(
     layouts: Sequence[Layout],
 ) -> None:
     """Refuse a file whose tensors, heads apart, are not exactly the network's: BadInput lists what differs."""
+    import torch
+
     wrong = []
     for name, found in tensors.items():
         wanted = expected[name]
-        if found.shape != wanted.shape:
+        if found.layout != torch.strided or found.is_meta:
+            wrong.append(f"{name}: no dense numbers")
+        elif found.shape != wanted.shape:
             wrong.append(f"{name}: {_shape(found)}, not {_shape(wanted)}")
         elif found.dtype != wanted.dtype and not (found.is_floating_point() and wanted.is_floating_point()):
             wrong.append(f"{name}: {str(found.dtype).removeprefix('torch.')} numbers")
@@ -247,7 +251,7 @@ def _without_prefixes(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    return all(map(math.isfinite, tensor.aminmax()))  # no copy: VGG-16's largest layer has 411 MB
+    return all(map(math.isfinite, tensor.detach().aminmax()))  # no copy: VGG-16's largest layer has 411 MB
 
 
 def _shape(tensor: Tensor) -> str:

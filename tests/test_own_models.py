@@ -194,6 +194,21 @@ def test_no_pickle_is_ever_opened(net: TinyNet, tmp_path: Path) -> None:
         good, "weights_config.json", lambda b: b.replace(b'"use_pickle": false', b'"use_pickle": true')
     )
     assert pickled != good
+    run = f"__import__('pathlib').Path('{trap}').touch()"
+    size = b"Symbol('s77', positive=True, integer=True)"
+
+    def json_guard(code: str) -> bytes:
+        return b'"guards_code": ' + json.dumps([code]).encode()
+
+    def later_sizes(more: str) -> bytes:
+        """Every size but the first, which names the symbol."""
+
+        def change(b: bytes) -> bytes:
+            first, found, rest = b.partition(size)
+            return first + found + rest.replace(size, size + more.encode())
+
+        return with_entry(good, "model.json", change)
+
     cases = {
         "whole.pt": (whole.getvalue(), "a pickle, as torch.save writes it"),
         "state.pt": (tensors.getvalue(), "a pickle, as torch.save writes it"),
@@ -206,6 +221,19 @@ def test_no_pickle_is_ever_opened(net: TinyNet, tmp_path: Path) -> None:
         "call.pt2": (
             with_entry(good, "model.json", lambda b: b.replace(b"torch.ops.aten.relu.default", b"torch.os.system")),
             "calls torch.os.system",
+        ),
+        "guard.pt2": (
+            with_entry(good, "model.json", lambda b: b.replace(b'"guards_code": []', json_guard(run))),
+            "a guard that is no condition on sizes",
+        ),
+        "size.pt2": (later_sizes(f" + 0*\\n({run})"), "a size that is no expression"),
+        "evaluated.pt2": (
+            later_sizes(" + 0*S(" + "+".join(f"'{c}'" for c in run) + ")"),
+            "a size that is no expression",
+        ),
+        "named.pt2": (
+            with_entry(good, "model.json", lambda b: b.replace(b'"name": "x"', f'"name": "q={run}"'.encode())),
+            "a name that is none",
         ),
     }
     for name, (data, said) in cases.items():
@@ -320,7 +348,9 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
         ({"channels": "rgb"}, 'channels is "rgb"; use RGB, BGR'),
         ({"mean": [1, 2]}, "mean is a number, or one for each channel"),
         ({"mean": "0"}, "mean is a number"),
-        ({"scale": 0.5, "mean": 0.5}, "of pictures from 0 to 255, and scale is 0.5; multiply both by 255"),
+        ({"mean": 0.5}, "of pictures from 0 to 255, not 0.5 and"),
+        ({"scale": -127.5}, "and -127.5; multiply"),
+        ({"scale": 0.5, "mean": 0.5}, "of pictures from 0 to 255, not 0.5 and 0.5; multiply both by 255"),
         ({"size": 112.5}, "size is a whole number"),
         ({"size": True}, "size is a whole number"),
         ({"score": "euclidean"}, "score is"),

@@ -223,13 +223,14 @@ def test_caffes_resnet50_is_another_network_of_the_same_tensors(resnet: nn.Modul
     theirs["classifier.weight"] = theirs["classifier.weight"][..., None, None]  # a 1×1 convolution there
     save_file({k: v.contiguous() for k, v in theirs.items()}, tmp_path / "theirs")
     with torch.inference_mode():
-        wanted = caffe_forward(theirs, network_input(crops(224), VGGFACE2_MEAN, bgr=True))
+        wanted = caffe_forward(theirs, network_input(crops(224), VGGFACE2_MEAN[::-1]))  # as the group's extractor: RGB
     found = load_recognizer("resnet50-caffe", tmp_path / "theirs").embed_crops(crops(224))
     require_equal(found, wanted)
     with pytest.raises(BadInput, match=r"theirs: a ResNet-50 of Caffe's.*use --model resnet50-caffe"):
         load_recognizer("resnet50", tmp_path / "theirs")
     # Under torchvision's names nothing tells them apart but the counters that Caffe has not.
     converted = {k: v for k, v in resnet.state_dict().items() if not k.endswith("num_batches_tracked")}
+    converted["conv1.weight"] = converted["conv1.weight"].flip(1).contiguous()  # BGR, as ports of these names take
     save_file(converted, tmp_path / "converted")
     again = load_recognizer("resnet50-caffe", tmp_path / "converted").embed_crops(crops(224))
     np.testing.assert_array_equal(again, found)

@@ -80,7 +80,7 @@ def test_heads_of_any_size_are_left_out(head: str, classes: int, state: dict, tm
 
 def test_the_layout_that_fits_best_is_taken(state: dict, tmp_path: Path) -> None:
     theirs = {"fc": "conv", "bn": "norm", "out": "fc"}  # their `fc` is another layer than ours
-    layouts = [Layout("ours"), Layout("theirs", theirs, bgr_first="conv.weight")]
+    layouts = [Layout("ours"), Layout("theirs", theirs, turned_first="conv.weight")]
     names = {ours: name for name, ours in theirs.items()}
     renamed = {f"{names[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": tensor for k, tensor in state.items()}
     save_file(renamed, tmp_path / "theirs")

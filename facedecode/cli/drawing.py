@@ -27,6 +27,7 @@ def read_given(
     """Templates to draw (see `read_inputs`), and their recognizer's file: that of --model where it is a user's own."""
     from facedecode.inverted_files import read_inputs
     from facedecode.recognizers import is_own, load_recognizer
+    from facedecode.recognizers.trained import trained_folder
 
     own = None
     if model is not None and is_own(model):
@@ -34,6 +35,8 @@ def read_given(
         own, weights = recognizer.describe(), recognizer.weights
     elif spec is not None:
         raise UsageError("--spec goes with --model torch:FILE or onnx:FILE; a store's manifest has its recognizer's")
+    elif model is not None and weights is None:
+        weights = trained_folder(model)
     return read_inputs(path, model, images, need_images, own), weights
 
 

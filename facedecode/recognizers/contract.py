@@ -138,10 +138,10 @@ def parse_contract(given: Any, where: str, default_name: str) -> Contract:
     contract = Contract(**checked)
     mean, scale = _three(contract.mean, "mean", where), _three(contract.scale, "scale", where)
     contract = replace(contract, mean=mean, scale=scale)
-    if any(abs(value) < 1 for value in contract.scale):
+    if any(value < 1 for value in contract.scale) or any(0 < abs(value) < 1 for value in contract.mean):
         raise BadInput(
-            f"{where}: mean and scale are of pictures from 0 to 255, and scale is {_shown(given['scale'])}; multiply "
-            "both by 255"
+            f"{where}: mean and scale are of pictures from 0 to 255, not {_shown(given['mean'])} and "
+            f"{_shown(given['scale'])}; multiply both by 255"
         )
     _check_number(contract.size, "size", where, whole=True, low=8, high=_MOST_PIXELS)
     _check_number(contract.box_factor, "box_factor", where, low=0.1, high=10)

@@ -52,7 +52,8 @@ VGG16 = (
         "features.0.weight",
     ),
 )
-_CAFFE_RESNET = Layout("Caffe's (conv1_7x7_s2)", _caffe_resnet(), HEADS)
+# The group's own PyTorch files (converted from MatConvNet, as resnet50_ft_dag), which take RGB.
+_CAFFE_RESNET = Layout("Caffe's (conv1_7x7_s2)", _caffe_resnet(), HEADS, turned_first="conv1.weight")
 RESNET50_CAFFE = (TORCHVISION, _CAFFE_RESNET)
 RESNET50 = (
     replace(

@@ -6,6 +6,7 @@ its names, and only an archive whose every entry is data goes on to PyTorch.
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import re
@@ -25,8 +26,25 @@ _EXPORTED = re.compile(
 _OPERATORS = re.compile(r"(torch\.ops\.(aten|prims|higher_order)\.|_operator\.|torch\.sym_|math\.)[\w.]+")
 # Where PyTorch looks up what a program calls.
 _LOOKED_UP = ("torch", "_operator", "math", "#")
-# Sizes, which sympy evaluates: numbers, names, arithmetic, and functions of sympy (Symbol, Max …), not Python's.
-_EXPRESSION = re.compile(r"(?!.*__)(?!.*\.[^\d])(?!.*\b[a-z_]\w*\s*\()[\w\s+\-*/%(),<>='.]+")
+# What sizes (sympy evaluates them) and guards (PyTorch executes them) may call; nothing else is looked up.
+_SIZES = {
+    *("Symbol", "Integer", "Float", "Rational", "Add", "Mul", "Pow", "Max", "Min", "Abs", "And", "Or", "Not"),
+    *("Equality", "Unequality", "LessThan", "StrictLessThan", "GreaterThan", "StrictGreaterThan", "Eq", "Ne"),
+    *("FloorDiv", "CeilDiv", "CleanDiv", "IntTrueDiv", "FloatTrueDiv", "Mod", "PythonMod", "ModularIndexing"),
+    *("LShift", "RShift", "PowByNatural", "FloatPow", "TruncToFloat", "TruncToInt", "RoundToInt", "RoundDecimal"),
+    *("CeilToInt", "FloorToInt", "ToFloat", "Identity", "Where", "Ge", "Gt", "Le", "Lt"),
+}
+_GUARDS = {*("torch.sym_max", "torch.sym_min", "torch.sym_ite", "torch.sym_not", "math.floor", "math.ceil")}
+_SHAPE = re.compile(r"L\['\w+'\]\.(size|stride|storage_offset)")
+_PARTS = (
+    *(ast.Expression, ast.BinOp, ast.operator, ast.UnaryOp, ast.unaryop, ast.BoolOp, ast.boolop),
+    *(ast.Compare, ast.cmpop, ast.Call, ast.keyword, ast.Name, ast.Attribute, ast.Subscript, ast.Constant),
+    *(ast.IfExp, ast.expr_context),
+)
+# Names become identifiers of a module's source, which PyTorch compiles; these are only shown or quoted.
+_NAME = re.compile(r"[\w.:\-]*")
+_TREE = re.compile(r"(?!.*(__|default_factory))[\w\s\[\]{},:.\"]*", re.DOTALL)
+_QUOTED = {"as_string", "as_strings", "torch_version", "target"}
 
 
 def read_model_file(path: Path) -> bytes:
@@ -102,8 +120,13 @@ def _require_data(path: Path, archive: zipfile.ZipFile, root: str, inner: set[st
     for key, text in _strings(program):
         if key == "target" and text.startswith(_LOOKED_UP) and not _OPERATORS.fullmatch(text):
             raise BadInput(f"{path}: its program calls {text[:60]}, which is no operator of a network")
-        if key == "expr_str" and not _EXPRESSION.fullmatch(text):
+        if key == "expr_str" and not _is_arithmetic(text, _SIZES):
             raise BadInput(f"{path}: its program has a size that is no expression ({text[:60]})")
+        if key == "guards_code" and not _is_arithmetic(text, _GUARDS):
+            raise BadInput(f"{path}: its program has a guard that is no condition on sizes ({text[:60]})")
+        named = _TREE if key in ("in_spec", "out_spec") else _NAME
+        if key not in _QUOTED | {"expr_str", "guards_code"} and not named.fullmatch(text):
+            raise BadInput(f"{path}: its program has a name that is none ({key}: {text[:60]})")
     if "data/sample_inputs/model.pt" in inner:
         import torch
 
@@ -115,13 +138,29 @@ def _require_data(path: Path, archive: zipfile.ZipFile, root: str, inner: set[st
             raise BadInput(f"{path}: its sample inputs are no plain tensors; export with a tensor as example") from None
 
 
+def _is_arithmetic(text: str, functions: set[str]) -> bool:
+    """Whether a text is one expression of numbers, names and arithmetic that calls `functions` and sizes only."""
+    try:
+        parts = list(ast.walk(ast.parse(text, mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    called = [ast.unparse(part.func) for part in parts if isinstance(part, ast.Call)]
+    looked_up = [ast.unparse(part) for part in parts if isinstance(part, ast.Attribute)]
+    quoted = [part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str | bytes)]
+    return (
+        all(isinstance(part, _PARTS) for part in parts)
+        and all(name in functions or _SHAPE.fullmatch(name) for name in [*called, *looked_up])
+        and all(isinstance(word, str) and re.fullmatch(r"[\w.+\-]+", word) for word in quoted)
+    )
+
+
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """All strings of a JSON value, each with the key that it stands under."""
+    """All strings of a JSON value, each with its key; what nodes remember of their origin apart."""
     stack = [(key, value)]
     while stack:
         name, each = stack.pop()
         if isinstance(each, dict):
-            stack.extend(each.items())
+            stack.extend(item for item in each.items() if item[0] != "metadata")
         elif isinstance(each, list):
             stack.extend((name, item) for item in each)
         elif isinstance(each, str):

@@ -97,7 +97,7 @@ class OwnRecognizer(Recognizer):
         normalization = {"mean": list(self.contract.mean), "scale": list(self.contract.scale)}
         beside = {"layers": list(self.contract.layers), "threshold": self.contract.threshold}
         own = {"channel_order": channels, "normalization": normalization, "contract": contract}
-        return super().describe() | own | {key: value for key, value in beside.items() if value}
+        return super().describe() | own | {key: value for key, value in beside.items() if value not in (None, [])}
 
     def _run(self, crops: Tensor) -> Tensor:
         if not len(crops):
@@ -178,10 +178,10 @@ class OwnRecognizer(Recognizer):
                 f"{path}: gives other numbers of the same picture in another batch; export it after .eval(), so that "
                 "dropout and batch normalization are fixed"
             )
-        if (both[0] - both[1]).abs().max() <= 1e-6 * length:
-            raise BadInput(f"{path}: gives the same of two different pictures; are mean, scale and size right?")
         if self._judge:
             return both.shape[1]
+        if (both[0] - both[1]).abs().max() <= 1e-6 * length:
+            raise BadInput(f"{path}: gives the same of two different pictures; are mean, scale and size right?")
         if both.shape[1] < 2:
             raise BadInput(f"{path}: gives one number of a picture, not a template")
         if (both >= 0).all() and ((both.sum(1) - 1).abs() < 1e-3).all():

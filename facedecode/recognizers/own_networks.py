@@ -63,7 +63,7 @@ class OnnxNetwork(Network):
                 "--device cpu, or install onnxruntime-gpu"
             )
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what fails is said by an exception, too
         # Threads that wait for work by spinning would slow down those of PyTorch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Tensors in other files would not be in the hash of this one.
@@ -92,7 +92,11 @@ class OnnxNetwork(Network):
     def __call__(self, pictures: Tensor) -> Any:
         if torch.is_grad_enabled() and pictures.requires_grad:
             raise UsageError("an ONNX model is black-box: no gradients flow through it")
-        found = self._session.run(None, {self._input: pictures.detach().float().cpu().numpy()})
+        given = {self._input: pictures.detach().float().cpu().numpy()}
+        try:
+            found = self._session.run(None, given)
+        except Exception as error:  # ONNX Runtime's own classes share no base
+            raise RuntimeError(" ".join(str(error).split())) from None
         return tuple(torch.from_numpy(each).to(pictures.device) for each in found)
 
 
@@ -135,7 +139,10 @@ class ExportedNetwork(Network):
         self.layers = tuple(self._last)
 
     def __call__(self, pictures: Tensor) -> Any:
-        return self._graph(pictures)
+        try:
+            return self._graph(pictures)
+        except AssertionError as error:  # PyTorch's guards of sizes
+            raise RuntimeError(str(error)) from None
 
     def maps(self, pictures: Tensor, layers: Sequence[str], all_of_it: bool) -> tuple[list[Tensor], Any]:
         wanted = [self._last[layer] for layer in layers]

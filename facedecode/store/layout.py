@@ -15,6 +15,7 @@ FORMAT = "facedecode embedding store"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 FAILURES = "failures.jsonl"
+LABELS = "labels.csv"
 PROGRESS = "progress.json"  # there from a run's first shard until its manifest
 SHARD_NAME = re.compile(r"\d{5}\.(npy|parquet|done\.json)")
 

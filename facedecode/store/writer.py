@@ -29,6 +29,7 @@ from facedecode.store.layout import (
     FAILURES,
     FORMAT,
     FORMAT_VERSION,
+    LABELS,
     MANIFEST,
     PROGRESS,
     SHARD_NAME,
@@ -342,7 +343,8 @@ class StoreWriter:
         try:
             (self.folder / MANIFEST).unlink(missing_ok=True)
             for path in self.folder.iterdir():
-                own = SHARD_NAME.fullmatch(path.name) or path.name == FAILURES or path.match(TEMPORARY_PATTERN)
+                own = SHARD_NAME.fullmatch(path.name) or path.match(TEMPORARY_PATTERN)
+                own = own or path.name in (FAILURES, LABELS)
                 if own and path.name not in kept:
                     path.unlink()
             if markers:

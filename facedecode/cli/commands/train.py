@@ -441,12 +441,13 @@ def _as_store(
 ) -> tuple[Path, Path | None]:
     """A bare file and its images as a store beside the output, and the recognizer's file."""
     from facedecode.recognizers.contract import file_of
+    from facedecode.recognizers.trained import trained_folder
 
     if images is None:
         raise UsageError(f"{embeddings}: bare templates; name a text file of their images' paths by --images list.txt")
     made = output.with_name(f"{output.name}-emb")
     import_store(console, embeddings, images, made, model, weights, spec, device, overwrite=overwrite)
-    return made, weights or file_of(model or "")
+    return made, weights or file_of(model or "") or (trained_folder(model) if model else None)
 
 
 def _given(**settings: float | None) -> dict[str, float]:
