@@ -157,6 +157,13 @@ def test_json_prints_one_object(here: Path) -> None:
     assert json.loads(answers["invert"].stdout)["outputs"] == {"output": "rec.png"}
 
 
+def test_where_no_decoder_ships_it_says_how_to_get_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "SHIPPED", here / "none")
+    done = call("invert", "x.npy", "-o", "rec.png")
+    assert done.exit_code == 3
+    assert "no decoder comes with facedecode for templates of dlib-resnet: train one" in done.stderr
+
+
 def test_quiet_says_nothing(here: Path) -> None:
     done = call("invert", "x.npy", "-o", "rec.png", "--quiet")
     assert (done.exit_code, done.output) == (0, "")

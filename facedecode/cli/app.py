@@ -159,6 +159,8 @@ def _explain(error: BaseException) -> tuple[str, int | None]:
         return f"out of memory ({line}); lower --batch-size, or take fewer images", 7
     if isinstance(error, FacedecodeError):
         return line, error.exit_code
+    if isinstance(error, BrokenPipeError):  # who read stdout has read enough: Typer ends it without a word
+        return line, None
     if isinstance(error, Exception):
         return f"a bug in facedecode: {type(error).__name__}: {line} (run again with --debug)", 1
     return line, None

@@ -69,7 +69,13 @@ def open_drawing(
     from facedecode.recognizers import load_described
     from facedecode.store import require_same_recognizer
 
-    folder = find_decoder(decoder or SHIPPED / given.recognizer["name"])
+    name = given.recognizer["name"]
+    if decoder is None and not (SHIPPED / name / "decoder.json").is_file():
+        raise MissingWeights(
+            f"no decoder comes with facedecode for templates of {name}: train one by 'facedecode train STORE -o "
+            "decoder', and name it by --decoder"
+        )
+    folder = find_decoder(decoder or SHIPPED / name)
     drawer = load_decoder(folder, device)
     given.require(drawer, f"the decoder {decoder or 'shipped with facedecode'}")
     try:
