@@ -13,7 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from facedecode import __version__
-from facedecode.align import ARCFACE_POINTS, PointCrop
+from facedecode.align import named_crop
 from facedecode.classifier_fit import accuracies
 from facedecode.classifier_images import Images, choose_images
 from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
@@ -106,10 +106,7 @@ def train_recognizer(
     spec = RecognizerSpec(
         name=name,
         dim=backbone.dim,
-        crop=PointCrop(
-            settings.image_size,
-            tuple((x * settings.image_size / 112, y * settings.image_size / 112) for x, y in ARCFACE_POINTS),
-        ),
+        crop=named_crop("arcface", settings.image_size),
         mean=MEAN,
         scale=SCALE,
         score="cosine",

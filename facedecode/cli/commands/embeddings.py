@@ -121,3 +121,25 @@ def import_store(
     before = f", {result.resumed} were done before" if result.resumed else ""
     console.say(f"{output}: {result.count} templates with their images, {len(result.failures)} failed{before}")
     return result
+
+
+def store_of_bare(
+    console: Console,
+    embeddings: Path,
+    images: Path | None,
+    output: Path,
+    model: str | None,
+    weights: Path | None,
+    spec: Path | None,
+    device: str,
+    overwrite: bool,
+) -> tuple[Path, Path | None]:
+    """A bare file and its images as a store beside the output, and the recognizer's file."""
+    from facedecode.recognizers.contract import file_of
+    from facedecode.recognizers.trained import trained_folder
+
+    if images is None:
+        raise UsageError(f"{embeddings}: bare templates; name a text file of their images' paths by --images list.txt")
+    made = output.with_name(f"{output.name}-emb")
+    import_store(console, embeddings, images, made, model, weights, spec, device, overwrite=overwrite)
+    return made, weights or file_of(model or "") or (trained_folder(model) if model else None)

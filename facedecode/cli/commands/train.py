@@ -23,11 +23,12 @@ from facedecode.cli.app import (
 )
 from facedecode.cli.commands.classifier import import_classifier, train_classifier
 from facedecode.cli.commands.disentangler import train_disentangler
-from facedecode.cli.commands.embeddings import import_store
+from facedecode.cli.commands.embeddings import store_of_bare
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.commands.latent import train_latent_decoder
 from facedecode.cli.commands.recognizer import train_recognizer
 from facedecode.cli.console import Console
+from facedecode.cli.given import is_given, only_given, refuse_others
 from facedecode.errors import UsageError
 
 KINDS = ("decoder", "recognizer", "classifier", "disentangler")
@@ -259,16 +260,16 @@ def train(
         """Store, recognizer's file, folder of images. Called when nothing is left to refuse: a bare file takes long."""
         if store.suffix != ".npy":
             return store, weights, images
-        return *_as_store(console, store, images, output, model, weights, spec, device, overwrite), None
+        return *store_of_bare(console, store, images, output, model, weights, spec, device, overwrite), None
 
     if kind == "classifier":
         allowed = every | _OF_CLASSIFIERS
         if from_head:
-            _refuse_others(context, allowed - _OF_FITS, "go with --from-head, whose weights are trained already")
+            refuse_others(context, allowed - _OF_FITS, "go with --from-head, whose weights are trained already")
             return import_classifier(
                 console, read()[0], output, weights=from_head, names=names, head=head, scale=scale, overwrite=overwrite
             )
-        _refuse_others(context, allowed - {"names"}, "go with --kind classifier without --from-head")
+        refuse_others(context, allowed - {"names"}, "go with --kind classifier without --from-head")
         return train_classifier(
             console,
             read()[0],
@@ -282,7 +283,7 @@ def train(
             overwrite=overwrite,
         )
     if kind == "disentangler":
-        _refuse_others(context, every | _OF_DISENTANGLERS, "go with --kind disentangler")
+        refuse_others(context, every | _OF_DISENTANGLERS, "go with --kind disentangler")
         return train_disentangler(
             console,
             read()[0],
@@ -295,16 +296,16 @@ def train(
         )
     if kind == "recognizer":
         allowed = every | _OF_RECOGNIZERS
-        _refuse_others(context, allowed, "go with --kind recognizer")
+        refuse_others(context, allowed, "go with --kind recognizer")
         if head == "softmax":
-            _refuse_others(context, allowed - {"scale", "margin"}, "go with a softmax head")
+            refuse_others(context, allowed - {"scale", "margin"}, "go with a softmax head")
 
         from facedecode.recognizer_heads import HeadSettings
         from facedecode.recognizer_training import RecognizerSettings
 
         def chosen(**defaults: Any) -> dict[str, Any]:
             """What was given, and of the rest a recognizer's defaults."""
-            return {n: context.params[n] if _is_given(context, n) else value for n, value in defaults.items()}
+            return {n: context.params[n] if is_given(context, n) else value for n, value in defaults.items()}
 
         settings = RecognizerSettings(
             backbone=backbone,
@@ -332,10 +333,10 @@ def train(
             **chosen(min_images=5),
         )
     others = _OF_CLASSIFIERS | _OF_DISENTANGLERS | _ONLY_RECOGNIZERS
-    _refuse_others(context, set(context.params) - others, "go with --kind decoder")
+    refuse_others(context, set(context.params) - others, "go with --kind decoder")
 
     if architecture == "latent":
-        _refuse_others(context, (every - {"exclude"}) | _OF_LATENT, "go with --architecture latent")
+        refuse_others(context, (every - {"exclude"}) | _OF_LATENT, "go with --architecture latent")
         store, weights, _ = read()
         return train_latent_decoder(
             console,
@@ -360,7 +361,7 @@ def train(
     from facedecode.training import DEFAULTS
 
     others = _ONLY_LATENT | (_OF_NETWORKS | {"validation", "seed"} if architecture in CLOSED_FORMS else set())
-    _refuse_others(context, set(context.params) - others, f"go with --architecture {architecture}")
+    refuse_others(context, set(context.params) - others, f"go with --architecture {architecture}")
     networks = named(phi or [], "--phi")
     default = DEFAULTS.get(architecture, DEFAULTS["dfd"])
     settings = dataclasses.replace(
@@ -376,10 +377,10 @@ def train(
         mirror=mirror,
         seed=seed,
         precision=choose_precision(precision),
-        **_given(jitter=jitter, perceptual_after=perceptual_after),
+        **only_given(jitter=jitter, perceptual_after=perceptual_after),
         weights=dataclasses.replace(
             default.weights,
-            **_given(
+            **only_given(
                 pixel=pixel_weight,
                 gradient=gradient_weight,
                 local_pixel=local_pixel_weight,
@@ -392,12 +393,12 @@ def train(
         ),
     )
     if start:
-        _refuse_others(context, set(context.params) - {"width"}, "go with --start, whose network has its channels")
+        refuse_others(context, set(context.params) - {"width"}, "go with --start, whose network has its channels")
     weighs = settings.weights
     unused = set() if weighs.identity else {"identity_target"}
     unused |= set() if weighs.perceptual or weighs.local_perceptual else {"phi"}
     unused |= set() if any(dataclasses.asdict(weighs.of_networks()).values()) else {"jitter"}
-    _refuse_others(context, set(context.params) - unused, "go with a term whose weight is 0")
+    refuse_others(context, set(context.params) - unused, "go with a term whose weight is 0")
     if architecture in NETWORKS:
         settings.check(architecture)
     device = choose_device(device, console.ranks)
@@ -426,42 +427,3 @@ def train(
     console.say(f"{output}: {decoder.kind} decoder, {figures['images']} images of {len(figures['people'])} people")
     last = (figures.get("curve") or [{}])[-1]
     return {k: v for k, v in last.items() if k != "step"}, {"decoder": str(output)}
-
-
-def _as_store(
-    console: Console,
-    embeddings: Path,
-    images: Path | None,
-    output: Path,
-    model: str | None,
-    weights: Path | None,
-    spec: Path | None,
-    device: str,
-    overwrite: bool,
-) -> tuple[Path, Path | None]:
-    """A bare file and its images as a store beside the output, and the recognizer's file."""
-    from facedecode.recognizers.contract import file_of
-    from facedecode.recognizers.trained import trained_folder
-
-    if images is None:
-        raise UsageError(f"{embeddings}: bare templates; name a text file of their images' paths by --images list.txt")
-    made = output.with_name(f"{output.name}-emb")
-    import_store(console, embeddings, images, made, model, weights, spec, device, overwrite=overwrite)
-    return made, weights or file_of(model or "") or (trained_folder(model) if model else None)
-
-
-def _given(**settings: float | None) -> dict[str, float]:
-    """The settings that were given; the others are the architecture's own."""
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def _refuse_others(context: typer.Context, allowed: set[str], why: str) -> None:
-    """Refuse options that were given and would be dropped silently."""
-    for parameter in context.command.params:
-        if parameter.name not in allowed and _is_given(context, parameter.name):
-            raise UsageError(f"{parameter.opts[0]} does not {why}; leave it out")
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
