@@ -22,8 +22,11 @@ def reference() -> str:
         parts.append(f"## {name}\n\n{_paragraphs(command.help)}\n")
         usage = " ".join([name, *(f"{p.name.upper()}" for p in command.params if p.param_type_name == "argument")])
         parts.append(f"```\n{usage} [OPTIONS]\n```\n")
-        rows = [_row(p) for p in command.params if p.name not in SHARED]
-        parts.append("| option | meaning | default |\n|---|---|---|\n" + "\n".join(rows) + "\n")
+        own = [p for p in command.params if p.name not in SHARED]
+        for panel in dict.fromkeys(getattr(p, "rich_help_panel", None) for p in own):
+            rows = [_row(p) for p in own if getattr(p, "rich_help_panel", None) == panel]
+            title = f"{panel}:\n\n" if panel else ""
+            parts.append(f"{title}| option | meaning | default |\n|---|---|---|\n" + "\n".join(rows) + "\n")
     parts.append(
         "## Every command\n\n| option | meaning |\n|---|---|\n"
         "| `--json` | one JSON object on stdout: `schema_version`, `command`, `ok`, `metrics`, `outputs` (`error`) |\n"

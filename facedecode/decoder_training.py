@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from facedecode import __version__, align
-from facedecode.decoders import KINDS, Decoder, Provenance, find_decoder, load_decoder, save_decoder
-from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS
+from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, save_decoder
+from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS, require_kind
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
 from facedecode.memory import require_memory
@@ -89,8 +89,7 @@ def train_store(
         OutputError: the folder holds another decoder or run, and `overwrite` is off.
         MissingWeights: a term needs a network, and its weights are not found.
     """
-    if job.architecture not in KINDS:
-        raise UsageError(f"no decoder is called {job.architecture!r}; known: {', '.join(KINDS)}")
+    require_kind(job.architecture)
     if job.architecture not in NETWORKS | CLOSED_FORMS:
         raise UsageError(f"a {job.architecture} decoder is not trained on a store's images: see latent_training.py")
     closed = job.architecture in CLOSED_FORMS

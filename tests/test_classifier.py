@@ -448,7 +448,11 @@ def test_every_error_is_one_line_and_writes_nothing(here: Path) -> None:
         (train("--no-mirror"), 2, "--mirror does not go with --kind classifier"),
         (train("--device", "cpu"), 2, "--device does not go with --kind classifier"),
         (train("--names", "two.txt"), 2, "--names does not go with --kind classifier without --from-head"),
-        (["train", "emb", "-o", "new", "--min-images", "10", "--json"], 2, "--min-images does not go with --kind deco"),
+        (
+            ["train", "emb", "-o", "new", "--min-images", "10", "--json"],
+            2,
+            "--min-images does not go with --arch",
+        ),
         (
             ["train", "emb", "-o", "new", "--kind", "gan", "--json"],
             2,

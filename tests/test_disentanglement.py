@@ -363,7 +363,11 @@ def test_refusals(here: Path):
         (train("--min-images", 5, output="new"), 2, "--min-images does not go with --kind disentangler"),
         (call(*kind, "disentangler"), 2, "needs --labels and --label"),
         (call(*kind, "classifier", "--label", "gender"), 2, "--label does not go with --kind classifier"),
-        (call(*kind, "decoder", "--label", "gender"), 2, "--label does not go with --kind decoder"),
+        (
+            call(*kind, "decoder", "--label", "gender"),
+            2,
+            "--label does not go with --architecture dfd",
+        ),
         (transform("--part", "gender"), 2, "--part gender: use identity"),
         (transform("--part", "identity", "--dependent", "F"), 2, "give one of these"),
         (transform("--dependent", "X"), 2, "--dependent X: gender.safetensors: this disentangler knows keep, F, M and"),

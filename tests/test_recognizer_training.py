@@ -496,4 +496,4 @@ def test_options_of_other_kinds_are_refused(people: Path, tmp_path: Path, option
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2 and said in result.output
     plain = CliRunner().invoke(app, ["train", str(people), "-o", str(tmp_path / "d"), "--backbone", "small"])
-    assert plain.exit_code == 2 and "--backbone does not go with --kind decoder" in plain.output
+    assert plain.exit_code == 2 and "--backbone does not go with --architecture dfd" in plain.output

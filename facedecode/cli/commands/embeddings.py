@@ -133,13 +133,18 @@ def store_of_bare(
     spec: Path | None,
     device: str,
     overwrite: bool,
-) -> tuple[Path, Path | None]:
-    """A bare file and its images as a store beside the output, and the recognizer's file."""
-    from facedecode.recognizers.contract import file_of
-    from facedecode.recognizers.trained import trained_folder
-
+) -> Path:
+    """A bare file and its images as a store beside the output."""
     if images is None:
         raise UsageError(f"{embeddings}: bare templates; name a text file of their images' paths by --images list.txt")
     made = output.with_name(f"{output.name}-emb")
     import_store(console, embeddings, images, made, model, weights, spec, device, overwrite=overwrite)
-    return made, weights or file_of(model or "") or (trained_folder(model) if model else None)
+    return made
+
+
+def recognizer_file(model: str | None, weights: Path | None) -> Path | None:
+    """Where the recognizer of --model and --weights is, for a store that only names it; None: where its package is."""
+    from facedecode.recognizers.contract import file_of
+    from facedecode.recognizers.trained import trained_folder
+
+    return weights or file_of(model or "") or (trained_folder(model) if model else None)

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from facedecode.cli.app import Device, Overwrite, Seed, Weights, choose_device
+from facedecode.cli.commands.train.options import ImageSize, People, Ready
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 
 def train_latent_decoder(
     console: Console,
-    store: Path,
+    ready: Ready,
     output: Path,
     *,
-    generator: Path | None,
-    generator_range: str | None,
-    latent_size: int | None,
-    samples: int,
-    people: Path | None,
-    image_size: int,
-    weights: Path | None,
-    device: str,
-    seed: int,
-    overwrite: bool,
+    generator: Annotated[
+        Path | None, typer.Option("--generator", help="An exported program, latents → pictures (n, 3, S, S).")
+    ] = None,
+    generator_range: Annotated[
+        str | None, typer.Option("--generator-range", help="Values of its black and white: -1,1 or 0,1.")
+    ] = None,
+    latent_size: Annotated[
+        int | None, typer.Option("--latent-size", min=1, help="Numbers that it takes, if it is TorchScript.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Pictures to generate.")] = 10_000,
+    people: People = None,
+    image_size: ImageSize = 128,
+    weights: Weights = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
     """Fit a decoder through a generator; metrics and outputs as a command returns them."""
     from facedecode.latent_training import LatentJob, train_latent
@@ -33,7 +44,7 @@ def train_latent_decoder(
             "pictures that are black and white, such as -1,1"
         )
     job = LatentJob(
-        store=store,
+        store=ready(),
         output=output,
         generator=generator,
         values=_values(generator_range),
@@ -46,7 +57,7 @@ def train_latent_decoder(
         overwrite=overwrite,
     )
     with console.progress() as stage:
-        decoder = train_latent(job, device, stage("generate"))
+        decoder = train_latent(job, choose_device(device), stage("generate"))
     made = decoder.provenance.training
     figures = made["figures"]
     console.say(

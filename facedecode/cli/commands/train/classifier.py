@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from facedecode.cli.app import Overwrite
+from facedecode.cli.commands.train.options import Exclude, Head, MinImages, People, Ready, Scale
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 
 def train_classifier(
     console: Console,
-    store: Path,
+    ready: Ready,
     output: Path,
     *,
-    people: Path | None,
-    exclude: tuple[str, ...],
-    min_images: int,
-    head: str,
-    l2: float | None,
-    scale: float | None,
-    overwrite: bool,
+    people: People = None,
+    exclude: Exclude = None,
+    min_images: MinImages = 10,
+    head: Head = "linear",
+    l2: Annotated[
+        float | None, typer.Option("--l2", help="Penalty on a linear head's weights; 0.001 if absent.")
+    ] = None,
+    scale: Scale = None,
+    overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
     """Fit a classifier to the people of a store; metrics and outputs as a command returns them."""
     from facedecode.classifier_fit import fit_store_classifier
@@ -29,10 +36,10 @@ def train_classifier(
     wanted = Head(head, l2, scale)
     with console.progress() as stage:
         classifier = fit_store_classifier(
-            Store.open(store),
+            Store.open(ready()),
             output,
             people=people,
-            exclude=exclude,
+            exclude=tuple(exclude or ()),
             min_images=min_images,
             head=wanted,
             overwrite=overwrite,
@@ -50,14 +57,21 @@ def train_classifier(
 
 def import_classifier(
     console: Console,
-    store: Path,
+    ready: Ready,
     output: Path,
     *,
-    weights: Path,
-    names: Path | None,
-    head: str,
-    scale: float | None,
-    overwrite: bool,
+    from_head: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-head", help="Take this softmax layer for a classifier: safetensors with weight (and bias)."
+        ),
+    ] = None,
+    names: Annotated[
+        Path | None, typer.Option("--names", help="The classes of --from-head, one a line, in the order of its rows.")
+    ] = None,
+    head: Head = "linear",
+    scale: Scale = None,
+    overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
     """Take over a softmax layer that was trained elsewhere; metrics and outputs as a command returns them."""
     from facedecode.classifier_import import import_store_classifier
@@ -68,7 +82,7 @@ def import_classifier(
         raise UsageError("--from-head needs --names, a text file with a class on each line, in the order of its rows")
     wanted = Head(head, None, scale)
     classifier = import_store_classifier(
-        Store.open(store), weights, names, output, scale=wanted.scale, overwrite=overwrite
+        Store.open(ready()), from_head, names, output, scale=wanted.scale, overwrite=overwrite
     )
     report = classifier.report
     judged = (

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from facedecode.cli.app import Overwrite
+from facedecode.cli.commands.train.options import Exclude, People, Ready
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 
 def train_disentangler(
     console: Console,
-    store: Path,
+    ready: Ready,
     output: Path,
     *,
-    labels: Path | None,
-    label: str | None,
-    people: Path | None,
-    exclude: tuple[str, ...],
-    overwrite: bool,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="CSV file with a column 'path', and the one of --label.")
+    ] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column of --labels, of two classes: gender.")] = None,
+    people: People = None,
+    exclude: Exclude = None,
+    overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
     """Fit a disentangler to a store and labels; metrics and outputs as a command returns them."""
     from facedecode.disentangler_fit import fit_store_disentangler
@@ -26,13 +33,19 @@ def train_disentangler(
 
     if labels is None or label is None:
         raise UsageError("--kind disentangler needs --labels and --label: a CSV file, and the column of it")
-    source = Store.open(store)
+    source = Store.open(ready())
     said = read_image_labels(labels, label, source)
     if line := said.said():
         console.say(line)
     with console.progress() as stage:
         made = fit_store_disentangler(
-            source, output, said, people=people, exclude=exclude, overwrite=overwrite, progress=stage("judge")
+            source,
+            output,
+            said,
+            people=people,
+            exclude=tuple(exclude or ()),
+            overwrite=overwrite,
+            progress=stage("judge"),
         )
     report = made.report
     people_of = " and ".join(f"{count} of {name}" for name, count in report["training_people"].items())

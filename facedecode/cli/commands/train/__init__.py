@@ -1,0 +1,111 @@
+"""`facedecode train`: one command, and a module for each thing that it makes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facedecode.cli.app import BareModel, Device, Images, Overwrite, Spec, Weights, command
+from facedecode.cli.commands.embeddings import recognizer_file, store_of_bare
+from facedecode.cli.commands.train import classifier, decoder, disentangler, latent, recognizer
+from facedecode.cli.console import Console
+from facedecode.cli.given import is_given, refuse_others
+from facedecode.cli.ways import Way, signature_of_all
+from facedecode.errors import UsageError
+
+_NETWORK = Way(decoder.train_network, "dfd and nbnet")
+_CLOSED_FORM = Way(decoder.fit_closed_form, "mean-face, nearest and ridge")
+_LATENT = Way(latent.train_latent_decoder, "latent")
+_RECOGNIZER = Way(recognizer.train_recognizer, "recognizers")
+_CLASSIFIER = Way(classifier.train_classifier, "classifiers")
+_HEAD = Way(classifier.import_classifier, "classifiers")
+_DISENTANGLER = Way(disentangler.train_disentangler, "disentanglers")
+WAYS = (_NETWORK, _CLOSED_FORM, _LATENT, _CLASSIFIER, _HEAD, _RECOGNIZER, _DISENTANGLER)
+KINDS = ("decoder", "recognizer", "classifier", "disentangler")
+_OF_ALL = {"store", "output", "kind", "overwrite", "quiet", "json", "debug"}
+_OF_DECODERS = {"architecture"}
+_OF_BARE = {"model", "weights", "spec", "images", "device"}
+
+
+def register(app: typer.Typer) -> None:
+    train.__signature__ = signature_of_all(train, WAYS)
+    command("train", several=True)(train)
+
+
+def train(
+    console: Console,
+    context: typer.Context,
+    store: Annotated[
+        Path,
+        typer.Argument(
+            help="A store made by 'extract'; its images are found through it. Or a .npy file, with --images: a text "
+            "file of its rows' images."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The decoder's folder, or the file of another kind.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            help="decoder, recognizer (a network that makes templates), classifier (people, by a softmax on their "
+            "templates), or disentangler (templates into identity and an attribute).",
+        ),
+    ] = "decoder",
+    model: BareModel = None,
+    weights: Weights = None,
+    spec: Spec = None,
+    images: Images = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    **options: Any,
+) -> tuple[dict, dict]:
+    """A store → a decoder that draws faces from its templates, a recognizer, a classifier, or a disentangler.
+
+    While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
+    interrupted is resumed by the same command; under torchrun, several processes train together, each on a part of
+    every batch. With --kind recognizer, a network is trained anew to tell the people of the store's images apart; its
+    folder is then a --model. With --kind classifier, a softmax over the people who have images enough is fitted to
+    their templates, and judged on a fifth of each person's images. With --kind disentangler, 'transform --disentangle'
+    can then part templates into identity and the attribute of --labels; it is judged on a tenth of the people.
+    """
+    way, said = _chosen(kind, options["architecture"], from_head=options["from_head"] is not None)
+    bare = store.suffix == ".npy"
+    if console.ranks.count > 1 and (bare or way is not _NETWORK):
+        what = f"{store} is made a store" if bare else f"{said} is fitted"
+        raise UsageError(f"{what} in one process; start it without torchrun")
+    if not bare and (model or spec):
+        raise UsageError("--model and --spec are said of a bare .npy file; a store's manifest has its recognizer")
+    allowed = {*_OF_ALL, *way.options, *(_OF_BARE if bare else ()), *(_OF_DECODERS if kind == "decoder" else ())}
+    refuse_others(context, allowed, f"go with {said}")
+    given = {name: context.params[name] for name in way.options if is_given(context, name)}
+    if bare:
+        given.pop("images", None)
+        if "weights" in way.options:
+            given["weights"] = recognizer_file(model, weights)
+
+    def ready() -> Path:
+        """The store. Called when nothing is left to refuse: making one of a bare file takes long."""
+        if not bare:
+            return store
+        return store_of_bare(console, store, images, output, model, weights, spec, device, overwrite)
+
+    return way.run(console, ready, output, **given)
+
+
+def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Way, str]:
+    """What to do, and the options that say so."""
+    if kind == "decoder":
+        from facedecode.decoders.kinds import CLOSED_FORMS, require_kind
+
+        require_kind(architecture)
+        way = _CLOSED_FORM if architecture in CLOSED_FORMS else _LATENT if architecture == "latent" else _NETWORK
+        return way, f"--architecture {architecture} (--kind decoder)"
+    if kind == "recognizer":
+        return _RECOGNIZER, "--kind recognizer"
+    if kind == "classifier":
+        return (_HEAD, "--from-head") if from_head else (_CLASSIFIER, "--kind classifier without --from-head")
+    if kind == "disentangler":
+        return _DISENTANGLER, "--kind disentangler"
+    raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")

@@ -1,0 +1,78 @@
+"""A command that does one of several things: every option once, with the right default for each."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from facedecode.cli import app
+from facedecode.cli.commands.train import WAYS
+from facedecode.cli.ways import Way, signature_of_all
+from facedecode.errors import BadInput
+from facedecode.recognizer_training import RecognizerSettings
+from facedecode.training import DEFAULTS
+
+Size = Annotated[int, typer.Option("--size", help="Of pictures.")]
+
+
+def paint(*, size: Size = 3, color: Annotated[str, typer.Option("--color", help="Of paint.")] = "red") -> tuple: ...
+
+
+def carve(*, size: Size = 5) -> tuple: ...
+
+
+def make(size_of: int, name: Annotated[str, typer.Option("--name")] = "x", **options: object) -> None: ...
+
+
+def test_each_option_once_with_what_the_ways_say_of_it() -> None:
+    found = signature_of_all(make, [Way(paint, "paintings"), Way(carve, "statues")]).parameters
+    assert list(found) == ["size_of", "name", "size", "color"]
+    assert found["size"].default == 3
+    size, color = (found[name].annotation.__metadata__[0] for name in ("size", "color"))
+    assert size.help == "Of pictures. Statues: 5." and size.rich_help_panel is None
+    assert color.help == "Of paint." and color.rich_help_panel == "Of paintings"
+    # What the ways themselves are described by is not written into.
+    assert Size.__metadata__[0].help == "Of pictures."
+
+
+def test_train_takes_every_option_of_what_it_makes() -> None:
+    parameters = {p.name: p for p in get_command(app).commands["train"].params}
+    for way in WAYS:
+        for name in way.options:
+            assert f"--{name.replace('_', '-')}" in parameters[name].opts, way.title
+
+
+@pytest.mark.parametrize(
+    ("options", "call", "settings"),
+    [
+        ((), "facedecode.decoder_training.train_store", DEFAULTS["dfd"]),
+        (("--architecture", "nbnet"), "facedecode.decoder_training.train_store", DEFAULTS["nbnet"]),
+        (("--kind", "recognizer"), "facedecode.recognizer_fit.train_recognizer", RecognizerSettings()),
+    ],
+)
+def test_what_is_not_given_is_as_in_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], call: str, settings: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    jobs = []
+
+    def run(job: object, *_: object) -> None:
+        jobs.append(job)
+        raise BadInput("enough")
+
+    monkeypatch.setattr(call, run)
+    assert CliRunner().invoke(app, ["train", "emb", "-o", "new", *options]).exit_code == BadInput.exit_code
+    assert jobs[0].settings == settings
+    # A job says of people, images and validation what the library would.
+    assert jobs[0] == dataclasses.replace(type(jobs[0])(jobs[0].store, jobs[0].output), **chosen(jobs[0], options))
+
+
+def chosen(job: object, options: tuple[str, ...]) -> dict[str, object]:
+    """What the options say of a job."""
+    return {"settings": job.settings} | ({"architecture": options[1]} if "--architecture" in options else {})
