@@ -58,7 +58,8 @@ def time_training(ranks: Ranks, options: argparse.Namespace) -> float:
 
     from facedecode.phi import RecognizerMaps
     from facedecode.recognizers import load_recognizer
-    from facedecode.training import Pairs, TrainingRun, TrainSettings
+    from facedecode.training import Pairs, TrainingRun
+    from facedecode.training_settings import TrainSettings
 
     recognizer, generator = load_recognizer(), np.random.default_rng(0)
     settings = TrainSettings(image_size=64)

@@ -20,7 +20,8 @@ import torch
 
 from facedecode.phi import RecognizerMaps
 from facedecode.recognizers import load_recognizer
-from facedecode.training import Pairs, TrainingRun, TrainSettings
+from facedecode.training import Pairs, TrainingRun
+from facedecode.training_settings import TrainSettings
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ from facedecode.security import success_attack_rates
 from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store_images import read_crops, read_portraits
 from facedecode.store_state import require_extracted
-from facedecode.training import TrainSettings
+from facedecode.training_settings import TrainSettings
 
 SIDE = 64
 WIDTHS = (128, 96, 48, 24, 16)  # a quarter of the default's: an epoch of 3,000 images takes a minute of one core

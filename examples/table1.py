@@ -42,7 +42,8 @@ from facedecode.report.folder import require_writable, write_report
 from facedecode.resumable import STATE
 from facedecode.store import Store
 from facedecode.store_images import read_portraits
-from facedecode.training import VERSION, Pairs, TrainSettings, train_decoder
+from facedecode.training import VERSION, Pairs, train_decoder
+from facedecode.training_settings import TrainSettings
 
 SIDE = 64  # px
 WIDTHS = (256, 128, 64, 32, 16)  # half of the default: 96 trainings are to fit in an hour or two of a small machine

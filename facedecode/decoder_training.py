@@ -28,8 +28,9 @@ from facedecode.resumable import STATE
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
 from facedecode.store_images import read_mirrored, read_portraits
-from facedecode.training import VERSION, Pairs, TrainSettings, require_gradients, train_decoder
+from facedecode.training import VERSION, Pairs, require_gradients, train_decoder
 from facedecode.training_record import network_and_layers, networks_looked_through
+from facedecode.training_settings import TrainSettings
 
 Progress = Callable[..., None]
 
@@ -51,7 +52,7 @@ class DecoderJob:
         half: save float16 tensors.
         start: a decoder to go on from, instead of a random network; its people count as trained on, too.
         accumulate: see `train_decoder`.
-        settings: of a network's training; `training.DEFAULTS` has what each is trained with by default. Of a closed
+        settings: of a network's training; `training_settings.DEFAULTS` has what each is trained with by default. Of a closed
             form, the size of its pictures.
     """
 

@@ -30,7 +30,7 @@ from facedecode.evaluation.security_words import caveats, decoder_needs, uses_mo
 from facedecode.inversion import embed_pictures
 from facedecode.scores import score_pairs
 from facedecode.store import Store, StoreWriter
-from facedecode.training import TrainSettings
+from facedecode.training_settings import TrainSettings
 from facedecode.transformation import protection_operation, transform_store
 
 FMRS = (0.1, 0.05)

@@ -16,7 +16,7 @@ from facedecode.losses import LossWeights
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
 from facedecode.store_images import read_mirrored, read_portraits
-from facedecode.training import TrainSettings
+from facedecode.training_settings import TrainSettings
 
 FACE = Face(
     np.array([10, 20, 40, 60], np.float32),

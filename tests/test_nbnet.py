@@ -23,7 +23,8 @@ from facedecode.phi import RecognizerMaps
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.resumable import STATE
 from facedecode.store import Store
-from facedecode.training import DEFAULTS, Pairs, TrainingRun
+from facedecode.training import Pairs, TrainingRun
+from facedecode.training_settings import DEFAULTS
 
 WIDTHS = (16, 8, 8, 8, 8)
 SMALL = dataclasses.replace(

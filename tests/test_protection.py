@@ -32,7 +32,7 @@ from facedecode.protection import (
 )
 from facedecode.scores import mated_non_mated_scores, score_matrix, score_pairs
 from facedecode.store import Store, StoreWriter
-from facedecode.training import TrainSettings
+from facedecode.training_settings import TrainSettings
 from facedecode.transformation import mapping_operation, protection_operation, transform_store
 
 KEY, OTHER = b"0123456789abcdef", b"fedcba9876543210"

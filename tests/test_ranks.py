@@ -31,7 +31,8 @@ from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.shared_norm import share_batch_norm
 from facedecode.store import Store
-from facedecode.training import Pairs, TrainingRun, TrainSettings, train_decoder
+from facedecode.training import Pairs, TrainingRun, train_decoder
+from facedecode.training_settings import TrainSettings
 
 SETTINGS = TrainSettings(
     image_size=64,

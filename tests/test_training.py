@@ -27,7 +27,8 @@ from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.resumable import STATE
 from facedecode.store import Store
-from facedecode.training import Pairs, TrainSettings, train_decoder
+from facedecode.training import Pairs, train_decoder
+from facedecode.training_settings import TrainSettings
 
 PIXELS_ONLY = LossWeights(perceptual=0, identity=0)
 

@@ -16,7 +16,7 @@ from facedecode.cli.commands.train import WAYS
 from facedecode.cli.ways import Way, signature_of_all
 from facedecode.errors import BadInput
 from facedecode.recognizer_training import RecognizerSettings
-from facedecode.training import DEFAULTS
+from facedecode.training_settings import DEFAULTS
 
 Size = Annotated[int, typer.Option("--size", help="Of pictures.")]
 

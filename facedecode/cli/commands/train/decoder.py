@@ -128,7 +128,7 @@ def train_network(
     from facedecode.decoder_training import DecoderJob
     from facedecode.decoders.kinds import NETWORKS
     from facedecode.decoders.sizes import usual_widths
-    from facedecode.training import DEFAULTS
+    from facedecode.training_settings import DEFAULTS
 
     if start and width:
         raise UsageError("--width does not go with --start, whose network has its channels; leave it out")
@@ -207,7 +207,7 @@ def fit_closed_form(
 ) -> tuple[dict, dict]:
     """Fit a closed form to a store's templates and portraits; metrics and outputs as a command returns them."""
     from facedecode.decoder_training import DecoderJob
-    from facedecode.training import TrainSettings
+    from facedecode.training_settings import TrainSettings
 
     device = choose_device(device)
     job = DecoderJob(
