@@ -34,9 +34,9 @@ from facedecode.evaluation.unseen import (
 )
 from facedecode.figures import enlarged, picture_grid, shortened
 from facedecode.images import load_image, save_image
-from facedecode.inversion import embed_pictures
 from facedecode.mapping import Mapping, load_mapping
 from facedecode.perturb import Transform, expand_group, perturb
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.text import show_number

@@ -32,9 +32,9 @@ from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.unseen import require_unseen, require_unseen_by_recognizer
 from facedecode.evaluation.verification import Wanted, verification_figures
 from facedecode.images import save_image
-from facedecode.inversion import embed_pictures
 from facedecode.losses import LossWeights
 from facedecode.metrics import psnr, ssim
+from facedecode.picture_templates import embed_pictures
 from facedecode.protocols import people_names, select_people
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers import load_described, load_recognizer

@@ -31,9 +31,9 @@ from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.unseen import require_unseen
 from facedecode.figures import picture_grid
 from facedecode.images import save_image
-from facedecode.inversion import embed_pictures
 from facedecode.labels import read_image_labels
 from facedecode.picture_judge import load_judge
+from facedecode.picture_templates import embed_pictures
 from facedecode.probe import fit_quadratic
 from facedecode.protocols import people_names, select_people
 from facedecode.recognizers import load_described

@@ -41,7 +41,7 @@ from facedecode.evaluation.unseen import (
 )
 from facedecode.evaluation.verification import FEW_ERRORS
 from facedecode.figures import picture_grid, png_bytes, shortened
-from facedecode.inversion import embed_pictures
+from facedecode.picture_templates import embed_pictures
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.refinement import Refined, RefineSettings, refine
 from facedecode.report import Column, Headline, Picture, Report, Section, Table

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from facedecode.confidence import Confidence
 from facedecode.decoders import Decoder
 from facedecode.errors import UsageError
 from facedecode.mapping import Mapping
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.refinement import refine as refined
 from facedecode.scores import score_pairs
 
 Progress = Callable[[int, int], None]
@@ -36,16 +37,6 @@ class Inverted:
     before: np.ndarray | None = None
     explained: np.ndarray | None = None
     scale: float = 1.0
-
-
-def embed_pictures(recognizer: Recognizer, pictures: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """Templates of portraits: (n, P, P, 3) uint8 RGB → (n, dim) float32. No detection: the frame says where to look."""
-    templates = []
-    with torch.inference_mode():
-        for start in range(0, len(pictures), batch_size):
-            batch = torch.from_numpy(pictures[start : start + batch_size]).to(recognizer.device)
-            templates.append(recognizer.embed_portraits(batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy())
-    return np.concatenate(templates)
 
 
 def invert(
@@ -80,11 +71,9 @@ def invert(
     if refine and confidence is not None:
         raise UsageError("a confidence map is of the decoder's own pictures, not of refined ones; leave one out")
     if refine:
-        from facedecode.refinement import refine as improve  # it judges its pictures by this module
-
         if recognizer is None:
             raise UsageError("refinement needs the recognizer whose templates are inverted")
-        found = improve(templates, decoder, recognizer, refine, seed=seed, progress=progress)
+        found = refined(templates, decoder, recognizer, refine, seed=seed, progress=progress)
         return Inverted(found.pictures, found.after, found.before)
     pictures, scores = [], []
     for start in range(0, len(templates), batch_size):

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers.contract import is_own
 from facedecode.recognizers.own import OwnRecognizer, load_own
-
-_BATCH = 64
 
 
 class PictureJudge:
@@ -36,12 +35,7 @@ class PictureJudge:
         Raises:
             BadInput: what is declared a probability is none.
         """
-        found = []
-        with torch.inference_mode():
-            for start in range(0, len(portraits), _BATCH):
-                batch = torch.from_numpy(portraits[start : start + _BATCH]).to(self.model.device)
-                found.append(self.model.embed_portraits(batch.permute(0, 3, 1, 2).float() / 255).double().cpu())
-        said = torch.cat(found)
+        said = torch.from_numpy(embed_pictures(self.model, portraits)).double()
         if self.model.contract.gives == "logit":
             said = torch.sigmoid(said) if said.shape[1] == 1 else torch.softmax(said, 1)
         second = said[:, -1:]

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.inversion import embed_pictures
 from facedecode.losses import identity_loss, random_jitter
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.scores import score_pairs
 

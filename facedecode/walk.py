@@ -10,7 +10,7 @@ import numpy as np
 from facedecode.decoders import Decoder
 from facedecode.direction import Direction
 from facedecode.errors import BadInput
-from facedecode.inversion import embed_pictures
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.scores import score_pairs
 

@@ -17,7 +17,7 @@ from facedecode.classifier_fit import fit_store_classifier
 from facedecode.decoder_training import DecoderJob, train_store
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput
-from facedecode.inversion import embed_pictures
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers import load_recognizer
 from facedecode.scores import score_pairs
 from facedecode.store import Store

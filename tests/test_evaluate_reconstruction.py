@@ -27,8 +27,8 @@ from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.evaluation.reconstruction import ReconstructionJob, evaluate_reconstruction
 from facedecode.evaluation.reconstruction_report import gate_keys, reconstruction_report
-from facedecode.inversion import embed_pictures
 from facedecode.phi import load_phi, phi_distance
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers import load_recognizer
 from facedecode.report.folder import write_report
 from facedecode.scores import score_pairs

@@ -27,7 +27,7 @@ from facedecode.evaluation.security import OTHER, REAL, SAME, SecurityJob, evalu
 from facedecode.evaluation.security_report import security_report
 from facedecode.evaluation.security_summary import gate_names
 from facedecode.evaluation.security_words import caveats, decoder_needs, uses_model
-from facedecode.inversion import embed_pictures
+from facedecode.picture_templates import embed_pictures
 from facedecode.scores import score_pairs
 from facedecode.store import Store, StoreWriter
 from facedecode.training_settings import TrainSettings
@@ -143,7 +143,7 @@ def test_equal_pictures_are_embedded_once(lab, figures, monkeypatch):
         sizes.append(len(pictures))
         return embed_pictures(recognizer, pictures)
 
-    monkeypatch.setattr("facedecode.inversion.embed_pictures", counting)
+    monkeypatch.setattr("facedecode.picture_templates.embed_pictures", counting)
     monkeypatch.setattr(drawn_module, "_BLOCK", 4)
     own = figures.judges["tiny"]
     missing = np.zeros(15, dtype=bool)

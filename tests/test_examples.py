@@ -26,10 +26,10 @@ from facedecode.evaluation.unseen import make_judge, unseen_images
 from facedecode.exported import load_exported
 from facedecode.figures import GAP, picture_grid
 from facedecode.images import load_image
-from facedecode.inversion import embed_pictures
 from facedecode.mapping import fit_mapping, load_mapping
 from facedecode.perturb import parse_transform, perturb
 from facedecode.phi import load_phi, phi_distance
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers import load_recognizer
 from facedecode.refinement import refine
 from facedecode.scores import score_matrix

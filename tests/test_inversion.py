@@ -14,9 +14,10 @@ from facedecode import align
 from facedecode.decoders import Decoder, Provenance
 from facedecode.decoders.closed_form import Nearest, Ridge
 from facedecode.errors import BadInput, UsageError
-from facedecode.inversion import embed_pictures, invert
+from facedecode.inversion import invert
 from facedecode.inverted_files import read_inputs, write_folder, write_grid
 from facedecode.mapping import Mapping
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store

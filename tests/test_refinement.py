@@ -19,7 +19,8 @@ from facedecode.decoders import Decoder, Provenance, save_decoder
 from facedecode.decoders.closed_form import MeanFace, Ridge
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.inversion import embed_pictures, invert
+from facedecode.inversion import invert
+from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.refinement import RefineSettings, refine

@@ -233,7 +233,7 @@ def _scores(
 
     own: recognizer → its templates of the originals (n, dim), and those missing, bool (n,).
     """
-    from facedecode.inversion import embed_pictures
+    from facedecode.picture_templates import embed_pictures
 
     # Equal pictures are embedded once: every one of the mean face is the same.
     known: dict[bytes, int] = {}

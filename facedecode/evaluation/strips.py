@@ -18,7 +18,7 @@ from facedecode.evaluation.leakage import LeakageFigures
 from facedecode.faces import Face, FaceDetector, choose_face
 from facedecode.figures import picture_grid, png_bytes
 from facedecode.images import resized
-from facedecode.inversion import embed_pictures
+from facedecode.picture_templates import embed_pictures
 from facedecode.probe import Predict, fit_linear
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store_images import read_portraits
