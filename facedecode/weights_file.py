@@ -122,16 +122,21 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict's file by their names, on the CPU, as they are.
 
     Raises:
-        BadInput: not weights, truncated or damaged, or more than tensors (which is never run); the line says which.
+        BadInput: not weights, truncated or damaged, more than tensors (which is never run), or several networks; the
+            line says which.
     """
-    state = _read_safetensors(path) if kind_of_weights(path) == "safetensors" else _read_torch(path)
-    state = _unwrap(state)
-    if state is None:
+    found = _unwrap(_read_safetensors(path) if kind_of_weights(path) == "safetensors" else _read_torch(path))
+    if not found:
         raise BadInput(
             f"{path}: holds no state dict (names and tensors), at the top or as {some_of(WRAPPERS)}; "
             "save model.state_dict()"
         )
-    return state
+    first, *others = found.values()
+    if not all(_are_equal(first, other) for other in others):
+        raise BadInput(
+            f"{path}: holds several networks, as {' and as '.join(found)}; save the state dict of the one that is meant"
+        )
+    return first
 
 
 def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),)) -> nn.Module:
@@ -227,16 +232,30 @@ def _read_torch(path: Path) -> Any:
         raise BadInput(f"{path}: truncated or damaged ({_line(error)}); download it again") from None
 
 
-def _unwrap(state: Any) -> dict[str, Tensor] | None:
-    """The mapping of names to tensors in a checkpoint; None if there is none."""
+def _unwrap(state: Any, place: str = "") -> dict[str, dict[str, Tensor]]:
+    """The mappings of names to tensors in a checkpoint, by where they are in it (`state_dict.model`, at the top '')."""
     import torch
 
     if not isinstance(state, Mapping):
-        return None
+        return {}
     if state and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
-        return dict(state)
-    found = (_unwrap(state[key]) for key in WRAPPERS if isinstance(state.get(key), Mapping))
-    return next((each for each in found if each), None)
+        return {place: dict(state)}
+    found = {}
+    for key in WRAPPERS:
+        found |= _unwrap(state.get(key), f"{place}.{key}" if place else key)
+    return found
+
+
+def _are_equal(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether two state dicts are one, saved under two names."""
+    return state.keys() == other.keys() and all(_is_same(tensor, other[name]) for name, tensor in state.items())
+
+
+def _is_same(x: Tensor, y: Tensor) -> bool:
+    import torch
+
+    dense = x.layout == y.layout == torch.strided and not (x.is_meta or y.is_meta)
+    return dense and x.dtype == y.dtype and torch.equal(x, y)
 
 
 def _without_prefixes(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -64,6 +64,16 @@ def test_wrappers_and_prefixes_are_taken_off(wrapper: str | None, prefixes: tupl
     assert is_loaded(load_into(build(), tmp_path / "w.pt"), state)
 
 
+def test_a_checkpoint_of_several_networks_is_refused(state: dict, tmp_path: Path) -> None:
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    for content in ({"net": state, "model": other}, {"state_dict": {"backbone": other, "network": state}}):
+        torch.save(content, tmp_path / "w.pt")
+        with pytest.raises(BadInput, match=r"w\.pt: holds several networks, as [a-z_.]+ and as [a-z_.]+; save"):
+            load_into(build(), tmp_path / "w.pt")
+    torch.save({"net": state, "model": dict(state)}, tmp_path / "twice.pt")
+    assert is_loaded(load_into(build(), tmp_path / "twice.pt"), state)
+
+
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("classes", [1, 8631])
 def test_heads_of_any_size_are_left_out(head: str, classes: int, state: dict, tmp_path: Path) -> None:
