@@ -40,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if after.get("start") is None or after["start"] != before.get("fingerprint"):
         raise BadInput(f"{arguments.run}: did not go on from {arguments.start}; give the decoder that it started from")
     net = copy.deepcopy(run.net)
+    # Each draws with its own gain; the run's is what the record says of the average, too.
+    gains = [record.get("settings", {}).get("gain", 1.0) for record in (before, after)]
+    start.net.template_scale.mul_(gains[0] / gains[1])
     first, last = start.net.state_dict(), run.net.state_dict()
     mixed = {
         name: torch.lerp(first[name].double(), last[name].double(), arguments.share).to(last[name].dtype)

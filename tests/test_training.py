@@ -680,6 +680,19 @@ def test_a_decoder_between_a_run_and_its_start(job: DecoderJob, tmp_path: Path, 
         torch.testing.assert_close(found, 0.75 * old + 0.25 * new, msg=name)
     training = mixed.provenance.training
     assert training["people"] == after.provenance.training["people"] and training["averaged"]["share"] == 0.25
+def test_an_average_has_the_gain_of_its_record(job: DecoderJob, tmp_path: Path, script) -> None:
+    before = train_store(change(job, gain=0.5))
+    crawling = change(job, learning_rate=1e-9, gain=0.8)
+    after = train_store(dataclasses.replace(crawling, output=tmp_path / "second", start=job.output))
+    script("average_decoders").main(
+        [str(job.output), str(tmp_path / "second"), "--share", "0", "-o", str(tmp_path / "m")]
+    )
+    mixed = load_decoder(tmp_path / "m")
+    assert mixed.provenance.training["settings"]["gain"] == 0.8
+    assert mixed.net.template_scale.item() == pytest.approx(after.net.template_scale.item())
+    assert before.net.template_scale.item() == pytest.approx(1.6 * after.net.template_scale.item())
+
+
     assert training["fingerprint"] not in (
         before.provenance.training["fingerprint"],
         after.provenance.training["fingerprint"],
