@@ -20,7 +20,7 @@ from facedecode.files import json_text, locked, make_folder
 from facedecode.memory import require_memory
 from facedecode.person_mean import PersonPrediction
 from facedecode.phi import PerceptualNetwork, RecognizerMaps, load_phi
-from facedecode.protocols import held_out_people, select_people
+from facedecode.protocols import held_out_people, require_share, select_people
 from facedecode.ranks import Ranks
 from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
@@ -98,6 +98,7 @@ def train_store(
     if closed and (ranks.count > 1 or job.accumulate > 1):
         raise UsageError(f"{job.architecture} is fitted at once, by one process; leave out torchrun and --accumulate")
     job.settings.check(job.architecture)
+    require_share(job.validation)
     store = Store.open(job.store)
     if store.manifest.get("l2_normalized"):
         raise BadInput(f"{job.store}: its templates are normalized, and decoders take raw ones; train on the raw store")

@@ -144,6 +144,12 @@ def people_names(path: str | Path) -> list[str]:
     return names
 
 
+def require_share(share: float) -> None:
+    """Refuse a share of people to hold out that is not in [0, 1). Raises UsageError."""
+    if not 0 <= share < 1:
+        raise UsageError(f"a share of {share} of the people cannot be held out: give 0 or more, and less than 1")
+
+
 def held_out_people(
     identities: Sequence[str | None], paths: Sequence[str | None], share: float = 0.1, *, even_all: bool = False
 ) -> np.ndarray:
@@ -160,8 +166,7 @@ def held_out_people(
         BadInput: a row with neither identity nor path.
         UsageError: a share outside [0, 1).
     """
-    if not 0 <= share < 1:
-        raise UsageError(f"a share of {share} of the people cannot be held out: give 0 or more, and less than 1")
+    require_share(share)
     held_out = np.zeros(len(paths), dtype=bool)
     for row, (identity, path) in enumerate(zip(identities, paths, strict=True)):
         if not identity and not path:

@@ -141,9 +141,9 @@ class ResumableRun(ABC):
         return self.step % every == 0 or self.step == self.steps
 
     def _diverged(self, what: str) -> BadInput:
+        kept = f"the state of step {self.saved_step} is kept" if self.saved_step else "no state was saved yet"
         return BadInput(
-            f"{self.folder}: {what} at step {self.step}; the state of step {self.saved_step} is kept: lower "
-            "--learning-rate and start anew in another folder"
+            f"{self.folder}: {what} at step {self.step}; {kept}: lower --learning-rate and start anew in another folder"
         )
 
     def rows(self) -> np.ndarray:

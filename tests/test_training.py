@@ -204,7 +204,7 @@ def test_gradients_that_are_not_finite_never_reach_the_weights(job, monkeypatch:
         return sound(x, y) + (x - x.detach()).abs().sqrt().sum()
 
     monkeypatch.setattr(losses, "pixel_loss", spoiled)
-    with pytest.raises(BadInput, match="the loss is nan at step 0"):
+    with pytest.raises(BadInput, match="the loss is nan at step 0; no state was saved yet"):
         train_store(job)
     assert not (job.output / STATE).exists()
 
@@ -222,7 +222,8 @@ def test_an_update_that_breaks_the_weights_is_not_saved(job, monkeypatch: pytest
 
     monkeypatch.setattr(training.TrainingRun, "train_step", spoiled)
     kept = (step - 1) // 3 * 3
-    with pytest.raises(BadInput, match=rf"weights are not finite at step {step}; the state of step {kept} is kept"):
+    said = f"the state of step {kept} is kept" if kept else "no state was saved yet"
+    with pytest.raises(BadInput, match=rf"not finite at step {step}; {said}: lower --learning-rate"):
         train_store(job)
     assert not (job.output / "decoder.json").exists()
     monkeypatch.setattr(training.TrainingRun, "train_step", sound)
@@ -252,6 +253,12 @@ def test_settings_that_no_run_can_have(job: DecoderJob, settings: dict, reason: 
     with pytest.raises(UsageError, match=reason):
         train_store(change(job, **settings))
     assert not job.output.exists()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
+def test_a_share_that_cannot_be_held_out_is_refused_before_any_picture_is_read(job: DecoderJob, share: float) -> None:
+    with pytest.raises(UsageError, match=f"a share of {share} of the people cannot be held out"):
+        train_store(dataclasses.replace(job, validation=share, images=job.store / "nowhere"))
 
 
 def test_refusals(job: DecoderJob, tmp_path: Path) -> None:
