@@ -145,6 +145,18 @@ def test_a_checkpoint_comes_back(kind: str, half: bool, data, tmp_path: Path) ->
     assert load_decoder(tmp_path / "a" / "decoder.json").kind == load_decoder(str(tmp_path / "a")).kind == kind
 
 
+@pytest.mark.parametrize("size", [1e-7, 1, 1e7])
+def test_half_keeps_what_float16_does_not_hold(size: float, data, tmp_path: Path) -> None:
+    """A linear decoder's weights go with one over the size of templates."""
+    templates = data[0] * size
+    net = Ridge(5, 8).fit(templates, data[1])
+    save_decoder(tmp_path, "ridge", net, Provenance(RECOGNIZER), half=True)
+    again = load_decoder(tmp_path)
+    assert ((again(templates) - net(templates).clamp(0, 1)) * 255).abs().max() < 1
+    saved = load_file(tmp_path / "decoder.safetensors")["weight"].dtype
+    assert saved == (torch.float16 if size == 1 else torch.float32)
+
+
 def test_pictures_are_clipped_and_rounded(data) -> None:
     templates, portraits = data
     ridge = Ridge(5, 8).fit(templates, portraits)

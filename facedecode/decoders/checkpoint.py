@@ -95,11 +95,12 @@ def save_decoder(folder: Path, kind: str, net: nn.Module, provenance: Provenance
     """Write a checkpoint, atomically, tensors first.
 
     Args:
-        half: keep weights as float16, at half the size (they are read back as float32). Vectors stay: the
-            variances of batch normalization can be smaller than float16 resolves.
+        half: keep weights as float16, at half the size (they are read back as float32). What float16 does not hold
+            stays: vectors, as the variances of batch normalization can be too small, and tensors that are too large
+            or too small as a whole (a linear decoder's weights go with one over the size of templates).
     """
     tensors = {
-        name: (t.half() if half and t.is_floating_point() and t.ndim > 1 else t).contiguous().cpu()
+        name: (t.half() if half and t.ndim > 1 and _fits_half(t) else t).contiguous().cpu()
         for name, t in net.state_dict().items()
     }
     make_folder(folder)
@@ -134,6 +135,13 @@ def find_decoder(name: str | Path) -> Path:
         f"train one with 'facedecode train'"
     )
 
+def _fits_half(tensor: Tensor) -> bool:
+    """Whether float16 rounds a tensor as it rounds numbers in its range: by half a thousandth."""
+    if not tensor.is_floating_point():
+        return False
+    return bool((tensor.half().to(tensor.dtype) - tensor).norm() <= 1e-3 * tensor.norm())
+
+
 
 def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
     """Load a decoder from its folder, or a shipped one by its recognizer's name.
@@ -154,7 +162,7 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: not a decoder's description ({type(error).__name__}: {error})") from None
     if version != FORMAT_VERSION:
-        raise BadInput(f"{path}: format version {version}; this facedecode reads version {FORMAT_VERSION}")
+        raise BadInput(f"{path}: format version {version!r}; this facedecode reads version {FORMAT_VERSION}")
     if kind not in list(KINDS):
         raise BadInput(f"{path}: unknown kind of decoder {kind!r}; known: {', '.join(KINDS)}")
     if not same_frame:
