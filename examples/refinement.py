@@ -253,8 +253,10 @@ def caveats(
     images: UnseenImages, rows: np.ndarray, judges: Mapping[str, Judge], measured: Measured, decoder: Decoder
 ) -> Iterator[str]:
     """Who else had a part in the decoder, and which figures rest on few errors."""
-    for name in list(judges)[1:]:
-        if (part := decoder.looked_through(name)) is not False:
+    for name, judge in list(judges.items())[1:]:
+        if judge.recognizer.weights_sha256 == decoder.recognizer["weights_sha256"]:
+            yield f"{name} and {decoder.recognizer['name']} are one network: no test of transfer."
+        elif (part := decoder.looked_through(name, judge.recognizer.weights_sha256)) is not False:
             yield f"The decoder {'was' if part else 'may have been'} trained through {name}: no test of transfer."
     owned = Counter(images.identities)
     # A rate by person counts people in its n; errors are of comparisons.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -135,7 +135,7 @@ def train_store(
         provenance["people"] = sorted(known | set(provenance["people"]))
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **provenance}
     described["version"] = None if closed else VERSION
-    provenance |= _history(job, start, store.recognizer["name"], settings)
+    provenance |= _history(job, start, store.recognizer["name"], phi)
     fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
     device_type = torch.device(device).type  # tensors go through gloo or NCCL, the same way everywhere
     ranks.agree({"command": "train", "tool_version": __version__, "device": device_type, **described})
@@ -241,16 +241,19 @@ def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer |
     return recognizer, phi
 
 
-def _history(job: DecoderJob, start: Decoder | None, recognizer: str, settings: dict) -> dict:
+def _history(job: DecoderJob, start: Decoder | None, recognizer: str, phi: Sequence[PerceptualNetwork]) -> dict:
     """What the record says of this run and those before it together.
 
-    looked_through: networks whose gradients shaped the decoder, absent where that is not known.
+    looked_through: networks whose gradients shaped the decoder, by their own names, whatever `--phi` calls their
+        files; absent where that is not known.
     held_out: share of the people whom no run was trained on (`held_out_people`: who is of a smaller share is of a
     larger one, too).
     """
     if job.architecture in CLOSED_FORMS:
         return {"looked_through": [], "held_out": 0}
-    names, held_out = networks_looked_through({"settings": settings}, recognizer), job.validation
+    names, held_out = {network.name for network in phi}, job.validation
+    if job.settings.weights.identity:
+        names.add(recognizer)
     if start:
         before = start.provenance.training
         earlier = networks_looked_through(before, recognizer)

@@ -16,6 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision import models
 from typer.testing import CliRunner
@@ -273,8 +274,14 @@ def test_a_phi_that_a_decoder_was_trained_through_is_flagged(scene, tiny):
         training |= {"people": ["somebody else"]}
         save_decoder(folder / name, "dfd", DeepFaceDecoder(16, 64), Provenance(recognizer, False, training))
         decoders += ["--decoder", folder / name]
-    for phi, said in {"tiny": ["own was", "later may"], "tiny-cosine": ["other was", "later may"]}.items():
-        errors = call(*arguments, *decoders, "--baseline", "own", "--phi", f"{phi}={tiny}").stderr
+    save_file(load_file(tiny), another := folder / "another", {"of": "other weights"})
+    for phi, file, said in [
+        ("tiny", tiny, ["own was", "later may"]),
+        ("tiny:conv", tiny, ["own was", "later may"]),
+        ("tiny-cosine", another, ["other was", "later may"]),
+        ("tiny-cosine", tiny, ["own was", "other was", "later may"]),  # one network, whatever it is called
+    ]:
+        errors = call(*arguments, *decoders, "--baseline", "own", "--phi", f"{phi}={file}").stderr
         flagged = re.findall(rf"(\w+ \w+)[^\n]* trained to be near in {phi}'s maps", errors)
         assert flagged == said
 

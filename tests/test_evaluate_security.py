@@ -25,7 +25,7 @@ from facedecode.evaluation.drawn import embed_drawn
 from facedecode.evaluation.pairs_curve import CurveSettings, _fit, plan_curve
 from facedecode.evaluation.security import OTHER, REAL, SAME, SecurityJob, evaluate_security
 from facedecode.evaluation.security_report import security_report
-from facedecode.evaluation.security_summary import gate_names
+from facedecode.evaluation.security_summary import gate_names, worst
 from facedecode.evaluation.security_words import caveats, decoder_needs, uses_model
 from facedecode.picture_templates import embed_pictures
 from facedecode.scores import score_pairs
@@ -377,6 +377,19 @@ def test_a_judge_that_trained_the_decoder_is_no_test_of_transfer(lab, figures):
     assert [said for said in warned if "no test of transfer" in said] == [
         "ridge was trained to be near in the maps of tiny-cosine: its success there is no test of transfer."
     ]
+
+
+def test_two_names_of_the_same_weights_are_no_transfer(lab, figures):
+    """As `dlib-resnet-pooled` is the layer before `dlib-resnet`'s last."""
+    other = Store.open(lab.b)
+    other.recognizer["weights_sha256"] = figures.stores["tiny"].recognizer["weights_sha256"]
+    one = dataclasses.replace(figures, stores={**figures.stores, "tiny-cosine": other})
+    assert worst(figures, "type_one", 0.1, transfer=True) and worst(one, "type_one", 0.1, transfer=True) is None
+    assert worst(one, "type_one", 0.1) == worst(figures, "type_one", 0.1)
+    said = "tiny-cosine and tiny are one network: the success of ridge there is no test of transfer."
+    assert said in caveats(one, lab.job) and said not in caveats(figures, lab.job)
+    trained = of_training("dfd", "tiny", {"looked_through": ["tiny"], "phi": [{"name": "tiny", "weights_sha256": "f"}]})
+    assert trained.looked_through("pooled", "f") and not trained.looked_through("pooled", "e")
 
 
 # ---------------------------------------------------------------- refusals

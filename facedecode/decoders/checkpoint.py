@@ -79,12 +79,24 @@ class Decoder:
                 pictures[start : start + len(rows)] = drawn.cpu().numpy()
         return pictures
 
-    def looked_through(self, network: str) -> bool | None:
-        """Whether gradients of the network of this name shaped this decoder; None if its record does not tell."""
+    def looked_through(self, network: str, weights_sha256: str | None = None) -> bool | None:
+        """Whether gradients of the network of this name shaped this decoder; None if its record does not tell.
+
+        weights_sha256: of its weights; what goes by another name and has the same (another layer's output, as
+        `dlib-resnet-pooled` is) counts as that network.
+        """
         if self.kind in CLOSED_FORMS:
             return False
-        names = networks_looked_through(self.provenance.training, self.recognizer["name"])
-        return None if names is None else network in names
+        training = self.provenance.training
+        names = networks_looked_through(training, self.recognizer["name"])
+        if names is None:
+            return None
+        same = (
+            known["name"]
+            for known in (self.recognizer, *training.get("phi", []))
+            if weights_sha256 is not None and known.get("weights_sha256") == weights_sha256
+        )
+        return not names.isdisjoint({network, *same})
 
     def require_recognizer(self, recognizer: dict, templates: str) -> None:
         """Refuse templates of another recognizer than this decoder's, by name and weights."""

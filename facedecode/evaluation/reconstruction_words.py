@@ -97,8 +97,8 @@ def caveats(figures: ReconstructionFigures, job: ReconstructionJob) -> list[str]
     if (people := len(set(images.acquired_identities))) < _FEW_PEOPLE:
         said.append(f"Intervals rest on {people} people only; a bootstrap of so few is too narrow.")
     for name, decoder in figures.decoders.items():
-        for network in figures.networks:
-            if (part := decoder.looked_through(network)) is not False:
+        for network, made_of in figures.networks.items():  # called as `--phi` called it: with its layers, for one
+            if (part := decoder.looked_through(made_of["name"], made_of["weights_sha256"])) is not False:
                 how = "was" if part else "may, in an earlier run, have been"
                 said.append(
                     f"{name} {how} trained to be near in {network}'s maps: its φ distance there is no test of it."

@@ -109,6 +109,15 @@ class SecurityFigures:
         """The rate that headlines, matrix and curve are at."""
         return headline_fmr(self.fmrs)
 
+    def is_transfer(self, decoder: str, target: str) -> bool:
+        """Whether a recognizer is another network than the one whose templates a decoder takes.
+
+        Two names of the same weights are one network: `dlib-resnet-pooled` is the layer before `dlib-resnet`'s last.
+        """
+        keys = ("name", "weights_sha256")
+        made, shown = (self.stores[name].recognizer for name in (self.made_by[decoder], target))
+        return all(made[key] != shown[key] for key in keys)
+
     @property
     def repeated(self) -> bool:
         """Whether anybody has two images."""

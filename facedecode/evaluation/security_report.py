@@ -99,7 +99,7 @@ def _success(figures: SecurityFigures) -> Section:
             rows.append((percent(fmr), f"{REAL} (TAR)", None, None, *ceiling))
         failed, images = int(judge.missing.sum()), len(judge.missing)
         note = f"{failed} of {images:,} images gave no template in {target}; they count as no success."
-        if transfer := [name for name, made in figures.made_by.items() if made != target]:
+        if transfer := [name for name in figures.decoders if figures.is_transfer(name, target)]:
             note += f" Transfer, from templates of another recognizer: {', '.join(transfer)}."
         tables.append(Table(f"success-{slug(target)}", f"Shown to {target}", columns, rows, note))
     rows = [

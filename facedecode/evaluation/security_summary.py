@@ -17,12 +17,14 @@ from facedecode.verification import failure_to_acquire
 def worst(figures: SecurityFigures, kind: str, fmr: float, transfer: bool = False) -> tuple[str, str, RateAtFar] | None:
     """(decoder, recognizer, rate): the highest person-weighted success of a type.
 
-    Against the recognizer that made the templates; transfer: against the others. None where there is no such figure.
+    Against the recognizer that made the templates; transfer: against other networks. None where there is no such
+    figure.
     """
     found = [
         (decoder, target, rate)
         for (decoder, target), rates in figures.rates.items()
-        if (target != figures.made_by[decoder]) == transfer and (rate := rate_at(rates, kind, fmr)) is not None
+        if (figures.is_transfer(decoder, target) if transfer else target == figures.made_by[decoder])
+        and (rate := rate_at(rates, kind, fmr)) is not None
     ]
     return max(found, key=lambda item: item[2].value, default=None)
 

@@ -108,7 +108,12 @@ def caveats(figures: SecurityFigures, job: SecurityJob) -> list[str]:
         said.append(f"Only the first {len(figures.images.rows):,} images were taken: a trial run, not a result.")
     for name, decoder in figures.decoders.items():
         for target in figures.judges:
-            if target == figures.made_by[name] or (part := decoder.looked_through(target)) is False:
+            made = figures.made_by[name]
+            if target != made and not figures.is_transfer(name, target):
+                said.append(f"{target} and {made} are one network: the success of {name} there is no test of transfer.")
+                continue
+            weights = figures.stores[target].recognizer["weights_sha256"]
+            if target == made or (part := decoder.looked_through(target, weights)) is False:
                 continue
             how = "was trained to be near in the maps of" if part else "may have been trained, in an earlier run, by"
             said.append(f"{name} {how} {target}: its success there is no test of transfer.")
