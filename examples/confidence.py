@@ -28,7 +28,13 @@ from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.calibration import BINS, Bin, calibration
 from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.unseen import UnseenImages, open_stores, require_unseen, unseen_images
+from facedecode.evaluation.unseen import (
+    UnseenImages,
+    open_stores,
+    require_unseen,
+    require_unseen_by_recognizer,
+    unseen_images,
+)
 from facedecode.figures import picture_grid, png_bytes, shortened
 from facedecode.heat import heat_pictures, with_scale
 from facedecode.inverted_files import SCALE_TITLE
@@ -96,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     images = unseen_images(store, given.people, given.limit)
     identities = images.acquired_identities
     require_unseen(folder.name, decoder.provenance.training.get("people"), identities)
+    require_unseen_by_recognizer(store.recognizer, identities)
     if shared := sorted(set(identities) & set(confidence.people)):
         raise BadInput(
             f"{given.confidence}: fitted on {len(shared)} of the people it is to be judged on ({shared[0]} …)"

@@ -32,7 +32,7 @@ from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.errors import BadInput, FacedecodeError, UsageError
 from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.picture_figures import joined, picture_values
-from facedecode.evaluation.unseen import open_stores, require_unseen
+from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_recognizer
 from facedecode.files import json_text, make_folder, write_bytes
 from facedecode.losses import LossWeights
 from facedecode.phi import SQUEEZENET, PerceptualNetwork, load_phi
@@ -127,6 +127,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         train = read_data(stores, arguments.train_people, *used, stage("portraits to train on"))
         test = read_data(stores, arguments.people, (), arguments.limit, stage("portraits to judge on"))
         require_unseen("of this table", sorted(set(train.identities)), test.identities)
+        for store in stores.values():
+            require_unseen_by_recognizer(store.recognizer, test.identities)
         unique = list(dict.fromkeys(trainings.values()))
         folders = train_all(unique, arguments, stores, networks, train, stage("training, steps"))
         values = judge_all(folders, arguments.device, test, judge, stage("decoders judged"))

@@ -115,6 +115,7 @@ def train_store(
         "validation": 0 if closed else job.validation,
         "people": sorted(
             ({row["identity"] for row in rows} - {None})
+            | set(store.manifest.get("fitted_on") or [])
             | set(start.provenance.training.get("people", []) if start else [])
         ),
         "images": len(rows),

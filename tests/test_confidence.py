@@ -535,3 +535,8 @@ def test_the_report_refuses_people_of_the_training(script: Callable[..., dict], 
     Path("test.txt").write_text("P4\nP5\n")
     said = " ".join(script("--limit", 4)["warnings"])
     assert "2 images of these people were left out by --limit: a trial run" in said
+    manifest = json.loads(Path("emb/manifest.json").read_text())
+    manifest["recognizer"]["training_people"] = ["P5"]
+    Path("emb/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadInput, match=r"recognizer tiny: trained on 1 of the 2 people .* \(P5\)"):
+        script("--overwrite")

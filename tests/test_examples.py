@@ -196,6 +196,12 @@ def test_people_of_the_training_are_not_judged_on(table1: Callable[..., dict], s
     (stores / "test.txt").write_text("P1\nP2\nP7\n")
     with pytest.raises(BadInput, match=r"trained on 1 of the 3 people .* \(P7\)"):
         table1()
+    (stores / "test.txt").write_text("P1\nP2\n")
+    manifest = json.loads((stores / "two" / "manifest.json").read_text())
+    manifest["recognizer"]["training_people"] = ["P2", "P7"]
+    (stores / "two" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadInput, match=r"recognizer tiny-cosine: trained on 1 of the 2 people .* \(P2\)"):
+        table1()
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,9 @@ def test_a_judges_store_is_of_the_same_images(scene, tmp_path):
     other = store_of(tmp_path / "other", images, {"name": "other", "weights_sha256": "11" * 32})
     with pytest.raises(BadInput, match="other"):
         make_judge(Pooled(), other, images)
+    store.manifest |= {"mapping": {"undoes": "rotate30"}, "fitted_on": ["nobody", images.identities[0]]}
+    with pytest.raises(BadInput, match="the mapping of these templates was fitted on 1 of the 20 people"):
+        make_reference(Pooled(), store, images)
 
 
 def test_grid_people_are_spread():

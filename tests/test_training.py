@@ -332,6 +332,12 @@ def test_people_held_out_are_not_trained_on(job: DecoderJob, monkeypatch: pytest
     assert len(seen["train"]) + len(seen["validation"]) == 30
 
 
+def test_whom_the_templates_were_changed_by_counts_as_trained_on(job: DecoderJob) -> None:
+    path = job.store / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fitted_on": ["somebody else"]}))
+    assert "somebody else" in train_store(job).provenance.training["people"]
+
+
 def test_a_people_file_and_exclusions(job: DecoderJob, tmp_path: Path) -> None:
     (tmp_path / "people.txt").write_text("4\nP1\t3\nP2\t3\nP3\t3\nP99\t1\n")
     chosen = dataclasses.replace(job, people=tmp_path / "people.txt", exclude=("P2",), architecture="ridge")
