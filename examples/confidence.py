@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with Console().progress() as stage:
         portraits = read_portraits(images.acquired, store.root, side, stage("portraits"))
         templates = images.templates[~images.missing]
-        pictures = draw(decoder, templates, stage("draw"))
+        pictures = decoder.decode(templates, progress=stage("draw"))
         measured = measure(confidence, templates, portraits, pictures, identities, stage("compare"))
     options = {"repetitions": given.repetitions, "seed": given.seed}
     figures = evaluate(measured, confidence, identities, options)
@@ -136,14 +136,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args(arguments)
-
-
-def draw(decoder: Decoder, templates: np.ndarray, progress: Callable[[int, int], None]) -> np.ndarray:
-    pictures = np.empty((len(templates), decoder.image_size, decoder.image_size, 3), np.uint8)
-    for start in range(0, len(templates), 64):
-        pictures[start : start + 64] = decoder.decode(templates[start : start + 64])
-        progress(min(start + 64, len(templates)), len(templates))
-    return pictures
 
 
 def measure(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from facedecode.confidence import FILE, Confidence, fit_confidence, load_confidence
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
@@ -103,11 +101,8 @@ def fit_store_confidence(
     )
     stage = stage or (lambda name: lambda done, total: None)
     portraits = read_portraits(rows, images or store.root, side, stage("portraits"))
-    templates, drawing = store.templates()[chosen], stage("draw")
-    pictures = np.empty_like(portraits)
-    for start in range(0, len(rows), 64):
-        pictures[start : start + 64] = decoder.decode(templates[start : start + 64])
-        drawing(min(start + 64, len(rows)), len(rows))
+    templates = store.templates()[chosen]
+    pictures = decoder.decode(templates, progress=stage("draw"))
     confidence = fit_confidence(
         templates,
         portraits,

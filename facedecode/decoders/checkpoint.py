@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from facedecode.training_record import networks_looked_through
 from facedecode.weights_file import load_into
 
 FORMAT_VERSION = 1
+Progress = Callable[[int, int], None]
 
 
 @dataclass
@@ -60,8 +62,10 @@ class Decoder:
             templates = nn.functional.normalize(templates)
         return self._drawing(templates).clamp(0, 1)
 
-    def decode(self, templates: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    def decode(self, templates: np.ndarray, batch_size: int = 64, progress: Progress | None = None) -> np.ndarray:
         """Draw templates: (n, dim) float32, raw → portraits (n, P, P, 3) uint8 RGB, rounded.
+
+        progress: called with (done, total) pictures.
 
         Raises:
             BadInput: templates of another length.
@@ -77,6 +81,8 @@ class Decoder:
                 rows = torch.from_numpy(templates[start : start + batch_size]).to(self.device)
                 drawn = (self(rows) * 255).round().byte().permute(0, 2, 3, 1)
                 pictures[start : start + len(rows)] = drawn.cpu().numpy()
+                if progress:
+                    progress(start + len(rows), len(templates))
         return pictures
 
     def looked_through(self, network: str, weights_sha256: str | None = None) -> bool | None:
@@ -129,6 +135,13 @@ def save_decoder(folder: Path, kind: str, net: nn.Module, provenance: Provenance
     )
 
 
+def _fits_half(tensor: Tensor) -> bool:
+    """Whether float16 rounds a tensor as it rounds numbers in its range: by half a thousandth."""
+    if not tensor.is_floating_point():
+        return False
+    return bool((tensor.half().to(tensor.dtype) - tensor).norm() <= 1e-3 * tensor.norm())
+
+
 def find_decoder(name: str | Path) -> Path:
     """The folder of a decoder: a folder that holds one, or the shipped decoder of a recognizer's name.
 
@@ -146,13 +159,6 @@ def find_decoder(name: str | Path) -> Path:
         f"no decoder {str(name)!r}: looked for {path}/decoder.json and among the shipped ones ({shipped}); "
         f"train one with 'facedecode train'"
     )
-
-def _fits_half(tensor: Tensor) -> bool:
-    """Whether float16 rounds a tensor as it rounds numbers in its range: by half a thousandth."""
-    if not tensor.is_floating_point():
-        return False
-    return bool((tensor.half().to(tensor.dtype) - tensor).norm() <= 1e-3 * tensor.norm())
-
 
 
 def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
