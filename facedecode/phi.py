@@ -191,7 +191,7 @@ def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> Per
     name, layers = network_and_layers(name)
     if name != SQUEEZENET:
         if name not in REGISTRY and not is_own(name) and not trained_folder(weights or name):
-            known = ", ".join([SQUEEZENET, *sorted(REGISTRY), "torch:NAME=FILE"])
+            known = ", ".join([SQUEEZENET, *sorted(REGISTRY), "torch:FILE"])
             raise UsageError(
                 f"no perceptual network is called {name!r}; known: {known}, or the folder of a trained recognizer"
             )

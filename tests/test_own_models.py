@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 
 from facedecode import align
 from facedecode.cli import app
+from facedecode.cli.commands.evaluate.common import named_networks
 from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeError, MissingWeights, UsageError
 from facedecode.phi import RecognizerMaps, load_phi
 from facedecode.recognizers import REGISTRY, load_described, load_recognizer
@@ -421,7 +423,20 @@ def test_layers_of_an_own_model_are_told_from_its_name() -> None:
     assert network_and_layers("squeezenet:4") == ("squeezenet", ("4",))
 
 
-def test_stages_take_an_own_model(net: TinyNet, tmp_path: Path) -> None:
+def test_a_file_of_ones_own_is_phi_by_itself(tmp_path: Path) -> None:
+    file = keep(tmp_path / "a.pt2", b"")
+    found = named_networks([f"torch:{file}:a.1+b", "squeezenet:4=s", "torch:mine:conv", "onnx:x=y"], "--phi")
+    assert found == {
+        "torch:mine:a.1+b": str(file),
+        "squeezenet:4": "s",
+        "torch:mine:conv": "torch:mine:conv",
+        "onnx:x": "y",
+    }
+    with pytest.raises(UsageError, match="--phi: 'torch:mine' is given twice"):
+        named_networks([f"torch:{file}", f"torch:mine={file}"], "--phi")
+
+
+def test_stages_take_an_own_model(net: TinyNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = keep(tmp_path / "a.pt2", exported(net))
     draw_people(tmp_path / "emb", tmp_path / "faces", "torch:mine", file)
     train_store(DecoderJob(tmp_path / "emb", tmp_path / "ridge", architecture="ridge"))
@@ -440,6 +455,10 @@ def test_stages_take_an_own_model(net: TinyNet, tmp_path: Path) -> None:
     job = ["train", str(tmp_path / "emb"), "-o", str(tmp_path / "d"), "--image-size", "64", "--epochs", "0.3", "-q"]
     told = run(app, [*job, "--weights", str(file), "--phi", "torch:mine:conv", "--batch-size", "8"])
     assert told.exit_code == 0, told.output
+    monkeypatch.chdir(tmp_path)
+    told = run(app, [*job[:3], "f", *job[4:], "--weights", str(file), "--phi", "torch:a.pt2:conv", "--batch-size", "8"])
+    assert told.exit_code == 0, told.output
+    assert load_decoder("f").provenance.training["looked_through"] == ["torch:mine"], "what a judge is called"
     told = run(app, [*job, "--weights", str(file), "--overwrite"])
     assert told.exit_code == 2 and "names no layers for the perceptual term" in told.stderr
     assert load_phi("torch:mine:conv", file).layers == ("conv",)

@@ -680,19 +680,6 @@ def test_gain_scales_templates_about_their_mean(job: DecoderJob, tmp_path: Path)
     torch.testing.assert_close(halved(templates), plain(mean + 0.5 * (templates - mean)), rtol=0, atol=1e-5)
 
 
-def test_a_decoder_between_a_run_and_its_start(job: DecoderJob, tmp_path: Path, script) -> None:
-    before = train_store(job)
-    second = dataclasses.replace(change(job, seed=3), output=tmp_path / "second", start=job.output)
-    after = train_store(second)
-    run = script("average_decoders").main
-    run([str(job.output), str(second.output), "--share", "0.25", "-o", str(tmp_path / "mixed")])
-    mixed = load_decoder(tmp_path / "mixed")
-    for (name, old), new, found in zip(
-        before.net.named_parameters(), after.net.parameters(), mixed.net.parameters(), strict=True
-    ):
-        torch.testing.assert_close(found, 0.75 * old + 0.25 * new, msg=name)
-    training = mixed.provenance.training
-    assert training["people"] == after.provenance.training["people"] and training["averaged"]["share"] == 0.25
 def test_an_average_has_the_gain_of_its_record(job: DecoderJob, tmp_path: Path, script) -> None:
     before = train_store(change(job, gain=0.5))
     crawling = change(job, learning_rate=1e-9, gain=0.8)
@@ -706,6 +693,19 @@ def test_an_average_has_the_gain_of_its_record(job: DecoderJob, tmp_path: Path, 
     assert before.net.template_scale.item() == pytest.approx(1.6 * after.net.template_scale.item())
 
 
+def test_a_decoder_between_a_run_and_its_start(job: DecoderJob, tmp_path: Path, script) -> None:
+    before = train_store(job)
+    second = dataclasses.replace(change(job, seed=3), output=tmp_path / "second", start=job.output)
+    after = train_store(second)
+    run = script("average_decoders").main
+    run([str(job.output), str(second.output), "--share", "0.25", "-o", str(tmp_path / "mixed")])
+    mixed = load_decoder(tmp_path / "mixed")
+    for (name, old), new, found in zip(
+        before.net.named_parameters(), after.net.parameters(), mixed.net.parameters(), strict=True
+    ):
+        torch.testing.assert_close(found, 0.75 * old + 0.25 * new, msg=name)
+    training = mixed.provenance.training
+    assert training["people"] == after.provenance.training["people"] and training["averaged"]["share"] == 0.25
     assert training["fingerprint"] not in (
         before.provenance.training["fingerprint"],
         after.provenance.training["fingerprint"],

@@ -69,6 +69,26 @@ def named(options: Sequence[str], option: str) -> dict[str, str]:
     return found
 
 
+def named_networks(options: Sequence[str], option: str) -> dict[str, str]:
+    """Perceptual networks, as `named`; of a model of one's own its file is enough.
+
+    `torch:FILE` and `torch:FILE:LAYER+LAYER` become `torch:NAME=FILE` and so on, by the name in its contract.
+
+    Raises:
+        UsageError, BadInput: as `named` and `read_contract`.
+    """
+    from facedecode.recognizers.contract import OWN, read_contract
+
+    spelled = []
+    for given in options:
+        kind = next((prefix for prefix in OWN if given.startswith(prefix)), "")
+        file, colon, layers = given.removeprefix(kind).partition(":")
+        if kind and "=" not in given and Path(file).is_file():
+            given = f"{kind}{read_contract(Path(file), None).name}{colon}{layers}={file}"
+        spelled.append(given)
+    return named(spelled, option)
+
+
 def require_label(name: str, option: str) -> None:
     """Refuse a name that gates cannot spell, or that reports give to something else. Raises UsageError."""
     if name in _RESERVED:

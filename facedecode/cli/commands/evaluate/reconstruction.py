@@ -19,6 +19,7 @@ from facedecode.cli.commands.evaluate.common import (
     Repetitions,
     finish,
     named,
+    named_networks,
     parse_gates,
     refuse_output,
     refuse_unknown,
@@ -58,8 +59,8 @@ def reconstruction(
         list[str] | None,
         typer.Option(
             "--phi",
-            help="Measures a distance by this network's maps: squeezenet=FILE, or a recognizer, NAME or NAME=FILE "
-            "(repeatable).",
+            help="Measures a distance by this network's maps: squeezenet=FILE, a recognizer, NAME or NAME=FILE, or "
+            "torch:FILE (repeatable).",
         ),
     ] = None,
     images: Images = None,
@@ -100,7 +101,7 @@ def reconstruction(
         baseline=baseline,
         lpips_trunk=lpips_trunk,
         lpips_net=lpips_net or "alex",
-        phi={name: Path(file) if file != name else None for name, file in named(phi or [], "--phi").items()},
+        phi={name: Path(file) if file != name else None for name, file in named_networks(phi or [], "--phi").items()},
         images=images,
         limit=limit,
         columns=columns,
