@@ -346,7 +346,9 @@ def test_shared_statistics_are_those_of_the_whole_batch(kind: str, affine: bool)
 
 
 def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "facedecode", *arguments]
+    # --standalone takes a free port: without, all of a machine's runs would meet at the same one.
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "facedecode", *arguments]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
 
 
