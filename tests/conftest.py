@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -164,32 +167,49 @@ def tiny_store(make_store: Callable[[str], Path]) -> Path:
 def draw_people(folder: Path, images: Path, name: str, weights: Path, people: int = 10, each: int = 3) -> Path:
     """Smooth random pictures, one look a person, with landmarks where a portrait has them."""
     recognizer = load_recognizer(name, weights)
-    rng = np.random.default_rng(3)
-    rows, templates = [], []
+    face, rows = align.portrait_face(96), []
+    drawn = drawn_pictures(people, each)
+    for relative, _, file in drawn:
+        path = images / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(file)
+        rows.append(
+            {
+                "path": relative,
+                "identity": path.parent.name,
+                "width": 96,
+                "height": 96,
+                "box": face.box,
+                "landmarks": face.landmarks,
+                "probability": 1.0,
+                "sha256": hashlib.sha256(file).hexdigest(),
+            }
+        )
+    key = (json.dumps(recognizer.describe(), sort_keys=True), people, each)
+    if key not in TEMPLATES:
+        crops = (recognizer.crop(picture, face) for _, picture, _ in drawn)
+        TEMPLATES[key] = np.stack([recognizer.embed_crops(crop[None])[0] for crop in crops])
+    manifest = {"score": recognizer.spec.score, "transform": None, "precision": "fp32", "l2_normalized": False}
+    with StoreWriter(folder, {"made": "by hand"}, images, recognizer.describe(), manifest=manifest) as writer:
+        writer.append(TEMPLATES[key].copy(), rows, [], len(rows))
+        writer.finish()
+    return folder
+
+
+# Hundreds of tests draw the same people. By recognizer (with its weights), people, and images each:
+TEMPLATES: dict[tuple[str, int, int], np.ndarray] = {}
+
+
+@functools.cache
+def drawn_pictures(people: int, each: int) -> list[tuple[str, np.ndarray, bytes]]:
+    """Relative path, picture (96, 96, 3) and PNG file of each image that `draw_people` draws."""
+    rng, drawn = np.random.default_rng(3), []
     for person in range(people):
         look = rng.uniform(0, 255, (6, 6, 3))
         for number in range(1, each + 1):
             noisy = np.clip(look + rng.normal(0, 12, look.shape), 0, 255).astype(np.uint8)
-            picture = np.asarray(Image.fromarray(noisy).resize((96, 96), Image.Resampling.BICUBIC))
-            path = images / f"P{person}" / f"P{person}_{number:04d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(path)
-            face = align.portrait_face(96)
-            templates.append(recognizer.embed_crops(recognizer.crop(picture, face)[None])[0])
-            rows.append(
-                {
-                    "path": path.relative_to(images).as_posix(),
-                    "identity": f"P{person}",
-                    "width": 96,
-                    "height": 96,
-                    "box": face.box,
-                    "landmarks": face.landmarks,
-                    "probability": 1.0,
-                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                }
-            )
-    manifest = {"score": recognizer.spec.score, "transform": None, "precision": "fp32", "l2_normalized": False}
-    with StoreWriter(folder, {"made": "by hand"}, images, recognizer.describe(), manifest=manifest) as writer:
-        writer.append(np.stack(templates), rows, [], len(rows))
-        writer.finish()
-    return folder
+            picture = Image.fromarray(noisy).resize((96, 96), Image.Resampling.BICUBIC)
+            file = io.BytesIO()
+            picture.save(file, "png")
+            drawn.append((f"P{person}/P{person}_{number:04d}.png", np.asarray(picture), file.getvalue()))
+    return drawn

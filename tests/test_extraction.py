@@ -214,7 +214,7 @@ def test_a_template_that_is_not_finite_is_a_failure(photos: Path, tmp_path: Path
 
 
 KILLED = """
-    # One import, then a fork for each run: it makes progress, and is killed from outside.
+    # One import and one loading, then a fork for each run: it makes progress, and is killed from outside.
     import os, signal, sys, time
     from pathlib import Path
     from facedecode.extraction import extract
@@ -222,11 +222,12 @@ KILLED = """
     from facedecode.recognizers import load_recognizer
 
     images, output = Path(sys.argv[1]), Path(sys.argv[2])
+    recognizer, detector = load_recognizer(), FaceDetector()
 
     def work(pipe):
         tell = (lambda *_: os.write(pipe, b".")) if pipe else None
         options = {"batch_size": 1, "shard_rows": 1, "workers": 1, "progress": tell}
-        extract([images], output, load_recognizer(), FaceDetector(), **options)
+        extract([images], output, recognizer, detector, **options)
 
     for wait in (1, 2, 1, 1):
         read, write = os.pipe()

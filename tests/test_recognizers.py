@@ -55,11 +55,11 @@ def test_random_chips_equal_dlib(dlib_resnet: Recognizer) -> None:
 
 
 @pytest.mark.lfw
-def test_lfw_chips_equal_dlib(dlib_resnet: Recognizer, lfw: Path) -> None:
+def test_lfw_chips_equal_dlib(dlib_resnet: Recognizer, lfw: Path, detector: FaceDetector) -> None:
+    images = [load_image(path) for path in sorted((lfw / "images").glob("*/*_0001.jpg"))[::100]]
     chips = []
-    for path in sorted((lfw / "images").glob("*/*_0001.jpg"))[::100]:
-        image = load_image(path)
-        if face := choose_face(FaceDetector().detect([image])[0], *image.shape[1::-1]):
+    for image, faces in zip(images, detector.detect(images), strict=True):
+        if face := choose_face(faces, *image.shape[1::-1]):
             chips.append(dlib_resnet.crop(image, face))
     assert len(chips) >= 50
     found = dlib_resnet.embed_crops(np.stack(chips))
