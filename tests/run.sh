@@ -4,8 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || python3 -m venv .venv
-# Of what the packages hold, little is imported: Python compiles that when it is.
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -e '.[test]'
+.venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # worksteal: neighbors stay together, and with them what a file's tests share, until a process has nothing left to do.
 exec .venv/bin/python -m pytest -n auto --maxprocesses 8 --dist worksteal "$@"

@@ -231,13 +231,11 @@ def test_all_transforms_and_what_a_run_had_finished(here: Path, tiny: Path, monk
         return made(*arguments, **named)
 
     monkeypatch.setattr("facedecode.mapping_fit.embed_perturbed", interrupted)
-    Path("few.txt").write_text("".join(f"P{k}\n" for k in range(12)))
-    every = options(tiny, "--transform", "all", "--people", "few.txt")
-    done = call(*every)
+    done = call(*options(tiny, "--transform", "all"))
     assert done.exit_code == 130 and "the same command resumes" in done.stderr
     kept = {p.name: p.stat().st_mtime_ns for p in Path("mappings").iterdir()}
     assert set(kept) == {f"{name}.safetensors" for name in transform_names()[:4]}
-    metrics = answer(call(*every))["metrics"]
+    metrics = answer(call(*options(tiny, "--transform", "all")))["metrics"]
     assert list(metrics) == sorted(transform_names()) and len(begun) == 1 + len(transform_names())
     assert {name: (Path("mappings") / name).stat().st_mtime_ns for name in kept} == kept
     for name in transform_names():

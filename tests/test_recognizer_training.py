@@ -72,6 +72,14 @@ def trained(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def whole(people: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
+    """The folder of a run of `job` that nobody interrupts, and its losses: look, do not touch."""
+    folder, seen = tmp_path_factory.mktemp("whole") / "own", Stop()
+    train_recognizer(RecognizerJob(people, folder, validation=0.3, settings=SMALL), training=seen)
+    return folder, seen.losses
+
+
 def change(job: RecognizerJob, **settings) -> RecognizerJob:
     return dataclasses.replace(job, settings=dataclasses.replace(job.settings, **settings))
 
@@ -190,17 +198,16 @@ def test_drawn_people_are_learned(job: RecognizerJob, kind: str) -> None:
 
 
 @pytest.mark.parametrize("stops", [(2,), (3,), (13, 17)])
-def test_an_interrupted_run_ends_with_the_same_bytes(job: RecognizerJob, tmp_path: Path, stops: tuple) -> None:
-    whole, parts = Stop(), dataclasses.replace(job, output=tmp_path / "parts" / "own")
-    train_recognizer(job, training=whole)
+def test_an_interrupted_run_ends_with_the_same_bytes(job: RecognizerJob, whole: tuple, stops: tuple) -> None:
+    folder, losses = whole
     for stop in stops:
         with pytest.raises(KeyboardInterrupt):
-            train_recognizer(parts, training=Stop(stop))
-        assert not (parts.output / "recognizer.json").exists()
+            train_recognizer(job, training=Stop(stop))
+        assert not (job.output / "recognizer.json").exists()
     last = Stop()
-    train_recognizer(parts, training=last)
-    assert last.losses == whole.losses[stops[-1] // 3 * 3 :]
-    assert content(parts.output) == content(job.output)
+    train_recognizer(job, training=last)
+    assert last.losses == losses[stops[-1] // 3 * 3 :]
+    assert content(job.output) == content(folder)
 
 
 def test_divergence_stops_and_keeps_the_last_state(job: RecognizerJob, monkeypatch: pytest.MonkeyPatch) -> None:
