@@ -24,7 +24,8 @@ from fig04_report import Drawn, make_report
 
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.all_pairs import AllPairs

@@ -98,6 +98,13 @@ class Joined:
                 progress(start, len(self._perturbed))
 
 
+def count_pairs(store: Store, source: Source, people: Path | None = None) -> dict[str, int]:
+    """How many pairs a map would be fitted to and judged on, where no image fails. Raises as `fit_store_mapping`."""
+    chosen, _ = _choose(store, source, people)
+    held_out = int(np.count_nonzero(_held_out(store, chosen)))
+    return {"training": len(chosen) - held_out, "held_out": held_out}
+
+
 def fit_store_mapping(
     store: Store,
     source: Source,
@@ -126,10 +133,8 @@ def fit_store_mapping(
     chosen, part = _choose(store, source, people)
     if there := _mapping_there(path, source.transform, provenance := _provenance([part], method), overwrite):
         return there
-    held_out = np.zeros(len(store), bool)
-    identities, paths = store.identities(), store.paths()
-    held_out[chosen] = held_out_people([identities[i] for i in chosen], [paths[i] for i in chosen])
-    mapping = solve_mapping(_sum(store, source, chosen, held_out, part, progress), method, provenance)
+    sums = _sum(store, source, chosen, _held_out(store, chosen), part, progress)
+    mapping = solve_mapping(sums, method, provenance)
     mapping.save(path)
     return mapping
 
@@ -203,6 +208,14 @@ def _choose(store: Store, source: Source, people: Path | None) -> tuple[np.ndarr
         "images": sorted(digest[:16] for digest in digests)[:_SKETCH],
         "perturbed": source.fingerprint,
     }
+
+
+def _held_out(store: Store, chosen: np.ndarray) -> np.ndarray:
+    """Which rows of a store (n,) bool are those of people to judge a map on, among the chosen."""
+    held_out = np.zeros(len(store), bool)
+    identities, paths = store.identities(), store.paths()
+    held_out[chosen] = held_out_people([identities[i] for i in chosen], [paths[i] for i in chosen])
+    return held_out
 
 
 def _provenance(parts: list[dict[str, Any]], method: Method) -> dict[str, Any]:

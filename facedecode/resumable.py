@@ -44,6 +44,14 @@ class RunSettings(Protocol):
     validate_every: int
 
 
+def count_steps(images: int, settings: RunSettings) -> int:
+    """How many steps a run takes on so many images. Raises BadInput: too few images for one batch."""
+    batches = images // settings.batch_size
+    if not batches:
+        raise BadInput(f"{images} training images do not fill one batch of {settings.batch_size}; lower it")
+    return max(1, round(settings.epochs * batches))
+
+
 class ResumableRun(ABC):
     """Network, optimizer, average of the weights, and step: the state of one training run.
 
@@ -75,9 +83,8 @@ class ResumableRun(ABC):
         Raises:
             BadInput: too few images for one batch.
         """
+        self.steps = count_steps(images, settings)
         self.batches = images // settings.batch_size
-        if not self.batches:
-            raise BadInput(f"{images} training images do not fill one batch of {settings.batch_size}; lower it")
         self.images, self.settings, self.folder, self.fingerprint, self.device = (
             images,
             settings,
@@ -85,7 +92,6 @@ class ResumableRun(ABC):
             fingerprint,
             device,
         )
-        self.steps = max(1, round(settings.epochs * self.batches))
         self.step = self.saved_step = 0
         self.curve: list[dict] = []
         self.ranks = ranks or Ranks()

@@ -14,7 +14,8 @@ import torch
 from conftest import draw_people
 
 from facedecode.classifier_fit import fit_store_classifier
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput
 from facedecode.picture_templates import embed_pictures

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from facedecode.cli import app
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder
 from facedecode.errors import BadInput, MissingWeights, UsageError, WouldNotFit
 from facedecode.evaluation import drawn as drawn_module

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from facedecode.errors import BadInput
-from facedecode.recognizer_fit import RecognizerJob, train_recognizer
+from facedecode.recognizer_fit import train_recognizer
 from facedecode.recognizer_heads import HEADS, HeadSettings
+from facedecode.recognizer_plan import RecognizerJob
 from facedecode.recognizer_training import RecognizerSettings
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store

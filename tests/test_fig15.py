@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from facedecode.bootstrap import Estimate
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.errors import BadInput
 from facedecode.faces import FaceDetector
 from facedecode.images import load_image, resized

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.errors import BadInput, MissingWeights
 from facedecode.faces import Face, mirrored
 from facedecode.losses import LossWeights

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from facedecode import losses
 from facedecode.cli import app
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.decoders import load_decoder
 from facedecode.decoders.nbnet import GROWTH, NbNet, NeighborlyBlock
 from facedecode.decoders.sizes import usual_widths

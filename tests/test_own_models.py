@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from facedecode import align
 from facedecode.cli import app
 from facedecode.cli.commands.evaluate.common import named_networks
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeError, MissingWeights, UsageError
 from facedecode.phi import RecognizerMaps, load_phi

@@ -15,7 +15,8 @@ from test_own_models import exported, keep, onnx_file
 from torch import nn
 
 from facedecode import align
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.decoders import load_decoder
 from facedecode.disentangler import load_disentangler
 from facedecode.disentangler_fit import fit_store_disentangler

@@ -16,7 +16,8 @@ from scipy import stats
 from typer.testing import CliRunner, Result
 
 from facedecode.cli import app
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, UsageError
 from facedecode.files import json_text
 from facedecode.losses import LossWeights

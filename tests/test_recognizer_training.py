@@ -22,8 +22,9 @@ from facedecode.evaluation.unseen import make_reference, unseen_images
 from facedecode.files import locked
 from facedecode.phi import load_phi
 from facedecode.protocols import held_out_people
-from facedecode.recognizer_fit import RecognizerJob, train_recognizer
+from facedecode.recognizer_fit import train_recognizer
 from facedecode.recognizer_heads import ArcFaceHead, HeadSettings, SoftMaxHead
+from facedecode.recognizer_plan import RecognizerJob
 from facedecode.recognizer_training import Faces, RecognizerRun, RecognizerSettings
 from facedecode.recognizers import find_spec_by_name, load_recognizer
 from facedecode.recognizers.networks import new_resnet50

@@ -15,7 +15,8 @@ from PIL import Image
 
 from facedecode import align, losses, training
 from facedecode.confidence_fit import trained_people
-from facedecode.decoder_training import DecoderJob, train_store
+from facedecode.decoder_plan import DecoderJob
+from facedecode.decoder_training import train_store
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
 from facedecode.files import locked

@@ -60,6 +60,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N o
 Precision = Annotated[str, typer.Option("--precision", help="fp32, or bf16 (autocast; recorded in the output).")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only look at the inputs, and say what would be done.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages on stderr, errors apart.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Model, Overwrite, Spec, Weights, choose_device, command
+from facedecode.cli.app import Device, DryRun, Model, Overwrite, Spec, Weights, choose_device, command
 from facedecode.cli.console import Console
 from facedecode.cli.drawing import optional_decoder
 from facedecode.errors import FailedItems, UsageError
@@ -71,6 +71,7 @@ def attack(
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Faces that go through together.")] = 16,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an image gave no face.")] = False,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Images → the same faces changed so that the recognizer takes them for somebody else.
 
@@ -132,6 +133,10 @@ def attack(
         batch_size=batch_size,
         overwrite=overwrite,
     )
+    if dry_run:
+        counts = {"images": len(find_images(images)[1])}
+        console.say(f"{counts['images']} images would be attacked by {method}, {aim.said}, and go to {output}")
+        return counts, {}
     with console.progress() as stage:
         result = attack_images(job, cropper, aim, drawer, folder, stage("attack"))
     metrics = {"failed": len(result.failures), **summary(result.rows)}

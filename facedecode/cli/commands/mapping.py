@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Images, Overwrite, Ridge, Weights, choose_device, command, parse_ridge
+from facedecode.cli.app import Device, DryRun, Images, Overwrite, Ridge, Weights, choose_device, command, parse_ridge
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
@@ -55,6 +55,7 @@ def fit_mapping(
     images: Images = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Fit the linear map that undoes a perturbation in the space of templates (paper, Eq. 6).
 
@@ -63,14 +64,14 @@ def fit_mapping(
     transforms, those that an interrupted run had finished are kept.
     """
     from facedecode.map_kinds import Method
-    from facedecode.mapping_fit import fit_from_sums, fit_store_mapping, merge_files, sum_store
+    from facedecode.mapping_fit import count_pairs, fit_from_sums, fit_store_mapping, merge_files, sum_store
 
     if sum(map(bool, (transform, perturbed, from_sums))) != 1:
         raise UsageError("give one of --transform, --perturbed and --from-sums")
     if not transform and (images or weights):
         raise UsageError("--images and --weights go with --transform, which embeds the images again")
-    if from_sums and (sums_to or people):
-        raise UsageError("--people and --sums-to choose what is summed; --from-sums is given sums")
+    if from_sums and (sums_to or people or dry_run):
+        raise UsageError("--people, --sums-to and --dry-run are of what is summed; --from-sums is given sums")
     method = Method(kind, parse_ridge(ridge), rank)
     if sums_to and method != Method():
         raise UsageError("--kind, --rank and --ridge say how sums are solved: give them with --from-sums")
@@ -81,9 +82,19 @@ def fit_mapping(
             path = output / f"{name}.safetensors"
             _tell(console, path, fit_from_sums(sums, path, method, overwrite), metrics, outputs)
         return metrics, outputs
+    sources = _sources(transform, perturbed, embeddings, weights, images, device)
+    folder = sums_to or output
+    if dry_run:
+        for source, store in sources:
+            metrics[source.transform] = counts = count_pairs(store, source, people)
+            console.say(
+                f"{source.transform}: up to {counts['training']} pairs, and {counts['held_out']} of people held out; "
+                f"would go to {folder}"
+            )
+        return metrics, outputs
     with console.progress() as stage:
-        for source, store in _sources(transform, perturbed, embeddings, weights, images, device):
-            path = (sums_to or output) / f"{source.transform}.safetensors"
+        for source, store in sources:
+            path = folder / f"{source.transform}.safetensors"
             if sums_to:
                 sums = sum_store(store, source, path, people, overwrite, stage(source.transform))
                 counts = {"training": sums.training.n, "held_out": sums.held_out.n, "left_out": sums.left_out}

@@ -79,6 +79,8 @@ def train(
         raise UsageError("--model and --spec are said of a bare .npy file; a store's manifest has its recognizer")
     allowed = {*_OF_ALL, *way.options, *(_OF_BARE if bare else ()), *(_OF_DECODERS if kind == "decoder" else ())}
     refuse_others(context, allowed, f"go with {said}")
+    if bare and options["dry_run"]:
+        raise UsageError(f"--dry-run looks at a store; 'facedecode import' makes one of {store}")
     given = {name: context.params[name] for name in way.options if is_given(context, name)}
     if bare:
         given.pop("images", None)

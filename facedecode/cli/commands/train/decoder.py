@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Images, Overwrite, Precision, Seed, Weights, choose_device, choose_precision
+from facedecode.cli.app import (
+    Device,
+    DryRun,
+    Images,
+    Overwrite,
+    Precision,
+    Seed,
+    Weights,
+    choose_device,
+    choose_precision,
+)
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.commands.train.options import (
     Architecture,
@@ -30,7 +40,7 @@ from facedecode.cli.given import only_given
 from facedecode.errors import UsageError
 
 if TYPE_CHECKING:  # needs torch
-    from facedecode.decoder_training import DecoderJob
+    from facedecode.decoder_plan import DecoderJob, Plan
 
 
 def train_network(
@@ -123,9 +133,10 @@ def train_network(
     seed: Seed = 0,
     half: Half = False,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Train a network on a store's templates and portraits; metrics and outputs as a command returns them."""
-    from facedecode.decoder_training import DecoderJob
+    from facedecode.decoder_plan import DecoderJob
     from facedecode.decoders.kinds import NETWORKS
     from facedecode.decoders.sizes import usual_widths
     from facedecode.training_settings import DEFAULTS
@@ -188,7 +199,7 @@ def train_network(
         overwrite=overwrite,
         settings=settings,
     )
-    return _train(console, job, device)
+    return _train(console, job, device, dry_run)
 
 
 def fit_closed_form(
@@ -204,9 +215,10 @@ def fit_closed_form(
     device: Device = "auto",
     half: Half = False,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Fit a closed form to a store's templates and portraits; metrics and outputs as a command returns them."""
-    from facedecode.decoder_training import DecoderJob
+    from facedecode.decoder_plan import DecoderJob
     from facedecode.training_settings import TrainSettings
 
     device = choose_device(device)
@@ -221,12 +233,15 @@ def fit_closed_form(
         overwrite=overwrite,
         settings=TrainSettings(image_size=image_size),
     )
-    return _train(console, job, device)
+    return _train(console, job, device, dry_run)
 
 
-def _train(console: Console, job: DecoderJob, device: str) -> tuple[dict, dict]:
+def _train(console: Console, job: DecoderJob, device: str, dry_run: bool) -> tuple[dict, dict]:
+    from facedecode.decoder_plan import plan_training
     from facedecode.decoder_training import train_store
 
+    if dry_run:
+        return _say_plan(console, plan_training(job, device))
     with console.progress() as stage:
         decoder = train_store(job, device, stage("portraits"), stage("train"), console.ranks)
     if decoder is None:
@@ -235,3 +250,18 @@ def _train(console: Console, job: DecoderJob, device: str) -> tuple[dict, dict]:
     console.say(f"{job.output}: {decoder.kind} decoder, {figures['images']} images of {len(figures['people'])} people")
     last = (figures.get("curve") or [{}])[-1]
     return {k: v for k, v in last.items() if k != "step"}, {"decoder": str(job.output)}
+
+
+def _say_plan(console: Console, plan: Plan) -> tuple[dict, dict]:
+    """What a training would come to, in a line and as metrics."""
+    people = len({row["identity"] for row in plan.rows} - {None})
+    counts = {"images": len(plan.rows), "people": people, "held_out": int(plan.held_out.sum()), "steps": plan.steps}
+    how = ", fitted at once"
+    if not plan.closed:
+        how = f", {counts['held_out']} images of them held out; {plan.steps} steps of {plan.job.settings.batch_size}"
+        how += f" through {', '.join(network.name for network in plan.phi)}" if plan.phi else ""
+    console.say(
+        f"{plan.job.architecture} of {plan.job.settings.image_size} px on {counts['images']} images of {people} "
+        f"people{how}; would go to {plan.job.output}"
+    )
+    return counts, {}

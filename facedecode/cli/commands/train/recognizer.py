@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Images, Overwrite, Precision, Seed, choose_device, choose_precision
+from facedecode.cli.app import Device, DryRun, Images, Overwrite, Precision, Seed, choose_device, choose_precision
 from facedecode.cli.commands.train.options import (
     BatchSize,
     Epochs,
@@ -57,11 +57,12 @@ def train_recognizer(
     precision: Precision = "fp32",
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Train a recognizer on the images of a store; metrics and outputs as a command returns them."""
-    from facedecode.recognizer_fit import RecognizerJob
     from facedecode.recognizer_fit import train_recognizer as train
     from facedecode.recognizer_heads import HeadSettings
+    from facedecode.recognizer_plan import RecognizerJob, plan_recognizer
     from facedecode.recognizer_training import RecognizerSettings
 
     if head == "softmax":
@@ -94,6 +95,14 @@ def train_recognizer(
         overwrite=overwrite,
         settings=settings,
     )
+    if dry_run:
+        plan = plan_recognizer(job)
+        counts = {"classes": len(plan.classes), "images": len(plan.images.rows), "steps": plan.steps}
+        console.say(
+            f"{backbone} recognizer of {counts['classes']} people, {counts['images']} images with those held out; "
+            f"{plan.steps} steps of {batch_size}; would go to {output}"
+        )
+        return counts, {}
     with console.progress() as stage:
         made = train(job, device, stage("crops"), stage("train"))
     named, told = made["classification"], made["verification"]
