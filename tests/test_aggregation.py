@@ -172,7 +172,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_aggregates_can_be_drawn(tiny_store, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    train = ["train", "emb", "-o", "ridge", "--architecture", "ridge", "--image-size", "64", "--weights", str(tiny)]
+    train = ["train", "emb", "-o", "ridge", "--architecture", "ridge", "--image-size", "64"]
     assert call(*train).exit_code == 0 and call("aggregate", "emb", "-o", "all").exit_code == 0
     done = call("invert", "all", "-o", "all.png", "--decoder", "ridge", "--weights", tiny)
     assert done.exit_code == 0 and "10 faces" in done.stderr, done.output

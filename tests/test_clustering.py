@@ -268,7 +268,7 @@ def call(*arguments: object):
 
 def test_cluster_writes_a_store_tables_and_a_figure(tiny_store, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    train = ["train", "emb", "-o", "ridge", "--architecture", "ridge", "--image-size", "64", "--weights", str(tiny)]
+    train = ["train", "emb", "-o", "ridge", "--architecture", "ridge", "--image-size", "64"]
     assert CliRunner().invoke(app, train).exit_code == 0
     done = call("-k", 10, "--decoder", "ridge", "--json")
     assert done.exit_code == 0, done.output
