@@ -21,6 +21,7 @@ Stage = Callable[[str], Callable[..., None]]
 def trained_people(decoder: Decoder, name: str) -> list[str]:
     """Whom a decoder's weights were fitted to: the people that it records, less those that `train` held out.
 
+    Whom it knows otherwise (a perceptual network was trained on them, a map of its templates fitted) nobody held out.
     A record has both; who was held out follows from the names (`held_out_people`) and the share that is recorded.
     Of a decoder that went on from another (`train --start`), the share is the smaller one of both; where an older
     record has only its own, the first run is taken to have held out the same people.
@@ -33,7 +34,8 @@ def trained_people(decoder: Decoder, name: str) -> list[str]:
         raise BadInput(f"decoder {name}: it does not record the people it was trained on; train it again")
     share = training.get("held_out", training.get("validation")) or 0.0
     held_out = held_out_people(people, [None] * len(people), share)
-    return [person for person, out in zip(people, held_out, strict=True) if not out]
+    known = set(training.get("known_otherwise", []))
+    return [person for person, out in zip(people, held_out, strict=True) if not out or person in known]
 
 
 def fit_store_confidence(
@@ -51,7 +53,7 @@ def fit_store_confidence(
 ) -> Confidence:
     """Fit the confidence map of a decoder on the templates of `store`, and write it to `path`.
 
-    Of the people that are given, those whom the decoder was trained on are left out.
+    Of the people that are given, those whom the decoder, or its recognizer, was trained on are left out.
 
     Args:
         folder: where the decoder was loaded from. path: of the map's file.
@@ -72,7 +74,7 @@ def fit_store_confidence(
     require_extracted(store)
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
     rows = store.rows().to_pylist()
-    trained = set(trained_people(decoder, folder.name))
+    trained = {*trained_people(decoder, folder.name), *store.recognizer.get("training_people", ())}
     given = select_people([row["identity"] for row in rows], people, exclude)
     # A row without a name could be of anybody.
     chosen = [i for i in given if rows[i]["identity"] and rows[i]["identity"] not in trained]

@@ -121,17 +121,15 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> Plan:
         held_out = held_out_people([row["identity"] for row in rows], [row["path"] for row in rows], job.validation)
     settings = asdict(job.settings) if not closed else {"image_size": job.settings.image_size}
     start = _start(job, store.recognizer) if job.start else None
+    before = start.provenance.training if start else {}
+    # Known by what the run takes from elsewhere: nobody of them is held out, whatever the run holds out of its own.
+    known = {*(store.manifest.get("fitted_on") or []), *before.get("known_otherwise", [])}
     provenance = {
-        "start": start.provenance.training.get("fingerprint") if start else None,
+        "start": before.get("fingerprint"),
         "store": store.fingerprint,
         "transform": store.manifest.get("transform"),
         "settings": settings,
         "validation": 0 if closed else job.validation,
-        "people": sorted(
-            ({row["identity"] for row in rows} - {None})
-            | set(store.manifest.get("fitted_on") or [])
-            | set(start.provenance.training.get("people", []) if start else [])
-        ),
         "images": len(rows),
     }
     recognizer, phi = None, []
@@ -146,8 +144,10 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> Plan:
         provenance["phi"] = [network.describe() for network in phi]
         # Gradients bring what a network learned of the people whom it was trained on. Those of ξ its store names.
         others = (network.recognizer for network in phi if network.name != store.recognizer["name"])
-        known = {person for other in others if other for person in other.spec.training_people}
-        provenance["people"] = sorted(known | set(provenance["people"]))
+        known |= {person for other in others if other for person in other.spec.training_people}
+    provenance["people"] = sorted({row["identity"] for row in rows} - {None} | known | set(before.get("people", [])))
+    if known:
+        provenance["known_otherwise"] = sorted(known)
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **provenance}
     described["version"] = None if closed else VERSION
     provenance |= _history(job, start, store.recognizer["name"], phi)
@@ -211,6 +211,11 @@ def _start(job: DecoderJob, recognizer: dict) -> Decoder:
         )
     start = load_decoder(job.start)
     start.require_recognizer(recognizer, f"{job.start}: this decoder")
+    if not start.provenance.training.get("fingerprint"):
+        raise BadInput(
+            f"{job.start}: does not record the run that made it, so that one that goes on from it could not be told "
+            "from others; train it again"
+        )
     same = start.kind == job.architecture and start.image_size == job.settings.image_size
     if job.architecture not in NETWORKS or not same:
         raise BadInput(

@@ -335,8 +335,23 @@ def test_people_held_out_are_not_trained_on(job: DecoderJob, monkeypatch: pytest
 
 def test_whom_the_templates_were_changed_by_counts_as_trained_on(job: DecoderJob) -> None:
     path = job.store / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"fitted_on": ["somebody else"]}))
-    assert "somebody else" in train_store(job).provenance.training["people"]
+    others = [f"somebody {k}" for k in range(40)]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fitted_on": others}))
+    first = train_store(job)
+    second = train_store(dataclasses.replace(job, start=job.output, output=job.output.with_name("second")))
+    for decoder in (first, second):
+        assert set(others) < set(decoder.provenance.training["people"])
+        assert set(others) < set(trained_people(decoder, "decoder")), "nobody of them is held out"
+
+
+def test_a_start_without_its_run_is_refused(job: DecoderJob) -> None:
+    train_store(job)
+    path = job.output / "decoder.json"
+    card = json.loads(path.read_text())
+    del card["training"]["fingerprint"]
+    path.write_text(json.dumps(card))
+    with pytest.raises(BadInput, match="decoder: does not record the run that made it"):
+        train_store(dataclasses.replace(job, start=job.output, output=job.output.with_name("second")))
 
 
 def test_a_people_file_and_exclusions(job: DecoderJob, tmp_path: Path) -> None:
