@@ -29,7 +29,7 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.resumable import STATE
 from facedecode.store import Store
 from facedecode.training import Pairs, train_decoder
-from facedecode.training_settings import TrainSettings
+from facedecode.training_settings import IDENTITY_TARGETS, TrainSettings
 
 PIXELS_ONLY = LossWeights(perceptual=0, identity=0)
 
@@ -591,7 +591,7 @@ def test_the_target_is_the_person_or_the_template(
     job: DecoderJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = {}
-    for target in training.IDENTITY_TARGETS:
+    for target in IDENTITY_TARGETS:
         decoder = train_store(dataclasses.replace(change(job, identity_target=target), output=tmp_path / target))
         drawn[target] = decoder.decode(Store.open(job.store).templates())
     assert (drawn["person"] != drawn["template"]).any()
