@@ -24,8 +24,8 @@ Each folder has `report.json` (every figure with its interval and count), `repor
 brackets: 95 % intervals. Written by `python examples/results_index.py docs/results`.
 
 The data are Labeled Faces in the Wild (deep-funnelled), all 13,233 images. Its stores and the closed-form decoders are
-made by these commands; `shipped` is the decoder that comes with the package, and how it and the decoders `dfd` and
-`edgeface` were trained stands in [docs/decoder.md](../decoder.md).
+made by these commands; `shipped` is the decoder that came with the package when the report was made (each report
+has its hash), and how it and the decoders `dfd` and `edgeface` were trained stands in [docs/decoder.md](../decoder.md).
 
 ```sh
 facedecode extract ../shared/data/lfw/images -o emb

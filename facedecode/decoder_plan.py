@@ -140,7 +140,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> Plan:
                 f"{job.store}: its images were perturbed, or its templates mapped or disentangled ({done}), and those "
                 "of mirrored images would not be; train with --no-mirror"
             )
-        recognizer, phi = _networks(job, store.recognizer, device)
+        recognizer, phi = networks_of_loss(job, store.recognizer, device)
         provenance["phi"] = [network.describe() for network in phi]
         # Gradients bring what a network learned of the people whom it was trained on. Those of ξ its store names.
         others = (network.recognizer for network in phi if network.name != store.recognizer["name"])
@@ -156,8 +156,16 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> Plan:
     return Plan(job, store, chosen, rows, held_out, steps, start, recognizer, phi, provenance, described)
 
 
-def _networks(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer | None, list[PerceptualNetwork]]:
-    """ξ and φ, as far as the terms, or mirrored images, need them."""
+def networks_of_loss(job: DecoderJob, made_by: dict, device: str) -> tuple[Recognizer | None, list[PerceptualNetwork]]:
+    """ξ and φ, as far as the terms, or mirrored images, need them; of `job`, only the store is not looked at.
+
+    made_by: the recognizer of the templates, `Recognizer.describe()`.
+
+    Raises:
+        UsageError: a term without its network, or one that gives no gradients.
+        MissingWeights: a network's weights are not found.
+        BadInput: weights of another network than the templates'.
+    """
     weights, recognizer, phi = job.settings.weights, None, []
     # One network, whichever option names its file.
     names = [(phi, *network_and_layers(phi)) for phi in job.settings.phi or (made_by["name"],)]

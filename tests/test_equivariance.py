@@ -424,6 +424,14 @@ def test_errors_are_one_line(run, here: Path, tiny: Path) -> None:
         assert done.exit_code == 4 and said in done.stderr
 
 
+def test_people_whom_the_recognizer_was_trained_on_are_not_judged(run, here: Path) -> None:
+    manifest = json.loads(Path("emb/manifest.json").read_text())
+    manifest["recognizer"]["training_people"] = ["P3", "P14"]
+    Path("emb/manifest.json").write_text(json.dumps(manifest))
+    done = run()
+    assert done.exit_code == 4 and re.search(r"trained on 1 of the 8 people .* \(P14\)", done.stderr)
+
+
 @pytest.mark.filterwarnings("default::facedecode.errors.FacedecodeWarning")
 def test_too_few_people_are_said(run) -> None:
     Path("train.txt").write_text("P1\nP2\n")

@@ -144,6 +144,22 @@ def test_bad_imports(run, given: Path, lines: list[str] | None, words: list[str]
     assert not (given / "emb").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--model", "given:mine"], 3, "given:mine"),
+        (["--phi", "squeezenet"], 3, "squeezenet"),
+        (["--phi", "nobody"], 2, "no perceptual network is called 'nobody'"),
+    ],
+)
+def test_a_network_that_is_not_there_is_told_of_before_a_store_is_made(
+    run, given: Path, words: list[str], code: int, said: str
+) -> None:
+    told = run("train", "-o", given / "d", *words)
+    assert told.exit_code == code and said in told.stderr.splitlines()[-1], told.stderr
+    assert not (given / "d-emb").exists() and not (given / "d").exists()
+
+
 def test_train_says_what_a_bare_file_needs(given: Path, tiny_store: Path) -> None:
     run = CliRunner().invoke
     told = run(app, ["train", str(given / "x.npy"), "-o", str(given / "d")])

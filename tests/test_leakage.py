@@ -20,7 +20,7 @@ from facedecode.gaussians import Gaussians
 from facedecode.probe import PROBES, out_of_fold, probes_of
 from facedecode.reading import read
 from facedecode.removal import removal_curve
-from facedecode.store import StoreWriter
+from facedecode.store import Store, StoreWriter
 from facedecode.target import Target
 
 PEOPLE, EACH, DIM = 120, 4, 12
@@ -253,6 +253,15 @@ def test_pictures_that_are_gone_leave_their_attributes_out(here: Path):
     found = json.loads(done.stdout)["metrics"]["attributes"]
     assert set(found) == {name for name, own in ATTRIBUTES.items() if own.of_faces}
     assert "brightness" in done.stderr and "trial run" in done.stderr
+
+
+def test_people_whom_a_recognizer_was_trained_on_are_not_judged(here: Path):
+    manifest = json.loads((here / "emb/manifest.json").read_text())
+    name = Store.open(here / "emb").identities()[0]
+    manifest["recognizer"]["training_people"] = [name, "Somebody"]
+    (here / "emb/manifest.json").write_text(json.dumps(manifest))
+    done = call("emb", "--attribute", "yaw", "--decoder", "none")
+    assert done.exit_code == 4 and f"trained on 1 of the {PEOPLE} people" in done.stderr and name in done.stderr
 
 
 def test_gates_and_refusals(here: Path):

@@ -239,7 +239,7 @@ def test_strips_are_of_people_whom_neither_decoder_nor_direction_has_seen(
     monkeypatch.chdir(tmp_path)
     Path("seen.txt").write_text("\n".join(f"P{k}" for k in range(5)))
     trained = ["train", "emb", "-o", "ridge", "--architecture", "ridge", "--image-size", "64", "--people", "seen.txt"]
-    done = CliRunner().invoke(app, [*trained, "--weights", str(tiny)])
+    done = CliRunner().invoke(app, trained)
     assert done.exit_code == 0, done.output
     fitted, moved = [], []
 

@@ -17,7 +17,7 @@ import numpy as np
 from facedecode.aggregation import Aggregation, person_order
 from facedecode.bootstrap import REPETITIONS, Estimate, NonMated, Trials
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.unseen import open_stores, require_unseen_by_recognizer
+from facedecode.evaluation.unseen import open_stores, require_unseen_by_store
 from facedecode.paired import Resampled, resampled_tar
 from facedecode.protocols import select_people
 from facedecode.scores import score_matrix
@@ -133,7 +133,7 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
     kept = select_people(identities, job.people)
     people = _most_frequent([identities[i] for i in kept], job.persons)
     for store in stores.values():
-        require_unseen_by_recognizer(store.recognizer, list(people))
+        require_unseen_by_store(store, list(people))
     least = min(people.values())
     largest = job.largest or least // 2
     if largest < 2 or least < 2 * largest:

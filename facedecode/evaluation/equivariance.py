@@ -31,7 +31,7 @@ from facedecode.evaluation.linearity import (
 )
 from facedecode.evaluation.perturbed import Side, perturbed_templates
 from facedecode.evaluation.transforms import distinct
-from facedecode.evaluation.unseen import UnseenImages, open_stores, unseen_images
+from facedecode.evaluation.unseen import UnseenImages, open_stores, require_unseen_by_recognizer, unseen_images
 from facedecode.gram import GramAccumulator
 from facedecode.map_family import Affine, Subspace
 from facedecode.map_kinds import Method
@@ -108,8 +108,8 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
         UsageError: no perturbation, or a ridge that is none.
         MissingWeights: the recognizer's weights are not found.
         BadInput: a store of perturbed, mapped, normalized or protected templates; people who are judged and fitted
-            on; nobody to judge or to fit on; a perturbation that leaves no face in any image; images that are missing
-            or others than the store's.
+            on, or whom the recognizer was trained on; nobody to judge or to fit on; a perturbation that leaves no face
+            in any image; images that are missing or others than the store's.
         OutputError: `work` cannot be written.
 
     Warns:
@@ -123,6 +123,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
     store = next(iter(open_stores([job.store]).values()))
     refuse_done(store.manifest, store.folder, reason="they are perturbed here")
     training, judged = choose_people(store, job)
+    require_unseen_by_recognizer(store.recognizer, judged.identities)
     recognizer = load_described(store.recognizer, job.weights, device, store.manifest.get("precision", "fp32"))
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     kept, aliases = distinct(job.transforms)

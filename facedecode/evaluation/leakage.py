@@ -18,7 +18,7 @@ from facedecode.direction import Direction
 from facedecode.direction_fit import find_direction
 from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.leakage_targets import Asked, split_names
-from facedecode.evaluation.unseen import require_unfitted
+from facedecode.evaluation.unseen import require_unseen_by_store
 from facedecode.labels import read_image_labels
 from facedecode.paired import Resampled
 from facedecode.probe import PROBES, out_of_fold, probes_of
@@ -115,8 +115,8 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
 
     Raises:
         UsageError: no store, an unknown attribute, columns without labels, or nothing to read.
-        BadInput: stores that have no image in common, or were changed by what was fitted on the people judged; fewer
-            people than folds need, or labels of one class.
+        BadInput: stores that have no image in common; a recognizer that was trained, or a map or disentangler that was
+            fitted, on the people judged; fewer people than folds need, or labels of one class.
     """
     names = expand_names(job.attributes)
     if not job.stores:
@@ -131,7 +131,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
     chosen, beyond, lacking = _images(stores, job)
     rows = first.rows().take(chosen[base]).to_pylist()
     for store in stores.values():
-        require_unfitted(store, [row["identity"] for row in rows])
+        require_unseen_by_store(store, [row["identity"] for row in rows])
     templates = {label: store.take(chosen[label]) for label, store in stores.items()}
     asked = Asked([row["identity"] for row in rows], notes=lacking)
     for own in labels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from facedecode import plots
 from facedecode.attributes import ATTRIBUTES
@@ -19,8 +20,16 @@ GATE_WORDS = ("balanced_accuracy", "r2")
 _TITLES = {"linear": "linear probe", "quadratic": "quadratic probe", "mlp": "small network"}
 
 
-def leakage_report(figures: LeakageFigures, job: LeakageJob, strips: Mapping[str, Strip] | None = None) -> Report:
-    """The report. Reads the files of labels and people once more, for their hashes."""
+def leakage_report(
+    figures: LeakageFigures,
+    job: LeakageJob,
+    strips: Mapping[str, Strip] | None = None,
+    decoder: Mapping[str, Any] | None = None,
+) -> Report:
+    """The report. Reads the files of labels and people once more, for their hashes.
+
+    decoder: which one drew the strips (`describe_decoder`).
+    """
     files = {"people": job.people, "labels": job.labels}
     return Report(
         kind="leakage",
@@ -34,6 +43,7 @@ def leakage_report(figures: LeakageFigures, job: LeakageJob, strips: Mapping[str
         provenance={
             "stores": {label: describe_store(store) for label, store in figures.stores.items()},
             "files": {name: describe_file(path) for name, path in files.items() if path},
+            **({"decoder": decoder} if strips else {}),
             "settings": {
                 "columns": list(job.columns),
                 "exclude": list(job.exclude),

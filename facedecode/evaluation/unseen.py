@@ -143,6 +143,17 @@ def require_unfitted(store: Templates, identities: Sequence[str]) -> None:
     _refuse_shared(what, store.manifest.get("fitted_on") or (), identities)
 
 
+def require_unseen_by_store(store: Templates, identities: Sequence[str]) -> None:
+    """Refuse templates that owe something to people whom they are to be judged on: to the training of their
+    recognizer, or to what they were changed by since.
+
+    Raises:
+        BadInput: see `require_unseen_by_recognizer` and `require_unfitted`.
+    """
+    require_unseen_by_recognizer(store.recognizer, identities)
+    require_unfitted(store, identities)
+
+
 def _mapping_name(mapping: TemplateMapping) -> str:
     return f"mapping {mapping.transform}" if mapping.source is None else f"{mapping.source}: this mapping"
 
@@ -198,9 +209,8 @@ def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -
             the same name and another content; the recognizer was trained on one of the people, or what was done to
             the store's templates was fitted on one.
     """
-    require_unseen_by_recognizer(recognizer.describe(), images.identities)
-    require_unfitted(store, images.identities)
     require_same_recognizer(store.recognizer, recognizer.describe(), f"the judge {recognizer.spec.name}")
+    require_unseen_by_store(store, images.identities)
     rows = store.rows().select(["path", "sha256"]).to_pylist()
     where = {row["path"]: i for i, row in enumerate(rows)}
     failed = {failure["path"] for failure in store.failures()}

@@ -59,7 +59,7 @@ def fit_confidence(
             stage=stage,
         )
     report = fitted.report
-    if drawer.provenance.training.get("start"):
+    if drawer.provenance.training.get("start") and "held_out" not in drawer.provenance.training:
         console.say(f"decoder {folder.name} went on from another, which is taken to have held out the same people")
     explained = report["explained"]
     console.say(

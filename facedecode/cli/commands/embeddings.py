@@ -148,3 +148,14 @@ def recognizer_file(model: str | None, weights: Path | None) -> Path | None:
     from facedecode.recognizers.trained import trained_folder
 
     return weights or file_of(model or "") or (trained_folder(model) if model else None)
+
+
+def describe_recognizer(model: str | None, weights: Path | None, spec: Path | None, device: str) -> dict:
+    """The recognizer of a bare file's templates, as its store will describe it; of one not at hand, its name alone."""
+    from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
+    from facedecode.recognizers.contract import GIVEN
+
+    name = model or DEFAULT_RECOGNIZER
+    if name.startswith(GIVEN):
+        return {"name": name}
+    return load_recognizer(name, weights, device, contract=spec).describe()

@@ -87,28 +87,29 @@ def leakage(
     )
     with console.progress() as stage:
         figures = evaluate_leakage(job, stage)
-        strips = None
+        strips, drawer = None, None
         if decoder != "none" and output is not None:
-            strips = _draw(console, figures, job, decoder, weights, choose_device(device), stage)
+            strips, drawer = _draw(console, figures, job, decoder, weights, choose_device(device), stage)
     outputs = {}
     if directions is not None:
         make_folder(directions)
         for name, direction in figures.directions.items():
             direction.save(directions / f"{name}.safetensors")
         outputs["directions"] = str(directions)
-    metrics, written = finish(console, leakage_report(figures, job, strips), output, overwrite, gates)
+    metrics, written = finish(console, leakage_report(figures, job, strips, drawer), output, overwrite, gates)
     return metrics, written | outputs
 
 
 def _draw(console: Console, figures, job, decoder: str | None, weights: Path | None, device: str, stage):
-    """Strips of the first store's attributes; None where they cannot be drawn and nobody asked for them."""
+    """Strips of the first store's attributes, and by which decoder; None where they cannot be drawn, unasked."""
     from facedecode.evaluation.strips import draw_strips
+    from facedecode.provenance import describe_decoder
     from facedecode.recognizers import load_described
 
     first = next(iter(figures.stores.values()))
-    drawer, _ = optional_decoder(console, decoder, first.recognizer, device, "no strips")
+    drawer, folder = optional_decoder(console, decoder, first.recognizer, device, "no strips")
     if drawer is None:
-        return None
+        return None, None
     try:
         recognizer = load_described(first.recognizer, weights, device)
     except MissingWeights as error:
@@ -117,7 +118,7 @@ def _draw(console: Console, figures, job, decoder: str | None, weights: Path | N
         console.say(f"classes are not measured on what is drawn: {error}")
         recognizer = None
     try:
-        return draw_strips(
+        strips = draw_strips(
             figures,
             drawer,
             job.images or first.root,
@@ -131,4 +132,5 @@ def _draw(console: Console, figures, job, decoder: str | None, weights: Path | N
         if decoder is not None:
             raise
         console.say(f"no strips: {error}")
-        return None
+        return None, None
+    return strips, describe_decoder(drawer, folder)

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from facedecode.cli.app import BareModel, Device, Images, Overwrite, Spec, Weights, command
-from facedecode.cli.commands.embeddings import recognizer_file, store_of_bare
+from facedecode.cli.app import BareModel, Device, Images, Overwrite, Spec, Weights, choose_device, command
+from facedecode.cli.commands.embeddings import describe_recognizer, recognizer_file, store_of_bare
 from facedecode.cli.commands.train import classifier, decoder, disentangler, latent, recognizer
+from facedecode.cli.commands.train.options import Source
 from facedecode.cli.console import Console
 from facedecode.cli.given import is_given, refuse_others
 from facedecode.cli.ways import Way, signature_of_all
@@ -87,13 +88,13 @@ def train(
         if "weights" in way.options:
             given["weights"] = recognizer_file(model, weights)
 
-    def ready() -> Path:
-        """The store. Called when nothing is left to refuse: making one of a bare file takes long."""
-        if not bare:
-            return store
+    def make() -> Path:
         return store_of_bare(console, store, images, output, model, weights, spec, device, overwrite)
 
-    return way.run(console, ready, output, **given)
+    def describe() -> dict:
+        return describe_recognizer(model, weights, spec, choose_device(device))
+
+    return way.run(console, Source(store, make, describe) if bare else Source(store), output, **given)
 
 
 def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Way, str]:

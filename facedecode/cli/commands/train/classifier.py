@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Overwrite
-from facedecode.cli.commands.train.options import Exclude, Head, MinImages, People, Ready, Scale
+from facedecode.cli.commands.train.options import Exclude, Head, MinImages, People, Scale, Source
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 
 def train_classifier(
     console: Console,
-    ready: Ready,
+    source: Source,
     output: Path,
     *,
     people: People = None,
@@ -36,7 +36,7 @@ def train_classifier(
     wanted = Head(head, l2, scale)
     with console.progress() as stage:
         classifier = fit_store_classifier(
-            Store.open(ready()),
+            Store.open(source.store()),
             output,
             people=people,
             exclude=tuple(exclude or ()),
@@ -57,7 +57,7 @@ def train_classifier(
 
 def import_classifier(
     console: Console,
-    ready: Ready,
+    source: Source,
     output: Path,
     *,
     from_head: Annotated[
@@ -82,7 +82,7 @@ def import_classifier(
         raise UsageError("--from-head needs --names, a text file with a class on each line, in the order of its rows")
     wanted = Head(head, None, scale)
     classifier = import_store_classifier(
-        Store.open(ready()), from_head, names, output, scale=wanted.scale, overwrite=overwrite
+        Store.open(source.store()), from_head, names, output, scale=wanted.scale, overwrite=overwrite
     )
     report = classifier.report
     judged = (

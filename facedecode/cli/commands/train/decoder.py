@@ -19,7 +19,7 @@ from facedecode.cli.app import (
     choose_device,
     choose_precision,
 )
-from facedecode.cli.commands.evaluate.common import named
+from facedecode.cli.commands.evaluate.common import named_networks
 from facedecode.cli.commands.train.options import (
     Architecture,
     BatchSize,
@@ -31,7 +31,7 @@ from facedecode.cli.commands.train.options import (
     LearningRate,
     Mirror,
     People,
-    Ready,
+    Source,
     Start,
     Validation,
 )
@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # needs torch
 
 def train_network(
     console: Console,
-    ready: Ready,
+    source: Source,
     output: Path,
     *,
     architecture: Architecture = "dfd",
@@ -136,14 +136,14 @@ def train_network(
     dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Train a network on a store's templates and portraits; metrics and outputs as a command returns them."""
-    from facedecode.decoder_plan import DecoderJob
+    from facedecode.decoder_plan import DecoderJob, networks_of_loss
     from facedecode.decoders.kinds import NETWORKS
     from facedecode.decoders.sizes import usual_widths
     from facedecode.training_settings import DEFAULTS
 
     if start and width:
         raise UsageError("--width does not go with --start, whose network has its channels; leave it out")
-    networks = named(phi or [], "--phi")
+    networks = named_networks(phi or [], "--phi")
     default = DEFAULTS[architecture]
     settings = dataclasses.replace(
         default,
@@ -184,7 +184,7 @@ def train_network(
     settings.check(architecture)
     device = choose_device(device, console.ranks)
     job = DecoderJob(
-        store=ready(),
+        store=source.path,
         output=output,
         architecture=architecture,
         people=people,
@@ -199,12 +199,15 @@ def train_network(
         overwrite=overwrite,
         settings=settings,
     )
+    if source.describe:  # a network that is missing, or gives no gradients, is told of before a store is made
+        networks_of_loss(job, source.describe(), device)
+    job = dataclasses.replace(job, store=source.store())
     return _train(console, job, device, dry_run)
 
 
 def fit_closed_form(
     console: Console,
-    ready: Ready,
+    source: Source,
     output: Path,
     *,
     architecture: Architecture,
@@ -223,7 +226,7 @@ def fit_closed_form(
 
     device = choose_device(device)
     job = DecoderJob(
-        store=ready(),
+        store=source.store(),
         output=output,
         architecture=architecture,
         people=people,

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Overwrite
-from facedecode.cli.commands.train.options import Exclude, People, Ready
+from facedecode.cli.commands.train.options import Exclude, People, Source
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 
 def train_disentangler(
     console: Console,
-    ready: Ready,
+    source: Source,
     output: Path,
     *,
     labels: Annotated[
@@ -33,13 +33,13 @@ def train_disentangler(
 
     if labels is None or label is None:
         raise UsageError("--kind disentangler needs --labels and --label: a CSV file, and the column of it")
-    source = Store.open(ready())
-    said = read_image_labels(labels, label, source)
+    opened = Store.open(source.store())
+    said = read_image_labels(labels, label, opened)
     if line := said.said():
         console.say(line)
     with console.progress() as stage:
         made = fit_store_disentangler(
-            source,
+            opened,
             output,
             said,
             people=people,

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Device, Overwrite, Seed, Weights, choose_device
-from facedecode.cli.commands.train.options import ImageSize, People, Ready
+from facedecode.cli.commands.train.options import ImageSize, People, Source
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 
 def train_latent_decoder(
     console: Console,
-    ready: Ready,
+    source: Source,
     output: Path,
     *,
     generator: Annotated[
@@ -44,7 +44,7 @@ def train_latent_decoder(
             "pictures that are black and white, such as -1,1"
         )
     job = LatentJob(
-        store=ready(),
+        store=source.store(),
         output=output,
         generator=generator,
         values=_values(generator_range),

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Ready = Callable[[], Path]  # the store, made first where the user has a bare .npy file
+
+@dataclass(frozen=True)
+class Source:
+    """The store to train on: one that is there, or one to be made of a bare .npy file.
+
+    Attributes:
+        path: of the store, or of the file.
+        make: makes a store of the file, which takes long: called when nothing is left to refuse.
+        describe: the recognizer of the file's templates.
+    """
+
+    path: Path
+    make: Callable[[], Path] | None = None
+    describe: Callable[[], dict] | None = None
+
+    def store(self) -> Path:
+        """The store's folder."""
+        return self.make() if self.make else self.path
+
+
 Architecture = Annotated[
     str,
     typer.Option(

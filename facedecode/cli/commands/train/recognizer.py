@@ -19,8 +19,8 @@ from facedecode.cli.commands.train.options import (
     MinImages,
     Mirror,
     People,
-    Ready,
     Scale,
+    Source,
     Start,
     Validation,
 )
@@ -31,7 +31,7 @@ from facedecode.errors import UsageError
 
 def train_recognizer(
     console: Console,
-    ready: Ready,
+    source: Source,
     output: Path,
     *,
     backbone: Annotated[str, typer.Option("--backbone", help="small (128 numbers), or resnet50 (2048).")] = "small",
@@ -84,7 +84,7 @@ def train_recognizer(
     settings.check()
     device = choose_device(device)
     job = RecognizerJob(
-        store=ready(),
+        store=source.store(),
         output=output,
         people=people,
         exclude=tuple(exclude or ()),
