@@ -199,9 +199,7 @@ def test_a_grouped_store_is_a_store_with_its_members_beside_it(tiny_store: Path,
 def here(tiny_store: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The store `emb`, the decoder `ridge`, and the weights of its recognizer."""
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(
-        app, ["train", "emb", "-o", "ridge", "--architecture", "ridge", "--image-size", "64", "--weights", str(tiny)]
-    )
+    done = CliRunner().invoke(app, ["train", "emb", "-o", "ridge", "--architecture", "ridge", "--image-size", "64"])
     assert done.exit_code == 0, done.output
     return tmp_path
 
