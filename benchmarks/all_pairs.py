@@ -24,10 +24,10 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.bootstrap import NonMated, Trials, eer_interval, person_draws, rates_at_far
-from facedecode.scores import encode_people, mated_non_mated_scores
+from facedecode.statistics.bootstrap import NonMated, Trials, eer_interval, person_draws, rates_at_far
+from facedecode.statistics.scores import encode_people, mated_non_mated_scores
+from facedecode.statistics.verification import eer, equal_errors, false_accepts_allowed, roc
 from facedecode.store import Store
-from facedecode.verification import eer, equal_errors, false_accepts_allowed, roc
 
 
 class Stages:

@@ -3,12 +3,12 @@
     python benchmarks/bootstrap_coverage.py
     python benchmarks/bootstrap_coverage.py --design balanced --repetitions 200 --replicates 300
 
-A repetition draws people from a population (a number of images each, a kind, effects of their own), draws the scores
-of all pairs of their images, and asks `facedecode.bootstrap` for intervals as an evaluation does: thresholds from the
-non-mated pairs of that very sample. The truth is the population's, in closed form: every score of a pair of kinds is
-a normal variable, or in the template design a distance whose square is a scaled chi-square. What pairs weigh in it is
-what they weigh in expectation, so a figure in which pairs count alike estimates E[pairs · rate] / E[pairs] over
-people, and one in which people count alike E[rate | the person has a pair].
+A repetition draws people from a population (a number of images each, a kind, effects of their own), draws the scores of
+all pairs of their images, and asks `facedecode.statistics.bootstrap` for intervals as an evaluation does: thresholds
+from the non-mated pairs of that very sample. The truth is the population's, in closed form: every score of a pair of
+kinds is a normal variable, or in the template design a distance whose square is a scaled chi-square. What pairs weigh
+in it is what they weigh in expectation, so a figure in which pairs count alike estimates E[pairs · rate] / E[pairs]
+over people, and one in which people count alike E[rate | the person has a pair].
 
 A markdown table goes to stdout, progress to stderr: the coverage with its Monte-Carlo standard error (0.5 points of
 2,000 repetitions), how often the interval lay below and above the truth, how far the figure is off on average, and how
@@ -33,12 +33,12 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
-from facedecode.bootstrap import Estimate, NonMated, Trials, eer_interval, mean_interval, rates_at_far
 from facedecode.files import write_json
 from facedecode.provenance import environment
 from facedecode.report import Column, Headline, Report, Section, Table
 from facedecode.report.folder import write_report
-from facedecode.scores import AllPairs, mated_non_mated_scores
+from facedecode.statistics.bootstrap import Estimate, NonMated, Trials, eer_interval, mean_interval, rates_at_far
+from facedecode.statistics.scores import AllPairs, mated_non_mated_scores
 
 # How many people of LFW's DevTest have how many images (29 stands for 20 to 42).
 DEVTEST = {1: 1215, 2: 224, 3: 92, 4: 55, 5: 32, 6: 20, 7: 7, 8: 11, 9: 8, 10: 7, 11: 7, 13: 6, 15: 5, 17: 4, 19: 3}

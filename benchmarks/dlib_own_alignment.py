@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
+from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import FacedecodeError
 from facedecode.evaluation.comparison import BareTemplates
-from facedecode.images import load_image
-from facedecode.protocols import read_pairs
+from facedecode.pictures.images import load_image
 from facedecode.recognizers import load_recognizer
 
 SIZE, PADDING = 150, 0.25

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.bootstrap import mean_interval
-from facedecode.person_mean import PersonPrediction
-from facedecode.protocols import held_out_people, select_people
-from facedecode.scores import score_matrix
+from facedecode.annotations.protocols import held_out_people, select_people
+from facedecode.statistics.bootstrap import mean_interval
+from facedecode.statistics.scores import score_matrix
+from facedecode.statistics.verification import thresholds_at_far
 from facedecode.store import Store
-from facedecode.verification import thresholds_at_far
+from facedecode.training.person_mean import PersonPrediction
 
 RATES = (1e-3, 1e-4)
 

@@ -24,9 +24,9 @@ import torch
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from facedecode.extraction import extract
-from facedecode.faces import Face, FaceDetector, choose_face
-from facedecode.images import find_images
+from facedecode.extraction.run import extract
+from facedecode.pictures.faces import Face, FaceDetector, choose_face
+from facedecode.pictures.images import find_images
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store

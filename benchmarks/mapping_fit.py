@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.gram import GramAccumulator, Solution
-from facedecode.map_kinds import Method, solve
-from facedecode.mapping_fit import Joined, fit_store_mapping
+from facedecode.mapping.fit import Joined, fit_store_mapping
+from facedecode.mapping.gram import GramAccumulator, Solution
+from facedecode.mapping.kinds import Method, solve
 from facedecode.store import Store, StoreWriter
 
 BLOCK = 4096  # templates: a store's shard

@@ -34,9 +34,9 @@ def work(where: tuple, options: argparse.Namespace, pipe: multiprocessing.connec
 
 def time_extraction(ranks: Ranks, options: argparse.Namespace) -> float:
     """Seconds for all images but the first few."""
-    from facedecode.extraction import extract
-    from facedecode.faces import FaceDetector
-    from facedecode.images import find_images
+    from facedecode.extraction.run import extract
+    from facedecode.pictures.faces import FaceDetector
+    from facedecode.pictures.images import find_images
     from facedecode.recognizers import load_recognizer
 
     refs = find_images([options.images])[1]
@@ -56,10 +56,10 @@ def time_training(ranks: Ranks, options: argparse.Namespace) -> float:
     """Seconds for the steps after the first, with the defaults of `train` at 64 px, φ = ξ."""
     import torch
 
-    from facedecode.phi import RecognizerMaps
+    from facedecode.perceptual.phi import RecognizerMaps
     from facedecode.recognizers import load_recognizer
-    from facedecode.training import Pairs, TrainingRun
-    from facedecode.training_settings import TrainSettings
+    from facedecode.training.decoder_run import Pairs, TrainingRun
+    from facedecode.training.decoder_settings import TrainSettings
 
     recognizer, generator = load_recognizer(), np.random.default_rng(0)
     settings = TrainSettings(image_size=64)

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facedecode.phi import RecognizerMaps
+from facedecode.perceptual.phi import RecognizerMaps
 from facedecode.recognizers import load_recognizer
-from facedecode.training import Pairs, TrainingRun
-from facedecode.training_settings import TrainSettings
+from facedecode.training.decoder_run import Pairs, TrainingRun
+from facedecode.training.decoder_settings import TrainSettings
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from facedecode.align import LOCAL_REGION
-from facedecode.figures import picture_grid
-from facedecode.images import save_image
-from facedecode.protocols import select_people
+from facedecode.annotations.protocols import select_people
+from facedecode.pictures.align import LOCAL_REGION
+from facedecode.pictures.figures import picture_grid
+from facedecode.pictures.images import save_image
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
+from facedecode.store.images import read_portraits
 
 SIDE, COUNTS = 192, (1, 3, 30, 300)
 

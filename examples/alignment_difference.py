@@ -15,13 +15,13 @@ import shlex
 import sys
 from pathlib import Path
 
+from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import FacedecodeError, UsageError
 from facedecode.evaluation.comparison import AccuracyDifference, BareTemplates, accuracy_difference
-from facedecode.evaluation.pairs_file import PairsFile
-from facedecode.evaluation.verification import Wanted
-from facedecode.evaluation.verification_report import evaluate_verification
+from facedecode.evaluation.verification.measure import Wanted
+from facedecode.evaluation.verification.pairs_file import PairsFile
+from facedecode.evaluation.verification.report import evaluate_verification
 from facedecode.files import sha256_file
-from facedecode.protocols import read_pairs
 from facedecode.provenance import environment
 from facedecode.report import Column, Headline, Report, Section, Table
 from facedecode.report.folder import require_writable, write_report

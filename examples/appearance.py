@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 from arguments import positive
 
-from facedecode import align
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeError, NoFace, OutputError
 from facedecode.evaluation.examples import spread_rows
@@ -32,18 +31,19 @@ from facedecode.evaluation.unseen import (
     require_unseen_by_mapping,
     unseen_images,
 )
-from facedecode.figures import enlarged, picture_grid, shortened
-from facedecode.images import load_image, save_image
-from facedecode.mapping import Mapping, load_mapping
-from facedecode.perturb import Transform, expand_group, perturb
-from facedecode.picture_templates import embed_pictures
+from facedecode.mapping.maps import Mapping, load_mapping
+from facedecode.pictures import align
+from facedecode.pictures.figures import enlarged, picture_grid, shortened
+from facedecode.pictures.images import load_image, save_image
+from facedecode.pictures.perturb import Transform, expand_group, perturb
 from facedecode.recognizers import load_described
+from facedecode.recognizers.picture_templates import embed_pictures
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.text import show_number
-from facedecode.scores import score_pairs
+from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, require_same_recognizer
-from facedecode.store_images import read_portraits, row_face
-from facedecode.store_state import refuse_done
+from facedecode.store.images import read_portraits, row_face
+from facedecode.store.state import refuse_done
 
 FIGURES = {"rotations": "Fig. 8", "shifts": "Fig. 9", "scales": "Fig. 10", "occlusions": "Fig. 11"}
 LABELS = ("original", "perturbed", "drawn of it", "with the map", "unperturbed")

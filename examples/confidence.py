@@ -21,9 +21,7 @@ from statistics import NormalDist
 import numpy as np
 from arguments import positive
 
-from facedecode.bootstrap import LEVEL, Estimate, mean_interval
 from facedecode.cli.console import Console
-from facedecode.confidence import Confidence, central, load_confidence, mean_face, squared_errors
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.calibration import BINS, Bin, calibration
@@ -35,18 +33,20 @@ from facedecode.evaluation.unseen import (
     require_unseen_by_recognizer,
     unseen_images,
 )
-from facedecode.figures import picture_grid, png_bytes, shortened
-from facedecode.heat import heat_pictures, with_scale
-from facedecode.inverted_files import SCALE_TITLE
+from facedecode.inversion.confidence import Confidence, central, load_confidence, mean_face, squared_errors
+from facedecode.inversion.inverted_files import SCALE_TITLE
 from facedecode.memory import require_memory
-from facedecode.plots import calibration_plot
+from facedecode.pictures.figures import picture_grid, png_bytes, shortened
+from facedecode.pictures.heat import heat_pictures, with_scale
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable, write_report
-from facedecode.scores import encode_people
+from facedecode.report.plots import calibration_plot
+from facedecode.statistics.bootstrap import LEVEL, Estimate, mean_interval
+from facedecode.statistics.scores import encode_people
+from facedecode.statistics.verification import person_weights
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
-from facedecode.verification import person_weights
+from facedecode.store.images import read_portraits
 
 LEVELS = (0.5, 0.8, 0.95)
 MAP, CONSTANT = "map", "constant"

@@ -26,26 +26,26 @@ from torch import Tensor
 from facedecode.attacks.base import attack, to_uint8, victim_of
 from facedecode.attacks.goals import ClassGoal, EmbeddingGoal
 from facedecode.attacks.methods import Budget
-from facedecode.bootstrap import NonMated, Trials, mean_interval
-from facedecode.classifier import Classifier, load_classifier
+from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
-from facedecode.evaluation.all_pairs import AllPairs
 from facedecode.evaluation.comparisons import Comparisons
 from facedecode.evaluation.unseen import UnseenImages, require_unseen, unseen_images
-from facedecode.evaluation.verification import Wanted, verification_figures
-from facedecode.metrics import ssim
-from facedecode.paired import resampled_tar
+from facedecode.evaluation.verification.all_pairs import AllPairs
+from facedecode.evaluation.verification.measure import Wanted, verification_figures
+from facedecode.pictures.metrics import ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable, write_report
-from facedecode.scores import mated_non_mated_scores, score_pairs
+from facedecode.statistics.bootstrap import NonMated, Trials, mean_interval
+from facedecode.statistics.paired import resampled_tar
+from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
+from facedecode.statistics.verification import thresholds_at_far
 from facedecode.store import Store, require_same_recognizer
-from facedecode.store_images import read_crops
-from facedecode.store_state import refuse_done
-from facedecode.verification import thresholds_at_far
+from facedecode.store.images import read_crops
+from facedecode.store.state import refuse_done
 
 _SHOWN = 5  # noise does not compress: eight would be a picture of 3 MB
 

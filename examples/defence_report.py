@@ -8,14 +8,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from facedecode.bootstrap import Estimate
-from facedecode.classifier import Classifier
-from facedecode.evaluation.verification import FEW_ERRORS, Figures
-from facedecode.evaluation.verification_words import counted, percent
-from facedecode.figures import picture_grid, png_bytes, shortened
-from facedecode.paired import Resampled
-from facedecode.plots import roc_plot
+from facedecode.classifiers.classifier import Classifier
+from facedecode.evaluation.verification.measure import FEW_ERRORS, Figures
+from facedecode.evaluation.words import counted, percent
+from facedecode.pictures.figures import picture_grid, png_bytes, shortened
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
+from facedecode.report.plots import roc_plot
+from facedecode.statistics.bootstrap import Estimate
+from facedecode.statistics.paired import Resampled
 
 ORIGINAL = "original"
 CLASS, EMBEDDING = "class", "embedding"

@@ -22,20 +22,20 @@ from pathlib import Path
 import numpy as np
 from arguments import positive
 
-from facedecode.bootstrap import REPETITIONS, Estimate, NonMated, Trials
-from facedecode.disentangler_fit import fit_disentangler
+from facedecode.annotations.labels import ImageLabels, read_image_labels
+from facedecode.annotations.protocols import select_people
+from facedecode.attributes.disentangler_fit import fit_disentangler
+from facedecode.attributes.probe import PROBES, out_of_fold
+from facedecode.attributes.reading import read
+from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.files import make_folder, write_bytes, write_text
-from facedecode.labels import ImageLabels, read_image_labels
-from facedecode.paired import Resampled, resampled_tar
-from facedecode.plot_style import COLORS, MARKERS, figure_of, legend
-from facedecode.probe import PROBES, out_of_fold
-from facedecode.protocols import select_people
-from facedecode.reading import read
-from facedecode.scores import mated_non_mated_scores
+from facedecode.report.plot_style import COLORS, MARKERS, figure_of, legend
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Trials
+from facedecode.statistics.paired import Resampled, resampled_tar
+from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.store import Store
-from facedecode.store_state import require_extracted
-from facedecode.target import Target
+from facedecode.store.state import require_extracted
 
 FAR = 0.01
 FOLDS = 5

@@ -22,11 +22,11 @@ import torch
 from arguments import positive
 from torch import Tensor, nn
 
+from facedecode.annotations.protocols import select_people
 from facedecode.errors import FacedecodeError, OutputError
 from facedecode.files import atomic_write
-from facedecode.protocols import select_people
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
+from facedecode.store.images import read_portraits
 
 
 class Eigenfaces(nn.Module):

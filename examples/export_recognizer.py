@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from facedecode import align
 from facedecode.errors import FacedecodeError, OutputError, UsageError
 from facedecode.files import json_text, write_bytes, write_text
+from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 

@@ -22,31 +22,31 @@ import numpy as np
 from arguments import positive
 from fig04_report import Drawn, make_report
 
+from facedecode.annotations.protocols import people_names, select_people
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, FacedecodeError
-from facedecode.evaluation.all_pairs import AllPairs
 from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.unseen import require_unseen, require_unseen_by_recognizer
-from facedecode.evaluation.verification import Wanted, verification_figures
-from facedecode.images import save_image
-from facedecode.losses import LossWeights
-from facedecode.metrics import psnr, ssim
-from facedecode.picture_templates import embed_pictures
-from facedecode.protocols import people_names, select_people
+from facedecode.evaluation.verification.all_pairs import AllPairs
+from facedecode.evaluation.verification.measure import Wanted, verification_figures
+from facedecode.pictures.images import save_image
+from facedecode.pictures.metrics import psnr, ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers import load_described, load_recognizer
+from facedecode.recognizers.picture_templates import embed_pictures
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.trained import read_card
 from facedecode.report.folder import require_writable, write_report
-from facedecode.security import success_attack_rates
+from facedecode.statistics.security import success_attack_rates
 from facedecode.store import Store, StoreWriter, require_same_recognizer
-from facedecode.store_images import read_crops, read_portraits
-from facedecode.store_state import require_extracted
-from facedecode.training_settings import TrainSettings
+from facedecode.store.images import read_crops, read_portraits
+from facedecode.store.state import require_extracted
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.decoder_settings import TrainSettings
+from facedecode.training.losses import LossWeights
 
 SIDE = 64
 WIDTHS = (128, 96, 48, 24, 16)  # a quarter of the default's: an epoch of 3,000 images takes a minute of one core

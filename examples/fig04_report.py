@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedecode.bootstrap import Estimate, mean_interval
-from facedecode.evaluation.verification import Figures
-from facedecode.evaluation.verification_words import percent
-from facedecode.figures import enlarged, picture_grid, png_bytes, shortened
-from facedecode.metrics import mean_psnr
+from facedecode.evaluation.verification.measure import Figures
+from facedecode.evaluation.words import percent
+from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
+from facedecode.pictures.metrics import mean_psnr
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
-from facedecode.security import SecurityRates
+from facedecode.statistics.bootstrap import Estimate, mean_interval
+from facedecode.statistics.security import SecurityRates
 
 
 @dataclass(frozen=True)

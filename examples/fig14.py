@@ -3,13 +3,13 @@
     facedecode cluster emb -o bush --person George_W_Bush -k 10
     python examples/fig14.py emb --clusters bush -o bush.csv
 
-A row of the CSV is an attribute that is measured of the images (`facedecode.attributes`). `explained` is the share of
-its variance that lies between clusters (eta squared); `by_chance` what it is on average when the clusters, of the same
-sizes, are drawn at random, and `p` how often they then explain as much or more. `lowest` and `highest` are the means of
-the two clusters that lie furthest apart, `deviation` is the attribute's standard deviation. On stdout, as one JSON
-object: how far centroids lie from each other, in units of the same among members and among everybody in the store, and
-the same of the decoder's pictures (root mean square of 8-bit values), centroids and members. Clusters of fewer members
-than --least, which are single odd images rather than a manner of looking, take no part in any of it.
+A row of the CSV is an attribute that is measured of the images (`facedecode.attributes.measured`). `explained` is the
+share of its variance that lies between clusters (eta squared); `by_chance` what it is on average when the clusters, of
+the same sizes, are drawn at random, and `p` how often they then explain as much or more. `lowest` and `highest` are the
+means of the two clusters that lie furthest apart, `deviation` is the attribute's standard deviation. On stdout, as one
+JSON object: how far centroids lie from each other, in units of the same among members and among everybody in the store,
+and the same of the decoder's pictures (root mean square of 8-bit values), centroids and members. Clusters of fewer
+members than --least, which are single odd images rather than a manner of looking, take no part in any of it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pathlib import Path
 import numpy as np
 from arguments import positive
 
-from facedecode.attributes import ATTRIBUTES, SIDE, measure_faces, measure_pictures
+from facedecode.attributes.measured import ATTRIBUTES, SIDE, measure_faces, measure_pictures
 from facedecode.decoders import Decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.files import write_text
-from facedecode.grouped_store import MEMBERS
-from facedecode.linkage import condensed_distances
 from facedecode.store import Store, require_same_recognizer
-from facedecode.store_images import read_portraits
+from facedecode.store.grouped import MEMBERS
+from facedecode.store.images import read_portraits
+from facedecode.templates.linkage import condensed_distances
 
 SAMPLE = 2_000  # templates of everybody, of whom distances are taken
 COLUMNS = ("attribute", "explained", "by_chance", "p", "lowest", "highest", "deviation")

@@ -21,21 +21,21 @@ import numpy as np
 from arguments import positive
 from fig15_report import make_report
 
-from facedecode.aggregation import Aggregation, person_order, template_distances
-from facedecode.attributes import SIDE, measure_faces, measure_pictures
-from facedecode.bootstrap import REPETITIONS
+from facedecode.attributes.measured import SIDE, measure_faces, measure_pictures
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, load_decoder
 from facedecode.decoders.checkpoint import find_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
 from facedecode.evaluation.unseen import open_stores, require_unseen
-from facedecode.faces import FaceDetector, choose_face
-from facedecode.figures import enlarged, picture_grid, shortened
-from facedecode.images import resized, save_image
+from facedecode.pictures.faces import FaceDetector, choose_face
+from facedecode.pictures.figures import enlarged, picture_grid, shortened
+from facedecode.pictures.images import resized, save_image
 from facedecode.provenance import describe_decoder, describe_store, environment
 from facedecode.report.folder import require_writable, write_report
+from facedecode.statistics.bootstrap import REPETITIONS
 from facedecode.store import Store
-from facedecode.store_state import refuse_done
+from facedecode.store.state import refuse_done
+from facedecode.templates.aggregation import Aggregation, person_order, template_distances
 
 NUMBERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 500)  # images in a template; the paper's figure goes to 500
 SHOWN = 2  # draws in the picture

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facedecode import plots
-from facedecode.bootstrap import LEVEL, Estimate, person_draws
-from facedecode.figures import png_bytes
-from facedecode.intervals import percentiles
-from facedecode.report import Column, Headline, Picture, Report, Section, Table
+from facedecode.pictures.figures import png_bytes
+from facedecode.report import Column, Headline, Picture, Report, Section, Table, plots
+from facedecode.statistics.bootstrap import LEVEL, Estimate, person_draws
+from facedecode.statistics.intervals import percentiles
 
 if TYPE_CHECKING:
     from fig15 import Drawn

@@ -23,25 +23,25 @@ from pathlib import Path
 import numpy as np
 from arguments import positive
 
-from facedecode.bootstrap import mean_interval
+from facedecode.annotations.labels import read_image_labels
+from facedecode.annotations.protocols import people_names, select_people
+from facedecode.attributes.disentangler import load_disentangler
+from facedecode.attributes.probe import fit_quadratic
+from facedecode.attributes.target import Target
 from facedecode.decoders import load_decoder
-from facedecode.disentangler import load_disentangler
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.unseen import require_unseen
-from facedecode.figures import picture_grid
-from facedecode.images import save_image
-from facedecode.labels import read_image_labels
-from facedecode.picture_judge import load_judge
-from facedecode.picture_templates import embed_pictures
-from facedecode.probe import fit_quadratic
-from facedecode.protocols import people_names, select_people
+from facedecode.pictures.figures import picture_grid
+from facedecode.pictures.images import save_image
 from facedecode.recognizers import load_described
-from facedecode.scores import score_pairs
+from facedecode.recognizers.picture_judge import load_judge
+from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.statistics.bootstrap import mean_interval
+from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
-from facedecode.store_state import require_extracted
-from facedecode.target import Target
+from facedecode.store.images import read_portraits
+from facedecode.store.state import require_extracted
 
 
 def main(argv: Sequence[str] | None = None) -> None:

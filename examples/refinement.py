@@ -21,14 +21,13 @@ from pathlib import Path
 import numpy as np
 from arguments import positive
 
-from facedecode.bootstrap import LEVEL, Estimate, NonMated, RateAtFar, Trials, mean_interval, rates_at_far
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.picture_figures import ORIGINALS, DecoderFigures, decoder_figures, picture_values
-from facedecode.evaluation.security_words import TITLES, TYPES, percent, slug
+from facedecode.evaluation.security.words import TITLES, TYPES, percent, slug
 from facedecode.evaluation.spectra import PERIODS
 from facedecode.evaluation.unseen import (
     Judge,
@@ -39,17 +38,18 @@ from facedecode.evaluation.unseen import (
     require_unseen,
     unseen_images,
 )
-from facedecode.evaluation.verification import FEW_ERRORS
-from facedecode.figures import picture_grid, png_bytes, shortened
-from facedecode.picture_templates import embed_pictures
+from facedecode.evaluation.verification.measure import FEW_ERRORS
+from facedecode.inversion.refinement import Refined, RefineSettings, refine
+from facedecode.pictures.figures import picture_grid, png_bytes, shortened
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
-from facedecode.refinement import Refined, RefineSettings, refine
+from facedecode.recognizers.picture_templates import embed_pictures
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable, write_report
 from facedecode.report.text import show_number
-from facedecode.scores import encode_people, score_pairs, score_rows
+from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, RateAtFar, Trials, mean_interval, rates_at_far
+from facedecode.statistics.scores import encode_people, score_pairs, score_rows
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
+from facedecode.store.images import read_portraits
 
 FMRS = (0.001, 0.0001)
 BEFORE, AFTER = "decoder", "refined"

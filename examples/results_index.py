@@ -13,9 +13,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from facedecode.bootstrap import Estimate
 from facedecode.files import write_text
 from facedecode.report.text import show_estimate
+from facedecode.statistics.bootstrap import Estimate
 
 LARGEST = 200_000  # bytes of a table that is kept
 HEAD = """# Results

@@ -24,17 +24,17 @@ from pathlib import Path
 import numpy as np
 from arguments import positive
 
-from facedecode.bootstrap import mean_interval
 from facedecode.decoders import find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_recognizer, unseen_images
-from facedecode.figures import enlarged, picture_grid, reduced, shortened
 from facedecode.files import write_json
-from facedecode.images import save_image
-from facedecode.metrics import mean_psnr, psnr, ssim
+from facedecode.pictures.figures import enlarged, picture_grid, reduced, shortened
+from facedecode.pictures.images import save_image
+from facedecode.pictures.metrics import mean_psnr, psnr, ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
-from facedecode.store_images import read_portraits
+from facedecode.statistics.bootstrap import mean_interval
+from facedecode.store.images import read_portraits
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -25,7 +25,7 @@ import numpy as np
 from arguments import positive
 from table1_report import Judged, make_report
 
-from facedecode.align import PORTRAIT_POINTS
+from facedecode.annotations.protocols import select_people
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.decoders import Provenance, load_decoder, save_decoder
@@ -34,16 +34,16 @@ from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.picture_figures import joined, picture_values
 from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_recognizer
 from facedecode.files import json_text, make_folder, write_bytes
-from facedecode.losses import LossWeights
-from facedecode.phi import SQUEEZENET, PerceptualNetwork, load_phi
-from facedecode.protocols import select_people
+from facedecode.perceptual.phi import SQUEEZENET, PerceptualNetwork, load_phi
+from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.report.folder import require_writable, write_report
-from facedecode.resumable import STATE
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
-from facedecode.training import VERSION, Pairs, train_decoder
-from facedecode.training_settings import TrainSettings
+from facedecode.store.images import read_portraits
+from facedecode.training.decoder_run import VERSION, Pairs, train_decoder
+from facedecode.training.decoder_settings import TrainSettings
+from facedecode.training.losses import LossWeights
+from facedecode.training.resumable import STATE
 
 SIDE = 64  # px
 WIDTHS = (256, 128, 64, 32, 16)  # half of the default: 96 trainings are to fit in an hour or two of a small machine

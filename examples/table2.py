@@ -28,29 +28,29 @@ from table2_report import LINEAR, MAPS, NONLINEAR, ORIGINAL, UNMAPPED, Cell, Con
 from table2_sets import compare_within_sets
 
 from facedecode import __version__
-from facedecode.bootstrap import Estimate, accuracy_replicates, person_draws
+from facedecode.annotations.protocols import Pairs, read_pairs, read_people
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning
 from facedecode.evaluation.comparison import BareTemplates, Templates
 from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.pairs_file import PairsFile
 from facedecode.evaluation.unseen import load_recognizers, open_stores, unseen_images
-from facedecode.evaluation.verification import Wanted, verification_figures
+from facedecode.evaluation.verification.measure import Wanted, verification_figures
+from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.files import json_text, make_folder
-from facedecode.intervals import corrected
-from facedecode.mapping import fit_mapping
-from facedecode.paired import Resampled, resampled_tar
-from facedecode.perturb import Transform, parse_transform
-from facedecode.protocols import Pairs, read_pairs, read_people
+from facedecode.mapping.maps import fit_mapping
+from facedecode.pictures.perturb import Transform, parse_transform
 from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable, write_report
-from facedecode.scores import encode_people
+from facedecode.statistics.bootstrap import Estimate, accuracy_replicates, person_draws
+from facedecode.statistics.intervals import corrected
+from facedecode.statistics.paired import Resampled, resampled_tar
+from facedecode.statistics.scores import encode_people
+from facedecode.statistics.verification import FoldSplit
 from facedecode.store import Store, StoreWriter, require_same_recognizer
-from facedecode.store_images import embed_perturbed
-from facedecode.store_state import refuse_done
-from facedecode.verification import FoldSplit
+from facedecode.store.images import embed_perturbed
+from facedecode.store.state import refuse_done
 
 TRANSFORMS = ("rotate30", "shift-left", "scale0.5")
 _SHARD = 1024  # templates; what a killed run may have to make again

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from facedecode.annotations.protocols import held_out_people
 from facedecode.errors import BadInput
-from facedecode.gram import GramAccumulator
-from facedecode.protocols import held_out_people
+from facedecode.mapping.gram import GramAccumulator
 
 FEATURES = 1024
 WIDTHS = (0.5, 1.0, 2.0)  # of the kernel, times the root mean square distance of two templates

@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from facedecode.bootstrap import Estimate
-from facedecode.evaluation.all_pairs import AllPairs
-from facedecode.evaluation.pairs_file import PairsFile
-from facedecode.evaluation.verification import FEW_ERRORS, Figures
-from facedecode.evaluation.verification_tables import slugs
-from facedecode.evaluation.verification_words import counted, percent
-from facedecode.paired import Resampled
-from facedecode.plots import roc_plot
-from facedecode.protocols import Pairs
+from facedecode.annotations.protocols import Pairs
+from facedecode.evaluation.verification.all_pairs import AllPairs
+from facedecode.evaluation.verification.measure import FEW_ERRORS, Figures
+from facedecode.evaluation.verification.pairs_file import PairsFile
+from facedecode.evaluation.verification.tables import slugs
+from facedecode.evaluation.words import counted, percent
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
+from facedecode.report.plots import roc_plot
 from facedecode.report.text import show_number
-from facedecode.verification import false_accepts_allowed
+from facedecode.statistics.bootstrap import Estimate
+from facedecode.statistics.paired import Resampled
+from facedecode.statistics.verification import false_accepts_allowed
 
 ORIGINAL = "original"
 UNMAPPED, LINEAR, NONLINEAR = "none", "linear", "nonlinear"

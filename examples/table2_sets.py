@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from facedecode.bootstrap import NonMated, Trials
 from facedecode.evaluation.comparison import Templates
 from facedecode.evaluation.comparisons import Comparisons
-from facedecode.scores import encode_people, mated_non_mated_scores
+from facedecode.statistics.bootstrap import NonMated, Trials
+from facedecode.statistics.scores import encode_people, mated_non_mated_scores
 from facedecode.store import Store
 
 

@@ -15,8 +15,8 @@ from facedecode.files import sha256_file
 from facedecode.recognizers import REGISTRY, RecognizerSpec, find_spec_by_name, find_weights
 from facedecode.recognizers.cache import record, require_recorded
 from facedecode.recognizers.lookup import cached_weights, weights_places
+from facedecode.recognizers.weights_file import kind_of_weights
 from facedecode.shipped import SHIPPED
-from facedecode.weights_file import kind_of_weights
 
 _LICENSE = "- **License**: "  # of a decoder: a line of its model card
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from facedecode import __version__
 from facedecode.files import sha256_file
-from facedecode.store_state import DONE
+from facedecode.store.state import DONE
 
 if TYPE_CHECKING:  # these need pyarrow or torch
     from facedecode.decoders import Decoder
@@ -39,7 +39,7 @@ def environment() -> dict:
 def describe_store(store: Store) -> dict:
     """JSON: which templates: the store's fingerprint, recognizer, number of templates and of failed images.
 
-    Also, where they apply, what was done to images and templates: `protection`, and the fields of `store_state.DONE`.
+    Also, where they apply, what was done to images and templates: `protection`, and the fields of `state.DONE`.
     """
     manifest = store.manifest
     done = {name: manifest[name] for name in (*DONE, "protection") if name != "transform" and manifest.get(name)}

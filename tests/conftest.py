@@ -17,12 +17,12 @@ from PIL import Image, ImageEnhance, ImageOps
 from safetensors.torch import save_file
 from torch import nn
 
-from facedecode import align
-from facedecode.faces import FaceDetector
+from facedecode.pictures import align
+from facedecode.pictures.faces import FaceDetector
 from facedecode.recognizers import REGISTRY, RecognizerSpec, cache, load_recognizer, networks
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.weights_file import load_into
 from facedecode.store import StoreWriter
-from facedecode.weights_file import load_into
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -67,8 +67,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def photo_store(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store of `photos` by the default recognizer: look, do not touch."""
-    from facedecode.extraction import extract
-    from facedecode.faces import FaceDetector
+    from facedecode.extraction.run import extract
+    from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import load_recognizer
 
     folder = tmp_path_factory.mktemp("stores") / "emb"

@@ -15,7 +15,9 @@ from facedecode.cli.app import _explain
 from facedecode.ranks import Meeting, Ranks
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["facedecode.cli", "facedecode.extraction", "facedecode.mtcnn", "facedecode.training"])
+CONTEXT.set_forkserver_preload(
+    ["facedecode.cli", "facedecode.extraction.run", "facedecode.pictures.mtcnn", "facedecode.training.decoder_run"]
+)
 
 
 @dataclass

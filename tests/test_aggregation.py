@@ -11,13 +11,26 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from facedecode import aggregation
-from facedecode.aggregation import Aggregation, aggregate_store, choose_members, person_order, template_distances
-from facedecode.bootstrap import Estimate
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.aggregation import MEAN, AggregationJob, Curve, compare, evaluate_aggregation, make_design
+from facedecode.evaluation.aggregation.measure import (
+    MEAN,
+    AggregationJob,
+    Curve,
+    compare,
+    evaluate_aggregation,
+    make_design,
+)
+from facedecode.statistics.bootstrap import Estimate
 from facedecode.store import Store, StoreWriter
+from facedecode.templates import aggregation
+from facedecode.templates.aggregation import (
+    Aggregation,
+    aggregate_store,
+    choose_members,
+    person_order,
+    template_distances,
+)
 
 RNG = np.random.default_rng(11)
 

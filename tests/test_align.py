@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facedecode import align
-from facedecode.faces import Face
+from facedecode.pictures import align
+from facedecode.pictures.faces import Face
 
 
 def similarity(scale: float, degrees: float, shift: tuple[float, float]) -> np.ndarray:

@@ -14,28 +14,28 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from facedecode import align
 from facedecode.attacks import Budget
 from facedecode.attacks.aim import Aim, find_aim
 from facedecode.attacks.folder import picture_names
 from facedecode.attacks.run import Attacked, AttackJob, attack_images
 from facedecode.attacks.table import Row, parse_table, read_table, summary, table_text
 from facedecode.attacks.threshold import Threshold, choose_threshold
-from facedecode.classifier import Classifier, load_classifier
-from facedecode.classifier_fit import fit_store_classifier
+from facedecode.classifiers.classifier import Classifier, load_classifier
+from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.cli import app
-from facedecode.cropping import FaceCropper
 from facedecode.decoders import Provenance, checkpoint, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, OutputError, UsageError
-from facedecode.faces import Face, FaceDetector, choose_face, moved
-from facedecode.figures import GAP
-from facedecode.images import ImageRef, find_images, load_image
+from facedecode.extraction.cropping import FaceCropper
+from facedecode.pictures import align
+from facedecode.pictures.faces import Face, FaceDetector, choose_face, moved
+from facedecode.pictures.figures import GAP
+from facedecode.pictures.images import ImageRef, find_images, load_image
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
-from facedecode.store_state import refuse_done
-from facedecode.transformation import require_extracted
+from facedecode.store.state import refuse_done
+from facedecode.templates.transformation import require_extracted
 
 SIDE = 32  # px of a tiny crop; 128 as the figure shows it
 NEAR = -0.1  # a score that no two of the different pictures reach by themselves

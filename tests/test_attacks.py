@@ -20,7 +20,7 @@ from facedecode.attacks.base import AttackResult, attack, to_uint8, victim_of
 from facedecode.attacks.goals import ClassGoal, EmbeddingGoal
 from facedecode.errors import BadInput, UsageError
 from facedecode.recognizers import load_recognizer
-from facedecode.scores import score_pairs
+from facedecode.statistics.scores import score_pairs
 
 SIDE, CLASSES = 16, 4
 # Few gradients, and enough of them for most pictures of `network`.

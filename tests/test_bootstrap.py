@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from facedecode import bootstrap
-from facedecode.bootstrap import (
+from facedecode.errors import BadInput, UsageError
+from facedecode.statistics import bootstrap
+from facedecode.statistics.bootstrap import (
     Estimate,
     NonMated,
     Trials,
@@ -20,9 +21,8 @@ from facedecode.bootstrap import (
     person_draws,
     rates_at_far,
 )
-from facedecode.errors import BadInput, UsageError
-from facedecode.scores import mated_non_mated_scores
-from facedecode.verification import accuracy_by_fold, eer, person_weights, tar_at_far
+from facedecode.statistics.scores import mated_non_mated_scores
+from facedecode.statistics.verification import accuracy_by_fold, eer, person_weights, tar_at_far
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner, Result
 
-from facedecode.classifier import FILE, Classifier, load_classifier
-from facedecode.classifier_fit import MIN_IMAGES, fit_classifier
-from facedecode.classifier_images import choose_images, held_out_images
-from facedecode.classifier_import import read_names
+from facedecode.classifiers.classes import choose_images, held_out_images
+from facedecode.classifiers.classifier import FILE, Classifier, load_classifier
+from facedecode.classifiers.fit import MIN_IMAGES, fit_classifier
+from facedecode.classifiers.given import read_names
+from facedecode.classifiers.softmax import L2, SCALE, Head, fit_softmax
 from facedecode.cli import app
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning, UsageError
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.softmax_fit import L2, SCALE, Head, fit_softmax
 from facedecode.store import Store, StoreWriter
 
 TINY = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 6}
@@ -129,8 +129,8 @@ def test_what_is_held_out_changes_nothing() -> None:
 
 
 def test_a_fit_that_stops_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facedecode.softmax_fit._ITERATIONS", 1)
-    monkeypatch.setattr("facedecode.softmax_fit._AT_ONCE", 1)
+    monkeypatch.setattr("facedecode.classifiers.softmax._ITERATIONS", 1)
+    monkeypatch.setattr("facedecode.classifiers.softmax._AT_ONCE", 1)
     with pytest.warns(FacedecodeWarning, match="has not converged"):
         assert not fitted().report["converged"]
 

@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 from facedecode import memory
 from facedecode.cli import app
-from facedecode.cluster_description import Clustered, agreement
-from facedecode.clustering import Clustering, choose_rows, cluster
 from facedecode.errors import BadInput, UsageError, WouldNotFit
-from facedecode.linkage import LINKAGES, agglomerate, condensed_distances, cut, linkage
 from facedecode.store import Store, StoreWriter
+from facedecode.templates.cluster_description import Clustered, agreement
+from facedecode.templates.clustering import Clustering, choose_rows, cluster
+from facedecode.templates.linkage import LINKAGES, agglomerate, condensed_distances, cut, linkage
 
 RNG = np.random.default_rng(5)
 POINTS = RNG.normal(size=(90, 6)).astype(np.float32)
@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> tuple[Path, np.ndarray]:
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_distances_are_scipys(metric: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("facedecode.linkage._BLOCK", 7 * len(POINTS))
+    monkeypatch.setattr("facedecode.templates.linkage._BLOCK", 7 * len(POINTS))
     found = condensed_distances(POINTS, metric)
     np.testing.assert_allclose(found, pdist(POINTS.astype(np.float64), metric), atol=1e-12)
     assert found.min() >= 0
@@ -182,7 +182,7 @@ def test_too_many_small_clusters_are_said_before(store, monkeypatch: pytest.Monk
 
 
 def test_a_last_chunk_of_one_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("facedecode.clustering.CHUNK", 16)
+    monkeypatch.setattr("facedecode.templates.clustering.CHUNK", 16)
     values = np.concatenate([blobs()[0], blobs()[0][:5]])  # 65 = 4 · 16 + 1
     whole = Store.open(write_store(tmp_path / "emb", values, [None] * 65))
     assert len(clustered(whole, Clustering(n_clusters=4, two_stage=8)).groups) == 4
@@ -285,7 +285,7 @@ def test_cluster_writes_a_store_tables_and_a_figure(tiny_store, tiny, tmp_path, 
     before = {path.name: path.read_bytes() for path in Path("clusters").iterdir() if path.is_file()}
     assert call("-k", 10, "--decoder", "ridge").exit_code == 0
     assert before == {path.name: path.read_bytes() for path in Path("clusters").iterdir() if path.is_file()}
-    monkeypatch.setattr("facedecode.clustering.cluster", lambda *_: pytest.fail("the work is not to begin"))
+    monkeypatch.setattr("facedecode.templates.clustering.cluster", lambda *_: pytest.fail("the work is not to begin"))
     other = call("-k", 5, "--decoder", "ridge")
     assert other.exit_code == 4 and "other settings" in other.output
 

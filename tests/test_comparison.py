@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from facedecode.bootstrap import person_draws
+from facedecode.annotations.protocols import Pairs, image_path
 from facedecode.errors import BadInput
 from facedecode.evaluation.comparison import BareTemplates, accuracy_difference
-from facedecode.evaluation.pairs_file import PairsFile
-from facedecode.protocols import Pairs, image_path
+from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.provenance import environment
-from facedecode.scores import score_pairs
-from facedecode.verification import accuracy_by_fold
+from facedecode.statistics.bootstrap import person_draws
+from facedecode.statistics.scores import score_pairs
+from facedecode.statistics.verification import accuracy_by_fold
 
 RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "score": "cosine"}
 

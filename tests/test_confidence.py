@@ -17,20 +17,28 @@ from safetensors.numpy import save_file
 from scipy import stats
 from typer.testing import CliRunner, Result
 
-from facedecode.bootstrap import mean_interval
+from facedecode.annotations.protocols import held_out_people
 from facedecode.cli import app
-from facedecode.confidence import FILE, Confidence, central, fit_confidence, load_confidence, mean_face, squared_errors
-from facedecode.confidence_fit import trained_people
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.evaluation.calibration import calibration
-from facedecode.heat import heat_pictures, with_scale
-from facedecode.inversion import invert as run_invert
-from facedecode.mapping import Mapping
-from facedecode.protocols import held_out_people
+from facedecode.inversion.confidence import (
+    FILE,
+    Confidence,
+    central,
+    fit_confidence,
+    load_confidence,
+    mean_face,
+    squared_errors,
+)
+from facedecode.inversion.confidence_fit import trained_people
+from facedecode.inversion.invert import invert as run_invert
+from facedecode.mapping.maps import Mapping
+from facedecode.pictures.heat import heat_pictures, with_scale
+from facedecode.statistics.bootstrap import mean_interval
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
+from facedecode.store.images import read_portraits
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 4}
@@ -406,7 +414,7 @@ def test_a_mapping_comes_first(here: Path, maps: Confidence) -> None:
 
 
 def test_no_map_takes_a_pictures_place(here: Path, maps: Confidence, monkeypatch: pytest.MonkeyPatch) -> None:
-    from facedecode import inverted_files
+    from facedecode.inversion import inverted_files
 
     names = [f"x{i}" for i in range(29)] + ["X3-Confidence"]
     monkeypatch.setattr(inverted_files, "_file_names", lambda paths: names)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from facedecode.annotations.data_set import DataSet
+from facedecode.annotations.label_file import match, read_label_file, read_renamed
+from facedecode.annotations.labels import read_image_labels
 from facedecode.cli import app
-from facedecode.data_set import DataSet
 from facedecode.errors import BadInput
-from facedecode.images import ImageRef
-from facedecode.label_file import match, read_label_file, read_renamed
-from facedecode.labels import read_image_labels
+from facedecode.pictures.images import ImageRef
 from facedecode.store import Store
 
 IDENTITIES = "000001.jpg 2880\n000002.jpg 2937\n000003.jpg 2880\n"

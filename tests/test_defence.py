@@ -13,17 +13,17 @@ import pytest
 import torch
 from conftest import draw_people
 
-from facedecode.classifier_fit import fit_store_classifier
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
+from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput
-from facedecode.picture_templates import embed_pictures
 from facedecode.recognizers import load_recognizer
-from facedecode.scores import score_pairs
+from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.statistics.scores import score_pairs
+from facedecode.statistics.verification import tar_at_far
 from facedecode.store import Store
-from facedecode.store_images import load_image, row_face
-from facedecode.verification import tar_at_far
+from facedecode.store.images import load_image, row_face
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
 
 PEOPLE, EPSILON = 24, 0.05
 
@@ -116,7 +116,7 @@ def test_the_figures_are_those_of_loops(
 def test_targets_are_templates_that_the_classifier_has_not_seen(
     script: Callable[[str], ModuleType], here: Path
 ) -> None:
-    from facedecode.classifier import load_classifier
+    from facedecode.classifiers.classifier import load_classifier
 
     store, classifier = Store.open(here / "emb"), load_classifier(here / "classifier")
     targets = script("defence").choose_targets(store, classifier, 30, 0)

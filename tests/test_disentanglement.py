@@ -13,17 +13,17 @@ import pytest
 from scipy.linalg import sqrtm
 from typer.testing import CliRunner, Result
 
+from facedecode.attributes.disentangler import Disentangler, load_disentangler
+from facedecode.attributes.disentangler_fit import barycenter_maps, fit_disentangler
+from facedecode.attributes.probe import PROBES, out_of_fold
+from facedecode.attributes.reading import read
+from facedecode.attributes.target import Target
 from facedecode.cli import app
-from facedecode.disentangler import Disentangler, load_disentangler
-from facedecode.disentangler_fit import barycenter_maps, fit_disentangler
 from facedecode.errors import BadInput, OutputError, UsageError
-from facedecode.probe import PROBES, out_of_fold
 from facedecode.provenance import describe_store
-from facedecode.reading import read
 from facedecode.store import Store, StoreWriter
-from facedecode.store_state import refuse_done
-from facedecode.target import Target
-from facedecode.transformation import require_extracted
+from facedecode.store.state import refuse_done
+from facedecode.templates.transformation import require_extracted
 
 PEOPLE, EACH, DIM = 400, 3, 8
 PERSONS = np.repeat(np.arange(PEOPLE), EACH)

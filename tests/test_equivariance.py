@@ -17,21 +17,22 @@ from scipy.linalg import expm, orthogonal_procrustes
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from typer.testing import CliRunner, Result
 
-from facedecode import store_images
-from facedecode.bootstrap import person_draws
+from facedecode.attributes.discriminant import fit_discriminant
 from facedecode.cli import app
-from facedecode.discriminant import fit_discriminant
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation import equivariance, estimation
-from facedecode.evaluation.equivariance import EquivarianceFigures, measure
-from facedecode.evaluation.perturbed import Perturbed, Side
-from facedecode.evaluation.transforms import chains, distinct, ladder
-from facedecode.map_family import Affine, between, mixed, relative_distance
-from facedecode.perturb import expand_group, parse_transform
+from facedecode.evaluation.equivariance import estimation
+from facedecode.evaluation.equivariance import measure as equivariance
+from facedecode.evaluation.equivariance.measure import EquivarianceFigures, measure
+from facedecode.evaluation.equivariance.perturbed import Perturbed, Side
+from facedecode.evaluation.equivariance.transforms import chains, distinct, ladder
+from facedecode.mapping.family import Affine, between, mixed, relative_distance
+from facedecode.pictures.perturb import expand_group, parse_transform
 from facedecode.recognizers import load_recognizer
-from facedecode.scores import score_pairs
+from facedecode.statistics.bootstrap import person_draws
+from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store
-from facedecode.store_images import embed_perturbed
+from facedecode.store import images as store_images
+from facedecode.store.images import embed_perturbed
 
 STORE = SimpleNamespace(recognizer={"name": "made up", "weights_sha256": "0" * 64, "score": "negative-euclidean"})
 OPTIONS = {"repetitions": 100, "seed": 0}

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from facedecode.bootstrap import person_draws
 from facedecode.cli import app
 from facedecode.errors import BadInput, WouldNotFit
-from facedecode.evaluation import linkage
-from facedecode.evaluation.protected import People, derived_study, stored_study
-from facedecode.evaluation.protection import Settings, evaluate_protection
-from facedecode.evaluation.protection_report import protection_report
+from facedecode.evaluation.protection import linkage
+from facedecode.evaluation.protection.measure import Settings, evaluate_protection
+from facedecode.evaluation.protection.protected import People, derived_study, stored_study
+from facedecode.evaluation.protection.report import protection_report
 from facedecode.files import sha256_file
-from facedecode.protection import key_id, make_scheme, study_key
 from facedecode.recognizers import load_recognizer
-from facedecode.scores import mated_non_mated_scores
+from facedecode.statistics.bootstrap import person_draws
+from facedecode.statistics.scores import mated_non_mated_scores
+from facedecode.statistics.verification import eer, person_weights, tar_at_far
 from facedecode.store import Store, StoreWriter
-from facedecode.transformation import protection_operation, transform_store
-from facedecode.verification import eer, person_weights, tar_at_far
+from facedecode.templates.protection import key_id, make_scheme, study_key
+from facedecode.templates.transformation import protection_operation, transform_store
 
 KEYS = b"0123456789abcdef", b"fedcba9876543210"
 SETTINGS = Settings(fmrs=(0.1, 0.05), image_size=16, repetitions=100)

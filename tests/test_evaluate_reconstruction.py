@@ -21,20 +21,20 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchvision import models
 from typer.testing import CliRunner
 
-from facedecode import perceptual
 from facedecode.cli import app
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
 from facedecode.decoders.network import DeepFaceDecoder
-from facedecode.evaluation.reconstruction import ReconstructionJob, evaluate_reconstruction
-from facedecode.evaluation.reconstruction_report import gate_keys, reconstruction_report
-from facedecode.phi import load_phi, phi_distance
-from facedecode.picture_templates import embed_pictures
+from facedecode.evaluation.reconstruction.measure import ReconstructionJob, evaluate_reconstruction
+from facedecode.evaluation.reconstruction.report import gate_keys, reconstruction_report
+from facedecode.perceptual import lpips as perceptual
+from facedecode.perceptual.phi import load_phi, phi_distance
 from facedecode.recognizers import load_recognizer
+from facedecode.recognizers.picture_templates import embed_pictures
 from facedecode.report.folder import write_report
-from facedecode.scores import score_pairs
+from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
-from facedecode.store_images import read_portraits
+from facedecode.store.images import read_portraits
 
 JUDGED = [f"P{k}" for k in range(5)]
 TRAINED = [f"P{k}" for k in range(5, 10)]

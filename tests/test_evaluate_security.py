@@ -17,22 +17,22 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from facedecode.cli import app
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
 from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder
 from facedecode.errors import BadInput, MissingWeights, UsageError, WouldNotFit
 from facedecode.evaluation import drawn as drawn_module
 from facedecode.evaluation.drawn import embed_drawn
-from facedecode.evaluation.pairs_curve import CurveSettings, _fit, plan_curve
-from facedecode.evaluation.security import OTHER, REAL, SAME, SecurityJob, evaluate_security
-from facedecode.evaluation.security_report import security_report
-from facedecode.evaluation.security_summary import gate_names, worst
-from facedecode.evaluation.security_words import caveats, decoder_needs, uses_model
-from facedecode.picture_templates import embed_pictures
-from facedecode.scores import score_pairs
+from facedecode.evaluation.security.measure import OTHER, REAL, SAME, SecurityJob, evaluate_security
+from facedecode.evaluation.security.pairs_curve import CurveSettings, _fit, plan_curve
+from facedecode.evaluation.security.report import security_report
+from facedecode.evaluation.security.summary import gate_names, worst
+from facedecode.evaluation.security.words import caveats, decoder_needs, uses_model
+from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
-from facedecode.training_settings import TrainSettings
-from facedecode.transformation import protection_operation, transform_store
+from facedecode.templates.transformation import protection_operation, transform_store
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.decoder_settings import TrainSettings
 
 FMRS = (0.1, 0.05)
 QUICK = {"repetitions": 100, "fmrs": FMRS}
@@ -144,7 +144,7 @@ def test_equal_pictures_are_embedded_once(lab, figures, monkeypatch):
         sizes.append(len(pictures))
         return embed_pictures(recognizer, pictures)
 
-    monkeypatch.setattr("facedecode.picture_templates.embed_pictures", counting)
+    monkeypatch.setattr("facedecode.recognizers.picture_templates.embed_pictures", counting)
     monkeypatch.setattr(drawn_module, "_BLOCK", 4)
     own = figures.judges["tiny"]
     missing = np.zeros(15, dtype=bool)
@@ -502,7 +502,7 @@ def test_a_gate_without_a_number_is_missed_after_the_report(lab):
 
 
 def test_a_mistyped_gate_is_refused_before_the_work(lab, monkeypatch):
-    monkeypatch.setattr("facedecode.evaluation.security.evaluate_security", lambda *_: pytest.fail("it worked"))
+    monkeypatch.setattr("facedecode.evaluation.security.measure.evaluate_security", lambda *_: pytest.fail("it worked"))
     for gate in ("type2[ridge,nobody]@fmr=0.1 > 1", "rank1_same > 1", "tar@far=0.1 < 1"):
         done = call(*options(lab, "--fail-if", gate))
         assert done.exit_code == 2, done.output

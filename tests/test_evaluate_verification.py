@@ -12,25 +12,25 @@ import pytest
 import scipy.stats
 from typer.testing import CliRunner
 
-from facedecode.bootstrap import NonMated, Trials, person_draws
+from facedecode.annotations.labels import PersonLabels, read_person_labels
+from facedecode.annotations.protocols import read_pairs
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.all_pairs import AllPairs, GalleryProbes
 from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.differential import differential_rates
-from facedecode.evaluation.pairs_file import PairsFile
-from facedecode.evaluation.verification import Wanted, few_errors, verification_figures
-from facedecode.evaluation.verification_report import evaluate_verification, gate_names
-from facedecode.evaluation.verification_tables import _thinned, slugs
+from facedecode.evaluation.verification.all_pairs import AllPairs, GalleryProbes
+from facedecode.evaluation.verification.differential import differential_rates
+from facedecode.evaluation.verification.measure import Wanted, few_errors, verification_figures
+from facedecode.evaluation.verification.pairs_file import PairsFile
+from facedecode.evaluation.verification.report import evaluate_verification, gate_names
+from facedecode.evaluation.verification.tables import _thinned, slugs
 from facedecode.files import sha256_file
-from facedecode.fixed_threshold import rates_at_threshold
-from facedecode.labels import PersonLabels, read_person_labels
-from facedecode.mapping import Mapping, load_mapping
-from facedecode.protocols import read_pairs
-from facedecode.scores import score_pairs
+from facedecode.mapping.maps import Mapping, load_mapping
+from facedecode.statistics.bootstrap import NonMated, Trials, person_draws
+from facedecode.statistics.fixed_threshold import rates_at_threshold
+from facedecode.statistics.scores import score_pairs
+from facedecode.statistics.verification import roc, tar_at_far, thresholds_at_far
 from facedecode.store import Store, StoreWriter
-from facedecode.store_mapped import MappedStore
-from facedecode.verification import roc, tar_at_far, thresholds_at_far
+from facedecode.templates.mapped import MappedStore
 
 PEOPLE = {"ann": 4, "bob": 3, "cyd": 2, "dan": 1, "eve": 3, "fay": 2, "gus": 1, "hal": 5}
 PAIRS = """2\t2

@@ -17,24 +17,24 @@ from safetensors.torch import save_file
 from skimage.metrics import peak_signal_noise_ratio
 from torchvision.models import squeezenet1_1
 
-from facedecode import align
-from facedecode.bootstrap import Estimate
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
 from facedecode.evaluation.unseen import make_judge, unseen_images
-from facedecode.exported import load_exported
-from facedecode.figures import GAP, picture_grid
-from facedecode.images import load_image
-from facedecode.mapping import fit_mapping, load_mapping
-from facedecode.perturb import parse_transform, perturb
-from facedecode.phi import load_phi, phi_distance
-from facedecode.picture_templates import embed_pictures
+from facedecode.inversion.refinement import refine
+from facedecode.mapping.maps import fit_mapping, load_mapping
+from facedecode.perceptual.phi import load_phi, phi_distance
+from facedecode.pictures import align
+from facedecode.pictures.figures import GAP, picture_grid
+from facedecode.pictures.images import load_image
+from facedecode.pictures.perturb import parse_transform, perturb
 from facedecode.recognizers import load_recognizer
-from facedecode.refinement import refine
-from facedecode.scores import score_matrix
+from facedecode.recognizers.exported import load_exported
+from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.statistics.bootstrap import Estimate
+from facedecode.statistics.scores import score_matrix
 from facedecode.store import Store
-from facedecode.store_images import embed_perturbed, read_portraits, row_face
+from facedecode.store.images import embed_perturbed, read_portraits, row_face
 
 
 @pytest.fixture

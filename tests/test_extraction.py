@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facedecode import extraction
 from facedecode.errors import BadInput, OutputError
-from facedecode.extraction import extract
-from facedecode.faces import FaceDetector
-from facedecode.perturb import parse_transform
+from facedecode.extraction import run as extraction
+from facedecode.extraction.run import extract
+from facedecode.pictures.faces import FaceDetector
+from facedecode.pictures.perturb import parse_transform
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
@@ -217,8 +217,8 @@ KILLED = """
     # One import and one loading, then a fork for each run: it makes progress, and is killed from outside.
     import os, signal, sys, time
     from pathlib import Path
-    from facedecode.extraction import extract
-    from facedecode.faces import FaceDetector
+    from facedecode.extraction.run import extract
+    from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import load_recognizer
 
     images, output = Path(sys.argv[1]), Path(sys.argv[2])

@@ -13,9 +13,9 @@ from facenet_pytorch import MTCNN
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from facedecode.faces import Face, FaceDetector, choose_face
-from facedecode.images import load_image
-from facedecode.mtcnn import SummedArea
+from facedecode.pictures.faces import Face, FaceDetector, choose_face
+from facedecode.pictures.images import load_image
+from facedecode.pictures.mtcnn import SummedArea
 
 
 @pytest.fixture(scope="module")

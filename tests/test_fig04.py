@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from facedecode.errors import BadInput
-from facedecode.recognizer_fit import train_recognizer
-from facedecode.recognizer_heads import HEADS, HeadSettings
-from facedecode.recognizer_plan import RecognizerJob
-from facedecode.recognizer_training import RecognizerSettings
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
-from facedecode.store_images import read_crops
+from facedecode.store.images import read_crops
+from facedecode.training.recognizer import train_recognizer
+from facedecode.training.recognizer_heads import HEADS, HeadSettings
+from facedecode.training.recognizer_plan import RecognizerJob
+from facedecode.training.recognizer_run import RecognizerSettings
 
 
 @pytest.fixture

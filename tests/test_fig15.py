@@ -11,13 +11,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from facedecode.bootstrap import Estimate
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
 from facedecode.errors import BadInput
-from facedecode.faces import FaceDetector
-from facedecode.images import load_image, resized
+from facedecode.pictures.faces import FaceDetector
+from facedecode.pictures.images import load_image, resized
+from facedecode.statistics.bootstrap import Estimate
 from facedecode.store import Store
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
 
 
 @pytest.fixture

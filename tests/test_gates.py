@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from facedecode.bootstrap import Estimate
 from facedecode.errors import UsageError
-from facedecode.gates import check_gates, figure_name, parse_gate, rates_of
+from facedecode.report.gates import check_gates, figure_name, parse_gate, rates_of
+from facedecode.statistics.bootstrap import Estimate
 
 FIGURES = {
     "tar@far=0.001": Estimate(0.92, 0.89, 0.94, 496),

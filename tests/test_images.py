@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.images import find_images, load_image, save_image
+from facedecode.pictures.images import find_images, load_image, save_image
 
 WIDTH, HEIGHT = 48, 32
 

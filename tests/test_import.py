@@ -13,10 +13,10 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from facedecode.cli import app
-from facedecode.cropping import FaceCropper
 from facedecode.decoders import load_decoder
-from facedecode.embeddings_import import import_embeddings, listed_images
 from facedecode.errors import BadInput
+from facedecode.extraction.cropping import FaceCropper
+from facedecode.extraction.embeddings_import import import_embeddings, listed_images
 from facedecode.store import Store
 
 

@@ -10,18 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from facedecode import align
 from facedecode.decoders import Decoder, Provenance
 from facedecode.decoders.closed_form import Nearest, Ridge
 from facedecode.errors import BadInput, UsageError
-from facedecode.inversion import invert
-from facedecode.inverted_files import read_inputs, write_folder, write_grid
-from facedecode.mapping import Mapping
-from facedecode.picture_templates import embed_pictures
+from facedecode.inversion.invert import invert
+from facedecode.inversion.inverted_files import read_inputs, write_folder, write_grid
+from facedecode.mapping.maps import Mapping
+from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
+from facedecode.recognizers.picture_templates import embed_pictures
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
+from facedecode.store.images import read_portraits
 
 
 @pytest.fixture
@@ -194,7 +194,7 @@ def test_images_of_another_edition_are_refused(tiny_store, tmp_path) -> None:
     import shutil
 
     from facedecode.store import Store
-    from facedecode.store_images import read_portraits
+    from facedecode.store.images import read_portraits
 
     store = Store.open(tiny_store)
     copy = tmp_path / "other"

@@ -15,15 +15,16 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from facedecode import align, latent_training
 from facedecode.cli import app
 from facedecode.decoders import load_decoder
 from facedecode.decoders.latent import LatentDecoder, mean_frame
 from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, UsageError
-from facedecode.evaluation.security_words import decoder_needs
-from facedecode.exported import load_exported
-from facedecode.faces import Face
-from facedecode.latent_training import LatentJob, Samples, train_latent
+from facedecode.evaluation.security.words import decoder_needs
+from facedecode.pictures import align
+from facedecode.pictures.faces import Face
+from facedecode.recognizers.exported import load_exported
+from facedecode.training import latent as latent_training
+from facedecode.training.latent import LatentJob, Samples, train_latent
 
 SIDE, LATENT = 96, 3
 RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 16}
@@ -215,7 +216,7 @@ def test_faces_are_found_in_generated_pictures(
     photos: Path, tiny_store: Path, tiny: Path, tmp_path: Path, detector, recognizer
 ) -> None:
     """With the real detector: a generator whose mean is a photograph, 30 px to the right of where it was taken."""
-    from facedecode.images import load_image
+    from facedecode.pictures.images import load_image
 
     class Photograph(Linear):
         def __init__(self) -> None:

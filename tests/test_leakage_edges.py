@@ -11,16 +11,16 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, r2_score
 from typer.testing import CliRunner
 
+from facedecode.attributes.direction import Direction, load_direction
+from facedecode.attributes.direction_fit import find_direction
+from facedecode.attributes.probe import PROBES, fit_linear, fit_mlp, out_of_fold
+from facedecode.attributes.reading import read
+from facedecode.attributes.target import Target
 from facedecode.cli import app
-from facedecode.direction import Direction, load_direction
-from facedecode.direction_fit import find_direction
 from facedecode.errors import BadInput
-from facedecode.evaluation import strips
-from facedecode.evaluation.leakage_targets import label_target
-from facedecode.probe import PROBES, fit_linear, fit_mlp, out_of_fold
-from facedecode.reading import read
+from facedecode.evaluation.leakage import strips
+from facedecode.evaluation.leakage.targets import label_target
 from facedecode.store import Store, StoreWriter
-from facedecode.target import Target
 
 PEOPLE, EACH, DIM = 60, 4, 8
 PERSONS = np.repeat(np.arange(PEOPLE), EACH)

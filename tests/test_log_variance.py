@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 
 from facedecode.errors import BadInput, FacedecodeError, UsageError
-from facedecode.log_variance import FOLDS, PENALTIES, choose_penalty, fit_log_variance
+from facedecode.inversion.log_variance import FOLDS, PENALTIES, choose_penalty, fit_log_variance
 
 A = np.array([-3.0, -1.0, 0.5])
 B = np.array([[0.5, -0.3, 0.0, 0.2], [0.0, 0.0, 0.0, 0.0], [-0.4, 0.1, 0.6, 0.0]])

@@ -11,8 +11,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
-from facedecode.gram import GramAccumulator
-from facedecode.mapping import Mapping, fit_mapping, load_mapping
+from facedecode.mapping.gram import GramAccumulator
+from facedecode.mapping.maps import Mapping, fit_mapping, load_mapping
 
 DLIB = {"name": "dlib-resnet", "weights_sha256": "ab" * 32, "score": "negative-euclidean"}
 
@@ -144,7 +144,7 @@ def test_blocks_and_merging_change_nothing(sizes: tuple[int, ...]) -> None:
 
 def test_large_blocks_are_cut_and_judged_as_given(monkeypatch: pytest.MonkeyPatch) -> None:
     perturbed, original, _, _ = data(500, 5, noise=0.2)
-    monkeypatch.setattr("facedecode.gram._BLOCK_NUMBERS", 5 * 64)
+    monkeypatch.setattr("facedecode.mapping.gram._BLOCK_NUMBERS", 5 * 64)
     gram = accumulate(perturbed, original)
     weight, bias = lstsq(perturbed, original)
     assert relative_error(gram.solve().weight, weight) < 1e-9
@@ -236,7 +236,7 @@ def test_fitted_on_the_rest_and_judged_on_the_held_out() -> None:
 
 
 def test_streamed_blocks_give_the_same_map_and_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facedecode.mapping_sums._SAMPLE_NUMBERS", 5 * 40)  # fewer than are held out
+    monkeypatch.setattr("facedecode.mapping.sums._SAMPLE_NUMBERS", 5 * 40)  # fewer than are held out
     perturbed, original, _, _ = data(900, 5, noise=0.4)
     perturbed, original = perturbed.astype(np.float32), original.astype(np.float32)
     held_out = np.arange(900) % 5 == 0

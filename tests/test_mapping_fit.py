@@ -14,18 +14,18 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from typer.testing import CliRunner, Result
 
+from facedecode.annotations.protocols import held_out_people
 from facedecode.cli import app
 from facedecode.errors import BadInput
-from facedecode.map_kinds import Method
-from facedecode.mapping import fit_mapping, load_mapping, solve_mapping
-from facedecode.mapping_fit import Reembedded, _choose, sum_store
-from facedecode.mapping_sums import MappingSums, load_sums
-from facedecode.perturb import parse_transform, transform_names
-from facedecode.protocols import held_out_people
+from facedecode.mapping.fit import Reembedded, _choose, sum_store
+from facedecode.mapping.kinds import Method
+from facedecode.mapping.maps import fit_mapping, load_mapping, solve_mapping
+from facedecode.mapping.sums import MappingSums, load_sums
+from facedecode.pictures.perturb import parse_transform, transform_names
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store, StoreWriter
-from facedecode.store_images import embed_perturbed
-from facedecode.store_join import join_perturbed
+from facedecode.store.images import embed_perturbed
+from facedecode.store.join import join_perturbed
 
 TINY = {"name": "tiny", "weights_sha256": "ab" * 32, "score": "cosine"}
 
@@ -230,7 +230,7 @@ def test_all_transforms_and_what_a_run_had_finished(here: Path, tiny: Path, monk
             raise KeyboardInterrupt
         return made(*arguments, **named)
 
-    monkeypatch.setattr("facedecode.mapping_fit.embed_perturbed", interrupted)
+    monkeypatch.setattr("facedecode.mapping.fit.embed_perturbed", interrupted)
     done = call(*options(tiny, "--transform", "all"))
     assert done.exit_code == 130 and "the same command resumes" in done.stderr
     kept = {p.name: p.stat().st_mtime_ns for p in Path("mappings").iterdir()}
@@ -327,7 +327,7 @@ def test_merged_from_files_equals_the_whole(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facedecode.mapping_sums._SAMPLE_NUMBERS", 32 * 100)
+    monkeypatch.setattr("facedecode.mapping.sums._SAMPLE_NUMBERS", 32 * 100)
 
     def blocks(count: int):
         random = np.random.default_rng(0)
@@ -348,7 +348,7 @@ def test_memory_does_not_grow_with_the_pairs(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_merged_sample_stays_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facedecode.mapping_sums._SAMPLE_NUMBERS", 3 * 8)
+    monkeypatch.setattr("facedecode.mapping.sums._SAMPLE_NUMBERS", 3 * 8)
     one, other = example(), example(100)
     one.merge(other)
     perturbed, original = one.sample()

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from facedecode.cli import app
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
-from facedecode.merging import merge_stores
 from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import COLUMNS
+from facedecode.store.merging import merge_stores
 
 RECOGNIZER = {"name": "drawn", "weights_sha256": "0" * 64, "dim": 4}
 SETTINGS = {"detector": {"detector": "drawn"}, "device": "cpu", "batch_size": 32}

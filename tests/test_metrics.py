@@ -7,7 +7,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from facedecode.errors import BadInput
-from facedecode.metrics import gradient_energy, mean_psnr, psnr, ssim
+from facedecode.pictures.metrics import gradient_energy, mean_psnr, psnr, ssim
 
 
 def pictures(n=4, height=33, width=40, noise=0.1, seed=0):

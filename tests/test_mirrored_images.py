@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
 from facedecode.errors import BadInput, MissingWeights
-from facedecode.faces import Face, mirrored
-from facedecode.losses import LossWeights
+from facedecode.pictures.faces import Face, mirrored
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
-from facedecode.store_images import read_mirrored, read_portraits
-from facedecode.training_settings import TrainSettings
+from facedecode.store.images import read_mirrored, read_portraits
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.decoder_settings import TrainSettings
+from facedecode.training.losses import LossWeights
 
 FACE = Face(
     np.array([10, 20, 40, 60], np.float32),
@@ -81,7 +81,7 @@ def job(tiny_store: Path, tiny: Path, tmp_path: Path) -> DecoderJob:
 
 
 def test_an_epoch_has_each_image_twice_and_no_held_out_one(job: DecoderJob, monkeypatch) -> None:
-    import facedecode.decoder_training as module
+    import facedecode.training.decoder as module
 
     seen = {}
     original = module.train_decoder

@@ -11,21 +11,21 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from facedecode import losses
 from facedecode.cli import app
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
 from facedecode.decoders import load_decoder
 from facedecode.decoders.nbnet import GROWTH, NbNet, NeighborlyBlock
 from facedecode.decoders.sizes import usual_widths
 from facedecode.errors import BadInput, OutputError, UsageError
-from facedecode.losses import LossWeights
-from facedecode.phi import RecognizerMaps
+from facedecode.perceptual.phi import RecognizerMaps
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.resumable import STATE
 from facedecode.store import Store
-from facedecode.training import Pairs, TrainingRun
-from facedecode.training_settings import DEFAULTS
+from facedecode.training import losses
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.decoder_run import Pairs, TrainingRun
+from facedecode.training.decoder_settings import DEFAULTS
+from facedecode.training.losses import LossWeights
+from facedecode.training.resumable import STATE
 
 WIDTHS = (16, 8, 8, 8, 8)
 SMALL = dataclasses.replace(
@@ -240,7 +240,7 @@ def test_what_is_given_takes_the_place_of_the_networks_own_defaults(
         seen.append(job)
         raise BadInput("far enough")
 
-    monkeypatch.setattr("facedecode.decoder_training.train_store", train)
+    monkeypatch.setattr("facedecode.training.decoder.train_store", train)
     given = ["--architecture", "nbnet", "--absolute-weight", "2", "--jitter", "1"]
     assert CliRunner().invoke(app, ["train", "emb", "-o", "new", *given]).exit_code == 4
     assert (seen[0].settings.weights.absolute, seen[0].settings.jitter) == (2, 1)

@@ -17,18 +17,18 @@ from safetensors.torch import load_file
 from torch import nn
 from typer.testing import CliRunner
 
-from facedecode import align
 from facedecode.cli import app
 from facedecode.cli.commands.evaluate.common import named_networks
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
 from facedecode.decoders import load_decoder
+from facedecode.decoders.record import network_and_layers
 from facedecode.errors import BadInput, FacedecodeError, MissingWeights, UsageError
-from facedecode.phi import RecognizerMaps, load_phi
+from facedecode.perceptual.phi import RecognizerMaps, load_phi
+from facedecode.pictures import align
 from facedecode.recognizers import REGISTRY, load_described, load_recognizer
 from facedecode.recognizers.contract import parse_contract
 from facedecode.store import Store, require_same_recognizer
-from facedecode.training_record import network_and_layers
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
 
 CONTRACT = {
     "name": "mine",

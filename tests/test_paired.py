@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facedecode.bootstrap import NonMated, Trials, person_draws, rates_at_far
-from facedecode.intervals import corrected, percentiles
-from facedecode.paired import Resampled, resampled_tar
-from facedecode.verification import thresholds_at_far
+from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_far
+from facedecode.statistics.intervals import corrected, percentiles
+from facedecode.statistics.paired import Resampled, resampled_tar
+from facedecode.statistics.verification import thresholds_at_far
 
 PEOPLE, FARS = 12, (0.2, 0.05)
 

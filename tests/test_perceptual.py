@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.perceptual import TRUNKS, Lpips, build_model, distances, load_trunk
-from facedecode.weights_file import read_tensors
+from facedecode.perceptual.lpips import TRUNKS, Lpips, build_model, distances, load_trunk
+from facedecode.recognizers.weights_file import read_tensors
 
 BUILDERS = {"alex": "alexnet", "squeeze": "squeezenet1_1", "vgg": "vgg16"}
 

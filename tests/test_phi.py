@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from facedecode import align
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.losses import random_jitter
-from facedecode.phi import PerceptualNetwork, RecognizerMaps, load_phi, phi_distance
+from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps, load_phi, phi_distance
+from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
+from facedecode.training.losses import random_jitter
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ from conftest import draw_people
 from test_own_models import exported, keep, onnx_file
 from torch import nn
 
-from facedecode import align
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
+from facedecode.annotations.labels import read_image_labels
+from facedecode.attributes.disentangler import load_disentangler
+from facedecode.attributes.disentangler_fit import fit_store_disentangler
 from facedecode.decoders import load_decoder
-from facedecode.disentangler import load_disentangler
-from facedecode.disentangler_fit import fit_store_disentangler
 from facedecode.errors import BadInput, UsageError
-from facedecode.labels import read_image_labels
-from facedecode.picture_judge import load_judge
+from facedecode.pictures import align
+from facedecode.recognizers.picture_judge import load_judge
 from facedecode.store import Store
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
 
 SAID = {"gives": "logit", "classes": ["dark", "light"], "mean": 0, "scale": 255, "crop": "box"}
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from facedecode import plots
-from facedecode.bootstrap import Estimate, RateAtFar
-from facedecode.verification import Roc, roc
+from facedecode.report import plots
+from facedecode.statistics.bootstrap import Estimate, RateAtFar
+from facedecode.statistics.verification import Roc, roc
 
 NAMES = ["dlib-resnet", "_hidden", "$x^2$", "<b>&amp;\"'", "tab\there\x00\udcff", "張三 -->"]
 

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from facedecode import align
 from facedecode.cli import app
 from facedecode.errors import BadInput, OutputError
-from facedecode.figures import GAP, enlarged
-from facedecode.perturb import parse_transform, perturb
-from facedecode.preview import write_preview
+from facedecode.extraction.preview import write_preview
+from facedecode.pictures import align
+from facedecode.pictures.figures import GAP, enlarged
+from facedecode.pictures.perturb import parse_transform, perturb
 from facedecode.store import Store
 
 SIDE = 128  # of the tiny recognizer's crops, enlarged

@@ -16,13 +16,12 @@ from scipy import stats
 from typer.testing import CliRunner, Result
 
 from facedecode.cli import app
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
 from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, UsageError
 from facedecode.files import json_text
-from facedecode.losses import LossWeights
-from facedecode.mapping import Mapping, load_mapping
-from facedecode.protection import (
+from facedecode.mapping.maps import Mapping, load_mapping
+from facedecode.statistics.scores import mated_non_mated_scores, score_matrix, score_pairs
+from facedecode.store import Store, StoreWriter
+from facedecode.templates.protection import (
     key_id,
     make_scheme,
     new_key,
@@ -31,10 +30,11 @@ from facedecode.protection import (
     read_key,
     write_key,
 )
-from facedecode.scores import mated_non_mated_scores, score_matrix, score_pairs
-from facedecode.store import Store, StoreWriter
-from facedecode.training_settings import TrainSettings
-from facedecode.transformation import mapping_operation, protection_operation, transform_store
+from facedecode.templates.transformation import mapping_operation, protection_operation, transform_store
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.decoder_settings import TrainSettings
+from facedecode.training.losses import LossWeights
 
 KEY, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 

@@ -7,8 +7,8 @@ import collections
 import numpy as np
 import pytest
 
+from facedecode.annotations.protocols import Person, held_out_people, image_path, people_names, read_pairs, read_people
 from facedecode.errors import BadInput
-from facedecode.protocols import Person, held_out_people, image_path, people_names, read_pairs, read_people
 
 
 def write(path, text):

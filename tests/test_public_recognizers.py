@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facedecode import align
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.faces import FaceDetector, choose_face
+from facedecode.pictures import align
+from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.recognizers import REGISTRY, load_recognizer
 
 VGG_MEAN = (129.1863, 104.7624, 93.5940)  # RGB

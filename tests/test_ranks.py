@@ -18,21 +18,21 @@ from PIL import Image
 from processes import in_processes, results
 from torch import nn
 
-from facedecode import align
 from facedecode.cli.launch import launched
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import UsageError
-from facedecode.extraction import extract
-from facedecode.faces import Face, FaceDetector
-from facedecode.losses import LossWeights
-from facedecode.phi import RecognizerMaps
+from facedecode.extraction.run import extract
+from facedecode.perceptual.phi import RecognizerMaps
+from facedecode.pictures import align
+from facedecode.pictures.faces import Face, FaceDetector
 from facedecode.ranks import Ranks
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.shared_norm import share_batch_norm
 from facedecode.store import Store
-from facedecode.training import Pairs, TrainingRun, train_decoder
-from facedecode.training_settings import TrainSettings
+from facedecode.training.decoder_run import Pairs, TrainingRun, train_decoder
+from facedecode.training.decoder_settings import TrainSettings
+from facedecode.training.losses import LossWeights
+from facedecode.training.shared_norm import share_batch_norm
 
 SETTINGS = TrainSettings(
     image_size=64,

@@ -16,21 +16,21 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from typer.testing import CliRunner
 
+from facedecode.annotations.protocols import held_out_people
 from facedecode.cli import app
 from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
 from facedecode.evaluation.unseen import make_reference, unseen_images
 from facedecode.files import locked
-from facedecode.phi import load_phi
-from facedecode.protocols import held_out_people
-from facedecode.recognizer_fit import train_recognizer
-from facedecode.recognizer_heads import ArcFaceHead, HeadSettings, SoftMaxHead
-from facedecode.recognizer_plan import RecognizerJob
-from facedecode.recognizer_training import Faces, RecognizerRun, RecognizerSettings
+from facedecode.perceptual.phi import load_phi
 from facedecode.recognizers import find_spec_by_name, load_recognizer
 from facedecode.recognizers.networks import new_resnet50
-from facedecode.resumable import STATE
 from facedecode.store import Store, StoreWriter
-from facedecode.store_images import read_crops
+from facedecode.store.images import read_crops
+from facedecode.training.recognizer import train_recognizer
+from facedecode.training.recognizer_heads import ArcFaceHead, HeadSettings, SoftMaxHead
+from facedecode.training.recognizer_plan import RecognizerJob
+from facedecode.training.recognizer_run import Faces, RecognizerRun, RecognizerSettings
+from facedecode.training.resumable import STATE
 
 SMALL = RecognizerSettings(image_size=16, epochs=4, batch_size=8, save_every=3, validate_every=4)
 
@@ -233,7 +233,7 @@ def test_people_and_images_held_out_play_no_part(job: RecognizerJob, people: Pat
 
 
 def test_people_held_out_keep_their_pairs_where_there_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facedecode.recognizer_training._JUDGED", 20)
+    monkeypatch.setattr("facedecode.training.recognizer_run._JUDGED", 20)
     many = Faces(np.zeros((300, 1, 1, 3), np.uint8), [f"P{k // 6:02d}" for k in range(300)])
     some = many.of_some_people()
     counts = {name: some.names.count(name) for name in some.names}

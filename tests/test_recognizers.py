@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from facedecode import align
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.faces import FaceDetector, choose_face
-from facedecode.images import load_image
+from facedecode.pictures import align
+from facedecode.pictures.faces import FaceDetector, choose_face
+from facedecode.pictures.images import load_image
 from facedecode.recognizers import REGISTRY, find_weights, load_recognizer, lookup
 from facedecode.recognizers.recognizer import Recognizer
 

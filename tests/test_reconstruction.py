@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from facedecode.bootstrap import mean_interval, person_draws
 from facedecode.errors import BadInput, UsageError, WouldNotFit
 from facedecode.evaluation.examples import extreme_rows, spread_rows
 from facedecode.evaluation.picture_figures import (
@@ -19,7 +18,7 @@ from facedecode.evaluation.picture_figures import (
     picture_values,
     ratio_interval,
 )
-from facedecode.evaluation.reconstruction import choose_baseline, measure, require_comparable
+from facedecode.evaluation.reconstruction.measure import choose_baseline, measure, require_comparable
 from facedecode.evaluation.spectra import axis_spectra, grid_peaks
 from facedecode.evaluation.unseen import (
     UnseenImages,
@@ -29,9 +28,10 @@ from facedecode.evaluation.unseen import (
     require_unseen,
     unseen_images,
 )
-from facedecode.images import find_images
-from facedecode.metrics import gradient_energy, psnr, ssim
-from facedecode.scores import mated_non_mated_scores
+from facedecode.pictures.images import find_images
+from facedecode.pictures.metrics import gradient_energy, psnr, ssim
+from facedecode.statistics.bootstrap import mean_interval, person_draws
+from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.store import Store, StoreWriter
 
 SIDE = 32

@@ -13,19 +13,19 @@ import torch
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner, Result
 
-from facedecode import refinement
 from facedecode.cli import app
 from facedecode.decoders import Decoder, Provenance, save_decoder
 from facedecode.decoders.closed_form import MeanFace, Ridge
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.inversion import invert
-from facedecode.picture_templates import embed_pictures
+from facedecode.inversion import refinement
+from facedecode.inversion.invert import invert
+from facedecode.inversion.refinement import RefineSettings, refine
 from facedecode.recognizers import load_recognizer
+from facedecode.recognizers.picture_templates import embed_pictures
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.refinement import RefineSettings, refine
 from facedecode.store import Store
-from facedecode.store_images import read_portraits
+from facedecode.store.images import read_portraits
 
 PLAIN = RefineSettings(penalty=0, jitter=0, blur=0, gray=0)
 

@@ -20,19 +20,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facedecode.bootstrap import Estimate, RateAtFar
 from facedecode.errors import OutputError, OutputInUse
 from facedecode.files import locked
-from facedecode.gates import check_gates, parse_gate
-from facedecode.plots import matrix_plot
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report import folder as folder_module
 from facedecode.report.data import report_json, table_csv
 from facedecode.report.folder import require_writable, write_report
+from facedecode.report.gates import check_gates, parse_gate
 from facedecode.report.markdown import report_markdown
 from facedecode.report.model import Unit
 from facedecode.report.page import report_page
+from facedecode.report.plots import matrix_plot
 from facedecode.report.text import interval_note, show_cell, show_estimate, show_gate, show_number
+from facedecode.statistics.bootstrap import Estimate, RateAtFar
 
 MARKUP = (
     "<script>alert(1)</script> \"q\" & 'p' </title> --> | `c` [x](y) {{ 7*7 }} a_b_ *s* <img src=x onerror=alert(2)>"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from facedecode.errors import BadInput
-from facedecode.scores import mated_non_mated_scores, score_pairs
-from facedecode.security import success_attack_rates, type_one_trials, type_two_trials
-from facedecode.verification import thresholds_at_far
+from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
+from facedecode.statistics.security import success_attack_rates, type_one_trials, type_two_trials
+from facedecode.statistics.verification import thresholds_at_far
 
 
 @pytest.fixture

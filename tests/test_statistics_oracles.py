@@ -12,7 +12,8 @@ from scipy import stats
 from scipy.special import stdtr
 from sklearn.metrics import det_curve, roc_auc_score, roc_curve
 
-from facedecode.bootstrap import (
+from facedecode.errors import BadInput, UsageError
+from facedecode.statistics.bootstrap import (
     NonMated,
     Trials,
     eer_interval,
@@ -21,11 +22,10 @@ from facedecode.bootstrap import (
     rates_at_far,
     replicate_thresholds,
 )
-from facedecode.errors import BadInput, UsageError
-from facedecode.intervals import corrected, percentiles, unanimous
-from facedecode.replicates import Drawn, LeftOut
-from facedecode.scores import mated_non_mated_scores
-from facedecode.verification import eer, person_weights, roc, tar_at_far
+from facedecode.statistics.intervals import corrected, percentiles, unanimous
+from facedecode.statistics.replicates import Drawn, LeftOut
+from facedecode.statistics.scores import mated_non_mated_scores
+from facedecode.statistics.verification import eer, person_weights, roc, tar_at_far
 
 INF = np.inf
 ALPHA = 1e-5  # how often a test of a random figure may fail by chance
@@ -165,7 +165,7 @@ def test_intervals_equal_those_of_data_sets_with_copies_and_without_a_person(pho
 
 @pytest.mark.parametrize("largest", [3, 40, 300])
 def test_sums_of_ranked_comparisons_equal_plain_ones(largest, monkeypatch):
-    monkeypatch.setattr("facedecode.replicates._BLOCKS", 3)  # sums of several blocks in one
+    monkeypatch.setattr("facedecode.statistics.replicates._BLOCKS", 3)  # sums of several blocks in one
     generator = np.random.default_rng(largest)
     people, count = 15, 2000
     draws = generator.integers(0, largest + 1, (7, people))

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from conftest import draw_people
 
-from facedecode.bootstrap import Estimate
+from facedecode.annotations.protocols import read_pairs, read_people
 from facedecode.errors import BadInput, FacedecodeError, UsageError
-from facedecode.perturb import parse_transform, perturb
-from facedecode.protocols import read_pairs, read_people
+from facedecode.pictures.perturb import parse_transform, perturb
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.scores import score_pairs
+from facedecode.statistics.bootstrap import Estimate
+from facedecode.statistics.scores import score_pairs
+from facedecode.statistics.verification import accuracy_by_fold, person_weights, tar_at_far
 from facedecode.store import Store
-from facedecode.store_images import load_image, row_face
-from facedecode.verification import accuracy_by_fold, person_weights, tar_at_far
+from facedecode.store.images import load_image, row_face
 
 SETS, EACH = 4, 9  # people P0 to P35, of three images each
 

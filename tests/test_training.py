@@ -13,23 +13,25 @@ import pytest
 import torch
 from PIL import Image
 
-from facedecode import align, losses, training
-from facedecode.confidence_fit import trained_people
-from facedecode.decoder_plan import DecoderJob
-from facedecode.decoder_training import train_store
+from facedecode.annotations.protocols import held_out_people
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
 from facedecode.files import locked
-from facedecode.losses import LossWeights
-from facedecode.person_mean import PersonPrediction
-from facedecode.phi import RecognizerMaps
-from facedecode.protocols import held_out_people
+from facedecode.inversion.confidence_fit import trained_people
+from facedecode.perceptual.phi import RecognizerMaps
+from facedecode.pictures import align
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.resumable import STATE
 from facedecode.store import Store
-from facedecode.training import Pairs, train_decoder
-from facedecode.training_settings import IDENTITY_TARGETS, TrainSettings
+from facedecode.training import decoder_run as training
+from facedecode.training import losses
+from facedecode.training.decoder import train_store
+from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.decoder_run import Pairs, train_decoder
+from facedecode.training.decoder_settings import IDENTITY_TARGETS, TrainSettings
+from facedecode.training.losses import LossWeights
+from facedecode.training.person_mean import PersonPrediction
+from facedecode.training.resumable import STATE
 
 PIXELS_ONLY = LossWeights(perceptual=0, identity=0)
 
@@ -323,7 +325,7 @@ def test_people_held_out_are_not_trained_on(job: DecoderJob, monkeypatch: pytest
         seen["train"], seen["validation"] = train.templates, validation.templates
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("facedecode.decoder_training.train_decoder", spy)
+    monkeypatch.setattr("facedecode.training.decoder.train_decoder", spy)
     store = Store.open(job.store)
     people = {template.tobytes(): who for template, who in zip(store.templates(), store.identities(), strict=True)}
     with pytest.raises(KeyboardInterrupt):
@@ -570,7 +572,7 @@ def test_a_term_without_its_network_or_its_gradients_is_refused(term: str, tiny:
 
 def test_a_black_box_is_refused_before_any_picture_is_read(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Recognizer, "white_box", False)
-    monkeypatch.setattr("facedecode.decoder_training.read_portraits", lambda *a, **k: pytest.fail("read pictures"))
+    monkeypatch.setattr("facedecode.training.decoder.read_portraits", lambda *a, **k: pytest.fail("read pictures"))
     with pytest.raises(UsageError, match="tiny is a black box"):
         train_store(job)
 
@@ -601,7 +603,7 @@ def test_the_target_is_the_person_or_the_template(
         seen.append(pairs)
         return train_decoder(pairs, *rest)
 
-    monkeypatch.setattr("facedecode.decoder_training.train_decoder", watched)
+    monkeypatch.setattr("facedecode.training.decoder.train_decoder", watched)
     train_store(dataclasses.replace(change(job, mirror=True), output=tmp_path / "mirrored"))
     own, mirrored = np.split(seen[0].templates, 2)
     rows = Store.open(job.store).rows().to_pylist()

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from facedecode.bootstrap import person_draws
 from facedecode.errors import BadInput
-from facedecode.evaluation import linkage
-from facedecode.evaluation.linkage import measure, require_measurable
-from facedecode.protection import make_scheme
-from facedecode.unlinkability import bin_edges, linkability, local_linkability
+from facedecode.evaluation.protection import linkage
+from facedecode.evaluation.protection.linkage import measure, require_measurable
+from facedecode.statistics.bootstrap import person_draws
+from facedecode.statistics.unlinkability import bin_edges, linkability, local_linkability
+from facedecode.templates.protection import make_scheme
 
 
 def gaussians(shift: float, scale: float = 1.0, n: int = 200_000) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_curve
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.scores import (
+from facedecode.statistics.scores import (
     KINDS,
     encode_people,
     mated_non_mated_scores,
@@ -18,7 +18,7 @@ from facedecode.scores import (
     score_pairs,
     score_rows,
 )
-from facedecode.verification import (
+from facedecode.statistics.verification import (
     accuracy_by_fold,
     at_threshold,
     eer,
@@ -78,7 +78,7 @@ def test_distances_survive_large_templates():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_pairs_equal_loops(kind, monkeypatch):
-    monkeypatch.setattr("facedecode.scores._BLOCK_SCORES", 200)  # several blocks
+    monkeypatch.setattr("facedecode.statistics.scores._BLOCK_SCORES", 200)  # several blocks
     templates, names = random_set(kind=kind)
     missing = np.zeros(len(names), dtype=bool)
     missing[[3, 17]] = True
@@ -101,7 +101,7 @@ def test_all_pairs_equal_loops(kind, monkeypatch):
 
 
 def test_gallery_and_probes_equal_loops(monkeypatch):
-    monkeypatch.setattr("facedecode.scores._BLOCK_SCORES", 100)
+    monkeypatch.setattr("facedecode.statistics.scores._BLOCK_SCORES", 100)
     (a, names), (b, others) = random_set(3, n=20), random_set(4, n=15, people=12)
     found = mated_non_mated_scores(a, names, "cosine", (b, others))
     pairs = [(i, j) for i in range(20) for j in range(15)]

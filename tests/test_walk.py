@@ -12,13 +12,13 @@ from PIL import Image
 from scipy.spatial import geometric_slerp
 from typer.testing import CliRunner
 
+from facedecode.annotations.labels import read_image_labels
+from facedecode.attributes.direction import Direction, load_direction
 from facedecode.cli import app
-from facedecode.direction import Direction, load_direction
 from facedecode.errors import BadInput, OutputError
-from facedecode.grouped_store import GROUPS, MEMBERS, Group, grouped_writer, write_groups
-from facedecode.labels import read_image_labels
+from facedecode.inversion.walk import between, plan_walks
 from facedecode.store import Store, load_templates
-from facedecode.walk import between, plan_walks
+from facedecode.store.grouped import GROUPS, MEMBERS, Group, grouped_writer, write_groups
 
 WHOSE = {"name": "some", "weights_sha256": "0" * 64, "dim": 5}
 RNG = np.random.default_rng(0)

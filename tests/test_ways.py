@@ -15,8 +15,8 @@ from facedecode.cli import app
 from facedecode.cli.commands.train import WAYS
 from facedecode.cli.ways import Way, signature_of_all
 from facedecode.errors import BadInput
-from facedecode.recognizer_training import RecognizerSettings
-from facedecode.training_settings import DEFAULTS
+from facedecode.training.decoder_settings import DEFAULTS
+from facedecode.training.recognizer_run import RecognizerSettings
 
 Size = Annotated[int, typer.Option("--size", help="Of pictures.")]
 
@@ -51,9 +51,9 @@ def test_train_takes_every_option_of_what_it_makes() -> None:
 @pytest.mark.parametrize(
     ("options", "call", "settings"),
     [
-        ((), "facedecode.decoder_training.train_store", DEFAULTS["dfd"]),
-        (("--architecture", "nbnet"), "facedecode.decoder_training.train_store", DEFAULTS["nbnet"]),
-        (("--kind", "recognizer"), "facedecode.recognizer_fit.train_recognizer", RecognizerSettings()),
+        ((), "facedecode.training.decoder.train_store", DEFAULTS["dfd"]),
+        (("--architecture", "nbnet"), "facedecode.training.decoder.train_store", DEFAULTS["nbnet"]),
+        (("--kind", "recognizer"), "facedecode.training.recognizer.train_recognizer", RecognizerSettings()),
     ],
 )
 def test_what_is_not_given_is_as_in_the_library(

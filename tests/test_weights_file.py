@@ -12,7 +12,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.weights_file import HEADS, PREFIXES, WRAPPERS, Layout, kind_of_weights, load_into, read_tensors
+from facedecode.recognizers.weights_file import (
+    HEADS,
+    PREFIXES,
+    WRAPPERS,
+    Layout,
+    kind_of_weights,
+    load_into,
+    read_tensors,
+)
 
 
 class Net(nn.Module):

@@ -11,12 +11,12 @@ import torch
 
 from facedecode.attacks.goals import ClassGoal, EmbeddingGoal, Goal
 from facedecode.attacks.threshold import Threshold
-from facedecode.classifier import Classifier
-from facedecode.cropping import FaceCropper
+from facedecode.classifiers.classifier import Classifier
 from facedecode.errors import BadInput, UsageError
+from facedecode.extraction.cropping import FaceCropper
 from facedecode.files import sha256_file
-from facedecode.images import ImageRef
-from facedecode.scores import score_pairs
+from facedecode.pictures.images import ImageRef
+from facedecode.statistics.scores import score_pairs
 
 OBJECTIVES = ("class", "embedding")
 

@@ -11,12 +11,12 @@ from facedecode.attacks.aim import Aim
 from facedecode.attacks.table import Row
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
-from facedecode.faces import Face
-from facedecode.figures import enlarged, picture_grid, shortened
 from facedecode.files import sha256_file
-from facedecode.images import load_image
+from facedecode.pictures.faces import Face
+from facedecode.pictures.figures import enlarged, picture_grid, shortened
+from facedecode.pictures.images import load_image
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.scores import score_pairs
+from facedecode.statistics.scores import score_pairs
 
 COLUMNS = 8
 _MOST = 100  # times; noise that is smaller is not to be seen in the attacked crop either

@@ -18,7 +18,7 @@ from typing import Any
 
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import make_folder, sha256_file, write_json
-from facedecode.images import ImageRef
+from facedecode.pictures.images import ImageRef
 from facedecode.store.layout import MANIFEST, PROGRESS, has_marker, read_json
 
 

@@ -116,8 +116,8 @@ class EmbeddingGoal(Goal):
     """A template's score: towards another person's template, or away from one's own.
 
     Towards: loss -score, margin score - threshold (impersonation). Away: loss +score, margin threshold - score
-    (dodging). The score is the recognizer's, as in `facedecode.scores`; a picture that is scored against its own
-    template starts at the score's summit, where it has no gradient: attacks begin a little beside it.
+    (dodging). The score is the recognizer's, as in `facedecode.statistics.scores`; a picture that is scored against its
+    own template starts at the score's summit, where it has no gradient: attacks begin a little beside it.
 
     Args:
         targets: (n, dim) float templates.

@@ -20,13 +20,13 @@ from facedecode.attacks.figure import attack_figure
 from facedecode.attacks.folder import AttackFolder, picture_names
 from facedecode.attacks.methods import Budget, find_method
 from facedecode.attacks.table import Row, measure, outcome, parse_table, read_table, table_text
-from facedecode.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.faces import Face, moved
-from facedecode.figures import png_bytes
+from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.files import make_folder, sha256_file, write_bytes, write_text
-from facedecode.images import ImageRef, find_images, load_image, save_image
+from facedecode.pictures.faces import Face, moved
+from facedecode.pictures.figures import png_bytes
+from facedecode.pictures.images import ImageRef, find_images, load_image, save_image
 from facedecode.provenance import describe_decoder
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, StoreWriter

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from facedecode.attacks.aim import Aim
-from facedecode.bootstrap import mean_interval
 from facedecode.errors import BadInput
-from facedecode.metrics import ssim
-from facedecode.scores import score_pairs
+from facedecode.pictures.metrics import ssim
+from facedecode.statistics.bootstrap import mean_interval
+from facedecode.statistics.scores import score_pairs
 
 Row = dict[str, Any]
 # An empty cell: it does not apply, or the image was not attacked (`already`).

@@ -9,10 +9,10 @@ from typing import Any
 from facedecode.errors import BadInput, UsageError
 from facedecode.memory import require_memory_for_pairs
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.scores import mated_non_mated_scores
+from facedecode.statistics.scores import mated_non_mated_scores
+from facedecode.statistics.verification import thresholds_at_far
 from facedecode.store import Store, require_same_recognizer
-from facedecode.store_state import require_extracted
-from facedecode.verification import thresholds_at_far
+from facedecode.store.state import require_extracted
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from facedecode.errors import BadInput, MissingWeights, UsageError
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.decoders import Decoder
-    from facedecode.inverted_files import Given
+    from facedecode.inversion.inverted_files import Given
     from facedecode.recognizers.recognizer import Recognizer
 
 
@@ -25,7 +25,7 @@ def read_given(
     need_images: bool = False,
 ) -> tuple[Given, Path | None]:
     """Templates to draw (see `read_inputs`), and their recognizer's file: that of --model where it is a user's own."""
-    from facedecode.inverted_files import read_inputs
+    from facedecode.inversion.inverted_files import read_inputs
     from facedecode.recognizers import is_own, load_recognizer
     from facedecode.recognizers.trained import trained_folder
 

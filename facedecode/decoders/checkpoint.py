@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from facedecode.align import PORTRAIT_POINTS
 from facedecode.decoders.kinds import CLOSED_FORMS, KINDS
 from facedecode.decoders.latent import LatentDecoder
 from facedecode.decoders.network import DeepFaceDecoder
+from facedecode.decoders.record import networks_looked_through
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import make_folder, write_bytes, write_json
+from facedecode.pictures.align import PORTRAIT_POINTS
+from facedecode.recognizers.weights_file import load_into
 from facedecode.shipped import SHIPPED
 from facedecode.store import require_same_recognizer
-from facedecode.training_record import networks_looked_through
-from facedecode.weights_file import load_into
 
 FORMAT_VERSION = 1
 Progress = Callable[[int, int], None]

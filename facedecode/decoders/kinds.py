@@ -10,7 +10,7 @@ from facedecode.decoders.nbnet import NbNet
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import UsageError
 
-# Trained by gradients, all in one loop (`training.py`).
+# Trained by gradients, all in one loop (`training/decoder_run.py`).
 NETWORKS: dict[str, type[nn.Module]] = {"dfd": DeepFaceDecoder, "nbnet": NbNet}
 CLOSED_FORMS: dict[str, type[nn.Module]] = {"mean-face": MeanFace, "nearest": Nearest, "ridge": Ridge}
 KINDS: dict[str, type[nn.Module]] = {**NETWORKS, **CLOSED_FORMS, "latent": LatentDecoder}

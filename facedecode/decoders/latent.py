@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facedecode import align
 from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput
-from facedecode.exported import Exported, load_exported
+from facedecode.pictures import align
+from facedecode.recognizers.exported import Exported, load_exported
 
 
 class Generator(TypedDict):

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedecode.bootstrap import REPETITIONS, Estimate, person_draws
 from facedecode.errors import BadInput
-from facedecode.intervals import corrected
-from facedecode.scores import encode_people
-from facedecode.verification import person_weights
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, person_draws
+from facedecode.statistics.intervals import corrected
+from facedecode.statistics.scores import encode_people
+from facedecode.statistics.verification import person_weights
 
 BINS = 10
 

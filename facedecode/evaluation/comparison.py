@@ -14,15 +14,15 @@ from typing import Protocol
 
 import numpy as np
 
-from facedecode.bootstrap import LEVEL, REPETITIONS, Estimate, accuracy_replicates, person_draws
+from facedecode.annotations.protocols import Pairs
 from facedecode.errors import BadInput
 from facedecode.files import atomic_write, sha256_file
-from facedecode.paired import Resampled
-from facedecode.protocols import Pairs
 from facedecode.provenance import describe_store
-from facedecode.scores import encode_people, score_rows
+from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, accuracy_replicates, person_draws
+from facedecode.statistics.paired import Resampled
+from facedecode.statistics.scores import encode_people, score_rows
+from facedecode.statistics.verification import FoldSplit
 from facedecode.store import Store
-from facedecode.verification import FoldSplit
 
 
 class Templates(Protocol):

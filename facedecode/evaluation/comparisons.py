@@ -12,8 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
-from facedecode.bootstrap import NonMated, Trials
 from facedecode.evaluation.comparison import Templates
+from facedecode.statistics.bootstrap import NonMated, Trials
 
 
 @dataclass(frozen=True)

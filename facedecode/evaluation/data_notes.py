@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from facedecode.annotations.protocols import Pairs, people_names
 from facedecode.evaluation.comparison import Templates
-from facedecode.evaluation.verification_words import be, counted
-from facedecode.protocols import Pairs, people_names
+from facedecode.evaluation.words import be, counted
 
 
 def unknown_people(people: Path | None, there: set[str], where: str) -> list[str]:

@@ -34,7 +34,7 @@ def embed_drawn(
     Returns:
         float32 (n, dim) for each judge; zeros where there is no picture.
     """
-    from facedecode.picture_templates import embed_pictures
+    from facedecode.recognizers.picture_templates import embed_pictures
 
     rows = np.flatnonzero(~missing)
     known: dict[bytes, int] = {}

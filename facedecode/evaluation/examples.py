@@ -51,7 +51,7 @@ def draw_examples(
         recognizer: whose scores say what is best and worst, beside PSNR.
         columns: how many people to spread over the names.
     """
-    from facedecode.store_images import read_portraits
+    from facedecode.store.images import read_portraits
 
     spread = spread_rows(images.acquired_identities, columns)
     extremes: dict[str, dict[str, dict[str, list[int]]]] = {}

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facedecode.bootstrap import REPETITIONS, Estimate, mean_interval, person_draws
 from facedecode.errors import BadInput
 from facedecode.evaluation.spectra import axis_spectra, grid_peaks
-from facedecode.intervals import LEVEL, percentiles
-from facedecode.metrics import gradient_energy, mean_psnr, psnr, ssim
-from facedecode.scores import encode_people
+from facedecode.pictures.metrics import gradient_energy, mean_psnr, psnr, ssim
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, mean_interval, person_draws
+from facedecode.statistics.intervals import LEVEL, percentiles
+from facedecode.statistics.scores import encode_people
 
 if TYPE_CHECKING:  # these need torch
-    from facedecode.perceptual import Lpips
-    from facedecode.phi import PerceptualNetwork
+    from facedecode.perceptual.lpips import Lpips
+    from facedecode.perceptual.phi import PerceptualNetwork
 
 ORIGINALS = "originals"
 
@@ -80,10 +80,10 @@ def picture_values(
     scores: Mapping[str, np.ndarray] | None = None,
     networks: Mapping[str, PerceptualNetwork] | None = None,
 ) -> PictureValues:
-    """What each picture (n, P, P, 3) uint8 is worth beside its original, by `facedecode.metrics`' conventions."""
+    """What each picture (n, P, P, 3) uint8 is worth beside its original, as `facedecode.pictures.metrics` has it."""
     distances = {}
     if networks:
-        from facedecode.phi import phi_distance
+        from facedecode.perceptual.phi import phi_distance
 
         distances = {name: phi_distance(network, pictures, originals) for name, network in networks.items()}
     return PictureValues(

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, UsageError
-from facedecode.images import folder_identity
 from facedecode.memory import require_memory_for_pairs
-from facedecode.protocols import people_names
-from facedecode.scores import AllPairs, encode_people, mated_non_mated_scores
+from facedecode.pictures.images import folder_identity
+from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, require_same_recognizer
-from facedecode.store_state import refuse_done, require_unprotected
+from facedecode.store.state import refuse_done, require_unprotected
 
 if TYPE_CHECKING:  # needs torch
     from facedecode.evaluation.comparison import Templates
-    from facedecode.mapping import Mapping as TemplateMapping
+    from facedecode.mapping.maps import Mapping as TemplateMapping
     from facedecode.recognizers.recognizer import Recognizer
 
 

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from facedecode.align import CROPS, Crop, named_crop
 from facedecode.errors import BadInput, UsageError
+from facedecode.pictures.align import CROPS, Crop, named_crop
 
 OWN = ("onnx:", "torch:")
 """What the name of a user's own model begins with: `onnx:FILE` on the command line, `onnx:NAME` in a manifest."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from facedecode.weights_file import HEADS, Layout
+from facedecode.recognizers.weights_file import HEADS, Layout
 
 # torchvision's numbers of the convolutions in `vgg16().features`, block by block.
 _VGG = {

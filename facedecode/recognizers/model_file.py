@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from facedecode.errors import BadInput, MissingWeights
-from facedecode.weights_file import refuse_stand_in
+from facedecode.recognizers.weights_file import refuse_stand_in
 
 _EXPORTED = re.compile(
     r"(archive_format|archive_version|byteorder|version|\.format_version|\.storage_alignment|\.data/(serialization_id|version)"

@@ -10,7 +10,7 @@ from torch import nn
 
 from facedecode.errors import BadInput, MissingWeights
 from facedecode.recognizers import layouts
-from facedecode.weights_file import load_into
+from facedecode.recognizers.weights_file import load_into
 
 
 def dlib_resnet(path: Path) -> nn.Module:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedecode import align
 from facedecode.errors import BadInput
-from facedecode.faces import Face
 from facedecode.files import sha256_file
+from facedecode.pictures import align
+from facedecode.pictures.faces import Face
 from facedecode.recognizers import networks
 from facedecode.recognizers.cache import require_recorded
 from facedecode.recognizers.spec import RecognizerSpec

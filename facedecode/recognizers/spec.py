@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from facedecode.align import ARCFACE_POINTS, DLIB_POINTS, DLIB_WEIGHTS, BoxCrop, Crop, PointCrop
+from facedecode.pictures.align import ARCFACE_POINTS, DLIB_POINTS, DLIB_WEIGHTS, BoxCrop, Crop, PointCrop
 
 DEFAULT_RECOGNIZER = "dlib-resnet"
 Score = Literal["cosine", "negative-euclidean"]

@@ -12,8 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from facedecode.align import PointCrop
 from facedecode.errors import BadInput
+from facedecode.pictures.align import PointCrop
 from facedecode.recognizers.spec import RecognizerSpec
 
 FORMAT_VERSION = 1

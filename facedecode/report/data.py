@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from facedecode import __version__
-from facedecode.bootstrap import Estimate
-from facedecode.gates import GateResult
+from facedecode.report.gates import GateResult
 from facedecode.report.model import Cell, Picture, Report, Table
+from facedecode.statistics.bootstrap import Estimate
 
 SCHEMA_VERSION = 1
 _SAFE_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")

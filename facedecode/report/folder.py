@@ -21,8 +21,8 @@ from pathlib import Path
 
 from facedecode.errors import OutputError
 from facedecode.files import LOCK_NAME, TEMPORARY_PATTERN, json_text, locked, make_folder, write_bytes
-from facedecode.gates import GateResult
 from facedecode.report.data import report_json, table_csv
+from facedecode.report.gates import GateResult
 from facedecode.report.markdown import report_markdown
 from facedecode.report.model import Report
 from facedecode.report.page import report_page

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from facedecode.gates import GateResult
 from facedecode.report.data import picture_file
+from facedecode.report.gates import GateResult
 from facedecode.report.model import Report, Section, Table
 from facedecode.report.text import interval_note, show_cell, show_estimate, show_gate
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from facedecode.bootstrap import Estimate
+from facedecode.statistics.bootstrap import Estimate
 
 # percent: a share, 0 to 1, shown in percent. points: a difference of shares, shown in percentage points.
 Unit = Literal["text", "count", "percent", "points", "db", "number", "score", "small"]
@@ -94,7 +94,7 @@ class Report:
         sections: the rest.
         warnings: what keeps a figure from meaning what it seems to, one sentence each.
         metrics: JSON: every figure as {value, low, high, n, …}, by name.
-        gates: name → figure, for `gates.check_gates`; see `facedecode.gates` for the form of names.
+        gates: name → figure, for `gates.check_gates`; see `facedecode.report.gates` for the form of names.
         provenance: JSON: what it was made from and with.
     """
 

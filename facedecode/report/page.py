@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 
 from facedecode import __version__
-from facedecode.gates import GateResult
+from facedecode.report.gates import GateResult
 from facedecode.report.model import Picture, Report
 from facedecode.report.text import NOTHING, interval_note, show_cell, show_gate, show_interval, show_number
 

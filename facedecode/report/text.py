@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from facedecode.bootstrap import LEVEL, Estimate
-from facedecode.gates import GateResult
+from facedecode.report.gates import GateResult
 from facedecode.report.model import Cell, Report, Unit
+from facedecode.statistics.bootstrap import LEVEL, Estimate
 
 NOTHING = "–"
 

@@ -42,8 +42,8 @@ def aggregate(
     groups.csv says how many each is made of, and how far they are from it; members.csv lists them. `invert` draws the
     result, `evaluate verification --probes` compares it with other images.
     """
-    from facedecode.aggregation import Aggregation, aggregate_store
     from facedecode.store import Store
+    from facedecode.templates.aggregation import Aggregation, aggregate_store
 
     wanted = Aggregation(method, weight, count, fewer, seed)
     with console.progress() as stage:

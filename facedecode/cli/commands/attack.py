@@ -99,11 +99,11 @@ def attack(
     from facedecode.attacks.run import AttackJob, attack_images
     from facedecode.attacks.table import summary
     from facedecode.attacks.threshold import choose_threshold
-    from facedecode.classifier import load_classifier
+    from facedecode.classifiers.classifier import load_classifier
     from facedecode.cli.commands.extract import listed
-    from facedecode.cropping import FaceCropper
-    from facedecode.faces import FaceDetector
-    from facedecode.images import find_images
+    from facedecode.extraction.cropping import FaceCropper
+    from facedecode.pictures.faces import FaceDetector
+    from facedecode.pictures.images import find_images
     from facedecode.recognizers import load_recognizer
 
     objective = choose_objective(objective, classifier, target, away)

@@ -52,8 +52,8 @@ def cluster(
     groups.csv says how large each cluster is, how tight, and whose; members.csv lists the members, nearest to the
     centroid first. clusters.png shows the face that each centroid holds, beside members.
     """
-    from facedecode.clustering import Clustering, make_clusters
     from facedecode.store import Store
+    from facedecode.templates.clustering import Clustering, make_clusters
 
     wanted = Clustering(n_clusters, distance_threshold, linkage, metric, two_stage, seed)
     source = Store.open(store)
@@ -78,8 +78,8 @@ def cluster(
 
 
 def _draw(console: Console, path: Path, found, store, root: Path, decoder) -> bool:
-    from facedecode.cluster_figure import cluster_figure
-    from facedecode.images import save_image
+    from facedecode.pictures.images import save_image
+    from facedecode.templates.cluster_figure import cluster_figure
 
     try:
         save_image(path, cluster_figure(found, store, root, decoder))

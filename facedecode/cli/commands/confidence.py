@@ -38,8 +38,8 @@ def fit_confidence(
     Draws the store's templates and fits, for each cell of a grid, the error that is to be expected of a picture, given
     its template. People whom the decoder was trained on are left out: its errors on them are too small.
     """
-    from facedecode.confidence_fit import fit_store_confidence
     from facedecode.decoders import find_decoder, load_decoder
+    from facedecode.inversion.confidence_fit import fit_store_confidence
     from facedecode.store import Store
 
     opened = Store.open(store)

@@ -84,9 +84,9 @@ def import_store(
     overwrite: bool = False,
 ):
     """Make the store, and say what there is to say of it; an `Extracted`."""
-    from facedecode.data_set import DataSet
-    from facedecode.embeddings_import import import_embeddings
-    from facedecode.faces import FaceDetector
+    from facedecode.annotations.data_set import DataSet
+    from facedecode.extraction.embeddings_import import import_embeddings
+    from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
     from facedecode.recognizers.contract import GIVEN
 

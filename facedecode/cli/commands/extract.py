@@ -66,12 +66,12 @@ def extract(
     same command. Images without a usable face are listed in the store's failures.jsonl. Under torchrun, several
     processes share the images and make the same store.
     """
-    from facedecode.data_set import DataSet
-    from facedecode.extraction import extract as run
-    from facedecode.faces import FaceDetector
-    from facedecode.images import find_images
-    from facedecode.perturb import parse_transform
-    from facedecode.preview import write_preview
+    from facedecode.annotations.data_set import DataSet
+    from facedecode.extraction.preview import write_preview
+    from facedecode.extraction.run import extract as run
+    from facedecode.pictures.faces import FaceDetector
+    from facedecode.pictures.images import find_images
+    from facedecode.pictures.perturb import parse_transform
     from facedecode.recognizers import load_recognizer
     from facedecode.store.layout import LABELS
 

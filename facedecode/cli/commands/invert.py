@@ -62,12 +62,12 @@ def invert(
     The score is the recognizer's own, between the picture's template and the one it was drawn from. A score near
     a mated pair's says that the picture carries the identity; it does not say that the picture is true.
     """
-    from facedecode.confidence import load_confidence
-    from facedecode.inversion import invert as run
-    from facedecode.inverted_files import write_folder, write_grid
-    from facedecode.mapping import load_mapping
+    from facedecode.inversion.confidence import load_confidence
+    from facedecode.inversion.invert import invert as run
+    from facedecode.inversion.inverted_files import write_folder, write_grid
+    from facedecode.inversion.refinement import require_refinable
+    from facedecode.mapping.maps import load_mapping
     from facedecode.provenance import describe_decoder
-    from facedecode.refinement import require_refinable
 
     to_folder = _is_folder(output, overwrite)
     device = choose_device(device)
@@ -109,7 +109,7 @@ def invert(
 
 def _is_folder(output: Path, overwrite: bool) -> bool:
     """Whether the pictures go to a folder rather than one PNG; refuses what cannot be written before the work."""
-    from facedecode.images import EXTENSIONS
+    from facedecode.pictures.images import EXTENSIONS
 
     to_folder = output.suffix.lower() != ".png"
     if to_folder and output.suffix.lower() in EXTENSIONS:
@@ -139,7 +139,7 @@ def _report(console: Console, output: Path, result) -> tuple[dict, dict]:
             reached = f"{metrics['score_before']:.3f} → {reached}"
         line += f", score against the template {reached}{span}"
     if result.explained is not None:
-        from facedecode.inverted_files import central_confidence
+        from facedecode.inversion.inverted_files import central_confidence
 
         metrics["confidences"] = [float(c) for c in central_confidence(result)]
         metrics["confidence"] = sum(metrics["confidences"]) / count

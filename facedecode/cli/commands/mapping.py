@@ -12,7 +12,7 @@ from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 if TYPE_CHECKING:
-    from facedecode.mapping_fit import Source
+    from facedecode.mapping.fit import Source
     from facedecode.store import Store
 
 
@@ -63,8 +63,8 @@ def fit_mapping(
     original templates by least squares. A tenth of the people is held out, and the map is judged on them. Of several
     transforms, those that an interrupted run had finished are kept.
     """
-    from facedecode.map_kinds import Method
-    from facedecode.mapping_fit import count_pairs, fit_from_sums, fit_store_mapping, merge_files, sum_store
+    from facedecode.mapping.fit import count_pairs, fit_from_sums, fit_store_mapping, merge_files, sum_store
+    from facedecode.mapping.kinds import Method
 
     if sum(map(bool, (transform, perturbed, from_sums))) != 1:
         raise UsageError("give one of --transform, --perturbed and --from-sums")
@@ -116,8 +116,8 @@ def _sources(
     device: str,
 ) -> list[tuple[Source, Store]]:
     """Each source of perturbed templates once, with the store of the originals."""
-    from facedecode.mapping_fit import Joined, Reembedded
-    from facedecode.perturb import expand_group
+    from facedecode.mapping.fit import Joined, Reembedded
+    from facedecode.pictures.perturb import expand_group
     from facedecode.recognizers import load_described
     from facedecode.store import Store, require_same_recognizer
 

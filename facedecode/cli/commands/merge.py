@@ -30,8 +30,8 @@ def merge(
     Rows are in the order of their paths. Stores of another recognizer or made by other settings are refused, and images
     that two of them have. Resumes as 'extract' does.
     """
-    from facedecode.merging import merge_stores
     from facedecode.store import Store
+    from facedecode.store.merging import merge_stores
 
     opened = [Store.open(store) for store in stores]
     with console.progress() as stage:

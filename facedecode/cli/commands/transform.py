@@ -65,12 +65,12 @@ def transform(
     The schemes are examples to measure, not products. The manifest names scheme and key (by an id that does not give
     it away), and what was made for other templates or another key is refused. Resumes as 'extract' does.
     """
-    from facedecode.disentangler import load_disentangler
-    from facedecode.mapping import load_mapping
-    from facedecode.protection import new_key, read_key, write_key
+    from facedecode.attributes.disentangler import load_disentangler
+    from facedecode.mapping.maps import load_mapping
     from facedecode.store import Store
-    from facedecode.store_state import require_unprotected
-    from facedecode.transformation import (
+    from facedecode.store.state import require_unprotected
+    from facedecode.templates.protection import new_key, read_key, write_key
+    from facedecode.templates.transformation import (
         disentanglement_operation,
         mapping_operation,
         protection_operation,

@@ -69,10 +69,10 @@ def walk(
     Under each picture: how far it is on the way, and the recognizer's score of the picture with the first template
     (and with the last, where there is one).
     """
-    from facedecode.direction import load_direction
-    from facedecode.store_state import refuse_done
-    from facedecode.walk import draw_walks, plan_walks
-    from facedecode.walk_files import find_rows, write_strips, write_templates
+    from facedecode.attributes.direction import load_direction
+    from facedecode.inversion.walk import draw_walks, plan_walks
+    from facedecode.inversion.walk_files import find_rows, write_strips, write_templates
+    from facedecode.store.state import refuse_done
 
     if bool(end) == (along is not None):
         raise UsageError("give one of --to (another template) and --along (a direction)")

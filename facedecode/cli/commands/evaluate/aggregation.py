@@ -41,8 +41,8 @@ def aggregation(
 
     Gates: tar[n] and gain[n] (over one image), with @far=; tar[recognizer,n] where there are several stores.
     """
-    from facedecode.evaluation.aggregation import FARS, AggregationJob, evaluate_aggregation
-    from facedecode.evaluation.aggregation_report import GATE_WORDS, aggregation_report
+    from facedecode.evaluation.aggregation.measure import FARS, AggregationJob, evaluate_aggregation
+    from facedecode.evaluation.aggregation.report import GATE_WORDS, aggregation_report
 
     gates = parse_gates(fail_if, GATE_WORDS)
     refuse_output(output, overwrite)

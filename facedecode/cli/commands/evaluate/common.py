@@ -16,9 +16,9 @@ from facedecode.cli.console import Console
 from facedecode.errors import GateMissed, UsageError
 
 if TYPE_CHECKING:  # these cost time that --help does not have
-    from facedecode.bootstrap import Estimate
-    from facedecode.gates import Gate
     from facedecode.report import Report
+    from facedecode.report.gates import Gate
+    from facedecode.statistics.bootstrap import Estimate
 
 Output = Annotated[
     Path | None,
@@ -106,7 +106,7 @@ def parse_gates(conditions: list[str] | None, words: Collection[str]) -> list[Ga
     Args:
         words: the first words of the figures' names (`tar`, `eer` …).
     """
-    from facedecode.gates import parse_gate
+    from facedecode.report.gates import parse_gate
 
     gates = [parse_gate(condition) for condition in conditions or []]
     for gate in gates:
@@ -118,13 +118,13 @@ def parse_gates(conditions: list[str] | None, words: Collection[str]) -> list[Ga
 
 def refuse_unknown(gates: Sequence[Gate], names: Collection[str]) -> None:
     """Say before the work that there will be no figure of a gate's name. Raises UsageError."""
-    from facedecode.gates import check_gates
+    from facedecode.report.gates import check_gates
 
     check_gates(gates, dict.fromkeys(names, _no_figure()))
 
 
 def _no_figure() -> Estimate:
-    from facedecode.bootstrap import Estimate
+    from facedecode.statistics.bootstrap import Estimate
 
     return Estimate(math.nan, None, None, 0)
 
@@ -147,9 +147,9 @@ def finish(
     Raises:
         GateMissed: after everything is written.
     """
-    from facedecode.gates import check_gates
     from facedecode.provenance import environment
     from facedecode.report.folder import write_report
+    from facedecode.report.gates import check_gates
     from facedecode.report.text import show_estimate
 
     provenance = {**report.provenance, "command": shlex.join(["facedecode", *sys.argv[1:]])}

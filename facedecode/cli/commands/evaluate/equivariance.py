@@ -69,9 +69,9 @@ def equivariance(
     then B by their maps), interpolated_linear[T] and interpolated_logarithm[T]; accuracy (of the estimator) and gain
     (in score, by the estimated map). Without [T] where there is one perturbation.
     """
-    from facedecode.evaluation.equivariance import EquivarianceJob, evaluate_equivariance
-    from facedecode.evaluation.equivariance_report import GATE_WORDS, equivariance_report, gate_names
-    from facedecode.perturb import expand_group
+    from facedecode.evaluation.equivariance.measure import EquivarianceJob, evaluate_equivariance
+    from facedecode.evaluation.equivariance.report import GATE_WORDS, equivariance_report, gate_names
+    from facedecode.pictures.perturb import expand_group
 
     gates = parse_gates(fail_if, GATE_WORDS)
     refuse_output(output, overwrite)

@@ -66,8 +66,8 @@ def leakage(
     quadratic (classes only) or mlp;
     [ATTRIBUTE,PROBE,STORE] where there are several stores.
     """
-    from facedecode.evaluation.leakage import LeakageJob, evaluate_leakage
-    from facedecode.evaluation.leakage_report import GATE_WORDS, leakage_report
+    from facedecode.evaluation.leakage.measure import LeakageJob, evaluate_leakage
+    from facedecode.evaluation.leakage.report import GATE_WORDS, leakage_report
     from facedecode.files import make_folder
 
     gates = parse_gates(fail_if, GATE_WORDS)
@@ -102,7 +102,7 @@ def leakage(
 
 def _draw(console: Console, figures, job, decoder: str | None, weights: Path | None, device: str, stage):
     """Strips of the first store's attributes, and by which decoder; None where they cannot be drawn, unasked."""
-    from facedecode.evaluation.strips import draw_strips
+    from facedecode.evaluation.leakage.strips import draw_strips
     from facedecode.provenance import describe_decoder
     from facedecode.recognizers import load_described
 

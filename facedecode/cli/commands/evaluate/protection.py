@@ -84,13 +84,13 @@ def protection(
     """
     gates = parse_gates(fail_if, _WORDS)
     refuse_output(output, overwrite)
-    from facedecode.evaluation.protected import People as Groups
-    from facedecode.evaluation.protected import derived_study, stored_study
-    from facedecode.evaluation.protection import FMRS, Settings, evaluate_protection
-    from facedecode.evaluation.protection_gates import gate_figures, require_figures
-    from facedecode.evaluation.protection_report import protection_report
+    from facedecode.evaluation.protection.gates import gate_figures, require_figures
+    from facedecode.evaluation.protection.measure import FMRS, Settings, evaluate_protection
+    from facedecode.evaluation.protection.protected import People as Groups
+    from facedecode.evaluation.protection.protected import derived_study, stored_study
+    from facedecode.evaluation.protection.report import protection_report
     from facedecode.evaluation.unseen import load_recognizers, make_judge, open_stores
-    from facedecode.gates import rates_of
+    from facedecode.report.gates import rates_of
     from facedecode.store import Store
 
     needing = {"--against": against, "--weights": weights, "--images": images}

@@ -28,8 +28,8 @@ from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 if TYPE_CHECKING:
-    from facedecode.evaluation.reconstruction import ReconstructionJob
-    from facedecode.gates import Gate
+    from facedecode.evaluation.reconstruction.measure import ReconstructionJob
+    from facedecode.report.gates import Gate
 
 _WORDS = ("psnr", "ssim", "sharpness", "score", "lpips", "phi")
 
@@ -89,8 +89,8 @@ def reconstruction(
     given = {"lpips": lpips_trunk, "phi": phi}
     gates = parse_gates(fail_if, [word for word in _WORDS if given.get(word, True)])
     refuse_output(output, overwrite)
-    from facedecode.evaluation.reconstruction import ReconstructionJob, evaluate_reconstruction
-    from facedecode.evaluation.reconstruction_report import reconstruction_report
+    from facedecode.evaluation.reconstruction.measure import ReconstructionJob, evaluate_reconstruction
+    from facedecode.evaluation.reconstruction.report import reconstruction_report
 
     job = ReconstructionJob(
         store=store,
@@ -116,7 +116,7 @@ def reconstruction(
 
 def _refuse_unknown(gates: Sequence[Gate], job: ReconstructionJob) -> None:
     """Say before the work that a gate names a decoder or a recognizer that is not there."""
-    from facedecode.evaluation.reconstruction_report import gate_keys
+    from facedecode.evaluation.reconstruction.report import gate_keys
     from facedecode.evaluation.unseen import open_stores
 
     if gates:

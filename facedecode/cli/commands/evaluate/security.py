@@ -25,7 +25,7 @@ from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 if TYPE_CHECKING:
-    from facedecode.evaluation.pairs_curve import CurveSettings
+    from facedecode.evaluation.security.pairs_curve import CurveSettings
 
 _WORDS = ("type1", "type2", "tar", "rank1", "rank1_same")
 
@@ -86,11 +86,11 @@ def security(
     """
     gates = parse_gates(fail_if, _WORDS)
     refuse_output(output, overwrite)
-    from facedecode.evaluation.security import SecurityJob, evaluate_security, wanted_fmrs
-    from facedecode.evaluation.security_report import security_report
-    from facedecode.evaluation.security_summary import gate_names
+    from facedecode.evaluation.security.measure import SecurityJob, evaluate_security, wanted_fmrs
+    from facedecode.evaluation.security.report import security_report
+    from facedecode.evaluation.security.summary import gate_names
     from facedecode.evaluation.unseen import open_stores
-    from facedecode.gates import rates_of
+    from facedecode.report.gates import rates_of
 
     job = SecurityJob(
         stores=stores,
@@ -119,7 +119,7 @@ def _curve(
     people: Path | None, exclude: list[str] | None, sizes: str | None, image_size: int | None, draws: int | None
 ) -> CurveSettings | None:
     """The pairs curve that is asked for; UsageError for options that contradict each other."""
-    from facedecode.evaluation.pairs_curve import ALL, CurveSettings
+    from facedecode.evaluation.security.pairs_curve import ALL, CurveSettings
 
     options = {
         "--pairs-curve": sizes,

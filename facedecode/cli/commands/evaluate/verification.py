@@ -92,10 +92,10 @@ def verification(
     --threshold fmr and fnmr; with --labels fmr_ratio@fmr=F and fnmr_ratio@fmr=F. Of several recognizers name one, as
     eer[edgeface-xxs].
     """
-    from facedecode.evaluation.verification import Wanted
-    from facedecode.evaluation.verification_report import GATE_WORDS, evaluate_verification, gate_names
-    from facedecode.gates import rates_of
-    from facedecode.labels import read_person_labels
+    from facedecode.annotations.labels import read_person_labels
+    from facedecode.evaluation.verification.measure import Wanted
+    from facedecode.evaluation.verification.report import GATE_WORDS, evaluate_verification, gate_names
+    from facedecode.report.gates import rates_of
 
     gates = parse_gates(fail_if, GATE_WORDS)
     refuse_output(output, overwrite)
@@ -152,8 +152,8 @@ def _mapped(
 
     pairs: whether a file of pairs says what is compared, so that a single store has two sides.
     """
-    from facedecode.mapping import load_mapping
-    from facedecode.store_mapped import MappedStore
+    from facedecode.mapping.maps import load_mapping
+    from facedecode.templates.mapped import MappedStore
 
     if side not in (None, *SIDES):
         raise UsageError(f"--mapping-side {side}: choose one of {', '.join(SIDES)}")
@@ -178,10 +178,10 @@ def _mapped(
 
 
 def _source(pairs: Path | None, probes: Store | None, people: Path | None, ignore_missing: bool) -> Source:
-    from facedecode.evaluation.all_pairs import AllPairs, GalleryProbes
-    from facedecode.evaluation.pairs_file import PairsFile
+    from facedecode.annotations.protocols import read_pairs
+    from facedecode.evaluation.verification.all_pairs import AllPairs, GalleryProbes
+    from facedecode.evaluation.verification.pairs_file import PairsFile
     from facedecode.files import sha256_file
-    from facedecode.protocols import read_pairs
 
     if pairs is not None:
         if people:

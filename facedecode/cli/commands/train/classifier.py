@@ -29,8 +29,8 @@ def train_classifier(
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
     """Fit a classifier to the people of a store; metrics and outputs as a command returns them."""
-    from facedecode.classifier_fit import fit_store_classifier
-    from facedecode.softmax_fit import Head
+    from facedecode.classifiers.fit import fit_store_classifier
+    from facedecode.classifiers.softmax import Head
     from facedecode.store import Store
 
     wanted = Head(head, l2, scale)
@@ -74,8 +74,8 @@ def import_classifier(
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
     """Take over a softmax layer that was trained elsewhere; metrics and outputs as a command returns them."""
-    from facedecode.classifier_import import import_store_classifier
-    from facedecode.softmax_fit import Head
+    from facedecode.classifiers.given import import_store_classifier
+    from facedecode.classifiers.softmax import Head
     from facedecode.store import Store
 
     if names is None:

@@ -40,7 +40,7 @@ from facedecode.cli.given import only_given
 from facedecode.errors import UsageError
 
 if TYPE_CHECKING:  # needs torch
-    from facedecode.decoder_plan import DecoderJob, Plan
+    from facedecode.training.decoder_plan import DecoderJob, Plan
 
 
 def train_network(
@@ -136,10 +136,10 @@ def train_network(
     dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Train a network on a store's templates and portraits; metrics and outputs as a command returns them."""
-    from facedecode.decoder_plan import DecoderJob, networks_of_loss
     from facedecode.decoders.kinds import NETWORKS
     from facedecode.decoders.sizes import usual_widths
-    from facedecode.training_settings import DEFAULTS
+    from facedecode.training.decoder_plan import DecoderJob, networks_of_loss
+    from facedecode.training.decoder_settings import DEFAULTS
 
     if start and width:
         raise UsageError("--width does not go with --start, whose network has its channels; leave it out")
@@ -221,8 +221,8 @@ def fit_closed_form(
     dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Fit a closed form to a store's templates and portraits; metrics and outputs as a command returns them."""
-    from facedecode.decoder_plan import DecoderJob
-    from facedecode.training_settings import TrainSettings
+    from facedecode.training.decoder_plan import DecoderJob
+    from facedecode.training.decoder_settings import TrainSettings
 
     device = choose_device(device)
     job = DecoderJob(
@@ -240,8 +240,8 @@ def fit_closed_form(
 
 
 def _train(console: Console, job: DecoderJob, device: str, dry_run: bool) -> tuple[dict, dict]:
-    from facedecode.decoder_plan import plan_training
-    from facedecode.decoder_training import train_store
+    from facedecode.training.decoder import train_store
+    from facedecode.training.decoder_plan import plan_training
 
     if dry_run:
         return _say_plan(console, plan_training(job, device))

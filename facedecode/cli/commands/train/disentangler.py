@@ -27,8 +27,8 @@ def train_disentangler(
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
     """Fit a disentangler to a store and labels; metrics and outputs as a command returns them."""
-    from facedecode.disentangler_fit import fit_store_disentangler
-    from facedecode.labels import read_image_labels
+    from facedecode.annotations.labels import read_image_labels
+    from facedecode.attributes.disentangler_fit import fit_store_disentangler
     from facedecode.store import Store
 
     if labels is None or label is None:

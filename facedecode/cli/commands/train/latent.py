@@ -36,7 +36,7 @@ def train_latent_decoder(
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
     """Fit a decoder through a generator; metrics and outputs as a command returns them."""
-    from facedecode.latent_training import LatentJob, train_latent
+    from facedecode.training.latent import LatentJob, train_latent
 
     if generator is None or generator_range is None:
         raise UsageError(

@@ -60,10 +60,10 @@ def train_recognizer(
     dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Train a recognizer on the images of a store; metrics and outputs as a command returns them."""
-    from facedecode.recognizer_fit import train_recognizer as train
-    from facedecode.recognizer_heads import HeadSettings
-    from facedecode.recognizer_plan import RecognizerJob, plan_recognizer
-    from facedecode.recognizer_training import RecognizerSettings
+    from facedecode.training.recognizer import train_recognizer as train
+    from facedecode.training.recognizer_heads import HeadSettings
+    from facedecode.training.recognizer_plan import RecognizerJob, plan_recognizer
+    from facedecode.training.recognizer_run import RecognizerSettings
 
     if head == "softmax":
         for option, value in (("--scale", scale), ("--margin", margin)):

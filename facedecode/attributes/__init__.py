@@ -1,0 +1,1 @@
+"""What templates say of an attribute, and how it is taken out of them."""

@@ -1,0 +1,1 @@
+"""Whose template is it? Softmax layers over known people."""

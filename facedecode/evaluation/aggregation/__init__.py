@@ -1,0 +1,1 @@
+"""`evaluate aggregation`: templates made of several images."""

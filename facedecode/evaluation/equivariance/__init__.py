@@ -1,0 +1,1 @@
+"""`evaluate equivariance`: how linear a recognizer's space is."""

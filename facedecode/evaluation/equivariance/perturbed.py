@@ -1,0 +1,128 @@
+"""Templates of the same images as they are and perturbed in several ways, kept on disk while the rest is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedecode import __version__
+from facedecode.errors import BadInput
+from facedecode.files import make_folder
+from facedecode.pictures.perturb import Transform
+from facedecode.tensor_file import Kind
+
+if TYPE_CHECKING:  # needs torch
+    from facedecode.recognizers.recognizer import Recognizer
+
+Progress = Callable[[int, int], None]
+FILE = Kind(
+    "perturbed-templates file",
+    "evaluate equivariance --work",
+    1,
+    {"recognizer": dict, "transform": str, "fingerprint": str},
+    tensors=("templates", "there"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbed:
+    """Templates of perturbed images. rows: int64 (m,), which images; the others lost their face. templates: (m, dim)
+    float32.
+    """
+
+    rows: np.ndarray
+    templates: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The people to fit on, or those to judge on.
+
+    rows: a store's rows, n dicts. templates: float32 (n, dim), of the images as they are. perturbed: by transform.
+    """
+
+    rows: list[dict]
+    templates: np.ndarray
+    perturbed: dict[str, Perturbed] = field(default_factory=dict)
+
+    @property
+    def identities(self) -> list[str]:
+        """The person of each image."""
+        return [row["identity"] for row in self.rows]
+
+    def pairs(self, transform: str) -> tuple[np.ndarray, np.ndarray]:
+        """Perturbed templates and those of the same images as they are: two (m, dim) float32."""
+        own = self.perturbed[transform]
+        return own.templates, self.templates[own.rows]
+
+    def people(self, transform: str) -> list[str]:
+        """The person of each of these pairs."""
+        names = self.identities
+        return [names[row] for row in self.perturbed[transform].rows]
+
+
+def perturbed_templates(
+    rows: list[dict],
+    root: Path,
+    recognizer: Recognizer,
+    transform: Transform,
+    work: Path | None = None,
+    progress: Progress | None = None,
+) -> Perturbed:
+    """Templates of a store's rows, each image perturbed; read from `work` where an earlier run has left them.
+
+    A file there has the transform and a fingerprint of images, faces and recognizer in its name, so that several jobs
+    can use one folder. It is written when a transform is done, atomically.
+
+    Raises:
+        BadInput: as `images.embed_perturbed`; a file in `work` that is damaged.
+        OutputError: `work` cannot be written.
+    """
+    from facedecode.store.images import embed_perturbed
+
+    path, mark = None, fingerprint(rows, recognizer.describe(), recognizer.precision)
+    if work is not None:
+        path = make_folder(work) / f"{transform.name}-{mark[:16]}.safetensors"
+        if path.exists():
+            found = _load(path, transform, mark, (len(rows), recognizer.spec.dim))
+            if progress:
+                progress(len(rows), len(rows))
+            return found
+    templates, there = np.zeros((len(rows), recognizer.spec.dim), np.float32), np.zeros(len(rows), bool)
+    for which, made in embed_perturbed(rows, root, recognizer, transform, progress=progress):
+        templates[which], there[which] = made, True
+    if path is not None:
+        about = {"recognizer": recognizer.describe(), "transform": transform.name, "fingerprint": mark}
+        FILE.write(path, about, {"templates": templates, "there": there})
+    return Perturbed(np.flatnonzero(there), templates[there])
+
+
+def fingerprint(rows: Sequence[dict], recognizer: dict, precision: str) -> str:
+    """SHA-256 of all that decides the perturbed templates of rows: images, faces, recognizer, this tool's version.
+
+    Where the images lie is not in it.
+    """
+    digest = hashlib.sha256(json.dumps([__version__, recognizer, precision], sort_keys=True).encode())
+    for row in rows:
+        face = [[float(x) for x in np.asarray(row[key], np.float32).ravel()] for key in ("box", "landmarks")]
+        digest.update(json.dumps([row["path"], row["sha256"], face]).encode())
+    return digest.hexdigest()
+
+
+def _load(path: Path, transform: Transform, mark: str, shape: tuple[int, int]) -> Perturbed:
+    try:
+        about, tensors = FILE.read(path)
+    except BadInput:
+        raise BadInput(f"{path}: damaged; remove it") from None
+    templates, there = tensors["templates"], tensors["there"]
+    if (about["transform"], about["fingerprint"]) != (transform.name, mark) or templates.shape != shape:
+        raise BadInput(f"{path}: holds other templates than its name says; remove it")
+    if there.shape != shape[:1] or not np.isin(there, (0, 1)).all() or not np.isfinite(templates).all():
+        raise BadInput(f"{path}: damaged; remove it")
+    return Perturbed(np.flatnonzero(there), templates[there.astype(bool)])

@@ -1,0 +1,1 @@
+"""`evaluate leakage`: what a template gives away."""

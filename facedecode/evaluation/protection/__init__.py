@@ -1,0 +1,1 @@
+"""`evaluate protection`: what a protection costs, and what it prevents."""

@@ -1,0 +1,1 @@
+"""`evaluate reconstruction`: what decoders' pictures are worth."""

@@ -1,0 +1,1 @@
+"""`evaluate security`: how invertible templates are."""

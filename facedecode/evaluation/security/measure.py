@@ -1,0 +1,274 @@
+"""How invertible templates are: success of reconstructions before several recognizers, and in a gallery.
+
+A decoder belongs to the recognizer whose templates it takes. Its pictures are drawn once, rounded to 8 bits, and
+shown to every recognizer that there is a store of. See `facedecode.statistics.security` for the two types of attack.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedecode.errors import BadInput, UsageError
+from facedecode.evaluation.drawn import embed_drawn
+from facedecode.evaluation.security.pairs_curve import CurvePlan, CurvePoint, CurveSettings, pairs_curve, plan_curve
+from facedecode.evaluation.unseen import (
+    Judge,
+    UnseenImages,
+    load_recognizers,
+    make_judge,
+    open_stores,
+    require_unseen,
+    unseen_images,
+)
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate
+from facedecode.statistics.identification import enrolled_rows, identification_ranks, identification_rates
+from facedecode.statistics.security import FMRS, Attack, SecurityRates, attack_success, type_one_trials
+from facedecode.statistics.verification import false_accepts_allowed, thresholds_at_far
+from facedecode.store import Store
+
+if TYPE_CHECKING:  # need torch
+    from facedecode.decoders import Decoder
+
+Progress = Callable[..., None]
+HEADLINE_FMR = 0.001
+RANKS = (1, 5, 10)
+_CMC = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
+REAL = "real images"
+OTHER, SAME = "other_image", "same_image"
+
+
+@dataclass(frozen=True)
+class SecurityJob:
+    """What to evaluate.
+
+    Attributes:
+        stores: of the same images, each by another recognizer; the first gives the images.
+        decoders: name → folder, or the name of a shipped one.
+        weights: recognizer → its weights file, where no package carries it.
+        people: file with the people to judge on; all of the first store if None.
+        fmrs: false match rates; by default those of FMRS that the pairs resolve. required: further ones.
+        limit: the first so many images only, by path.
+        images: where the first store's images are, if not where its manifest says.
+        curve: also success against the number of pairs, with templates of the first store.
+    """
+
+    stores: Sequence[Path]
+    decoders: Mapping[str, str]
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    people: Path | None = None
+    fmrs: Sequence[float] | None = None
+    required: Sequence[float] = ()
+    limit: int | None = None
+    images: Path | None = None
+    curve: CurveSettings | None = None
+    repetitions: int = REPETITIONS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Closed-set identification by one recognizer.
+
+    gallery: templates enrolled, one a person. people: how many there are.
+    ranks: source (a decoder's name, or REAL) → probe (OTHER, SAME) → weighting → an estimate for each of RANKS.
+    cmc: source → person-weighted estimates at `cmc_ranks`, for probes of other images.
+    """
+
+    gallery: int
+    people: int
+    ranks: dict[str, dict[str, dict[str, list[Estimate]]]]
+    cmc_ranks: list[int]
+    cmc: dict[str, list[Estimate]]
+
+
+@dataclass(frozen=True)
+class SecurityFigures:
+    """Everything measured. Keys of rates and scores: (decoder, recognizer); scores are of type I, float32 (n,)."""
+
+    images: UnseenImages
+    stores: dict[str, Store]
+    judges: dict[str, Judge]
+    decoders: dict[str, Decoder]
+    made_by: dict[str, str]
+    fmrs: list[float]
+    unresolved: list[float]
+    rates: dict[tuple[str, str], SecurityRates]
+    scores: dict[tuple[str, str], np.ndarray]
+    identification: dict[str, Identification]
+    plan: CurvePlan | None
+    curve: list[CurvePoint]
+
+    @property
+    def headline_fmr(self) -> float:
+        """The rate that headlines, matrix and curve are at."""
+        return headline_fmr(self.fmrs)
+
+    def is_transfer(self, decoder: str, target: str) -> bool:
+        """Whether a recognizer is another network than the one whose templates a decoder takes.
+
+        Two names of the same weights are one network: `dlib-resnet-pooled` is the layer before `dlib-resnet`'s last.
+        """
+        keys = ("name", "weights_sha256")
+        made, shown = (self.stores[name].recognizer for name in (self.made_by[decoder], target))
+        return all(made[key] != shown[key] for key in keys)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether anybody has two images."""
+        return len(set(self.images.identities)) < len(self.images.rows)
+
+
+def evaluate_security(
+    job: SecurityJob,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    reading: Progress | None = None,
+    fitting: Progress | None = None,
+) -> SecurityFigures:
+    """All figures of a job.
+
+    Args:
+        progress, reading, fitting: called with (done, total, note) while decoders draw, portraits are read for the
+            pairs curve, and its decoders are fitted.
+
+    Raises:
+        BadInput: no store fits a decoder, the stores are of different images, a decoder has seen one of the people,
+            or a rate is finer than the pairs resolve.
+        UsageError: nothing to evaluate, two stores of one recognizer, or weights for one that has no store.
+        MissingWeights: a decoder or a recognizer's weights are not found.
+    """
+    from facedecode.decoders import load_decoder
+
+    if not job.decoders or not job.stores:
+        raise UsageError("give at least one store and one decoder")
+    if REAL in job.decoders:
+        raise UsageError(f"--decoder {REAL!r}: that is what the ceiling is called; name the decoder otherwise")
+    stores = open_stores(job.stores)
+    recognizers = load_recognizers(stores, job.weights, device)
+    decoders = {name: load_decoder(folder, device) for name, folder in job.decoders.items()}
+    made_by = {name: recognizer_of(name, decoder, stores) for name, decoder in decoders.items()}
+    first, *others = stores.values()
+    images = unseen_images(first, job.people, job.limit)
+    for name, decoder in decoders.items():
+        require_unseen(name, decoder.provenance.training.get("people"), images.identities)
+    for other in others:
+        _require_no_more(first, images, other, job)
+    plan = plan_curve(first, job.curve, images.identities, job.seed) if job.curve else None
+    judges = {name: make_judge(recognizer, stores[name], images) for name, recognizer in recognizers.items()}
+    fmrs, unresolved = _resolved(judges, job)
+    options = {"repetitions": job.repetitions, "seed": job.seed}
+
+    drawn: dict[str, dict[str, np.ndarray]] = {}
+    for k, (name, decoder) in enumerate(decoders.items()):
+        own = judges[made_by[name]]
+        said = None if progress is None else _within(progress, name, k, len(decoders))
+        drawn[name] = embed_drawn(decoder, own.templates, own.missing, judges, said)
+    rates, scores, identification = {}, {}, {}
+    for target, judge in judges.items():
+        attacks = {name: Attack(drawn[name][target], judges[made_by[name]].missing) for name in decoders}
+        arguments = (judge.templates, images.identities, judge.recognizer.spec.score)
+        found = attack_success(attacks, *arguments, fmrs, missing_originals=judge.missing, pairs=judge.pairs, **options)
+        for name, attack in attacks.items():
+            rates[name, target] = found[name]
+            flags = {"missing": attack.missing, "missing_originals": judge.missing}
+            scores[name, target] = type_one_trials(attack.templates, *arguments, **flags).scores
+        identification[target] = identify(attacks, images, judge, **options)
+    curve: list[CurvePoint] = []
+    if plan is not None:
+        arguments = (plan, first, next(iter(stores)), judges, images.identities, headline_fmr(fmrs))
+        more = {"images": job.images, "device": device, "reading": reading, "progress": fitting}
+        curve = pairs_curve(*arguments, **more, **options)
+    return SecurityFigures(
+        images, stores, judges, decoders, made_by, fmrs, unresolved, rates, scores, identification, plan, curve
+    )
+
+
+def headline_fmr(fmrs: Sequence[float]) -> float:
+    """Which of these falling rates stands at the top."""
+    return HEADLINE_FMR if HEADLINE_FMR in fmrs else fmrs[-1]
+
+
+def wanted_fmrs(job: SecurityJob) -> list[float]:
+    """The rates of a job, falling; the default ones among them are left out where the pairs do not resolve them."""
+    return sorted({*(job.fmrs or FMRS), *job.required}, reverse=True)
+
+
+def recognizer_of(name: str, decoder: Decoder, stores: Mapping[str, Store]) -> str:
+    """The recognizer, among those of the stores, whose templates a decoder takes. BadInput if there is none."""
+    made = decoder.recognizer["name"]
+    if made not in stores:
+        raise BadInput(
+            f"decoder {name}: made for {made}, and the stores are of {', '.join(stores)}; add a store of {made}"
+        )
+    decoder.require_recognizer(stores[made].recognizer, f"the decoder {name}")
+    return made
+
+
+def identify(
+    attacks: Mapping[str, Attack], images: UnseenImages, judge: Judge, *, repetitions: int, seed: int
+) -> Identification:
+    """Identification of pictures, and of real images, in a gallery of one real template a person.
+
+    Probes: for people with two images or more the other images (`OTHER`), and of each person the very image that is
+    enrolled (`SAME`, not for real images).
+    """
+    identities, kind = images.identities, judge.recognizer.spec.score
+    enrolled = enrolled_rows([row["path"] for row in images.rows], identities, judge.missing)
+    if not len(enrolled):
+        raise BadInput(f"{judge.recognizer.spec.name} has no template of these images: there is no gallery")
+    others = np.setdiff1d(np.arange(len(identities)), enrolled)
+    counts = Counter(identities)
+    others = np.array([row for row in others if counts[identities[row]] > 1], dtype=np.int64)
+    gallery, owners = judge.templates[enrolled], [identities[row] for row in enrolled]
+    at = sorted({rank for rank in _CMC if rank < len(enrolled)} | {len(enrolled)})
+    ranks: dict[str, dict] = {}
+    cmc: dict[str, list[Estimate]] = {}
+    sources = {**attacks, REAL: Attack(judge.templates, judge.missing)}
+    for source, attack in sources.items():
+        ranks[source] = {}
+        missing = np.zeros(len(identities), bool) if attack.missing is None else attack.missing
+        for probe, rows in ((OTHER, others), (SAME, enrolled)):
+            if not len(rows) or (source == REAL and probe == SAME):
+                continue
+            people = [identities[row] for row in rows]
+            own = identification_ranks(gallery, owners, attack.templates[rows], people, kind, missing[rows])
+            options = {"repetitions": repetitions, "seed": seed}
+            ranks[source][probe] = {
+                by: identification_rates(own, people, RANKS, person_weighted=by == "people", **options)
+                for by in ("pairs", "people")
+            }
+            if probe == OTHER:
+                cmc[source] = identification_rates(own, people, at, person_weighted=True, **options)
+    return Identification(len(enrolled), len(set(identities)), ranks, at, cmc)
+
+
+def _require_no_more(first: Store, images: UnseenImages, other: Store, job: SecurityJob) -> None:
+    """Refuse a store with images that the first one has not; `make_judge` refuses one with fewer."""
+    known = {row["path"] for row in images.rows}
+    found = unseen_images(other, job.people, job.limit).rows
+    if more := [row["path"] for row in found if row["path"] not in known]:
+        listed = ", ".join(more[:3]) + (", …" if len(more) > 3 else "")
+        raise BadInput(
+            f"{other.folder}: {len(more)} of its images are not in {first.folder} ({listed}); extract the same images"
+        )
+
+
+def _resolved(judges: Mapping[str, Judge], job: SecurityJob) -> tuple[list[float], list[float]]:
+    """The rates, falling, and the default ones that the pairs do not resolve. BadInput for those asked for."""
+    asked = {*(job.fmrs or ()), *job.required}
+    wanted = wanted_fmrs(job)
+    fewest = min((judge.pairs.non_mated for judge in judges.values()), key=len)
+    fine = [fmr for fmr in wanted if false_accepts_allowed(fmr, len(fewest)) >= 1]
+    thresholds_at_far(fewest, sorted(asked) or wanted[:1])  # refuses those that are too fine, or no pairs at all
+    return fine, [fmr for fmr in wanted if fmr not in fine]
+
+
+def _within(progress: Progress, name: str, place: int, of: int) -> Callable[[int, int], None]:
+    """Progress over the pictures of all decoders, from that of one."""
+    return lambda done, total: progress(place * total + done, of * total, name)

@@ -1,0 +1,249 @@
+"""Attack success against the number of template–image pairs that the attacker has.
+
+Closed-form decoders need nothing but pairs, so they can be fitted on any number of them: ridge regression, and the
+nearest pair's picture. `decoders.closed_form.Ridge` has its penalty relative to the number of pairs; here n·λ is the
+same for all numbers, that of the decoder of all pairs: few pairs are penalized more, as under one Gaussian prior on the
+weights. With one relative penalty, ridge is at its worst where there are about as many pairs as a template has numbers,
+and the curve would flatter the system (dlib-resnet, 100 pairs, people held out of DevTrain: type I 3 %, not 26 %).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from facedecode.annotations.protocols import select_people
+from facedecode.errors import UsageError
+from facedecode.evaluation.drawn import embed_drawn
+from facedecode.evaluation.unseen import Judge, require_unseen
+from facedecode.memory import require_memory
+from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, NonMated, RateAtFar, Trials, rates_at_far
+from facedecode.statistics.security import type_one_trials, type_two_trials
+from facedecode.store import Store
+from facedecode.store.images import read_portraits
+
+if TYPE_CHECKING:  # need torch
+    from facedecode.decoders import Decoder
+    from facedecode.recognizers.recognizer import Recognizer
+
+Progress = Callable[..., None]
+KINDS = ("ridge", "nearest")
+SIZES = (10, 30, 100, 300, 1000, 3000)
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class CurveSettings:
+    """Whose pairs the attacker draws from, and how many.
+
+    people: file with the people, none of whom is judged. exclude: less these. sizes: numbers of pairs, or 'all'; by
+    default those of SIZES that there are, and all. image_size: side of the pictures, px. draws: how often pairs are
+    drawn for each number.
+    """
+
+    people: Path
+    exclude: tuple[str, ...] = ()
+    sizes: tuple[int | str, ...] | None = None
+    image_size: int = 128
+    draws: int = 3
+
+
+@dataclass(frozen=True)
+class CurvePlan:
+    """Which pairs are drawn.
+
+    rows: the store's rows that any draw needs, rising, int64 (m,). people: who they are. available: images to draw
+    from. subsets: number of pairs → for each draw the positions in `rows`. Those of one draw are nested: the first
+    so many of one random order. A draw of all pairs is made once.
+    """
+
+    settings: CurveSettings
+    rows: np.ndarray
+    people: list[str]
+    available: int
+    subsets: dict[int, list[np.ndarray]]
+    seeds: list[int]
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Success of one decoder fitted on `pairs` pairs, before one recognizer, at one FMR.
+
+    type_one, type_two: weighting ('pairs', 'people') → rate over the trials of all draws together, its n that of
+    one draw, `accepted` the mean over draws; type_two is empty where nobody has two images. by_draw: type → the
+    person-weighted rate of each draw.
+    """
+
+    decoder: str
+    recognizer: str
+    pairs: int
+    draws: int
+    type_one: dict[str, RateAtFar]
+    type_two: dict[str, RateAtFar]
+    by_draw: dict[str, list[float]]
+
+
+def plan_curve(store: Store, settings: CurveSettings, judged: Sequence[str], seed: int = 0) -> CurvePlan:
+    """Choose the pairs. judged: the people that the pictures are judged on. Draw k is of the seed `seed` + k.
+
+    Raises:
+        BadInput: none of the people is in the store, one of them is judged, or one to leave out is not there.
+        UsageError: fewer than 2 pairs, or more than there are.
+        WouldNotFit: the portraits would not fit in memory.
+    """
+    identities = store.identities()
+    chosen = select_people(identities, settings.people, settings.exclude)
+    people = sorted({identities[row] for row in chosen if identities[row] is not None})
+    require_unseen(f"of the pairs curve ({settings.people.name})", people, judged)
+    counts = _sizes(settings, len(chosen))
+    if settings.draws < 1:
+        raise UsageError(f"{settings.draws} draws of pairs: make at least one")
+    seeds = [seed + k for k in range(settings.draws)]
+    orders = [np.random.default_rng(k).permutation(len(chosen)) for k in seeds]
+    used = np.unique(np.concatenate([order[: counts[-1]] for order in orders]))
+    side, dim = settings.image_size, store.dim
+    require_memory(
+        2 * len(used) * 3 * side**2 + 3 * 8 * dim * 3 * side**2,  # portraits and a subset of them; ridge's sums
+        f"{len(used)} portraits of {side} px",
+        "ask for fewer pairs (--pairs-curve) or smaller portraits (--pairs-curve-size)",
+    )
+    subsets = {
+        count: [np.searchsorted(used, order[:count]) for order in (orders if count < len(chosen) else orders[:1])]
+        for count in counts
+    }
+    return CurvePlan(settings, chosen[used], people, len(chosen), subsets, seeds)
+
+
+def _sizes(settings: CurveSettings, available: int) -> list[int]:
+    """The numbers of pairs, rising."""
+    sizes = [*(size for size in SIZES if size < available), ALL] if settings.sizes is None else settings.sizes
+    counts = sorted({available if size == ALL else int(size) for size in sizes})
+    if available < 2:
+        raise UsageError(f"--train-people: they have {available} image in the store; the pairs curve takes 2 at least")
+    if not counts or counts[0] < 2 or counts[-1] > available:
+        raise UsageError(
+            f"--pairs-curve: give numbers of pairs from 2 to {available} (those of --train-people), or all"
+        )
+    return counts
+
+
+def pairs_curve(
+    plan: CurvePlan,
+    store: Store,
+    attacked: str,
+    judges: Mapping[str, Judge],
+    identities: Sequence[str],
+    fmr: float,
+    *,
+    images: Path | None = None,
+    device: str = "cpu",
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+    level: float = LEVEL,
+    reading: Progress | None = None,
+    progress: Progress | None = None,
+) -> list[CurvePoint]:
+    """Success at each number of pairs of `plan`, for each of KINDS and each judge.
+
+    Args:
+        store: the one that the plan was made of, whose recognizer is the judge named `attacked`.
+        judges: by name, all of the same images in one order; identities: the person of each image.
+        fmr: of the thresholds.
+        images: where the store's images are, if not where its manifest says.
+        reading, progress: called with (done, total, note).
+    """
+    rows = store.rows().take(plan.rows).to_pylist()
+    portraits = read_portraits(rows, images or store.root, plan.settings.image_size, progress=reading)
+    templates = store.templates()[plan.rows]
+    own = judges[attacked]
+    total = len(KINDS) * sum(len(draws) for draws in plan.subsets.values())
+    trials: dict[tuple, dict[str, list[Trials]]] = {}
+    done = 0
+    for kind in KINDS:
+        for count, draws in plan.subsets.items():
+            for subset in draws:
+                decoder = _fit(kind, templates[subset], portraits[subset], plan.available, own.recognizer, device)
+                drawn = embed_drawn(decoder, own.templates, own.missing, judges)
+                for name, judge in judges.items():
+                    for attack, found in _trials(drawn[name], judge, identities, own.missing):
+                        trials.setdefault((name, kind, count), {}).setdefault(attack, []).append(found)
+                done += 1
+                if progress:
+                    progress(done, total, f"{kind}, {count} pairs")
+    points = []
+    for name, judge in judges.items():
+        own_trials = {key: found for key, found in trials.items() if key[0] == name}
+        points += _points(own_trials, judge, fmr, repetitions=repetitions, seed=seed, level=level)
+    return points
+
+
+def _fit(
+    kind: str, templates: np.ndarray, portraits: np.ndarray, available: int, recognizer: Recognizer, device: str
+) -> Decoder:
+    """A closed-form decoder of pairs: templates (n, dim), portraits (n, P, P, 3) uint8; `available`: all there are."""
+    import torch
+
+    from facedecode.decoders import Decoder, Provenance
+    from facedecode.decoders.kinds import CLOSED_FORMS
+
+    extra = {"score": recognizer.spec.score} if kind == "nearest" else {}
+    net = CLOSED_FORMS[kind](templates.shape[1], portraits.shape[1], **extra)
+    if kind == "ridge":
+        net.penalty *= available / len(templates)
+    net.fit(torch.from_numpy(templates), torch.from_numpy(portraits).permute(0, 3, 1, 2))
+    return Decoder(kind, net, Provenance(recognizer.describe()), device)
+
+
+def _trials(
+    drawn: np.ndarray, judge: Judge, identities: Sequence[str], missing: np.ndarray
+) -> Iterator[tuple[str, Trials]]:
+    arguments = (drawn, judge.templates, identities, judge.recognizer.spec.score)
+    options = {"missing": missing, "missing_originals": judge.missing}
+    yield "type_one", type_one_trials(*arguments, **options)
+    if len(judge.pairs.mated):
+        yield "type_two", type_two_trials(*arguments, **options)
+
+
+def _points(
+    trials: Mapping[tuple, Mapping[str, list[Trials]]], judge: Judge, fmr: float, **options
+) -> Iterator[CurvePoint]:
+    """The points of one judge: one bootstrap for all of them."""
+    groups = {}
+    for key, attacks in trials.items():
+        for attack, draws in attacks.items():
+            pooled = Trials(np.concatenate([t.scores for t in draws]), np.concatenate([t.people for t in draws]))
+            groups[key, attack, "pairs"], groups[key, attack, "people"] = pooled, pooled.person_weighted()
+    rates = rates_at_far(groups, NonMated.from_all_pairs(judge.pairs), [fmr], people=len(judge.pairs.people), **options)
+    for key, attacks in trials.items():
+        name, kind, count = key
+        found = {
+            attack: {by: _of_one_draw(rates[key, attack, by][0], len(draws), by) for by in ("pairs", "people")}
+            for attack, draws in attacks.items()
+        }
+        threshold = found["type_one"]["people"].threshold
+        yield CurvePoint(
+            decoder=kind,
+            recognizer=name,
+            pairs=count,
+            draws=len(attacks["type_one"]),
+            type_one=found["type_one"],
+            type_two=found.get("type_two", {}),
+            by_draw={attack: [_accepted(t, threshold) for t in draws] for attack, draws in attacks.items()},
+        )
+
+
+def _of_one_draw(rate: RateAtFar, draws: int, by: str) -> RateAtFar:
+    """A rate over several draws with the counts of one: the same comparisons again are not more of them."""
+    n = rate.n // draws if by == "pairs" else rate.n  # by people it is the number of people already
+    return dataclasses.replace(rate, n=n, accepted=round(rate.accepted / draws))
+
+
+def _accepted(trials: Trials, threshold: float) -> float:
+    """The person-weighted share accepted."""
+    weights = trials.person_weighted().weights
+    return float(weights[trials.scores >= threshold].sum())

@@ -1,0 +1,1 @@
+"""`evaluate verification`: error rates of a recognizer."""

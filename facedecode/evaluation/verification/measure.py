@@ -1,0 +1,242 @@
+"""Verification figures of a recognizer: accuracy, EER, TAR at FAR, rates at a given threshold, groups of people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facedecode.annotations.labels import PersonLabels
+from facedecode.errors import BadInput, UsageError
+from facedecode.evaluation.comparisons import Comparisons
+from facedecode.evaluation.verification.differential import Differential, differential_rates
+from facedecode.evaluation.words import counted, percent
+from facedecode.statistics.bootstrap import (
+    LEVEL,
+    REPETITIONS,
+    Estimate,
+    NonMated,
+    RateAtFar,
+    Trials,
+    accuracy_interval,
+    eer_interval,
+    mean_interval,
+    rates_at_far,
+)
+from facedecode.statistics.fixed_threshold import ThresholdRates, rates_at_threshold
+from facedecode.statistics.verification import Roc, accuracy_by_fold, false_accepts_allowed, roc
+
+FEW_ERRORS = 30
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What figures are asked for.
+
+    Attributes:
+        fars: false accept rates; None for the source's own, those of them that its pairs resolve.
+        more_fars: further ones, of gates.
+        threshold: of the user's own, for rates at it.
+        labels: of people, for differential performance.
+        ignore_failures: leave out images that gave no template, rather than have them match nothing.
+        repetitions, seed, level: of the bootstrap.
+    """
+
+    fars: Sequence[float] | None = None
+    more_fars: Sequence[float] = ()
+    threshold: float | None = None
+    labels: PersonLabels | None = None
+    ignore_failures: bool = False
+    repetitions: int = REPETITIONS
+    seed: int = 0
+    level: float = LEVEL
+
+    def __post_init__(self) -> None:
+        """UsageError for a rate or a threshold that is none, or rates that print alike, before the work."""
+        shown: dict[str, float] = {}
+        for far in map(float, (*(self.fars or ()), *self.more_fars)):
+            false_accepts_allowed(far, 1)
+            for name in {f"{far:g}", percent(far)}:
+                if shown.setdefault(name, far) != far:
+                    raise UsageError(f"rates {shown[name]!r} and {far!r} are both shown as {name}: give one of them")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise UsageError(f"--threshold {self.threshold}: not a threshold; give a finite score")
+
+    def fars_for(self, non_mated: int, usual: Sequence[float]) -> list[float]:
+        """The false accept rates, falling; of `usual` ones, those that so many non-mated pairs resolve."""
+        if self.fars is not None:
+            return sorted({float(far) for far in [*self.fars, *self.more_fars]}, reverse=True)
+        asked = {percent(far) for far in self.more_fars}
+        found = [far for far in usual if false_accepts_allowed(far, non_mated) and percent(far) not in asked]
+        return sorted({float(far) for far in [*found, *self.more_fars]}, reverse=True)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A recognizer's figures, each with an interval by person.
+
+    Attributes:
+        accuracy: mean over folds, thresholds chosen on the other folds, and its standard error over folds; None
+            without folds.
+        eer: pair-weighted; None where failures to acquire keep FNMR above FMR at every threshold.
+        by_pair, by_person: TAR at each FAR, every mated pair, or every person with mated pairs, counting alike.
+        at_threshold, groups: None where not asked for.
+        failure_to_acquire: of the images, n of them.
+        mated_people: how many people have mated pairs.
+        curve: the ROC curve, pair-weighted.
+        lost, left_out, warnings: see `Comparisons`.
+    """
+
+    accuracy: Estimate | None
+    standard_error: float | None
+    eer: Estimate | None
+    by_pair: list[RateAtFar]
+    by_person: list[RateAtFar]
+    at_threshold: ThresholdRates | None
+    groups: Differential | None
+    failure_to_acquire: Estimate
+    failed_images: int
+    mated: int
+    mated_people: int
+    non_mated: int
+    people: int
+    curve: Roc
+    lost: list[tuple[str, str, str]]
+    left_out: dict[str, int]
+    warnings: list[str]
+
+    def metrics(self) -> dict:
+        """JSON."""
+        metrics = {
+            "eer": self.eer and self.eer.as_json(),
+            "tar_at_far": {f"{rate.far_wanted:g}": rate.as_json() for rate in self.by_pair},
+            "tar_at_far_by_person": {f"{rate.far_wanted:g}": rate.as_json() for rate in self.by_person},
+            "failure_to_acquire": self.failure_to_acquire.as_json() | {"failed": self.failed_images},
+            "counts": {
+                "mated": self.mated,
+                "mated_people": self.mated_people,
+                "non_mated": self.non_mated,
+                "people": self.people,
+                "images": self.failure_to_acquire.n,
+            },
+            "left_out": self.left_out,
+        }
+        if self.accuracy is not None:
+            metrics["accuracy"] = self.accuracy.as_json() | {"standard_error": self.standard_error}
+        if self.at_threshold is not None:
+            metrics["at_threshold"] = self.at_threshold.as_json()
+        if self.groups is not None:
+            metrics["differential"] = self.groups.as_json()
+        return metrics
+
+
+def verification_figures(
+    comparisons: Comparisons, fars: Sequence[float], wanted: Wanted, progress: Progress | None = None
+) -> Figures:
+    """All the figures of one recognizer's comparisons.
+
+    Args:
+        fars: the false accept rates, falling; without any there are no rates at a FAR and none of groups.
+        progress: called with what is being done.
+
+    Raises:
+        BadInput: all scores are equal, or all of one kind are those of failures; a FAR is finer than the pairs
+            resolve; a label without two groups.
+    """
+    say = progress or (lambda what: None)
+    mated, non_mated = comparisons.mated, comparisons.non_mated
+    _refuse_flat(mated.scores, non_mated.scores)
+    options = {"repetitions": wanted.repetitions, "seed": wanted.seed, "level": wanted.level}
+    of_people = {"people": len(comparisons.people), **options}
+    say("rates at each FAR")
+    trials = {"pairs": mated, "people": mated.person_weighted()}
+    rates = rates_at_far(trials, non_mated, fars, **of_people) if fars else {"pairs": [], "people": []}
+    accuracy = error = at_threshold = groups = None
+    if comparisons.folds is not None:
+        say("accuracy")
+        folds = comparisons.folds
+        accuracy = accuracy_interval(folds.scores, folds.fold, folds.left, folds.right, **of_people)
+        error = accuracy_by_fold(folds.scores, folds.left == folds.right, folds.fold).standard_error
+    if wanted.threshold is not None:
+        say("rates at the threshold")
+        at_threshold = rates_at_threshold(mated, non_mated, wanted.threshold, **of_people)
+    warnings = list(comparisons.warnings)
+    if wanted.labels is not None and not fars:
+        warnings.append(f"no rates by {wanted.labels.column}: the non-mated pairs resolve none of the FMRs")
+    elif wanted.labels is not None:
+        say(f"rates by {wanted.labels.column}")
+        groups = differential_rates(comparisons, wanted.labels, fars, **options)
+    say("equal error rate")
+    has_eer = _has_equal_errors(mated, non_mated)
+    return Figures(
+        accuracy=accuracy,
+        standard_error=error,
+        eer=eer_interval(mated, non_mated, **of_people) if has_eer else None,
+        by_pair=rates["pairs"],
+        by_person=rates["people"],
+        at_threshold=at_threshold,
+        groups=groups,
+        failure_to_acquire=mean_interval(comparisons.missing, comparisons.image_people, **options),
+        failed_images=int(comparisons.missing.sum()),
+        mated=len(mated.scores),
+        mated_people=len(np.unique(mated.people)),
+        non_mated=len(non_mated.scores),
+        people=len(comparisons.people),
+        curve=roc(mated.scores, non_mated.scores),
+        lost=comparisons.lost,
+        left_out=comparisons.left_out,
+        warnings=warnings,
+    )
+
+
+def few_errors(figures: Figures) -> list[str]:
+    """One sentence for each figure, or threshold, that rests on fewer than 30 errors of a kind."""
+    said = []
+    if (accuracy := figures.accuracy) is not None:
+        said += _few("accuracy", {"error": round((1 - accuracy.value) * accuracy.n)})
+    if (equal := figures.eer) is not None:
+        errors = {"false accept": figures.non_mated, "false reject": figures.mated}
+        said += _few("EER", {name: round(equal.value * count) for name, count in errors.items()})
+    for rate in figures.by_pair:
+        found = {"false accept": rate.false_accepts, "false reject": rate.n - rate.accepted}
+        said += _few(f"TAR at FAR {percent(rate.far_wanted)}", found)
+    if (own := figures.at_threshold) is not None:
+        said += _few(f"FMR at threshold {own.threshold:g}", {"false accept": own.false_accepts})
+        said += _few(f"FNMR at threshold {own.threshold:g}", {"false reject": own.false_rejects})
+    for point in figures.groups.points if figures.groups else ():
+        few = []
+        for rates in [*point.groups, point.across]:
+            whose = "across groups" if rates.group is None else rates.group
+            errors = [(rates.false_accepts, "false accept", rates.non_mated)]
+            errors += [(rates.false_rejects, "false reject", rates.mated)]
+            few += [f"{counted(n, what)} ({whose})" for n, what, of_all in errors if of_all and n < FEW_ERRORS]
+        if few:
+            at = f"by {figures.groups.column} at the overall FMR {percent(point.fmr_wanted)}"
+            said.append(f"{at}, rates rest on only {' and '.join(few)}")
+    if figures.failed_images:
+        said += _few("failure to acquire", {"failure": figures.failed_images})
+    return said
+
+
+def _few(what: str, found: dict[str, int]) -> list[str]:
+    few = [counted(count, name) for name, count in found.items() if count < FEW_ERRORS]
+    return [f"{what} rests on only {' and '.join(few)}"] if few else []
+
+
+def _refuse_flat(mated: np.ndarray, non_mated: np.ndarray) -> None:
+    """BadInput where scores tell nothing: all are equal, or no pair of a kind has one."""
+    for kind, scores in (("mated", mated), ("non-mated", non_mated)):
+        if scores.max() == -np.inf:
+            raise BadInput(f"none of the {len(scores):,} {kind} pairs has a score: in each, an image gave no template")
+    low = min(scores[scores > -np.inf].min() for scores in (mated, non_mated))
+    if low == max(mated.max(), non_mated.max()):
+        raise BadInput(f"all scores are equal ({low:g}): these templates do not tell images apart")
+
+
+def _has_equal_errors(mated: Trials, non_mated: NonMated) -> bool:
+    """Whether FMR reaches FNMR once everything with a score is accepted (a failure never is)."""
+    return float((non_mated.scores > -np.inf).mean()) >= float((mated.scores == -np.inf).mean())

@@ -1,0 +1,1 @@
+"""Templates → pictures, and what can be said of these."""

@@ -1,0 +1,264 @@
+"""What does a template pin down of a face, and what did the decoder make up? A map for each template.
+
+The map is of the error of pixel values that is to be expected *given the template*: for each cell of a coarse grid the
+expected square of (original - reconstruction), over the cell's pixels and RGB, as a function σ²(e) of the template e
+(`log_variance`). By itself a small error says little: a cell in which all portraits are alike has a small error
+whatever the template. What the template pins down is where the error is small compared with what is expected without
+any template, σ²_prior: the spread of portraits about the mean face in that cell. Confidence is the share of that
+spread which is explained, 1 - σ²(e)/σ²_prior, from 0 (made up: the mean face would do as well) to 1 (pinned down).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facedecode.errors import BadInput, UsageError
+from facedecode.inversion.log_variance import choose_penalty, fit_log_variance
+from facedecode.pictures.align import LOCAL_REGION
+from facedecode.statistics.scores import encode_people
+from facedecode.statistics.verification import person_weights
+from facedecode.store import require_same_recognizer
+from facedecode.tensor_file import Kind
+
+GRID = 32
+"""Cells along a side of the portrait."""
+FILE = Kind(
+    "confidence map",
+    "fit-confidence",
+    1,
+    {"decoder": dict, "recognizer": dict, "report": dict},
+    tensors=("weight", "bias", "average", "prior"),
+)
+_LEAST = (0.5 / 255) ** 2  # pixels are rounded to 8 bits: no error is known to be less
+_AT_ONCE = 256  # pictures
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Confidence:
+    """Expected errors of one decoder's pictures; grids are (S, S), rows from the top.
+
+    weight: (S·S, d), bias: (S·S,) float32: log σ²(e) = weight · e + bias for each cell, row by row.
+    average: (S, S) float32, the mean squared error whatever the template. prior: (S, S) float32, σ²_prior. Of both, as
+        of σ²(e), every person has an equal part.
+    decoder: `provenance.describe_decoder` of the decoder. recognizer: `Recognizer.describe()` of its templates'.
+    report: JSON; see `fit_confidence`.
+    source: the file it was loaded from, if it was.
+
+    Raises:
+        BadInput: other shapes, NaN or infinite numbers, variances that are not positive.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    average: np.ndarray
+    prior: np.ndarray
+    decoder: dict[str, Any]
+    recognizer: dict[str, Any]
+    report: dict[str, Any] = field(default_factory=dict)
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        side = len(self.prior) if self.prior.ndim else 0
+        dim = self.weight.shape[-1] if self.weight.ndim else 0
+        shapes = [x.shape for x in (self.weight, self.bias, self.average, self.prior)]
+        if not side or not dim or shapes != [(side**2, dim), (side**2,), (side, side), (side, side)]:
+            raise BadInput(f"tensors of shapes {', '.join(map(str, shapes))} make no confidence map: fit it again")
+        if self.recognizer.get("dim", dim) != dim:
+            raise BadInput(f"a map for {dim} numbers cannot be for templates of {self.recognizer['dim']}: fit it again")
+        if not all(np.isfinite(x).all() for x in (self.weight, self.bias, self.average, self.prior)):
+            raise BadInput("the confidence map has NaN or infinite numbers: fit it again")
+        if not ((self.average > 0).all() and (self.prior > 0).all()):
+            raise BadInput("the confidence map has variances that are not positive: fit it again")
+
+    @property
+    def grid(self) -> int:
+        """S, cells along a side."""
+        return len(self.prior)
+
+    @property
+    def people(self) -> list[str]:
+        """Whom it was fitted on; it must not be judged on them."""
+        return self.report.get("people", [])
+
+    def variances(self, templates: np.ndarray) -> np.ndarray:
+        """σ²(e): (n, d) raw templates, any float type → (n, S, S) float64. Raises BadInput for another shape."""
+        templates = np.asarray(templates, np.float64)
+        if templates.ndim != 2 or templates.shape[1] != self.weight.shape[1]:
+            raise BadInput(f"{self._label()} takes templates (n, {self.weight.shape[1]}), not {templates.shape}")
+        # No error of values in [0, 1] is larger than 1, however strange the template.
+        log = np.minimum(templates @ self.weight.T.astype(np.float64) + self.bias, 0)
+        return np.exp(log).reshape(len(templates), self.grid, self.grid)
+
+    def apply(self, templates: np.ndarray) -> np.ndarray:
+        """Expected RMS errors of pixel values, in [0, 1]: templates as in `variances` → (n, S, S) float32."""
+        return np.sqrt(self.variances(templates)).astype(np.float32)
+
+    def explained(self, templates: np.ndarray) -> np.ndarray:
+        """The confidence, 1 - σ²(e)/σ²_prior, clipped to [0, 1]: as in `variances` → (n, S, S) float32."""
+        return np.clip(1 - self.variances(templates) / self.prior, 0, 1).astype(np.float32)
+
+    @property
+    def scale(self) -> float:
+        """Where a color scale of confidences ends: the least of 0.1, 0.2, … 1 that the best cells do not pass.
+
+        It depends on no template, so that maps of one file compare. A quarter more than the best cell has on average.
+        """
+        best = float(np.max(1 - self.average / self.prior))
+        return float(np.clip(np.ceil(12.5 * best), 1, 10)) / 10
+
+    def require_decoder(self, decoder: dict[str, Any], recognizer: dict[str, Any]) -> None:
+        """Refuse another decoder than the one whose errors these are, or another recognizer's templates.
+
+        Args:
+            decoder: `provenance.describe_decoder`. recognizer: of its templates.
+
+        Raises:
+            BadInput: naming both.
+        """
+        require_same_recognizer(recognizer, self.recognizer, self._label())
+        mine, other = (_show(which) for which in (self.decoder, decoder))
+        if mine != other:
+            raise BadInput(
+                f"{self._label()} was fitted on pictures of {mine} and says nothing of those of {other}; "
+                "fit one for that decoder with 'facedecode fit-confidence'"
+            )
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file, atomically; equal maps give equal bytes. Raises OutputError."""
+        about = {"decoder": self.decoder, "recognizer": self.recognizer, "report": self.report}
+        FILE.write(path, about, {name: getattr(self, name) for name in FILE.tensors})
+
+    def _label(self) -> str:
+        return "the confidence map" if self.source is None else f"{self.source}: this confidence map"
+
+
+def load_confidence(path: Path | str) -> Confidence:
+    """Read what `Confidence.save` wrote.
+
+    Raises:
+        BadInput: naming the file, as `tensor_file.Kind.read`; wrong shapes, NaN or infinite numbers.
+    """
+    path = Path(path)
+    about, tensors = FILE.read(path)
+    try:
+        return Confidence(**tensors, **{key: about[key] for key in FILE.about}, source=path)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def fit_confidence(
+    templates: np.ndarray,
+    portraits: np.ndarray,
+    pictures: np.ndarray,
+    identities: Sequence[str],
+    decoder: dict[str, Any],
+    recognizer: dict[str, Any],
+    *,
+    grid: int = GRID,
+    provenance: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Confidence:
+    """Fit the expected errors of a decoder to those that it made, on people whom it was not trained on.
+
+    All people weigh alike, however many images they have. That the decoder has not seen them is the caller's to make
+    sure (`confidence_fit`): its errors on training people are too small.
+
+    Args:
+        templates: (n, d) float, raw. portraits: (n, P, P, 3) uint8, their originals. pictures: likewise, what the
+            decoder drew of the templates. identities: n names; the penalty is chosen on people left out in turn.
+        decoder: `provenance.describe_decoder`. recognizer: `Recognizer.describe()`.
+        grid: S, cells along a side; P is a multiple.
+        provenance: JSON to keep with the map, such as the store's fingerprint.
+        progress: called with (done, total) trial fits.
+
+    Returns:
+        The map. Its report has `images`, `people` (their names), `penalty`, `cross_validation`
+        (see `log_variance.choose_penalty`), `explained` (the share of the prior variance, over all cells and in the
+        central region, in the fit) and `provenance`.
+
+    Raises:
+        BadInput: fewer than 5 people, shapes that do not match, templates that are not finite or all equal.
+        UsageError: a grid that does not divide the pictures.
+    """
+    templates = np.asarray(templates, np.float64)
+    if templates.ndim != 2 or not len(templates) == len(portraits) == len(pictures) == len(identities) > 0:
+        raise BadInput(
+            f"templates {templates.shape}, {len(portraits)} portraits, {len(pictures)} pictures and {len(identities)} "
+            "identities do not match: give one of each"
+        )
+    people, codes = encode_people(identities)
+    weights = person_weights(codes)
+    squares = squared_errors(portraits, pictures, grid)
+    without = squared_errors(portraits, np.broadcast_to(mean_face(portraits, weights), portraits.shape), grid)
+    average, prior = (np.average(x, axis=0, weights=weights) for x in (squares, without))
+    center = templates.mean(0)
+    # One scale for all dimensions: recognizers compare by angle or distance, so that no direction is special.
+    scale = float(np.sqrt(templates.var(0).mean()))
+    if not scale > 0:
+        raise BadInput("the templates are all equal or not finite: nothing can be told apart by them")
+    z, flat = (templates - center) / scale, squares.reshape(len(squares), -1)
+    penalty, tried = choose_penalty(z, flat, identities, progress=progress)
+    a, b = fit_log_variance(z, flat, penalty, weights)
+    weight = b / scale
+    report = {
+        "images": len(templates),
+        "people": people,
+        "penalty": penalty,
+        "cross_validation": tried,
+        "explained": {
+            "all": float(1 - average.mean() / prior.mean()),
+            "center": float(1 - central(average).mean() / central(prior).mean()),
+        },
+        "provenance": provenance or {},
+    }
+    tensors = (weight, a - weight @ center, average, prior)
+    return Confidence(*(x.astype(np.float32) for x in tensors), decoder, recognizer, report)
+
+
+def squared_errors(portraits: np.ndarray, pictures: np.ndarray, grid: int = GRID) -> np.ndarray:
+    """Mean squared errors of the cells, values in [0, 1]: two (n, P, P, 3) uint8 → (n, S, S) float64, above 0.
+
+    Raises:
+        BadInput: shapes that differ. UsageError: S does not divide P.
+    """
+    if portraits.ndim != 4 or portraits.shape != pictures.shape:
+        raise BadInput(f"portraits {portraits.shape} and pictures {pictures.shape} do not match")
+    if grid < 1 or portraits.shape[1] % grid:
+        raise UsageError(f"{grid} cells do not divide pictures of {portraits.shape[1]} px")
+    squares = np.empty((len(portraits), grid, grid))
+    for start in range(0, len(portraits), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        error = (portraits[part].astype(np.float32) - pictures[part]) / 255
+        squares[part] = _cell_means(error**2, grid)
+    return np.maximum(squares, _LEAST)
+
+
+def mean_face(portraits: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The weighted mean of portraits (n, P, P, 3) uint8, weights (n,): (P, P, 3) uint8, rounded."""
+    total = np.zeros(portraits.shape[1:])
+    for start in range(0, len(portraits), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        total += np.tensordot(weights[part], portraits[part].astype(np.float32), 1)
+    return (total / weights.sum()).round().astype(np.uint8)
+
+
+def central(cells: np.ndarray) -> np.ndarray:
+    """The cells of the central facial region (`align.LOCAL_REGION`): (…, S, S) → (…, rows, columns)."""
+    x1, y1, x2, y2 = (round(v * cells.shape[-1]) for v in LOCAL_REGION)
+    return cells[..., y1:y2, x1:x2]
+
+
+def _cell_means(values: np.ndarray, grid: int) -> np.ndarray:
+    count, side = values.shape[:2]
+    return values.reshape(count, grid, side // grid, grid, side // grid, 3).mean((2, 4, 5))
+
+
+def _show(decoder: dict[str, Any]) -> str:
+    sha256 = decoder.get("sha256")
+    return f"a decoder {decoder.get('kind')} (weights {sha256[:12] + '…' if sha256 else 'without a hash'})"

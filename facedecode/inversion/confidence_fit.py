@@ -1,0 +1,119 @@
+"""A confidence map from a store: what a decoder draws of people whom it was not trained on, beside their portraits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from facedecode.annotations.protocols import held_out_people, select_people
+from facedecode.decoders import Decoder
+from facedecode.errors import BadInput
+from facedecode.inversion.confidence import FILE, Confidence, fit_confidence, load_confidence
+from facedecode.memory import require_memory
+from facedecode.provenance import describe_decoder
+from facedecode.store import Store
+from facedecode.store.images import read_portraits
+from facedecode.store.state import require_extracted
+
+Stage = Callable[[str], Callable[..., None]]
+
+
+def trained_people(decoder: Decoder, name: str) -> list[str]:
+    """Whom a decoder's weights were fitted to: the people that it records, less those that `train` held out.
+
+    Whom it knows otherwise (a perceptual network was trained on them, a map of its templates fitted) nobody held out.
+    A record has both; who was held out follows from the names (`held_out_people`) and the share that is recorded.
+    Of a decoder that went on from another (`train --start`), the share is the smaller one of both; where an older
+    record has only its own, the first run is taken to have held out the same people.
+
+    Raises:
+        BadInput: it records nobody.
+    """
+    training = decoder.provenance.training
+    if not (people := training.get("people")):
+        raise BadInput(f"decoder {name}: it does not record the people it was trained on; train it again")
+    share = training.get("held_out", training.get("validation")) or 0.0
+    held_out = held_out_people(people, [None] * len(people), share)
+    known = set(training.get("known_otherwise", []))
+    return [person for person, out in zip(people, held_out, strict=True) if not out or person in known]
+
+
+def fit_store_confidence(
+    store: Store,
+    decoder: Decoder,
+    folder: Path,
+    path: Path,
+    *,
+    people: Path | None = None,
+    exclude: tuple[str, ...] = (),
+    images: Path | None = None,
+    limit: int | None = None,
+    overwrite: bool = False,
+    stage: Stage | None = None,
+) -> Confidence:
+    """Fit the confidence map of a decoder on the templates of `store`, and write it to `path`.
+
+    Of the people that are given, those whom the decoder, or its recognizer, was trained on are left out.
+
+    Args:
+        folder: where the decoder was loaded from. path: of the map's file.
+        people: file with the people to fit on; all of the store if None. exclude: people to leave out.
+        images: where the store's images are, if not where its manifest says.
+        limit: fit on the first so many images only, by path.
+        stage: gives a progress callback for each named stage.
+
+    A map that is there and was fitted on the same store with the same settings is loaded instead.
+
+    Raises:
+        OutputError: another map is at `path`, and `overwrite` is off.
+        BadInput: the decoder was trained on everybody who is given, or does not say on whom; the store is of another
+            recognizer, of normalized templates, or of perturbed faces; images are missing or unreadable; fewer than
+            5 people.
+        WouldNotFit: the portraits would not fit in memory.
+    """
+    require_extracted(store)
+    decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
+    rows = store.rows().to_pylist()
+    trained = {*trained_people(decoder, folder.name), *store.recognizer.get("training_people", ())}
+    given = select_people([row["identity"] for row in rows], people, exclude)
+    # A row without a name could be of anybody.
+    chosen = [i for i in given if rows[i]["identity"] and rows[i]["identity"] not in trained]
+    if not chosen:
+        raise BadInput(
+            f"decoder {folder.name}: trained on everybody who is given, and its errors on them are too small to go by; "
+            "give other people, by --people or another store"
+        )
+    chosen = sorted(chosen, key=lambda i: rows[i]["path"] or "")[:limit]
+    rows = [rows[i] for i in chosen]
+    described = describe_decoder(decoder, folder)
+    identities = [row["identity"] for row in rows]
+    provenance = {"store": store.fingerprint, "decoder": described["sha256"], "limit": limit}
+    people_used = sorted(set(identities))
+
+    def same(own: Confidence) -> bool:
+        return own.report.get("provenance") == provenance and own.people == people_used
+
+    if there := FILE.finished(path, load_confidence, same, overwrite):
+        return there
+    side = decoder.image_size
+    require_memory(
+        2 * 3 * len(rows) * side**2,
+        f"{len(rows)} portraits of {side} px and their reconstructions",
+        "fit on fewer people (--people) or images (--limit)",
+    )
+    stage = stage or (lambda name: lambda done, total: None)
+    portraits = read_portraits(rows, images or store.root, side, stage("portraits"))
+    templates = store.templates()[chosen]
+    pictures = decoder.decode(templates, progress=stage("draw"))
+    confidence = fit_confidence(
+        templates,
+        portraits,
+        pictures,
+        identities,
+        described,
+        store.recognizer,
+        provenance=provenance,
+        progress=stage("fit"),
+    )
+    confidence.save(path)
+    return confidence

@@ -1,0 +1,213 @@
+"""White-box refinement: move a decoder's input until the picture's own template meets the one to be drawn.
+
+A decoder's picture has a template of its own, and it is not quite the one that was decoded. Refinement looks for the
+input e' near the template e whose picture comes closer: Adam on ‖ξ(V(D(e'))) - e‖² + λ‖e' - e‖² (in units of e's own
+distance from the mean template), D the decoder and ξ the recognizer. Only the decoder's input moves, so that what is
+drawn stays what the decoder can draw: a face. V is a small random view, new in each step (similarity, blur, loss of
+color): a picture that needs one sampling grid or one tint to be recognized gains nothing (expectation over
+transformations, Athalye et al. 2018).
+
+It needs the recognizer's gradients (white-box). Templates of a black-box recognizer are inverted without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from facedecode.decoders import Decoder
+from facedecode.errors import BadInput, UsageError
+from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.statistics.scores import score_pairs
+from facedecode.training.losses import identity_loss, random_jitter
+
+Progress = Callable[[int, int], None]
+_CONSTANT = ("mean-face", "nearest")  # decoders whose picture does not follow their input
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_BLUR = 1 / 64  # of the portrait's side: standard deviation of the blurred view
+_BATCH = 16  # pictures at once
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """How to refine; the defaults were chosen on people held out of training (docs/refinement.md).
+
+    Attributes:
+        rate: Adam's step, as a share of the template's distance from the mean template, over √dim.
+        penalty: λ, of the input's squared move relative to that distance.
+        jitter: strength of the random similarities (`losses.random_jitter`).
+        blur, gray: largest share of a blurred, of a gray copy that is mixed in; each view draws its own below it.
+    """
+
+    rate: float = 0.15
+    penalty: float = 0.3
+    jitter: float = 0.5
+    blur: float = 0.5
+    gray: float = 0.25
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Refined pictures.
+
+    Attributes:
+        pictures: (n, P, P, 3) uint8 RGB portraits.
+        before, after: (n,) float32, the recognizer's score of the decoder's own 8-bit picture, and of the refined
+            one, against the template; after >= before.
+        inputs: (n, dim) float32, what the decoder was given: the template itself where nothing scored better.
+    """
+
+    pictures: np.ndarray
+    before: np.ndarray
+    after: np.ndarray
+    inputs: np.ndarray
+
+
+def require_refinable(decoder: Decoder, recognizer: Recognizer) -> None:
+    """Refuse what has no gradient from template to picture to template.
+
+    Raises:
+        UsageError: a black-box recognizer, or a decoder whose picture does not follow its input.
+    """
+    if not recognizer.white_box:
+        raise UsageError(
+            f"{recognizer.spec.name} is black-box: it gives no gradients to refine by; invert without --refine"
+        )
+    if decoder.kind in _CONSTANT:
+        raise UsageError(
+            f"a {decoder.kind} decoder's picture does not follow small changes of the template, so it cannot be "
+            "refined; use a dfd or ridge decoder, or invert without --refine"
+        )
+
+
+def refine(
+    templates: np.ndarray,
+    decoder: Decoder,
+    recognizer: Recognizer,
+    steps: int,
+    settings: RefineSettings | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = _BATCH,
+    progress: Progress | None = None,
+) -> Refined:
+    """Draw the faces of templates, each by the best input met in `steps` steps.
+
+    Every iterate is judged as it would be saved: rounded to 8 bits, seen straight. The best one is kept, and the
+    start where none is better. Randomness is drawn for each template from (seed, row), so that a result depends on
+    neither the batch nor the number of templates, up to rounding.
+
+    Args:
+        templates: (n, dim) float32, raw, of the decoder's recognizer.
+        steps: at least 1.
+        progress: called with (done, total), in steps of single pictures.
+
+    Raises:
+        UsageError: fewer than one step, or as `require_refinable`.
+        BadInput: templates of another length or recognizer, or a gradient that is not finite.
+    """
+    if steps < 1:
+        raise UsageError(f"{steps} steps of refinement: give at least 1")
+    require_refinable(decoder, recognizer)
+    decoder.require_recognizer(recognizer.describe(), "the recognizer to refine by")
+    settings = settings or RefineSettings()
+    parts = []
+    for start in range(0, len(templates), batch_size):
+        batch = np.ascontiguousarray(templates[start : start + batch_size])
+
+        def done(step: int, start: int = start, count: int = len(batch)) -> None:
+            if progress:
+                progress(start * steps + count * step, len(templates) * steps)
+
+        views = _Views.draw(settings, range(start, start + len(batch)), steps, seed)
+        parts.append(_refine_batch(batch, decoder, recognizer, steps, settings, views, done))
+    return Refined(*(np.concatenate([getattr(p, name) for p in parts]) for name in Refined.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class _Views:
+    """Random views of some rows, one a step: similarities (b, steps, 2, 3); shares of blur and gray, (b, steps)."""
+
+    jitter: Tensor
+    blur: Tensor
+    gray: Tensor
+
+    @classmethod
+    def draw(cls, settings: RefineSettings, rows: range, steps: int, seed: int) -> _Views:
+        """Each row's views from (seed, row) alone."""
+        drawn = []
+        for row in rows:
+            state = np.random.SeedSequence([seed, row]).generate_state(1, np.uint64)[0]
+            generator = torch.Generator().manual_seed(int(state))
+            jitter = random_jitter(steps, generator, settings.jitter)
+            blur, gray = torch.rand(2, steps, generator=generator)
+            drawn.append((jitter, settings.blur * blur, settings.gray * gray))
+        return cls(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
+
+    def see(self, portraits: Tensor, step: int) -> Tensor:
+        """Portraits (b, 3, P, P) with some of a blurred and of a gray copy mixed in."""
+        blur, gray = (share[:, step].to(portraits).view(-1, 1, 1, 1) for share in (self.blur, self.gray))
+        seen = torch.lerp(portraits, _blurred(portraits), blur)
+        luma = torch.einsum("nchw,c->nhw", seen, torch.tensor(_LUMA).to(seen))[:, None]
+        return torch.lerp(seen, luma.expand_as(seen), gray)
+
+
+def _refine_batch(
+    batch: np.ndarray,
+    decoder: Decoder,
+    recognizer: Recognizer,
+    steps: int,
+    settings: RefineSettings,
+    views: _Views,
+    done: Callable[[int], None],
+) -> Refined:
+    """One batch, (b, dim) float32."""
+    score = recognizer.spec.score
+    pictures, inputs = decoder.decode(batch), batch.copy()
+    before = score_pairs(embed_pictures(recognizer, pictures), batch, score)
+    after = before.copy()
+    start = torch.from_numpy(batch).to(decoder.device)
+    # Where the decoder knows no mean template (ridge), the distance is that from zero.
+    mean = getattr(decoder.net, "template_mean", torch.zeros_like(start[0]))
+    radius = (start - mean).norm(dim=1, keepdim=True).clamp_min(torch.finfo(start.dtype).tiny)
+    move = torch.zeros_like(start, requires_grad=True)  # in units of the radius
+    optimizer = torch.optim.Adam([move], settings.rate / start.shape[1] ** 0.5)
+    for step in range(steps + 1):
+        at = start + radius * move
+        with torch.set_grad_enabled(step < steps):
+            drawn = decoder(at)
+        if step:
+            rounded = (drawn.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            scores = score_pairs(embed_pictures(recognizer, rounded), batch, score)
+            better = scores > after
+            pictures[better], after[better] = rounded[better], scores[better]
+            inputs[better] = at.detach().cpu().numpy()[better]
+        done(step)
+        if step == steps:
+            break
+        found = recognizer.embed_portraits(views.see(drawn, step), views.jitter[:, step].to(drawn))
+        # Sums over rows, not means: what is in a row does not depend on its neighbors.
+        loss = len(batch) * identity_loss(found / radius, start / radius, score)
+        loss = loss + settings.penalty * move.square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        if not move.grad.isfinite().all():
+            raise BadInput("refinement met a gradient that is not finite; invert without --refine")
+        optimizer.step()
+    return Refined(pictures, before, after, inputs)
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """Gaussian blur of portraits (b, 3, P, P), the border repeated."""
+    sigma = _BLUR * x.shape[-1]
+    reach = max(1, round(3 * sigma))
+    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1).to(x) / sigma).square())
+    taps = (taps / taps.sum()).expand(3, 1, 1, -1)
+    x = F.conv2d(F.pad(x, (reach,) * 4, mode="replicate"), taps, groups=3)
+    return F.conv2d(x, taps.transpose(2, 3), groups=3)

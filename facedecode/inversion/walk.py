@@ -1,0 +1,148 @@
+"""Ways through the space of templates: from one template to another, and along a direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facedecode.attributes.direction import Direction
+from facedecode.decoders import Decoder
+from facedecode.errors import BadInput
+from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.statistics.scores import score_pairs
+
+# Between templates closer than that a great circle is a straight line; farther than its supplement, there are many.
+_SMALLEST_ANGLE = 1e-4
+
+
+def between(start: np.ndarray, end: np.ndarray, fractions: Sequence[float], score: str) -> np.ndarray:
+    """Templates on the way from one to another.
+
+    Templates that are compared by their angle turn at a constant rate on the great circle through both (Shoemake 1985),
+    while their lengths change linearly; others move on the straight line, as distances do.
+
+    Args:
+        start, end: (dim,) float32, finite.
+        fractions: of the way: 0 is the start, 1 the end; others than those between lead beyond.
+        score: the recognizer's, `cosine` or another.
+
+    Returns:
+        (fractions, dim) float32; at 0 and 1 the given ones, but for rounding.
+
+    Raises:
+        BadInput: where angles count, a template of zeros, or two opposite ones, between which every way is as short.
+    """
+    t = np.asarray(fractions, np.float64)[:, None]
+    a, b = start.astype(np.float64), end.astype(np.float64)
+    if score != "cosine":
+        return ((1 - t) * a + t * b).astype(np.float32)
+    lengths = np.linalg.norm(a), np.linalg.norm(b)
+    if not min(lengths) > 0:
+        raise BadInput("a template of zeros has no direction to go from or to; give another")
+    a, b = a / lengths[0], b / lengths[1]
+    # Of the chord and its counterpart: arccos loses the digits of small angles.
+    angle = 2 * np.arctan2(np.linalg.norm(a - b), np.linalg.norm(a + b))
+    if angle > np.pi - _SMALLEST_ANGLE:
+        raise BadInput("two opposite templates: no way between them is the shortest; give others")
+    if angle < _SMALLEST_ANGLE:
+        turned = (1 - t) * a + t * b
+    else:
+        turned = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
+    return (((1 - t) * lengths[0] + t * lengths[1]) * turned).astype(np.float32)
+
+
+def along(start: np.ndarray, direction: Direction, amounts: Sequence[float]) -> np.ndarray:
+    """A template (dim,) float32 moved by each amount, see `Direction.move`: (amounts, dim) float32."""
+    return np.concatenate([direction.move(start[None], amount) for amount in amounts])
+
+
+@dataclass(frozen=True)
+class Walks:
+    """What is to be drawn.
+
+    Attributes:
+        templates: (strips, steps, dim) float32.
+        amounts: of the way, or along the direction: (steps,).
+        starts: (strips, dim) float32, where they begin, as given. ends: likewise; None along a direction.
+    """
+
+    templates: np.ndarray
+    amounts: list[float]
+    starts: np.ndarray
+    ends: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Strips:
+    """What was drawn.
+
+    Attributes:
+        pictures: (strips, steps, P, P, 3) uint8 RGB.
+        to_start: (strips, steps) float32, the recognizer's score of each picture's own template with the template where
+            its strip begins; None without a recognizer. to_end: likewise with its end; None along a direction.
+    """
+
+    pictures: np.ndarray
+    to_start: np.ndarray | None
+    to_end: np.ndarray | None
+
+
+def plan_walks(
+    starts: np.ndarray,
+    goal: np.ndarray | Direction,
+    *,
+    without: Sequence[Direction] = (),
+    steps: int,
+    reach: float = 1.0,
+    score: str,
+) -> Walks:
+    """The templates of strips that begin at each of `starts`.
+
+    Args:
+        starts: (strips, dim) float32.
+        goal: (strips or 1, dim) float32: walk there; or a direction: walk from -reach to reach along it.
+        without: directions that are taken out of all templates first.
+        steps: templates in a strip, 2 or more.
+        score: the recognizer's.
+
+    Raises:
+        BadInput: see `between`.
+    """
+    if isinstance(goal, Direction):
+        amounts = np.linspace(-reach, reach, steps)
+        return Walks(
+            np.stack([along(start, goal, amounts) for start in _less(starts, without)]), amounts.tolist(), starts, None
+        )
+    amounts = np.linspace(0, 1, steps)
+    goals = np.broadcast_to(goal, starts.shape)
+    pairs = zip(_less(starts, without), _less(goals, without), strict=True)
+    return Walks(np.stack([between(a, b, amounts, score) for a, b in pairs]), amounts.tolist(), starts, goals)
+
+
+def draw_walks(
+    walks: Walks, decoder: Decoder, recognizer: Recognizer | None, progress: Callable[[int, int], None] | None = None
+) -> Strips:
+    """Decode them, and score the pictures where there is a recognizer."""
+    strips, steps, dim = walks.templates.shape
+    pictures, scores = [], {"start": [], "end": []}
+    for i, templates in enumerate(walks.templates):
+        pictures.append(decoder.decode(templates))
+        if recognizer is not None:
+            own = embed_pictures(recognizer, pictures[-1])
+            for name, ends in (("start", walks.starts), ("end", walks.ends)):
+                if ends is not None:
+                    goal = np.broadcast_to(ends[i], (steps, dim))
+                    scores[name].append(score_pairs(own, goal, recognizer.spec.score))
+        if progress:
+            progress(i + 1, strips)
+    to_start, to_end = (np.stack(found) if found else None for found in scores.values())
+    return Strips(np.stack(pictures), to_start, to_end)
+
+
+def _less(templates: np.ndarray, directions: Sequence[Direction]) -> np.ndarray:
+    for direction in directions:
+        templates = direction.without(templates)
+    return templates

@@ -1,0 +1,1 @@
+"""Maps of templates that undo a perturbation."""

@@ -1,0 +1,318 @@
+"""Maps in template space that undo a perturbation: Eq. 6 of the paper (§4.3.1), fitted, kept and applied.
+
+θ̂ = argmin Σ ‖e − M(e′)‖² over affine M (or a narrower kind, see `map_kinds`), where e is the template of an original
+image and e′ that of the same image perturbed. The solver sees each pair once and keeps O(d²) numbers, however many
+pairs there are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from facedecode.errors import BadInput, FacedecodeWarning
+from facedecode.mapping.gram import GramAccumulator, Solution
+from facedecode.mapping.kinds import Method, choose_ridge, singular_values, solve
+from facedecode.mapping.sums import MappingSums
+from facedecode.statistics.scores import score_pairs
+from facedecode.store.state import refuse_done
+from facedecode.tensor_file import Kind
+
+FILE = Kind(
+    "mapping", "fit-mapping", 1, {"transform": str, "recognizer": dict, "report": dict}, tensors=("weight", "bias")
+)
+# With fewer pairs a dimension than this, least squares does more harm than good on others: a ridge is chosen where
+# none was asked for.
+FEW = 3
+# The ridge where too few pairs let cross-validation choose none.
+SMALL_RIDGE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Mapping:
+    """An affine map of templates: e ≈ weight · e′ + bias.
+
+    weight: (d, d) float32. bias: (d,) float32.
+    transform: the perturbation that it undoes.
+    recognizer: `Recognizer.describe()` of the one whose templates it maps.
+    report: JSON; see `fit_mapping`.
+    source: the file it was loaded from, if it was.
+
+    Raises:
+        BadInput: other shapes, or NaN or infinite numbers.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    transform: str
+    recognizer: dict[str, Any]
+    report: dict[str, Any] = field(default_factory=dict)
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        dim = self.bias.size
+        if self.bias.shape != (dim,) or self.weight.shape != (dim, dim) or dim == 0:
+            raise BadInput(f"weight {self.weight.shape} and bias {self.bias.shape} make no map: fit it again")
+        if self.recognizer.get("dim", dim) != dim:
+            raise BadInput(f"a map of {dim} numbers cannot be for templates of {self.recognizer['dim']}: fit it again")
+        if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
+            raise BadInput("the map has NaN or infinite numbers: fit it again")
+
+    @property
+    def dim(self) -> int:
+        """The size of the templates."""
+        return self.bias.size
+
+    @property
+    def fitted_on(self) -> list[str] | None:
+        """The people whom it was fitted on, those held out of the fit among them; None where that is not recorded."""
+        parts = self.report.get("provenance", {}).get("parts") or [{}]
+        fitted = [part.get("people") for part in parts]
+        return sorted({person for people in fitted for person in people}) if all(fitted) else None
+
+    def apply(self, templates: np.ndarray) -> np.ndarray:
+        """Map templates (n, d), any float type → (n, d) float32. Raises BadInput for another shape."""
+        templates = np.asarray(templates, np.float32)
+        if templates.ndim != 2 or templates.shape[1] != self.dim:
+            raise BadInput(f"{self._label()} takes templates (n, {self.dim}), not {templates.shape}")
+        return templates @ self.weight.T + self.bias
+
+    def require_recognizer(self, recognizer: dict[str, Any]) -> None:
+        """Refuse templates of another recognizer, by name and by the hash of its weights.
+
+        Args:
+            recognizer: `Recognizer.describe()`, or the same from a store's manifest.
+
+        Raises:
+            BadInput: naming both.
+        """
+        mine, other = (_identify(which) for which in (self.recognizer, recognizer))
+        if mine != other:
+            raise BadInput(
+                f"{self._label()} was fitted for {_show(mine)} and cannot map templates of {_show(other)}; "
+                "fit one for that recognizer with 'facedecode fit-mapping'"
+            )
+
+    def require_templates(self, manifest: dict[str, Any], where: Path | str) -> None:
+        """Refuse what the map was not made for: another recognizer or precision, or templates that were mapped.
+
+        Args:
+            manifest: of a store; where: its folder.
+
+        Raises:
+            BadInput: see `require_recognizer`; or naming the folder.
+        """
+        self.require_recognizer(manifest["recognizer"])
+        refuse_done(manifest, where, allowed=("transform", "attack", "cluster", "aggregate", "l2_normalized"))
+        own, theirs = self.precision, manifest.get("precision", "fp32")
+        if own != theirs:
+            raise BadInput(
+                f"{where}: templates made in {theirs}, and {self._label()} was fitted on {own} ones, which round "
+                f"otherwise; extract them in {own}, or fit a map on {theirs} ones"
+            )
+
+    def warn_of_other_faces(self, manifest: dict[str, Any], where: Path | str) -> None:
+        """Warn where the faces of a store are not those that the map is for. Arguments as of `require_templates`.
+
+        Warns:
+            FacedecodeWarning: the faces were perturbed otherwise, or not at all.
+        """
+        made_with = manifest.get("transform")
+        if self.transform != made_with:
+            warnings.warn(
+                f"{where}: templates of faces {f'perturbed by {made_with}' if made_with else 'as they were'}, and "
+                f"{self._label().removesuffix(': this mapping')} undoes {self.transform}",
+                FacedecodeWarning,
+                stacklevel=3,
+            )
+
+    @property
+    def precision(self) -> str:
+        """In which the recognizer made the templates that it was fitted on."""
+        parts = self.report.get("provenance", {}).get("parts") or [{}]
+        return parts[0].get("precision", "fp32")
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file, atomically; equal maps give equal bytes. Raises OutputError."""
+        about = {"transform": self.transform, "recognizer": self.recognizer, "report": self.report}
+        FILE.write(path, about, {"weight": self.weight, "bias": self.bias})
+
+    def _label(self) -> str:
+        return f"the {self.transform} mapping" if self.source is None else f"{self.source}: this mapping"
+
+
+def load_mapping(path: Path | str) -> Mapping:
+    """Read a mapping that `Mapping.save` wrote.
+
+    Raises:
+        BadInput: naming the file: missing, truncated or not safetensors, no mapping, an unknown version,
+            missing entries, wrong shapes or types, NaN or infinite numbers.
+    """
+    path = Path(path)
+    about, tensors = FILE.read(path)
+    try:
+        return Mapping(
+            weight=tensors["weight"],
+            bias=tensors["bias"],
+            transform=about["transform"],
+            recognizer=about["recognizer"],
+            report=about["report"],
+            source=path,
+        )
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+
+
+def fit_mapping(
+    blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    transform: str,
+    recognizer: dict[str, Any],
+    *,
+    kind: str = "affine",
+    ridge: float | Literal["auto"] = 0.0,
+    rank: int | None = None,
+    provenance: dict[str, Any] | None = None,
+) -> Mapping:
+    """Fit the map from perturbed to original templates; judge it on the rows held out of the fit.
+
+    Args:
+        blocks: (perturbed (n, d), original (n, d), held out (n,) bool) each, row by row the same images; read
+            once, one at a time. For arrays in memory: `[(perturbed, original, held_out)]`.
+        transform: the name of the perturbation.
+        recognizer: `Recognizer.describe()`; its `score`, if it has one, is reported beside the cosine.
+        kind, ridge, rank: see `kinds.Method`.
+        provenance: JSON to keep with the map, such as the store's fingerprint.
+
+    Returns:
+        The map, with the report of `solve_mapping`.
+
+    Raises:
+        BadInput: no rows to fit, shapes that do not match, NaN or infinite templates.
+        UsageError: see `kinds.Method` and `kinds.solve`.
+
+    Warns:
+        FacedecodeWarning: see `solve_mapping`.
+    """
+    method, sums = Method(kind, ridge, rank), MappingSums(transform, recognizer)
+    for block in blocks:
+        sums.add(*block)
+    return solve_mapping(sums, method, provenance)
+
+
+def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] | None = None) -> Mapping:
+    """The map that follows from sums, judged on those held out.
+
+    Returns:
+        The map. Its report has `kind`, `fitted_on`, `left_out` (images whose face left the frame), `ridge` and
+        `ridge_by` (`given`; `gcv`, by `kinds.choose_ridge`; `too few pairs`, by the same where none was given),
+        `rank` and `condition` (of the perturbed templates; None where singular), `map` (see
+        `kinds.singular_values`), `provenance`, `training` and `held_out` (None without held-out rows). The last two
+        have `n`, `residual` (mean of ‖e − M(e′)‖²), `displacement` (mean of ‖e − e′‖²) and `relative` (their ratio;
+        1 − relative is the share undone); `held_out` also has the means of cosine and of score before and after, over
+        `scored` rows (all, or a random sample where they are very many).
+
+    Raises:
+        BadInput: no pairs to fit to.
+        UsageError: a rank above the templates' size.
+
+    Warns:
+        FacedecodeWarning: fewer than three pairs a dimension (a ridge is chosen where there is none), or directions in
+            which the perturbed templates do not vary.
+    """
+    solution, ridge, ridge_by = solution_of(sums, method)
+    training, held = sums.training, sums.held_out
+    weight, bias = solution.weight.astype(np.float32), solution.bias.astype(np.float32)
+    report = {
+        "kind": method.kind,
+        "fitted_on": "the people who are not held out" if held.n else "all pairs",
+        "left_out": sums.left_out,
+        "ridge": ridge,
+        "ridge_by": ridge_by,
+        "rank": solution.rank,
+        "condition": solution.condition,
+        "map": singular_values(solution.weight),
+        "training": training.judge(weight, bias),
+        "held_out": None,
+        "provenance": provenance or {},
+    }
+    mapping = Mapping(weight, bias, sums.transform, sums.recognizer, report)
+    if held.n:
+        report["held_out"] = held.judge(weight, bias) | _scores(mapping, *sums.sample())
+    return mapping
+
+
+def solution_of(sums: MappingSums, method: Method) -> tuple[Solution, float, str]:
+    """The map that follows from sums, in float64, with the ridge that was applied and who chose it.
+
+    Raises and warns as `solve_mapping`.
+    """
+    training = sums.training
+    if training is None or training.n == 0:
+        raise BadInput(f"{sums.transform}: no pair of templates to fit a map to; give more images")
+    ridge, ridge_by = _ridge(training, method, sums.transform)
+    solution = solve(training, method, ridge)
+    _warn_of_constants(training, solution, method, sums.transform)
+    return solution, ridge, ridge_by
+
+
+def _scores(mapping: Mapping, perturbed: np.ndarray, original: np.ndarray) -> dict[str, Any]:
+    """Mean cosine, and mean score in the recognizer's own convention, without and with the map."""
+    mapped = mapping.apply(perturbed)
+    kind = mapping.recognizer.get("score", "cosine")
+    result: dict[str, Any] = {"scored": len(original), "score": kind}
+    for name, how in (("cosine", "cosine"), ("score", kind)):
+        result[f"{name}_before"] = float(score_pairs(perturbed, original, how).mean(dtype=np.float64))
+        result[f"{name}_after"] = float(score_pairs(mapped, original, how).mean(dtype=np.float64))
+    return result
+
+
+def _ridge(training: GramAccumulator, method: Method, transform: str) -> tuple[float, str]:
+    """The ridge to apply, and who chose it."""
+    ridge, by = (choose_ridge(training), "gcv") if method.ridge == "auto" else (float(method.ridge), "given")
+    if training.n > FEW * training.dim_in:
+        return ridge, by
+    if method.kind == "orthogonal":
+        if training.n > training.dim_in:
+            return ridge, by
+        done = "the rest is arbitrary"
+    elif ridge == 0:
+        ridge, by = choose_ridge(training) or SMALL_RIDGE, "too few pairs"
+        done = f"a ridge of {ridge:.3g} was applied"
+    elif training.n > training.dim_in:
+        return ridge, by
+    else:
+        done = f"the ridge of {ridge:g} decides the rest"
+    warnings.warn(
+        f"{transform}: {training.n} pairs {'do not determine' if training.n <= training.dim_in else 'are few for'} a "
+        f"map of {training.dim_in} dimensions; {done}; fit on more images",
+        FacedecodeWarning,
+        stacklevel=5,
+    )
+    return ridge, by
+
+
+def _warn_of_constants(training: GramAccumulator, solution: Solution, method: Method, transform: str) -> None:
+    """Say how many directions carry nothing, where there are enough pairs to tell."""
+    if training.n <= training.dim_in or training.dim_in == solution.rank:
+        return
+    warnings.warn(
+        f"{transform}: the perturbed templates vary in {solution.rank} of {training.dim_in} directions, and in the "
+        "others no more than rounding does; "
+        f"{'there the map is arbitrary' if method.kind == 'orthogonal' else 'those get no weight'}",
+        FacedecodeWarning,
+        stacklevel=4,
+    )
+
+
+def _identify(recognizer: dict[str, Any]) -> tuple[str | None, str | None]:
+    return recognizer.get("name"), recognizer.get("weights_sha256")
+
+
+def _show(identity: tuple[str | None, str | None]) -> str:
+    name, sha256 = identity
+    return f"{name or 'an unnamed recognizer'} (weights {sha256[:12] + '…' if sha256 else 'without a hash'})"

@@ -1,0 +1,1 @@
+"""Networks that say how alike two pictures look."""

@@ -1,0 +1,135 @@
+"""LPIPS, the learned perceptual distance (Zhang et al. 2018), by the `lpips` package, version 0.1 of its weights.
+
+The package carries the calibrated linear layers. The trunk under them is a network of torchvision's, whose file the
+user names: nothing is downloaded. The layers were calibrated on those very weights, so another trunk gives a number
+that is no LPIPS, and is refused.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.files import sha256_file
+from facedecode.recognizers.weights_file import read_tensors
+
+VERSION = "0.1"
+# torchvision's own names for the files; each ends in the first eight hex digits of the file's SHA-256.
+TRUNKS = {"alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth", "vgg": "vgg16-397923af.pth"}
+_SMALLEST = 32  # px a side: below it the trunks' last maps are empty
+
+
+class Lpips:
+    """The distance, on a trunk from a local file.
+
+    Attributes:
+        net: alex, squeeze or vgg.
+        trunk_sha256: of the trunk's file.
+    """
+
+    def __init__(self, trunk: Path, net: str = "alex", device: str = "cpu") -> None:
+        """Read the trunk: torchvision's own file of `net`, see `TRUNKS`.
+
+        Raises:
+            UsageError: no such net.
+            MissingWeights: no such file.
+            BadInput: another file than torchvision's, or a damaged one.
+        """
+        if net not in TRUNKS:
+            raise UsageError(f"LPIPS has no net {net!r}: choose one of {', '.join(TRUNKS)}")
+        self.net, self.trunk_sha256 = net, require_trunk(trunk, net)
+        model = build_model(net)
+        load_trunk(model, read_tensors(trunk), trunk)
+        self._model, self._device = model.to(device), torch.device(device)
+
+    def __call__(self, pictures: np.ndarray, references: np.ndarray, batch_size: int = 32) -> np.ndarray:
+        """The distance of each picture from its reference, both (n, H, W, 3) uint8 RGB: float64 (n,), >= 0."""
+        return distances(self._model, pictures, references, self._device, batch_size)
+
+    def describe(self) -> dict[str, str]:
+        """JSON: what made the numbers."""
+        return {"net": self.net, "version": VERSION, "trunk": TRUNKS[self.net], "trunk_sha256": self.trunk_sha256}
+
+
+def require_trunk(path: Path, net: str) -> str:
+    """The file's SHA-256, if it is the one that torchvision publishes for this net; errors as in `Lpips`."""
+    name = TRUNKS[net]
+    prefix = name.removesuffix(".pth").rpartition("-")[2]
+    if not path.is_file():
+        raise MissingWeights(f"{path}: no such file; LPIPS ({net}) needs torchvision's {name}")
+    try:
+        found = sha256_file(path)
+    except OSError as error:
+        raise BadInput(f"{path}: unreadable ({error.strerror})") from None
+    if not found.startswith(prefix):
+        raise BadInput(
+            f"{path}: not torchvision's {name} (its sha256 begins with {found[:8]}, not {prefix}); LPIPS was "
+            "calibrated on that very trunk: a distance on another is no LPIPS, nor can a converted file be verified"
+        )
+    return found
+
+
+def build_model(net: str) -> nn.Module:
+    """The package's model with its calibrated layers, silent; the trunk is still random, see `load_trunk`.
+
+    The state of torch's generator is left as it was.
+    """
+    import lpips
+
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")  # torchvision's on the arguments that the package passes
+        # pnet_rand: else the constructor downloads the trunk.
+        model = lpips.LPIPS(net=net, version=VERSION, pnet_rand=True, verbose=False)
+    return model.eval().requires_grad_(False)
+
+
+def load_trunk(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Put torchvision's state dict under the model, whose slices keep the numbers of torchvision's layers.
+
+    Raises:
+        BadInput: a tensor is missing or has another shape.
+    """
+    expected = model.net.state_dict()
+    tensors = {}
+    for name, tensor in expected.items():
+        key = f"features.{name.partition('.')[2]}"  # slice2.3.weight is features.3.weight
+        if key not in state:
+            raise BadInput(f"{path}: tensor {key} is missing; this is not the trunk of LPIPS ({model.pnet_type})")
+        if state[key].shape != tensor.shape:
+            raise BadInput(f"{path}: {key} is {tuple(state[key].shape)}, expected {tuple(tensor.shape)}")
+        tensors[name] = state[key]
+    model.net.load_state_dict(tensors)
+
+
+def distances(
+    model: nn.Module, pictures: np.ndarray, references: np.ndarray, device: torch.device, batch_size: int = 32
+) -> np.ndarray:
+    """The model's distance of each picture from its reference, both (n, H, W, 3) uint8 RGB: float64 (n,).
+
+    Pixels go to [-1, 1], the package's convention. BadInput for pictures of other shapes or types, or too small.
+    """
+    for given in (pictures, references):
+        if given.dtype != np.uint8 or given.ndim != 4 or given.shape[3] != 3:
+            raise BadInput(f"LPIPS takes uint8 pictures (n, H, W, 3), not {given.dtype} {given.shape}")
+    if pictures.shape != references.shape:
+        raise BadInput(f"pictures of shapes {pictures.shape} and {references.shape} cannot be compared.")
+    if min(pictures.shape[1:3]) < _SMALLEST:
+        raise BadInput(f"LPIPS needs pictures of at least {_SMALLEST} px a side, not {pictures.shape[1:3]}")
+    values = []
+    with torch.inference_mode():
+        for start in range(0, len(pictures), batch_size):
+            rows = slice(start, start + batch_size)
+            values.append(model(_signed(pictures[rows], device), _signed(references[rows], device)).flatten().cpu())
+    return torch.cat(values).double().numpy() if values else np.empty(0)
+
+
+def _signed(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """(n, H, W, 3) uint8 → (n, 3, H, W) float32 in [-1, 1]."""
+    pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1

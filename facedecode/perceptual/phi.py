@@ -1,0 +1,242 @@
+"""Perceptual networks φ: the maps that Eq. 5 compares, and a perceptual distance between pictures.
+
+φ is a registered recognizer (white-box where it is ξ itself, else black-box), or SqueezeNet 1.1, which knows nothing
+of recognition. A recognizer looks at its own crop of the portrait, SqueezeNet at the whole portrait.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from facedecode.decoders.record import network_and_layers
+from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.files import sha256_file
+from facedecode.pictures import align
+from facedecode.recognizers import REGISTRY, is_own, load_recognizer
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.trained import trained_folder
+from facedecode.recognizers.weights_file import load_into
+
+SQUEEZENET = "squeezenet"
+# The layers of torchvision's `features` whose outputs are compared: the first convolution's, then the last before each
+# pooling, and one in the middle of the rest.
+_SQUEEZENET_LAYERS = (1, 4, 7, 10)
+_SQUEEZENET_MEAN = (104.0, 117.0, 123.0)  # BGR, of the Caffe weights
+_SQUEEZENET_SIDE = 128  # px: a smaller portrait is enlarged, else the deepest maps have a handful of places
+
+
+class PerceptualNetwork(ABC):
+    """A network whose internal maps are compared.
+
+    Attributes:
+        name: of the recognizer, or `squeezenet`.
+        weights_sha256: of its file.
+        device: where its maps are computed.
+        layers: those that were chosen; None for the network's own choice.
+        white_box: gradients flow from maps to pixels.
+        recognizer: whose maps they are; None for a network that makes no templates.
+    """
+
+    white_box = True
+    recognizer: Recognizer | None = None
+    layers: tuple[str, ...] | None = None
+
+    name: str
+    weights_sha256: str
+    device: torch.device
+
+    @abstractmethod
+    def view(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
+        """What φ looks at: portraits (n, 3, P, P) in [0, 1] → (n, 3, S, S) float RGB; `jitter` as `losses` makes it."""
+
+    @abstractmethod
+    def maps(self, view: Tensor) -> list[Tensor]:
+        """Internal maps (n, channels, height, width), from shallow to deep, of a view or of a part of one."""
+
+    @abstractmethod
+    def region(self, side: int) -> tuple[float, float, float, float]:
+        """The central facial region (`align.LOCAL_REGION`) in a view of portraits of `side` px, in its pixels."""
+
+    def local(self, view: Tensor, side: int) -> Tensor:
+        """The central facial region of a view, at the view's scale: x_l of Eq. 2."""
+        x1, y1, x2, y2 = (round(v) for v in self.region(side))
+        return view[..., max(0, y1) : y2, max(0, x1) : x2]
+
+    def describe(self) -> dict[str, str | list[str]]:
+        """JSON: what made the numbers; `layers` where they were chosen."""
+        chosen = {} if self.layers is None else {"layers": list(self.layers)}
+        return {"name": self.name, "weights_sha256": self.weights_sha256, **chosen}
+
+
+class RecognizerMaps(PerceptualNetwork):
+    """A recognizer's internal maps, on its own crop."""
+
+    def __init__(self, recognizer: Recognizer, layers: Sequence[str] | None = None):
+        """layers: modules of its network whose outputs are compared; those of its spec if None.
+
+        Raises:
+            UsageError: a module that the network has not, or one whose output is no map (n, channels, height, width).
+        """
+        if layers is not None:
+            self.layers = tuple(layers)
+            recognizer = _with_layers(recognizer, self.layers)
+        elif is_own(recognizer.spec.name) and recognizer.spec.feature_layers:
+            # Its contract may name what is no map.
+            recognizer = _with_layers(recognizer, recognizer.spec.feature_layers)
+        if not recognizer.spec.feature_layers:
+            recognizer.layer_names()  # says it of a network that shows none
+            raise UsageError(f"{recognizer.spec.name} names no layers for the perceptual term: choose another --phi")
+        self.name, self.weights_sha256 = recognizer.spec.name, recognizer.weights_sha256
+        self.recognizer, self.device = recognizer, recognizer.device
+        self.white_box = recognizer.white_box
+
+    def view(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
+        return self.recognizer.crop_portraits(portraits, jitter)
+
+    def maps(self, view: Tensor) -> list[Tensor]:
+        return self.recognizer.features(view)
+
+    def maps_and_template(self, view: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps of a whole view, and the template (n, dim) that the recognizer makes of it, in one pass."""
+        template, maps = self.recognizer.embed_with_features(view)
+        return maps, template
+
+    def region(self, side: int) -> tuple[float, float, float, float]:
+        matrix = self.recognizer.spec.crop.matrix(align.portrait_face(side))
+        corners = np.array(align.LOCAL_REGION).reshape(2, 2) * side
+        return tuple((corners @ matrix[:, :2].T + matrix[:, 2]).ravel())
+
+
+def _with_layers(recognizer: Recognizer, layers: tuple[str, ...]) -> Recognizer:
+    """The same network, with other feature layers."""
+    name, modules = recognizer.spec.name, recognizer.layer_names()
+    for layer in layers:
+        if layer not in modules:
+            known = ", ".join(["…", *modules][-9:])
+            raise UsageError(f"{name} has no layer {layer!r}: choose a module of its network ({known})")
+    chosen = copy.copy(recognizer)
+    chosen.spec = dataclasses.replace(recognizer.spec, feature_layers=layers)
+    size = recognizer.spec.crop.size
+    with torch.inference_mode():
+        maps = chosen.features(torch.zeros(1, 3, size, size, device=recognizer.device))
+    if len(maps) != len(layers) or any(each.ndim != 4 for each in maps):
+        raise UsageError(
+            f"{name}: an output of {', '.join(layers)} is no map (n, channels, height, width): choose others"
+        )
+    return chosen
+
+
+class SqueezeNet(PerceptualNetwork):
+    """SqueezeNet 1.1 trained on ImageNet: the original Caffe weights in torchvision's layout."""
+
+    def __init__(self, weights: Path, device: str = "cpu", layers: Sequence[str] | None = None):
+        """layers: numbers of torchvision's `features` whose outputs are compared. Raises UsageError for others."""
+        from torchvision.models import squeezenet1_1
+
+        self.name, self.weights_sha256, self.device = SQUEEZENET, sha256_file(weights), torch.device(device)
+        net = load_into(squeezenet1_1(weights=None), weights).features.eval().requires_grad_(False)
+        self._kept = _SQUEEZENET_LAYERS
+        if layers is not None:
+            numbers = [str(k) for k in range(len(net))]
+            if wrong := [layer for layer in layers if layer not in numbers]:
+                raise UsageError(f"{SQUEEZENET} has no layer {wrong[0]!r}: choose from 0 to {numbers[-1]}")
+            self.layers, self._kept = tuple(layers), tuple(map(int, layers))
+        for layer in net.modules():
+            if isinstance(layer, torch.nn.ReLU):
+                layer.inplace = False  # a map that is kept must not be overwritten
+        self._net = net[: max(self._kept) + 1].to(device, memory_format=torch.channels_last)
+        self._mean = torch.tensor(_SQUEEZENET_MEAN, device=device).view(1, 3, 1, 1)
+
+    def view(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
+        side = portraits.shape[-1]
+        if side < _SQUEEZENET_SIDE:
+            size = (_SQUEEZENET_SIDE, _SQUEEZENET_SIDE)
+            portraits = F.interpolate(portraits, size, mode="bilinear", align_corners=False)
+        if jitter is None:
+            return portraits
+        with torch.autocast(self.device.type, enabled=False):  # in bf16 a place is off by a third of a pixel
+            grid = F.affine_grid(jitter, list(portraits.shape), align_corners=False)
+            return F.grid_sample(portraits, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def maps(self, view: Tensor) -> list[Tensor]:
+        x = (view.flip(1) * 255 - self._mean).contiguous(memory_format=torch.channels_last)
+        maps = []
+        for i, layer in enumerate(self._net):
+            x = layer(x)
+            if i in self._kept:
+                maps.append(x.float())
+        return maps
+
+    def region(self, side: int) -> tuple[float, float, float, float]:
+        return tuple(v * max(side, _SQUEEZENET_SIDE) for v in align.LOCAL_REGION)
+
+
+def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> PerceptualNetwork:
+    """A perceptual network: `squeezenet`, or a registered recognizer; with layers of it, as NAME:LAYER+LAYER.
+
+    Raises:
+        UsageError: no such network (the known ones are listed) or layer, or a recognizer without feature layers.
+        MissingWeights: SqueezeNet without a file, or a file that is not there.
+        BadInput: the file holds other weights.
+    """
+    name, layers = network_and_layers(name)
+    if name != SQUEEZENET:
+        if name not in REGISTRY and not is_own(name) and not trained_folder(weights or name):
+            known = ", ".join([SQUEEZENET, *sorted(REGISTRY), "torch:FILE"])
+            raise UsageError(
+                f"no perceptual network is called {name!r}; known: {known}, or the folder of a trained recognizer"
+            )
+        return RecognizerMaps(load_recognizer(name, weights, device), layers)
+    if weights is None or not weights.is_file():
+        raise MissingWeights(
+            f"{SQUEEZENET}: {weights or 'no weights file given'}{': no such file' if weights else ''}; give SqueezeNet "
+            f"1.1's Caffe weights in torchvision's layout (safetensors) as {SQUEEZENET}=FILE"
+        )
+    return SqueezeNet(weights, device, layers)
+
+
+def phi_distance(
+    network: PerceptualNetwork, pictures: np.ndarray, references: np.ndarray, batch_size: int = 32
+) -> np.ndarray:
+    """The perceptual distance of each picture from its reference in φ: float64 (n,), in [0, 4].
+
+    Zhang et al. 2018 without its calibrated weights, so it is no LPIPS: at each place of each map, the squared
+    distance of the channel vectors, each scaled to length 1; the mean over places, then over maps.
+
+    Args:
+        pictures, references: portraits (n, P, P, 3) uint8 RGB.
+
+    Raises:
+        BadInput: other shapes or types.
+    """
+    for given in (pictures, references):
+        if given.dtype != np.uint8 or given.ndim != 4 or given.shape[3] != 3 or given.shape != pictures.shape:
+            raise BadInput(
+                f"portraits of {pictures.dtype} {pictures.shape} and {given.dtype} {given.shape}: "
+                "expected two alike, (n, P, P, 3) uint8"
+            )
+    values = []
+    with torch.inference_mode():
+        for start in range(0, len(pictures), batch_size):
+            rows = slice(start, start + batch_size)
+            sides = [network.maps(network.view(_unit(x[rows], network.device))) for x in (pictures, references)]
+            terms = [
+                (F.normalize(a, eps=1e-6) - F.normalize(b, eps=1e-6)).square().sum(1).mean((1, 2))
+                for a, b in zip(*sides, strict=True)
+            ]
+            values.append(torch.stack(terms).mean(0).cpu())
+    return torch.cat(values).double().numpy() if values else np.empty(0)
+
+
+def _unit(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """(n, P, P, 3) uint8 → (n, 3, P, P) float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255

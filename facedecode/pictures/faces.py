@@ -1,0 +1,127 @@
+"""Faces in a picture: where they are, and which one counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+# Pixels of equal-size images that share one pass (eight of LFW's): enough to spread the cost of a call, few
+# enough for the tables to stay in cache.
+_GROUP_PIXELS = 500_000
+# Squared px of center offset are weighed twice against px of area, as in facenet-pytorch.
+_CENTER_WEIGHT = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A detected face.
+
+    box: (4,) float32, x1 y1 x2 y2 in px; may reach beyond the picture.
+    landmarks: (5, 2) float32, px: the two eyes, nose, the two mouth corners, the one on the picture's left
+        first.
+    probability: the detector's, in [0, 1].
+    """
+
+    box: np.ndarray
+    landmarks: np.ndarray
+    probability: float
+
+
+def mirrored(image: np.ndarray, face: Face) -> tuple[np.ndarray, Face]:
+    """A picture (H, W, 3) turned over left to right, and the face in it, its landmarks again in their order."""
+    width = image.shape[1]
+    box, landmarks = face.box.copy(), face.landmarks[[1, 0, 2, 4, 3]]
+    box[[0, 2]] = width - face.box[[2, 0]]
+    landmarks[:, 0] = width - landmarks[:, 0]
+    return np.ascontiguousarray(image[:, ::-1]), Face(box, landmarks, face.probability)
+
+
+def moved(face: Face, matrix: np.ndarray) -> Face:
+    """A face where a similarity, (2, 3) from old to new px, has put it.
+
+    The box goes with its center and its size, without turning: what is cut by it, or by the landmarks, is the same.
+    """
+    linear, shift = matrix[:, :2], matrix[:, 2]
+    corners = face.box.astype(np.float64).reshape(2, 2)
+    center = linear @ corners.mean(axis=0) + shift
+    half = np.sqrt(np.linalg.det(linear)) * (corners[1] - corners[0]) / 2
+    landmarks = face.landmarks.astype(np.float64) @ linear.T + shift
+    box = np.concatenate([center - half, center + half])
+    return Face(box.astype(np.float32), landmarks.astype(np.float32), face.probability)
+
+
+def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
+    """The face that a picture is of: the largest, unless it lies far from the center; None without faces.
+
+    Takes the greatest area of the box minus twice the squared distance (px) of its center from the picture's
+    center; of equals the first. This is `center_weighted_size` of facenet-pytorch.
+    """
+    center = np.array([width, height]) / 2
+
+    def weight(face: Face) -> float:
+        x1, y1, x2, y2 = face.box.astype(np.float64)
+        offset = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) - center
+        return (x2 - x1) * (y2 - y1) - _CENTER_WEIGHT * float(offset @ offset)
+
+    return max(faces, key=weight, default=None)
+
+
+class FaceDetector:
+    """MTCNN with facenet-pytorch's weights (they come with that package: nothing is downloaded).
+
+    device: of the networks, as torch names it. min_face_size: px. thresholds: probabilities at the three
+    networks. factor: ratio of neighboring scales of the pyramid. The defaults are facenet-pytorch's.
+    """
+
+    def __init__(
+        self,
+        device: str = "cpu",
+        min_face_size: int = 20,
+        thresholds: Sequence[float] = (0.6, 0.7, 0.7),
+        factor: float = 0.709,
+    ) -> None:
+        first, second, third = (float(value) for value in thresholds)
+        if min_face_size < 1 or not 0 < factor < 1:
+            raise ValueError("min_face_size is at least 1 px, and factor lies between 0 and 1")
+        from facedecode.pictures.mtcnn import Mtcnn  # torch: seconds to import
+
+        self._net = Mtcnn(device, min_face_size, (first, second, third), factor)
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides the detections, in types that JSON knows."""
+        return {
+            "detector": "mtcnn",
+            "weights": "facenet-pytorch",
+            "min_face_size": self._net.min_face_size,
+            "thresholds": list(self._net.thresholds),
+            "factor": self._net.factor,
+        }
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
+        """Faces in each image, largest box first; an empty list where there is none.
+
+        images: uint8 (height, width, 3) RGB, of any sizes; those of equal size share a pass. Beyond float
+        rounding, an image's faces do not depend on the others.
+
+        Raises ValueError for an array of another shape or type.
+        """
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+                raise ValueError(f"an image is uint8 (height, width, 3), not {image.dtype} {image.shape}")
+            groups.setdefault(image.shape, []).append(index)
+        results: list[list[Face]] = [[] for _ in images]
+        for (height, width, _), members in groups.items():
+            step = max(1, _GROUP_PIXELS // (height * width))
+            for start in range(0, len(members), step):
+                part = members[start : start + step]
+                found = self._net.detect(np.stack([images[index] for index in part]))
+                for index, (boxes, probabilities, landmarks) in zip(part, found, strict=True):
+                    results[index] = [
+                        Face(box, points, float(probability))
+                        for box, points, probability in zip(boxes, landmarks, probabilities, strict=True)
+                    ]
+        return results

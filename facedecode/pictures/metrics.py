@@ -1,0 +1,127 @@
+"""Picture metrics, one value an image. All take RGB pictures (n, H, W, 3): floats in [0, 1], or uint8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facedecode.errors import BadInput
+from facedecode.statistics.bootstrap import Estimate, mean_interval
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+_SIGMA, _RADIUS = 1.5, 5  # a Gaussian cut at 3.5 sigma, as scikit-image does: 11 taps
+
+
+def psnr(images: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB over all pixels and channels, peak 1: float64 (n,), inf if equal."""
+    images, references = _pair(images, references)
+    errors = [np.mean((_unit(x) - _unit(y)) ** 2) for x, y in zip(images, references, strict=True)]
+    with np.errstate(divide="ignore"):
+        return -10 * np.log10(np.array(errors, dtype=np.float64))
+
+
+def ssim(images: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Structural similarity (Wang et al. 2004): float64 (n,), at most 1; pictures at least 11 px a side.
+
+    Gaussian window of sigma 1.5, population covariance, K1 0.01, K2 0.03, range 1, mean over the pixels whose
+    window lies inside and over RGB; equals scikit-image's `structural_similarity(gaussian_weights=True,
+    sigma=1.5, use_sample_covariance=False, channel_axis=-1, data_range=1)`.
+    """
+    images, references = _pair(images, references)
+    height, width = images.shape[1:3]
+    if min(height, width) < 2 * _RADIUS + 1:
+        raise BadInput(f"SSIM needs pictures of at least {2 * _RADIUS + 1} px a side, not {width} x {height}.")
+    # One picture at a time stays in the processor's cache.
+    return np.array([_ssim(_unit(x), _unit(y)) for x, y in zip(images, references, strict=True)])
+
+
+def gradient_energy(images: np.ndarray) -> np.ndarray:
+    """Mean of |∇luma|² over the pixels, a measure of sharpness: float64 (n,), >= 0.
+
+    Luma is BT.601's 0.299 R + 0.587 G + 0.114 B in [0, 1]; forward differences, on the (H-1) x (W-1) pixels
+    that have a neighbor to the right and one below.
+    """
+    images = _pictures(images)
+    if min(images.shape[1:3]) < 2:
+        raise BadInput("a gradient needs pictures of at least 2 px a side.")
+    values = []
+    for image in images:
+        luma = _unit(image) @ _LUMA
+        across, down = np.diff(luma, axis=1)[:-1], np.diff(luma, axis=0)[:, :-1]
+        values.append(np.mean(across**2 + down**2))
+    return np.array(values, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class PsnrEstimate(Estimate):
+    """A mean PSNR in dB; `infinite` images equal their reference and are not in it."""
+
+    infinite: int
+
+
+def mean_psnr(values: np.ndarray, identities: Sequence[str], **options: float) -> PsnrEstimate:
+    """Mean of the finite values of `psnr` with its interval by person; options as `bootstrap.mean_interval`.
+
+    Where all are infinite the value is NaN, and None in JSON.
+    """
+    finite = ~np.isposinf(np.asarray(values, dtype=np.float64))
+    infinite = int(np.count_nonzero(~finite))
+    if len(finite) and not finite.any():
+        return PsnrEstimate(float("nan"), None, None, 0, infinite)
+    kept = [name for name, use in zip(identities, finite, strict=True) if use]
+    mean = mean_interval(np.asarray(values)[finite], kept, **options)
+    return PsnrEstimate(mean.value, mean.low, mean.high, mean.n, infinite)
+
+
+def _ssim(x: np.ndarray, y: np.ndarray) -> float:
+    c1, c2 = 0.01**2, 0.03**2
+    mean_x, mean_y, products = _smooth(x), _smooth(y), _smooth(x * y)
+    squares = _smooth(x * x + y * y)  # only the sum of the two variances is needed
+    means, both = mean_x * mean_y, mean_x**2 + mean_y**2
+    return np.mean((2 * means + c1) * (2 * (products - means) + c2) / ((both + c1) * (squares - both + c2)))
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Gaussian filter of (H, W, 3), where its window lies inside: (H - 10, W - 10, 3)."""
+    kernel = np.exp(-0.5 * (np.arange(-_RADIUS, _RADIUS + 1) / _SIGMA) ** 2)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        size = values.shape[axis] - 2 * _RADIUS
+        # The kernel is symmetric: equally distant rows (then columns) share a multiplication.
+        result = kernel[_RADIUS] * _part(values, axis, _RADIUS, size)
+        for place in range(_RADIUS):
+            pair = _part(values, axis, place, size) + _part(values, axis, 2 * _RADIUS - place, size)
+            pair *= kernel[place]
+            result += pair
+        values = result
+    return values
+
+
+def _part(values: np.ndarray, axis: int, start: int, size: int) -> np.ndarray:
+    return values[start : start + size] if axis == 0 else values[:, start : start + size]
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    return values / 255.0 if values.dtype == np.uint8 else values.astype(np.float64)
+
+
+def _pictures(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values)
+    if values.ndim != 4 or values.shape[-1] != 3 or not len(values):
+        raise BadInput(f"pictures of shape {values.shape}: expected (n, H, W, 3) RGB.")
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype.kind != "f":
+        raise BadInput(f"pictures of type {values.dtype}: expected floats in [0, 1], or uint8.")
+    if not (values.min() >= 0 and values.max() <= 1):  # also false for NaN
+        raise BadInput("pictures have values outside [0, 1], or NaN: clip them where they are made.")
+    return values
+
+
+def _pair(images: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    images, references = _pictures(images), _pictures(references)
+    if images.shape != references.shape:
+        raise BadInput(f"pictures of shapes {images.shape} and {references.shape} cannot be compared.")
+    return images, references

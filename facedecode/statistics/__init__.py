@@ -1,0 +1,1 @@
+"""Scores of templates, error rates, and intervals by person."""

@@ -1,0 +1,203 @@
+"""How often a reconstruction passes for the person whose template it was made from.
+
+Type I: the reconstruction against the very image that made the template. Type II: against another image of
+the same person. The success attack rate is the share accepted at thresholds set on real non-mated pairs.
+Threat model: the attacker holds a template and a decoder for its recognizer, and presents the reconstructed
+picture to the recognizer whose templates are given here (the same one, or for transfer another).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facedecode.errors import BadInput
+from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, NonMated, RateAtFar, Trials, rates_at_far
+from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores, score_rows
+
+FMRS = (0.1, 0.01, 0.001, 0.0001)
+
+
+@dataclass(frozen=True)
+class SecurityRates:
+    """Rates at each FMR, in the order asked for; keys: weighting by 'pairs' or by 'people'.
+
+    `mated` is the recognizer's own TAR on real pairs: about what an attack of type II can hope for. It and
+    `type_two` are empty where nobody has two images.
+    """
+
+    type_one: dict[str, list[RateAtFar]]
+    type_two: dict[str, list[RateAtFar]]
+    mated: dict[str, list[RateAtFar]]
+
+    def as_json(self) -> dict:
+        """JSON: type_one, type_two and mated, where there are any, → weighting → FMR → the figure."""
+        return {
+            group: {by: {f"{rate.far_wanted:g}": rate.as_json() for rate in rates} for by, rates in found.items()}
+            for group, found in vars(self).items()
+            if found
+        }
+
+
+@dataclass(frozen=True)
+class Attack:
+    """What a recognizer makes of the pictures of one decoder.
+
+    templates: (n, dim), row i of the picture that was made from the template of image i.
+    missing: bool (n,), images of which there is no picture, or no face in it; None if there are none.
+    """
+
+    templates: np.ndarray
+    missing: np.ndarray | None = None
+
+
+def type_one_trials(
+    reconstructions: np.ndarray,
+    originals: np.ndarray,
+    identities: Sequence[str],
+    kind: str,
+    *,
+    missing: np.ndarray | None = None,
+    missing_originals: np.ndarray | None = None,
+) -> Trials:
+    """Reconstruction i against original i: both (n, dim); n trials.
+
+    missing: bool (n,), reconstructions in which no face was found; missing_originals: originals without a
+    template. Either makes the trial no success (its score is -inf).
+    """
+    rows = np.arange(len(identities))
+    return _trials(reconstructions, originals, identities, kind, rows, rows, missing, missing_originals)
+
+
+def type_two_trials(
+    reconstructions: np.ndarray,
+    originals: np.ndarray,
+    identities: Sequence[str],
+    kind: str,
+    *,
+    missing: np.ndarray | None = None,
+    missing_originals: np.ndarray | None = None,
+) -> Trials:
+    """Reconstruction i against original j for all ordered pairs i, j of different images of one person.
+
+    Arguments as in `type_one_trials`. BadInput where nobody has two images.
+    """
+    _, codes = encode_people(identities)
+    order = np.argsort(codes, kind="stable")
+    left, right = [], []
+    for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
+        i, j = np.nonzero(~np.eye(len(rows), dtype=bool))
+        left.append(rows[i])
+        right.append(rows[j])
+    i, j = np.concatenate(left), np.concatenate(right)
+    if not len(i):
+        raise BadInput("nobody has two images, so there is no attack of type II.")
+    return _trials(reconstructions, originals, identities, kind, i, j, missing, missing_originals)
+
+
+def success_attack_rates(
+    reconstructions: np.ndarray,
+    originals: np.ndarray,
+    identities: Sequence[str],
+    kind: str,
+    fmrs: Sequence[float] = FMRS,
+    *,
+    missing: np.ndarray | None = None,
+    missing_originals: np.ndarray | None = None,
+    pairs: AllPairs | None = None,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> SecurityRates:
+    """Type I and type II success of reconstructions (n, dim) of the images behind originals (n, dim).
+
+    `attack_success` of one attack.
+    """
+    attack = {"": Attack(reconstructions, missing)}
+    options = {"missing_originals": missing_originals, "pairs": pairs, "level": level}
+    return attack_success(attack, originals, identities, kind, fmrs, repetitions=repetitions, seed=seed, **options)[""]
+
+
+def attack_success(
+    attacks: Mapping[str, Attack],
+    originals: np.ndarray,
+    identities: Sequence[str],
+    kind: str,
+    fmrs: Sequence[float] = FMRS,
+    *,
+    missing_originals: np.ndarray | None = None,
+    pairs: AllPairs | None = None,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, SecurityRates]:
+    """Type I and type II success of several attacks on one recognizer: all share thresholds and replicates.
+
+    Templates are the attacked recognizer's, row i of each belonging to image i of person identities[i].
+    Thresholds come from all non-mated pairs of the originals (`pairs`, if at hand from
+    `mated_non_mated_scores` on the same rows). Intervals by person, thresholds set anew in each replicate.
+    Where nobody has two images there is no type II and no TAR: those are empty.
+    """
+    if pairs is None:
+        pairs = mated_non_mated_scores(originals, identities, kind, missing=missing_originals)
+    elif not np.array_equal(encode_people(identities)[1], pairs.left_codes) or not pairs.square:
+        raise BadInput("these pairs were made from other templates: make them from the same originals.")
+    groups = {}
+    for name, attack in attacks.items():
+        options = {"missing": attack.missing, "missing_originals": missing_originals}
+        groups[name, "type_one"] = type_one_trials(attack.templates, originals, identities, kind, **options)
+        if len(pairs.mated):
+            groups[name, "type_two"] = type_two_trials(attack.templates, originals, identities, kind, **options)
+    if len(pairs.mated):
+        groups["mated"] = Trials(pairs.mated, pairs.mated_people)
+    trials = {(group, "pairs"): found for group, found in groups.items()}
+    trials |= {(group, "people"): found.person_weighted() for group, found in groups.items()}
+    rates = rates_at_far(
+        trials,
+        NonMated.from_all_pairs(pairs),
+        fmrs,
+        people=len(pairs.people),
+        repetitions=repetitions,
+        seed=seed,
+        level=level,
+    )
+
+    def weighted(group: object) -> dict[str, list[RateAtFar]]:
+        return {by: rates[group, by] for by in ("pairs", "people") if (group, by) in rates}
+
+    mated = weighted("mated")
+    return {name: SecurityRates(weighted((name, "type_one")), weighted((name, "type_two")), mated) for name in attacks}
+
+
+def _trials(
+    reconstructions: np.ndarray,
+    originals: np.ndarray,
+    identities: Sequence[str],
+    kind: str,
+    left: np.ndarray,
+    right: np.ndarray,
+    missing: np.ndarray | None,
+    missing_originals: np.ndarray | None,
+) -> Trials:
+    reconstructions, originals = np.asarray(reconstructions), np.asarray(originals)
+    if reconstructions.shape != originals.shape or len(originals) != len(identities):
+        raise BadInput(
+            f"reconstructions {reconstructions.shape}, originals {originals.shape} and {len(identities)} "
+            "identities differ: give one row an image in each, with a flag where one is missing."
+        )
+    _, codes = encode_people(identities)
+    there = _present(missing, len(codes))[left] & _present(missing_originals, len(codes))[right]
+    both = np.concatenate([reconstructions, originals])
+    scores = score_rows(both, np.where(there, left, -1), np.where(there, right + len(codes), -1), kind)
+    return Trials(scores, codes[left])
+
+
+def _present(missing: np.ndarray | None, count: int) -> np.ndarray:
+    if missing is None:
+        return np.ones(count, dtype=bool)
+    missing = np.asarray(missing, dtype=bool)
+    if missing.shape != (count,):
+        raise BadInput(f"{count} images need as many flags, not {missing.shape}.")
+    return ~missing

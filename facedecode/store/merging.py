@@ -1,0 +1,202 @@
+"""Stores of different images → one store, as if their images had been extracted together; shard by shard."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facedecode import __version__
+from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError, some_of
+from facedecode.store import Store, StoreWriter
+from facedecode.store.layout import LABELS, difference
+from facedecode.store.state import INHERITED
+
+Progress = Callable[[int, int], None]
+# Of a store's settings: what its images are, and what moves templates by rounding only. Recorded of each part.
+_OF_PARTS = ("inputs", "inputs_sha256", "device", "batch_size")
+# Of its manifest: what decides what templates are, and is in no settings of some stores.
+_COMMON = ("score", "l2_normalized", *INHERITED)
+_INPUT = tuple[str, int, int]  # path in the new store, number of the store, row there; -1 for a failure
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a run left: templates and failures in the store, and how many inputs were there before."""
+
+    count: int
+    failures: int
+    resumed: int
+
+
+def merge_stores(
+    stores: Sequence[Store],
+    output: Path,
+    images: Path | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Merged:
+    """Make one store of several, of the same recognizer and settings, and of images that no two of them share.
+
+    Rows and failures are in the order of their paths, as `extract` has them, whatever the order of the stores. Of each
+    row path, identity, box, landmarks and template stay to the bit, but for the path's root: where stores have
+    different ones, it is the deepest folder above them all, as where `extract` is given several folders.
+
+    Args:
+        stores: at least two, opened.
+        output: the new store's folder; a run that was interrupted there is resumed.
+        images: the folder that holds all images now, at the paths that the stores have.
+        progress: called with (rows done, all rows).
+
+    Raises:
+        UsageError: fewer than two stores.
+        BadInput: naming two stores: of another recognizer, or made by other settings; with the same image. Naming
+            one: templates without an image.
+        OutputError, OutputInUse: see `StoreWriter`; also where `output` is one of the stores.
+
+    Warns:
+        FacedecodeWarning: pictures with the same content under different names; labels, which are not merged.
+    """
+    if len(stores) < 2:
+        raise UsageError("one store is nothing to merge; give at least two")
+    for store in stores:
+        if output.exists() and output.resolve() == store.folder.resolve():
+            raise OutputError(f"{output}: is one of the stores that are to be read; name another folder")
+    if labeled := [store.folder for store in stores if (store.folder / LABELS).exists()]:
+        warnings.warn(
+            f"{some_of(labeled)}: {LABELS} is no part of a store and is not merged", FacedecodeWarning, stacklevel=2
+        )
+    # By what is in them, so that the order in which they are given changes nothing.
+    stores = sorted(stores, key=lambda store: (store.fingerprint, str(store.root)))
+    common = _common_settings(stores)
+    root, prefixes = _root([store.root for store in stores], images)
+    inputs = _inputs(stores, prefixes)
+    of_parts = [{k: v for k, v in _settings(store).items() if k in _OF_PARTS} for store in stores]
+    parts = [{"store": s.fingerprint, "count": len(s), **own} for s, own in zip(stores, of_parts, strict=True)]
+    first = stores[0].manifest
+    manifest = {name: first[name] for name in _COMMON if name in first} | {"tool_version": __version__}
+    shard_rows = first["shard_rows"]
+    settings = {**common, "merged": parts}
+    with StoreWriter(output, settings, root, stores[0].recognizer, shard_rows, overwrite, manifest) as writer:
+        resumed = len(inputs) if writer.complete else writer.resume_inputs
+        failures = [{f["path"]: f for f in store.failures()} for store in stores]
+        position, total = resumed, sum(map(len, stores))
+        done = sum(row >= 0 for _, _, row in inputs[:resumed])
+        while position < len(inputs):
+            end = _shard_end(inputs, position, shard_rows)
+            chosen = inputs[position:end]
+            failed = [{**failures[s][_own(path, prefixes[s])], "path": path} for path, s, row in chosen if row < 0]
+            kept = [each for each in chosen if each[2] >= 0]
+            position = end
+            if not kept:
+                writer.finish(failed)
+                break
+            writer.append(*_taken(stores, kept), failed, position)
+            done += len(kept)
+            if progress:
+                progress(done, total)
+        writer.finish()
+    return Merged(total, sum(map(len, failures)), resumed)
+
+
+def _settings(store: Store) -> dict[str, Any]:
+    return store.manifest.get("settings", {})
+
+
+def _common_settings(stores: Sequence[Store]) -> dict[str, Any]:
+    """What all the stores were made by; refused where it is not the same."""
+
+    def decides(store: Store) -> dict[str, Any]:
+        settings = {k: v for k, v in _settings(store).items() if k not in (*_OF_PARTS, "merged")}
+        fields = {name: store.manifest.get(name) for name in (*_COMMON, "shard_rows")}
+        return {"recognizer": store.recognizer, "settings": settings, **fields}
+
+    first = stores[0]
+    for other in stores[1:]:
+        where = f"in {first.folder}", f"in {other.folder}"
+        if differs := difference(decides(first), decides(other), where):
+            raise BadInput(
+                f"{first.folder} and {other.folder} were not made alike ({differs}); merge stores of one recognizer "
+                "and the same settings"
+            )
+    return decides(first)["settings"]
+
+
+def _root(roots: Sequence[Path], images: Path | None) -> tuple[Path, list[str]]:
+    """The new root, and what goes before each store's paths."""
+    if images is not None:
+        return images, [""] * len(roots)
+    try:
+        root = Path(os.path.commonpath(roots))
+    except ValueError:  # drives of Windows
+        raise BadInput(f"{some_of(roots)}: no folder holds them all; name one that does with --images") from None
+    return root, ["" if own == root else own.relative_to(root).as_posix() for own in roots]
+
+
+def _own(path: str, prefix: str) -> str:
+    """A path of the new store as its old store has it."""
+    return path.removeprefix(f"{prefix}/") if prefix else path
+
+
+def _inputs(stores: Sequence[Store], prefixes: Sequence[str]) -> list[_INPUT]:
+    """All inputs in order of their paths; refused where two stores have the same."""
+    inputs: list[_INPUT] = []
+    named: dict[tuple[str, str], int] = {}  # what a picture is called in its store, and its content
+    contents: dict[str, int] = {}
+    twice = 0
+    for number, (store, prefix) in enumerate(zip(stores, prefixes, strict=True)):
+        table = store.columns(["path", "sha256"])
+        if table["path"].null_count:
+            raise BadInput(f"{store.folder}: has templates without an image of their own; give stores of 'extract'")
+        for row, (path, digest) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):
+            inputs.append((f"{prefix}/{path}" if prefix else path, number, row))
+            other = named.setdefault((path, digest), number)
+            if other != number:
+                raise _shared(stores[other], store, path)
+            twice += contents.setdefault(digest, number) != number and digest is not None
+        inputs += [(f"{prefix}/{f['path']}" if prefix else f["path"], number, -1) for f in store.failures()]
+    inputs.sort()
+    for (path, one, _), (next_path, other, _) in pairwise(inputs):
+        if path == next_path and one != other:
+            raise _shared(stores[one], stores[other], path)
+    if twice:
+        warnings.warn(
+            f"{twice} pictures are in two of the stores under different names, and will count twice",
+            FacedecodeWarning,
+            stacklevel=3,
+        )
+    return inputs
+
+
+def _shared(one: Store, other: Store, path: str) -> BadInput:
+    return BadInput(f"{one.folder} and {other.folder} both have {path}; merge stores of different images")
+
+
+def _shard_end(inputs: Sequence[_INPUT], start: int, rows: int) -> int:
+    """Where a shard that begins here ends: after its last row, or, where it is not filled, after all inputs."""
+    found = 0
+    for position in range(start, len(inputs)):
+        found += inputs[position][2] >= 0
+        if found == rows:
+            return position + 1
+    return len(inputs)
+
+
+def _taken(stores: Sequence[Store], kept: Sequence[_INPUT]) -> tuple[np.ndarray, list[dict]]:
+    """Templates and rows of a shard of the new store."""
+    templates, rows = np.empty((len(kept), stores[0].dim), np.float32), [{} for _ in kept]
+    for number, store in enumerate(stores):
+        places = [place for place, (_, own, _) in enumerate(kept) if own == number]
+        if not places:
+            continue
+        numbers = np.array([kept[place][2] for place in places])
+        templates[places] = store.take(numbers)
+        for place, row in zip(places, store.take_rows(numbers).to_pylist(), strict=True):
+            rows[place] = {**row, "path": kept[place][0]}
+    return templates, rows

@@ -1,0 +1,1 @@
+"""Stores → stores: clusters, aggregates, protected and otherwise changed templates."""

@@ -1,0 +1,178 @@
+"""What clusters are: centroids, members, how tight they are, and how they agree with persons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facedecode.errors import BadInput
+from facedecode.store import Store
+from facedecode.store.grouped import Group
+from facedecode.templates.aggregation import template_distances
+
+CHUNK = 16_384  # templates read at once
+_SILHOUETTES = 20_000  # templates that a silhouette is computed of at most: its time grows with their square
+Stage = Callable[[str], Callable[..., None]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How clusters agree with persons, of the templates whose person is known.
+
+    rand: adjusted Rand index (Hubert and Arabie 1985). precision, recall: BCubed (Bagga and Baldwin 1998), the mean
+    over templates of the share of its cluster that is of its person, and of its person that is in its cluster.
+    """
+
+    rand: float
+    precision: float
+    recall: float
+
+
+@dataclass(frozen=True)
+class Clustered:
+    """Clusters, the largest first.
+
+    Attributes:
+        centroids: float32 (k, dim).
+        groups: of each, its rows in the store (nearest to the centroid first), their distances and figures.
+        templates: how many were clustered.
+        silhouette: mean over templates (Rousseeuw 1987); None for one cluster, or where each is alone.
+        agreement: None where fewer than two persons are known.
+    """
+
+    centroids: np.ndarray
+    groups: list[Group]
+    templates: int
+    silhouette: float | None
+    agreement: Agreement | None
+
+
+def agreement(labels: np.ndarray, identities: Sequence[str | None]) -> Agreement | None:
+    """See `Agreement`; labels: int (n,)."""
+    known = [i for i, name in enumerate(identities) if name is not None]
+    persons = np.unique([identities[i] for i in known], return_inverse=True)[1] if known else np.empty(0, int)
+    if len(set(persons.tolist())) < 2:
+        return None
+    from scipy.sparse import coo_array
+    from sklearn.metrics import adjusted_rand_score
+
+    labels = labels[known]
+    table = coo_array((np.ones(len(known)), (labels, persons))).tocsr()
+    squares = table.multiply(table)
+    sizes, images = np.asarray(table.sum(axis=1)).ravel(), np.asarray(table.sum(axis=0)).ravel()
+    rows, columns = squares.nonzero()
+    both = np.asarray(squares[rows, columns]).ravel()
+    precision, recall = (both / sizes[rows]).sum() / len(known), (both / images[columns]).sum() / len(known)
+    return Agreement(float(adjusted_rand_score(persons, labels)), float(precision), float(recall))
+
+
+def describe(
+    store: Store, rows: np.ndarray, labels: np.ndarray, metric: str, seed: int = 0, stage: Stage | None = None
+) -> Clustered:
+    """Centroids, members and figures of clusters, the one with most templates first.
+
+    Args:
+        rows: int64 (n,), of the store. labels: int64 (n,), clusters from 0.
+        metric: `cosine` or `euclidean`. seed: of the sample that silhouettes are of in a large store.
+    """
+    count = int(labels.max()) + 1
+    sizes = np.bincount(labels, minlength=count)
+    order = np.argsort(-sizes, kind="stable")
+    labels = np.argsort(order, kind="stable")[labels]
+    sizes = sizes[order]
+    sums, lengths = np.zeros((count, store.dim)), np.zeros(count)
+    for part, templates in chunks(store, rows):
+        np.add.at(sums, labels[part], in_space(store, templates, metric))
+        np.add.at(lengths, labels[part], np.linalg.norm(templates, axis=1))
+    centroids = sums / sizes[:, None]
+    if metric == "cosine":
+        norms = np.linalg.norm(centroids, axis=1)
+        if not norms.all():
+            raise BadInput(f"{store.folder}: the directions of a cluster cancel; take --metric euclidean")
+        centroids *= (lengths / sizes / norms)[:, None]
+    distances = np.empty(len(rows))
+    kind = "cosine" if metric == "cosine" else "negative-euclidean"
+    for part, templates in chunks(store, rows):
+        for label in np.unique(labels[part]):
+            here = labels[part] == label
+            distances[part][here] = template_distances(templates[here], centroids[label], kind)
+    silhouettes = _silhouettes(store, rows, labels, metric, seed, stage)
+    identities = store.identities()
+    names = [identities[i] for i in rows]
+    groups = []
+    for label in range(count):
+        own = np.flatnonzero(labels == label)
+        own = own[np.argsort(distances[own], kind="stable")]
+        groups.append(
+            Group(
+                identity=_only([names[i] for i in own]),
+                members=rows[own],
+                distances=distances[own],
+                figures={
+                    "mean_distance": float(distances[own].mean()),
+                    "silhouette": None if silhouettes is None else _mean(silhouettes[own]),
+                    **_most([names[i] for i in own]),
+                },
+            )
+        )
+    mean = None if silhouettes is None else _mean(silhouettes)
+    return Clustered(centroids.astype(np.float32), groups, len(rows), mean, agreement(labels, names))
+
+
+def _silhouettes(
+    store: Store, rows: np.ndarray, labels: np.ndarray, metric: str, seed: int, stage: Stage | None
+) -> np.ndarray | None:
+    """Of each template, float64 (n,), NaN for those of a large store that are not in the sample."""
+    from sklearn import config_context
+    from sklearn.metrics import silhouette_samples
+
+    found = np.full(len(rows), np.nan)
+    sample = np.arange(len(rows))
+    if len(rows) > _SILHOUETTES:
+        sample = np.sort(np.random.default_rng(seed).choice(len(rows), _SILHOUETTES, replace=False))
+    if not 2 <= len(np.unique(labels[sample])) < len(sample):
+        return None
+    with config_context(working_memory=64):  # MiB, where it would take 1 GiB
+        found[sample] = silhouette_samples(store.take(rows[sample]), labels[sample], metric=metric)
+    if stage:
+        stage("silhouettes")(len(sample), len(sample))
+    return found
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return None if np.isnan(values).all() else float(np.nanmean(values))
+
+
+def _only(names: list[str | None]) -> str | None:
+    return names[0] if len(set(names)) == 1 else None
+
+
+def _most(names: list[str | None]) -> dict[str, str | float]:
+    """The person with most members, and the share."""
+    known = [name for name in names if name is not None]
+    if not known:
+        return {}
+    found, counts = np.unique(known, return_counts=True)
+    return {"most_frequent": str(found[counts.argmax()]), "purity": float(counts.max() / len(names))}
+
+
+def chunks(store: Store, rows: np.ndarray, size: int = CHUNK) -> Iterator[tuple[slice, np.ndarray]]:
+    """Templates of some rows, a few at a time, and which of the rows they are."""
+    for start in range(0, len(rows), size):
+        part = slice(start, min(start + size, len(rows)))
+        yield part, store.take(rows[part])
+
+
+def in_space(store: Store, templates: np.ndarray, metric: str) -> np.ndarray:
+    """Where the metric is a Euclidean distance, or rises with it: float32 (n, dim).
+
+    Raises:
+        BadInput: with the cosine, a template of zeros.
+    """
+    if metric != "cosine":
+        return templates
+    if not templates.any(axis=1).all():
+        raise BadInput(f"{store.folder}: a template of zeros has no direction; leave it out, or --metric euclidean")
+    return templates / np.linalg.norm(templates, axis=1, keepdims=True)

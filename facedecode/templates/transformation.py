@@ -1,0 +1,240 @@
+"""Store → store: the same images, their templates changed shard by shard; resumable to the byte."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from facedecode import __version__
+from facedecode.annotations.protocols import select_people
+from facedecode.attributes.disentangler import KEEP, Disentangler
+from facedecode.errors import BadInput, FacedecodeWarning, OutputError
+from facedecode.files import json_text, sha256_file
+from facedecode.mapping.maps import Mapping
+from facedecode.store import Store, StoreWriter, require_same_recognizer
+from facedecode.store.state import added_people, inherited, require_extracted, require_unprotected
+from facedecode.templates.protection import make_scheme, protected_recognizer
+
+Progress = Callable[[int, int], None]
+# Of a template's length that is the same for everybody: above it, half of a biohash's bits are nearly constant.
+_OFF_CENTER = 0.7
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What is done to templates.
+
+    Attributes:
+        kind: `protection`, `mapping` or `disentanglement`; the manifest's field of that name takes `about`.
+        apply: float32 (n, dim) → float32 (n, dim out).
+        recognizer: of the new templates, as their manifest describes it.
+        score: how they are compared.
+        about: JSON that decides the numbers.
+        keeps_length: of every template.
+        center_of: JSON, whose mean template a center is: `people`, their names; `paths`, images of nobody named. The
+            manifest's field `center_of`; `about` has a hash of it.
+        fitted_on: people whose templates decided what is done, as far as that is recorded: nobody should judge it by
+            theirs. The manifest's field `fitted_on`.
+    """
+
+    kind: Literal["protection", "mapping", "disentanglement"]
+    apply: Callable[[np.ndarray], np.ndarray]
+    recognizer: dict[str, Any]
+    score: str
+    about: dict[str, Any]
+    keeps_length: bool = False
+    center_of: dict[str, list[str]] = field(default_factory=dict)
+    fitted_on: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """What a run left: templates in the store, and how many of them were there before."""
+
+    count: int
+    resumed: int
+
+
+def mapping_operation(store: Store, mapping: Mapping) -> Operation:
+    """Map a store's templates by a map that was loaded from a file.
+
+    Raises:
+        BadInput: see `Mapping.require_templates`.
+
+    Warns:
+        FacedecodeWarning: the map undoes another perturbation than that of the store's faces.
+    """
+    mapping.require_templates(store.manifest, store.folder)
+    mapping.warn_of_other_faces(store.manifest, store.folder)
+    about = describe_mapping(mapping)
+    fitted_on = mapping.fitted_on or ()
+    return Operation("mapping", mapping.apply, store.recognizer, store.manifest["score"], about, fitted_on=fitted_on)
+
+
+def describe_mapping(mapping: Mapping) -> dict[str, str]:
+    """JSON: which map, loaded from a file, templates were mapped by: the manifest's field `mapping`."""
+    return {"undoes": mapping.transform, "sha256": sha256_file(mapping.source)}
+
+
+def disentanglement_operation(
+    store: Store,
+    disentangler: Disentangler,
+    dependent: str | None = None,
+    independent: str | None = None,
+    components: int | None = None,
+) -> Operation:
+    """Part a store's templates by a disentangler that was loaded from a file.
+
+    Args:
+        dependent, independent: to join the parts again, see `Disentangler.resynthesize`; None keeps a part. With
+            neither, the new templates are the identity parts.
+        components: of identity parts, see `Disentangler.identity`.
+
+    Raises: as `require_extracted`, `Disentangler.require_recognizer`, `require_components` and `require_parts`.
+    """
+    require_extracted(store)
+    disentangler.require_recognizer(store.recognizer)
+    given = {"dependent": dependent, "independent": independent}
+    disentangler.require_components(components)
+    apply, how = partial(disentangler.identity, components=components), {"part": "identity"}
+    if components is not None:
+        how["components"] = components
+    if any(wanted is not None for wanted in given.values()):
+        how = {name: KEEP if wanted is None else wanted for name, wanted in given.items()}
+        disentangler.require_parts(**how)
+        apply = partial(disentangler.resynthesize, **how)
+    about = {"attribute": disentangler.attribute, "sha256": sha256_file(disentangler.source), **how}
+    return Operation(
+        "disentanglement",
+        apply,
+        store.recognizer,
+        store.manifest["score"],
+        about,
+        fitted_on=disentangler.fitted_on or (),
+    )
+
+
+def protection_operation(
+    store: Store,
+    scheme: str,
+    key: bytes,
+    *,
+    bits: int | None = None,
+    public: Store | None = None,
+    public_people: Path | None = None,
+) -> Operation:
+    """Protect a store's templates with a key.
+
+    Args:
+        bits: of a biohash; as many as a template has numbers if None.
+        public: a store of the same recognizer whose mean template is the center of a biohash; None for no center.
+        public_people: file with the people of `public` to take the mean of; all of it if None.
+
+    Raises:
+        BadInput: the store's templates are protected already, or `public` is another recognizer's.
+        UsageError: see `protection.make_scheme`.
+
+    Warns:
+        FacedecodeWarning: no center for templates that are far off it.
+    """
+    require_unprotected(store)
+    center, source, center_of = None, None, {}
+    if public is not None:
+        require_same_recognizer(store.recognizer, public.recognizer, f"the center's store {public.folder}")
+        chosen = select_people(public.identities(), public_people)
+        center = public.templates()[chosen].mean(axis=0, dtype=np.float64)
+        center_of = _whose(public, chosen)
+        source = {"store": public.fingerprint, "images": len(chosen), "of_sha256": center_of_sha256(center_of)}
+    made = make_scheme(scheme, key, store.dim, store.manifest["score"], bits=bits, center=center)
+    if scheme == "biohash" and center is None:
+        _warn_off_center(store)
+    about = {**made.describe(), "center": source}
+    recognizer = protected_recognizer(store.recognizer, about, made.dim, made.score)
+    return Operation(
+        "protection", made.protect, recognizer, made.score, about, scheme == "rotation", center_of=center_of
+    )
+
+
+def center_of_sha256(center_of: dict[str, list[str]]) -> str:
+    """What `about` records of the people of a center: SHA-256 of their JSON."""
+    return hashlib.sha256(json_text(center_of).encode()).hexdigest()
+
+
+def _whose(store: Store, rows: np.ndarray) -> dict[str, list[str]]:
+    """`Operation.center_of` of some rows. BadInput: one with neither name nor path, which nobody could check."""
+    names, paths = store.identities(), store.paths()
+    unnamed = [paths[i] for i in rows if names[i] is None]
+    if None in unnamed:
+        raise BadInput(f"{store.folder}: a template with neither person nor image cannot be part of a center")
+    return {"people": sorted({names[i] for i in rows} - {None}), "paths": sorted(unnamed)}
+
+
+def transform_store(
+    store: Store,
+    output: Path,
+    operation: Operation,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    begin: Callable[[], None] | None = None,
+) -> Transformed:
+    """Write the store of an operation's templates: same rows, failures and source root, shard for shard.
+
+    Args:
+        output: the new store's folder; a run that was interrupted there is resumed.
+        progress: called with (templates done, all templates).
+        begin: called once, when nothing stands against writing and nothing is written yet (a new key's moment).
+
+    Raises:
+        OutputError, OutputInUse: see `StoreWriter`; also where `output` is the store itself.
+        BadInput: the operation makes NaN or infinite numbers.
+    """
+    if output.exists() and output.resolve() == store.folder.resolve():
+        raise OutputError(f"{output}: is the store that is to be read; name another folder")
+    manifest = {
+        **inherited(store),
+        "l2_normalized": operation.keeps_length and bool(store.manifest.get("l2_normalized")),
+        operation.kind: operation.about,
+        **({"center_of": operation.center_of} if operation.center_of else {}),
+        **added_people(store.manifest, operation.fitted_on),
+        "score": operation.score,
+        "tool_version": __version__,
+    }
+    settings = {"source": store.fingerprint, operation.kind: operation.about}
+    shard_rows = store.manifest["shard_rows"]
+    with StoreWriter(
+        output, settings, store.root, operation.recognizer, shard_rows, overwrite=overwrite, manifest=manifest
+    ) as writer:
+        resumed = len(store) if writer.complete else writer.resume_inputs
+        if not writer.complete:
+            done = 0
+            for templates, table in store.shards():
+                done += len(templates)
+                if done > writer.resume_inputs:
+                    made = operation.apply(templates)
+                    if begin:
+                        begin()
+                        begin = None
+                    writer.append(made, table.to_pylist(), [], done)
+                if progress:
+                    progress(done, len(store))
+            writer.finish(store.failures())
+    return Transformed(len(store), resumed)
+
+
+def _warn_off_center(store: Store) -> None:
+    templates, _ = next(store.shards())
+    share = np.linalg.norm(templates.mean(axis=0, dtype=np.float64)) / np.linalg.norm(templates, axis=1).mean()
+    if share > _OFF_CENTER:
+        warnings.warn(
+            f"{store.folder}: {share:.0%} of a template's length is the same for everybody, so most bits of a biohash "
+            "without a center are, too; give --center a store of a public set",
+            FacedecodeWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,1 @@
+"""Decoders and recognizers that are trained."""

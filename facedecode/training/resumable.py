@@ -1,0 +1,270 @@
+"""A training run that can be interrupted anywhere: of decoders and of recognizers.
+
+Everything random at step t is drawn from a generator seeded with (seed, t), and the learning rate is a function
+of t, so that network, optimizer moments, averaged weights and t are the whole state: a resumed run gives the same
+bytes. Processes that train together each take a part of the same batch, and add up their gradients.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from facedecode.errors import BadInput, OutputError
+from facedecode.files import write_bytes, write_text
+from facedecode.ranks import Ranks
+from facedecode.training.shared_norm import share_batch_norm
+
+Progress = Callable[[int, int, str], None]
+STATE = "state.safetensors"
+
+
+class RunSettings(Protocol):
+    """What every run's settings say; see `decoder_run.TrainSettings`."""
+
+    epochs: float
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    average: float
+    seed: int
+    save_every: int
+    validate_every: int
+
+
+def count_steps(images: int, settings: RunSettings) -> int:
+    """How many steps a run takes on so many images. Raises BadInput: too few images for one batch."""
+    batches = images // settings.batch_size
+    if not batches:
+        raise BadInput(f"{images} training images do not fill one batch of {settings.batch_size}; lower it")
+    return max(1, round(settings.epochs * batches))
+
+
+class ResumableRun(ABC):
+    """Network, optimizer, average of the weights, and step: the state of one training run.
+
+    A kind of run says what the loss of a step is, and what a point of the validation curve.
+
+    Attributes:
+        net: what is trained. average: its state, averaged over the steps; it is what is kept in the end.
+        step, steps: done, and of the whole run. saved_step: of the state on disk.
+        curve: the points of validation so far.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        images: int,
+        settings: RunSettings,
+        folder: Path,
+        fingerprint: str,
+        device: torch.device,
+        ranks: Ranks | None = None,
+    ):
+        """
+        Args:
+            images: how many there are to train on.
+            folder: gets the state and the curve.
+            fingerprint: hash of data and settings; a state with another is refused.
+            ranks: the processes that train together. The first alone reads and writes `folder`, and validates.
+
+        Raises:
+            BadInput: too few images for one batch.
+        """
+        self.steps = count_steps(images, settings)
+        self.batches = images // settings.batch_size
+        self.images, self.settings, self.folder, self.fingerprint, self.device = (
+            images,
+            settings,
+            folder,
+            fingerprint,
+            device,
+        )
+        self.step = self.saved_step = 0
+        self.curve: list[dict] = []
+        self.ranks = ranks or Ranks()
+        net = net.to(device, memory_format=torch.channels_last).train()
+        self.net = share_batch_norm(net, self.ranks)
+        self.average = {name: t.clone() for name, t in self.net.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            self.net.parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        )
+
+    def batch_loss(self) -> Tensor:
+        """The loss of this step's batch, a scalar: what a run by one process says, unless it has its own `backward`."""
+        raise NotImplementedError
+
+    def backward(self) -> Tensor:
+        """Leave the gradients of this process's part of the step's batch; its part of the loss, a scalar."""
+        loss = self.batch_loss()
+        loss.backward()
+        return loss.detach()
+
+    @abstractmethod
+    def validate(self) -> None:
+        """Add a point to the curve, if there is anything to validate on."""
+
+    def run(self, progress: Progress | None = None) -> None:
+        """Take up a saved state, if there is one, and train to the end.
+
+        Raises:
+            BadInput: the loss or the weights are no longer finite (the last saved state is kept); a damaged state.
+            OutputError: `folder` holds the state of another run.
+        """
+        if self.ranks.first:
+            self.resume()
+        self.copy_from_first()
+        while self.step < self.steps:
+            loss = self.train_step()
+            if not math.isfinite(loss):
+                raise self._diverged(f"the loss is {loss}")
+            validating, saving = (
+                self._due(every) for every in (self.settings.validate_every, self.settings.save_every)
+            )
+            # The update itself can break what a finite loss led to.
+            if (validating or saving) and not self.finite():
+                raise self._diverged("weights are not finite")
+            if validating and self.ranks.first:
+                self.validate()
+            if saving and self.ranks.first:
+                self.save()
+            if progress:
+                progress(self.step, self.steps, f"loss {loss:.4f}")
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.steps
+
+    def _diverged(self, what: str) -> BadInput:
+        kept = f"the state of step {self.saved_step} is kept" if self.saved_step else "no state was saved yet"
+        return BadInput(
+            f"{self.folder}: {what} at step {self.step}; {kept}: lower --learning-rate and start anew in another folder"
+        )
+
+    def rows(self) -> np.ndarray:
+        """The rows of this step's batch: a new order each epoch."""
+        epoch, batch = divmod(self.step, self.batches)
+        order = np.random.default_rng([self.settings.seed, epoch]).permutation(self.images)
+        return order[batch * self.settings.batch_size :][: self.settings.batch_size]
+
+    def learning_rate(self) -> float:
+        """Linear warm-up over a tenth of the steps, then half a cosine down to zero."""
+        warm = max(1, self.steps // 10)
+        if self.step < warm:
+            return self.settings.learning_rate * (self.step + 1) / warm
+        return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (self.step - warm) / (self.steps - warm)))
+
+    def generator(self) -> torch.Generator:
+        """What this step draws from."""
+        return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
+
+    def train_step(self) -> float:
+        """One step; its loss, NaN where gradients are not finite: then nothing was changed."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.backward()
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        self.ranks.sum([loss, *gradients])
+        value = loss.item()
+        if not all(gradient.isfinite().all() for gradient in gradients):
+            value = math.nan
+        if math.isfinite(value):
+            self.optimizer.step()
+            self._update_average()
+            self.step += 1
+        return value
+
+    def _update_average(self) -> None:
+        # Young averages follow fast, so that the random start is forgotten.
+        decay = min(self.settings.average, (1 + self.step) / (10 + self.step))
+        for name, tensor in self.net.state_dict().items():
+            if tensor.is_floating_point():
+                self.average[name].lerp_(tensor, 1 - decay)
+            else:
+                self.average[name].copy_(tensor)
+
+    def finite(self) -> bool:
+        """Whether all weights are numbers, the averaged ones too."""
+        tensors = [*self.net.state_dict().values(), *self.average.values()]
+        return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
+
+    def add_point(self, point: dict) -> None:
+        """Add a point to the curve, and write it (`curve.csv`)."""
+        self.curve.append(point)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, point.keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.curve)
+        write_text(self.folder / "curve.csv", text.getvalue())
+
+    def copy_from_first(self) -> None:
+        """Take over the state of rank 0, which alone reads it; also what other machines round in another way."""
+        self.step, self.curve = self.ranks.from_first([self.step, self.curve])
+        self.saved_step = self.step
+        states = [self.optimizer.state[p] for p in self.net.parameters()] if self.step else []
+        if not self.ranks.first:
+            for state, p in zip(states, self.net.parameters(), strict=False):
+                moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+                state.update(step=torch.tensor(float(self.step)), **moments)
+        moments = [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
+        state = self.net.state_dict()
+        # By name: a state that was read has another order than one that was made.
+        self.ranks.copy_from_first([*state.values(), *(self.average[name] for name in state), *moments])
+
+    def save(self) -> None:
+        """Write the whole state in one file, atomically."""
+        tensors = {f"net.{name}": t for name, t in self.net.state_dict().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
+        about = {"fingerprint": self.fingerprint, "step": self.step, "curve": self.curve}
+        write_bytes(
+            self.folder / STATE,
+            save_tensors({name: t.contiguous() for name, t in tensors.items()}, {"state": json.dumps(about)}),
+        )
+        self.saved_step = self.step
+
+    def resume(self) -> None:
+        """Take up a saved state, if there is one. Raises as `run`."""
+        path = self.folder / STATE
+        if not path.exists():
+            return
+        try:
+            with safe_open(path, "pt") as file:
+                about = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{path}: not a saved training state ({error}); use --overwrite to start anew") from None
+        if about.get("fingerprint") != self.fingerprint:
+            raise OutputError(
+                f"{self.folder} holds a run with other data or settings; use --overwrite or another folder"
+            )
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t.to(self.device) for n, t in tensors.items() if n.startswith(prefix)}
+
+        try:
+            # The average is loaded, too, only to see that it is whole.
+            self.net.load_state_dict(part("average."))
+            self.average = part("average.")
+            self.net.load_state_dict(part("net."))
+            groups = self.optimizer.state_dict()["param_groups"]
+            states = {i: part(f"optimizer.{i}.") for i in groups[0]["params"]}
+            self.optimizer.load_state_dict({"state": {i: s for i, s in states.items() if s}, "param_groups": groups})
+            self.step = self.saved_step = int(about["step"])
+            self.curve = list(about["curve"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise BadInput(f"{path}: a damaged training state ({reason}); use --overwrite to start anew") from None
