@@ -337,7 +337,7 @@ ERRORS = {
     "too few": (["train", "emb", "-o", "new", "--image-size", "64"], 4, "do not fill one batch of 32"),
     "people file": (["train", "emb", "-o", "new", "--people", "garbage.txt"], 4, "garbage.txt"),
     "training output": (["train", "emb", "-o", "emb"], 4, "emb is an embedding store"),
-    "training file": (["train", "emb", "-o", "file"], 4, "folder file"),
+    "training file": (["train", "emb", "-o", "file", "--batch-size", "2"], 4, "folder file"),
     "pairs elsewhere": (["evaluate", "verification", "emb", "--pairs", "pairs.txt"], 4, "not in the store"),
     "no pairs": (["evaluate", "verification", "emb", "--pairs", "garbage.txt"], 4, "garbage.txt, line 1"),
     "no pairs file": (["evaluate", "verification", "emb", "--pairs", "gone.txt"], 4, "gone.txt: cannot be read"),

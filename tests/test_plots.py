@@ -79,7 +79,7 @@ def test_figures_are_equal_to_the_byte_whatever_the_settings(curve: Roc) -> None
 def test_no_pyplot_and_no_matplotlib_before_it_is_needed() -> None:
     program = (
         "import sys, numpy as np\n"
-        "from facedecode import plots\n"
+        "from facedecode.report import plots\n"
         "assert 'matplotlib' not in sys.modules\n"
         "plots.histogram_plot(np.ones(3), np.zeros(3))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"

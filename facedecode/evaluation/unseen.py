@@ -209,8 +209,9 @@ def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -
             the same name and another content; the recognizer was trained on one of the people, or what was done to
             the store's templates was fitted on one.
     """
+    require_unseen_by_recognizer(recognizer.describe(), images.identities)
+    require_unfitted(store, images.identities)
     require_same_recognizer(store.recognizer, recognizer.describe(), f"the judge {recognizer.spec.name}")
-    require_unseen_by_store(store, images.identities)
     rows = store.rows().select(["path", "sha256"]).to_pylist()
     where = {row["path"]: i for i, row in enumerate(rows)}
     failed = {failure["path"] for failure in store.failures()}

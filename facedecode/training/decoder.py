@@ -18,7 +18,6 @@ from facedecode.files import locked, make_folder
 from facedecode.memory import require_memory
 from facedecode.ranks import Ranks
 from facedecode.store.images import read_mirrored, read_portraits
-from facedecode.store.layout import MANIFEST
 from facedecode.training.decoder_plan import DecoderJob, Plan, plan_training
 from facedecode.training.decoder_run import Pairs, train_decoder
 from facedecode.training.person_mean import PersonPrediction
@@ -54,8 +53,6 @@ def train_store(
     ranks.agree({"command": "train", "tool_version": __version__, "device": device_type, **plan.described})
     if ranks.first:
         make_folder(job.output)
-        if (job.output / MANIFEST).exists():
-            raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
     with locked(job.output) if ranks.first else nullcontext():
         ready = None
         if ranks.first and not job.overwrite:

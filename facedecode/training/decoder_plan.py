@@ -13,13 +13,14 @@ from facedecode.annotations.protocols import held_out_people, require_share, sel
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS, require_kind
 from facedecode.decoders.record import network_and_layers, networks_looked_through
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text
 from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps, load_phi
 from facedecode.pictures import align
 from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, require_same_recognizer
+from facedecode.store.layout import MANIFEST
 from facedecode.training.decoder_run import VERSION, require_gradients
 from facedecode.training.decoder_settings import TrainSettings
 from facedecode.training.resumable import count_steps
@@ -102,12 +103,15 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> Plan:
     Raises:
         BadInput: the store, its people, or what is gone on from cannot be used.
         UsageError: an unknown architecture, or settings that no run can have.
+        OutputError: the output is an embedding store.
         MissingWeights: a term needs a network, and its weights are not found.
     """
     require_kind(job.architecture)
     if job.architecture not in NETWORKS | CLOSED_FORMS:
         raise UsageError(f"a {job.architecture} decoder is not trained on a store's images: see training/latent.py")
     closed = job.architecture in CLOSED_FORMS
+    if (job.output / MANIFEST).exists():
+        raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
     job.settings.check(job.architecture)
     require_share(job.validation)
     store = Store.open(job.store)
