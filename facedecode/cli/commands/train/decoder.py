@@ -261,7 +261,7 @@ def _say_plan(console: Console, plan: Plan) -> tuple[dict, dict]:
     counts = {"images": len(plan.rows), "people": people, "held_out": int(plan.held_out.sum()), "steps": plan.steps}
     how = ", fitted at once"
     if not plan.closed:
-        how = f", {counts['held_out']} images of them held out; {plan.steps} steps of {plan.job.settings.batch_size}"
+        how = f", {counts['held_out']} of the images held out; {plan.steps} steps of {plan.job.settings.batch_size}"
         how += f" through {', '.join(network.name for network in plan.phi)}" if plan.phi else ""
     console.say(
         f"{plan.job.architecture} of {plan.job.settings.image_size} px on {counts['images']} images of {people} "
