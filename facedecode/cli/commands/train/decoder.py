@@ -57,7 +57,7 @@ def train_network(
         float | None,
         typer.Option("--width", help="Share of the network's channels (1); 0.5 is a quarter of the arithmetic."),
     ] = None,
-    epochs: Epochs = 5,
+    epochs: Epochs = 5.0,
     batch_size: BatchSize = 32,
     accumulate: Annotated[
         int,

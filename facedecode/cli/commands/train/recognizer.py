@@ -46,7 +46,7 @@ def train_recognizer(
     min_images: MinImages = 5,
     validation: Validation = 0.1,
     image_size: ImageSize = 64,
-    epochs: Epochs = 30,
+    epochs: Epochs = 30.0,
     batch_size: BatchSize = 64,
     learning_rate: LearningRate = 2e-3,
     mirror: Mirror = True,
