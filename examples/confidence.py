@@ -30,7 +30,7 @@ from facedecode.evaluation.unseen import (
     UnseenImages,
     open_stores,
     require_unseen,
-    require_unseen_by_recognizer,
+    require_unseen_by_store,
     unseen_images,
 )
 from facedecode.inversion.confidence import Confidence, central, load_confidence, mean_face, squared_errors
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     images = unseen_images(store, given.people, given.limit)
     identities = images.acquired_identities
     require_unseen(folder.name, decoder.provenance.training.get("people"), identities)
-    require_unseen_by_recognizer(store.recognizer, identities)
+    require_unseen_by_store(store, identities)
     if shared := sorted(set(identities) & set(confidence.people)):
         raise BadInput(
             f"{given.confidence}: fitted on {len(shared)} of the people it is to be judged on ({shared[0]} …)"

@@ -31,7 +31,7 @@ from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.unseen import UnseenImages, require_unseen, unseen_images
+from facedecode.evaluation.unseen import UnseenImages, require_unseen, require_unseen_by_store, unseen_images
 from facedecode.evaluation.verification.all_pairs import AllPairs
 from facedecode.evaluation.verification.measure import Wanted, verification_figures
 from facedecode.pictures.metrics import ssim
@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
     images = unseen_images(store, arguments.people)
     require_unseen(folder.name, decoder.provenance.training.get("people"), images.identities)
+    require_unseen_by_store(store, images.identities)
     if shared := sorted(set(classifier.names) & set(images.identities)):
         raise BadInput(f"{arguments.classifier}: {shared[0]} is a class and is to be judged on; give other --people")
     probes = choose_probes(store, images, recognizer, arguments.limit)

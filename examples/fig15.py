@@ -26,7 +26,7 @@ from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, load_decoder
 from facedecode.decoders.checkpoint import find_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
-from facedecode.evaluation.unseen import open_stores, require_unseen
+from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_store
 from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.images import resized, save_image
@@ -85,6 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         decoders[label] = load_decoder(name, arguments.device)
         decoders[label].require_recognizer(stores[Path(folder)].recognizer, f"the decoder {name}")
         require_unseen(label, decoders[label].provenance.training.get("people"), [arguments.person])
+        require_unseen_by_store(stores[Path(folder)], [arguments.person])
     if len(sides := {decoder.image_size for decoder in decoders.values()}) > 1:
         raise BadInput(f"the decoders draw {', '.join(map(str, sorted(sides)))} px: show pictures of one size together")
     counts = [stores[folder].identities().count(arguments.person) for folder in folders]

@@ -27,7 +27,7 @@ from arguments import positive
 from facedecode.decoders import find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_recognizer, unseen_images
+from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_store, unseen_images
 from facedecode.files import write_json
 from facedecode.pictures.figures import enlarged, picture_grid, reduced, shortened
 from facedecode.pictures.images import save_image
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         decoder.require_recognizer(stores[Path(store)].recognizer, f"the decoder {name}")
         both = [*shown, *judged]
         require_unseen(label, decoder.provenance.training.get("people"), [row["identity"] for row in both])
-        require_unseen_by_recognizer(stores[Path(store)].recognizer, [row["identity"] for row in both])
+        require_unseen_by_store(stores[Path(store)], [row["identity"] for row in both])
         decoders[label] = describe_decoder(decoder, find_decoder(name))
         own = templates[Path(store)]
         pictures = decoder.decode(np.stack([own[row["path"], row["sha256"]] for row in both]))

@@ -32,7 +32,7 @@ from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.errors import BadInput, FacedecodeError, UsageError
 from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.picture_figures import joined, picture_values
-from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_recognizer
+from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_store
 from facedecode.files import json_text, make_folder, write_bytes
 from facedecode.perceptual.phi import SQUEEZENET, PerceptualNetwork, load_phi
 from facedecode.pictures.align import PORTRAIT_POINTS
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         test = read_data(stores, arguments.people, (), arguments.limit, stage("portraits to judge on"))
         require_unseen("of this table", sorted(set(train.identities)), test.identities)
         for store in stores.values():
-            require_unseen_by_recognizer(store.recognizer, test.identities)
+            require_unseen_by_store(store, test.identities)
         unique = list(dict.fromkeys(trainings.values()))
         folders = train_all(unique, arguments, stores, networks, train, stage("training, steps"))
         values = judge_all(folders, arguments.device, test, judge, stage("decoders judged"))

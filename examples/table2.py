@@ -34,7 +34,7 @@ from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning
 from facedecode.evaluation.comparison import BareTemplates, Templates
 from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.unseen import load_recognizers, open_stores, unseen_images
+from facedecode.evaluation.unseen import load_recognizers, open_stores, require_unseen_by_store, unseen_images
 from facedecode.evaluation.verification.measure import Wanted, verification_figures
 from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.files import json_text, make_folder
@@ -88,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs, set_of = read_protocol(arguments.pairs, arguments.people)
     judged = sorted(set(pairs.fold.tolist()))[: arguments.limit_folds]
     pairs = of_folds(pairs, judged)
+    for store in stores.values():
+        require_unseen_by_store(store, [name for name, number in set_of.items() if number in judged])
     weights = {name: Path(file) for name, file in named(arguments.weights, "--weights").items()}
     recognizers = load_recognizers(stores, weights, arguments.device)
     wanted = Wanted(repetitions=arguments.repetitions, seed=arguments.seed)

@@ -143,6 +143,11 @@ def test_people_of_the_classifier_or_the_decoder_are_not_judged(defence: Callabl
     (here / "test.txt").write_text("P1\n")
     with pytest.raises(BadInput, match="fewer than two people have two images"):
         defence()
+    manifest = json.loads((here / "emb/manifest.json").read_text())
+    manifest["recognizer"]["training_people"] = ["P1"]
+    (here / "emb/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadInput, match=r"recognizer tiny: trained on 1 of the 1 people .* \(P1\)"):
+        defence()
 
 
 def test_a_trial_says_so(defence: Callable[..., dict]) -> None:

@@ -263,6 +263,18 @@ def test_the_command_reports_and_gates(options, tmp_path):
     assert missed.exit_code == 5
 
 
+def test_people_whom_the_templates_owe_something_to_are_not_judged(tiny_store, groups):
+    for field, said in [
+        ("training_people", "recognizer tiny: trained on"),
+        ("fitted_on", "mapping of these templates"),
+    ]:
+        store = Store.open(tiny_store)
+        store.manifest["mapping"] = {"undoes": "rotate30"}
+        (store.recognizer if field == "training_people" else store.manifest)[field] = ["P5", "P6"]
+        with pytest.raises(BadInput, match=rf"{said}.* 1 of the 6 people .*\(P5\)"):
+            derived_study(store, groups, "rotation")
+
+
 def test_without_training_people_nothing_is_inverted(tiny_store, groups):
     result = call(
         tiny_store, "--scheme", "rotation", "--people", groups.people, "--fmr", "0.1", "--repetitions", "100", "--json"

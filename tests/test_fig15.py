@@ -129,4 +129,9 @@ def test_whoever_trained_the_decoder_is_refused(fig15: ModuleType, here: Path) -
         fig15.main(["--person", "P7", *row])
     with pytest.raises(BadInput, match="0 templates of Nobody"):
         fig15.main(["--person", "Nobody", *row])
+    manifest = json.loads((here / "emb/manifest.json").read_text())
+    manifest["recognizer"]["training_people"] = ["P0"]
+    (here / "emb/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadInput, match="recognizer tiny: trained on 1 of the 1 people"):
+        fig15.main(["--person", "P0", *row])
     assert not (here / "out").exists()

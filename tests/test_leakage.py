@@ -22,6 +22,7 @@ from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput
 from facedecode.store import Store, StoreWriter
+from facedecode.templates.protection import protected_recognizer
 
 PEOPLE, EACH, DIM = 120, 4, 12
 PERSONS = np.repeat(np.arange(PEOPLE), EACH)
@@ -258,10 +259,13 @@ def test_pictures_that_are_gone_leave_their_attributes_out(here: Path):
 def test_people_whom_a_recognizer_was_trained_on_are_not_judged(here: Path):
     manifest = json.loads((here / "emb/manifest.json").read_text())
     name = Store.open(here / "emb").identities()[0]
-    manifest["recognizer"]["training_people"] = [name, "Somebody"]
-    (here / "emb/manifest.json").write_text(json.dumps(manifest))
-    done = call("emb", "--attribute", "yaw", "--decoder", "none")
-    assert done.exit_code == 4 and f"trained on 1 of the {PEOPLE} people" in done.stderr and name in done.stderr
+    own = manifest["recognizer"] | {"training_people": [name, "Somebody"]}
+    # Protected templates owe their recognizer as much.
+    for recognizer in (own, protected_recognizer(own, {"scheme": "rotation", "key_id": "0" * 16}, DIM, "cosine")):
+        (here / "emb/manifest.json").write_text(json.dumps(manifest | {"recognizer": recognizer}))
+        done = call("emb", "--attribute", "yaw", "--decoder", "none")
+        assert done.exit_code == 4 and name in done.stderr
+        assert f"recognizer made-up: trained on 1 of the {PEOPLE} people" in done.stderr
 
 
 def test_gates_and_refusals(here: Path):

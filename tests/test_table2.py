@@ -257,6 +257,14 @@ def test_somebody_in_another_set_is_refused(table2: Callable[..., dict], here: P
         table2(*FEW)
 
 
+def test_whom_a_recognizer_was_trained_on_is_not_judged(table2: Callable[..., dict], here: Path) -> None:
+    manifest = json.loads((here / "one/manifest.json").read_text())
+    manifest["recognizer"]["training_people"] = ["P3"]
+    (here / "one/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadInput, match=r"recognizer tiny: trained on 1 of the 36 people .* \(P3\)"):
+        table2(*FEW)
+
+
 def test_a_killed_run_goes_on(
     table2: Callable[..., dict], script: Callable[[str], ModuleType], here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

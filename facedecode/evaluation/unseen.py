@@ -110,12 +110,13 @@ def require_unseen_by_recognizer(recognizer: Mapping[str, Any], identities: Sequ
     nobody recorded whom they were trained on.
 
     Args:
-        recognizer: `Recognizer.describe()`.
+        recognizer: `Recognizer.describe()`, or what stands in its place where templates are protected.
 
     Raises:
         BadInput: there are such people (counted). Those held out of its training count as trained on.
     """
-    _refuse_shared(f"recognizer {recognizer['name']}: trained on", recognizer.get("training_people", ()), identities)
+    made = recognizer.get("unprotected", recognizer)
+    _refuse_shared(f"recognizer {made['name']}: trained on", made.get("training_people", ()), identities)
 
 
 def require_unseen_by_mapping(mapping: TemplateMapping, identities: Sequence[str]) -> None:

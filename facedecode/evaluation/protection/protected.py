@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.unseen import UnseenImages, require_unseen_by_recognizer, unseen_images
+from facedecode.evaluation.unseen import UnseenImages, require_unseen_by_store, unseen_images
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.state import require_unprotected
@@ -215,9 +215,9 @@ def _require_same_images(store: Store, other: Store) -> None:
 
 
 def _select(store: Store, people: People) -> tuple[UnseenImages, UnseenImages | None]:
-    """The images to judge on and those to train on; BadInput where they share people, or the recognizer knows some."""
+    """The images to judge on, and to train on. BadInput: they share people, or `require_unseen_by_store`."""
     test = unseen_images(store, people.people)
-    require_unseen_by_recognizer(store.recognizer, test.identities)
+    require_unseen_by_store(store, test.identities)
     if people.train_people is None:
         if people.exclude:
             raise UsageError("--exclude leaves out people of --train-people; give it")

@@ -10,7 +10,7 @@ import numpy as np
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.comparison import Templates, describe_templates
 from facedecode.evaluation.comparisons import Source
-from facedecode.evaluation.unseen import require_unfitted, require_unseen_by_recognizer
+from facedecode.evaluation.unseen import require_unseen_by_store
 from facedecode.evaluation.verification.measure import FEW_ERRORS, Figures, Wanted, few_errors, verification_figures
 from facedecode.evaluation.verification.tables import complement, score_histogram, sections, slugs
 from facedecode.evaluation.words import be, counted, percent
@@ -59,10 +59,9 @@ def evaluate_verification(
 
         say("scores")
         comparisons = source.compare(own, wanted.ignore_failures)
-        require_unseen_by_recognizer(own.recognizer, comparisons.people)
         for side in (own, source.probes):
             if side is not None:
-                require_unfitted(side, comparisons.people)
+                require_unseen_by_store(side, comparisons.people)
         figures[name] = verification_figures(
             comparisons,
             wanted.fars_for(len(comparisons.non_mated.scores), source.fars) if fars is None else fars,
