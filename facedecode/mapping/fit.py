@@ -56,7 +56,7 @@ class Reembedded:
         self._images = images or store.root
 
     def blocks(self, rows: np.ndarray, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """See `Source`. Raises BadInput as `images.embed_perturbed`."""
+        """See `Source`. Raises BadInput as `store.images.embed_perturbed`."""
         table = self._store.rows().take(rows)
         # A part at a time: a million rows as Python objects would take gigabytes.
         for start in range(0, len(rows), _ROWS):
@@ -75,7 +75,7 @@ class Joined:
     """The templates of a store that `extract --transform` made of the same images, joined by path.
 
     Raises:
-        BadInput: see `join.join_perturbed`.
+        BadInput: see `store.join.join_perturbed`.
     """
 
     def __init__(self, store: Store, perturbed: Store) -> None:

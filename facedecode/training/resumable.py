@@ -32,7 +32,7 @@ STATE = "state.safetensors"
 
 
 class RunSettings(Protocol):
-    """What every run's settings say; see `decoder_run.TrainSettings`."""
+    """What every run's settings say; see `decoder_settings.TrainSettings`."""
 
     epochs: float
     batch_size: int

@@ -90,7 +90,7 @@ class Opposite:
 class Interpolation:
     """A rotation's map from its neighbors' (`lower`, `upper`: None for no rotation at all), against its own.
 
-    logarithm: None where the interpolation does not exist. negative: see `family.Between`.
+    logarithm: None where the interpolation does not exist. negative: see `mapping.family.Between`.
     """
 
     transform: str

@@ -58,7 +58,7 @@ class EquivarianceJob:
         weights: the recognizer's file, where no package has it.
         images: where the store's images are, if not where its manifest says.
         limit: the first so many images only of either group, by path.
-        ridge: of the maps, see `kinds.Method`.
+        ridge: of the maps, see `mapping.kinds.Method`.
         work: folder that keeps the perturbed templates, for a run that goes on where a killed one was.
     """
 
@@ -113,7 +113,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
         OutputError: `work` cannot be written.
 
     Warns:
-        FacedecodeWarning: see `maps.solve_mapping`.
+        FacedecodeWarning: see `mapping.maps.solve_mapping`.
     """
     from facedecode.recognizers import load_described
 

@@ -81,7 +81,7 @@ def perturbed_templates(
     can use one folder. It is written when a transform is done, atomically.
 
     Raises:
-        BadInput: as `images.embed_perturbed`; a file in `work` that is damaged.
+        BadInput: as `store.images.embed_perturbed`; a file in `work` that is damaged.
         OutputError: `work` cannot be written.
     """
     from facedecode.store.images import embed_perturbed

@@ -43,7 +43,7 @@ class LeakageJob:
         stores: label → folder, of the same images; the first is what others are compared with.
         people: file with the people to take; all if None. exclude: people to leave out.
         labels: CSV file with labels by path; columns: of it, each an attribute: classes, or numbers.
-        attributes: computed ones, of `measured.ATTRIBUTES`; all if None.
+        attributes: computed ones, of `attributes.measured.ATTRIBUTES`; all if None.
         images: where the images are, if not where the first store's manifest says.
         limit: the first so many images only.
     """

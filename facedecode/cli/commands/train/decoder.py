@@ -117,7 +117,7 @@ def train_network(
     identity_target: Annotated[
         str | None,
         typer.Option(
-            "--identity-target", help="Aim at the 'template', or at what is expected of its 'person', as if absent."
+            "--identity-target", help="Aim at the 'template', or at what is expected of its 'person' (if absent)."
         ),
     ] = None,
     gain: Annotated[
