@@ -91,6 +91,16 @@ def saved_of(output: Path, rows: list[Row]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(output / "pictures" / row["picture"])) for row in rows])
 
 
+def test_a_dry_run_counts_and_writes_nothing(here: Path) -> None:
+    before = content(here)
+    told = attack("--threshold", NEAR, "--dry-run", "--json")
+    assert told.exit_code == 0, told.stderr
+    assert json.loads(told.stdout)["metrics"] == {"images": len(find_images([here / "in"])[1])}
+    assert "would be attacked by itfgsm" in told.stderr and content(here) == before and not (here / "adv").exists()
+    for refused in (("--method", "none"), ("--threshold", NEAR, "--fmr", 0.1)):
+        assert attack(*refused, "--dry-run").exit_code == 2
+
+
 def test_an_embedding_attack_end_to_end(here: Path, recognizer: Recognizer, detector: FaceDetector) -> None:
     done = attack("--threshold", NEAR, "--epsilon", "8/255", "--json")
     assert done.exit_code == 0, done.stderr

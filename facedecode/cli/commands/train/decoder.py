@@ -111,7 +111,8 @@ def train_network(
         list[str] | None,
         typer.Option(
             "--phi",
-            help="Perceptual network, NAME, NAME=FILE or NAME:LAYER+LAYER=FILE: squeezenet, a recognizer (repeatable).",
+            help="Perceptual network, NAME, NAME=FILE or NAME:LAYER+LAYER=FILE: squeezenet, a recognizer; or "
+            "torch:FILE (repeatable).",
         ),
     ] = None,
     identity_target: Annotated[
