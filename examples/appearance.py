@@ -29,6 +29,7 @@ from facedecode.evaluation.unseen import (
     open_stores,
     require_unseen,
     require_unseen_by_mapping,
+    require_unseen_by_store,
     unseen_images,
 )
 from facedecode.mapping.maps import Mapping, load_mapping
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     decoder = load_decoder(name, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     require_unseen(name, decoder.provenance.training.get("people"), names)
+    require_unseen_by_store(store, names)
     recognizer = load_described(
         store.recognizer, arguments.weights, arguments.device, store.manifest.get("precision", "fp32")
     )

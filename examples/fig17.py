@@ -31,7 +31,7 @@ from facedecode.attributes.target import Target
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.unseen import require_unseen
+from facedecode.evaluation.unseen import require_unseen, require_unseen_by_store
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
 from facedecode.recognizers import load_described
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     judged = rows_of(names, labels, arguments.people, own.classes, arguments.measured)
     people = [names[i] for rows in judged for i in rows]
     require_unseen(arguments.decoder, decoder.provenance.training.get("people"), people)
+    require_unseen_by_store(store, people)
     fitted = own.report.get("provenance", {}).get("people", [])
     trained = people_names(arguments.train_people) if arguments.train_people else []
     for what, others in (("the disentangler", fitted), ("the probe", trained)):

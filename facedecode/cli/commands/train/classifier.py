@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Overwrite
-from facedecode.cli.commands.train.options import Exclude, Head, MinImages, People, Scale, Source
+from facedecode.cli.commands.train.options import Exclude, HeadKind, MinImages, People, Scale, Source
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
@@ -21,7 +21,7 @@ def train_classifier(
     people: People = None,
     exclude: Exclude = None,
     min_images: MinImages = 10,
-    head: Head = "linear",
+    head: HeadKind = "linear",
     l2: Annotated[
         float | None, typer.Option("--l2", help="Penalty on a linear head's weights; 0.001 if absent.")
     ] = None,
@@ -69,7 +69,7 @@ def import_classifier(
     names: Annotated[
         Path | None, typer.Option("--names", help="The classes of --from-head, one a line, in the order of its rows.")
     ] = None,
-    head: Head = "linear",
+    head: HeadKind = "linear",
     scale: Scale = None,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:

@@ -50,7 +50,7 @@ LearningRate = Annotated[float, typer.Option("--learning-rate", help="Peak of th
 MinImages = Annotated[
     int, typer.Option("--min-images", min=2, help="Images that a person needs to be one of the classes.")
 ]
-Head = Annotated[
+HeadKind = Annotated[
     str,
     typer.Option(
         "--head",

@@ -12,7 +12,7 @@ from facedecode.cli.commands.train.options import (
     BatchSize,
     Epochs,
     Exclude,
-    Head,
+    HeadKind,
     ImageSize,
     Jitter,
     LearningRate,
@@ -35,7 +35,7 @@ def train_recognizer(
     output: Path,
     *,
     backbone: Annotated[str, typer.Option("--backbone", help="small (128 numbers), or resnet50 (2048).")] = "small",
-    head: Head = "arcface",
+    head: HeadKind = "arcface",
     margin: Annotated[
         float | None,
         typer.Option("--margin", help="Of arcface: radians added to the angle to one's own class; 0.5 if absent."),
