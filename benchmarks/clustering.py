@@ -39,7 +39,7 @@ def run(side: str, count: int, dim: int, method: str, metric: str) -> dict:
     """Cluster in this process."""
     from sklearn.cluster import AgglomerativeClustering
 
-    from facedecode.templates.linkage import cut, linkage
+    from facedecode.templates.agglomerative import cut, linkage
 
     values = templates(count, dim)
     linkage(values[:50], method, metric)  # imports what it needs

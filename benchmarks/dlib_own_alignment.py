@@ -25,7 +25,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import FacedecodeError
-from facedecode.evaluation.comparison import BareTemplates
+from facedecode.evaluation.template_sets import BareTemplates
 from facedecode.pictures.images import load_image
 from facedecode.recognizers import load_recognizer
 

@@ -1,6 +1,6 @@
 r"""How often templates, and what is expected of their people, are accepted as the person: real pairs, no pictures.
 
-The prediction (`person_mean.py`) is fitted on a part of the people and judged on the others, at thresholds set on the
+The prediction (`training.losses`) is fitted on a part of the people and judged on the others, at thresholds set on the
 real non-mated pairs of these. Type I compares with the very template, type II with the person's other images.
 
 python benchmarks/expected_templates.py emb --people ../shared/data/lfw/protocol/peopleDevTrain.txt \
@@ -20,7 +20,7 @@ from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import score_matrix
 from facedecode.statistics.verification import thresholds_at_far
 from facedecode.store import Store
-from facedecode.training.person_mean import PersonPrediction
+from facedecode.training.losses import PersonPrediction
 
 RATES = (1e-3, 1e-4)
 

@@ -26,8 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from facedecode.mapping.fit import Joined, fit_store_mapping
-from facedecode.mapping.gram import GramAccumulator, Solution
-from facedecode.mapping.kinds import Method, solve
+from facedecode.mapping.least_squares import GramAccumulator, Method, Solution, solve
 from facedecode.store import Store, StoreWriter
 
 BLOCK = 4096  # templates: a store's shard

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import FacedecodeError, UsageError
-from facedecode.evaluation.comparison import AccuracyDifference, BareTemplates, accuracy_difference
-from facedecode.evaluation.verification.measure import Wanted
+from facedecode.evaluation.template_sets import AccuracyDifference, BareTemplates, accuracy_difference
+from facedecode.evaluation.verification.measure import VerificationSettings
 from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.evaluation.verification.report import evaluate_verification
 from facedecode.files import sha256_file
@@ -46,7 +46,7 @@ def main() -> None:
     if ours == other.name:
         raise UsageError(f"{arguments.templates}: these templates are named {ours} too; give another alignment's")
     source = PairsFile(pairs, arguments.pairs.name, sha256=sha256_file(arguments.pairs))
-    report = evaluate_verification({ours: store, other.name: other}, source, Wanted(**options))
+    report = evaluate_verification({ours: store, other.name: other}, source, VerificationSettings(**options))
     difference = accuracy_difference(store, other, source.found_in(store), **options)
     report = with_difference(report, difference, f"{ours} less {other.name}")
     command = shlex.join(["python", "examples/alignment_difference.py", *sys.argv[1:]])

@@ -24,27 +24,26 @@ from arguments import positive
 
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeError, NoFace, OutputError
-from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.unseen import (
+from facedecode.evaluation.cohort import (
     open_stores,
     require_unseen,
     require_unseen_by_mapping,
     require_unseen_by_store,
     unseen_images,
 )
+from facedecode.evaluation.rendering import spread_rows
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.pictures import align
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.images import load_image, save_image
 from facedecode.pictures.perturb import Transform, expand_group, perturb
 from facedecode.recognizers import load_described
-from facedecode.recognizers.picture_templates import embed_pictures
-from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.report.text import show_number
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.images import read_portraits, row_face
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 
 FIGURES = {"rotations": "Fig. 8", "shifts": "Fig. 9", "scales": "Fig. 10", "occlusions": "Fig. 11"}
 LABELS = ("original", "perturbed", "drawn of it", "with the map", "unperturbed")

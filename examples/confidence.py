@@ -25,19 +25,18 @@ from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.calibration import BINS, Bin, calibration
-from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.unseen import (
+from facedecode.evaluation.cohort import (
     UnseenImages,
     open_stores,
     require_unseen,
     require_unseen_by_store,
     unseen_images,
 )
+from facedecode.evaluation.rendering import spread_rows
 from facedecode.inversion.confidence import Confidence, central, load_confidence, mean_face, squared_errors
-from facedecode.inversion.inverted_files import SCALE_TITLE
+from facedecode.inversion.invert import SCALE_TITLE
 from facedecode.memory import require_memory
-from facedecode.pictures.figures import picture_grid, png_bytes, shortened
-from facedecode.pictures.heat import heat_pictures, with_scale
+from facedecode.pictures.figures import heat_pictures, picture_grid, png_bytes, shortened, with_scale
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable, write_report

@@ -30,10 +30,10 @@ from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
-from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.unseen import UnseenImages, require_unseen, require_unseen_by_store, unseen_images
+from facedecode.evaluation.cohort import UnseenImages, require_unseen, require_unseen_by_store, unseen_images
+from facedecode.evaluation.trials import Comparisons
 from facedecode.evaluation.verification.all_pairs import AllPairs
-from facedecode.evaluation.verification.measure import Wanted, verification_figures
+from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.pictures.metrics import ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers import load_described
@@ -45,7 +45,7 @@ from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
 from facedecode.statistics.verification import thresholds_at_far
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.images import read_crops
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 
 _SHOWN = 5  # noise does not compress: eight would be a picture of 3 MB
 
@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             attacked[name] = to_uint8(found.pictures).permute(0, 2, 3, 1).cpu().numpy()
         say = stage("figures")
-        wanted = Wanted(repetitions=arguments.repetitions, seed=arguments.seed)
+        wanted = VerificationSettings(repetitions=arguments.repetitions, seed=arguments.seed)
         measured = measure(probes, targets, attacked, recognizer, classifier, decoder, threshold, wanted, say)
     provenance = {
         "stores": [describe_store(store)],
@@ -220,7 +220,7 @@ def measure(
     classifier: Classifier,
     decoder: Decoder,
     threshold: float,
-    wanted: Wanted,
+    wanted: VerificationSettings,
     say: Callable[[int, int, str], None],
 ) -> Measured:
     """Templates of all crops, and of what the decoder draws of them; then curves, differences and effects."""

@@ -25,8 +25,7 @@ from arguments import positive
 from facedecode.annotations.labels import ImageLabels, read_image_labels
 from facedecode.annotations.protocols import select_people
 from facedecode.attributes.disentangler_fit import fit_disentangler
-from facedecode.attributes.probe import PROBES, out_of_fold
-from facedecode.attributes.reading import read
+from facedecode.attributes.probe import PROBES, out_of_fold, read
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.files import make_folder, write_bytes, write_text
@@ -35,7 +34,7 @@ from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Tri
 from facedecode.statistics.paired import Resampled, resampled_tar
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.store import Store
-from facedecode.store.state import require_extracted
+from facedecode.store.processing import require_extracted
 
 FAR = 0.01
 FOLDS = 5

@@ -27,22 +27,21 @@ from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, FacedecodeError
-from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.unseen import require_unseen, require_unseen_by_recognizer
+from facedecode.evaluation.cohort import require_unseen, require_unseen_by_recognizer
+from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.verification.all_pairs import AllPairs
-from facedecode.evaluation.verification.measure import Wanted, verification_figures
+from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.pictures.images import save_image
 from facedecode.pictures.metrics import psnr, ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers import load_described, load_recognizer
-from facedecode.recognizers.picture_templates import embed_pictures
-from facedecode.recognizers.recognizer import Recognizer
-from facedecode.recognizers.trained import read_card
+from facedecode.recognizers.recognizer import Recognizer, embed_pictures
+from facedecode.recognizers.registry import read_card
 from facedecode.report.folder import require_writable, write_report
 from facedecode.statistics.security import success_attack_rates
 from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store.images import read_crops, read_portraits
-from facedecode.store.state import require_extracted
+from facedecode.store.processing import require_extracted
 from facedecode.training.decoder import train_store
 from facedecode.training.decoder_plan import DecoderJob
 from facedecode.training.decoder_settings import TrainSettings
@@ -86,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for done, (name, each) in enumerate(stores.items()):
             say(done, len(stores), name)
             compared = AllPairs(arguments.people).compare(each)
-            verified[name] = verification_figures(compared, RATES[:1], Wanted(fars=RATES[:1], **options))
+            verified[name] = verification_figures(compared, RATES[:1], VerificationSettings(fars=RATES[:1], **options))
         rows = store.rows().take(test).to_pylist()
         originals = read_portraits(rows, store.root, SIDE)
         drawn = {

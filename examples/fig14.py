@@ -32,7 +32,7 @@ from facedecode.files import write_text
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.grouped import MEMBERS
 from facedecode.store.images import read_portraits
-from facedecode.templates.linkage import condensed_distances
+from facedecode.templates.agglomerative import condensed_distances
 
 SAMPLE = 2_000  # templates of everybody, of whom distances are taken
 COLUMNS = ("attribute", "explained", "by_chance", "p", "lowest", "highest", "deviation")

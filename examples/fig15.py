@@ -26,7 +26,7 @@ from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, load_decoder
 from facedecode.decoders.checkpoint import find_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
-from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_store
+from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store
 from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.images import resized, save_image
@@ -34,7 +34,7 @@ from facedecode.provenance import describe_decoder, describe_store, environment
 from facedecode.report.folder import require_writable, write_report
 from facedecode.statistics.bootstrap import REPETITIONS
 from facedecode.store import Store
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 from facedecode.templates.aggregation import Aggregation, person_order, template_distances
 
 NUMBERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 500)  # images in a template; the paper's figure goes to 500

@@ -30,18 +30,18 @@ from facedecode.attributes.probe import fit_quadratic
 from facedecode.attributes.target import Target
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
-from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.unseen import require_unseen, require_unseen_by_store
+from facedecode.evaluation.cohort import require_unseen, require_unseen_by_store
+from facedecode.evaluation.rendering import spread_rows
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
 from facedecode.recognizers import load_described
-from facedecode.recognizers.picture_judge import load_judge
-from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.recognizers.custom import load_judge
+from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
-from facedecode.store.state import require_extracted
+from facedecode.store.processing import require_extracted
 
 
 def main(argv: Sequence[str] | None = None) -> None:

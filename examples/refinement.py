@@ -25,11 +25,7 @@ from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
-from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.picture_figures import ORIGINALS, DecoderFigures, decoder_figures, picture_values
-from facedecode.evaluation.security.words import TITLES, TYPES, percent, slug
-from facedecode.evaluation.spectra import PERIODS
-from facedecode.evaluation.unseen import (
+from facedecode.evaluation.cohort import (
     Judge,
     UnseenImages,
     load_recognizers,
@@ -38,11 +34,14 @@ from facedecode.evaluation.unseen import (
     require_unseen,
     unseen_images,
 )
+from facedecode.evaluation.fidelity import ORIGINALS, PERIODS, DecoderFigures, decoder_figures, picture_values
+from facedecode.evaluation.rendering import spread_rows
+from facedecode.evaluation.security.words import TITLES, TYPES, percent, slug
 from facedecode.evaluation.verification.measure import FEW_ERRORS
 from facedecode.inversion.refinement import Refined, RefineSettings, refine
 from facedecode.pictures.figures import picture_grid, png_bytes, shortened
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
-from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable, write_report
 from facedecode.report.text import show_number

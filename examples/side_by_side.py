@@ -26,8 +26,8 @@ from arguments import positive
 
 from facedecode.decoders import find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
-from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_store, unseen_images
+from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store, unseen_images
+from facedecode.evaluation.rendering import spread_rows
 from facedecode.files import write_json
 from facedecode.pictures.figures import enlarged, picture_grid, reduced, shortened
 from facedecode.pictures.images import save_image

@@ -30,9 +30,9 @@ from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.errors import BadInput, FacedecodeError, UsageError
-from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.picture_figures import joined, picture_values
-from facedecode.evaluation.unseen import open_stores, require_unseen, require_unseen_by_store
+from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store
+from facedecode.evaluation.fidelity import joined, picture_values
+from facedecode.evaluation.rendering import spread_rows
 from facedecode.files import json_text, make_folder, write_bytes
 from facedecode.perceptual.phi import SQUEEZENET, PerceptualNetwork, load_phi
 from facedecode.pictures.align import PORTRAIT_POINTS
@@ -43,7 +43,7 @@ from facedecode.store.images import read_portraits
 from facedecode.training.decoder_run import VERSION, Pairs, train_decoder
 from facedecode.training.decoder_settings import TrainSettings
 from facedecode.training.losses import LossWeights
-from facedecode.training.resumable import STATE
+from facedecode.training.trainer import STATE
 
 SIDE = 64  # px
 WIDTHS = (256, 128, 64, 32, 16)  # half of the default: 96 trainings are to fit in an hour or two of a small machine

@@ -32,10 +32,10 @@ from facedecode.annotations.protocols import Pairs, read_pairs, read_people
 from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning
-from facedecode.evaluation.comparison import BareTemplates, Templates
-from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.unseen import load_recognizers, open_stores, require_unseen_by_store, unseen_images
-from facedecode.evaluation.verification.measure import Wanted, verification_figures
+from facedecode.evaluation.cohort import load_recognizers, open_stores, require_unseen_by_store, unseen_images
+from facedecode.evaluation.template_sets import BareTemplates, Templates
+from facedecode.evaluation.trials import Comparisons
+from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.files import json_text, make_folder
 from facedecode.mapping.maps import fit_mapping
@@ -50,7 +50,7 @@ from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import FoldSplit
 from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store.images import embed_perturbed
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 
 TRANSFORMS = ("rotate30", "shift-left", "scale0.5")
 _SHARD = 1024  # templates; what a killed run may have to make again
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         require_unseen_by_store(store, [name for name, number in set_of.items() if number in judged])
     weights = {name: Path(file) for name, file in named(arguments.weights, "--weights").items()}
     recognizers = load_recognizers(stores, weights, arguments.device)
-    wanted = Wanted(repetitions=arguments.repetitions, seed=arguments.seed)
+    wanted = VerificationSettings(repetitions=arguments.repetitions, seed=arguments.seed)
     cells: dict[str, dict[Pairing, dict[Condition, Cell]]] = {}
     undone: dict[str, list[Undone]] = {}
     made: list[Store] = []
@@ -363,7 +363,7 @@ def images_of(store: Store, rows: Sequence[dict], set_of: Mapping[str, int]) -> 
     }
 
 
-def judge(compared: Comparisons, pairing: Pairing, wanted: Wanted) -> Cell:
+def judge(compared: Comparisons, pairing: Pairing, wanted: VerificationSettings) -> Cell:
     """The figures of one cell, and their replicates, which all cells of a pairing share the draws of."""
     fars = wanted.fars_for(len(compared.non_mated.scores), pairing.fars)
     options = {"people": len(compared.people), "repetitions": wanted.repetitions, "seed": wanted.seed}
@@ -376,7 +376,7 @@ def judge(compared: Comparisons, pairing: Pairing, wanted: Wanted) -> Cell:
     return Cell(figures, resampled_tar(trials, compared.non_mated, fars, **options), accuracy)
 
 
-def share_undone(data: Data, mapped: np.ndarray, wanted: Wanted) -> Estimate:
+def share_undone(data: Data, mapped: np.ndarray, wanted: VerificationSettings) -> Estimate:
     """1 − Σ‖e − M(e′)‖² / Σ‖e − e′‖² over the images mapped, its interval by person."""
     there = ~np.isnan(mapped).any(axis=1)
     left, moved = (

@@ -14,7 +14,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import held_out_people
 from facedecode.errors import BadInput
-from facedecode.mapping.gram import GramAccumulator
+from facedecode.mapping.least_squares import GramAccumulator
 
 FEATURES = 1024
 WIDTHS = (0.5, 1.0, 2.0)  # of the kernel, times the root mean square distance of two templates

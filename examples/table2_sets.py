@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from facedecode.evaluation.comparison import Templates
-from facedecode.evaluation.comparisons import Comparisons
+from facedecode.evaluation.template_sets import Templates
+from facedecode.evaluation.trials import Comparisons
 from facedecode.statistics.bootstrap import NonMated, Trials
 from facedecode.statistics.scores import encode_people, mated_non_mated_scores
 from facedecode.store import Store

@@ -16,8 +16,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, terminate)
     try:
         from facedecode.cli import app
+        from facedecode.cli.app import speaks
         from facedecode.cli.console import failure_json, has_answered
-        from facedecode.cli.launch import speaks
 
         try:
             app(prog_name="facedecode")

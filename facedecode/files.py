@@ -175,3 +175,6 @@ def _acquire(folder: Path, path: Path) -> int:
         if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
             return descriptor
         os.close(descriptor)  # The run before removed this file after we opened it: take the new one.
+
+
+SHIPPED = Path(__file__).parent / "weights"

@@ -11,12 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import sha256_file
+from facedecode.files import SHIPPED, sha256_file
 from facedecode.recognizers import REGISTRY, RecognizerSpec, find_spec_by_name, find_weights
 from facedecode.recognizers.cache import record, require_recorded
-from facedecode.recognizers.lookup import cached_weights, weights_places
+from facedecode.recognizers.registry import cached_weights, weights_places
 from facedecode.recognizers.weights_file import kind_of_weights
-from facedecode.shipped import SHIPPED
 
 _LICENSE = "- **License**: "  # of a decoder: a line of its model card
 

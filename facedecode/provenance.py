@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from facedecode import __version__
 from facedecode.files import sha256_file
-from facedecode.store.state import DONE
+from facedecode.store.processing import DONE
 
 if TYPE_CHECKING:  # these need pyarrow or torch
     from facedecode.decoders import Decoder

@@ -15,11 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from facedecode.attacks import Budget
-from facedecode.attacks.aim import Aim, find_aim
-from facedecode.attacks.folder import picture_names
+from facedecode.attacks.output import Row, parse_table, picture_names, read_table, summary, table_text
 from facedecode.attacks.run import Attacked, AttackJob, attack_images
-from facedecode.attacks.table import Row, parse_table, read_table, summary, table_text
-from facedecode.attacks.threshold import Threshold, choose_threshold
+from facedecode.attacks.target import AttackTarget, Threshold, choose_threshold, find_aim
 from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.cli import app
@@ -34,7 +32,7 @@ from facedecode.pictures.images import ImageRef, find_images, load_image
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 from facedecode.templates.transformation import require_extracted
 
 SIDE = 32  # px of a tiny crop; 128 as the figure shows it
@@ -242,7 +240,7 @@ def test_a_moved_face_is_cut_as_it_was(photos: Path, detector: FaceDetector, how
     np.testing.assert_array_equal(align.crop(crop, moved(face, how.matrix(face)), how), crop)
 
 
-def aim_at(cropper: FaceCropper, target: Path) -> Aim:
+def aim_at(cropper: FaceCropper, target: Path) -> AttackTarget:
     threshold = Threshold(NEAR, {"by": "given"}, "")
     return find_aim("embedding", str(target), cropper, threshold=threshold)
 
@@ -535,6 +533,6 @@ def test_an_output_that_holds_its_inputs_is_refused(here: Path) -> None:
         attack_images(
             AttackJob(inputs=[Path("in")], output=Path("theirs"), overwrite=True, budget=Budget(epsilon=0.1)),
             FaceCropper(load_recognizer("tiny", "tiny.safetensors"), FaceDetector()),
-            Aim("embedding", "negative-euclidean", True, Threshold(NEAR, {}, "")),
+            AttackTarget("embedding", "negative-euclidean", True, Threshold(NEAR, {}, "")),
         )
     assert find_images([Path("theirs")])[1]

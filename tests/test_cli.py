@@ -210,7 +210,7 @@ def test_an_output_in_use_is_exit_code_6(here: Path) -> None:
 
 
 def test_no_scores_without_the_recognizers_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facedecode.recognizers.lookup.find_spec", lambda name: None)
+    monkeypatch.setattr("facedecode.recognizers.registry.find_spec", lambda name: None)
     done = call("invert", "x.npy", "-o", "rec.png", "--json")
     assert done.exit_code == 0 and "no scores: dlib-resnet: no weights" in done.stderr
     assert json.loads(done.stdout)["metrics"] == {"count": 1}
@@ -419,7 +419,7 @@ def test_a_bug_is_exit_code_1(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("oops [x]\nsecond line")
 
-    monkeypatch.setattr("facedecode.inversion.inverted_files.read_inputs", broken)
+    monkeypatch.setattr("facedecode.inversion.invert.read_inputs", broken)
     done = call("invert", "x.npy", "-o", "rec.png", "--json")
     line = "a bug in facedecode: ZeroDivisionError: oops [x] second line (run again with --debug)"
     assert (done.exit_code, done.stderr) == (1, f"error: {line}\n")

@@ -20,9 +20,9 @@ from facedecode import memory
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError, WouldNotFit
 from facedecode.store import Store, StoreWriter
+from facedecode.templates.agglomerative import LINKAGES, agglomerate, condensed_distances, cut, linkage
 from facedecode.templates.cluster_description import Clustered, agreement
 from facedecode.templates.clustering import Clustering, choose_rows, cluster
-from facedecode.templates.linkage import LINKAGES, agglomerate, condensed_distances, cut, linkage
 
 RNG = np.random.default_rng(5)
 POINTS = RNG.normal(size=(90, 6)).astype(np.float32)
@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> tuple[Path, np.ndarray]:
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_distances_are_scipys(metric: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("facedecode.templates.linkage._BLOCK", 7 * len(POINTS))
+    monkeypatch.setattr("facedecode.templates.agglomerative._BLOCK", 7 * len(POINTS))
     found = condensed_distances(POINTS, metric)
     np.testing.assert_allclose(found, pdist(POINTS.astype(np.float64), metric), atol=1e-12)
     assert found.min() >= 0

@@ -9,7 +9,7 @@ import pytest
 
 from facedecode.annotations.protocols import Pairs, image_path
 from facedecode.errors import BadInput
-from facedecode.evaluation.comparison import BareTemplates, accuracy_difference
+from facedecode.evaluation.template_sets import BareTemplates, accuracy_difference
 from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.provenance import environment
 from facedecode.statistics.bootstrap import person_draws

@@ -35,7 +35,7 @@ from facedecode.inversion.confidence import (
 from facedecode.inversion.confidence_fit import trained_people
 from facedecode.inversion.invert import invert as run_invert
 from facedecode.mapping.maps import Mapping
-from facedecode.pictures.heat import heat_pictures, with_scale
+from facedecode.pictures.figures import heat_pictures, with_scale
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
@@ -414,10 +414,10 @@ def test_a_mapping_comes_first(here: Path, maps: Confidence) -> None:
 
 
 def test_no_map_takes_a_pictures_place(here: Path, maps: Confidence, monkeypatch: pytest.MonkeyPatch) -> None:
-    from facedecode.inversion import inverted_files
+    from facedecode.inversion import invert as invert_module
 
     names = [f"x{i}" for i in range(29)] + ["X3-Confidence"]
-    monkeypatch.setattr(inverted_files, "_file_names", lambda paths: names)
+    monkeypatch.setattr(invert_module, "_file_names", lambda paths: names)
     done = invert("out")
     assert done.exit_code == 4 and "x3-confidence.png would be two pictures" in done.stderr
     assert not Path("out").exists()

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from facedecode.annotations.data_set import DataSet
-from facedecode.annotations.label_file import match, read_label_file, read_renamed
-from facedecode.annotations.labels import read_image_labels
+from facedecode.annotations.labels import DataSet, match, read_image_labels, read_label_file, read_renamed
 from facedecode.cli import app
 from facedecode.errors import BadInput
 from facedecode.pictures.images import ImageRef

@@ -17,7 +17,7 @@ from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput
 from facedecode.recognizers import load_recognizer
-from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.scores import score_pairs
 from facedecode.statistics.verification import tar_at_far
 from facedecode.store import Store

@@ -15,14 +15,13 @@ from typer.testing import CliRunner, Result
 
 from facedecode.attributes.disentangler import Disentangler, load_disentangler
 from facedecode.attributes.disentangler_fit import barycenter_maps, fit_disentangler
-from facedecode.attributes.probe import PROBES, out_of_fold
-from facedecode.attributes.reading import read
+from facedecode.attributes.probe import PROBES, out_of_fold, read
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.provenance import describe_store
 from facedecode.store import Store, StoreWriter
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 from facedecode.templates.transformation import require_extracted
 
 PEOPLE, EACH, DIM = 400, 3, 8

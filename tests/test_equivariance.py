@@ -17,15 +17,15 @@ from scipy.linalg import expm, orthogonal_procrustes
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from typer.testing import CliRunner, Result
 
-from facedecode.attributes.discriminant import fit_discriminant
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.equivariance import estimation
 from facedecode.evaluation.equivariance import measure as equivariance
+from facedecode.evaluation.equivariance.affine import Affine, between, mixed, relative_distance
+from facedecode.evaluation.equivariance.estimation import fit_discriminant
+from facedecode.evaluation.equivariance.linearity import chains, distinct, ladder
 from facedecode.evaluation.equivariance.measure import EquivarianceFigures, measure
 from facedecode.evaluation.equivariance.perturbed import Perturbed, Side
-from facedecode.evaluation.equivariance.transforms import chains, distinct, ladder
-from facedecode.mapping.family import Affine, between, mixed, relative_distance
 from facedecode.pictures.perturb import expand_group, parse_transform
 from facedecode.recognizers import load_recognizer
 from facedecode.statistics.bootstrap import person_draws

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facedecode.evaluation.protection.measure_linkage import Settings, evaluate_protection
 from typer.testing import CliRunner, Result
 
 from facedecode.cli import app
 from facedecode.errors import BadInput, WouldNotFit
 from facedecode.evaluation.protection import linkage
-from facedecode.evaluation.protection.measure import Settings, evaluate_protection
-from facedecode.evaluation.protection.protected import People, derived_study, stored_study
+from facedecode.evaluation.protection.protected import SubjectSplit, derived_study, stored_study
 from facedecode.evaluation.protection.report import protection_report
 from facedecode.files import sha256_file
 from facedecode.recognizers import load_recognizer
@@ -43,14 +43,14 @@ def people_file(path: Path, names: list[str]) -> Path:
 
 
 @pytest.fixture
-def groups(tmp_path) -> People:
+def groups(tmp_path) -> SubjectSplit:
     """Six people to judge on, three to train on (of four, less one)."""
     test = people_file(tmp_path / "test.txt", [f"P{k}" for k in range(6)])
     train = people_file(tmp_path / "train.txt", [f"P{k}" for k in range(6, 10)])
-    return People(test, train, ("P9",))
+    return SubjectSplit(test, train, ("P9",))
 
 
-def evaluated(store: Path, groups: People, weights: Path, scheme: str, **options):
+def evaluated(store: Path, groups: SubjectSplit, weights: Path, scheme: str, **options):
     study = derived_study(Store.open(store), groups, scheme, keys=5, **options)
     return study, evaluate_protection(study, SETTINGS, load_recognizer(store_name(store), weights))
 
@@ -203,7 +203,7 @@ def test_people_all_of_whose_images_failed_have_no_key_of_their_own(tiny_store, 
         writer.append(source.templates(), source.rows().to_pylist(), [], 30)
         writer.finish(failures)
     everybody = people_file(tmp_path / "all.txt", [*(f"P{k}" for k in range(6)), "Lost"])
-    study = derived_study(Store.open(tmp_path / "lost"), People(everybody), "rotation")
+    study = derived_study(Store.open(tmp_path / "lost"), SubjectSplit(everybody), "rotation")
     steps = []
     protected = study.protect_apart(lambda done, total: steps.append((done, total)))
     assert steps[-1] == (6, 6)

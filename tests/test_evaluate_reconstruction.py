@@ -30,7 +30,7 @@ from facedecode.evaluation.reconstruction.report import gate_keys, reconstructio
 from facedecode.perceptual import lpips as perceptual
 from facedecode.perceptual.phi import load_phi, phi_distance
 from facedecode.recognizers import load_recognizer
-from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.report.folder import write_report
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter

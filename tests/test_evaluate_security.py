@@ -19,14 +19,14 @@ from typer.testing import CliRunner
 from facedecode.cli import app
 from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder
 from facedecode.errors import BadInput, MissingWeights, UsageError, WouldNotFit
-from facedecode.evaluation import drawn as drawn_module
-from facedecode.evaluation.drawn import embed_drawn
+from facedecode.evaluation import rendering as drawn_module
+from facedecode.evaluation.rendering import embed_drawn
 from facedecode.evaluation.security.measure import OTHER, REAL, SAME, SecurityJob, evaluate_security
 from facedecode.evaluation.security.pairs_curve import CurveSettings, _fit, plan_curve
 from facedecode.evaluation.security.report import security_report
 from facedecode.evaluation.security.summary import gate_names, worst
 from facedecode.evaluation.security.words import caveats, decoder_needs, uses_model
-from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
 from facedecode.templates.transformation import protection_operation, transform_store
@@ -144,7 +144,7 @@ def test_equal_pictures_are_embedded_once(lab, figures, monkeypatch):
         sizes.append(len(pictures))
         return embed_pictures(recognizer, pictures)
 
-    monkeypatch.setattr("facedecode.recognizers.picture_templates.embed_pictures", counting)
+    monkeypatch.setattr("facedecode.recognizers.recognizer.embed_pictures", counting)
     monkeypatch.setattr(drawn_module, "_BLOCK", 4)
     own = figures.judges["tiny"]
     missing = np.zeros(15, dtype=bool)

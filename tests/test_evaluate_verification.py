@@ -16,10 +16,10 @@ from facedecode.annotations.labels import PersonLabels, read_person_labels
 from facedecode.annotations.protocols import read_pairs
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.comparisons import Comparisons
+from facedecode.evaluation.trials import Comparisons
 from facedecode.evaluation.verification.all_pairs import AllPairs, GalleryProbes
 from facedecode.evaluation.verification.differential import differential_rates
-from facedecode.evaluation.verification.measure import Wanted, few_errors, verification_figures
+from facedecode.evaluation.verification.measure import VerificationSettings, few_errors, verification_figures
 from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.evaluation.verification.report import evaluate_verification, gate_names
 from facedecode.evaluation.verification.tables import _thinned, slugs
@@ -30,7 +30,7 @@ from facedecode.statistics.fixed_threshold import rates_at_threshold
 from facedecode.statistics.scores import score_pairs
 from facedecode.statistics.verification import roc, tar_at_far, thresholds_at_far
 from facedecode.store import Store, StoreWriter
-from facedecode.templates.mapped import MappedStore
+from facedecode.templates.transformation import MappedStore
 
 PEOPLE = {"ann": 4, "bob": 3, "cyd": 2, "dan": 1, "eve": 3, "fay": 2, "gus": 1, "hal": 5}
 PAIRS = """2\t2
@@ -337,7 +337,7 @@ def test_a_threshold_that_is_none_is_refused(store):
 
 def test_figures_equal_loops(store):
     made = AllPairs().compare(store)
-    wanted = Wanted(repetitions=30)
+    wanted = VerificationSettings(repetitions=30)
     figures = verification_figures(made, wanted.fars_for(182, (0.1, 0.02, 0.0001)), wanted)
     assert [rate.far_wanted for rate in figures.by_person] == [0.1, 0.02]  # 0.0001 of 182 pairs is no pair
     for pair, person in zip(figures.by_pair, figures.by_person, strict=True):
@@ -353,23 +353,25 @@ def test_figures_equal_loops(store):
 
 def test_fars_of_the_user_and_of_gates_must_resolve(store):
     made = AllPairs().compare(store)
-    for wanted in (Wanted(fars=[0.001]), Wanted(more_fars=[0.001])):
+    for wanted in (VerificationSettings(fars=[0.001]), VerificationSettings(more_fars=[0.001])):
         with pytest.raises(BadInput, match=r"cannot resolve a false accept rate of 0\.001"):
             verification_figures(made, wanted.fars_for(182, (0.1,)), wanted)
-    wanted = Wanted(more_fars=[0.05], repetitions=10)
+    wanted = VerificationSettings(more_fars=[0.05], repetitions=10)
     figures = verification_figures(made, wanted.fars_for(182, (0.1,)), wanted)
     assert list(figures.metrics()["tar_at_far"]) == ["0.1", "0.05"]
-    assert Wanted().fars_for(182, (0.0001,)) == []
+    assert VerificationSettings().fars_for(182, (0.0001,)) == []
 
 
 def test_rates_that_print_alike_are_refused():
     with pytest.raises(UsageError, match=r"both shown as (0\.01|1 %)"):
-        Wanted(fars=[0.01], more_fars=[0.010000001])
-    assert Wanted(more_fars=[0.010000001]).fars_for(10_000, (0.01, 0.001)) == [0.010000001, 0.001]
+        VerificationSettings(fars=[0.01], more_fars=[0.010000001])
+    assert VerificationSettings(more_fars=[0.010000001]).fars_for(10_000, (0.01, 0.001)) == [0.010000001, 0.001]
 
 
 def test_failure_to_acquire_keeps_a_width_without_failures(tmp_path):
-    figures = verification_figures(AllPairs().compare(write_store(tmp_path / "emb")), (0.1,), Wanted(repetitions=50))
+    figures = verification_figures(
+        AllPairs().compare(write_store(tmp_path / "emb")), (0.1,), VerificationSettings(repetitions=50)
+    )
     own = figures.failure_to_acquire
     assert (own.value, own.low) == (0, 0) and own.high == pytest.approx(all_or_nothing(0, len(PEOPLE))[1])
     assert not any("acquire" in line for line in few_errors(figures))
@@ -380,16 +382,18 @@ def test_equal_scores_and_no_scores_are_refused(tmp_path):
         templates[:] = [np.ones(6, np.float32)] * len(templates)
 
     with pytest.raises(BadInput, match="all scores are equal"):
-        verification_figures(AllPairs().compare(write_store(tmp_path / "equal", change=equal)), (0.1,), Wanted())
+        verification_figures(
+            AllPairs().compare(write_store(tmp_path / "equal", change=equal)), (0.1,), VerificationSettings()
+        )
     alone = write_store(tmp_path / "alone", {"ann": 2, "bob": 1}, failed=["ann/ann_0002.jpg"])
     with pytest.raises(BadInput, match="none of the 1 mated pairs has a score"):
-        verification_figures(AllPairs().compare(alone), (0.5,), Wanted())
+        verification_figures(AllPairs().compare(alone), (0.5,), VerificationSettings())
 
 
 def test_an_undefined_equal_error_rate_is_no_number(tmp_path):
     failed = [f"ann/ann_{k:04d}.jpg" for k in (2, 3, 4)]
     made = AllPairs().compare(write_store(tmp_path / "emb", {"ann": 4, "bob": 1, "cyd": 2}, failed=failed))
-    figures = verification_figures(made, (0.1,), Wanted(repetitions=10))
+    figures = verification_figures(made, (0.1,), VerificationSettings(repetitions=10))
     assert figures.eer is None and figures.metrics()["eer"] is None
 
 
@@ -400,7 +404,7 @@ def test_few_errors_are_said():
     made = comparisons_of_forty(
         mated, NonMated.from_pairs(scores, people[np.arange(4000) % 40], people[np.arange(1, 4001) % 40])
     )
-    said = few_errors(verification_figures(made, (0.1, 0.001), Wanted(repetitions=10)))
+    said = few_errors(verification_figures(made, (0.1, 0.001), VerificationSettings(repetitions=10)))
     assert any(line.startswith("TAR at FAR 0.1 % rests on only 4 false accepts") for line in said)
     assert not any("TAR at FAR 10 %" in line for line in said)
 
@@ -534,7 +538,10 @@ def test_one_group_is_refused(store):
 
 
 def test_the_names_of_gates_are_those_of_the_figures(store):
-    for wanted in (Wanted(fars=[0.1, 0.05]), Wanted(fars=[0.1], more_fars=[0.2], threshold=0.5, labels=LABELS)):
+    for wanted in (
+        VerificationSettings(fars=[0.1, 0.05]),
+        VerificationSettings(fars=[0.1], more_fars=[0.2], threshold=0.5, labels=LABELS),
+    ):
         quick = dataclasses.replace(wanted, repetitions=20)
         report = evaluate_verification({"tiny": store}, AllPairs(), quick)
         assert set(report.gates) == gate_names(["tiny"], AllPairs(), wanted)
@@ -566,7 +573,7 @@ def test_recognizers_that_failed_on_different_images_have_the_same_rates(here):
     stores = {"all": Store.open("emb"), "poor": write_store(here / "poor", name="poor", failed=lost)}
     source = AllPairs()
     source.fars = (0.1, 0.006)  # of the 164 and of the 111 non-mated pairs
-    report = evaluate_verification(stores, source, Wanted(ignore_failures=True, repetitions=20))
+    report = evaluate_verification(stores, source, VerificationSettings(ignore_failures=True, repetitions=20))
     own = report.metrics["recognizers"].values()
     assert [each["counts"]["non_mated"] * 0.006 > 1 for each in own] == [True, False]
     assert [list(each["tar_at_far"]) for each in own] == [["0.1"], ["0.1"]]
@@ -590,7 +597,7 @@ def test_labels_may_be_words_of_the_report(here):
 def test_the_store_of_probes_is_recorded(here):
     probes = write_store(here / "probes", seed=1, root="/elsewhere")
     report = evaluate_verification(
-        {"tiny": Store.open("emb")}, GalleryProbes(probes), Wanted(fars=[0.1], repetitions=9)
+        {"tiny": Store.open("emb")}, GalleryProbes(probes), VerificationSettings(fars=[0.1], repetitions=9)
     )
     assert [(s["store"], s.get("role")) for s in report.provenance["stores"]] == [("emb", None), ("probes", "probes")]
 
@@ -750,7 +757,9 @@ def test_a_missed_gate_is_exit_code_5(here):
 
 def test_the_same_work_gives_the_same_report(here):
     for folder in ("one", "two"):
-        report = evaluate_verification({"tiny": Store.open("emb")}, AllPairs(), Wanted(fars=[0.1], repetitions=20))
+        report = evaluate_verification(
+            {"tiny": Store.open("emb")}, AllPairs(), VerificationSettings(fars=[0.1], repetitions=20)
+        )
         (here / folder).mkdir()
         for section in report.sections:
             for picture in section.pictures:

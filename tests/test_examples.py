@@ -20,7 +20,7 @@ from torchvision.models import squeezenet1_1
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
-from facedecode.evaluation.unseen import make_judge, unseen_images
+from facedecode.evaluation.cohort import make_judge, unseen_images
 from facedecode.inversion.refinement import refine
 from facedecode.mapping.maps import fit_mapping, load_mapping
 from facedecode.perceptual.phi import load_phi, phi_distance
@@ -29,8 +29,8 @@ from facedecode.pictures.figures import GAP, picture_grid
 from facedecode.pictures.images import load_image
 from facedecode.pictures.perturb import parse_transform, perturb
 from facedecode.recognizers import load_recognizer
-from facedecode.recognizers.exported import load_exported
-from facedecode.recognizers.picture_templates import embed_pictures
+from facedecode.recognizers.custom_runtime import load_exported
+from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.scores import score_matrix
 from facedecode.store import Store

@@ -8,9 +8,9 @@ from sklearn.metrics import top_k_accuracy_score
 
 from facedecode.errors import BadInput
 from facedecode.statistics.bootstrap import person_draws
-from facedecode.statistics.identification import enrolled_rows, identification_ranks, identification_rates
 from facedecode.statistics.intervals import corrected
 from facedecode.statistics.scores import score_pairs
+from facedecode.statistics.security import enrolled_rows, identification_ranks, identification_rates
 
 PEOPLE = [f"p{k:02d}" for k in range(12)]
 
@@ -73,7 +73,7 @@ def test_who_is_not_enrolled_is_never_identified(faces):
 def test_blocks_change_nothing(faces, monkeypatch):
     gallery, probes, names = faces
     whole = identification_ranks(gallery, PEOPLE, probes, names, "negative-euclidean")
-    monkeypatch.setattr("facedecode.statistics.identification._BLOCK_SCORES", 30)  # two probes at once
+    monkeypatch.setattr("facedecode.statistics.security._BLOCK_SCORES", 30)  # two probes at once
     assert identification_ranks(gallery, PEOPLE, probes, names, "negative-euclidean").tolist() == whole.tolist()
 
 

@@ -13,13 +13,11 @@ from PIL import Image
 from facedecode.decoders import Decoder, Provenance
 from facedecode.decoders.closed_form import Nearest, Ridge
 from facedecode.errors import BadInput, UsageError
-from facedecode.inversion.invert import invert
-from facedecode.inversion.inverted_files import read_inputs, write_folder, write_grid
+from facedecode.inversion.invert import invert, read_inputs, write_folder, write_grid
 from facedecode.mapping.maps import Mapping
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
-from facedecode.recognizers.picture_templates import embed_pictures
-from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
 

@@ -22,7 +22,7 @@ from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, Outpu
 from facedecode.evaluation.security.words import decoder_needs
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face
-from facedecode.recognizers.exported import load_exported
+from facedecode.recognizers.custom_runtime import load_exported
 from facedecode.training import latent as latent_training
 from facedecode.training.latent import LatentJob, Samples, train_latent
 
@@ -182,7 +182,7 @@ def test_the_same_job_again_does_nothing_and_another_is_refused(job: LatentJob) 
 
 
 def test_whom_the_generator_saw_decides_whom_it_is_judged_on(job: LatentJob, tmp_path: Path) -> None:
-    from facedecode.evaluation.unseen import require_unseen
+    from facedecode.evaluation.cohort import require_unseen
 
     made = train_latent(job).provenance.training
     with pytest.raises(BadInput, match="does not record the people it was trained on"):

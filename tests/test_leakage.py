@@ -11,13 +11,10 @@ from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.metrics import balanced_accuracy_score, r2_score
 from typer.testing import CliRunner
 
-from facedecode.attributes.direction import load_direction
-from facedecode.attributes.direction_fit import find_direction
+from facedecode.attributes.direction import find_direction, load_direction
 from facedecode.attributes.gaussians import Gaussians
 from facedecode.attributes.measured import ATTRIBUTES, measure_faces, measure_pictures
-from facedecode.attributes.probe import PROBES, out_of_fold, probes_of
-from facedecode.attributes.reading import read
-from facedecode.attributes.removal import removal_curve
+from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, removal_curve
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput

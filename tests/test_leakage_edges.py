@@ -11,15 +11,13 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, r2_score
 from typer.testing import CliRunner
 
-from facedecode.attributes.direction import Direction, load_direction
-from facedecode.attributes.direction_fit import find_direction
-from facedecode.attributes.probe import PROBES, fit_linear, fit_mlp, out_of_fold
-from facedecode.attributes.reading import read
+from facedecode.attributes.direction import Direction, find_direction, load_direction
+from facedecode.attributes.probe import PROBES, fit_linear, fit_mlp, out_of_fold, read
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput
 from facedecode.evaluation.leakage import strips
-from facedecode.evaluation.leakage.targets import label_target
+from facedecode.evaluation.leakage.measure import label_target
 from facedecode.store import Store, StoreWriter
 
 PEOPLE, EACH, DIM = 60, 4, 8

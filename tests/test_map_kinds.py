@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from facedecode.errors import FacedecodeWarning, UsageError
-from facedecode.mapping.gram import GramAccumulator
-from facedecode.mapping.kinds import Method, choose_ridge, gcv_scores, singular_values, solve
+from facedecode.mapping.least_squares import GramAccumulator, Method, choose_ridge, gcv_scores, singular_values, solve
 from facedecode.mapping.maps import fit_mapping
 
 TINY = {"name": "tiny", "weights_sha256": "ab" * 32}

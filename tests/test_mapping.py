@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
-from facedecode.mapping.gram import GramAccumulator
+from facedecode.mapping.least_squares import GramAccumulator
 from facedecode.mapping.maps import Mapping, fit_mapping, load_mapping
 
 DLIB = {"name": "dlib-resnet", "weights_sha256": "ab" * 32, "score": "negative-euclidean"}
@@ -144,7 +144,7 @@ def test_blocks_and_merging_change_nothing(sizes: tuple[int, ...]) -> None:
 
 def test_large_blocks_are_cut_and_judged_as_given(monkeypatch: pytest.MonkeyPatch) -> None:
     perturbed, original, _, _ = data(500, 5, noise=0.2)
-    monkeypatch.setattr("facedecode.mapping.gram._BLOCK_NUMBERS", 5 * 64)
+    monkeypatch.setattr("facedecode.mapping.least_squares._BLOCK_NUMBERS", 5 * 64)
     gram = accumulate(perturbed, original)
     weight, bias = lstsq(perturbed, original)
     assert relative_error(gram.solve().weight, weight) < 1e-9

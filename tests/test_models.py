@@ -22,7 +22,7 @@ from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, MissingWeights
 from facedecode.files import sha256_file
 from facedecode.models import list_decoders, list_recognizers
-from facedecode.recognizers import REGISTRY, load_recognizer, lookup
+from facedecode.recognizers import REGISTRY, load_recognizer, registry
 
 DOWNLOADS = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
 
@@ -108,7 +108,7 @@ def test_the_list_needs_no_torch(tmp_path: Path) -> None:
 
 def test_a_package_that_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "find_spec", lambda name: None)
-    monkeypatch.setattr(lookup, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
     rows = {row["name"]: row for row in list_recognizers()}
     assert rows["edgeface-xxs"]["missing"].endswith("install the package timm")
     assert rows["dlib-resnet"]["weights"] is None and "face-recognition-models" in rows["dlib-resnet"]["missing"]

@@ -25,7 +25,7 @@ from facedecode.training.decoder_plan import DecoderJob
 from facedecode.training.decoder_run import Pairs, TrainingRun
 from facedecode.training.decoder_settings import DEFAULTS
 from facedecode.training.losses import LossWeights
-from facedecode.training.resumable import STATE
+from facedecode.training.trainer import STATE
 
 WIDTHS = (16, 8, 8, 8, 8)
 SMALL = dataclasses.replace(

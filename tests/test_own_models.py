@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from facedecode.cli import app
 from facedecode.cli.commands.evaluate.common import named_networks
 from facedecode.decoders import load_decoder
-from facedecode.decoders.record import network_and_layers
+from facedecode.decoders.training_record import network_and_layers
 from facedecode.errors import BadInput, FacedecodeError, MissingWeights, UsageError
 from facedecode.perceptual.phi import RecognizerMaps, load_phi
 from facedecode.pictures import align

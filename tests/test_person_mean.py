@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from facedecode.training.person_mean import PersonPrediction
+from facedecode.training.losses import PersonPrediction
 
 
 def expected_templates(templates, names, score):

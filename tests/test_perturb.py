@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 
 from facedecode.errors import NoFace, UsageError
-from facedecode.pictures.occluders import OCCLUDERS, extent, face_axes
-from facedecode.pictures.perturb import expand_group, parse_transform, perturb, transform_names
+from facedecode.pictures.perturb import (
+    OCCLUDERS,
+    expand_group,
+    extent,
+    face_axes,
+    parse_transform,
+    perturb,
+    transform_names,
+)
 
 # The five landmarks of an upright face in units of its box, from its center.
 LANDMARKS = np.array([(-0.25, -0.15), (0.25, -0.15), (0, 0.05), (-0.2, 0.25), (0.2, 0.25)])

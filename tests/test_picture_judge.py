@@ -20,7 +20,7 @@ from facedecode.attributes.disentangler_fit import fit_store_disentangler
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, UsageError
 from facedecode.pictures import align
-from facedecode.recognizers.picture_judge import load_judge
+from facedecode.recognizers.custom import load_judge
 from facedecode.store import Store
 from facedecode.training.decoder import train_store
 from facedecode.training.decoder_plan import DecoderJob

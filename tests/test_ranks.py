@@ -18,7 +18,7 @@ from PIL import Image
 from processes import in_processes, results
 from torch import nn
 
-from facedecode.cli.launch import launched
+from facedecode.cli.app import launched
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import UsageError
 from facedecode.extraction.run import extract
@@ -32,7 +32,7 @@ from facedecode.store import Store
 from facedecode.training.decoder_run import Pairs, TrainingRun, train_decoder
 from facedecode.training.decoder_settings import TrainSettings
 from facedecode.training.losses import LossWeights
-from facedecode.training.shared_norm import share_batch_norm
+from facedecode.training.trainer import share_batch_norm
 
 SETTINGS = TrainSettings(
     image_size=64,

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from facedecode.annotations.protocols import held_out_people
 from facedecode.cli import app
 from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
-from facedecode.evaluation.unseen import make_reference, unseen_images
+from facedecode.evaluation.cohort import make_reference, unseen_images
 from facedecode.files import locked
 from facedecode.perceptual.phi import load_phi
 from facedecode.recognizers import find_spec_by_name, load_recognizer
@@ -30,7 +30,7 @@ from facedecode.training.recognizer import train_recognizer
 from facedecode.training.recognizer_heads import ArcFaceHead, HeadSettings, SoftMaxHead
 from facedecode.training.recognizer_plan import RecognizerJob
 from facedecode.training.recognizer_run import Faces, RecognizerRun, RecognizerSettings
-from facedecode.training.resumable import STATE
+from facedecode.training.trainer import STATE
 
 SMALL = RecognizerSettings(image_size=16, epochs=4, batch_size=8, save_every=3, validate_every=4)
 

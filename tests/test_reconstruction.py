@@ -10,17 +10,7 @@ import pytest
 import torch
 
 from facedecode.errors import BadInput, UsageError, WouldNotFit
-from facedecode.evaluation.examples import extreme_rows, spread_rows
-from facedecode.evaluation.picture_figures import (
-    ORIGINALS,
-    decoder_figures,
-    picture_figures,
-    picture_values,
-    ratio_interval,
-)
-from facedecode.evaluation.reconstruction.measure import choose_baseline, measure, require_comparable
-from facedecode.evaluation.spectra import axis_spectra, grid_peaks
-from facedecode.evaluation.unseen import (
+from facedecode.evaluation.cohort import (
     UnseenImages,
     _failed_rows,
     make_judge,
@@ -28,6 +18,17 @@ from facedecode.evaluation.unseen import (
     require_unseen,
     unseen_images,
 )
+from facedecode.evaluation.fidelity import (
+    ORIGINALS,
+    axis_spectra,
+    decoder_figures,
+    grid_peaks,
+    picture_figures,
+    picture_values,
+    ratio_interval,
+)
+from facedecode.evaluation.reconstruction.measure import choose_baseline, measure, require_comparable
+from facedecode.evaluation.rendering import extreme_rows, spread_rows
 from facedecode.pictures.images import find_images
 from facedecode.pictures.metrics import gradient_energy, psnr, ssim
 from facedecode.statistics.bootstrap import mean_interval, person_draws

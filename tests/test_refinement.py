@@ -22,8 +22,7 @@ from facedecode.inversion import refinement
 from facedecode.inversion.invert import invert
 from facedecode.inversion.refinement import RefineSettings, refine
 from facedecode.recognizers import load_recognizer
-from facedecode.recognizers.picture_templates import embed_pictures
-from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
 

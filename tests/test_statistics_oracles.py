@@ -23,7 +23,7 @@ from facedecode.statistics.bootstrap import (
     replicate_thresholds,
 )
 from facedecode.statistics.intervals import corrected, percentiles, unanimous
-from facedecode.statistics.replicates import Drawn, LeftOut
+from facedecode.statistics.resampling import Drawn, LeftOut
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.statistics.verification import eer, person_weights, roc, tar_at_far
 
@@ -165,7 +165,7 @@ def test_intervals_equal_those_of_data_sets_with_copies_and_without_a_person(pho
 
 @pytest.mark.parametrize("largest", [3, 40, 300])
 def test_sums_of_ranked_comparisons_equal_plain_ones(largest, monkeypatch):
-    monkeypatch.setattr("facedecode.statistics.replicates._BLOCKS", 3)  # sums of several blocks in one
+    monkeypatch.setattr("facedecode.statistics.resampling._BLOCKS", 3)  # sums of several blocks in one
     generator = np.random.default_rng(largest)
     people, count = 15, 2000
     draws = generator.integers(0, largest + 1, (7, people))

@@ -515,7 +515,7 @@ KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import numpy as np
-from facedecode.store.rows import rows_table
+from facedecode.store.layout import rows_table
 sys.path.insert(0, sys.argv[1])
 from test_store import make_rows, make_templates, failure, open_writer
 

@@ -29,9 +29,8 @@ from facedecode.training.decoder import train_store
 from facedecode.training.decoder_plan import DecoderJob
 from facedecode.training.decoder_run import Pairs, train_decoder
 from facedecode.training.decoder_settings import IDENTITY_TARGETS, TrainSettings
-from facedecode.training.losses import LossWeights
-from facedecode.training.person_mean import PersonPrediction
-from facedecode.training.resumable import STATE
+from facedecode.training.losses import LossWeights, PersonPrediction
+from facedecode.training.trainer import STATE
 
 PIXELS_ONLY = LossWeights(perceptual=0, identity=0)
 

@@ -8,7 +8,7 @@ from scipy import integrate, stats
 
 from facedecode.errors import BadInput
 from facedecode.evaluation.protection import linkage
-from facedecode.evaluation.protection.linkage import measure, require_measurable
+from facedecode.evaluation.protection.linkage import measure_linkage, require_measurable
 from facedecode.statistics.bootstrap import person_draws
 from facedecode.statistics.unlinkability import bin_edges, linkability, local_linkability
 from facedecode.templates.protection import make_scheme
@@ -141,7 +141,7 @@ def test_the_uncorrected_figure_is_that_of_the_scores_with_people_weighing_alike
     codes = np.repeat(np.arange(60), 2 + np.arange(60) % 3)
     generator = np.random.default_rng(4)
     values = generator.normal(size=(60, 1))[codes] + generator.normal(size=(len(codes), 1))
-    found = measure([values, values], [f"p{k:02d}" for k in codes], "negative-euclidean", repetitions=100)
+    found = measure_linkage([values, values], [f"p{k:02d}" for k in codes], "negative-euclidean", repetitions=100)
     mated, weights = [], []
     for person in range(60):
         own = values[codes == person, 0]
@@ -158,7 +158,7 @@ def test_the_uncorrected_figure_is_that_of_the_scores_with_people_weighing_alike
 def test_figures_lie_in_their_own_intervals(noise):
     templates, names = people(80, noise=noise)
     others = templates + noise * np.random.default_rng(7).normal(size=templates.shape)
-    found = measure([templates, others], names, "cosine", repetitions=100)
+    found = measure_linkage([templates, others], names, "cosine", repetitions=100)
     for figure in (found.d_sys, found.maximal):
         assert 0 <= figure.low <= figure.value <= figure.high <= 1
         assert figure.low < figure.high
@@ -168,7 +168,7 @@ def test_people_who_are_all_linked_leave_room_for_one_who_is_not():
     looks = np.eye(40)
     names = [f"p{k:02d}" for k in range(40)] * 2
     templates = np.concatenate([looks, looks])
-    found = measure([templates] * 3, names, "cosine", repetitions=100)
+    found = measure_linkage([templates] * 3, names, "cosine", repetitions=100)
     assert (found.d_sys.value, found.d_sys.high) == (1, 1)
     # Clopper and Pearson's lower bound of 40 successes in 40.
     bound = stats.beta.ppf(0.025, 40, 1)
@@ -180,21 +180,21 @@ def test_a_set_too_small_for_ten_bins_is_refused_however_linked():
     looks, names = np.eye(40), [f"p{k // 2}" for k in range(40)]
     templates = looks[np.repeat(np.arange(20), 2)]
     with pytest.raises(BadInput, match="40 mated comparisons across keys, and linkability needs 100"):
-        measure([templates] * 2, names, "cosine")
+        measure_linkage([templates] * 2, names, "cosine")
     with pytest.raises(BadInput, match="40 mated"):
         require_measurable(names, 2)
     require_measurable(names, 3)
-    assert measure([templates] * 3, names, "cosine", repetitions=100).d_sys.value == 1
+    assert measure_linkage([templates] * 3, names, "cosine", repetitions=100).d_sys.value == 1
 
 
 def test_unprotected_templates_are_linked_and_independent_ones_are_not():
     templates, names = people()
-    linked = measure([templates, templates], names, "cosine", repetitions=100)
+    linked = measure_linkage([templates, templates], names, "cosine", repetitions=100)
     assert linked.d_sys.value > 0.95
     assert linked.distinguishable
     assert linked.d_sys.low <= linked.d_sys.high <= 1
     others = np.random.default_rng(9).normal(size=templates.shape)
-    unlinked = measure([templates, others], names, "cosine", repetitions=100)
+    unlinked = measure_linkage([templates, others], names, "cosine", repetitions=100)
     assert unlinked.d_sys.low == 0
     assert unlinked.d_sys.value < unlinked.measured.d_sys < 0.15
     assert abs(unlinked.measured.d_sys - unlinked.d_sys_null.mean) < 0.05
@@ -210,7 +210,9 @@ def test_the_null_level_is_exceeded_no_more_often_than_it_says():
         effect = generator.normal(size=60)[codes]
         left = (effect + 0.1 * generator.normal(size=len(codes)))[:, None]
         right = (generator.normal(size=60)[codes] + 0.1 * generator.normal(size=len(codes)))[:, None]
-        above.append(measure([left, right], names, "negative-euclidean", seed=seed, repetitions=2).distinguishable)
+        above.append(
+            measure_linkage([left, right], names, "negative-euclidean", seed=seed, repetitions=2).distinguishable
+        )
     assert np.sum(above) <= stats.binom(60, 0.03).ppf(0.9999)
 
 
@@ -219,19 +221,19 @@ def test_one_image_under_both_keys_is_linked_by_what_a_rotation_keeps():
     keys = [make_scheme("rotation", b"%16d" % k, 16, "cosine").protect(templates) for k in range(2)]
     lengths = [np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True) for x in keys]
     options = {"same_image": True, "repetitions": 100}
-    assert measure(lengths, names, "negative-euclidean", **options).d_sys.value > 0.8
-    assert measure(keys, names, "cosine", **options).d_sys.value < 0.35
+    assert measure_linkage(lengths, names, "negative-euclidean", **options).d_sys.value > 0.8
+    assert measure_linkage(keys, names, "cosine", **options).d_sys.value < 0.35
 
 
 def test_counts_and_pairs_of_keys():
     templates, names = people()
-    found = measure([templates] * 3, names, "cosine", repetitions=100)
+    found = measure_linkage([templates] * 3, names, "cosine", repetitions=100)
     counts = np.unique(names, return_counts=True)[1]
     repeated = counts[counts > 1]
     assert found.mated == 3 * (repeated * (repeated - 1)).sum()
     assert found.d_sys.n == len(repeated)
     assert len(found.by_keys) == 3
-    same = measure([templates] * 3, names, "cosine", same_image=True, repetitions=100)
+    same = measure_linkage([templates] * 3, names, "cosine", same_image=True, repetitions=100)
     assert same.mated == 3 * len(names)
     assert same.d_sys.n == len(counts)
 
@@ -248,7 +250,7 @@ def test_people_count_alike_and_nobody_is_compared_with_themselves():
     assert (codes[one] != codes[other]).all()
     shares = np.bincount(3 * codes[one] + codes[other], minlength=9) / 6000
     assert shares[[1, 2, 3, 5, 6, 7]] == pytest.approx(np.full(6, 1 / 6), abs=0.03)
-    exchanged = images.exchanged(linkage.Comparisons(left, right, np.zeros(24)), generator)
+    exchanged = images.exchanged(linkage.LinkageScores(left, right, np.zeros(24)), generator)
     partners = {int(code): set(codes[exchanged.right[codes[left] == code]].tolist()) for code in range(3)}
     assert all(len(found) == 1 and code not in found for code, found in partners.items())
 
@@ -273,12 +275,12 @@ def test_the_interval_holds_the_truth_where_the_percentiles_would_not(monkeypatc
         return [left[:, None], right[:, None]], [f"p{k:06d}" for k in np.arange(count).repeat(2)]
 
     many, names = scene(0, 6_000)
-    truth = measure(many, names, "negative-euclidean", repetitions=2).measured.d_sys
+    truth = measure_linkage(many, names, "negative-euclidean", repetitions=2).measured.d_sys
     monkeypatch.setattr(linkage, "NULL_DRAWS", 2)
     held, values, raw = [], [], []
     for seed in range(25):
         keys, few = scene(seed + 1, 120)
-        figures = measure(keys, few, "negative-euclidean", repetitions=100, seed=seed)
+        figures = measure_linkage(keys, few, "negative-euclidean", repetitions=100, seed=seed)
         found = figures.d_sys
         held.append(found.low <= truth <= found.high)
         values.append(found.value)
@@ -290,6 +292,6 @@ def test_the_interval_holds_the_truth_where_the_percentiles_would_not(monkeypatc
 def test_what_cannot_be_linked():
     templates, names = people()
     with pytest.raises(BadInput, match="two keys or more"):
-        measure([templates], names, "cosine")
+        measure_linkage([templates], names, "cosine")
     with pytest.raises(BadInput, match="two people or more with two images each; there are 1"):
-        measure([templates[:3]] * 2, ["a", "a", "b"], "cosine")
+        measure_linkage([templates[:3]] * 2, ["a", "a", "b"], "cosine")

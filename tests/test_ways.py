@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from facedecode.cli import app
 from facedecode.cli.commands.train import WAYS
-from facedecode.cli.ways import Way, signature_of_all
+from facedecode.cli.variants import Variant, signature_of_all
 from facedecode.errors import BadInput
 from facedecode.files import json_text
 from facedecode.training.decoder_settings import DEFAULTS
@@ -32,7 +32,7 @@ def make(size_of: int, name: Annotated[str, typer.Option("--name")] = "x", **opt
 
 
 def test_each_option_once_with_what_the_ways_say_of_it() -> None:
-    found = signature_of_all(make, [Way(paint, "paintings"), Way(carve, "statues")]).parameters
+    found = signature_of_all(make, [Variant(paint, "paintings"), Variant(carve, "statues")]).parameters
     assert list(found) == ["size_of", "name", "size", "color"]
     assert found["size"].default == 3
     size, color = (found[name].annotation.__metadata__[0] for name in ("size", "color"))
@@ -44,9 +44,9 @@ def test_each_option_once_with_what_the_ways_say_of_it() -> None:
 
 def test_train_takes_every_option_of_what_it_makes() -> None:
     parameters = {p.name: p for p in get_command(app).commands["train"].params}
-    for way in WAYS:
-        for name in way.options:
-            assert f"--{name.replace('_', '-')}" in parameters[name].opts, way.title
+    for variant in WAYS:
+        for name in variant.options:
+            assert f"--{name.replace('_', '-')}" in parameters[name].opts, variant.title
 
 
 @pytest.mark.parametrize(

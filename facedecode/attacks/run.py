@@ -14,12 +14,20 @@ import numpy as np
 import torch
 
 from facedecode import __version__
-from facedecode.attacks.aim import Aim
 from facedecode.attacks.base import ON_FAILURE, AttackResult, Victim, attack, to_uint8, victim_of
-from facedecode.attacks.figure import attack_figure
-from facedecode.attacks.folder import AttackFolder, picture_names
 from facedecode.attacks.methods import Budget, find_method
-from facedecode.attacks.table import Row, measure, outcome, parse_table, read_table, table_text
+from facedecode.attacks.output import (
+    AttackFolder,
+    Row,
+    attack_figure,
+    measure,
+    outcome,
+    parse_table,
+    picture_names,
+    read_table,
+    table_text,
+)
+from facedecode.attacks.target import AttackTarget
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
@@ -69,7 +77,7 @@ class Attacked:
 def attack_images(
     job: AttackJob,
     cropper: FaceCropper,
-    aim: Aim,
+    aim: AttackTarget,
     decoder: Decoder | None = None,
     decoder_folder: Path | None = None,
     progress: Progress | None = None,
@@ -141,7 +149,12 @@ def attack_images(
 
 
 def _finish(
-    folder: AttackFolder, rows: list[Row], aim: Aim, root: Path, recognizer: Recognizer, decoder: Decoder | None
+    folder: AttackFolder,
+    rows: list[Row],
+    aim: AttackTarget,
+    root: Path,
+    recognizer: Recognizer,
+    decoder: Decoder | None,
 ) -> None:
     """Before the store is finished: a finished one has its table and its figure."""
     text = table_text(rows)
@@ -171,7 +184,7 @@ class _Run:
         self,
         job: AttackJob,
         cropper: FaceCropper,
-        aim: Aim,
+        aim: AttackTarget,
         victim: Victim,
         budget: Budget,
         folder: AttackFolder,

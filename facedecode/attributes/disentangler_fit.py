@@ -12,12 +12,11 @@ from facedecode.annotations.labels import ImageLabels
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.attributes.disentangler import FILE, Disentangler, load_disentangler
 from facedecode.attributes.gaussians import Gaussians
-from facedecode.attributes.probe import PROBES, out_of_fold
-from facedecode.attributes.reading import read
+from facedecode.attributes.probe import PROBES, out_of_fold, read
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, UsageError
 from facedecode.store import Store
-from facedecode.store.state import require_extracted
+from facedecode.store.processing import require_extracted
 
 SHRINKAGE = 0.01
 FEWEST_PEOPLE = 10  # of a class, to fit on

@@ -6,13 +6,15 @@ to stop) it chooses on people held out of its training.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from facedecode.attributes.gaussians import Gaussians
 from facedecode.attributes.target import Target
+from facedecode.statistics.bootstrap import REPETITIONS, person_draws
+from facedecode.statistics.paired import Resampled
 
 _PENALTIES = 10.0 ** np.arange(-4, 3)  # of the linear probe, times the number of people
 _SHRINKAGES = (0.95, 0.8, 0.5, 0.2, 0.05, 0.01, 0.001)  # of covariances towards the identity, the safest first
@@ -214,3 +216,128 @@ def _loss(said: np.ndarray, target: Target) -> float:
     if target.classes is None:
         return float(target.weights @ (said - target.values) ** 2)
     return float(-(target.weights @ np.log(np.clip(said[np.arange(len(said)), target.values], 1e-12, 1))))
+
+
+_RIDGE = 1e-2  # times the mean variance
+
+
+def removal_curve(
+    templates: np.ndarray, target: Target, fold: np.ndarray, removed: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """What a linear probe says of people of each fold once so many directions, found on the others, are gone.
+
+    Args:
+        templates: (n, dim). fold: int (n,). removed: numbers of directions, rising.
+
+    Returns:
+        number → scores (n, classes) or predictions (n,), as `probe.out_of_fold`.
+    """
+    shape = (len(templates),) if target.classes is None else (len(templates), len(target.classes))
+    found = {number: np.empty(shape) for number in removed}
+    for which in np.unique(fold):
+        there, here = fold != which, fold == which
+        part = target.of_people(there)
+        for number, (x, y) in _walk(templates[there], templates[here], part, removed):
+            found[number][here] = _ridge(x, part)(y)
+    return found
+
+
+def _walk(train: np.ndarray, test: np.ndarray, target: Target, removed: Sequence[int]):
+    x, y = train.astype(np.float64), test.astype(np.float64)
+    for number in range(max(removed) + 1):
+        if number in removed:
+            yield number, (x, y)
+        direction = _direction(x, target)
+        x, y = (values - np.outer(values @ direction, direction) for values in (x, y))
+
+
+def _direction(x: np.ndarray, target: Target) -> np.ndarray:
+    """The one that reads it best; of several classes the one along which their scores vary most."""
+    slopes = _slopes(x, target)[0]
+    vector = slopes[:, 0] if slopes.shape[1] == 1 else np.linalg.svd(slopes, full_matrices=False)[0][:, 0]
+    length = np.linalg.norm(vector)
+    return vector / length if length > 0 else np.eye(len(vector))[0]
+
+
+def _ridge(x: np.ndarray, target: Target):
+    slopes, center, mean = _slopes(x, target)
+
+    def predict(more: np.ndarray) -> np.ndarray:
+        said = (more - center) @ slopes + mean
+        if target.classes is None:
+            return said[:, 0]
+        return np.column_stack([-said[:, 0], said[:, 0]]) if len(target.classes) == 2 else said
+
+    return predict
+
+
+def _slopes(x: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if target.classes is None:
+        wanted = target.values[:, None]
+    elif len(target.classes) == 2:
+        wanted = (2.0 * target.values - 1)[:, None]
+    else:
+        wanted = np.eye(len(target.classes))[target.values]
+    weights = target.weights
+    center, mean = weights @ x, weights @ wanted
+    weighted = (x - center) * weights[:, None]
+    gram = weighted.T @ (x - center)
+    gram += _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+    return np.linalg.solve(gram, weighted.T @ (wanted - mean)), center, mean
+
+
+_AT_ONCE = 64  # replicates
+
+
+def read(said: np.ndarray, target: Target, repetitions: int = REPETITIONS, seed: int = 0) -> Resampled:
+    """Balanced accuracy of classes, or R² of a number, every person counting alike, with replicates by person.
+
+    Balanced accuracy: the mean over classes of the share told right. R²: 1 less the squared error over that of the
+    mean, which is 0 for one who knows nothing of the image, and less for one who is wrong.
+
+    Args:
+        said: of people whom the probe was not trained on, see `out_of_fold`.
+    """
+    persons = int(target.persons.max()) + 1
+    share = 1 / np.bincount(target.persons)[target.persons]
+    if target.classes is not None:
+        right = said.argmax(1) == target.values
+        cells = (persons, len(target.classes))
+        hits, all_of = np.zeros(cells), np.zeros(cells)
+        np.add.at(hits, (target.persons, target.values), share * right)
+        np.add.at(all_of, (target.persons, target.values), share)
+
+        def figure(weights: np.ndarray) -> np.ndarray:
+            with np.errstate(invalid="ignore"):  # a draw without a class has no figure
+                return ((weights @ hits) / (weights @ all_of)).mean(-1)
+    else:
+        centered = target.values - target.values.mean()  # or squares of large numbers would drown what differs
+        sums = [
+            np.bincount(target.persons, share * x, persons)
+            for x in (np.ones(len(said)), centered, centered**2, (target.values - said) ** 2)
+        ]
+
+        def figure(weights: np.ndarray) -> np.ndarray:
+            n, y, squares, errors = (weights @ own for own in sums)
+            spread = squares - y**2 / n
+            with np.errstate(invalid="ignore", divide="ignore"):  # nor a draw of people who are all alike
+                return np.where(spread > 0, 1 - errors / spread, np.nan)
+
+    return _resampled(figure, persons, target.classes is not None, repetitions, seed)
+
+
+def _resampled(
+    figure: Callable[[np.ndarray], np.ndarray], persons: int, is_rate: bool, repetitions: int, seed: int
+) -> Resampled:
+    """A figure of persons' weights, float64 (r, persons) → (r,), with its replicates by person."""
+    draws = person_draws(persons, repetitions, seed)
+    drawn = [figure(draws[start : start + _AT_ONCE].astype(np.float64)) for start in range(0, repetitions, _AT_ONCE)]
+    left_out = []
+    for start in range(0, persons, _AT_ONCE):
+        which = np.arange(start, min(start + _AT_ONCE, persons))
+        weights = np.ones((len(which), persons))
+        weights[np.arange(len(which)), which] = 0
+        left_out.append(figure(weights))
+    value = float(figure(np.ones((1, persons)))[0])
+    shares = np.ones(persons) if is_rate else None
+    return Resampled(value, np.concatenate(drawn), persons, np.concatenate(left_out), shares)

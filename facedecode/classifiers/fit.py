@@ -16,7 +16,7 @@ from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store
-from facedecode.store.state import require_extracted
+from facedecode.store.processing import require_extracted
 
 MIN_IMAGES = 10
 Progress = Callable[..., None]

@@ -13,7 +13,7 @@ from facedecode.classifiers.fit import accuracies, classifier_there
 from facedecode.errors import BadInput
 from facedecode.provenance import describe_file
 from facedecode.store import Store
-from facedecode.store.state import require_extracted
+from facedecode.store.processing import require_extracted
 
 
 def import_store_classifier(

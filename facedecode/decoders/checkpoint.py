@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from facedecode.decoders.kinds import CLOSED_FORMS, KINDS
 from facedecode.decoders.latent import LatentDecoder
 from facedecode.decoders.network import DeepFaceDecoder
-from facedecode.decoders.record import networks_looked_through
+from facedecode.decoders.training_record import networks_looked_through
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import make_folder, write_bytes, write_json
+from facedecode.files import SHIPPED, make_folder, write_bytes, write_json
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.recognizers.weights_file import load_into
-from facedecode.shipped import SHIPPED
 from facedecode.store import require_same_recognizer
 
 FORMAT_VERSION = 1

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput
 from facedecode.pictures import align
-from facedecode.recognizers.exported import Exported, load_exported
+from facedecode.recognizers.custom_runtime import Exported, load_exported
 
 
 class Generator(TypedDict):

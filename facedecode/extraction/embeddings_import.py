@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from facedecode import __version__
-from facedecode.annotations.data_set import DataSet
+from facedecode.annotations.labels import DataSet
 from facedecode.errors import BadInput
 from facedecode.extraction.cropping import FaceCropper, describe_inputs
 from facedecode.extraction.run import Extracted

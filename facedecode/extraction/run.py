@@ -7,25 +7,61 @@ chunks in turn and tell one another what became of them (`sharing`), so that the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from facedecode import __version__
-from facedecode.annotations.data_set import DataSet
-from facedecode.extraction.cropping import FaceCropper, describe_inputs
-from facedecode.extraction.sharing import shared_items
+from facedecode.annotations.labels import DataSet
+from facedecode.extraction.cropping import Cropped, FaceCropper, cores, describe_inputs
 from facedecode.files import write_text
 from facedecode.pictures.faces import FaceDetector
-from facedecode.pictures.images import find_images
+from facedecode.pictures.images import ImageRef, find_images
 from facedecode.pictures.perturb import Transform
 from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import StoreWriter
 from facedecode.store.layout import LABELS
+
+
+def shared_items(
+    cropper: FaceCropper, refs: list[ImageRef], batch_size: int, ranks: Ranks, workers: int | None = None
+) -> Iterator[Cropped]:
+    """What `FaceCropper.items` gives, the same on every process, each of which works on every n-th chunk only.
+
+    The processes take turns of one chunk each and then exchange what they have, without the crops. All of them must
+    stop at the same item. Reading ahead is `FaceCropper`'s, so that nobody waits while others are done with a turn.
+    """
+    if ranks.count == 1:
+        yield from cropper.items(refs, batch_size, workers)
+        return
+    chunks = [refs[start : start + batch_size] for start in range(0, len(refs), batch_size)]
+    workers = workers or max(1, cores() // ranks.local_count)
+    with closing(cropper.chunks(chunks[ranks.rank :: ranks.count], workers)) as ours:
+        for _ in range(0, len(chunks), ranks.count):
+            for told in ranks.gather(_packed(next(ours, []))):
+                yield from _unpacked(told)
+
+
+def _packed(items: list[Cropped]) -> bytes:
+    """A line of JSON, then the templates; float32 survives it to the bit."""
+    lines = [{"row": item.row, "failure": item.failure} for item in items]
+    templates = [item.template for item in items if not item.failure]
+    return json.dumps(lines, default=np.ndarray.tolist).encode() + b"\n" + np.array(templates, "<f4").tobytes()
+
+
+def _unpacked(data: bytes) -> Iterator[Cropped]:
+    head, _, tail = data.partition(b"\n")
+    lines = json.loads(head)
+    usable = sum(not line["failure"] for line in lines)
+    templates = iter(np.frombuffer(tail, "<f4").reshape(usable, -1) if usable else ())
+    for line in lines:
+        yield Cropped(failure=line["failure"]) if line["failure"] else Cropped(line["row"], template=next(templates))
+
 
 Progress = Callable[[int, int, str], None]
 

@@ -13,7 +13,7 @@ from facedecode.memory import require_memory
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
-from facedecode.store.state import require_extracted
+from facedecode.store.processing import require_extracted
 
 Stage = Callable[[str], Callable[..., None]]
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from facedecode.decoders import Decoder
-from facedecode.errors import UsageError
-from facedecode.inversion.confidence import Confidence
+from facedecode.errors import BadInput, UsageError
+from facedecode.files import make_folder, write_text
+from facedecode.inversion.confidence import Confidence, central
 from facedecode.inversion.refinement import refine as refined
 from facedecode.mapping.maps import Mapping
-from facedecode.recognizers.picture_templates import embed_pictures
-from facedecode.recognizers.recognizer import Recognizer
+from facedecode.pictures.figures import heat_pictures, picture_grid, square_grid, with_scale
+from facedecode.pictures.images import save_image
+from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name
+from facedecode.recognizers.contract import GIVEN
+from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.statistics.scores import score_pairs
+from facedecode.store import Store, load_templates, require_same_recognizer
+from facedecode.store.images import read_portraits
 
 Progress = Callable[[int, int], None]
 
@@ -87,3 +98,154 @@ def invert(
     if confidence is not None:
         result = replace(result, explained=confidence.explained(templates), scale=confidence.scale)
     return result
+
+
+SCALE_TITLE = "share of the variance that the template explains; 0: made up"
+_MAP = "-confidence"
+
+
+@dataclass
+class TemplateInput:
+    """Templates to invert.
+
+    Attributes:
+        templates: (n, dim) float32.
+        recognizer: the manifest's description, or just the name for a bare file.
+        names: a file name for each, without suffix.
+        manifest: of their store, if they are in one.
+        rows: the store's rows, if it is a store; `root` is where its images are.
+        note: what was assumed or cast, for the user.
+    """
+
+    templates: np.ndarray
+    recognizer: dict
+    names: list[str]
+    manifest: dict | None = None
+    rows: list[dict] | None = None
+    root: Path | None = None
+    note: str | None = None
+
+    def require(self, decoder: Decoder, what: str) -> None:
+        """Refuse a decoder of another recognizer: by name and weights, or by dim where only that is known."""
+        if "weights_sha256" in self.recognizer:
+            require_same_recognizer(self.recognizer, decoder.recognizer, what)
+        elif self.recognizer["name"] != decoder.recognizer["name"]:
+            raise BadInput(
+                f"{what} is for {decoder.recognizer['name']} and the templates are taken as "
+                f"{self.recognizer['name']}'s; say --model {decoder.recognizer['name']} if they are its own"
+            )
+
+
+def read_inputs(
+    path: Path,
+    model: str | None,
+    images: Path | None,
+    need_images: bool = False,
+    own: dict[str, Any] | None = None,
+) -> TemplateInput:
+    """Read a store, a shard of it, or a bare `.npy`.
+
+    Args:
+        model: the recognizer's name; refused where the manifest names another.
+        images: overrides the store's source root.
+        need_images: a bare file is refused.
+        own: `Recognizer.describe()` of a user's own model, where `model` is that.
+
+    Raises:
+        BadInput: unreadable, or not what was asked for.
+    """
+    if path.is_dir():
+        store = Store.open(path)
+        rows = store.rows().to_pylist()
+        names = _file_names([row["path"] for row in rows])
+        given = TemplateInput(store.templates(), store.recognizer, names, store.manifest, rows, images or store.root)
+    else:
+        if need_images:
+            raise BadInput(f"{path}: --originals needs a whole store, whose manifest says where the images are")
+        templates, manifest, note = load_templates(path)
+        names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]
+        if manifest is None:
+            absent = model is not None and model.startswith(GIVEN)  # nothing says how long its templates are
+            spec = None if own or absent else find_spec_by_name(model or DEFAULT_RECOGNIZER)
+            recognizer = dict(own) if own else {"name": model if absent else spec.name}
+            dim = own["dim"] if own else templates.shape[1] if absent else spec.dim
+            name = recognizer["name"]
+            assumed = "" if model else f"{path}: taken as templates of {name} (say --model if they are not)"
+            note = "; ".join(n for n in (assumed, note) if n) or None
+            if templates.shape[1] != dim:
+                raise BadInput(
+                    f"{path}: templates of {templates.shape[1]} numbers, and {name}'s have {dim}; say --model"
+                )
+        given = TemplateInput(templates, manifest["recognizer"] if manifest else recognizer, names, manifest, note=note)
+    if own:
+        require_same_recognizer(given.recognizer, own, f"--model {model}")
+    elif model and given.recognizer["name"] != model and given.recognizer["name"] != find_spec_by_name(model).name:
+        raise BadInput(f"{path}: its manifest says {given.recognizer['name']}, not {model}; leave --model out")
+    return given
+
+
+def _file_names(paths: list[str | None]) -> list[str]:
+    """A name for each row's picture, after its image; those that would coincide get the row's number."""
+    names = [f"{i:05d}" if p is None else str(Path(p).with_suffix("")).replace("/", "__") for i, p in enumerate(paths)]
+    seen = Counter(name.lower() for name in names)  # some file systems do not tell case
+    return [name if seen[name.lower()] == 1 else f"{name}_{i:05d}" for i, name in enumerate(names)]
+
+
+def write_grid(output: Path, given: TemplateInput, result: Inverted, originals: bool = False) -> None:
+    """One picture, or all in a grid; below each row its confidence maps, and with `originals` its portraits above."""
+    side, count = result.pictures.shape[1], len(result.pictures)
+    scores = [""] * count if result.scores is None else [f"{s:.2f}" for s in result.scores]
+    layers = {"rebuilt": (result.pictures, scores)}
+    if originals:
+        layers = {"original": (read_portraits(given.rows, given.root, side), [""] * count)} | layers
+    if result.explained is not None:
+        maps = heat_pictures(result.explained, side, result.scale)
+        layers["confidence"] = (maps, [f"{share:.0%}" for share in central_confidence(result)])
+    if len(layers) == 1:
+        save_image(output, result.pictures[0] if count == 1 else square_grid(result.pictures))
+        return
+    if count == 1:
+        row = np.concatenate([pictures for pictures, _ in layers.values()])
+        grid = picture_grid([row], captions=[[f"{name} {said[0]}".strip() for name, (_, said) in layers.items()]])
+    else:
+        columns, rows, under = min(8, count), [], []
+        for start in range(0, count, columns):
+            part = slice(start, start + columns)
+            for pictures, said in layers.values():
+                rows.append(pictures[part])
+                under.append(said[part] if any(said) else [])
+        grid = picture_grid(rows, captions=under)
+    save_image(output, grid if result.explained is None else with_scale(grid, result.scale, SCALE_TITLE))
+
+
+def write_folder(output: Path, given: TemplateInput, result: Inverted) -> None:
+    """One PNG a template, and `scores.csv` with (file, score), written last; with `before` where it was refined.
+
+    With confidence maps NAME-confidence.png beside each, and the column `confidence`.
+
+    Raises:
+        BadInput: a map's name is that of another picture.
+    """
+    columns = {"score": result.scores} | ({} if result.before is None else {"before": result.before})
+    maps = None
+    if result.explained is not None:
+        columns["confidence"] = central_confidence(result)
+        maps = heat_pictures(result.explained, result.pictures.shape[1], result.scale)
+        known = {name.lower() for name in given.names}
+        if taken := [name for name in given.names if f"{name}{_MAP}".lower() in known]:
+            raise BadInput(f"{taken[0]}{_MAP}.png would be two pictures; give a .png, or rename one of the images")
+    make_folder(output)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", *columns])
+    for i, (name, picture) in enumerate(zip(given.names, result.pictures, strict=True)):
+        save_image(output / f"{name}.png", picture)
+        if maps is not None:
+            save_image(output / f"{name}{_MAP}.png", with_scale(maps[i], result.scale, SCALE_TITLE))
+        writer.writerow([f"{name}.png", *("" if x is None else f"{x[i]:.6f}" for x in columns.values())])
+    write_text(output / "scores.csv", text.getvalue())
+
+
+def central_confidence(result: Inverted) -> np.ndarray:
+    """Mean confidence over the central facial region of each picture: float32 (n,)."""
+    return central(result.explained).mean((1, 2))

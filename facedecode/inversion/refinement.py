@@ -22,8 +22,7 @@ from torch.nn import functional as F
 
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.recognizers.picture_templates import embed_pictures
-from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.statistics.scores import score_pairs
 from facedecode.training.losses import identity_loss, random_jitter
 

@@ -16,7 +16,7 @@ import numpy as np
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, make_folder
-from facedecode.mapping.kinds import Method
+from facedecode.mapping.least_squares import Method
 from facedecode.mapping.maps import FILE, Mapping, load_mapping, solve_mapping
 from facedecode.mapping.sums import MappingSums, load_sums
 from facedecode.pictures.perturb import Transform
@@ -24,14 +24,14 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
 from facedecode.store.images import embed_perturbed
 from facedecode.store.join import join_perturbed
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 
 Progress = Callable[..., None]
 _ROWS = 4096  # of a store that are held as Python objects
 _SKETCH = 1024  # hashes that are kept of a part's images
 
 
-class Source(Protocol):
+class TemplatePairSource(Protocol):
     """Where the perturbed templates of a store come from.
 
     transform: the perturbation's name. fingerprint: of a store that has them, or None.
@@ -98,7 +98,7 @@ class Joined:
                 progress(start, len(self._perturbed))
 
 
-def count_pairs(store: Store, source: Source, people: Path | None = None) -> dict[str, int]:
+def count_pairs(store: Store, source: TemplatePairSource, people: Path | None = None) -> dict[str, int]:
     """How many pairs a map would be fitted to and judged on, where no image fails. Raises as `fit_store_mapping`."""
     chosen, _ = _choose(store, source, people)
     held_out = int(np.count_nonzero(_held_out(store, chosen)))
@@ -107,7 +107,7 @@ def count_pairs(store: Store, source: Source, people: Path | None = None) -> dic
 
 def fit_store_mapping(
     store: Store,
-    source: Source,
+    source: TemplatePairSource,
     path: Path,
     method: Method,
     people: Path | None = None,
@@ -141,7 +141,7 @@ def fit_store_mapping(
 
 def sum_store(
     store: Store,
-    source: Source,
+    source: TemplatePairSource,
     path: Path,
     people: Path | None = None,
     overwrite: bool = False,
@@ -193,7 +193,7 @@ def merge_files(files: Sequence[Path]) -> dict[str, MappingSums]:
     return merged
 
 
-def _choose(store: Store, source: Source, people: Path | None) -> tuple[np.ndarray, dict[str, Any]]:
+def _choose(store: Store, source: TemplatePairSource, people: Path | None) -> tuple[np.ndarray, dict[str, Any]]:
     """The rows to use, and what is recorded of them."""
     refuse_done(store.manifest, store.folder)
     identities = store.identities()
@@ -233,7 +233,7 @@ def _mapping_there(path: Path, transform: str, provenance: dict[str, Any], overw
 
 def _sum(
     store: Store,
-    source: Source,
+    source: TemplatePairSource,
     chosen: np.ndarray,
     held_out: np.ndarray,
     part: dict[str, Any],

@@ -1,6 +1,6 @@
 """Maps in template space that undo a perturbation: Eq. 6 of the paper (§4.3.1), fitted, kept and applied.
 
-θ̂ = argmin Σ ‖e − M(e′)‖² over affine M (or a narrower kind, see `map_kinds`), where e is the template of an original
+θ̂ = argmin Σ ‖e − M(e′)‖² over affine M (or a narrower kind), where e is the template of an original
 image and e′ that of the same image perturbed. The solver sees each pair once and keeps O(d²) numbers, however many
 pairs there are.
 """
@@ -16,11 +16,10 @@ from typing import Any, Literal
 import numpy as np
 
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.mapping.gram import GramAccumulator, Solution
-from facedecode.mapping.kinds import Method, choose_ridge, singular_values, solve
+from facedecode.mapping.least_squares import GramAccumulator, Method, Solution, choose_ridge, singular_values, solve
 from facedecode.mapping.sums import MappingSums
 from facedecode.statistics.scores import score_pairs
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 from facedecode.tensor_file import Kind
 
 FILE = Kind(
@@ -185,7 +184,7 @@ def fit_mapping(
             once, one at a time. For arrays in memory: `[(perturbed, original, held_out)]`.
         transform: the name of the perturbation.
         recognizer: `Recognizer.describe()`; its `score`, if it has one, is reported beside the cosine.
-        kind, ridge, rank: see `kinds.Method`.
+        kind, ridge, rank: see `least_squares.Method`.
         provenance: JSON to keep with the map, such as the store's fingerprint.
 
     Returns:
@@ -193,7 +192,7 @@ def fit_mapping(
 
     Raises:
         BadInput: no rows to fit, shapes that do not match, NaN or infinite templates.
-        UsageError: see `kinds.Method` and `kinds.solve`.
+        UsageError: see `least_squares.Method` and `least_squares.solve`.
 
     Warns:
         FacedecodeWarning: see `solve_mapping`.
@@ -209,9 +208,9 @@ def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] 
 
     Returns:
         The map. Its report has `kind`, `fitted_on`, `left_out` (images whose face left the frame), `ridge` and
-        `ridge_by` (`given`; `gcv`, by `kinds.choose_ridge`; `too few pairs`, by the same where none was given),
+        `ridge_by` (`given`; `gcv`, by `least_squares.choose_ridge`; `too few pairs`, by the same where none was given),
         `rank` and `condition` (of the perturbed templates; None where singular), `map` (see
-        `kinds.singular_values`), `provenance`, `training` and `held_out` (None without held-out rows). The last two
+        `singular_values`), `provenance`, `training` and `held_out` (None without held-out rows). The last two
         have `n`, `residual` (mean of ‖e − M(e′)‖²), `displacement` (mean of ‖e − e′‖²) and `relative` (their ratio;
         1 − relative is the share undone); `held_out` also has the means of cosine and of score before and after, over
         `scored` rows (all, or a random sample where they are very many).

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.mapping.gram import GramAccumulator
+from facedecode.mapping.least_squares import GramAccumulator
 from facedecode.pictures.perturb import parse_transform
 from facedecode.store import require_same_recognizer
 from facedecode.tensor_file import Kind

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facedecode.decoders.record import network_and_layers
+from facedecode.decoders.training_record import network_and_layers
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
 from facedecode.pictures import align
 from facedecode.recognizers import REGISTRY, is_own, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.recognizers.trained import trained_folder
+from facedecode.recognizers.registry import trained_folder
 from facedecode.recognizers.weights_file import load_into
 
 SQUEEZENET = "squeezenet"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from facedecode.errors import MissingWeights, UsageError
 from facedecode.recognizers.contract import GIVEN, is_own
-from facedecode.recognizers.lookup import find_spec_by_name, find_weights
+from facedecode.recognizers.registry import find_spec_by_name, find_weights
 from facedecode.recognizers.spec import DEFAULT_RECOGNIZER, REGISTRY, RecognizerSpec
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def load_recognizer(
         BadInput: the weights file is damaged or another model's; a folder's card cannot be read.
     """
     if is_own(name) and "@" not in name:
-        from facedecode.recognizers.own import load_own
+        from facedecode.recognizers.custom import load_own
 
         return load_own(name, weights, device, precision, contract)
     if name.startswith(GIVEN):

@@ -2,15 +2,142 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from facedecode.errors import BadInput, MissingWeights
-from facedecode.recognizers import layouts
-from facedecode.recognizers.weights_file import load_into
+from facedecode.recognizers.weights_file import HEADS, Layout, load_into
+
+# torchvision's numbers of the convolutions in `vgg16().features`, block by block.
+_VGG = {
+    (block, number): place
+    for block, places in enumerate([(0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)], 1)
+    for number, place in enumerate(places, 1)
+}
+_VGG_FULL = {"fc6": "classifier.0", "fc7": "classifier.3"}
+
+
+def _vgg(convolution: str, full: str = "{}") -> dict[str, str]:
+    """VGG-16's layers, from what a port calls its convolutions (by block and number) and its full layers."""
+    return {
+        **{convolution.format(*key): f"features.{place}" for key, place in _VGG.items()},
+        **{full.format(name): layer for name, layer in _VGG_FULL.items()},
+    }
+
+
+def _caffe_resnet() -> dict[str, str]:
+    """ResNet-50's layers, from the names of its Caffe model as converters write them: `conv3_1_1x1_reduce_bn`, …."""
+    parts = {"1x1_reduce": "1", "3x3": "2", "1x1_increase": "3"}
+    layers = {"conv1_7x7_s2": "conv1", "conv1_7x7_s2_bn": "bn1"}
+    for stage, blocks in enumerate((3, 4, 6, 3), 1):
+        for block in range(blocks):
+            theirs, ours = f"conv{stage + 1}_{block + 1}_", f"layer{stage}.{block}."
+            for part, number in parts.items():
+                layers |= {f"{theirs}{part}": f"{ours}conv{number}", f"{theirs}{part}_bn": f"{ours}bn{number}"}
+        theirs, ours = f"conv{stage + 1}_1_1x1_proj", f"layer{stage}.0.downsample"
+        layers |= {theirs: f"{ours}.0", f"{theirs}_bn": f"{ours}.1"}
+    return layers
+
+
+TORCHVISION = Layout("torchvision", heads=HEADS)
+FACENET = (Layout("facenet-pytorch", heads=HEADS),)
+VGG16 = (
+    TORCHVISION,
+    # The group's own model, converted from MatConvNet, which takes RGB.
+    Layout("vgg_face_dag (conv1_1, fc6)", _vgg("conv{}_{}"), HEADS),
+    # Ports of its Torch and Caffe models, which take BGR.
+    Layout("Torch port (conv_1_1, fc6)", _vgg("conv_{}_{}"), HEADS, "features.0.weight"),
+    Layout(
+        "Torch port (features.conv_1_1, fc.fc6)",
+        _vgg("features.conv_{}_{}", "fc.{}"),
+        HEADS,
+        "features.0.weight",
+    ),
+)
+# The group's own PyTorch files (converted from MatConvNet, as resnet50_ft_dag), which take RGB.
+_CAFFE_RESNET = Layout("Caffe's (conv1_7x7_s2)", _caffe_resnet(), HEADS, turned_first="conv1.weight")
+RESNET50_CAFFE = (TORCHVISION, _CAFFE_RESNET)
+RESNET50 = (
+    replace(
+        TORCHVISION,
+        uncounted="no counters of batch normalization, so another framework's weights, converted; VGGFace2's own "
+        "models, and others of Caffe's, need --model resnet50-caffe: here they load, and give wrong templates",
+    ),
+    replace(
+        _CAFFE_RESNET,
+        refused="a ResNet-50 of Caffe's, whose strides are other layers' than torchvision's: use --model "
+        "resnet50-caffe",
+    ),
+)
+
+
+WIDTHS = (16, 32, 64, 128)
+
+
+class Block(nn.Module):
+    """The residual unit of ArcFace's networks (Deng et al. 2019, "improved residual unit"): BN-conv-BN-PReLU-conv-BN.
+
+    (n, inputs, h, w) → (n, outputs, h / stride, w / stride). The stride is the first convolution's, which halves its
+    cost; the shortcut is the input itself where nothing changes, else a 1×1 convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.act = nn.PReLU(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.norm2(self.conv1(self.norm1(x))))
+        return self.norm3(self.conv2(y)) + self.shortcut(x)
+
+
+class SmallResNet(nn.Module):
+    """Normalized RGB (n, 3, S, S) float → templates (n, dim) float, not normalized.
+
+    A first convolution of stride 2, stages that each halve the maps but the first, and ArcFace's output layer without
+    its dropout: BN, a fully connected layer over all places, BN. `WIDTHS` with one block each: 0.6 million parameters.
+
+    Args:
+        size: S, a multiple of two to the number of stages.
+        dim: length of a template.
+        widths: channels of each stage. depths: blocks of each.
+    """
+
+    def __init__(self, size: int, dim: int, widths: Sequence[int], depths: Sequence[int]):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.PReLU(widths[0])
+        )
+        stages, inputs = [], widths[0]
+        for number, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+            strides = [2 if number else 1] + [1] * (depth - 1)
+            stages.append(
+                nn.Sequential(*(Block(width if k else inputs, width, stride) for k, stride in enumerate(strides)))
+            )
+            inputs = width
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.BatchNorm2d(inputs)
+        self.fc = nn.Linear(inputs * (size // 2 ** len(widths)) ** 2, dim)
+        self.out = nn.BatchNorm1d(dim, affine=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="leaky_relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.stages(self.stem(x)))
+        return self.out(self.fc(x.flatten(1)))
 
 
 def dlib_resnet(path: Path) -> nn.Module:
@@ -42,26 +169,26 @@ def facenet(path: Path) -> nn.Module:
 
     with torch.device("meta"):
         net = InceptionResnetV1(pretrained=None, classify=False)
-    return load_into(net, path, layouts.FACENET)
+    return load_into(net, path, FACENET)
 
 
 def vgg16(path: Path) -> nn.Module:
     """VGG-16 up to its last layer but one: 4096 numbers, fc7 after its ReLU (in place in Caffe: what is called fc7)."""
     net = _vgg16()
     net.classifier = net.classifier[:6]
-    return load_into(net, path, layouts.VGG16)
+    return load_into(net, path, VGG16)
 
 
 def vgg16_pooled(path: Path) -> nn.Module:
     """VGG-16's convolutions: 512 numbers, the mean over places of the last one's maps, after its ReLU."""
     net = _vgg16()
     net.features, net.avgpool, net.classifier = net.features[:30], nn.AdaptiveAvgPool2d(1), nn.Identity()
-    return load_into(net, path, layouts.VGG16)
+    return load_into(net, path, VGG16)
 
 
 def resnet50(path: Path) -> nn.Module:
     """torchvision's ResNet-50 up to its pooling: 2048 numbers."""
-    return load_into(_resnet50(), path, layouts.RESNET50)
+    return load_into(_resnet50(), path, RESNET50)
 
 
 def resnet50_caffe(path: Path) -> nn.Module:
@@ -73,12 +200,11 @@ def resnet50_caffe(path: Path) -> nn.Module:
     net.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True)
     for stage in (net.layer2, net.layer3, net.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
-    return load_into(net, path, layouts.RESNET50_CAFFE)
+    return load_into(net, path, RESNET50_CAFFE)
 
 
 def small_resnet(path: Path, **config: Any) -> nn.Module:
     """A `SmallResNet` of this config. BadInput where there is none of it."""
-    from facedecode.recognizers.small_resnet import SmallResNet
 
     try:
         net = SmallResNet(**config)

@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.statistics.intervals import LEVEL, at_an_end, corrected, percentiles
-from facedecode.statistics.non_mated import NonMated
-from facedecode.statistics.replicates import Drawn, LeftOut, Replicates
+from facedecode.statistics.intervals import LEVEL, clopper_pearson_floor, corrected, percentiles
+from facedecode.statistics.resampling import Drawn, LeftOut, NonMated, Replicates
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import (
     FoldSplit,
@@ -115,7 +114,7 @@ def mean_interval(
     left_out = (sums.sum() - sums) / (counts.sum() - counts)
     low_high = corrected(value, draws @ sums / (draws @ counts), left_out, level)
     if is_rate and len(set(values)) == 1:
-        low_high = at_an_end(values[0] > 0, low_high, counts, level)
+        low_high = clopper_pearson_floor(values[0] > 0, low_high, counts, level)
     return Estimate(value, *low_high, n)
 
 
@@ -152,7 +151,7 @@ def rates_at_far(
             for k, point in enumerate(points):
                 low_high[k] = corrected(point.tar, *(values[:, k] for values in shares), level)
                 if point.accepted in (0, point.mated):
-                    low_high[k] = at_an_end(point.accepted > 0, low_high[k], weights, level)
+                    low_high[k] = clopper_pearson_floor(point.accepted > 0, low_high[k], weights, level)
         result[name] = [
             RateAtFar(
                 point.tar,
@@ -189,7 +188,7 @@ def eer_interval(
         )
         low_high = corrected(value, drawn, left_out, level)
         if value == 0:
-            low_high = at_an_end(False, low_high, np.bincount(mated.people), level)
+            low_high = clopper_pearson_floor(False, low_high, np.bincount(mated.people), level)
     return Estimate(value, *low_high, len(mated.scores))
 
 
@@ -234,7 +233,7 @@ def _equal_error_rates(mated: Trials, non_mated: NonMated, replicates: Replicate
         results[todo[there]] = (fmr + part * (fmr_after - fmr))[there]
         return todo[drawn & ~there & (not whole)]
 
-    _deepen(attempt, len(replicates), share=min(1.0, 1.5 * value + 1000 / len(non_mated.scores)))
+    _retry_deeper(attempt, len(replicates), share=min(1.0, 1.5 * value + 1000 / len(non_mated.scores)))
     return results
 
 
@@ -314,11 +313,11 @@ def _thresholds(non_mated: NonMated, fars: Sequence[float], replicates: Replicat
         # Of all pairs none is too many where nobody of any pair is drawn: nothing can be falsely accepted.
         return todo[~found] if len(scores) < len(non_mated.scores) else todo[:0]
 
-    _deepen(attempt, len(replicates), share=min(1.0, 1.5 * max(fars) + 1000 / len(non_mated.scores)))
+    _retry_deeper(attempt, len(replicates), share=min(1.0, 1.5 * max(fars) + 1000 / len(non_mated.scores)))
     return thresholds
 
 
-def _deepen(attempt: Callable[[float, np.ndarray], np.ndarray], repetitions: int, share: float) -> None:
+def _retry_deeper(attempt: Callable[[float, np.ndarray], np.ndarray], repetitions: int, share: float) -> None:
     """Do the replicates with the top `share` of the pairs, and those that it was too short for with more."""
     todo = np.arange(repetitions)
     while len(todo):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, NonMated, Trials, person_draws
-from facedecode.statistics.intervals import at_an_end, corrected
-from facedecode.statistics.replicates import Drawn, LeftOut
+from facedecode.statistics.intervals import clopper_pearson_floor, corrected
+from facedecode.statistics.resampling import Drawn, LeftOut
 from facedecode.statistics.verification import at_threshold
 
 _PAIRS_AT_ONCE = 2**22
@@ -92,7 +92,7 @@ def share_interval(
         return None, None
     low, high = corrected(float(shares[0]), shares[1:-people], left_out, level)
     if shares[0] in (0, 1):
-        low, high = at_an_end(shares[0] == 1, (low, high), of_people, level)
+        low, high = clopper_pearson_floor(shares[0] == 1, (low, high), of_people, level)
     return low, high
 
 

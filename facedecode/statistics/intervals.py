@@ -70,7 +70,7 @@ def unanimous(shares: np.ndarray, level: float = LEVEL) -> float:
     return ((1 - level) / 2) ** (1 / int(np.count_nonzero(shares)))
 
 
-def at_an_end(
+def clopper_pearson_floor(
     all_right: bool, low_high: tuple[float | None, float | None], shares: np.ndarray, level: float = LEVEL
 ) -> tuple[float, float]:
     """The interval of a rate of 1 (all_right) or 0: at least as far as `unanimous` says for the people's shares."""

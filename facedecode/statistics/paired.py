@@ -21,8 +21,8 @@ from facedecode.statistics.bootstrap import (
     replicate_thresholds,
     shares_accepted,
 )
-from facedecode.statistics.intervals import LEVEL, at_an_end, corrected, percentiles
-from facedecode.statistics.replicates import Drawn, LeftOut
+from facedecode.statistics.intervals import LEVEL, clopper_pearson_floor, corrected, percentiles
+from facedecode.statistics.resampling import Drawn, LeftOut
 from facedecode.statistics.verification import at_threshold, thresholds_at_far
 
 
@@ -46,7 +46,7 @@ class Resampled:
         """This figure, with its interval; a jackknife is needed."""
         low_high = corrected(self.value, self.drawn, self.left_out, level)
         if self.shares is not None and self.value in (0, 1):
-            low_high = at_an_end(self.value == 1, low_high, self.shares, level)
+            low_high = clopper_pearson_floor(self.value == 1, low_high, self.shares, level)
         return Estimate(self.value, *low_high, self.n)
 
     def less(self, other: Resampled, level: float = LEVEL) -> Estimate:

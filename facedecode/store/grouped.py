@@ -15,7 +15,7 @@ from facedecode import __version__
 from facedecode.errors import OutputError
 from facedecode.files import write_text
 from facedecode.store import Store, StoreWriter
-from facedecode.store.state import inherited
+from facedecode.store.processing import inherited
 
 GROUPS, MEMBERS = "groups.csv", "members.csv"
 _SHARD_ROWS = 4096

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from facedecode.errors import BadInput, UsageError
 from facedecode.pictures.perturb import parse_transform
 from facedecode.store import Store, require_same_recognizer
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 
 
 def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:

@@ -16,7 +16,7 @@ from facedecode import __version__
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError, some_of
 from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import LABELS, difference
-from facedecode.store.state import INHERITED
+from facedecode.store.processing import INHERITED
 
 Progress = Callable[[int, int], None]
 # Of a store's settings: what its images are, and what moves templates by rounding only. Recorded of each part.

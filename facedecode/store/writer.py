@@ -33,12 +33,13 @@ from facedecode.store.layout import (
     MANIFEST,
     PROGRESS,
     SHARD_NAME,
+    check_failures,
     difference,
     has_marker,
     read_json,
+    rows_table,
 )
 from facedecode.store.reader import Store
-from facedecode.store.rows import check_failures, rows_table
 
 MAX_SHARDS = 100_000  # five digits: beyond that the names would no longer sort by number
 _OWN_FIELDS = {

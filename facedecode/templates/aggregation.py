@@ -13,7 +13,7 @@ from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput, UsageError
 from facedecode.store import Store
 from facedecode.store.grouped import Group, grouped_writer, write_groups
-from facedecode.store.state import require_unprotected
+from facedecode.store.processing import require_unprotected
 
 METHODS = ("mean", "normalized-mean", "median")
 WEIGHTS = ("none", "probability", "norm")

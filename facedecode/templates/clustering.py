@@ -14,9 +14,9 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.memory import require_memory
 from facedecode.store import Store
 from facedecode.store.grouped import grouped_writer, write_groups
-from facedecode.store.state import require_unprotected
+from facedecode.store.processing import require_unprotected
+from facedecode.templates.agglomerative import LINKAGES, agglomerate, condensed_distances, cut, linkage
 from facedecode.templates.cluster_description import CHUNK, Clustered, chunks, describe, in_space
-from facedecode.templates.linkage import LINKAGES, agglomerate, condensed_distances, cut, linkage
 
 METRICS = ("cosine", "euclidean")
 _PASSES = 3  # of mini-batch k-means over the templates

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 
 from facedecode import __version__
 from facedecode.annotations.protocols import select_people
@@ -19,8 +20,38 @@ from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, sha256_file
 from facedecode.mapping.maps import Mapping
 from facedecode.store import Store, StoreWriter, require_same_recognizer
-from facedecode.store.state import added_people, inherited, require_extracted, require_unprotected
+from facedecode.store.processing import added_people, inherited, require_extracted, require_unprotected
 from facedecode.templates.protection import make_scheme, protected_recognizer
+
+
+class MappedStore(Store):
+    """The rows of a store with their templates mapped; its manifest records the map as `transform --mapping` would.
+
+    mapping: the map.
+
+    Raises:
+        BadInput: see `Mapping.require_templates`.
+    """
+
+    def __init__(self, store: Store, mapping: Mapping) -> None:
+        """mapping: loaded from a file."""
+        mapping.require_templates(store.manifest, store.folder)
+        done = {"mapping": describe_mapping(mapping), **added_people(store.manifest, mapping.fitted_on or ())}
+        super().__init__(store.folder, {**store.manifest, **done})
+        self.mapping = mapping
+
+    def shards(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
+        """As `Store.shards`, mapped."""
+        return ((self.mapping.apply(templates), table) for templates, table in super().shards())
+
+    def templates(self) -> np.ndarray:
+        """As `Store.templates`, mapped."""
+        return self.mapping.apply(super().templates())
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """As `Store.take`, mapped."""
+        return self.mapping.apply(super().take(rows))
+
 
 Progress = Callable[[int, int], None]
 # Of a template's length that is the same for everybody: above it, half of a biohash's bits are nearly constant.

@@ -20,8 +20,8 @@ from facedecode.ranks import Ranks
 from facedecode.store.images import read_mirrored, read_portraits
 from facedecode.training.decoder_plan import DecoderJob, Plan, plan_training
 from facedecode.training.decoder_run import Pairs, train_decoder
-from facedecode.training.person_mean import PersonPrediction
-from facedecode.training.resumable import STATE
+from facedecode.training.losses import PersonPrediction
+from facedecode.training.trainer import STATE
 
 Progress = Callable[..., None]
 

@@ -12,7 +12,7 @@ import numpy as np
 from facedecode.annotations.protocols import held_out_people, require_share, select_people
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS, require_kind
-from facedecode.decoders.record import network_and_layers, networks_looked_through
+from facedecode.decoders.training_record import network_and_layers, networks_looked_through
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text
 from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps, load_phi
@@ -23,7 +23,7 @@ from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
 from facedecode.training.decoder_run import VERSION, require_gradients
 from facedecode.training.decoder_settings import TrainSettings
-from facedecode.training.resumable import count_steps
+from facedecode.training.trainer import count_steps
 
 
 @dataclass(frozen=True)

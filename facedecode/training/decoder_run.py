@@ -22,7 +22,7 @@ from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.training import losses
 from facedecode.training.decoder_settings import TrainSettings
-from facedecode.training.resumable import Progress, ResumableRun
+from facedecode.training.trainer import Progress, ResumableRun
 
 # Of what a step computes: a state, or a decoder, of another version is another job's.
 VERSION = 2
@@ -111,7 +111,7 @@ def train_decoder(
 
 
 @dataclass
-class Seen:
+class LossContext:
     """How the loss looks at some rows of a batch.
 
     Attributes:
@@ -193,7 +193,7 @@ class TrainingRun(ResumableRun):
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
-    def look(self, pieces: Sequence[Tensor]) -> list[Seen]:
+    def look(self, pieces: Sequence[Tensor]) -> list[LossContext]:
         """How the loss looks at this process's part of the step's batch: its portraits, in pieces (n, 3, P, P)."""
         # What a network looks at, it sees through a small random similarity, the original as the reconstruction.
         batch = self.settings.batch_size
@@ -201,7 +201,9 @@ class TrainingRun(ResumableRun):
         seen = []
         for portraits, own in zip(pieces, jitter.split([len(piece) for piece in pieces]), strict=True):
             own = own.to(portraits)
-            seen.append(Seen(own, [self._originals(n, portraits, own) for n in self.phi], [], len(portraits) / batch))
+            seen.append(
+                LossContext(own, [self._originals(n, portraits, own) for n in self.phi], [], len(portraits) / batch)
+            )
         columns = zip(*([m for maps in each.originals for m in [*maps[0], *maps[1]]] for each in seen), strict=True)
         means = [sum(s.share * m.square().mean() for s, m in zip(seen, maps, strict=True)) for maps in columns]
         self.ranks.sum(means)
@@ -227,7 +229,7 @@ class TrainingRun(ResumableRun):
             return weights
         return weights.of_pixels() if self.step < share * self.steps else weights.of_networks()
 
-    def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor, seen: Seen | None = None) -> Tensor:
+    def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor, seen: LossContext | None = None) -> Tensor:
         """The weighted sum of the terms that are on, a mean over rows; `seen` if they are but a part of the batch."""
         weights, side = self.weights(), drawn.shape[-1]
         local = [losses.local_region(x) for x in (drawn, portraits)]

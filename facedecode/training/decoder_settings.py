@@ -27,7 +27,7 @@ class TrainSettings:
             draws less of what one image adds to its person's template: nearer to the person's other images.
         phi: names of the perceptual networks, whose terms are averaged; ξ itself if there is none.
         identity_target: what the identity term wants of the reconstruction's template: the `template` that it was
-            drawn from, or the one expected of its `person` (`person_mean.py`), nearer to the person's other images.
+            drawn from, or the one expected of its `person` (`training.losses`), nearer to the person's other images.
         mirror: each image is trained on a second time, turned over left to right, with the template that it then has.
         jitter: strength of the random similarities through which networks see (`losses.random_jitter`).
         perceptual_after: share of the steps that the terms on pixels have for themselves; in the rest, the terms that

@@ -23,19 +23,18 @@ from facedecode.decoders.latent import LatentDecoder, brought_to_unit, mean_fram
 from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder, write_bytes
-from facedecode.mapping.gram import GramAccumulator
-from facedecode.mapping.kinds import choose_ridge
+from facedecode.mapping.least_squares import GramAccumulator, choose_ridge
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.recognizers import load_described
-from facedecode.recognizers.exported import Exported, load_exported
+from facedecode.recognizers.custom_runtime import Exported, load_exported
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
-from facedecode.store.state import require_extracted
+from facedecode.store.processing import require_extracted
 from facedecode.training.decoder import ready_decoder
-from facedecode.training.resumable import STATE
+from facedecode.training.trainer import STATE
 
 Progress = Callable[[int, int], None]
 VERSION = 1  # of what is computed

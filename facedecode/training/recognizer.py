@@ -16,8 +16,8 @@ from facedecode.classifiers.fit import accuracies
 from facedecode.errors import OutputError
 from facedecode.files import locked, make_folder, write_bytes, write_json, write_text
 from facedecode.memory import require_memory
+from facedecode.recognizers.registry import CARD, WEIGHTS, card_of, read_card
 from facedecode.recognizers.spec import RecognizerSpec
-from facedecode.recognizers.trained import CARD, WEIGHTS, card_of, read_card
 from facedecode.store.images import read_crops
 from facedecode.store.layout import MANIFEST
 from facedecode.training.recognizer_plan import RecognizerJob, RecognizerPlan, plan_recognizer
@@ -27,7 +27,7 @@ from facedecode.training.recognizer_run import (
     equal_error_rate,
     right,
 )
-from facedecode.training.resumable import STATE
+from facedecode.training.trainer import STATE
 
 Progress = Callable[..., None]
 

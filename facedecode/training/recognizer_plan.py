@@ -15,12 +15,12 @@ from facedecode.classifiers.classes import Images, choose_images
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import json_text, sha256_file
 from facedecode.pictures.align import named_crop
-from facedecode.recognizers.layouts import RESNET50
+from facedecode.recognizers.networks import RESNET50
+from facedecode.recognizers.registry import ARCHITECTURES, WEIGHTS, read_spec, trained_folder
 from facedecode.recognizers.spec import REGISTRY, RecognizerSpec
-from facedecode.recognizers.trained import ARCHITECTURES, WEIGHTS, read_spec, trained_folder
 from facedecode.recognizers.weights_file import Layout, load_into
 from facedecode.store import Store
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 from facedecode.training.recognizer_run import (
     BACKBONES,
     MEAN,
@@ -28,7 +28,7 @@ from facedecode.training.recognizer_run import (
     VERSION,
     RecognizerSettings,
 )
-from facedecode.training.resumable import count_steps
+from facedecode.training.trainer import count_steps
 
 _HELD_OUT = 0.1  # of each person's images
 

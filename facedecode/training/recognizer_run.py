@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facedecode.errors import UsageError
-from facedecode.recognizers.networks import new_resnet50
-from facedecode.recognizers.small_resnet import WIDTHS, SmallResNet
+from facedecode.recognizers.networks import WIDTHS, SmallResNet, new_resnet50
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.statistics.verification import eer
 from facedecode.training.losses import random_jitter
 from facedecode.training.recognizer_heads import HeadSettings, make_head
-from facedecode.training.resumable import ResumableRun
+from facedecode.training.trainer import ResumableRun
 
 # Of what a step computes: a state, or a recognizer, of another version is another job's.
 VERSION = 1

@@ -9,7 +9,7 @@ import typer
 
 from facedecode.cli.app import Device, DryRun, Model, Overwrite, Spec, Weights, choose_device, command
 from facedecode.cli.console import Console
-from facedecode.cli.drawing import optional_decoder
+from facedecode.cli.load import optional_decoder
 from facedecode.errors import FailedItems, UsageError
 
 
@@ -94,11 +94,10 @@ def attack(
     )
     find_method(method).budget(budget)
 
-    from facedecode.attacks.aim import choose_objective, find_aim, refuse_target_alone
     from facedecode.attacks.base import victim_of
+    from facedecode.attacks.output import summary
     from facedecode.attacks.run import AttackJob, attack_images
-    from facedecode.attacks.table import summary
-    from facedecode.attacks.threshold import choose_threshold
+    from facedecode.attacks.target import choose_objective, choose_threshold, find_aim, refuse_target_alone
     from facedecode.classifiers.classifier import load_classifier
     from facedecode.cli.commands.extract import listed
     from facedecode.extraction.cropping import FaceCropper

@@ -9,7 +9,7 @@ import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
 from facedecode.cli.console import Console
-from facedecode.cli.drawing import optional_decoder
+from facedecode.cli.load import optional_decoder
 from facedecode.errors import BadInput
 
 FIGURE = "clusters.png"
@@ -79,7 +79,7 @@ def cluster(
 
 def _draw(console: Console, path: Path, found, store, root: Path, decoder) -> bool:
     from facedecode.pictures.images import save_image
-    from facedecode.templates.cluster_figure import cluster_figure
+    from facedecode.templates.cluster_description import cluster_figure
 
     try:
         save_image(path, cluster_figure(found, store, root, decoder))

@@ -84,7 +84,7 @@ def import_store(
     overwrite: bool = False,
 ):
     """Make the store, and say what there is to say of it; an `Extracted`."""
-    from facedecode.annotations.data_set import DataSet
+    from facedecode.annotations.labels import DataSet
     from facedecode.extraction.embeddings_import import import_embeddings
     from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
@@ -145,7 +145,7 @@ def store_of_bare(
 def recognizer_file(model: str | None, weights: Path | None) -> Path | None:
     """Where the recognizer of --model and --weights is, for a store that only names it; None: where its package is."""
     from facedecode.recognizers.contract import file_of
-    from facedecode.recognizers.trained import trained_folder
+    from facedecode.recognizers.registry import trained_folder
 
     return weights or file_of(model or "") or (trained_folder(model) if model else None)
 

@@ -66,7 +66,7 @@ def extract(
     same command. Images without a usable face are listed in the store's failures.jsonl. Under torchrun, several
     processes share the images and make the same store.
     """
-    from facedecode.annotations.data_set import DataSet
+    from facedecode.annotations.labels import DataSet
     from facedecode.extraction.preview import write_preview
     from facedecode.extraction.run import extract as run
     from facedecode.pictures.faces import FaceDetector

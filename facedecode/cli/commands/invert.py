@@ -21,7 +21,7 @@ from facedecode.cli.app import (
     command,
 )
 from facedecode.cli.console import Console
-from facedecode.cli.drawing import open_drawing, read_given
+from facedecode.cli.load import open_drawing, read_given
 from facedecode.errors import OutputError, UsageError
 
 MOST_IN_A_GRID = 1024
@@ -64,7 +64,7 @@ def invert(
     """
     from facedecode.inversion.confidence import load_confidence
     from facedecode.inversion.invert import invert as run
-    from facedecode.inversion.inverted_files import write_folder, write_grid
+    from facedecode.inversion.invert import write_folder, write_grid
     from facedecode.inversion.refinement import require_refinable
     from facedecode.mapping.maps import load_mapping
     from facedecode.provenance import describe_decoder
@@ -139,7 +139,7 @@ def _report(console: Console, output: Path, result) -> tuple[dict, dict]:
             reached = f"{metrics['score_before']:.3f} → {reached}"
         line += f", score against the template {reached}{span}"
     if result.explained is not None:
-        from facedecode.inversion.inverted_files import central_confidence
+        from facedecode.inversion.invert import central_confidence
 
         metrics["confidences"] = [float(c) for c in central_confidence(result)]
         metrics["confidence"] = sum(metrics["confidences"]) / count

@@ -12,7 +12,7 @@ from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 if TYPE_CHECKING:
-    from facedecode.mapping.fit import Source
+    from facedecode.mapping.fit import TemplatePairSource
     from facedecode.store import Store
 
 
@@ -64,7 +64,7 @@ def fit_mapping(
     transforms, those that an interrupted run had finished are kept.
     """
     from facedecode.mapping.fit import count_pairs, fit_from_sums, fit_store_mapping, merge_files, sum_store
-    from facedecode.mapping.kinds import Method
+    from facedecode.mapping.least_squares import Method
 
     if sum(map(bool, (transform, perturbed, from_sums))) != 1:
         raise UsageError("give one of --transform, --perturbed and --from-sums")
@@ -114,7 +114,7 @@ def _sources(
     weights: Path | None,
     images: Path | None,
     device: str,
-) -> list[tuple[Source, Store]]:
+) -> list[tuple[TemplatePairSource, Store]]:
     """Each source of perturbed templates once, with the store of the originals."""
     from facedecode.mapping.fit import Joined, Reembedded
     from facedecode.pictures.perturb import expand_group
@@ -124,7 +124,7 @@ def _sources(
     transforms = {t.name: t for name in transform or [] for t in expand_group(name)}
     store = Store.open(embeddings)
     if perturbed:
-        joined: dict[str, Source] = {}
+        joined: dict[str, TemplatePairSource] = {}
         for folder in perturbed:
             source = Joined(store, Store.open(folder))
             if source.transform in joined:

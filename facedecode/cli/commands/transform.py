@@ -68,7 +68,7 @@ def transform(
     from facedecode.attributes.disentangler import load_disentangler
     from facedecode.mapping.maps import load_mapping
     from facedecode.store import Store
-    from facedecode.store.state import require_unprotected
+    from facedecode.store.processing import require_unprotected
     from facedecode.templates.protection import new_key, read_key, write_key
     from facedecode.templates.transformation import (
         disentanglement_operation,

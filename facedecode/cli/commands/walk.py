@@ -20,7 +20,7 @@ from facedecode.cli.app import (
     command,
 )
 from facedecode.cli.console import Console
-from facedecode.cli.drawing import open_drawing, read_given
+from facedecode.cli.load import open_drawing, read_given
 from facedecode.errors import OutputError, UsageError
 
 _MOST_PICTURES = 1024
@@ -70,9 +70,8 @@ def walk(
     (and with the last, where there is one).
     """
     from facedecode.attributes.direction import load_direction
-    from facedecode.inversion.walk import draw_walks, plan_walks
-    from facedecode.inversion.walk_files import find_rows, write_strips, write_templates
-    from facedecode.store.state import refuse_done
+    from facedecode.inversion.walk import draw_walks, find_rows, plan_walks, write_strips, write_templates
+    from facedecode.store.processing import refuse_done
 
     if bool(end) == (along is not None):
         raise UsageError("give one of --to (another template) and --along (a direction)")

@@ -16,7 +16,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.unseen import open_stores, require_unseen_by_store
+from facedecode.evaluation.cohort import open_stores, require_unseen_by_store
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Trials
 from facedecode.statistics.paired import Resampled, resampled_tar
 from facedecode.statistics.scores import score_matrix

@@ -16,6 +16,8 @@ import numpy as np
 
 from facedecode.annotations.protocols import held_out_people
 from facedecode.errors import BadInput, FacedecodeWarning, UsageError
+from facedecode.evaluation.cohort import UnseenImages, open_stores, require_unseen_by_recognizer, unseen_images
+from facedecode.evaluation.equivariance.affine import Affine, Subspace
 from facedecode.evaluation.equivariance.estimation import Estimation, estimate_perturbation
 from facedecode.evaluation.equivariance.linearity import (
     Composition,
@@ -24,23 +26,20 @@ from facedecode.evaluation.equivariance.linearity import (
     RoundTrip,
     Undone,
     compositions,
+    distinct,
     interpolations,
     judge_map,
     opposites,
     round_trip,
 )
 from facedecode.evaluation.equivariance.perturbed import Side, perturbed_templates
-from facedecode.evaluation.equivariance.transforms import distinct
-from facedecode.evaluation.unseen import UnseenImages, open_stores, require_unseen_by_recognizer, unseen_images
-from facedecode.mapping.family import Affine, Subspace
-from facedecode.mapping.gram import GramAccumulator
-from facedecode.mapping.kinds import Method
+from facedecode.mapping.least_squares import GramAccumulator, Method
 from facedecode.mapping.maps import solution_of
 from facedecode.mapping.sums import MappingSums
 from facedecode.pictures.perturb import Transform
 from facedecode.statistics.bootstrap import REPETITIONS
 from facedecode.store import Store, require_same_recognizer
-from facedecode.store.state import refuse_done
+from facedecode.store.processing import refuse_done
 
 Stage = Callable[[str], Callable[..., None]]
 
@@ -58,7 +57,7 @@ class EquivarianceJob:
         weights: the recognizer's file, where no package has it.
         images: where the store's images are, if not where its manifest says.
         limit: the first so many images only of either group, by path.
-        ridge: of the maps, see `mapping.kinds.Method`.
+        ridge: of the maps, see `mapping.least_squares.Method`.
         work: folder that keeps the perturbed templates, for a run that goes on where a killed one was.
     """
 

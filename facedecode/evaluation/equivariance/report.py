@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from facedecode.evaluation.equivariance.linearity import Comparison, held_out_angles
+from facedecode.evaluation.equivariance.linearity import Comparison, chains, distinct, held_out_angles, ladder
 from facedecode.evaluation.equivariance.measure import EquivarianceFigures, EquivarianceJob
-from facedecode.evaluation.equivariance.transforms import chains, distinct, ladder
 from facedecode.evaluation.equivariance.words import (
     COMPOSITION,
     ESTIMATION,

@@ -12,23 +12,119 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.annotations.labels import read_image_labels
+from facedecode.annotations.labels import ImageLabels, read_image_labels
 from facedecode.annotations.protocols import select_people
-from facedecode.attributes.direction import Direction
-from facedecode.attributes.direction_fit import find_direction
-from facedecode.attributes.measured import ATTRIBUTES, expand_names
-from facedecode.attributes.probe import PROBES, out_of_fold, probes_of
-from facedecode.attributes.reading import read
-from facedecode.attributes.removal import removal_curve
+from facedecode.attributes.direction import Direction, find_direction
+from facedecode.attributes.measured import ATTRIBUTES, SIDE, expand_names, measure_faces, measure_pictures
+from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, removal_curve
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, UsageError, some_of
-from facedecode.evaluation.leakage.targets import Asked, split_names
-from facedecode.evaluation.unseen import require_unseen_by_store
+from facedecode.evaluation.cohort import require_unseen_by_store
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate
 from facedecode.statistics.paired import Resampled
 from facedecode.store import Store
+from facedecode.store.images import portrait_batches
 from facedecode.store.join import common_rows
-from facedecode.store.state import require_extracted
+from facedecode.store.processing import require_extracted
+
+MOST_CLASSES = 20  # numbers with more different values are regressed
+
+
+@dataclass
+class TargetSet:
+    """Targets by attribute, each with the images that it is of (rows, int64); and notes on what was left out.
+
+    identities: of all images, by which their people are told.
+    """
+
+    identities: Sequence[str]
+    targets: dict[str, tuple[Target, np.ndarray]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def add_labels(self, labels: ImageLabels, chosen: np.ndarray, paths: Sequence[str]) -> None:
+        """Those of the store's rows `chosen`, which are the images here; paths: of these.
+
+        Raises:
+            BadInput: none has a label, or see `label_target`.
+        """
+        values = [labels.values[i] for i in chosen]
+        here = np.array([i for i, value in enumerate(values) if value is not None], np.int64)
+        if not len(here):
+            raise BadInput(f"{labels.source}: no {labels.column!r} of any image used")
+        if missing := [paths[i] for i, value in enumerate(values) if value is None]:
+            said = f"{len(missing)} of {len(values)} images have no {labels.column!r} and are left out"
+            self.notes.append(f"{said} ({some_of(missing)}).")
+        own = label_target([values[i] for i in here], self._persons(here), labels.column)
+        self.targets[labels.column] = own, here
+
+    def add_number(self, name: str, values: np.ndarray) -> None:
+        """A measured attribute, float64 (n,) of all images; images where it is not finite are left out and counted."""
+        here = np.flatnonzero(np.isfinite(values))
+        if len(here) < len(values):
+            self.notes.append(f"{name} cannot be measured of {len(values) - len(here)} images, which are left out.")
+        if not len(here) or not np.ptp(values[here]) > 0:
+            self.notes.append(f"{name} is the same for all images, and left out.")
+            return
+        self.targets[name] = Target(values[here], self._persons(here), None, name), here
+
+    def add_faces(self, names: Sequence[str], rows: list[dict]) -> None:
+        """Attributes of the rows' landmarks."""
+        if not names:
+            return
+        if any(row["landmarks"] is None or row["probability"] is None for row in rows):
+            self.notes.append(f"The store has no landmarks of some images: {', '.join(names)} are left out.")
+            return
+        landmarks = np.array([row["landmarks"] for row in rows], np.float64).reshape(-1, 5, 2)
+        probabilities = np.array([row["probability"] for row in rows], np.float64)
+        for name in names:
+            with np.errstate(invalid="ignore", divide="ignore"):  # eyes in one place
+                self.add_number(name, measure_faces(name, landmarks, probabilities))
+
+    def add_pictures(
+        self, names: Sequence[str], rows: list[dict], root: Path, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Attributes of the rows' portraits. Raises BadInput where images are missing."""
+        if not names:
+            return
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        done = 0
+        for batch in portrait_batches(rows, root, SIDE):
+            done += len(batch)
+            for name in names:
+                parts[name].append(measure_pictures(name, batch))
+            if progress:
+                progress(done, len(rows))
+        for name in names:
+            self.add_number(name, np.concatenate(parts[name]))
+
+    def _persons(self, here: np.ndarray) -> np.ndarray:
+        return np.unique([self.identities[i] for i in here], return_inverse=True)[1]
+
+
+def split_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Computed attributes: those of landmarks, and those of pictures."""
+    faces = [name for name in names if ATTRIBUTES[name].of_faces]
+    return faces, [name for name in names if name not in faces]
+
+
+def label_target(labels: Sequence[str], persons: np.ndarray, name: str) -> Target:
+    """Classes; or a number, where all labels are numbers and there are more than `MOST_CLASSES` different ones.
+
+    Raises:
+        BadInput: as `Target`, or more classes than that.
+    """
+    different = set(labels)
+    if len(different) <= MOST_CLASSES:
+        return Target.of_labels(labels, persons, name)
+    try:
+        values = np.array([float(label) for label in labels])
+    except ValueError:
+        raise BadInput(
+            f"{name}: {len(different)} different labels that are not all numbers; an attribute has at most "
+            f"{MOST_CLASSES} classes"
+        ) from None
+    return Target(values, persons, None, name)
+
 
 FOLDS = 5
 REMOVED = (0, 1, 2, 4, 8, 16, 32)
@@ -62,7 +158,7 @@ class LeakageJob:
 
 
 @dataclass(frozen=True)
-class Read:
+class ProbeResult:
     """How well one attribute is read from one store.
 
     Attributes:
@@ -94,7 +190,7 @@ class LeakageFigures:
     rows: list[dict]
     templates: dict[str, np.ndarray]
     targets: dict[str, tuple[Target, np.ndarray]]
-    read: dict[str, dict[str, Read]]
+    read: dict[str, dict[str, ProbeResult]]
     directions: dict[str, Direction]
     notes: list[str] = field(default_factory=list)
     beyond: int = 0
@@ -133,7 +229,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
     for store in stores.values():
         require_unseen_by_store(store, [row["identity"] for row in rows])
     templates = {label: store.take(chosen[label]) for label, store in stores.items()}
-    asked = Asked([row["identity"] for row in rows], notes=lacking)
+    asked = TargetSet([row["identity"] for row in rows], notes=lacking)
     for own in labels:
         asked.add_labels(own, chosen[base], [row["path"] for row in rows])
     faces, pictures = split_names(names)
@@ -147,7 +243,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
     targets = asked.targets
     if not targets:
         raise UsageError("nothing to read: give --labels and --label, or a store with landmarks or images")
-    found: dict[str, dict[str, Read]] = {}
+    found: dict[str, dict[str, ProbeResult]] = {}
     progress = stage("probes") if stage else None
     total = sum(_steps(target, job) for target, _ in targets.values()) * len(stores)
     done = 0
@@ -174,7 +270,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> LeakageFigu
 
 def _directions(
     targets: Mapping[str, tuple[Target, np.ndarray]],
-    found: Mapping[str, dict[str, Read]],
+    found: Mapping[str, dict[str, ProbeResult]],
     rows: list[dict],
     plain: np.ndarray,
     store: Store,
@@ -204,7 +300,7 @@ def _steps(target: Target, job: LeakageJob) -> int:
 
 def _read(
     templates: np.ndarray, target: Target, job: LeakageJob, step: Callable[[], None]
-) -> tuple[Read, dict[str, Resampled]]:
+) -> tuple[ProbeResult, dict[str, Resampled]]:
     fold = target.folds(job.folds, job.seed)
     options = {"repetitions": job.repetitions, "seed": job.seed}
     readings = {
@@ -218,7 +314,7 @@ def _read(
     step()
     after = {number: read(said, target, **options).estimate() for number, said in curve.items()}
     found = {probe: own.estimate() for probe, own in readings.items()}
-    return Read(found, {}, nothing.estimate(), after), readings
+    return ProbeResult(found, {}, nothing.estimate(), after), readings
 
 
 def _shuffled(target: Target, seed: int) -> Target:

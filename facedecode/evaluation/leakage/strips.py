@@ -8,18 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.attributes.direction_fit import at_ends, find_direction
+from facedecode.attributes.direction import at_ends, find_direction
 from facedecode.attributes.measured import ATTRIBUTES, SIDE, measure_faces, measure_pictures
 from facedecode.attributes.probe import Predict, fit_linear
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
-from facedecode.evaluation.examples import spread_rows
 from facedecode.evaluation.leakage.measure import LeakageFigures
+from facedecode.evaluation.rendering import spread_rows
 from facedecode.pictures.faces import Face, FaceDetector, choose_face
 from facedecode.pictures.figures import picture_grid, png_bytes
 from facedecode.pictures.images import resized
-from facedecode.recognizers.picture_templates import embed_pictures
-from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.statistics.bootstrap import Estimate, mean_interval
 from facedecode.store.images import read_portraits
 

@@ -86,7 +86,7 @@ class LinkageFigures:
 
 
 @dataclass(frozen=True)
-class Comparisons:
+class LinkageScores:
     """Rows `left` under the first key of pair `keys` against rows `right` under its second; int64 (c,) each."""
 
     left: np.ndarray
@@ -99,7 +99,7 @@ def require_measurable(identities: Sequence[str], keys: int, *, same_image: bool
     _comparable(encode_people(identities)[1], keys, same_image)
 
 
-def measure(
+def measure_linkage(
     templates: Sequence[np.ndarray],
     identities: Sequence[str],
     kind: str,
@@ -138,7 +138,7 @@ def measure(
     each = -(-min(MOST_NON_MATED, images.different * len(pairs)) // len(pairs))
     non_mated = _repeat([images.non_mated(each, generator) for _ in pairs])
 
-    def score(comparisons: Comparisons) -> np.ndarray:
+    def score(comparisons: LinkageScores) -> np.ndarray:
         found = np.empty(len(comparisons.keys), dtype=np.float32)
         for k, (one, other) in enumerate(pairs):
             part = comparisons.keys == k
@@ -257,23 +257,23 @@ class _Images:
         other = (one + generator.integers(1, len(self.people), size=count)) % len(self.people)
         return self._image_of(self.people[one], generator), self._image_of(self.people[other], generator)
 
-    def exchanged(self, mated: Comparisons, generator: np.random.Generator) -> Comparisons:
+    def exchanged(self, mated: LinkageScores, generator: np.random.Generator) -> LinkageScores:
         """The mated comparisons with each person's right side taken from one other person."""
         order = generator.permutation(len(self.people))
         partner = np.empty_like(order)
         partner[order] = np.roll(order, 1)  # one cycle through all: nobody keeps their own
         others = self.people[partner[self.place[self._codes[mated.left]]]]
-        return Comparisons(mated.left, self._image_of(others, generator), mated.keys)
+        return LinkageScores(mated.left, self._image_of(others, generator), mated.keys)
 
     def _image_of(self, codes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         chosen = (generator.random(len(codes)) * self._counts[codes]).astype(np.int64)
         return self._rows[self._starts[codes] + chosen]
 
 
-def _repeat(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> Comparisons:
+def _repeat(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> LinkageScores:
     """The comparisons of each pair of keys, put together."""
     keys = np.repeat(np.arange(len(parts)), [len(left) for left, _ in parts])
-    return Comparisons(*(np.concatenate(side) for side in zip(*parts, strict=True)), keys)
+    return LinkageScores(*(np.concatenate(side) for side in zip(*parts, strict=True)), keys)
 
 
 def _drawn_shares(bins: np.ndarray, count: int, left: np.ndarray, right: np.ndarray, draws: np.ndarray) -> np.ndarray:

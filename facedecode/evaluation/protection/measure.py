@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.drawn import embed_drawn
-from facedecode.evaluation.examples import spread_rows
-from facedecode.evaluation.protection.linkage import LinkageFigures, measure, require_measurable
+from facedecode.evaluation.cohort import Judge
+from facedecode.evaluation.protection.linkage import LinkageFigures, measure_linkage, require_measurable
 from facedecode.evaluation.protection.protected import Study
-from facedecode.evaluation.unseen import Judge
+from facedecode.evaluation.rendering import embed_drawn, spread_rows
 from facedecode.memory import require_memory
 from facedecode.statistics.bootstrap import (
     REPETITIONS,
@@ -277,7 +276,7 @@ def _linkage(study: Study, settings: Settings, begin: Stage) -> dict[tuple[str, 
         lengths = [np.linalg.norm(templates.astype(np.float64), axis=1, keepdims=True) for templates in keys]
         scores["length"] = (lengths, "negative-euclidean")
     return {
-        (name, images): measure(
+        (name, images): measure_linkage(
             templates,
             study.test.images.acquired_identities,
             kind,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.unseen import UnseenImages, require_unseen_by_store, unseen_images
+from facedecode.evaluation.cohort import UnseenImages, require_unseen_by_store, unseen_images
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store, require_same_recognizer
-from facedecode.store.state import require_unprotected
+from facedecode.store.processing import require_unprotected
 from facedecode.templates.protection import Scheme, make_scheme, study_key
 from facedecode.templates.transformation import center_of_sha256
 
@@ -20,7 +20,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class People:
+class SubjectSplit:
     """Whom to judge on, and whom an attacker trains on.
 
     people, train_people: people files; all of the store, or no training, if None. exclude: of the training people.
@@ -55,7 +55,7 @@ class Study:
     """
 
     store: Store
-    groups: People
+    groups: SubjectSplit
     scheme: dict
     score: str
     key_ids: list[str]
@@ -68,7 +68,7 @@ class Study:
 
 def derived_study(
     store: Store,
-    people: People,
+    people: SubjectSplit,
     scheme: str,
     *,
     keys: int = 5,
@@ -134,7 +134,7 @@ def derived_study(
     )
 
 
-def stored_study(store: Store, protected: Sequence[Store], people: People) -> Study:
+def stored_study(store: Store, protected: Sequence[Store], people: SubjectSplit) -> Study:
     """Take the protected templates from stores that `transform --protect` made of `store`, one a key.
 
     Raises:
@@ -214,7 +214,7 @@ def _require_same_images(store: Store, other: Store) -> None:
         )
 
 
-def _select(store: Store, people: People) -> tuple[UnseenImages, UnseenImages | None]:
+def _select(store: Store, people: SubjectSplit) -> tuple[UnseenImages, UnseenImages | None]:
     """The images to judge on, and to train on. BadInput: they share people, or `require_unseen_by_store`."""
     test = unseen_images(store, people.people)
     require_unseen_by_store(store, test.identities)

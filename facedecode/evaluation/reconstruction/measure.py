@@ -1,7 +1,7 @@
 """What several decoders' pictures of the same people are worth, people whom none of them was trained on.
 
 Pictures are 8-bit portraits (`facedecode.pictures.align`) and are embedded again in the portrait's own frame, without a
-new detection. See `picture_figures` for what is measured.
+new detection. See `fidelity` for what is measured.
 """
 
 from __future__ import annotations
@@ -14,16 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.examples import Examples, draw_examples
-from facedecode.evaluation.picture_figures import (
-    ORIGINALS,
-    DecoderFigures,
-    PictureValues,
-    decoder_figures,
-    joined,
-    picture_values,
-)
-from facedecode.evaluation.unseen import (
+from facedecode.evaluation.cohort import (
     Reference,
     UnseenImages,
     load_recognizers,
@@ -32,6 +23,15 @@ from facedecode.evaluation.unseen import (
     require_unseen,
     unseen_images,
 )
+from facedecode.evaluation.fidelity import (
+    ORIGINALS,
+    DecoderFigures,
+    PictureValues,
+    decoder_figures,
+    joined,
+    picture_values,
+)
+from facedecode.evaluation.rendering import Examples, draw_examples
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, mean_interval
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store
@@ -233,7 +233,7 @@ def _scores(
 
     own: recognizer → its templates of the originals (n, dim), and those missing, bool (n,).
     """
-    from facedecode.recognizers.picture_templates import embed_pictures
+    from facedecode.recognizers.recognizer import embed_pictures
 
     # Equal pictures are embedded once: every one of the mean face is the same.
     known: dict[bytes, int] = {}

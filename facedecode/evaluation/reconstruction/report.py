@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from facedecode.evaluation.examples import PLACES
-from facedecode.evaluation.picture_figures import ORIGINALS, DecoderFigures
+from facedecode.evaluation.fidelity import ORIGINALS, PERIODS, DecoderFigures
 from facedecode.evaluation.reconstruction.measure import ReconstructionFigures, ReconstructionJob
 from facedecode.evaluation.reconstruction.words import SCORES, caveats, protocol
-from facedecode.evaluation.spectra import PERIODS
+from facedecode.evaluation.rendering import PLACES
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
 from facedecode.provenance import describe_decoder, describe_file, describe_store
 from facedecode.report import Column, Headline, Picture, Report, Section, Table, plots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from facedecode.evaluation.picture_figures import ORIGINALS
+from facedecode.evaluation.fidelity import ORIGINALS
 from facedecode.evaluation.reconstruction.measure import ReconstructionFigures, ReconstructionJob
 from facedecode.statistics.bootstrap import LEVEL
 

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.drawn import embed_drawn
-from facedecode.evaluation.security.pairs_curve import CurvePlan, CurvePoint, CurveSettings, pairs_curve, plan_curve
-from facedecode.evaluation.unseen import (
+from facedecode.evaluation.cohort import (
     Judge,
     UnseenImages,
     load_recognizers,
@@ -26,9 +24,19 @@ from facedecode.evaluation.unseen import (
     require_unseen,
     unseen_images,
 )
+from facedecode.evaluation.rendering import embed_drawn
+from facedecode.evaluation.security.pairs_curve import CurvePlan, CurvePoint, CurveSettings, pairs_curve, plan_curve
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate
-from facedecode.statistics.identification import enrolled_rows, identification_ranks, identification_rates
-from facedecode.statistics.security import FMRS, Attack, SecurityRates, attack_success, type_one_trials
+from facedecode.statistics.security import (
+    FMRS,
+    Attack,
+    SecurityRates,
+    attack_success,
+    enrolled_rows,
+    identification_ranks,
+    identification_rates,
+    type_one_trials,
+)
 from facedecode.statistics.verification import false_accepts_allowed, thresholds_at_far
 from facedecode.store import Store
 

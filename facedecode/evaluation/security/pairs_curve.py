@@ -19,8 +19,8 @@ import numpy as np
 
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import UsageError
-from facedecode.evaluation.drawn import embed_drawn
-from facedecode.evaluation.unseen import Judge, require_unseen
+from facedecode.evaluation.cohort import Judge, require_unseen
+from facedecode.evaluation.rendering import embed_drawn
 from facedecode.memory import require_memory
 from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, NonMated, RateAtFar, Trials, rates_at_far
 from facedecode.statistics.security import type_one_trials, type_two_trials

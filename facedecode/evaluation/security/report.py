@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from facedecode.errors import BadInput
-from facedecode.evaluation.examples import spread_rows
+from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.security.measure import OTHER, RANKS, REAL, SAME, SecurityFigures, SecurityJob
 from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
 from facedecode.evaluation.security.summary import gates, headlines, metrics, own_tar, rate_at

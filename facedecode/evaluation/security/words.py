@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from facedecode.decoders.record import embedded_images
+from facedecode.decoders.training_record import embedded_images
 from facedecode.evaluation.security.measure import OTHER, RANKS, REAL, SAME, SecurityFigures, SecurityJob
 from facedecode.evaluation.verification.measure import FEW_ERRORS
 from facedecode.statistics.bootstrap import LEVEL, Estimate

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from facedecode.errors import BadInput
-from facedecode.evaluation.comparisons import Comparisons
-from facedecode.evaluation.data_notes import failed_images, listed, unknown_people
-from facedecode.evaluation.unseen import UnseenImages, unseen_images
+from facedecode.evaluation.cohort import UnseenImages, failed_images, listed, unknown_people, unseen_images
+from facedecode.evaluation.trials import Comparisons
 from facedecode.evaluation.words import be, counted
 from facedecode.files import sha256_file
 from facedecode.memory import require_memory_for_pairs

@@ -14,7 +14,7 @@ import numpy as np
 
 from facedecode.annotations.labels import PersonLabels
 from facedecode.errors import BadInput
-from facedecode.evaluation.comparisons import Comparisons
+from facedecode.evaluation.trials import Comparisons
 from facedecode.statistics.bootstrap import (
     LEVEL,
     REPETITIONS,
@@ -27,7 +27,7 @@ from facedecode.statistics.bootstrap import (
 )
 from facedecode.statistics.fixed_threshold import share_interval, shares_of
 from facedecode.statistics.intervals import corrected, percentiles
-from facedecode.statistics.replicates import Drawn, LeftOut, Replicates
+from facedecode.statistics.resampling import Drawn, LeftOut, Replicates
 from facedecode.statistics.verification import thresholds_at_far
 
 

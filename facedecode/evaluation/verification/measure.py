@@ -10,7 +10,7 @@ import numpy as np
 
 from facedecode.annotations.labels import PersonLabels
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.comparisons import Comparisons
+from facedecode.evaluation.trials import Comparisons
 from facedecode.evaluation.verification.differential import Differential, differential_rates
 from facedecode.evaluation.words import counted, percent
 from facedecode.statistics.bootstrap import (
@@ -34,7 +34,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class VerificationSettings:
     """What figures are asked for.
 
     Attributes:
@@ -135,7 +135,7 @@ class Figures:
 
 
 def verification_figures(
-    comparisons: Comparisons, fars: Sequence[float], wanted: Wanted, progress: Progress | None = None
+    comparisons: Comparisons, fars: Sequence[float], wanted: VerificationSettings, progress: Progress | None = None
 ) -> Figures:
     """All the figures of one recognizer's comparisons.
 

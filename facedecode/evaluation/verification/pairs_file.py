@@ -8,9 +8,9 @@ import numpy as np
 
 from facedecode.annotations.protocols import Pairs
 from facedecode.errors import BadInput
-from facedecode.evaluation.comparison import Templates, describe_templates
-from facedecode.evaluation.comparisons import Comparisons, Folds
-from facedecode.evaluation.data_notes import failed_images, listed, repeated_pairs
+from facedecode.evaluation.cohort import failed_images, listed, repeated_pairs
+from facedecode.evaluation.template_sets import Templates, describe_templates
+from facedecode.evaluation.trials import Comparisons, Folds
 from facedecode.evaluation.words import be
 from facedecode.statistics.bootstrap import NonMated, Trials
 from facedecode.statistics.scores import encode_people, score_rows

@@ -8,10 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.comparison import Templates, describe_templates
-from facedecode.evaluation.comparisons import Source
-from facedecode.evaluation.unseen import require_unseen_by_store
-from facedecode.evaluation.verification.measure import FEW_ERRORS, Figures, Wanted, few_errors, verification_figures
+from facedecode.evaluation.cohort import require_unseen_by_store
+from facedecode.evaluation.template_sets import Templates, describe_templates
+from facedecode.evaluation.trials import TrialSource
+from facedecode.evaluation.verification.measure import (
+    FEW_ERRORS,
+    Figures,
+    VerificationSettings,
+    few_errors,
+    verification_figures,
+)
 from facedecode.evaluation.verification.tables import complement, score_histogram, sections, slugs
 from facedecode.evaluation.words import be, counted, percent
 from facedecode.report import Headline, Picture, Report
@@ -29,7 +35,10 @@ Progress = Callable[[int, int, str], None]
 
 
 def evaluate_verification(
-    templates: Mapping[str, Templates], source: Source, wanted: Wanted, progress: Progress | None = None
+    templates: Mapping[str, Templates],
+    source: TrialSource,
+    wanted: VerificationSettings,
+    progress: Progress | None = None,
 ) -> Report:
     """Figures of one or more recognizers on the same comparisons.
 
@@ -76,7 +85,7 @@ def evaluate_verification(
     return _report(templates, source, wanted, figures, pictures)
 
 
-def _fars(templates: Mapping[str, Templates], source: Source, wanted: Wanted) -> list[float] | None:
+def _fars(templates: Mapping[str, Templates], source: TrialSource, wanted: VerificationSettings) -> list[float] | None:
     """The false accept rates where recognizers could have different ones: those that all of them resolve.
 
     None where all have the same pairs, so that the first one's count will do.
@@ -89,8 +98,8 @@ def _fars(templates: Mapping[str, Templates], source: Source, wanted: Wanted) ->
 
 def _report(
     templates: Mapping[str, Templates],
-    source: Source,
-    wanted: Wanted,
+    source: TrialSource,
+    wanted: VerificationSettings,
     figures: Mapping[str, Figures],
     histograms: list[Picture],
 ) -> Report:
@@ -127,7 +136,7 @@ def _report(
     )
 
 
-def _refuse_other_images(templates: Mapping[str, Templates], source: Source) -> None:
+def _refuse_other_images(templates: Mapping[str, Templates], source: TrialSource) -> None:
     """BadInput where recognizers have seen different images, or different files of the same name."""
     first, *others = templates.values()
     if not others:
@@ -177,7 +186,10 @@ def _headlines(figures: Mapping[str, Figures]) -> list[Headline]:
 
 
 def _protocol(
-    templates: Mapping[str, Templates], source: Source, wanted: Wanted, figures: Mapping[str, Figures]
+    templates: Mapping[str, Templates],
+    source: TrialSource,
+    wanted: VerificationSettings,
+    figures: Mapping[str, Figures],
 ) -> list[str]:
     failures = (
         "Images without a template (failures to acquire) were left out, as asked: the error rates say nothing of them."
@@ -220,7 +232,7 @@ def _protocol(
     return words
 
 
-def _transforms(templates: Mapping[str, Templates], source: Source) -> list[str]:
+def _transforms(templates: Mapping[str, Templates], source: TrialSource) -> list[str]:
     """What was done to the images and to their templates, where it was."""
     said = []
     for name, own in [*templates.items(), *([] if source.probes is None else [("probes", source.probes)])]:
@@ -236,7 +248,7 @@ def _transforms(templates: Mapping[str, Templates], source: Source) -> list[str]
     return said
 
 
-def _warnings(wanted: Wanted, figures: Mapping[str, Figures]) -> list[str]:
+def _warnings(wanted: VerificationSettings, figures: Mapping[str, Figures]) -> list[str]:
     said = []
     for name, own in figures.items():
         lines = [*own.warnings, *few_errors(own)]
@@ -251,7 +263,9 @@ def _warnings(wanted: Wanted, figures: Mapping[str, Figures]) -> list[str]:
     return said
 
 
-def gate_names(names: Sequence[str], source: Source, wanted: Wanted, fars: Iterable[float] | None = None) -> set[str]:
+def gate_names(
+    names: Sequence[str], source: TrialSource, wanted: VerificationSettings, fars: Iterable[float] | None = None
+) -> set[str]:
     """The names that --fail-if knows with recognizers of these names, to be refused before the work otherwise.
 
     fars: the rates there are; those asked for if None.
@@ -272,7 +286,7 @@ def _whichs(names: Sequence[str]) -> list[list[str]]:
     return [[name] for name in names] + ([[]] if len(names) == 1 else [])
 
 
-def _gates(figures: Mapping[str, Figures], source: Source, wanted: Wanted) -> dict[str, Estimate]:
+def _gates(figures: Mapping[str, Figures], source: TrialSource, wanted: VerificationSettings) -> dict[str, Estimate]:
     """A figure for each name that --fail-if knows; one without a number, which no gate passes, where none came."""
     fars = [rate.far_wanted for rate in next(iter(figures.values())).by_pair]
     names = sorted(gate_names(list(figures), source, wanted, fars))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from facedecode.evaluation.comparisons import Comparisons
+from facedecode.evaluation.trials import Comparisons
 from facedecode.evaluation.verification.differential import Differential
 from facedecode.evaluation.verification.measure import Figures
 from facedecode.evaluation.words import counted, percent

@@ -18,7 +18,7 @@ from facedecode.cli.commands.evaluate.common import (
     refuse_output,
 )
 from facedecode.cli.console import Console
-from facedecode.cli.drawing import optional_decoder
+from facedecode.cli.load import optional_decoder
 from facedecode.errors import BadInput, MissingWeights
 
 

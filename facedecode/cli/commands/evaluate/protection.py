@@ -84,12 +84,11 @@ def protection(
     """
     gates = parse_gates(fail_if, _WORDS)
     refuse_output(output, overwrite)
+    from facedecode.evaluation.cohort import load_recognizers, make_judge, open_stores
     from facedecode.evaluation.protection.gates import gate_figures, require_figures
     from facedecode.evaluation.protection.measure import FMRS, Settings, evaluate_protection
-    from facedecode.evaluation.protection.protected import People as Groups
-    from facedecode.evaluation.protection.protected import derived_study, stored_study
+    from facedecode.evaluation.protection.protected import SubjectSplit, derived_study, stored_study
     from facedecode.evaluation.protection.report import protection_report
-    from facedecode.evaluation.unseen import load_recognizers, make_judge, open_stores
     from facedecode.report.gates import rates_of
     from facedecode.store import Store
 
@@ -98,7 +97,7 @@ def protection(
     if not train_people and (given := [option for option, value in needing.items() if value not in (None, [])]):
         raise UsageError(f"{given[0]} is for an attacker's pictures, and there is no attacker: give --train-people")
     first, *protected = (Store.open(folder) for folder in stores)
-    groups = Groups(people, train_people, tuple(exclude or ()))
+    groups = SubjectSplit(people, train_people, tuple(exclude or ()))
     if scheme is None:
         if keys is not None or bits is not None or center is not None:
             raise UsageError("--keys, --bits, --center and --no-center go with --scheme; stores have theirs")

@@ -116,8 +116,8 @@ def reconstruction(
 
 def _refuse_unknown(gates: Sequence[Gate], job: ReconstructionJob) -> None:
     """Say before the work that a gate names a decoder or a recognizer that is not there."""
+    from facedecode.evaluation.cohort import open_stores
     from facedecode.evaluation.reconstruction.report import gate_keys
-    from facedecode.evaluation.unseen import open_stores
 
     if gates:
         recognizers = list(open_stores([job.store, *job.against]))

@@ -86,10 +86,10 @@ def security(
     """
     gates = parse_gates(fail_if, _WORDS)
     refuse_output(output, overwrite)
+    from facedecode.evaluation.cohort import open_stores
     from facedecode.evaluation.security.measure import SecurityJob, evaluate_security, wanted_fmrs
     from facedecode.evaluation.security.report import security_report
     from facedecode.evaluation.security.summary import gate_names
-    from facedecode.evaluation.unseen import open_stores
     from facedecode.report.gates import rates_of
 
     job = SecurityJob(

@@ -25,7 +25,7 @@ from facedecode.errors import UsageError
 SIDES = ("left", "right", "both")
 
 if TYPE_CHECKING:  # these cost time that --help does not have
-    from facedecode.evaluation.comparisons import Source
+    from facedecode.evaluation.trials import TrialSource
     from facedecode.store import Store
 
 
@@ -93,7 +93,7 @@ def verification(
     eer[edgeface-xxs].
     """
     from facedecode.annotations.labels import read_person_labels
-    from facedecode.evaluation.verification.measure import Wanted
+    from facedecode.evaluation.verification.measure import VerificationSettings
     from facedecode.evaluation.verification.report import GATE_WORDS, evaluate_verification, gate_names
     from facedecode.report.gates import rates_of
 
@@ -102,7 +102,7 @@ def verification(
     if (labels is None) != (label is None):
         raise UsageError("--labels and --label go together: a CSV file, and the column of it")
     opened = _open(stores)
-    wanted = Wanted(
+    wanted = VerificationSettings(
         fars=far,
         more_fars=rates_of(gates, "far", "fmr"),
         threshold=threshold,
@@ -153,7 +153,7 @@ def _mapped(
     pairs: whether a file of pairs says what is compared, so that a single store has two sides.
     """
     from facedecode.mapping.maps import load_mapping
-    from facedecode.templates.mapped import MappedStore
+    from facedecode.templates.transformation import MappedStore
 
     if side not in (None, *SIDES):
         raise UsageError(f"--mapping-side {side}: choose one of {', '.join(SIDES)}")
@@ -177,7 +177,7 @@ def _mapped(
     return {name: left}, MappedStore(probes or store, found)
 
 
-def _source(pairs: Path | None, probes: Store | None, people: Path | None, ignore_missing: bool) -> Source:
+def _source(pairs: Path | None, probes: Store | None, people: Path | None, ignore_missing: bool) -> TrialSource:
     from facedecode.annotations.protocols import read_pairs
     from facedecode.evaluation.verification.all_pairs import AllPairs, GalleryProbes
     from facedecode.evaluation.verification.pairs_file import PairsFile

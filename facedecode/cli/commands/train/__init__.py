@@ -10,19 +10,18 @@ import typer
 from facedecode.cli.app import BareModel, Device, Images, Overwrite, Spec, Weights, choose_device, command
 from facedecode.cli.commands.embeddings import describe_recognizer, recognizer_file, store_of_bare
 from facedecode.cli.commands.train import classifier, decoder, disentangler, latent, recognizer
-from facedecode.cli.commands.train.options import Source
+from facedecode.cli.commands.train.options import TrainingSource
 from facedecode.cli.console import Console
-from facedecode.cli.given import is_given, refuse_others
-from facedecode.cli.ways import Way, signature_of_all
+from facedecode.cli.variants import Variant, is_given, refuse_others, signature_of_all
 from facedecode.errors import UsageError
 
-_NETWORK = Way(decoder.train_network, "dfd and nbnet")
-_CLOSED_FORM = Way(decoder.fit_closed_form, "mean-face, nearest and ridge")
-_LATENT = Way(latent.train_latent_decoder, "latent")
-_RECOGNIZER = Way(recognizer.train_recognizer, "recognizers")
-_CLASSIFIER = Way(classifier.train_classifier, "classifiers")
-_HEAD = Way(classifier.import_classifier, "classifiers")
-_DISENTANGLER = Way(disentangler.train_disentangler, "disentanglers")
+_NETWORK = Variant(decoder.train_network, "dfd and nbnet")
+_CLOSED_FORM = Variant(decoder.fit_closed_form, "mean-face, nearest and ridge")
+_LATENT = Variant(latent.train_latent_decoder, "latent")
+_RECOGNIZER = Variant(recognizer.train_recognizer, "recognizers")
+_CLASSIFIER = Variant(classifier.train_classifier, "classifiers")
+_HEAD = Variant(classifier.import_classifier, "classifiers")
+_DISENTANGLER = Variant(disentangler.train_disentangler, "disentanglers")
 WAYS = (_NETWORK, _CLOSED_FORM, _LATENT, _CLASSIFIER, _HEAD, _RECOGNIZER, _DISENTANGLER)
 KINDS = ("decoder", "recognizer", "classifier", "disentangler")
 _OF_ALL = {"store", "output", "kind", "overwrite", "quiet", "json", "debug"}
@@ -71,21 +70,21 @@ def train(
     their templates, and judged on a fifth of each person's images. With --kind disentangler, 'transform --disentangle'
     can then part templates into identity and the attribute of --labels; it is judged on a tenth of the people.
     """
-    way, said = _chosen(kind, options["architecture"], from_head=options["from_head"] is not None)
+    variant, said = _chosen(kind, options["architecture"], from_head=options["from_head"] is not None)
     bare = store.suffix == ".npy"
-    if console.ranks.count > 1 and (bare or way is not _NETWORK):
+    if console.ranks.count > 1 and (bare or variant is not _NETWORK):
         what = f"{store} is made a store" if bare else f"{said} is fitted"
         raise UsageError(f"{what} in one process; start it without torchrun")
     if not bare and (model or spec):
         raise UsageError("--model and --spec are said of a bare .npy file; a store's manifest has its recognizer")
-    allowed = {*_OF_ALL, *way.options, *(_OF_BARE if bare else ()), *(_OF_DECODERS if kind == "decoder" else ())}
+    allowed = {*_OF_ALL, *variant.options, *(_OF_BARE if bare else ()), *(_OF_DECODERS if kind == "decoder" else ())}
     refuse_others(context, allowed, f"go with {said}")
     if bare and options["dry_run"]:
         raise UsageError(f"--dry-run looks at a store; 'facedecode import' makes one of {store}")
-    given = {name: context.params[name] for name in way.options if is_given(context, name)}
+    given = {name: context.params[name] for name in variant.options if is_given(context, name)}
     if bare:
         given.pop("images", None)
-        if "weights" in way.options:
+        if "weights" in variant.options:
             given["weights"] = recognizer_file(model, weights)
 
     def make() -> Path:
@@ -94,17 +93,19 @@ def train(
     def describe() -> dict:
         return describe_recognizer(model, weights, spec, choose_device(device))
 
-    return way.run(console, Source(store, make, describe) if bare else Source(store), output, **given)
+    return variant.run(
+        console, TrainingSource(store, make, describe) if bare else TrainingSource(store), output, **given
+    )
 
 
-def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Way, str]:
+def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Variant, str]:
     """What to do, and the options that say so."""
     if kind == "decoder":
         from facedecode.decoders.kinds import CLOSED_FORMS, require_kind
 
         require_kind(architecture)
-        way = _CLOSED_FORM if architecture in CLOSED_FORMS else _LATENT if architecture == "latent" else _NETWORK
-        return way, f"--architecture {architecture} (--kind decoder)"
+        variant = _CLOSED_FORM if architecture in CLOSED_FORMS else _LATENT if architecture == "latent" else _NETWORK
+        return variant, f"--architecture {architecture} (--kind decoder)"
     if kind == "recognizer":
         return _RECOGNIZER, "--kind recognizer"
     if kind == "classifier":

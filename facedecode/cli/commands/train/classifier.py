@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Overwrite
-from facedecode.cli.commands.train.options import Exclude, HeadKind, MinImages, People, Scale, Source
+from facedecode.cli.commands.train.options import Exclude, HeadKind, MinImages, People, Scale, TrainingSource
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 
 def train_classifier(
     console: Console,
-    source: Source,
+    source: TrainingSource,
     output: Path,
     *,
     people: People = None,
@@ -57,7 +57,7 @@ def train_classifier(
 
 def import_classifier(
     console: Console,
-    source: Source,
+    source: TrainingSource,
     output: Path,
     *,
     from_head: Annotated[

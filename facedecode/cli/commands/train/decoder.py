@@ -31,12 +31,12 @@ from facedecode.cli.commands.train.options import (
     LearningRate,
     Mirror,
     People,
-    Source,
     Start,
+    TrainingSource,
     Validation,
 )
 from facedecode.cli.console import Console
-from facedecode.cli.given import only_given
+from facedecode.cli.variants import only_given
 from facedecode.errors import UsageError
 
 if TYPE_CHECKING:  # needs torch
@@ -45,7 +45,7 @@ if TYPE_CHECKING:  # needs torch
 
 def train_network(
     console: Console,
-    source: Source,
+    source: TrainingSource,
     output: Path,
     *,
     architecture: Architecture = "dfd",
@@ -208,7 +208,7 @@ def train_network(
 
 def fit_closed_form(
     console: Console,
-    source: Source,
+    source: TrainingSource,
     output: Path,
     *,
     architecture: Architecture,

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Overwrite
-from facedecode.cli.commands.train.options import Exclude, People, Source
+from facedecode.cli.commands.train.options import Exclude, People, TrainingSource
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 
 def train_disentangler(
     console: Console,
-    source: Source,
+    source: TrainingSource,
     output: Path,
     *,
     labels: Annotated[

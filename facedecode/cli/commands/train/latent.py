@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Device, Overwrite, Seed, Weights, choose_device
-from facedecode.cli.commands.train.options import ImageSize, People, Source
+from facedecode.cli.commands.train.options import ImageSize, People, TrainingSource
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 
 def train_latent_decoder(
     console: Console,
-    source: Source,
+    source: TrainingSource,
     output: Path,
     *,
     generator: Annotated[

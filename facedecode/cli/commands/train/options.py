@@ -11,7 +11,7 @@ import typer
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingSource:
     """The store to train on: one that is there, or one to be made of a bare .npy file.
 
     Attributes:

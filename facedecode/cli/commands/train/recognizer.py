@@ -20,18 +20,18 @@ from facedecode.cli.commands.train.options import (
     Mirror,
     People,
     Scale,
-    Source,
     Start,
+    TrainingSource,
     Validation,
 )
 from facedecode.cli.console import Console
-from facedecode.cli.given import only_given
+from facedecode.cli.variants import only_given
 from facedecode.errors import UsageError
 
 
 def train_recognizer(
     console: Console,
-    source: Source,
+    source: TrainingSource,
     output: Path,
     *,
     backbone: Annotated[str, typer.Option("--backbone", help="small (128 numbers), or resnet50 (2048).")] = "small",

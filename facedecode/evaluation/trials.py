@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from facedecode.evaluation.comparison import Templates
+from facedecode.evaluation.template_sets import Templates
 from facedecode.statistics.bootstrap import NonMated, Trials
 
 
@@ -55,7 +55,7 @@ class Comparisons:
     warnings: list[str] = field(default_factory=list)
 
 
-class Source(Protocol):
+class TrialSource(Protocol):
     """Where comparisons come from; the same one for every recognizer of an evaluation.
 
     Attributes:

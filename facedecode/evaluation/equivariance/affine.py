@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedecode.mapping.gram import Solution
+from facedecode.mapping.least_squares import Solution
 
 # A condition number beyond which the inverse of a map is rounding.
 _SINGULAR = 1e12

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
-from facedecode.recognizers.contract import OWN, Contract, described_contract, read_contract
-from facedecode.recognizers.own_networks import open_network
-from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.contract import OWN, Contract, described_contract, is_own, read_contract
+from facedecode.recognizers.custom_runtime import open_network
+from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.recognizers.spec import RecognizerSpec
 
 # Of a template's length: the largest difference that batching, or a second run, may make.
@@ -271,3 +272,47 @@ def _agreed_size(path: Path, of_file: int | None, of_contract: int | None) -> in
     if None not in (of_file, of_contract) and of_file != of_contract:
         raise BadInput(f"{path}: takes pictures of {of_file} px, and its contract says size {of_contract}")
     return of_file or of_contract
+
+
+class PictureJudge:
+    """Probabilities of two classes, by a model that gives (n,), (n, 1) or (n, 2) numbers of pictures.
+
+    Attributes:
+        classes: the two; a single number is the second's.
+        model: with its crop and the hash of its file.
+    """
+
+    def __init__(self, model: OwnRecognizer):
+        self.model = model
+        if model.contract.classes is None:
+            raise BadInput(f"{model.weights}: its contract does not say by 'classes' which two it tells apart")
+        self.classes: tuple[str, str] = model.contract.classes
+        if model.spec.dim > 2:
+            raise BadInput(f"{model.weights}: gives {model.spec.dim} numbers of a picture, not one or two")
+
+    def probabilities(self, portraits: np.ndarray) -> np.ndarray:
+        """Of portraits (n, P, P, 3) uint8 RGB: float64 (n, 2), in the order of `classes`.
+
+        Raises:
+            BadInput: what is declared a probability is none.
+        """
+        said = torch.from_numpy(embed_pictures(self.model, portraits)).double()
+        if self.model.contract.gives == "logit":
+            said = torch.sigmoid(said) if said.shape[1] == 1 else torch.softmax(said, 1)
+        second = said[:, -1:]
+        both = said if said.shape[1] == 2 else torch.cat([1 - second, second], 1)
+        if not ((both >= 0) & (both <= 1)).all() or ((both.sum(1) - 1).abs() > 1e-3).any():
+            raise BadInput(f"{self.model.weights}: gives no probabilities; if they are logits, say so by 'gives'")
+        return both.numpy()
+
+
+def load_judge(name: str, spec: Path | None = None, device: str = "cpu") -> PictureJudge:
+    """A judge from `torch:FILE` or `onnx:FILE`, whose contract says `gives` and `classes`.
+
+    Raises:
+        UsageError: another name.
+        MissingWeights, UsageError, BadInput: as `load_own`; no classes, or more numbers than two.
+    """
+    if not is_own(name):
+        raise UsageError(f"{name}: a judge is torch:FILE or onnx:FILE")
+    return PictureJudge(load_own(name, None, device, contract=spec, judge=True))

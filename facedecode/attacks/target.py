@@ -10,19 +10,87 @@ import numpy as np
 import torch
 
 from facedecode.attacks.goals import ClassGoal, EmbeddingGoal, Goal
-from facedecode.attacks.threshold import Threshold
 from facedecode.classifiers.classifier import Classifier
 from facedecode.errors import BadInput, UsageError
 from facedecode.extraction.cropping import FaceCropper
 from facedecode.files import sha256_file
+from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.images import ImageRef
-from facedecode.statistics.scores import score_pairs
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
+from facedecode.statistics.verification import thresholds_at_far
+from facedecode.store import Store, require_same_recognizer
+from facedecode.store.processing import require_extracted
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A threshold of the recognizer's score.
+
+    source: JSON, where it comes from. said: the same for people.
+    """
+
+    value: float
+    source: dict[str, Any]
+    said: str
+
+
+def choose_threshold(
+    recognizer: Recognizer, given: float | None = None, fmr: float | None = None, store: Path | None = None
+) -> Threshold:
+    """The threshold that is given, or that of an FMR over a store's non-mated pairs, or the one its authors recommend.
+
+    Args:
+        given: a score.
+        fmr: false match rate, in (0, 1), over all non-mated pairs of `store`.
+        store: folder of a store of the same recognizer, as `extract` made it.
+
+    Raises:
+        UsageError: both are given, or half of the second, or none where the recognizer's authors recommend none.
+        BadInput: the store is another recognizer's or of changed templates, has rows without a person, or too few
+            pairs for this FMR.
+        WouldNotFit: the scores of all pairs would not fit in memory.
+    """
+    if given is not None and (fmr is not None or store is not None):
+        raise UsageError("--threshold is the score itself; leave it out, or --fmr and --thresholds-from")
+    if (fmr is None) != (store is None):
+        raise UsageError("--fmr RATE goes with --thresholds-from STORE, whose non-mated pairs set the score; give both")
+    if given is not None:
+        return Threshold(given, {"by": "given"}, f"{given:g}, as given")
+    if store is not None:
+        return _at_fmr(recognizer, fmr, Store.open(store))
+    recommended = recognizer.spec.recommended_threshold
+    if recommended is None:
+        raise UsageError(
+            f"nobody recommends a threshold for {recognizer.name}'s score ({recognizer.spec.score}): give --threshold "
+            "SCORE, or --fmr RATE --thresholds-from STORE"
+        )
+    return Threshold(
+        recommended, {"by": "recommended"}, f"{recommended:g}, which {recognizer.name}'s authors recommend"
+    )
+
+
+def _at_fmr(recognizer: Recognizer, fmr: float, store: Store) -> Threshold:
+    require_same_recognizer(
+        store.recognizer, recognizer.describe(), f"the attack, whose threshold {store.folder} sets,"
+    )
+    require_extracted(store)
+    require_memory_for_pairs(len(store))
+    try:
+        pairs = mated_non_mated_scores(store.templates(), store.identities(), recognizer.spec.score)
+        (value,) = thresholds_at_far(pairs.non_mated, [fmr])
+    except BadInput as error:
+        raise BadInput(f"{store.folder}: {error}") from None
+    count = len(pairs.non_mated)
+    source = {"by": "fmr", "fmr": fmr, "store": store.fingerprint, "non_mated": count}
+    return Threshold(value, source, f"{value:.4f}, FMR {fmr:g} over {count:,} non-mated pairs of {store.folder}")
+
 
 OBJECTIVES = ("class", "embedding")
 
 
 @dataclass(frozen=True, eq=False)
-class Aim:
+class AttackTarget:
     """What is wanted of every image.
 
     Attributes:
@@ -131,7 +199,7 @@ def find_aim(
     *,
     classifier: Classifier | None = None,
     threshold: Threshold | None = None,
-) -> Aim:
+) -> AttackTarget:
     """Aim at a class by its name, at an image, or (without a target) away from each image's own template.
 
     Args:
@@ -146,7 +214,7 @@ def find_aim(
     """
     common = {"score": cropper.recognizer.spec.score, "threshold": threshold, "classifier": classifier}
     if target is None:
-        return Aim(objective, away=True, **common)
+        return AttackTarget(objective, away=True, **common)
     if objective == "class":
         try:
             number = classifier.index(target)
@@ -154,7 +222,7 @@ def find_aim(
             if not Path(target).exists():
                 raise UsageError(f"--target {target}: no image has that name, and {error}") from None
         else:
-            return Aim(objective, target_class=number, target={"class": target}, said=target, **common)
+            return AttackTarget(objective, target_class=number, target={"class": target}, said=target, **common)
     elif classifier is not None and target in classifier.names and not Path(target).exists():
         raise UsageError(f"--target {target}: a class has no template to aim at; give an image, or --objective class")
     path = Path(target)
@@ -164,7 +232,7 @@ def find_aim(
         number = int(classifier.predict(template[None])[0])
         about["class"] = classifier.names[number]
         said = f"{path.name}, taken for {classifier.names[number]}"
-    return Aim(objective, target_class=number, target_template=template, target=about, said=said, **common)
+    return AttackTarget(objective, target_class=number, target_template=template, target=about, said=said, **common)
 
 
 def refuse_target_alone(target: str | None, refs: list[ImageRef]) -> None:

@@ -11,7 +11,7 @@ from facedecode.errors import BadInput, MissingWeights, UsageError
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.decoders import Decoder
-    from facedecode.inversion.inverted_files import Given
+    from facedecode.inversion.invert import TemplateInput
     from facedecode.recognizers.recognizer import Recognizer
 
 
@@ -23,11 +23,11 @@ def read_given(
     images: Path | None,
     device: str,
     need_images: bool = False,
-) -> tuple[Given, Path | None]:
+) -> tuple[TemplateInput, Path | None]:
     """Templates to draw (see `read_inputs`), and their recognizer's file: that of --model where it is a user's own."""
-    from facedecode.inversion.inverted_files import read_inputs
+    from facedecode.inversion.invert import read_inputs
     from facedecode.recognizers import is_own, load_recognizer
-    from facedecode.recognizers.trained import trained_folder
+    from facedecode.recognizers.registry import trained_folder
 
     own = None
     if model is not None and is_own(model):
@@ -51,7 +51,7 @@ class Drawing:
 
 def open_drawing(
     console: Console,
-    given: Given,
+    given: TemplateInput,
     decoder: str | None,
     weights: Path | None,
     device: str,

@@ -1,0 +1,341 @@
+"""What an attack did to each image, as rows of `attacks.csv`, and what they come to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+
+from facedecode.attacks.target import AttackTarget
+from facedecode.decoders import Decoder
+from facedecode.errors import BadInput, OutputError, UsageError
+from facedecode.files import make_folder, sha256_file, write_json
+from facedecode.pictures.faces import Face
+from facedecode.pictures.figures import enlarged, picture_grid, shortened
+from facedecode.pictures.images import ImageRef, load_image
+from facedecode.pictures.metrics import ssim
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.statistics.bootstrap import mean_interval
+from facedecode.statistics.scores import score_pairs
+from facedecode.store.layout import MANIFEST, PROGRESS, has_marker, read_json
+
+Row = dict[str, Any]
+# An empty cell: it does not apply, or the image was not attacked (`already`).
+COLUMNS = (
+    *("path", "picture", "identity", "outcome", "success_memory", "success_saved"),
+    *("l2", "linf", "ssim", "gradients"),
+    *("class_before", "probability_before", "class_after", "probability_after"),
+    *("target_probability_before", "target_probability_after"),
+    *("score_before", "score_after", "cosine_before", "cosine_after", "score_own"),
+)
+OUTCOMES = ("success", "lost", "failed", "already")
+_TEXT = ("path", "picture", "identity", "outcome", "class_before", "class_after")
+_FLAGS = ("success_memory", "success_saved")
+_SMALLEST_FOR_SSIM = 11  # px
+
+
+def outcome(already: bool, in_memory: bool, saved: bool) -> str:
+    """One of `OUTCOMES`: what the saved file says; `lost` where only the rounding to 8 bits undid it."""
+    if already:
+        return "already"
+    return "success" if saved else "lost" if in_memory else "failed"
+
+
+def measure(
+    aim: AttackTarget, crops: np.ndarray, saved: np.ndarray, own: np.ndarray, templates: np.ndarray
+) -> list[Row]:
+    """The measured columns of n images.
+
+    Args:
+        crops: (n, S, S, 3) uint8, before the attack. saved: the same after it, as read from the files.
+        own: (n, dim) float32, templates of `crops`. templates: those of `saved`.
+    """
+    change = (saved.astype(np.float64) - crops) / 255
+    columns: dict[str, np.ndarray] = {
+        "l2": np.sqrt((change**2).sum(axis=(1, 2, 3))),
+        "linf": np.abs(change).max(axis=(1, 2, 3)),
+        "score_own": score_pairs(templates, own, aim.score),
+    }
+    if crops.shape[1] >= _SMALLEST_FOR_SSIM:
+        columns["ssim"] = ssim(saved, crops)
+    for when, these in (("before", own), ("after", templates)):
+        if aim.target_template is not None:
+            columns[f"score_{when}"] = aim.scores(these)
+            columns[f"cosine_{when}"] = aim.scores(these, "cosine")
+        if aim.classifier is not None:
+            shares = aim.probabilities(these)
+            top = shares.argmax(axis=1)
+            columns[f"class_{when}"] = np.array(aim.classifier.names)[top]
+            columns[f"probability_{when}"] = shares[np.arange(len(these)), top]
+            if aim.target_class is not None:
+                columns[f"target_probability_{when}"] = shares[:, aim.target_class]
+    return [{name: values[i].item() for name, values in columns.items()} for i in range(len(crops))]
+
+
+def table_text(rows: list[Row]) -> str:
+    """The rows as CSV with a head; numbers to six digits, so that reading them again gives what was written."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([_cell(row.get(name)) for name in COLUMNS])
+    return text.getvalue()
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of `attacks.csv`, None in empty cells. Raises BadInput."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such file, and the attack had written it; use --overwrite") from error
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read ({error}); use --overwrite") from error
+    return parse_table(text, path)
+
+
+def parse_table(text: str, path: Path) -> list[Row]:
+    """Text that `table_text` wrote; `path` is for the message. Raises BadInput."""
+    reader = csv.DictReader(io.StringIO(text))
+    try:
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError("other columns")
+        lines = list(reader)
+        if any(None in line or None in line.values() for line in lines):
+            raise ValueError("a line of another length")
+        return [{name: _value(name, row[name]) for name in COLUMNS} for row in lines]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: not the table of an attack ({error}); use --overwrite") from error
+
+
+def summary(rows: list[Row]) -> dict[str, Any]:
+    """What the rows come to, JSON; intervals are by person, or by image where a person is not known.
+
+    Rates are over the images that were attacked, those that were there already left out. Sizes of the noise are of the
+    successes on the saved file.
+    """
+    attempted = [row for row in rows if row["outcome"] != "already"]
+    won = [row for row in attempted if row["success_saved"]]
+    people = len({_person(row) for row in attempted})
+    found: dict[str, Any] = {"attempted": len(attempted), "already": len(rows) - len(attempted), "people": people}
+    found["success"] = _mean(attempted, "success_memory", bool)
+    found["success_saved"] = _mean(attempted, "success_saved", bool)
+    for name in ("l2", "linf"):
+        found[name] = _mean(won, name)
+        found[f"{name}_median"] = float(np.median([row[name] for row in won])) if won else None
+    found["gradients"] = _mean(attempted, "gradients")
+    return found
+
+
+def _mean(rows: list[Row], name: str, kind: type = float) -> dict[str, Any]:
+    if not rows:
+        return {"value": None, "low": None, "high": None, "n": 0}
+    return mean_interval(np.array([row[name] for row in rows], kind), [_person(row) for row in rows]).as_json()
+
+
+def _person(row: Row) -> str:
+    return row["identity"] or row["path"]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _value(name: str, cell: str) -> Any:
+    if not cell:
+        return None
+    if name in _TEXT:
+        return cell
+    if name in _FLAGS:
+        return {"true": True, "false": False}[cell]
+    return int(cell) if name == "gradients" else float(cell)
+
+
+class AttackFolder:
+    """The places in an attack's output folder.
+
+    Raises (on making one):
+        OutputError: the folder has other files and is no attack's.
+        UsageError: it lies in a folder of inputs, or has inputs in it.
+    """
+
+    def __init__(self, folder: Path, inputs: Sequence[Path], refs: Sequence[ImageRef]) -> None:
+        self.folder = folder
+        self.pictures, self.store = folder / "pictures", folder / "emb"
+        self.table, self.figure, self.records = folder / "attacks.csv", folder / "attacks.png", folder / "records"
+        where = folder.resolve()
+        for given in inputs:
+            if given.is_dir() and where.is_relative_to(given.resolve()):
+                raise UsageError(f"-o {folder}: lies in {given}, whose images are the inputs; name a folder outside it")
+        if inside := [ref.path for ref in refs if ref.path.resolve().is_relative_to(where)]:
+            raise UsageError(f"-o {folder}: {inside[0]} is in it, one of the images to attack; name another folder")
+        self._refuse_foreign()
+
+    def _refuse_foreign(self) -> None:
+        if not self.folder.exists():
+            return
+        if not self.folder.is_dir():
+            raise OutputError(f"{self.folder}: is there and is no folder; name another")
+        visible = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))
+        marker = next((name for name in (MANIFEST, PROGRESS) if has_marker(self.store, name)), None)
+        ours = marker and "attack" in read_json(self.store / marker).get("settings", {})
+        # A run that was killed before it had begun leaves an empty store.
+        if not ours and (marker or set(visible) - {self.store.name}):
+            raise OutputError(f"{self.folder} has files ({visible[0]} …) and is no output of 'attack'; name another")
+
+    def clear(self) -> None:
+        """Remove what an earlier attack left beside its store. Raises OutputError."""
+        try:
+            for folder in (self.pictures, self.records):
+                if folder.is_dir():
+                    shutil.rmtree(folder)
+            for file in (self.table, self.figure):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot clear {self.folder}: {error.strerror or error}") from error
+
+    def write_record(self, number: int, record: dict[str, Any]) -> None:
+        """Keep what a shard's files do not tell, until the table is written."""
+        make_folder(self.records)
+        write_json(self.records / f"{number:05d}.json", record)
+
+    def read_records(self, fingerprint: str, inputs_done: int) -> list[dict[str, Any]]:
+        """The records of the shards that are done, whose last one had used up `inputs_done` inputs.
+
+        Raises:
+            BadInput: a record is missing or another run's, or a picture of it is missing or was changed.
+        """
+        records: list[dict[str, Any]] = []
+        while (records[-1]["inputs_done"] if records else 0) < inputs_done:
+            path = self.records / f"{len(records):05d}.json"
+            record = read_json(path)
+            if record.get("fingerprint") != fingerprint:
+                raise BadInput(f"{path}: of another run; use --overwrite")
+            for row in record["rows"]:
+                self.require_picture(row["picture"], row["sha256"])
+            records.append(record)
+        return records
+
+    def require_picture(self, name: str, sha256: str) -> None:
+        """Refuse to build on a picture that is not as it was written. Raises BadInput."""
+        path = self.pictures / name
+        if not path.is_file() or sha256_file(path) != sha256:
+            raise BadInput(f"{path}: missing, or changed since the attack wrote it; use --overwrite")
+
+    def forget_records(self) -> None:
+        """Remove the records: the table is written, and the store is finished."""
+        if self.records.is_dir():
+            shutil.rmtree(self.records)
+
+
+def picture_names(refs: Sequence[ImageRef]) -> list[str]:
+    """A PNG's path for each input, relative to the pictures' folder: the input's own with the suffix .png.
+
+    Inputs that would share one (a.jpg and a.png; some file systems do not tell case) keep their old suffix, too.
+    """
+    names = [PurePosixPath(ref.relative).with_suffix(".png").as_posix() for ref in refs]
+    folders = {str(part).casefold() for ref in refs for part in PurePosixPath(ref.relative).parents}
+    longer = [f"{ref.relative}.png" for ref in refs]
+    numbered = [f"{ref.relative}.{i}.png" for i, ref in enumerate(refs)]
+    for other in (longer, numbered):
+        seen = Counter(name.casefold() for name in names)
+        names = [
+            new if seen[name.casefold()] > 1 or name.casefold() in folders else name
+            for name, new in zip(names, other, strict=True)
+        ]
+    return names
+
+
+FIGURE_COLUMNS = 8
+_MOST = 100  # times; noise that is smaller is not to be seen in the attacked crop either
+_SHARE = 99.5  # % of the noise that is shown without being cut off
+
+
+def attack_figure(
+    rows: list[Row], aim: AttackTarget, root: Path, pictures: Path, recognizer: Recognizer, decoder: Decoder | None
+) -> np.ndarray:
+    """Draw up to eight of the attacked faces, spread evenly over the rows; those that were there already if no other.
+
+    Under each original, attacked crop and reconstruction is whom the classifier takes it for, or where a template is
+    the objective its score: against the target, or where there is none against the original. A reconstruction is
+    judged by its own template, anew.
+
+    Args:
+        rows: of the table, each with `face` (box and landmarks in the image) and `source_sha256`.
+        root: of the images. pictures: folder of the attacked crops.
+        decoder: of the recognizer; without it there is no row of reconstructions.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        BadInput: an image changed since it was attacked.
+    """
+    attempted = [row for row in rows if row["outcome"] != "already"] or rows
+    chosen = np.unique(np.linspace(0, len(attempted) - 1, FIGURE_COLUMNS).round().astype(int))
+    shown = [attempted[i] for i in chosen]
+    before = np.stack([_original(row, root, recognizer) for row in shown])
+    after = np.stack([load_image(pictures / row["picture"]) for row in shown])
+    change = (after.astype(np.float64) - before) / 255
+    factor = _factor(change)
+    noise = np.rint(np.clip(0.5 + factor * change, 0, 1) * 255).astype(np.uint8)
+    own, templates = recognizer.embed_crops(before), recognizer.embed_crops(after)
+    layers = {
+        "original": (before, _captions(aim, own, own)),
+        f"noise x{factor}": (noise, [f"L2 {row['l2']:.2f}" for row in shown]),
+        _attacked_label(aim): (after, _captions(aim, templates, own)),
+    }
+    if decoder is not None:
+        drawn = _reconstructions(decoder, recognizer, templates)
+        layers["reconstruction"] = (drawn, _captions(aim, recognizer.embed_crops(drawn), own))
+    shapes = [enlarged(images) for images, _ in layers.values()]
+    side = shapes[0].shape[1]
+    captions = [[shortened(caption, side) for caption in said] for _, said in layers.values()]
+    return picture_grid(shapes, list(layers), captions)
+
+
+def _original(row: Row, root: Path, recognizer: Recognizer) -> np.ndarray:
+    """The crop that was attacked, (S, S, 3) uint8, cut once more."""
+    path = root / row["path"]
+    if not path.is_file() or sha256_file(path) != row["source_sha256"]:
+        raise BadInput(f"{path}: changed since it was attacked; attack it again with --overwrite")
+    face = Face(*(np.array(row["face"][name], np.float32) for name in ("box", "landmarks")), 1.0)
+    return recognizer.crop(load_image(path), face)
+
+
+def _factor(change: np.ndarray) -> int:
+    """By how much noise is amplified about gray, so that nearly all of it keeps within the colors there are."""
+    moved = np.abs(change[change != 0])
+    return int(np.clip(0.5 / np.percentile(moved, _SHARE), 1, _MOST)) if len(moved) else 1
+
+
+def _attacked_label(aim: AttackTarget) -> str:
+    """With the score at which the attack has succeeded."""
+    if aim.threshold is None:
+        return "attacked"
+    return f"attacked ({'<' if aim.away else '>'} {aim.threshold.value:.3g})"
+
+
+def _captions(aim: AttackTarget, templates: np.ndarray, own: np.ndarray) -> list[str]:
+    if aim.objective == "class":
+        return [aim.classifier.names[i] for i in aim.logits(templates).argmax(axis=1)]
+    scores = score_pairs(templates, own, aim.score) if aim.away else aim.scores(templates)
+    return [f"{score + 0.0:.3f}" for score in scores]
+
+
+def _reconstructions(decoder: Decoder, recognizer: Recognizer, templates: np.ndarray) -> np.ndarray:
+    """What a decoder draws of templates, in the recognizer's own frame: (n, S, S, 3) uint8."""
+    portraits = torch.from_numpy(decoder.decode(templates)).to(recognizer.device).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        crops = recognizer.crop_portraits(portraits)
+        return (crops * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
