@@ -40,7 +40,7 @@ from facedecode.statistics.bootstrap import mean_interval
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 4}
 DECODER = {"kind": "ridge", "sha256": "cd" * 32}
 SIDE, GRID = 16, 4

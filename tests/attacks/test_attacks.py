@@ -407,7 +407,7 @@ def test_a_budget_that_a_method_cannot_use_is_refused(network, pictures, goal) -
 
 def test_the_list_of_methods_needs_no_torch() -> None:
     code = "import sys; from facedecode.attacks import METHODS; [m.defaults for m in METHODS.values()]; "
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True, cwd=root)
     assert all(callable(method.function) and method.budget().kappa == 0 for method in METHODS.values())
 

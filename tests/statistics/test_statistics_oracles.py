@@ -252,7 +252,7 @@ def test_perfect_scores_keep_a_width():
 
 @pytest.fixture(scope="module")
 def coverage():
-    path = Path(__file__).parents[1] / "benchmarks" / "bootstrap_coverage.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "bootstrap_coverage.py"
     spec = importlib.util.spec_from_file_location("bootstrap_coverage", path)
     sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
