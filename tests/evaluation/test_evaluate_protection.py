@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from facedecode.evaluation.protection.measure_linkage import Settings, evaluate_protection
+from facedecode.evaluation.protection.measure import Settings, evaluate_protection
 from typer.testing import CliRunner, Result
 
 from facedecode.cli import app

@@ -126,7 +126,7 @@ def test_a_short_top_is_deepened(small, monkeypatch):
             todo = attempt(share, todo)
             share = min(1.0, 2 * share)
 
-    monkeypatch.setattr(bootstrap, "_deepen", shallow)
+    monkeypatch.setattr(bootstrap, "_retry_deeper", shallow)
     as_is(monkeypatch, weights)
     fresh = NonMated.from_all_pairs(small)
     assert rates_at_far(group, fresh, [0.1, 0.05], people=12, repetitions=40) == wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from facedecode.evaluation.protection.linkage import MOST_NON_MATED, MOST_OF_A_PERSON, NULL_DRAWS
-from facedecode.evaluation.protection.measure_linkage import (
+from facedecode.evaluation.protection.measure import (
     KNOWN,
     NOTHING,
     ONE_KEY,
@@ -17,7 +17,7 @@ from facedecode.evaluation.protection.measure_linkage import (
     ProtectionFigures,
 )
 from facedecode.evaluation.protection.protected import Study
-from facedecode.evaluation.verification.measure_linkage import FEW_ERRORS
+from facedecode.evaluation.verification.measure import FEW_ERRORS
 from facedecode.statistics.intervals import LEVEL
 
 SYSTEMS = {
