@@ -122,12 +122,17 @@ def save_tiny(path: Path) -> Path:
     return path
 
 
+def register_tiny(patch: pytest.MonkeyPatch) -> None:
+    """Registers the recognizers `tiny` and `tiny-cosine`, until the patch is undone."""
+    for name, spec in tiny_specs().items():
+        patch.setitem(REGISTRY, name, spec)
+    patch.setattr(networks, "tiny", load_tiny, raising=False)
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Registers the recognizers `tiny` and `tiny-cosine`; the path of their weights file."""
-    for name, spec in tiny_specs().items():
-        monkeypatch.setitem(REGISTRY, name, spec)
-    monkeypatch.setattr(networks, "tiny", load_tiny, raising=False)
+    register_tiny(monkeypatch)
     return save_tiny(tmp_path / "tiny.safetensors")
 
 
