@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.statistics.bootstrap import NonMated, Trials, eer_interval, person_draws, rates_at_far
+from facedecode.statistics.bootstrap import NonMated, Trials, eer_interval, person_draws, rates_at_fmr
 from facedecode.statistics.scores import encode_people, mated_non_mated_scores
 from facedecode.statistics.verification import eer, equal_errors, false_accepts_allowed, roc
 from facedecode.store import Store
@@ -70,7 +70,7 @@ def ours(templates: np.ndarray, identities: list[str], kind: str, options: argpa
     settings = {"people": len(pairs.people), "repetitions": options.repetitions}
     groups = {"pairs": trials, "people": trials.person_weighted()}
     with stage("rates with intervals"):
-        rates = rates_at_far(groups, non_mated, options.fars, **settings)
+        rates = rates_at_fmr(groups, non_mated, options.fars, **settings)
     with stage("interval of the equal error rate"):
         interval = eer_interval(trials, non_mated, **settings)
     return {
@@ -97,12 +97,12 @@ def row_by_row(
         scores = np.concatenate([mated, non_mated])[order]
         last = np.flatnonzero(np.append(np.diff(scores) != 0, True))  # ties are not split
         tar = np.append(0, np.cumsum(is_mated)[last] / len(mated))
-        far = np.append(0, np.cumsum(~is_mated)[last] / len(non_mated))
+        fmr = np.append(0, np.cumsum(~is_mated)[last] / len(non_mated))
     with stage("equal error rate"):
-        place, part = equal_errors(far, 1 - tar)
-        rate = far[place] + part * (far[place + 1] - far[place])
+        place, part = equal_errors(fmr, 1 - tar)
+        rate = fmr[place] + part * (fmr[place + 1] - fmr[place])
     with stage("rates"):
-        found = [tar[far <= wanted].max() for wanted in options.fars]
+        found = [tar[fmr <= wanted].max() for wanted in options.fars]
     with stage("one replicate"):
         left, right = (side[order] for side in plain_people(codes))
         draw = person_draws(int(codes.max()) + 1, 1)[0].astype(np.int32)
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("store", type=Path, nargs="?", help="a store of templates (default: random templates)")
     parser.add_argument("--people", type=int, default=1000, help="of the random templates (default 1000)")
     parser.add_argument("--images", type=int, default=4, help="of each (default 4)")
-    parser.add_argument("--fars", type=float, nargs="+", default=[0.01, 0.001, 0.0001], help="false accept rates")
+    parser.add_argument("--fars", type=float, nargs="+", default=[0.01, 0.001, 0.0001], help="false match rates")
     parser.add_argument("--repetitions", type=int, default=1000, help="bootstrap replicates (default 1000)")
     parser.add_argument("--side", choices=SIDES, action="append", help="only this side")
     options = parser.parse_args()

@@ -37,7 +37,7 @@ from facedecode.files import write_json
 from facedecode.provenance import environment
 from facedecode.report import Column, Headline, Report, Section, Table
 from facedecode.report.folder import write_report
-from facedecode.statistics.bootstrap import Estimate, NonMated, Trials, eer_interval, mean_interval, rates_at_far
+from facedecode.statistics.bootstrap import Estimate, NonMated, Trials, eer_interval, mean_interval, rates_at_fmr
 from facedecode.statistics.scores import AllPairs, mated_non_mated_scores
 
 # How many people of LFW's DevTest have how many images (29 stands for 20 to 42).
@@ -150,13 +150,13 @@ class Templates:
 
 @dataclass(frozen=True)
 class Design:
-    """What is drawn in each repetition, and the false accept rates at which it is asked for."""
+    """What is drawn in each repetition, and the false match rates at which it is asked for."""
 
     text: str
     people: int
     population: Population
     model: Effects | Templates
-    fars: tuple[float, ...]
+    fmrs: tuple[float, ...]
 
     def truth(self) -> dict[str, float]:
         """The population's figures, by the names that `intervals` gives."""
@@ -164,21 +164,21 @@ class Design:
         pairs = self.population.shares(lambda c: c * (c - 1))
         with_pairs = self.population.shares(lambda c: c > 1)
 
-        def fmr(threshold: float) -> float:
+        def reached(threshold: float) -> float:
             return float(images @ self.model.non_mated_rate(threshold) @ images)
 
         def fnmr(threshold: float) -> float:
             return float(1 - pairs @ self.model.mated_rate(threshold))
 
         ends = (-100.0, 100.0)
-        figures = {"EER": fmr(brentq(lambda t: fmr(t) - fnmr(t), *ends, xtol=1e-13))}
+        figures = {"EER": reached(brentq(lambda t: reached(t) - fnmr(t), *ends, xtol=1e-13))}
         figures |= {"mean": -float(images[1]), "mean, by person": -float(single[1])}
-        for far in self.fars:
-            threshold = brentq(lambda t, far=far: fmr(t) - far, *ends, xtol=1e-13)
+        for fmr in self.fmrs:
+            threshold = brentq(lambda t, fmr=fmr: reached(t) - fmr, *ends, xtol=1e-13)
             for rate, by_pair, by_person in (("mated", pairs, with_pairs), ("attack", images, single)):
                 shares = getattr(self.model, f"{rate}_rate")(threshold)
-                figures[_name(rate, far)] = float(by_pair @ shares)
-                figures[_name(rate, far, "by person")] = float(by_person @ shares)
+                figures[_name(rate, fmr)] = float(by_pair @ shares)
+                figures[_name(rate, fmr, "by person")] = float(by_person @ shares)
         return figures
 
     def intervals(self, seed: int, replicates: int) -> dict[str, tuple[float, float, float]]:
@@ -199,29 +199,29 @@ class Design:
         trials = {("mated", None): mated, ("attack", None): attack}
         trials |= {(name, "by person"): group.person_weighted() for (name, _), group in trials.items()}
         options["people"] = self.people
-        for (name, weighting), rates in rates_at_far(trials, non_mated, self.fars, **options).items():
-            found |= {_name(name, rate.far_wanted, weighting): rate for rate in rates}
+        for (name, weighting), rates in rates_at_fmr(trials, non_mated, self.fmrs, **options).items():
+            found |= {_name(name, rate.fmr_wanted, weighting): rate for rate in rates}
         found["EER"] = eer_interval(mated, non_mated, **options)
         return {name: (estimate.value, estimate.low, estimate.high) for name, estimate in found.items()}
 
 
-def _name(rate: str, far: float, weighting: str | None = None) -> str:
+def _name(rate: str, fmr: float, weighting: str | None = None) -> str:
     label = {"mated": "TAR", "attack": "success"}[rate]
-    return f"{label} at FAR {far:g}" + (f", {weighting}" if weighting else "")
+    return f"{label} at FAR {fmr:g}" + (f", {weighting}" if weighting else "")
 
 
 FEW = {1: 5, 2: 3, 3: 2, 5: 1, 8: 1}
-FARS = (0.01, 0.001)
+FMRS = (0.01, 0.001)
 NEAR_ONE = Effects(mated=5.5, attack=5.0)
 DESIGNS = {
-    "balanced": Design("200 people with 4 images", 200, Population({4: 1}), Effects(), FARS),
-    "near 100 %": Design("200 people with 4 images, rates near 100 %", 200, Population({4: 1}), NEAR_ONE, FARS),
-    "unbalanced": Design("300 people with 1 to 8 images", 300, Population(FEW), Effects(), FARS),
+    "balanced": Design("200 people with 4 images", 200, Population({4: 1}), Effects(), FMRS),
+    "near 100 %": Design("200 people with 4 images, rates near 100 %", 200, Population({4: 1}), NEAR_ONE, FMRS),
+    "unbalanced": Design("300 people with 1 to 8 images", 300, Population(FEW), Effects(), FMRS),
     "distances": Design(
-        "200 people with 1 to 8 images, distances of templates", 200, Population(FEW), Templates(), FARS
+        "200 people with 1 to 8 images, distances of templates", 200, Population(FEW), Templates(), FMRS
     ),
     "few people": Design("40 people with 3 images", 40, Population({3: 1}), Effects(), (0.05, 0.01)),
-    "DevTest": Design("400 people, images as in LFW's DevTest", 400, Population(DEVTEST), Effects(), FARS),
+    "DevTest": Design("400 people, images as in LFW's DevTest", 400, Population(DEVTEST), Effects(), FMRS),
 }
 
 

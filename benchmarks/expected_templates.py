@@ -18,7 +18,7 @@ import numpy as np
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import score_matrix
-from facedecode.statistics.verification import thresholds_at_far
+from facedecode.statistics.verification import thresholds_at_fmr
 from facedecode.store import Store
 from facedecode.training.losses import PersonPrediction
 
@@ -43,7 +43,7 @@ def main() -> None:
     same = people[:, None] == people[None]
     first, second = np.nonzero(same & ~np.eye(len(people), dtype=bool))
     non_mated = score_matrix(real, real, score)[np.triu(~same)]
-    thresholds = dict(zip(RATES, thresholds_at_far(non_mated, RATES), strict=True))
+    thresholds = dict(zip(RATES, thresholds_at_fmr(non_mated, RATES), strict=True))
     report = {"store": str(options.store), "people": len(set(people)), "non_mated": len(non_mated), "mated": len(first)}
     for name, probes in {"templates": real, "expected": prediction.apply(real)}.items():
         scores = score_matrix(probes, real, score)

@@ -42,7 +42,7 @@ from facedecode.report.folder import require_writable, write_report
 from facedecode.statistics.bootstrap import NonMated, Trials, mean_interval
 from facedecode.statistics.paired import resampled_tar
 from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
-from facedecode.statistics.verification import thresholds_at_far
+from facedecode.statistics.verification import thresholds_at_fmr
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.images import read_crops
 from facedecode.store.processing import refuse_done
@@ -204,7 +204,7 @@ def score_threshold(images: UnseenImages, recognizer: Recognizer, fmr: float) ->
     """At an FMR of all pairs of the people judged, as they are. BadInput where the pairs do not resolve it."""
     there = ~images.missing
     pairs = mated_non_mated_scores(images.templates[there], images.acquired_identities, recognizer.spec.score)
-    return float(thresholds_at_far(pairs.non_mated, [fmr])[0])
+    return float(thresholds_at_fmr(pairs.non_mated, [fmr])[0])
 
 
 def through(decoder: Decoder, recognizer: Recognizer) -> Callable[[Tensor], Tensor]:
@@ -240,11 +240,11 @@ def measure(
         say(len(crops) + done, 2 * len(crops), name)
         for decoded, templates in ((False, plain[name]), (True, defended[name])):
             compared = compare(probes, templates, kind)
-            fars = wanted.fars_for(len(compared.non_mated.scores), AllPairs.fars[:2])
-            figures[name, decoded] = verification_figures(compared, fars, wanted)
+            fmrs = wanted.fmrs_for(len(compared.non_mated.scores), AllPairs.fmrs[:2])
+            figures[name, decoded] = verification_figures(compared, fmrs, wanted)
             trials = {"people": compared.mated}
             resampled[name, decoded] = resampled_tar(
-                trials, compared.non_mated, fars, people=len(compared.people), **options
+                trials, compared.non_mated, fmrs, people=len(compared.people), **options
             )["people"]
     say(2 * len(crops), 2 * len(crops), "")
     own = plain["original"]

@@ -67,16 +67,16 @@ class Measured:
 
 def make_report(measured: Measured, recognizer: str, classifier: Classifier, provenance: dict) -> Report:
     settings = provenance["settings"]
-    fars = [rate.far_wanted for rate in measured.figures[ORIGINAL, False].by_person]
-    orders = {name: list(ordering(measured, name, fars)) for name in ATTACKS}
+    fmrs = [rate.fmr_wanted for rate in measured.figures[ORIGINAL, False].by_person]
+    orders = {name: list(ordering(measured, name, fmrs)) for name in ATTACKS}
     return Report(
         kind="defence",
         title="Attacked faces, and decoding as a defence: the paper's Fig. 13",
         protocol=protocol(measured, recognizer, classifier, settings),
-        headlines=list(headlines(measured, fars)),
+        headlines=list(headlines(measured, fmrs)),
         sections=[
             Section("What the attacks did", tables=[effects(measured, settings["fmr"])], pictures=[faces(measured)]),
-            Section("TAR at FAR", tables=[rates(measured, fars)]),
+            Section("TAR at FAR", tables=[rates(measured, fmrs)]),
             *(
                 Section(f"Attack: {name}", tables=[order_table(name, orders[name])], pictures=[curves(measured, name)])
                 for name in ATTACKS
@@ -85,7 +85,7 @@ def make_report(measured: Measured, recognizer: str, classifier: Classifier, pro
         metrics={
             "tar_at_far": {
                 f"{name}{', decoded' if decoded else ''}": {
-                    f"{rate.far_wanted:g}": rate.as_json() for rate in own.by_person
+                    f"{rate.fmr_wanted:g}": rate.as_json() for rate in own.by_person
                 }
                 for (name, decoded), own in measured.figures.items()
             },
@@ -96,8 +96,8 @@ def make_report(measured: Measured, recognizer: str, classifier: Classifier, pro
             "moved_embedding_less_class": measured.effects.difference.as_json(),
             "ordering": {
                 name: [
-                    {"less": what, "far": far, "difference": difference.as_json(), "holds": holds}
-                    for what, far, difference, holds in own
+                    {"less": what, "far": fmr, "difference": difference.as_json(), "holds": holds}
+                    for what, fmr, difference, holds in own
                 ]
                 for name, own in orders.items()
             },
@@ -117,28 +117,28 @@ def chain(name: str) -> list[tuple[str, bool]]:
     return [(ORIGINAL, False), (ORIGINAL, True), (name, True), (name, False)]
 
 
-def ordering(measured: Measured, name: str, fars: Sequence[float]) -> Iterator[tuple[str, float, Estimate, str]]:
+def ordering(measured: Measured, name: str, fmrs: Sequence[float]) -> Iterator[tuple[str, float, Estimate, str]]:
     """Each step of Fig. 13's order: the difference of TAR, and whether it is above 0."""
     steps = chain(name)
     for better, worse in pairwise(steps):
-        for k, far in enumerate(fars):
+        for k, fmr in enumerate(fmrs):
             difference = measured.resampled[better][k].less(measured.resampled[worse][k], measured.level)
             holds = "not decided"
             if difference.low is not None and (difference.low > 0 or difference.high < 0):
                 holds = "yes" if difference.low > 0 else "no"
-            yield f"{label(*better)} less {label(*worse)}", far, difference, holds
+            yield f"{label(*better)} less {label(*worse)}", fmr, difference, holds
 
 
 def order_table(name: str, rows: Sequence[tuple[str, float, Estimate, str]]) -> Table:
     columns = [Column("difference of TAR"), Column("FAR"), Column("points", "points"), Column("as in the paper")]
-    cells = [[what, percent(far), difference, holds] for what, far, difference, holds in rows]
+    cells = [[what, percent(fmr), difference, holds] for what, fmr, difference, holds in rows]
     note = "Paired: the same people in each replicate; every condition has its own threshold."
     return Table(f"order-{_slug(name)}", "Fig. 13's order", columns, cells, note)
 
 
-def rates(measured: Measured, fars: Sequence[float]) -> Table:
+def rates(measured: Measured, fmrs: Sequence[float]) -> Table:
     columns = [Column("attack"), Column("probe")]
-    columns += [Column(f"TAR at FAR {percent(far)}", "percent") for far in fars] + [Column("EER", "percent")]
+    columns += [Column(f"TAR at FAR {percent(fmr)}", "percent") for fmr in fmrs] + [Column("EER", "percent")]
     rows = [
         ["none" if name == ORIGINAL else name, label(name, decoded), *own.by_person, own.eer]
         for (name, decoded), own in measured.figures.items()
@@ -193,13 +193,13 @@ def faces(measured: Measured) -> Picture:
     return Picture("faces", "Attacked faces", png_bytes(picture_grid(bands, labels, cut)), caption, alt)
 
 
-def headlines(measured: Measured, fars: Sequence[float]) -> Iterator[Headline]:
+def headlines(measured: Measured, fmrs: Sequence[float]) -> Iterator[Headline]:
     k = 0  # the coarsest, which rests on the most errors
-    if fars:
+    if fmrs:
         for name, decoded in dict.fromkeys(step for attack in (CLASS, CLASS_THROUGH) for step in chain(attack)):
             own = measured.figures[name, decoded].by_person[k]
             what = label(name, decoded) + ("" if name == ORIGINAL else f" ({name})")
-            yield Headline(f"TAR at FAR {percent(fars[k])}: {what}", own)
+            yield Headline(f"TAR at FAR {percent(fmrs[k])}: {what}", own)
     yield Headline(
         "Template moved: by the embedding attack less by the class attack",
         measured.effects.difference,
@@ -216,7 +216,7 @@ def warnings(measured: Measured, settings: dict) -> Iterator[str]:
             if (lost := rate.n - rate.accepted) < FEW_ERRORS or rate.false_accepts < FEW_ERRORS:
                 few = min((lost, "false reject"), (rate.false_accepts, "false accept"))
                 at = "" if name == ORIGINAL else f" ({name})"
-                yield f"{label(name, decoded)}{at}, FAR {percent(rate.far_wanted)}: rests on {counted(*few)}"
+                yield f"{label(name, decoded)}{at}, FAR {percent(rate.fmr_wanted)}: rests on {counted(*few)}"
 
 
 def protocol(measured: Measured, recognizer: str, classifier: Classifier, settings: dict) -> list[str]:

@@ -36,7 +36,7 @@ from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.store import Store
 from facedecode.store.processing import require_extracted
 
-FAR = 0.01
+FMR = 0.01
 FOLDS = 5
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 KEPT = (64, 48, 32, 24, 16)
@@ -105,7 +105,7 @@ def measured(
     pairs = mated_non_mated_scores(templates, list(whose), score)
     trials = {"tar": Trials(pairs.mated, pairs.mated_people).person_weighted()}
     tar = resampled_tar(
-        trials, NonMated.from_all_pairs(pairs), [FAR], people=len(pairs.people), repetitions=repetitions
+        trials, NonMated.from_all_pairs(pairs), [FMR], people=len(pairs.people), repetitions=repetitions
     )
     return found | {"tar": tar["tar"][0]}
 
@@ -119,7 +119,7 @@ def labelled(store: Store, labels: ImageLabels, people: Path, exclude: Sequence[
 def as_csv(rows: Sequence[tuple[str, dict[str, Estimate], Estimate]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    heads = [*PROBES, f"tar at far {FAR:g}", "less the plain one's"]
+    heads = [*PROBES, f"tar at far {FMR:g}", "less the plain one's"]
     writer.writerow(["template", *(cell for head in heads for cell in (head, "low", "high"))])
     for label, found, less in rows:
         figures = [*(found[name] for name in PROBES), found["tar"], less]
@@ -146,7 +146,7 @@ def drawn(rows: Sequence[tuple[str, dict[str, Estimate], Estimate]]) -> bytes:
                 label="small network" if name == "mlp" else f"{name} probe",
             )
         axes.axhline(50, color="#888888", linewidth=0.8, linestyle=":")
-        axes.set_xlabel(f"TAR at FAR {FAR:.0%}, by person, %")
+        axes.set_xlabel(f"TAR at FAR {FMR:.0%}, by person, %")
         axes.set_ylabel("balanced accuracy, %")
         legend(figure, axes)
         return image(figure)

@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for done, (name, each) in enumerate(stores.items()):
             say(done, len(stores), name)
             compared = AllPairs(arguments.people).compare(each)
-            verified[name] = verification_figures(compared, RATES[:1], VerificationSettings(fars=RATES[:1], **options))
+            verified[name] = verification_figures(compared, RATES[:1], VerificationSettings(fmrs=RATES[:1], **options))
         rows = store.rows().take(test).to_pylist()
         originals = read_portraits(rows, store.root, SIDE)
         drawn = {

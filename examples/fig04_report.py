@@ -89,7 +89,7 @@ def make_report(
         ],
         headlines=[
             *(
-                Headline(f"{name}: TAR at FAR {percent(own.by_person[0].far_wanted)}", own.by_person[0])
+                Headline(f"{name}: TAR at FAR {percent(own.by_person[0].fmr_wanted)}", own.by_person[0])
                 for name, own in verified.items()
             ),
             *(Headline(f"PSNR, {' '.join(key)}", own["psnr"], "db") for key, own in pictures.items()),
@@ -114,7 +114,7 @@ def figures(drawn: Drawn, people: Sequence[str], options: dict) -> dict[str, Est
     }
     for kind in ("type_one", "type_two"):
         for rate in getattr(drawn.rates, kind).get("people", []):
-            found[f"{kind}@fmr={rate.far_wanted:g}"] = rate
+            found[f"{kind}@fmr={rate.fmr_wanted:g}"] = rate
     return found
 
 
@@ -131,12 +131,12 @@ def pictures_table(pictures: Mapping[tuple[str, str], Mapping[str, Estimate]]) -
 
 
 def recognizers_table(verified: Mapping[str, Figures], cards: Mapping[str, dict]) -> Table:
-    far = percent(next(iter(verified.values())).by_person[0].far_wanted)
+    fmr = percent(next(iter(verified.values())).by_person[0].fmr_wanted)
     columns = [
         *(Column("recognizer"), Column("classes", "count"), Column("training images", "count")),
         *(
             Column("right, images held out", "percent"),
-            Column(f"TAR at FAR {far}", "percent"),
+            Column(f"TAR at FAR {fmr}", "percent"),
             Column("EER", "percent"),
         ),
     ]

@@ -45,7 +45,7 @@ from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable, write_report
 from facedecode.report.text import show_number
-from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, RateAtFar, Trials, mean_interval, rates_at_far
+from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, RateAtFmr, Trials, mean_interval, rates_at_fmr
 from facedecode.statistics.scores import encode_people, score_pairs, score_rows
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
@@ -63,9 +63,9 @@ class Measured:
     that of real pairs of the same images.
     """
 
-    rates: dict[str, dict[tuple[str, str], list[RateAtFar]]]
+    rates: dict[str, dict[tuple[str, str], list[RateAtFmr]]]
     gains: dict[tuple[str, str], list[Estimate]]
-    tar: dict[str, list[RateAtFar]]
+    tar: dict[str, list[RateAtFmr]]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -171,7 +171,7 @@ def measure(
             judge.templates, rows[left], np.where(judge.missing[right], -1, right), judge.recognizer.spec.score
         )
         trials["tar"] = Trials(real, codes[rows[left]]).person_weighted()
-        at = rates_at_far(trials, NonMated.from_all_pairs(judge.pairs), FMRS, people=len(people), **options)
+        at = rates_at_fmr(trials, NonMated.from_all_pairs(judge.pairs), FMRS, people=len(people), **options)
         tar[name] = at["tar"]
         for kind in TYPES:
             for by in drawn:
@@ -262,10 +262,10 @@ def caveats(
     comparisons = {"type_one": len(rows), "type_two": sum(owned[images.identities[row]] - 1 for row in rows)}
     for name in judges:
         if few := [rate for rate in measured.tar[name] if rate.false_accepts < FEW_ERRORS]:
-            listed = ", ".join(f"{percent(rate.far_wanted)} ({rate.false_accepts})" for rate in few)
+            listed = ", ".join(f"{percent(rate.fmr_wanted)} ({rate.false_accepts})" for rate in few)
             yield f"{name}: thresholds rest on fewer than {FEW_ERRORS} false matches at FMR {listed}."
         listed = [
-            f"{TYPES[kind]} {word} at {percent(rate.far_wanted)}"
+            f"{TYPES[kind]} {word} at {percent(rate.fmr_wanted)}"
             for kind in TYPES
             for by, word in ((BEFORE, "before"), (AFTER, "after"))
             for rate in measured.rates[by][name, kind]

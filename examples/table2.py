@@ -365,15 +365,15 @@ def images_of(store: Store, rows: Sequence[dict], set_of: Mapping[str, int]) -> 
 
 def judge(compared: Comparisons, pairing: Pairing, wanted: VerificationSettings) -> Cell:
     """The figures of one cell, and their replicates, which all cells of a pairing share the draws of."""
-    fars = wanted.fars_for(len(compared.non_mated.scores), pairing.fars)
+    fmrs = wanted.fmrs_for(len(compared.non_mated.scores), pairing.fmrs)
     options = {"people": len(compared.people), "repetitions": wanted.repetitions, "seed": wanted.seed}
     trials = {"pairs": compared.mated, "people": compared.mated.person_weighted()}
-    figures, accuracy = verification_figures(compared, fars, wanted), None
+    figures, accuracy = verification_figures(compared, fmrs, wanted), None
     if (folds := compared.folds) is not None:
         split = FoldSplit(folds.scores, folds.left == folds.right, folds.fold)
         drawn = accuracy_replicates(split, folds.left, folds.right, person_draws(**options))
         accuracy = Resampled(figures.accuracy.value, drawn, len(folds.scores))
-    return Cell(figures, resampled_tar(trials, compared.non_mated, fars, **options), accuracy)
+    return Cell(figures, resampled_tar(trials, compared.non_mated, fmrs, **options), accuracy)
 
 
 def share_undone(data: Data, mapped: np.ndarray, wanted: VerificationSettings) -> Estimate:

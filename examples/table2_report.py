@@ -46,9 +46,9 @@ class Pairing(Enum):
     SETS = "all pairs of a set"
 
     @property
-    def fars(self) -> tuple[float, ...]:
-        """The false accept rates to report, those that the pairs resolve."""
-        return PairsFile.fars if self is Pairing.LISTED else AllPairs.fars
+    def fmrs(self) -> tuple[float, ...]:
+        """The false match rates to report, those that the pairs resolve."""
+        return PairsFile.fmrs if self is Pairing.LISTED else AllPairs.fmrs
 
     @property
     def slug(self) -> str:
@@ -127,7 +127,7 @@ def make_report(
             which = f"{slug[name]}-{pairing.slug}"
             tables = [
                 results(which, pairing, own),
-                differences_table(which, pairing, differences[name][pairing], fars_of(own)),
+                differences_table(which, pairing, differences[name][pairing], fmrs_of(own)),
                 operating_points(which, pairing, own),
             ]
             sections.append(Section(f"{name}: {pairing.value}", tables=tables, pictures=[curves(name, which, own)]))
@@ -162,9 +162,9 @@ def make_report(
     )
 
 
-def fars_of(cells: Mapping[Condition, Cell]) -> list[float]:
-    """The false accept rates that all conditions of a pairing have."""
-    return [rate.far_wanted for rate in next(iter(cells.values())).figures.by_pair]
+def fmrs_of(cells: Mapping[Condition, Cell]) -> list[float]:
+    """The false match rates that all conditions of a pairing have."""
+    return [rate.fmr_wanted for rate in next(iter(cells.values())).figures.by_pair]
 
 
 def compared(cells: Mapping[Condition, Cell], level: float) -> Iterator[Difference]:
@@ -203,10 +203,10 @@ def verdicts(
                 for each in both[pairing]:
                     if each.what != what:
                         continue
-                    for k, far in enumerate(fars_of(cells[name][pairing])):
+                    for k, fmr in enumerate(fmrs_of(cells[name][pairing])):
                         by = [each.tar[weighting][k] for weighting in WEIGHTINGS]
                         figures = [cell for figure in by for cell in (figure, holds(figure))]
-                        rows.append([claim, name, each.transform, percent(far), *figures])
+                        rows.append([claim, name, each.transform, percent(fmr), *figures])
         tables.append(Table(f"verdicts-{pairing.slug}", f"Every cell, {pairing.value}", columns, rows))
     note = (
         "Differences of TAR in percentage points, paired. A map beats where the whole interval is above 0; it exceeds "
@@ -216,9 +216,9 @@ def verdicts(
 
 
 def results(slug: str, pairing: Pairing, cells: Mapping[Condition, Cell]) -> Table:
-    fars, listed = fars_of(cells), pairing is Pairing.LISTED
+    fmrs, listed = fmrs_of(cells), pairing is Pairing.LISTED
     columns = [Column("second image"), Column("map")]
-    columns += [Column(f"TAR at FAR {percent(far)}, by {by}", "percent") for far in fars for by in WEIGHTINGS]
+    columns += [Column(f"TAR at FAR {percent(fmr)}, by {by}", "percent") for fmr in fmrs for by in WEIGHTINGS]
     columns += [Column("EER", "percent")]
     if listed:
         columns += [Column("accuracy", "percent"), Column("paper, VGG", "percent"), Column("paper, ResNet", "percent")]
@@ -237,16 +237,16 @@ def results(slug: str, pairing: Pairing, cells: Mapping[Condition, Cell]) -> Tab
     return Table(f"table2-{slug}", f"TAR at FAR, without and with the map, {pairing.value}", columns, rows, note)
 
 
-def differences_table(slug: str, pairing: Pairing, differences: Sequence[Difference], fars: Sequence[float]) -> Table:
+def differences_table(slug: str, pairing: Pairing, differences: Sequence[Difference], fmrs: Sequence[float]) -> Table:
     listed = pairing is Pairing.LISTED
     columns = [Column("perturbation"), Column("difference")]
-    columns += [Column(f"TAR at FAR {percent(far)}, by {by}", "points") for far in fars for by in WEIGHTINGS]
+    columns += [Column(f"TAR at FAR {percent(fmr)}, by {by}", "points") for fmr in fmrs for by in WEIGHTINGS]
     columns += [Column("accuracy", "points")] * listed
     rows = [
         [
             each.transform,
             each.what,
-            *(each.tar[weighting][k] for k in range(len(fars)) for weighting in WEIGHTINGS),
+            *(each.tar[weighting][k] for k in range(len(fmrs)) for weighting in WEIGHTINGS),
             *[each.accuracy] * listed,
         ]
         for each in differences
@@ -277,7 +277,7 @@ def operating_points(slug: str, pairing: Pairing, cells: Mapping[Condition, Cell
         for rate in own.by_pair:
             counts = [rate.false_accepts, rate.non_mated, rate.accepted, rate.n]
             acquired = [own.failed_images, own.failure_to_acquire.n]
-            rows.append([condition.image, condition.map, rate.far_wanted, rate.threshold, *counts, *acquired])
+            rows.append([condition.image, condition.map, rate.fmr_wanted, rate.threshold, *counts, *acquired])
     title = f"Thresholds and counts, {pairing.value}"
     return Table(f"operating-points-{slug}", title, columns, rows, shown=False)
 
@@ -314,10 +314,10 @@ def headlines(
     """TAR at FAR 0.1 % of all pairs with the map, and what stands beside it; then how much a linear map undoes."""
     for name, both in cells.items():
         own = both[Pairing.SETS]
-        fars = fars_of(own)
-        if not fars:
+        fmrs = fmrs_of(own)
+        if not fmrs:
             continue
-        k = fars.index(HEADLINE) if HEADLINE in fars else len(fars) - 1
+        k = fmrs.index(HEADLINE) if HEADLINE in fmrs else len(fmrs) - 1
         for condition, cell in own.items():
             if condition.map == NONLINEAR or (condition.image != ORIGINAL and condition.map == UNMAPPED):
                 continue
@@ -327,7 +327,7 @@ def headlines(
                 without, nonlinear = (show_number(beside[kind].value, "percent") for kind in (UNMAPPED, NONLINEAR))
                 note += f"; without the map {without}, nonlinear {nonlinear}"
             what = condition.image + (", mapped" if condition.map == LINEAR else "")
-            yield Headline(f"{name}, {what}: TAR at FAR {percent(rate.far_wanted)}", rate, note=note)
+            yield Headline(f"{name}, {what}: TAR at FAR {percent(rate.fmr_wanted)}", rate, note=note)
     for name, shares_of in undone.items():
         for each in shares_of:
             if each.map == LINEAR:
@@ -339,15 +339,15 @@ def metrics(cells: Mapping[Condition, Cell], differences: Sequence[Difference]) 
     rows: dict[str, dict] = {}
     for condition, cell in cells.items():
         rows.setdefault(condition.image, {})[condition.map] = cell.figures.metrics()
-    fars = fars_of(cells)
+    fmrs = fmrs_of(cells)
     return {
         "rows": rows,
         "differences": [
             {
                 "transform": each.transform,
                 "difference": each.what,
-                "tar_at_far": {f"{far:g}": each.tar["pairs"][k].as_json() for k, far in enumerate(fars)},
-                "tar_at_far_by_person": {f"{far:g}": each.tar["people"][k].as_json() for k, far in enumerate(fars)},
+                "tar_at_far": {f"{fmr:g}": each.tar["pairs"][k].as_json() for k, fmr in enumerate(fmrs)},
+                "tar_at_far_by_person": {f"{fmr:g}": each.tar["people"][k].as_json() for k, fmr in enumerate(fmrs)},
                 "accuracy": each.accuracy and each.accuracy.as_json(),
             }
             for each in differences
@@ -388,7 +388,7 @@ def flat_directions(name: str, undone: Sequence[Undone]) -> Iterator[str]:
 def few(name: str, pairing: Pairing, cells: Mapping[Condition, Cell]) -> Iterator[str]:
     """Which rates rest on few errors."""
     for k, rate in enumerate(next(iter(cells.values())).figures.by_pair):
-        at = f"{name}, {pairing.value}, FAR {percent(rate.far_wanted)}"
+        at = f"{name}, {pairing.value}, FAR {percent(rate.fmr_wanted)}"
         most = max(cell.figures.by_pair[k].false_accepts for cell in cells.values())
         if most < FEW_ERRORS:
             yield f"{at}: every threshold rests on {counted(most, 'false accept')} or fewer"
@@ -406,8 +406,8 @@ def protocol(
     """How the table was made, a paragraph each."""
     mated = int(pairs.mated.sum())
     others, ceiling = len(pairs) - mated, settings["ceiling"]
-    allowed = {percent(far): counted(false_accepts_allowed(far, others), "error") for far in PairsFile.fars}
-    resolved = ", ".join(f"FAR {far} is {errors}" for far, errors in allowed.items())
+    allowed = {percent(fmr): counted(false_accepts_allowed(fmr, others), "error") for fmr in PairsFile.fmrs}
+    resolved = ", ".join(f"FAR {fmr} is {errors}" for fmr, errors in allowed.items())
     within = next(iter(next(iter(cells.values()))[Pairing.SETS].values())).figures
     return [
         f"The {mated:,} mated and {others:,} non-mated pairs of {settings['pairs']['name']} in {settings['folds']} of "

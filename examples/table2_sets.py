@@ -1,6 +1,6 @@
 """Table 2's second protocol: every image of a set against every perturbed one of the same set.
 
-The pairs that LFW lists leave three errors at a false accept rate of 0.1 %. All pairs within its ten sets are millions,
+The pairs that LFW lists leave three errors at a false match rate of 0.1 %. All pairs within its ten sets are millions,
 and a map that was fitted on the other nine sets has still seen nobody of either image.
 """
 

@@ -18,7 +18,7 @@ from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.images import ImageRef
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
-from facedecode.statistics.verification import thresholds_at_far
+from facedecode.statistics.verification import thresholds_at_fmr
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.processing import require_extracted
 
@@ -78,7 +78,7 @@ def _at_fmr(recognizer: Recognizer, fmr: float, store: Store) -> Threshold:
     require_memory_for_pairs(len(store))
     try:
         pairs = mated_non_mated_scores(store.templates(), store.identities(), recognizer.spec.score)
-        (value,) = thresholds_at_far(pairs.non_mated, [fmr])
+        (value,) = thresholds_at_fmr(pairs.non_mated, [fmr])
     except BadInput as error:
         raise BadInput(f"{store.folder}: {error}") from None
     count = len(pairs.non_mated)

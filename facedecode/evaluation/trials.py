@@ -60,13 +60,13 @@ class TrialSource(Protocol):
 
     Attributes:
         kind: pairs, all-pairs or gallery-probes.
-        fars: the false accept rates to report where nobody asks for others (those that the pairs resolve).
+        fmrs: the false match rates to report where nobody asks for others (those that the pairs resolve).
         folds: whether there are folds, and so an accuracy.
         probes: a second store, of what is compared with the templates evaluated; None where there is one only.
     """
 
     kind: str
-    fars: Sequence[float]
+    fmrs: Sequence[float]
     folds: bool
     probes: Templates | None
 

@@ -25,7 +25,7 @@ from facedecode.report.plot_style import (
 from facedecode.report.text import show_number
 
 if TYPE_CHECKING:  # matplotlib takes half a second that --help does not have
-    from facedecode.statistics.bootstrap import Estimate, RateAtFar
+    from facedecode.statistics.bootstrap import Estimate, RateAtFmr
     from facedecode.statistics.verification import Roc
 
 _DET_TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
@@ -33,7 +33,7 @@ _CELLS = 250  # of an axis: two points in one of them cannot be told apart
 _BINS = (20, 200)  # of a histogram: fewest and most
 
 
-def roc_plot(curves: Mapping[str, Roc], points: Mapping[str, Sequence[RateAtFar]] | None = None) -> bytes:
+def roc_plot(curves: Mapping[str, Roc], points: Mapping[str, Sequence[RateAtFmr]] | None = None) -> bytes:
     """ROC curves over a logarithmic axis of FAR, with operating points and their intervals as bars: SVG.
 
     A curve begins at the least FAR above zero that its pairs reach. Points stand at the FAR reached (at the FAR
@@ -43,17 +43,17 @@ def roc_plot(curves: Mapping[str, Roc], points: Mapping[str, Sequence[RateAtFar]
 
     points = points or {}
     names = list(dict.fromkeys([*curves, *points]))
-    starts = {name: float(np.min(curve.far, where=curve.far > 0, initial=1)) for name, curve in curves.items()}
+    starts = {name: float(np.min(curve.fmr, where=curve.fmr > 0, initial=1)) for name, curve in curves.items()}
     left = min([0.1, *starts.values(), *(_place(point) for row in points.values() for point in row)])
     lowest = 1.0
     with figure_of() as (figure, axes, image):
         for name, curve in curves.items():
             # Scores that overlap nowhere reach no FAR between 0 and 1: their curve is the whole upper edge.
             start = starts[name] if starts[name] < 1 else left
-            first = np.flatnonzero(curve.far <= start)[-1]
-            far, tar = np.maximum(curve.far[first:], start), curve.tar[first:]
-            kept = _thinned(np.log(far) / math.log(left), tar)
-            axes.plot(far[kept], tar[kept], **style_of(names, name))
+            first = np.flatnonzero(curve.fmr <= start)[-1]
+            fmr, tar = np.maximum(curve.fmr[first:], start), curve.tar[first:]
+            kept = _thinned(np.log(fmr) / math.log(left), tar)
+            axes.plot(fmr[kept], tar[kept], **style_of(names, name))
             lowest = min(lowest, tar[0])
         for name, row in points.items():
             values = np.array([point.value for point in row])
@@ -84,7 +84,7 @@ def det_plot(curves: Mapping[str, Roc]) -> bytes:
     ends = _deviates([_DET_TICKS[0] * 0.8, 0.5])
     with figure_of(height=4.3) as (figure, axes, image):
         for name, curve in curves.items():
-            fmr, fnmr = (np.clip(rate, 1e-9, 1 - 1e-9) for rate in (curve.far, 1 - curve.tar))
+            fmr, fnmr = (np.clip(rate, 1e-9, 1 - 1e-9) for rate in (curve.fmr, 1 - curve.tar))
             # Thinned on the logit, which is nearly the normal deviate and has a formula; 9 is the axes' length.
             kept = _thinned(*(np.log(rate / (1 - rate)) / 9 for rate in (fmr, fnmr)))
             axes.plot(_deviates(fmr[kept]), _deviates(fnmr[kept]), **style_of(list(curves), name))
@@ -312,8 +312,8 @@ def linkability_plot(
         return image(figure)
 
 
-def _place(point: RateAtFar) -> float:
-    return point.far or point.far_wanted
+def _place(point: RateAtFmr) -> float:
+    return point.fmr or point.fmr_wanted
 
 
 def _thinned(u: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ from facedecode.statistics.verification import (
     false_accepts_allowed,
     just_above,
     person_weights,
-    thresholds_at_far,
+    thresholds_at_fmr,
 )
 
 REPETITIONS = 1000
@@ -41,20 +41,26 @@ class Estimate:
 
     def as_json(self) -> dict[str, float | int | None]:
         """The fields as plain numbers; one that is not finite becomes None (JSON has no NaN)."""
-        fields = asdict(self)
-        return {name: x if x is not None and np.isfinite(x) else None for name, x in fields.items()}
+        return {name: x if x is not None and np.isfinite(x) else None for name, x in self._fields().items()}
+
+    def _fields(self) -> dict[str, float | int | None]:
+        return asdict(self)
 
 
 @dataclass(frozen=True)
-class RateAtFar(Estimate):
-    """A rate at the threshold for a false accept (match) rate; FAR reached and the counts behind it."""
+class RateAtFmr(Estimate):
+    """A rate at the threshold for a false match rate; the FMR reached, and the counts behind it."""
 
     threshold: float
-    far_wanted: float
-    far: float
+    fmr_wanted: float
+    fmr: float
     false_accepts: int
     non_mated: int
     accepted: int
+
+    def _fields(self) -> dict[str, float | int | None]:
+        # In files the rates have the name that TAR@FAR has.
+        return {{"fmr_wanted": "far_wanted", "fmr": "far"}.get(name, name): x for name, x in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -118,33 +124,33 @@ def mean_interval(
     return Estimate(value, *low_high, n)
 
 
-def rates_at_far(
+def rates_at_fmr(
     trials: Mapping[str, Trials],
     non_mated: NonMated,
-    fars: Sequence[float],
+    fmrs: Sequence[float],
     *,
     people: int,
     repetitions: int = REPETITIONS,
     seed: int = 0,
     level: float = LEVEL,
-) -> dict[str, list[RateAtFar]]:
-    """The share of each group of trials accepted at each false accept rate, with intervals by person.
+) -> dict[str, list[RateAtFmr]]:
+    """The share of each group of trials accepted at each false match rate, with intervals by person.
 
     people: how many there are; persons are numbers below it, the same ones in trials and non-mated pairs. All
     groups share the replicates and their thresholds. n is the number of comparisons, or where the trials are
-    weighted the number of people that have one. BadInput as in `thresholds_at_far`.
+    weighted the number of people that have one. BadInput as in `thresholds_at_fmr`.
     """
-    thresholds = thresholds_at_far(non_mated.scores, fars)
+    thresholds = thresholds_at_fmr(non_mated.scores, fmrs)
     drawn, left_out = Drawn(person_draws(people, repetitions, seed)), LeftOut(people)
-    cuts, cuts_left_out = (_thresholds(non_mated, fars, replicates) for replicates in (drawn, left_out))
+    cuts, cuts_left_out = (_thresholds(non_mated, fmrs, replicates) for replicates in (drawn, left_out))
     result = {}
     for name, group in trials.items():
         behind = len(np.unique(group.people))
         points = [
-            at_threshold(group.scores, non_mated.scores, threshold, group.weights, far_wanted=far)
-            for threshold, far in zip(thresholds, fars, strict=True)
+            at_threshold(group.scores, non_mated.scores, threshold, group.weights, fmr_wanted=fmr)
+            for threshold, fmr in zip(thresholds, fmrs, strict=True)
         ]
-        low_high = [(None, None)] * len(fars)
+        low_high = [(None, None)] * len(fmrs)
         if behind > 1:
             shares = shares_accepted(group, drawn, cuts), shares_accepted(group, left_out, cuts_left_out)
             weights = np.bincount(group.people, weights=group.weights)
@@ -153,13 +159,13 @@ def rates_at_far(
                 if point.accepted in (0, point.mated):
                     low_high[k] = clopper_pearson_floor(point.accepted > 0, low_high[k], weights, level)
         result[name] = [
-            RateAtFar(
+            RateAtFmr(
                 point.tar,
                 *ends,
                 n=len(group.scores) if group.weights is None else behind,
                 threshold=point.threshold,
-                far_wanted=point.far_wanted,
-                far=point.far,
+                fmr_wanted=point.fmr_wanted,
+                fmr=point.fmr,
                 false_accepts=point.false_accepts,
                 non_mated=point.non_mated,
                 accepted=point.accepted,
@@ -288,19 +294,19 @@ def accuracy_replicates(split: FoldSplit, left: np.ndarray, right: np.ndarray, d
     return np.array([split.accuracy(weights).mean for weights in weights_of])
 
 
-def replicate_thresholds(non_mated: NonMated, fars: Sequence[float], draws: np.ndarray) -> np.ndarray:
-    """The threshold for each false accept rate in each replicate: (repetitions, fars)."""
-    return _thresholds(non_mated, fars, Drawn(draws))
+def replicate_thresholds(non_mated: NonMated, fmrs: Sequence[float], draws: np.ndarray) -> np.ndarray:
+    """The threshold for each false match rate in each replicate: (repetitions, fmrs)."""
+    return _thresholds(non_mated, fmrs, Drawn(draws))
 
 
-def left_out_thresholds(non_mated: NonMated, fars: Sequence[float], people: int) -> np.ndarray:
-    """The threshold for each false accept rate without each person in turn: (people, fars)."""
-    return _thresholds(non_mated, fars, LeftOut(people))
+def left_out_thresholds(non_mated: NonMated, fmrs: Sequence[float], people: int) -> np.ndarray:
+    """The threshold for each false match rate without each person in turn: (people, fmrs)."""
+    return _thresholds(non_mated, fmrs, LeftOut(people))
 
 
-def _thresholds(non_mated: NonMated, fars: Sequence[float], replicates: Replicates) -> np.ndarray:
+def _thresholds(non_mated: NonMated, fmrs: Sequence[float], replicates: Replicates) -> np.ndarray:
     totals = replicates.totals(non_mated.total)
-    allowed = np.array([[false_accepts_allowed(far, total) for far in fars] for total in totals], dtype=np.int64)
+    allowed = np.array([[false_accepts_allowed(fmr, total) for fmr in fmrs] for total in totals], dtype=np.int64)
     thresholds = np.full(allowed.shape, np.nan)
 
     def attempt(share: float, todo: np.ndarray) -> np.ndarray:
@@ -313,7 +319,7 @@ def _thresholds(non_mated: NonMated, fars: Sequence[float], replicates: Replicat
         # Of all pairs none is too many where nobody of any pair is drawn: nothing can be falsely accepted.
         return todo[~found] if len(scores) < len(non_mated.scores) else todo[:0]
 
-    _retry_deeper(attempt, len(replicates), share=min(1.0, 1.5 * max(fars) + 1000 / len(non_mated.scores)))
+    _retry_deeper(attempt, len(replicates), share=min(1.0, 1.5 * max(fmrs) + 1000 / len(non_mated.scores)))
     return thresholds
 
 
@@ -326,7 +332,7 @@ def _retry_deeper(attempt: Callable[[float, np.ndarray], np.ndarray], repetition
 
 
 def shares_accepted(group: Trials, replicates: Replicates, thresholds: np.ndarray) -> np.ndarray:
-    """The weighted share accepted at each replicate's thresholds: both (replicates, fars); NaN where there is none."""
+    """The weighted share accepted at each replicate's thresholds: both (replicates, fmrs); NaN where there is none."""
     order = np.argsort(-group.scores, kind="stable")
     base = np.ones(len(order)) if group.weights is None else group.weights[order]
     sums = replicates.trials(group.people[order], base, np.arange(len(replicates)))

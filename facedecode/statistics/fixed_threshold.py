@@ -57,11 +57,11 @@ def rates_at_threshold(
     people: how many there are; persons are numbers below it, the same ones in `mated` and `non_mated`. UsageError
     for a threshold that is NaN or -inf; BadInput as in `verification.at_threshold`.
     """
-    point = at_threshold(mated.scores, non_mated.scores, threshold, far_wanted=threshold)
+    point = at_threshold(mated.scores, non_mated.scores, threshold, fmr_wanted=threshold)
     draws = person_draws(people, repetitions, seed)
     return ThresholdRates(
         threshold=float(threshold),
-        fmr=Estimate(point.far, *_falsely_accepted(non_mated, threshold, draws, level), point.non_mated),
+        fmr=Estimate(point.fmr, *_falsely_accepted(non_mated, threshold, draws, level), point.non_mated),
         false_accepts=point.false_accepts,
         non_mated=point.non_mated,
         fnmr=_share_rejected(mated, threshold, draws, level),

@@ -23,7 +23,7 @@ from facedecode.statistics.bootstrap import (
 )
 from facedecode.statistics.intervals import LEVEL, clopper_pearson_floor, corrected, percentiles
 from facedecode.statistics.resampling import Drawn, LeftOut
-from facedecode.statistics.verification import at_threshold, thresholds_at_far
+from facedecode.statistics.verification import at_threshold, thresholds_at_fmr
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,20 @@ class Resampled:
 def resampled_tar(
     trials: Mapping[str, Trials],
     non_mated: NonMated,
-    fars: Sequence[float],
+    fmrs: Sequence[float],
     *,
     people: int,
     repetitions: int = REPETITIONS,
     seed: int = 0,
 ) -> dict[str, list[Resampled]]:
-    """What `bootstrap.rates_at_far` makes its intervals of, for each group of trials one figure a false accept rate.
+    """What `bootstrap.rates_at_fmr` makes its intervals of, for each group of trials one figure a false match rate.
 
     Arguments and errors as there. To be paired, two systems need the same people, repetitions and seed.
     """
-    if not fars:
+    if not fmrs:
         return {name: [] for name in trials}
-    thresholds, draws = thresholds_at_far(non_mated.scores, fars), person_draws(people, repetitions, seed)
-    cuts = replicate_thresholds(non_mated, fars, draws), left_out_thresholds(non_mated, fars, people)
+    thresholds, draws = thresholds_at_fmr(non_mated.scores, fmrs), person_draws(people, repetitions, seed)
+    cuts = replicate_thresholds(non_mated, fmrs, draws), left_out_thresholds(non_mated, fmrs, people)
     found = {}
     for name, group in trials.items():
         drawn, left_out = (

@@ -194,7 +194,7 @@ class NonMated:
     """Non-mated scores with the two persons of each, highest first, and only as deep as was needed so far.
 
     `from_pairs` takes any list of pairs; `from_all_pairs` the millions of pairs of a set, of which a low
-    false accept rate needs only the top: the rest enters by its total weight, known from the images.
+    false match rate needs only the top: the rest enters by its total weight, known from the images.
     """
 
     def __init__(self, scores: np.ndarray, persons: Callable, total: Callable) -> None:

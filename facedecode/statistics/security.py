@@ -19,10 +19,10 @@ from facedecode.statistics.bootstrap import (
     REPETITIONS,
     Estimate,
     NonMated,
-    RateAtFar,
+    RateAtFmr,
     Trials,
     mean_interval,
-    rates_at_far,
+    rates_at_fmr,
 )
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores, score_matrix, score_rows
 
@@ -37,14 +37,14 @@ class SecurityRates:
     `type_two` are empty where nobody has two images.
     """
 
-    type_one: dict[str, list[RateAtFar]]
-    type_two: dict[str, list[RateAtFar]]
-    mated: dict[str, list[RateAtFar]]
+    type_one: dict[str, list[RateAtFmr]]
+    type_two: dict[str, list[RateAtFmr]]
+    mated: dict[str, list[RateAtFmr]]
 
     def as_json(self) -> dict:
         """JSON: type_one, type_two and mated, where there are any, → weighting → FMR → the figure."""
         return {
-            group: {by: {f"{rate.far_wanted:g}": rate.as_json() for rate in rates} for by, rates in found.items()}
+            group: {by: {f"{rate.fmr_wanted:g}": rate.as_json() for rate in rates} for by, rates in found.items()}
             for group, found in vars(self).items()
             if found
         }
@@ -163,7 +163,7 @@ def attack_success(
         groups["mated"] = Trials(pairs.mated, pairs.mated_people)
     trials = {(group, "pairs"): found for group, found in groups.items()}
     trials |= {(group, "people"): found.person_weighted() for group, found in groups.items()}
-    rates = rates_at_far(
+    rates = rates_at_fmr(
         trials,
         NonMated.from_all_pairs(pairs),
         fmrs,
@@ -173,7 +173,7 @@ def attack_success(
         level=level,
     )
 
-    def weighted(group: object) -> dict[str, list[RateAtFar]]:
+    def weighted(group: object) -> dict[str, list[RateAtFmr]]:
         return {by: rates[group, by] for by in ("pairs", "people") if (group, by) in rates}
 
     mated = weighted("mated")

@@ -3,7 +3,7 @@
 Scores: higher means more similar. A failure to acquire (an image without a template) has the score -inf: it
 matches nothing, so a mated pair with it is a false non-match. NaN and +inf are refused.
 
-Terms are ISO/IEC 19795-1's (FMR, FNMR, mated, non-mated); TAR = 1 - FNMR and FAR = FMR.
+Terms are ISO/IEC 19795-1's (FMR, FNMR, mated, non-mated); tables that follow a paper say TAR (1 - FNMR) and FAR (FMR).
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from facedecode.errors import BadInput, UsageError
 class OperatingPoint:
     """A threshold and what it does. `tar` is weighted if weights were given; the counts never are."""
 
-    far_wanted: float
+    fmr_wanted: float
     threshold: float
     tar: float
-    far: float
+    fmr: float
     accepted: int
     mated: int
     false_accepts: int
     non_mated: int
 
 
-def false_accepts_allowed(far: float, count: int) -> int:
-    """floor(far · count) of the decimal number that `far` is written as: 0.29 of 100 is 29, not 28."""
-    if not 0 < far < 1:
-        raise UsageError(f"a false accept rate of {far} is not between 0 and 1.")
-    return math.floor(Fraction(repr(float(far))) * int(count))
+def false_accepts_allowed(fmr: float, count: int) -> int:
+    """floor(fmr · count) of the decimal number that `fmr` is written as: 0.29 of 100 is 29, not 28."""
+    if not 0 < fmr < 1:
+        raise UsageError(f"a false match rate of {fmr} is not between 0 and 1.")
+    return math.floor(Fraction(repr(float(fmr))) * int(count))
 
 
-def thresholds_at_far(non_mated: np.ndarray, fars: Sequence[float]) -> list[float]:
-    """For each rate the smallest t such that at most floor(far · n) non-mated scores are >= t.
+def thresholds_at_fmr(non_mated: np.ndarray, fmrs: Sequence[float]) -> list[float]:
+    """For each rate the smallest t such that at most floor(fmr · n) non-mated scores are >= t.
 
     That is the next number (of the scores' own type) above the highest score that must be rejected, so tied
-    scores are never split and mated scores play no part. BadInput where far · n < 1.
+    scores are never split and mated scores play no part. BadInput where fmr · n < 1.
     """
     scores = _scores(non_mated, "non-mated")
-    allowed = [false_accepts_allowed(far, len(scores)) for far in fars]
-    for far, count in zip(fars, allowed, strict=True):
+    allowed = [false_accepts_allowed(fmr, len(scores)) for fmr in fmrs]
+    for fmr, count in zip(fmrs, allowed, strict=True):
         if count < 1:
             raise BadInput(
-                f"{len(scores)} non-mated pairs cannot resolve a false accept rate of {far:g}: "
+                f"{len(scores)} non-mated pairs cannot resolve a false match rate of {fmr:g}: "
                 f"ask for {1 / len(scores):.1e} or more, or give more pairs."
             )
     places = [len(scores) - 1 - count for count in allowed]
@@ -63,17 +63,17 @@ def just_above(score: np.floating | np.ndarray) -> np.ndarray:
     return np.nextafter(score, np.asarray(np.inf, dtype=score.dtype)).astype(np.float64)
 
 
-def tar_at_far(
-    mated: np.ndarray, non_mated: np.ndarray, far: float, weights: np.ndarray | None = None
+def tar_at_fmr(
+    mated: np.ndarray, non_mated: np.ndarray, fmr: float, weights: np.ndarray | None = None
 ) -> OperatingPoint:
-    """The operating point with the most accepted at a false accept rate of at most `far` (0 < far < 1).
+    """The operating point with the most accepted at a false match rate of at most `fmr` (0 < fmr < 1).
 
-    Accept if score >= t, t as in `thresholds_at_far`. weights: (m,), one a mated pair, not negative, for
-    instance `person_weights`. BadInput: no pairs of a kind, NaN, or far · n < 1.
+    Accept if score >= t, t as in `thresholds_at_fmr`. weights: (m,), one a mated pair, not negative, for
+    instance `person_weights`. BadInput: no pairs of a kind, NaN, or fmr · n < 1.
     """
     mated, non_mated = _both(mated, non_mated)
-    (threshold,) = thresholds_at_far(non_mated, [far])
-    return at_threshold(mated, non_mated, threshold, weights, far_wanted=far)
+    (threshold,) = thresholds_at_fmr(non_mated, [fmr])
+    return at_threshold(mated, non_mated, threshold, weights, fmr_wanted=fmr)
 
 
 def at_threshold(
@@ -82,18 +82,18 @@ def at_threshold(
     threshold: float,
     weights: np.ndarray | None = None,
     *,
-    far_wanted: float = math.nan,
+    fmr_wanted: float = math.nan,
 ) -> OperatingPoint:
-    """What a given threshold does: accept if score >= threshold. `far_wanted` is only handed through."""
+    """What a given threshold does: accept if score >= threshold. `fmr_wanted` is only handed through."""
     mated, non_mated = _both(mated, non_mated)
     if math.isnan(threshold) or threshold == -math.inf:
         raise UsageError(f"{threshold} is not a threshold.")
     accepted, falsely = mated >= threshold, int(np.count_nonzero(non_mated >= threshold))
     return OperatingPoint(
-        far_wanted=float(far_wanted),
+        fmr_wanted=float(fmr_wanted),
         threshold=float(threshold),
         tar=_weighted_mean(accepted, weights),
-        far=falsely / len(non_mated),
+        fmr=falsely / len(non_mated),
         accepted=int(np.count_nonzero(accepted)),
         mated=len(mated),
         false_accepts=falsely,
@@ -112,13 +112,13 @@ def person_weights(people: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Roc:
-    """The corners of a ROC curve: accept if score >= thresholds[k] gives far[k] and tar[k].
+    """The corners of a ROC curve: accept if score >= thresholds[k] gives fmr[k] and tar[k].
 
     thresholds fall from +inf (nothing accepted) to the lowest score that is not -inf; float64 (k,) each.
     """
 
     thresholds: np.ndarray
-    far: np.ndarray
+    fmr: np.ndarray
     tar: np.ndarray
 
 
@@ -134,10 +134,10 @@ def roc(mated: np.ndarray, non_mated: np.ndarray) -> Roc:
     steps = np.unique(mated[mated > -np.inf])[::-1]
     thresholds = np.stack([np.nextafter(steps, np.asarray(np.inf, dtype=steps.dtype)), steps], axis=1).ravel()
     thresholds = np.concatenate([[np.inf], thresholds, [lowest]]).astype(mated.dtype)
-    far = (len(ordered) - np.searchsorted(ordered, thresholds)) / len(ordered)
+    fmr = (len(ordered) - np.searchsorted(ordered, thresholds)) / len(ordered)
     tar = (len(mated) - np.searchsorted(ordered_mated, thresholds)) / len(mated)
-    kept = np.concatenate([[True], (np.diff(far) > 0) | (np.diff(tar) > 0)])
-    return Roc(thresholds[kept].astype(np.float64), far[kept], tar[kept])
+    kept = np.concatenate([[True], (np.diff(fmr) > 0) | (np.diff(tar) > 0)])
+    return Roc(thresholds[kept].astype(np.float64), fmr[kept], tar[kept])
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ def eer(mated: np.ndarray, non_mated: np.ndarray) -> EqualErrorRate:
     BadInput where failures to acquire keep FNMR above FMR at every threshold.
     """
     curve = roc(mated, non_mated)
-    place, share = equal_errors(curve.far, 1 - curve.tar)
-    value = curve.far[place] + share * (curve.far[place + 1] - curve.far[place])
+    place, share = equal_errors(curve.fmr, 1 - curve.tar)
+    value = curve.fmr[place] + share * (curve.fmr[place + 1] - curve.fmr[place])
     low, high = curve.thresholds[place + 1], curve.thresholds[place]
     threshold = low if np.isinf(high) else high + share * (low - high)
     return EqualErrorRate(float(value), float(threshold))

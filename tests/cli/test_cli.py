@@ -182,8 +182,8 @@ def test_verification_of_a_store(here: Path) -> None:
     assert (metrics["counts"]["mated"], metrics["counts"]["non_mated"]) == (2, 2)
     assert (metrics["failure_to_acquire"]["value"], metrics["failure_to_acquire"]["n"]) == (0, 4)
     assert {"value", "low", "high"} <= metrics["eer"].keys() and "0.5" in metrics["tar_at_far"]
-    for far in ("0", "0.001", "2"):
-        done = call("evaluate", "verification", "jpg", "--pairs", "pairs.txt", "--far", far)
+    for fmr in ("0", "0.001", "2"):
+        done = call("evaluate", "verification", "jpg", "--pairs", "pairs.txt", "--far", fmr)
         assert done.exit_code in (2, 4) and done.stderr.startswith("error: "), done.stderr
 
 

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from facedecode.evaluation.protection.measure import Settings, evaluate_protection
 from typer.testing import CliRunner, Result
 
 from facedecode.cli import app
 from facedecode.errors import BadInput, WouldNotFit
 from facedecode.evaluation.protection import linkage
+from facedecode.evaluation.protection.measure import Settings, evaluate_protection
 from facedecode.evaluation.protection.protected import SubjectSplit, derived_study, stored_study
 from facedecode.evaluation.protection.report import protection_report
 from facedecode.files import sha256_file
 from facedecode.recognizers import load_recognizer
 from facedecode.statistics.bootstrap import person_draws
 from facedecode.statistics.scores import mated_non_mated_scores
-from facedecode.statistics.verification import eer, person_weights, tar_at_far
+from facedecode.statistics.verification import eer, person_weights, tar_at_fmr
 from facedecode.store import Store, StoreWriter
 from facedecode.templates.protection import key_id, make_scheme, study_key
 from facedecode.templates.transformation import protection_operation, transform_store
@@ -107,7 +107,7 @@ def test_accuracy_equals_the_scores_of_each_system(tiny_store, tiny, groups):
         found = figures.accuracy[name]
         assert found.eer.value == eer(pairs.mated, pairs.non_mated).value
         weights = person_weights(pairs.mated_people)
-        point = tar_at_far(pairs.mated, pairs.non_mated, 0.1, weights)
+        point = tar_at_fmr(pairs.mated, pairs.non_mated, 0.1, weights)
         assert found.tar["people"][0].value == pytest.approx(point.tar)
         assert found.tar["people"][0].threshold == point.threshold
     assert study.key_ids == [key_id(study_key(0, f"key {k}")) for k in range(1, 6)]
@@ -132,7 +132,7 @@ def test_changes_are_paired(tiny_store, tiny, groups):
             mated, owners = np.repeat(one.mated, drawn[one.mated_people]), None
             if not len(mated) or not len(non_mated) * 0.1 >= 1:
                 break
-            threshold = tar_at_far(mated, non_mated, 0.1).threshold
+            threshold = tar_at_fmr(mated, non_mated, 0.1).threshold
             shares = [np.mean(one.mated[one.mated_people == p] >= threshold) for p in range(6)]
             owners = drawn / drawn.sum()
             rates.append(owners @ shares)
@@ -150,7 +150,7 @@ def test_the_protected_system_judges_with_its_own_key(tiny_store, tiny, groups):
     assert all(set(by_judge) == {"recognizer", "system"} for by_judge in rates.values())
     system = rates["known"]["system"].type_one["people"][0]
     pairs = mated_non_mated_scores(study.test.keys[0], study.test.images.identities, "negative-hamming")
-    assert system.threshold == tar_at_far(pairs.mated, pairs.non_mated, 0.1).threshold
+    assert system.threshold == tar_at_fmr(pairs.mated, pairs.non_mated, 0.1).threshold
     # The mean face is one picture, so one template: whoever it is taken for, it is taken for them always.
     assert rates["mean-face"]["system"].type_one["pairs"][0].n == 18
 

@@ -28,7 +28,7 @@ from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.statistics.bootstrap import NonMated, Trials, person_draws
 from facedecode.statistics.fixed_threshold import rates_at_threshold
 from facedecode.statistics.scores import score_pairs
-from facedecode.statistics.verification import roc, tar_at_far, thresholds_at_far
+from facedecode.statistics.verification import roc, tar_at_fmr, thresholds_at_fmr
 from facedecode.store import Store, StoreWriter
 from facedecode.templates.transformation import MappedStore
 
@@ -338,11 +338,11 @@ def test_a_threshold_that_is_none_is_refused(store):
 def test_figures_equal_loops(store):
     made = AllPairs().compare(store)
     wanted = VerificationSettings(repetitions=30)
-    figures = verification_figures(made, wanted.fars_for(182, (0.1, 0.02, 0.0001)), wanted)
-    assert [rate.far_wanted for rate in figures.by_person] == [0.1, 0.02]  # 0.0001 of 182 pairs is no pair
+    figures = verification_figures(made, wanted.fmrs_for(182, (0.1, 0.02, 0.0001)), wanted)
+    assert [rate.fmr_wanted for rate in figures.by_person] == [0.1, 0.02]  # 0.0001 of 182 pairs is no pair
     for pair, person in zip(figures.by_pair, figures.by_person, strict=True):
         (whole,) = loops_at(
-            made, [np.ones(8, int)], lambda copies, far=pair.far_wanted: thresholds_at_far(copies, [far])[0]
+            made, [np.ones(8, int)], lambda copies, fmr=pair.fmr_wanted: thresholds_at_fmr(copies, [fmr])[0]
         )
         assert person.value == pytest.approx(1 - person_mean(whole[0], whole[2])) and person.n == 6
         assert pair.value == pytest.approx(np.mean([s >= whole[2] for s, _, _ in whole[0]]))
@@ -351,21 +351,21 @@ def test_figures_equal_loops(store):
     assert "failure to acquire rests on only 1 failure" in few_errors(figures)
 
 
-def test_fars_of_the_user_and_of_gates_must_resolve(store):
+def test_fmrs_of_the_user_and_of_gates_must_resolve(store):
     made = AllPairs().compare(store)
-    for wanted in (VerificationSettings(fars=[0.001]), VerificationSettings(more_fars=[0.001])):
-        with pytest.raises(BadInput, match=r"cannot resolve a false accept rate of 0\.001"):
-            verification_figures(made, wanted.fars_for(182, (0.1,)), wanted)
-    wanted = VerificationSettings(more_fars=[0.05], repetitions=10)
-    figures = verification_figures(made, wanted.fars_for(182, (0.1,)), wanted)
+    for wanted in (VerificationSettings(fmrs=[0.001]), VerificationSettings(more_fmrs=[0.001])):
+        with pytest.raises(BadInput, match=r"cannot resolve a false match rate of 0\.001"):
+            verification_figures(made, wanted.fmrs_for(182, (0.1,)), wanted)
+    wanted = VerificationSettings(more_fmrs=[0.05], repetitions=10)
+    figures = verification_figures(made, wanted.fmrs_for(182, (0.1,)), wanted)
     assert list(figures.metrics()["tar_at_far"]) == ["0.1", "0.05"]
-    assert VerificationSettings().fars_for(182, (0.0001,)) == []
+    assert VerificationSettings().fmrs_for(182, (0.0001,)) == []
 
 
 def test_rates_that_print_alike_are_refused():
     with pytest.raises(UsageError, match=r"both shown as (0\.01|1 %)"):
-        VerificationSettings(fars=[0.01], more_fars=[0.010000001])
-    assert VerificationSettings(more_fars=[0.010000001]).fars_for(10_000, (0.01, 0.001)) == [0.010000001, 0.001]
+        VerificationSettings(fmrs=[0.01], more_fmrs=[0.010000001])
+    assert VerificationSettings(more_fmrs=[0.010000001]).fmrs_for(10_000, (0.01, 0.001)) == [0.010000001, 0.001]
 
 
 def test_failure_to_acquire_keeps_a_width_without_failures(tmp_path):
@@ -418,8 +418,8 @@ def test_thinned_corners_are_true_corners_with_both_ends():
     generator = np.random.default_rng(0)
     curve = roc(generator.normal(1, 1, 30_000), generator.normal(0, 1, 50_000))
     kept = _thinned(curve, 2000)
-    assert len(curve.far) > 2000 >= len(kept) > 500
-    assert kept[0] == 0 and kept[-1] == len(curve.far) - 1 and (np.diff(kept) > 0).all()
+    assert len(curve.fmr) > 2000 >= len(kept) > 500
+    assert kept[0] == 0 and kept[-1] == len(curve.fmr) - 1 and (np.diff(kept) > 0).all()
 
 
 # Groups of people
@@ -429,14 +429,14 @@ LABELS = PersonLabels("gender", {"ann": "F", "bob": "M", "cyd": "F", "dan": "M",
 
 def test_groups_equal_loops(store):
     made = AllPairs().compare(store)
-    fars, far = (0.2, 0.05), 0.05
-    found = differential_rates(made, LABELS, fars, repetitions=40, seed=5)
+    fmrs, fmr = (0.2, 0.05), 0.05
+    found = differential_rates(made, LABELS, fmrs, repetitions=40, seed=5)
     group = [LABELS.of.get(name) for name in made.people]
     rows = {}
     for mated, others, t in loops_at(
         made,
         [np.ones(8, int), *person_draws(8, 40, 5), *without_each(8)],
-        lambda copies: thresholds_at_far(copies, [far])[0],
+        lambda copies: thresholds_at_fmr(copies, [fmr])[0],
     ):
         for name in ("F", "M"):
             own = [trial for trial in mated if group[trial[1]] == name]
@@ -446,7 +446,7 @@ def test_groups_equal_loops(store):
             rows.setdefault((name, "fmr"), []).append(ratio(inside))
         across = [(s >= t, weight) for s, i, j, weight in others if {group[i], group[j]} == {"F", "M"}]
         rows.setdefault((None, "fmr"), []).append(ratio(across))
-    point = found.points[fars.index(far)]
+    point = found.points[fmrs.index(fmr)]
     groups = {own.group: own for own in [*point.groups, point.across]}
     for (name, rate), values in rows.items():
         own = getattr(groups[name], rate)
@@ -475,7 +475,7 @@ def test_a_ratio_has_the_interval_of_its_replicates():
     found = differential_rates(made, labels, [0.05], repetitions=30, seed=4)
     weights = [np.ones(40, int), *person_draws(40, 30, 4), *without_each(40)]
     values = []
-    for trials, _, t in loops_at(made, weights, lambda copies: thresholds_at_far(copies, [0.05])[0]):
+    for trials, _, t in loops_at(made, weights, lambda copies: thresholds_at_fmr(copies, [0.05])[0]):
         odd, others = (ratio((s < t, w) for s, p, w in trials if even[p] == side) for side in (False, True))
         values.append(odd / others)
     own = next(own for own in found.points[0].ratios if own.rate == "fnmr")
@@ -539,8 +539,8 @@ def test_one_group_is_refused(store):
 
 def test_the_names_of_gates_are_those_of_the_figures(store):
     for wanted in (
-        VerificationSettings(fars=[0.1, 0.05]),
-        VerificationSettings(fars=[0.1], more_fars=[0.2], threshold=0.5, labels=LABELS),
+        VerificationSettings(fmrs=[0.1, 0.05]),
+        VerificationSettings(fmrs=[0.1], more_fmrs=[0.2], threshold=0.5, labels=LABELS),
     ):
         quick = dataclasses.replace(wanted, repetitions=20)
         report = evaluate_verification({"tiny": store}, AllPairs(), quick)
@@ -572,7 +572,7 @@ def test_recognizers_that_failed_on_different_images_have_the_same_rates(here):
     lost = [f"hal/hal_{k:04d}.jpg" for k in (2, 3, 4, 5)]
     stores = {"all": Store.open("emb"), "poor": write_store(here / "poor", name="poor", failed=lost)}
     source = AllPairs()
-    source.fars = (0.1, 0.006)  # of the 164 and of the 111 non-mated pairs
+    source.fmrs = (0.1, 0.006)  # of the 164 and of the 111 non-mated pairs
     report = evaluate_verification(stores, source, VerificationSettings(ignore_failures=True, repetitions=20))
     own = report.metrics["recognizers"].values()
     assert [each["counts"]["non_mated"] * 0.006 > 1 for each in own] == [True, False]
@@ -597,7 +597,7 @@ def test_labels_may_be_words_of_the_report(here):
 def test_the_store_of_probes_is_recorded(here):
     probes = write_store(here / "probes", seed=1, root="/elsewhere")
     report = evaluate_verification(
-        {"tiny": Store.open("emb")}, GalleryProbes(probes), VerificationSettings(fars=[0.1], repetitions=9)
+        {"tiny": Store.open("emb")}, GalleryProbes(probes), VerificationSettings(fmrs=[0.1], repetitions=9)
     )
     assert [(s["store"], s.get("role")) for s in report.provenance["stores"]] == [("emb", None), ("probes", "probes")]
 
@@ -628,7 +628,7 @@ def test_a_map_is_applied_before_comparison(here, pairs, side):
         one = mapping.apply(one) if side in ("left", "both") else one
         other = mapping.apply(other) if side != "left" else other
         scores.append(score_pairs(one, other, "cosine")[0])
-    point = tar_at_far(np.array(scores)[pairs.mated], np.array(scores)[~pairs.mated], 0.5)
+    point = tar_at_fmr(np.array(scores)[pairs.mated], np.array(scores)[~pairs.mated], 0.5)
     found = json.loads(done.stdout)["metrics"]["tar_at_far"]["0.5"]
     assert found["threshold"] == pytest.approx(point.threshold, abs=1e-6) and found["value"] == point.tar
     report = json.loads(Path("report/report.json").read_text())
@@ -683,11 +683,11 @@ def test_a_map_for_one_store_on_either_side(here, pairs):
                 one = one if side == "right" else mapping.apply(one)
                 other = other if side == "left" else mapping.apply(other)
                 scores.append(score_pairs(one, other, "cosine")[0])
-        assert found == pytest.approx(thresholds_at_far(np.array(scores), [0.5])[0], abs=1e-6)
+        assert found == pytest.approx(thresholds_at_fmr(np.array(scores), [0.5])[0], abs=1e-6)
     done = call("emb", "--mapping", "turn.safetensors", "--far", 0.1, "--json", *FAST)
     whole = AllPairs().compare(MappedStore(Store.open("emb"), load_mapping("turn.safetensors")))
     assert json.loads(done.stdout)["metrics"]["tar_at_far"]["0.1"]["threshold"] == pytest.approx(
-        thresholds_at_far(whole.non_mated.scores, [0.1])[0]
+        thresholds_at_fmr(whole.non_mated.scores, [0.1])[0]
     )
     mapped = [mapping.apply(own[path][None]) for path in ("ann/ann_0001.jpg", "bob/bob_0001.jpg")]
     assert np.isclose(whole.non_mated.scores, score_pairs(*mapped, "cosine")[0], atol=1e-6).any()
@@ -758,7 +758,7 @@ def test_a_missed_gate_is_exit_code_5(here):
 def test_the_same_work_gives_the_same_report(here):
     for folder in ("one", "two"):
         report = evaluate_verification(
-            {"tiny": Store.open("emb")}, AllPairs(), VerificationSettings(fars=[0.1], repetitions=20)
+            {"tiny": Store.open("emb")}, AllPairs(), VerificationSettings(fmrs=[0.1], repetitions=20)
         )
         (here / folder).mkdir()
         for section in report.sections:

@@ -19,7 +19,7 @@ from facedecode.errors import BadInput
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.scores import score_pairs
-from facedecode.statistics.verification import tar_at_far
+from facedecode.statistics.verification import tar_at_fmr
 from facedecode.store import Store
 from facedecode.store.images import load_image, row_face
 from facedecode.training.decoder import train_store
@@ -94,7 +94,7 @@ def test_the_figures_are_those_of_loops(
                 ]
             )
             same = np.eye(12, dtype=bool)
-            point = tar_at_far(scores[same], scores[~same], 0.01)
+            point = tar_at_fmr(scores[same], scores[~same], 0.01)
             assert found[what]["0.01"]["value"] == pytest.approx(point.tar)
             assert found[what]["0.01"]["threshold"] == pytest.approx(point.threshold, abs=1e-4)
         moved = np.linalg.norm(templates[name] - templates["original"], axis=1).mean()

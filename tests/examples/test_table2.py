@@ -20,7 +20,7 @@ from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.scores import score_pairs
-from facedecode.statistics.verification import accuracy_by_fold, person_weights, tar_at_far
+from facedecode.statistics.verification import accuracy_by_fold, person_weights, tar_at_fmr
 from facedecode.store import Store
 from facedecode.store.images import load_image, row_face
 
@@ -118,7 +118,7 @@ def test_the_cells_are_those_of_loops(table2: Callable[..., dict], here: Path, t
             one = found[name]["listed"]["rows"]["original" if which == "original" else "rotate30"]
             one = one["none" if which == "original" else which]
             mated, others = values[pairs.mated], values[~pairs.mated]
-            by_pair, by_person = tar_at_far(mated, others, 0.01), tar_at_far(mated, others, 0.01, weights)
+            by_pair, by_person = tar_at_fmr(mated, others, 0.01), tar_at_fmr(mated, others, 0.01, weights)
             assert one["tar_at_far"]["0.01"]["value"] == pytest.approx(by_pair.tar, abs=1e-9)
             assert one["tar_at_far"]["0.01"]["threshold"] == pytest.approx(by_pair.threshold, abs=1e-4)
             assert one["tar_at_far_by_person"]["0.01"]["value"] == pytest.approx(by_person.tar, abs=1e-9)
@@ -154,12 +154,12 @@ def test_all_pairs_within_sets_are_those_of_loops(table2: Callable[..., dict], h
                 whose.append(people[i])
         one = found["rows"][which]["none"]
         assert one["counts"]["mated"] == len(mated) and one["counts"]["non_mated"] == len(others)
-        for far in (0.01, 0.001):
-            by_pair = tar_at_far(np.array(mated), np.array(others), far)
-            by_person = tar_at_far(np.array(mated), np.array(others), far, person_weights(np.array(whose)))
-            assert one["tar_at_far"][f"{far:g}"]["value"] == pytest.approx(by_pair.tar, abs=1e-9)
-            assert one["tar_at_far"][f"{far:g}"]["threshold"] == pytest.approx(by_pair.threshold, abs=1e-4)
-            assert one["tar_at_far_by_person"][f"{far:g}"]["value"] == pytest.approx(by_person.tar, abs=1e-9)
+        for fmr in (0.01, 0.001):
+            by_pair = tar_at_fmr(np.array(mated), np.array(others), fmr)
+            by_person = tar_at_fmr(np.array(mated), np.array(others), fmr, person_weights(np.array(whose)))
+            assert one["tar_at_far"][f"{fmr:g}"]["value"] == pytest.approx(by_pair.tar, abs=1e-9)
+            assert one["tar_at_far"][f"{fmr:g}"]["threshold"] == pytest.approx(by_pair.threshold, abs=1e-4)
+            assert one["tar_at_far_by_person"][f"{fmr:g}"]["value"] == pytest.approx(by_person.tar, abs=1e-9)
     assert len(found["differences"]) == 3 and "accuracy" not in found["rows"]["original"]["none"]
 
 

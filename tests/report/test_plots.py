@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from facedecode.report import plots
-from facedecode.statistics.bootstrap import Estimate, RateAtFar
+from facedecode.statistics.bootstrap import Estimate, RateAtFmr
 from facedecode.statistics.verification import Roc, roc
 
 NAMES = ["dlib-resnet", "_hidden", "$x^2$", "<b>&amp;\"'", "tab\there\x00\udcff", "張三 -->"]
@@ -23,8 +23,8 @@ def normal_scores(count: int, mean: float) -> np.ndarray:
     return stats.norm.ppf((np.arange(count) + 0.5) / count) + mean
 
 
-def rate(value: float, low: float | None, high: float | None, far: float, wanted: float = 0.001) -> RateAtFar:
-    return RateAtFar(value, low, high, 9, 0.0, wanted, far, round(far * 1000), 1000, 9)
+def rate(value: float, low: float | None, high: float | None, fmr: float, wanted: float = 0.001) -> RateAtFmr:
+    return RateAtFmr(value, low, high, 9, 0.0, wanted, fmr, round(fmr * 1000), 1000, 9)
 
 
 @pytest.fixture
@@ -102,10 +102,10 @@ def test_a_roc_curve_is_drawn_where_it_is(draw: Callable, curve: Roc) -> None:
     axes = draw(plots.roc_plot, {"a": curve}).axes[0]
     x, y = axes.lines[0].get_data()
     assert axes.get_xscale() == "log"
-    assert x[0] == curve.far[curve.far > 0].min()
+    assert x[0] == curve.fmr[curve.fmr > 0].min()
     assert (x[-1], y[-1]) == (1, 1)
-    for far, tar in zip(x, y, strict=True):
-        assert tar in curve.tar[curve.far == far]
+    for fmr, tar in zip(x, y, strict=True):
+        assert tar in curve.tar[curve.fmr == fmr]
     low, high = axes.get_ylim()
     assert low < y[0] and high > 1
 
@@ -122,7 +122,7 @@ def test_failures_to_acquire_keep_a_curve_below_one(draw: Callable) -> None:
     assert axes.lines[0].get_ydata().max() == 0.5
 
 
-def test_operating_points_stand_at_the_far_reached_with_their_intervals(draw: Callable, curve: Roc) -> None:
+def test_operating_points_stand_at_the_fmr_reached_with_their_intervals(draw: Callable, curve: Roc) -> None:
     points = [rate(0.9, 0.4, 0.95, 0.0009), rate(0.7, None, None, 0.0, wanted=0.00001)]
     figure = draw(plots.roc_plot, {"a": curve}, {"a": points})
     axes = figure.axes[0]

@@ -32,12 +32,12 @@ from facedecode.report.model import Unit
 from facedecode.report.page import report_page
 from facedecode.report.plots import matrix_plot
 from facedecode.report.text import interval_note, show_cell, show_estimate, show_gate, show_number
-from facedecode.statistics.bootstrap import Estimate, RateAtFar
+from facedecode.statistics.bootstrap import Estimate, RateAtFmr
 
 MARKUP = (
     "<script>alert(1)</script> \"q\" & 'p' </title> --> | `c` [x](y) {{ 7*7 }} a_b_ *s* <img src=x onerror=alert(2)>"
 )
-RATE = RateAtFar(0.92, 0.89, 0.94, 496, 0.31, 0.001, 0.00099, 6848, 6848158, 22000)
+RATE = RateAtFmr(0.92, 0.89, 0.94, 496, 0.31, 0.001, 0.00099, 6848, 6848158, 22000)
 ALONE = Estimate(0.5, None, None, 1)
 
 

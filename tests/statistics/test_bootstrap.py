@@ -19,10 +19,10 @@ from facedecode.statistics.bootstrap import (
     mean_interval,
     percentiles,
     person_draws,
-    rates_at_far,
+    rates_at_fmr,
 )
 from facedecode.statistics.scores import mated_non_mated_scores
-from facedecode.statistics.verification import accuracy_by_fold, eer, person_weights, tar_at_far
+from facedecode.statistics.verification import accuracy_by_fold, eer, person_weights, tar_at_fmr
 
 
 @pytest.fixture
@@ -79,14 +79,14 @@ def test_weights_of_one_give_the_plain_figures(small, monkeypatch):
     as_is(monkeypatch, np.ones((3, 12), dtype=np.int64))
     non_mated = NonMated.from_all_pairs(small)
     plain = Trials(small.mated, small.mated_people)
-    fars = [0.2, 0.05, 0.01]
-    found = rates_at_far({"a": plain, "b": plain.person_weighted()}, non_mated, fars, people=12)
-    for far, a, b in zip(fars, found["a"], found["b"], strict=True):
-        point = tar_at_far(small.mated, small.non_mated, far)
-        by_person = tar_at_far(small.mated, small.non_mated, far, person_weights(small.mated_people))
+    fmrs = [0.2, 0.05, 0.01]
+    found = rates_at_fmr({"a": plain, "b": plain.person_weighted()}, non_mated, fmrs, people=12)
+    for fmr, a, b in zip(fmrs, found["a"], found["b"], strict=True):
+        point = tar_at_fmr(small.mated, small.non_mated, fmr)
+        by_person = tar_at_fmr(small.mated, small.non_mated, fmr, person_weights(small.mated_people))
         assert a.value == a.low == a.high == point.tar
         assert b.value == by_person.tar and b.low == pytest.approx(by_person.tar) == b.high
-        assert (a.threshold, a.far, a.false_accepts) == (point.threshold, point.far, point.false_accepts)
+        assert (a.threshold, a.fmr, a.false_accepts) == (point.threshold, point.fmr, point.false_accepts)
         assert (a.accepted, a.n, b.n) == (point.accepted, len(small.mated), len(set(small.mated_people)))
     rate = eer_interval(plain, non_mated, people=12, repetitions=3)
     assert rate.value == eer(small.mated, small.non_mated).value == pytest.approx(rate.low)
@@ -106,9 +106,9 @@ def test_a_replicate_is_the_data_set_with_people_repeated(small, monkeypatch, wh
         weights = draw(12, 1, seed)
         as_is(monkeypatch, weights)
         mated, others = repeated(small, weights[0])
-        for far in (0.3, 0.02):
-            found = rates_at_far({"a": plain}, non_mated, [far], people=12)["a"][0]
-            assert found.low == found.high == pytest.approx(tar_at_far(mated, others, far).tar)
+        for fmr in (0.3, 0.02):
+            found = rates_at_fmr({"a": plain}, non_mated, [fmr], people=12)["a"][0]
+            assert found.low == found.high == pytest.approx(tar_at_fmr(mated, others, fmr).tar)
         found = eer_interval(plain, non_mated, people=12, repetitions=1)
         assert found.low == pytest.approx(eer(mated, others).value)
 
@@ -116,7 +116,7 @@ def test_a_replicate_is_the_data_set_with_people_repeated(small, monkeypatch, wh
 def test_a_short_top_is_deepened(small, monkeypatch):
     weights = person_draws(12, 40, 0)
     non_mated, group = NonMated.from_all_pairs(small), {"a": Trials(small.mated, small.mated_people)}
-    wanted = rates_at_far(group, non_mated, [0.1, 0.05], people=12, repetitions=40)
+    wanted = rates_at_fmr(group, non_mated, [0.1, 0.05], people=12, repetitions=40)
     shares = []
 
     def shallow(attempt, repetitions, share):
@@ -129,7 +129,7 @@ def test_a_short_top_is_deepened(small, monkeypatch):
     monkeypatch.setattr(bootstrap, "_retry_deeper", shallow)
     as_is(monkeypatch, weights)
     fresh = NonMated.from_all_pairs(small)
-    assert rates_at_far(group, fresh, [0.1, 0.05], people=12, repetitions=40) == wanted
+    assert rates_at_fmr(group, fresh, [0.1, 0.05], people=12, repetitions=40) == wanted
     assert len(shares) > 2
 
 
@@ -142,8 +142,8 @@ def test_gallery_and_probes_weigh_alike(monkeypatch):
     as_is(monkeypatch, weights)
     mated, others = repeated(pairs, weights[0])
     trials = {"a": Trials(pairs.mated, pairs.mated_people)}
-    found = rates_at_far(trials, NonMated.from_all_pairs(pairs), [0.1], people=6)["a"][0]
-    assert found.low == pytest.approx(tar_at_far(mated, others, 0.1).tar)
+    found = rates_at_fmr(trials, NonMated.from_all_pairs(pairs), [0.1], people=6)["a"][0]
+    assert found.low == pytest.approx(tar_at_fmr(mated, others, 0.1).tar)
 
 
 def test_mean_interval_covers_and_weighs():
@@ -169,18 +169,18 @@ def test_mean_interval_covers_and_weighs():
 def test_tar_interval_covers_the_truth():
     """Scores with effects of persons on both sides; FAR and TAR of the population are known."""
     generator = np.random.default_rng(4)
-    people, far, hits, runs = 60, 0.05, 0, 120
-    truth = norm.sf(norm.isf(far), loc=2 / np.sqrt(1.18), scale=np.sqrt(1.5 / 1.18))
+    people, fmr, hits, runs = 60, 0.05, 0, 120
+    truth = norm.sf(norm.isf(fmr), loc=2 / np.sqrt(1.18), scale=np.sqrt(1.5 / 1.18))
     left, right = np.triu_indices(people, 1)
     owners = np.repeat(np.arange(people), 3)
     for seed in range(runs):
         effect = generator.normal(0, 0.3, people)
         others = effect[left] + effect[right] + generator.normal(size=len(left))
         mated = 2 + generator.normal(0, np.sqrt(0.5), people)[owners] + generator.normal(size=len(owners))
-        found = rates_at_far(
+        found = rates_at_fmr(
             {"a": Trials(mated, owners)},
             NonMated.from_pairs(others, left, right),
-            [far],
+            [fmr],
             people=people,
             repetitions=200,
             seed=seed,
@@ -203,10 +203,10 @@ def test_accuracy_interval():
 def test_degenerate():
     scores, one = np.array([0.9, 0.8]), np.zeros(2, dtype=int)
     non_mated = NonMated.from_pairs(np.linspace(0, 1, 50), np.arange(50) % 3, (np.arange(50) + 1) % 3)
-    found = rates_at_far({"a": Trials(scores, one)}, non_mated, [0.1], people=3, repetitions=20)["a"][0]
+    found = rates_at_fmr({"a": Trials(scores, one)}, non_mated, [0.1], people=3, repetitions=20)["a"][0]
     assert (found.low, found.high) == (None, None)
     with pytest.raises(BadInput, match="cannot resolve"):
-        rates_at_far({"a": Trials(scores, one)}, non_mated, [0.01], people=3)
+        rates_at_fmr({"a": Trials(scores, one)}, non_mated, [0.01], people=3)
     with pytest.raises(BadInput, match="length"):
         NonMated.from_pairs(np.ones(3), np.ones(2), np.ones(3))
     assert percentiles(np.array([np.nan])) == (None, None)
@@ -215,7 +215,7 @@ def test_degenerate():
     # Two people, and one pair between them: most replicates draw one of them only, so have no non-mated pair.
     few = NonMated.from_pairs(np.arange(4.0), np.zeros(4, dtype=int), np.ones(4, dtype=int))
     trials = {"a": Trials(np.array([5.0, 6.0]), np.array([0, 1]))}
-    found = rates_at_far(trials, few, [0.25], people=2, repetitions=50)["a"][0]
+    found = rates_at_fmr(trials, few, [0.25], people=2, repetitions=50)["a"][0]
     assert (found.value, found.high) == (1, 1) and found.low == pytest.approx(np.sqrt(0.025))
 
 

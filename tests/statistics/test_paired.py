@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_far
+from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_fmr
 from facedecode.statistics.intervals import corrected, percentiles
 from facedecode.statistics.paired import Resampled, resampled_tar
-from facedecode.statistics.verification import thresholds_at_far
+from facedecode.statistics.verification import thresholds_at_fmr
 
-PEOPLE, FARS = 12, (0.2, 0.05)
+PEOPLE, FMRS = 12, (0.2, 0.05)
 
 
 def system(shift: float) -> tuple[Trials, NonMated]:
@@ -22,14 +22,14 @@ def system(shift: float) -> tuple[Trials, NonMated]:
     return Trials(mated, people), NonMated.from_pairs(generator.normal(size=len(left)), left, right)
 
 
-def tar(trials: Trials, non_mated: NonMated, far: float, weights: np.ndarray) -> float:
+def tar(trials: Trials, non_mated: NonMated, fmr: float, weights: np.ndarray) -> float:
     """Of weighted people, by loops, every person alike."""
     left, right = non_mated.persons(np.arange(len(non_mated.scores)))
     pairs = zip(non_mated.scores, left, right, strict=True)
     copies = np.array([score for score, i, j in pairs for _ in range(weights[i] * weights[j])])
     # Where so few are left that none may be accepted, the threshold is above all of them.
-    allowed = int(far * len(copies) + 1e-9)
-    cut = thresholds_at_far(copies, [far])[0] if allowed else np.nextafter(copies.max(), np.inf)
+    allowed = int(fmr * len(copies) + 1e-9)
+    cut = thresholds_at_fmr(copies, [fmr])[0] if allowed else np.nextafter(copies.max(), np.inf)
     rates = [(weights[p], np.mean(trials.scores[trials.people == p] >= cut)) for p in range(PEOPLE)]
     return sum(w * rate for w, rate in rates) / sum(w for w, _ in rates)
 
@@ -38,12 +38,12 @@ def test_a_difference_is_that_of_loops_over_the_same_replicates() -> None:
     systems = [system(1.5), system(0.8)]
     options = {"people": PEOPLE, "repetitions": 25, "seed": 4}
     found = [
-        resampled_tar({"people": trials.person_weighted()}, non_mated, FARS, **options)["people"]
+        resampled_tar({"people": trials.person_weighted()}, non_mated, FMRS, **options)["people"]
         for trials, non_mated in systems
     ]
     weights = [np.ones(PEOPLE, int), *person_draws(PEOPLE, 25, 4), *(1 - np.eye(PEOPLE, dtype=int))]
-    for k, far in enumerate(FARS):
-        one, other = (np.array([tar(*own, far, w) for w in weights]) for own in systems)
+    for k, fmr in enumerate(FMRS):
+        one, other = (np.array([tar(*own, fmr, w) for w in weights]) for own in systems)
         values = one - other
         difference = found[0][k].less(found[1][k])
         assert difference.value == pytest.approx(values[0]) and values[0] > 0
@@ -51,12 +51,12 @@ def test_a_difference_is_that_of_loops_over_the_same_replicates() -> None:
         assert difference.n == PEOPLE
 
 
-def test_each_side_has_the_interval_of_rates_at_far() -> None:
+def test_each_side_has_the_interval_of_rates_at_fmr() -> None:
     trials, non_mated = system(1.0)
     groups = {"pairs": trials, "people": trials.person_weighted()}
     options = {"people": PEOPLE, "repetitions": 200, "seed": 1}
-    resampled = resampled_tar(groups, non_mated, FARS, **options)
-    for name, rates in rates_at_far(groups, non_mated, FARS, **options).items():
+    resampled = resampled_tar(groups, non_mated, FMRS, **options)
+    for name, rates in rates_at_fmr(groups, non_mated, FMRS, **options).items():
         for rate, own in zip(rates, resampled[name], strict=True):
             assert (own.value, own.n) == (rate.value, rate.n)
             assert corrected(own.value, own.drawn, own.left_out) == (rate.low, rate.high)

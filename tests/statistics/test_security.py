@@ -8,7 +8,7 @@ import pytest
 from facedecode.errors import BadInput
 from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
 from facedecode.statistics.security import success_attack_rates, type_one_trials, type_two_trials
-from facedecode.statistics.verification import thresholds_at_far
+from facedecode.statistics.verification import thresholds_at_fmr
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_rates_equal_loops(attacked):
         return score_pairs(reconstructions[[i]], originals[[j]], "cosine")[0] >= threshold
 
     pairs = mated_non_mated_scores(originals, names, "cosine", missing=gone)
-    for place, threshold in enumerate(thresholds_at_far(pairs.non_mated, [0.1, 0.01])):
+    for place, threshold in enumerate(thresholds_at_fmr(pairs.non_mated, [0.1, 0.01])):
         one = [succeeds(i, i, threshold) for i in range(len(names))]
         ordered = [(i, j) for i in range(len(names)) for j in range(len(names)) if i != j and names[i] == names[j]]
         two = [succeeds(i, j, threshold) for i, j in ordered]
@@ -51,7 +51,7 @@ def test_rates_equal_loops(attacked):
         assert {rate.threshold for rate in rates} == {threshold}
         assert all(rate.low <= rate.value <= rate.high for rate in rates)
         assert found.mated["pairs"][place].value == np.mean(pairs.mated >= threshold)
-        assert rates[0].far_wanted == (0.1, 0.01)[place]
+        assert rates[0].fmr_wanted == (0.1, 0.01)[place]
 
 
 def test_perfect_and_hopeless_reconstructions(attacked):

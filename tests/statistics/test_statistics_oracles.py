@@ -19,13 +19,13 @@ from facedecode.statistics.bootstrap import (
     eer_interval,
     mean_interval,
     person_draws,
-    rates_at_far,
+    rates_at_fmr,
     replicate_thresholds,
 )
 from facedecode.statistics.intervals import corrected, percentiles, unanimous
 from facedecode.statistics.resampling import Drawn, LeftOut
 from facedecode.statistics.scores import mated_non_mated_scores
-from facedecode.statistics.verification import eer, person_weights, roc, tar_at_far
+from facedecode.statistics.verification import eer, person_weights, roc, tar_at_fmr
 
 INF = np.inf
 ALPHA = 1e-5  # how often a test of a random figure may fail by chance
@@ -40,13 +40,13 @@ def test_curves_equal_scikit_learns(decimals):
     mated, non_mated = generator.normal(1.2, 1, 90).round(decimals), generator.normal(0, 1, 500).round(decimals)
     labels, scores = np.r_[np.ones(90), np.zeros(500)], np.r_[mated, non_mated]
     curve = roc(mated, non_mated)
-    area = np.sum(np.diff(curve.far) * (curve.tar[1:] + curve.tar[:-1]) / 2)
+    area = np.sum(np.diff(curve.fmr) * (curve.tar[1:] + curve.tar[:-1]) / 2)
     assert area == pytest.approx(roc_auc_score(labels, scores))
     fmr, fnmr, thresholds = det_curve(labels, scores)
     for threshold, x, y in zip(thresholds, fmr, fnmr, strict=True):
         last = np.flatnonzero(curve.thresholds >= threshold)[-1]
         # Between two corners only non-mated scores are passed, so the mated rate is the corner's.
-        assert 1 - curve.tar[last] == pytest.approx(y) or curve.far[last] == pytest.approx(x)
+        assert 1 - curve.tar[last] == pytest.approx(y) or curve.fmr[last] == pytest.approx(x)
 
 
 def test_failures_to_acquire_equal_the_lowest_score_of_scikit_learn():
@@ -54,14 +54,14 @@ def test_failures_to_acquire_equal_the_lowest_score_of_scikit_learn():
     mated, non_mated = generator.normal(1, 1, 60).round(1), generator.normal(0, 1, 300).round(1)
     mated[:7] = non_mated[:20] = -INF
     labels, scores = np.r_[np.ones(60), np.zeros(300)], np.r_[mated, non_mated]
-    far, tar, _ = roc_curve(labels, np.where(scores == -INF, -1e9, scores), drop_intermediate=False)
+    fmr, tar, _ = roc_curve(labels, np.where(scores == -INF, -1e9, scores), drop_intermediate=False)
     curve = roc(mated, non_mated)
     # Its last point accepts failures, too.
-    assert (curve.far[-1], curve.tar[-1]) == (pytest.approx(far[-2]), pytest.approx(tar[-2]))
-    points = {(round(x, 9), round(y, 9)) for x, y in zip(far[:-1], tar[:-1], strict=True)}
-    assert {(round(x, 9), round(y, 9)) for x, y in zip(curve.far, curve.tar, strict=True)} <= points
+    assert (curve.fmr[-1], curve.tar[-1]) == (pytest.approx(fmr[-2]), pytest.approx(tar[-2]))
+    points = {(round(x, 9), round(y, 9)) for x, y in zip(fmr[:-1], tar[:-1], strict=True)}
+    assert {(round(x, 9), round(y, 9)) for x, y in zip(curve.fmr, curve.tar, strict=True)} <= points
     for wanted in (0.01, 0.1, 0.5):
-        assert tar_at_far(mated, non_mated, wanted).tar == pytest.approx(tar[:-1][far[:-1] <= wanted + 1e-12].max())
+        assert tar_at_fmr(mated, non_mated, wanted).tar == pytest.approx(tar[:-1][fmr[:-1] <= wanted + 1e-12].max())
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [(2.0, 1.0), (3.0, 1.5), (1.5, 0.6)])
@@ -78,11 +78,11 @@ def test_normal_scores_give_their_rates_within_chance(mean, deviation):
     found = eer(mated, non_mated)
     assert abs(found.value - error) < beyond * spread
     assert abs(found.threshold - threshold) < beyond * np.sqrt(2 * error * (1 - error) / count) / sum(slopes)
-    for far in (0.1, 0.001):
-        threshold = of_others.isf(far)
+    for fmr in (0.1, 0.001):
+        threshold = of_others.isf(fmr)
         tar, slope = of_mated.sf(threshold), of_mated.pdf(threshold) / of_others.pdf(threshold)
-        spread = np.sqrt((tar * (1 - tar) + slope**2 * far * (1 - far)) / count)
-        assert abs(tar_at_far(mated, non_mated, far).tar - tar) < beyond * spread + 1 / count
+        spread = np.sqrt((tar * (1 - tar) + slope**2 * fmr * (1 - fmr)) / count)
+        assert abs(tar_at_fmr(mated, non_mated, fmr).tar - tar) < beyond * spread + 1 / count
 
 
 # The bootstrap by person, against data sets that hold copies of images
@@ -132,10 +132,10 @@ def test_replicates_equal_data_sets_with_copies(photographs):
     thresholds = replicate_thresholds(non_mated, [0.2, 0.05], draws)
     for k, draw in enumerate(draws):
         mated, owners, others = copied(templates, codes, draw)
-        for far, threshold in zip((0.2, 0.05), thresholds[k], strict=True):
-            wanted = tar_at_far(mated, others, far)
+        for fmr, threshold in zip((0.2, 0.05), thresholds[k], strict=True):
+            wanted = tar_at_fmr(mated, others, fmr)
             assert threshold == pytest.approx(wanted.threshold, abs=1e-6)
-            by_person = tar_at_far(mated, others, far, person_weights(owners)).tar
+            by_person = tar_at_fmr(mated, others, fmr, person_weights(owners)).tar
             accepted = pairs.mated >= threshold
             weights = draw[pairs.mated_people]
             assert weights @ accepted / weights.sum() == pytest.approx(wanted.tar)
@@ -150,15 +150,15 @@ def test_intervals_equal_those_of_data_sets_with_copies_and_without_a_person(pho
     sets = [copied(templates, codes, draw) for draw in person_draws(PEOPLE, 40, 5)]
     without = [copied(templates, codes, 1 - np.eye(PEOPLE, dtype=int)[person]) for person in range(PEOPLE)]
     non_mated = NonMated.from_all_pairs(pairs)
-    found = rates_at_far({"a": trials, "b": trials.person_weighted()}, non_mated, [0.1], **options)
+    found = rates_at_fmr({"a": trials, "b": trials.person_weighted()}, non_mated, [0.1], **options)
 
     def wanted(figure):
         drawn, left_out = (np.array([figure(*one) for one in many]) for many in (sets, without))
         return pytest.approx(corrected(figure(*copied(templates, codes, np.ones(PEOPLE, int))), drawn, left_out))
 
     (pairwise,), (by_person,) = found["a"], found["b"]
-    assert (pairwise.low, pairwise.high) == wanted(lambda m, _, o: tar_at_far(m, o, 0.1).tar)
-    assert (by_person.low, by_person.high) == wanted(lambda m, w, o: tar_at_far(m, o, 0.1, person_weights(w)).tar)
+    assert (pairwise.low, pairwise.high) == wanted(lambda m, _, o: tar_at_fmr(m, o, 0.1).tar)
+    assert (by_person.low, by_person.high) == wanted(lambda m, w, o: tar_at_fmr(m, o, 0.1, person_weights(w)).tar)
     rate = eer_interval(trials, non_mated, **options)
     assert (rate.low, rate.high) == wanted(lambda m, _, o: eer(m, o).value)
 
@@ -239,9 +239,9 @@ def test_perfect_scores_keep_a_width():
     left, right = np.triu_indices(30, 1)
     pairs, options = NonMated.from_pairs(non_mated, left, right), {"people": 30, "repetitions": 50}
     bound = unanimous(np.ones(30))
-    rate = rates_at_far({"a": Trials(mated, np.arange(30))}, pairs, [0.01], **options)["a"][0]
+    rate = rates_at_fmr({"a": Trials(mated, np.arange(30))}, pairs, [0.01], **options)["a"][0]
     assert (rate.value, rate.high) == (1, 1) and rate.low == pytest.approx(bound)
-    rate = rates_at_far({"a": Trials(mated - 9, np.arange(30))}, pairs, [0.01], **options)["a"][0]
+    rate = rates_at_fmr({"a": Trials(mated - 9, np.arange(30))}, pairs, [0.01], **options)["a"][0]
     assert (rate.value, rate.low) == (0, 0) and rate.high == pytest.approx(1 - bound)
     error = eer_interval(Trials(mated, np.arange(30)), pairs, **options)
     assert (error.value, error.low) == (0, 0) and error.high == pytest.approx(1 - bound)
@@ -282,13 +282,13 @@ def test_scores_without_figures_are_refused():
     for values in (np.array([]), np.array([0.5, np.nan]), np.array([0.5, INF])):
         trials = Trials(values, np.arange(len(values)))
         with pytest.raises(BadInput):
-            rates_at_far({"a": trials}, good, [0.1], people=5, repetitions=5)
+            rates_at_fmr({"a": trials}, good, [0.1], people=5, repetitions=5)
         with pytest.raises(BadInput):
             eer_interval(trials, good, people=5, repetitions=5)
         bad = NonMated.from_pairs(values, np.zeros(len(values), int), np.ones(len(values), int))
         trials = Trials(scores, people)
         with pytest.raises(BadInput):
-            rates_at_far({"a": trials}, bad, [0.5], people=5, repetitions=5)
+            rates_at_fmr({"a": trials}, bad, [0.5], people=5, repetitions=5)
         with pytest.raises(BadInput):
             eer_interval(trials, bad, people=5, repetitions=5)
     with pytest.raises(BadInput, match="failures to acquire"):
@@ -300,7 +300,7 @@ def test_equal_scores_have_a_rate_and_an_interval():
     people = np.arange(30) % 6
     trials = Trials(np.full(30, 0.5), people)
     non_mated = NonMated.from_pairs(np.full(30, 0.5), people, (people + 1) % 6)
-    rate = rates_at_far({"a": trials}, non_mated, [0.2], people=6, repetitions=30)["a"][0]
+    rate = rates_at_fmr({"a": trials}, non_mated, [0.2], people=6, repetitions=30)["a"][0]
     assert (rate.value, rate.false_accepts, rate.low) == (0, 0, 0)
     error = eer_interval(trials, non_mated, people=6, repetitions=30)
     assert error.value == error.low == error.high == 0.5

@@ -26,8 +26,8 @@ from facedecode.statistics.verification import (
     false_accepts_allowed,
     person_weights,
     roc,
-    tar_at_far,
-    thresholds_at_far,
+    tar_at_fmr,
+    thresholds_at_fmr,
 )
 
 INF = np.inf
@@ -149,38 +149,38 @@ def loop_threshold(scores, allowed):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_tar_at_far_equals_loop_with_ties_and_failures(dtype):
+def test_tar_at_fmr_equals_loop_with_ties_and_failures(dtype):
     generator = np.random.default_rng(5)
     for _ in range(60):
         non_mated = (generator.integers(0, 8, generator.integers(5, 40)) / 7).astype(dtype)
         mated = (generator.integers(2, 12, 20) / 7).astype(dtype)
         non_mated[0] = mated[0] = -INF
-        for far in (0.2, 0.29, 0.5, 0.99):
-            allowed = false_accepts_allowed(far, len(non_mated))
-            point = tar_at_far(mated, non_mated, far)
+        for fmr in (0.2, 0.29, 0.5, 0.99):
+            allowed = false_accepts_allowed(fmr, len(non_mated))
+            point = tar_at_fmr(mated, non_mated, fmr)
             assert point.threshold == loop_threshold(non_mated, allowed)
             accepted = sum(score >= point.threshold for score in mated)
             assert (point.accepted, point.tar) == (accepted, accepted / 20)
             assert point.false_accepts == sum(s >= point.threshold for s in non_mated) <= allowed
-            assert point.far == point.false_accepts / len(non_mated)
-            assert (point.mated, point.non_mated, point.far_wanted) == (20, len(non_mated), far)
+            assert point.fmr == point.false_accepts / len(non_mated)
+            assert (point.mated, point.non_mated, point.fmr_wanted) == (20, len(non_mated), fmr)
 
 
-def test_tar_at_far_equals_scikit_learn():
+def test_tar_at_fmr_equals_scikit_learn():
     generator = np.random.default_rng(6)
     mated, non_mated = generator.normal(2, 1, 300).round(1), generator.normal(0, 1, 2000).round(1)
-    far, tar, _ = roc_curve(np.r_[np.ones(300), np.zeros(2000)], np.r_[mated, non_mated], drop_intermediate=False)
+    fmr, tar, _ = roc_curve(np.r_[np.ones(300), np.zeros(2000)], np.r_[mated, non_mated], drop_intermediate=False)
     for wanted in (0.001, 0.01, 0.1, 0.37):
-        assert tar_at_far(mated, non_mated, wanted).tar == pytest.approx(tar[far <= wanted + 1e-12].max())
+        assert tar_at_fmr(mated, non_mated, wanted).tar == pytest.approx(tar[fmr <= wanted + 1e-12].max())
 
 
 def test_allowed_counts_are_decimal():
     assert false_accepts_allowed(0.29, 100) == 29  # 0.29 * 100 is 28.999999999999996
     assert false_accepts_allowed(0.001, 3000) == 3
     assert false_accepts_allowed(0.001, 2999) == 2
-    for far in (0, 1, -0.1, 2, math.nan):
+    for fmr in (0, 1, -0.1, 2, math.nan):
         with pytest.raises(UsageError):
-            false_accepts_allowed(far, 10)
+            false_accepts_allowed(fmr, 10)
 
 
 def test_gaussians_with_known_rates():
@@ -188,15 +188,15 @@ def test_gaussians_with_known_rates():
     mated, non_mated = generator.normal(2.5, 1, 200_000), generator.normal(0, 1, 200_000)
     assert eer(mated, non_mated).value == pytest.approx(norm.sf(1.25), abs=0.002)
     assert eer(mated, non_mated).threshold == pytest.approx(1.25, abs=0.02)
-    for far in (0.01, 0.1):
-        point = tar_at_far(mated, non_mated, far)
-        assert point.threshold == pytest.approx(norm.isf(far), abs=0.03)
-        assert point.tar == pytest.approx(norm.sf(norm.isf(far) - 2.5), abs=0.01)
+    for fmr in (0.01, 0.1):
+        point = tar_at_fmr(mated, non_mated, fmr)
+        assert point.threshold == pytest.approx(norm.isf(fmr), abs=0.03)
+        assert point.tar == pytest.approx(norm.sf(norm.isf(fmr) - 2.5), abs=0.01)
 
 
 def test_degenerate_scores_are_refused():
     good, none = np.array([0.1, 0.2, 0.3]), np.array([])
-    for call in (lambda a, b: tar_at_far(a, b, 0.5), roc, eer):
+    for call in (lambda a, b: tar_at_fmr(a, b, 0.5), roc, eer):
         with pytest.raises(BadInput, match="no mated pairs"):
             call(none, good)
         with pytest.raises(BadInput, match="no non-mated pairs"):
@@ -207,27 +207,27 @@ def test_degenerate_scores_are_refused():
             with pytest.raises(BadInput, match="score 1"):
                 call(good, np.array([-INF, bad]))
     with pytest.raises(BadInput, match="cannot resolve"):
-        tar_at_far(good, good, 0.33)
+        tar_at_fmr(good, good, 0.33)
     with pytest.raises(UsageError):
         at_threshold(good, good, math.nan)
     for weights in (np.ones(2), np.array([1, -1, 1]), np.array([1, np.nan, 1]), np.zeros(3)):
         with pytest.raises(BadInput):
-            tar_at_far(good, good, 0.5, weights)
+            tar_at_fmr(good, good, 0.5, weights)
     with pytest.raises(BadInput):
         failure_to_acquire(none)
 
 
 def test_all_scores_equal():
     same = np.full(10, 0.5, dtype=np.float32)
-    point = tar_at_far(same, same, 0.5)
-    assert (point.tar, point.far, point.false_accepts) == (0, 0, 0) and point.threshold > 0.5
+    point = tar_at_fmr(same, same, 0.5)
+    assert (point.tar, point.fmr, point.false_accepts) == (0, 0, 0) and point.threshold > 0.5
     assert eer(same, same).value == 0.5
-    assert roc(same, same).far.tolist() == [0, 1]
+    assert roc(same, same).fmr.tolist() == [0, 1]
 
 
 def test_failures_are_never_accepted():
     lost = np.full(4, -INF, dtype=np.float32)
-    point = tar_at_far(np.array([-INF, 1, 2], dtype=np.float32), lost, 0.5)
+    point = tar_at_fmr(np.array([-INF, 1, 2], dtype=np.float32), lost, 0.5)
     assert point.accepted == 2 and point.false_accepts == 0 and np.isfinite(point.threshold)
     with pytest.raises(BadInput, match="failures to acquire"):
         eer(lost, lost)
@@ -240,7 +240,7 @@ def test_failures_are_never_accepted():
 def test_person_weights_equal_a_loop():
     people = np.array(["a", "a", "a", "b", "c", "c"])
     mated = np.array([1, 1, 0, 0, 1, 0.0])
-    point = tar_at_far(mated, np.linspace(-1, 0.4, 10), 0.1, person_weights(people))
+    point = tar_at_fmr(mated, np.linspace(-1, 0.4, 10), 0.1, person_weights(people))
     assert point.tar == pytest.approx(np.mean([2 / 3, 0, 1 / 2]))
     assert point.accepted == 3 and person_weights(people).sum() == pytest.approx(1)
 
@@ -254,25 +254,25 @@ def test_roc_equals_scikit_learn():
         mated = generator.normal(1, 1, 70).round(decimals)
         non_mated = generator.normal(0, 1, 400).round(decimals)
         curve = roc(mated, non_mated)
-        far, tar, _ = roc_curve(np.r_[np.ones(70), np.zeros(400)], np.r_[mated, non_mated], drop_intermediate=False)
-        assert {(round(a, 9), round(b, 9)) for a, b in zip(curve.far, curve.tar, strict=True)} <= {
-            (round(a, 9), round(b, 9)) for a, b in zip(far, tar, strict=True)
+        fmr, tar, _ = roc_curve(np.r_[np.ones(70), np.zeros(400)], np.r_[mated, non_mated], drop_intermediate=False)
+        assert {(round(a, 9), round(b, 9)) for a, b in zip(curve.fmr, curve.tar, strict=True)} <= {
+            (round(a, 9), round(b, 9)) for a, b in zip(fmr, tar, strict=True)
         }
-        area = np.sum(np.diff(curve.far) * (curve.tar[1:] + curve.tar[:-1]) / 2)
-        assert area == pytest.approx(np.sum(np.diff(far) * (tar[1:] + tar[:-1]) / 2))
-        for threshold, x, y in zip(curve.thresholds, curve.far, curve.tar, strict=True):
+        area = np.sum(np.diff(curve.fmr) * (curve.tar[1:] + curve.tar[:-1]) / 2)
+        assert area == pytest.approx(np.sum(np.diff(fmr) * (tar[1:] + tar[:-1]) / 2))
+        for threshold, x, y in zip(curve.thresholds, curve.fmr, curve.tar, strict=True):
             assert x == np.mean(non_mated >= threshold) and y == np.mean(mated >= threshold)
-        assert len(curve.far) <= 2 * 70 + 2
+        assert len(curve.fmr) <= 2 * 70 + 2
 
 
 def test_eer_equals_the_interpolated_curve():
     generator = np.random.default_rng(9)
     for _ in range(20):
         mated, non_mated = generator.integers(3, 12, 30) / 4, generator.integers(0, 9, 50) / 4
-        far, tar, _ = roc_curve(np.r_[np.ones(30), np.zeros(50)], np.r_[mated, non_mated], drop_intermediate=False)
+        fmr, tar, _ = roc_curve(np.r_[np.ones(30), np.zeros(50)], np.r_[mated, non_mated], drop_intermediate=False)
         steps = np.linspace(0, 1, 200_001)
-        x = np.interp(steps, np.linspace(0, 1, len(far)), far)
-        y = np.interp(steps, np.linspace(0, 1, len(far)), 1 - tar)
+        x = np.interp(steps, np.linspace(0, 1, len(fmr)), fmr)
+        y = np.interp(steps, np.linspace(0, 1, len(fmr)), 1 - tar)
         assert eer(mated, non_mated).value == pytest.approx(x[np.argmin(np.abs(x - y))], abs=1e-4)
     assert eer(np.array([3.0, 4.0]), np.array([1.0, 2.0])).value == 0
     assert eer(np.array([1.0, 2.0]), np.array([3.0, 4.0])).value == 1
@@ -324,5 +324,5 @@ def test_fold_failures_and_degenerate_folds():
 
 def test_thresholds_of_several_rates_come_from_one_call():
     scores = np.random.default_rng(0).normal(size=1000).astype(np.float32)
-    fars = [0.5, 0.001, 0.1, 0.1]
-    assert thresholds_at_far(scores, fars) == [thresholds_at_far(scores, [far])[0] for far in fars]
+    fmrs = [0.5, 0.001, 0.1, 0.1]
+    assert thresholds_at_fmr(scores, fmrs) == [thresholds_at_fmr(scores, [fmr])[0] for fmr in fmrs]

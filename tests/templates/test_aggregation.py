@@ -225,7 +225,7 @@ def test_more_images_verify_better(tmp_path: Path):
     templates, names = people(20, 16)
     probabilities = RNG.uniform(0.8, 1, len(names))
     folder = write_store(tmp_path / "emb", templates, names, probabilities=probabilities)
-    job = AggregationJob([folder], persons=20, draws=3, fars=(0.1, 0.01), repetitions=200)
+    job = AggregationJob([folder], persons=20, draws=3, fmrs=(0.1, 0.01), repetitions=200)
     curve = evaluate_aggregation(job).curves["made-up"]
     assert curve.numbers == list(range(1, 9)) and curve.mated == 3 * 20 * 8 and curve.non_mated == curve.mated * 19
     tar = [own.value for own in curve.tar[0.01]]

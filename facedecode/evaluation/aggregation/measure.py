@@ -24,7 +24,7 @@ from facedecode.store import Store
 from facedecode.store.join import common_rows
 from facedecode.templates.aggregation import Aggregation, person_order
 
-FARS = (0.01, 0.001)
+FMRS = (0.01, 0.001)
 PERSONS = 50
 DRAWS = 20
 MEAN = Aggregation()
@@ -48,7 +48,7 @@ class AggregationJob:
         persons: those with most images, of equal ones the first by name.
         largest: images in a gallery template at most; probes are as many. Half of what the last of the persons has if
             None.
-        fars: false accept rates.
+        fmrs: false match rates.
         draws: of gallery and probes.
     """
 
@@ -56,7 +56,7 @@ class AggregationJob:
     people: Path | None = None
     persons: int = PERSONS
     largest: int | None = None
-    fars: Sequence[float] = FARS
+    fmrs: Sequence[float] = FMRS
     draws: int = DRAWS
     repetitions: int = REPETITIONS
     seed: int = 0
@@ -68,11 +68,11 @@ class Curve:
 
     Attributes:
         numbers: n, rising from 1.
-        tar: false accept rate → TAR at each n.
-        gain: false accept rate → TAR at each n less that at n = 1, paired.
-        missing: false accept rate → TAR at the largest n less that at each n, paired.
-        others: way of aggregation → TAR at the largest n less the mean's, at each false accept rate, paired.
-        other_tar: way of aggregation → its TAR at the largest n, at each false accept rate.
+        tar: false match rate → TAR at each n.
+        gain: false match rate → TAR at each n less that at n = 1, paired.
+        missing: false match rate → TAR at the largest n less that at each n, paired.
+        others: way of aggregation → TAR at the largest n less the mean's, at each false match rate, paired.
+        other_tar: way of aggregation → its TAR at the largest n, at each false match rate.
         mated, non_mated: comparisons at each n.
     """
 
@@ -85,10 +85,10 @@ class Curve:
     mated: int
     non_mated: int
 
-    def levels_off(self, far: float) -> int:
+    def levels_off(self, fmr: float) -> int:
         """The smallest n from which on the largest is not measurably better: no interval of `missing` is above 0."""
         found = self.numbers[-1]
-        for number, short in zip(reversed(self.numbers[:-1]), reversed(self.missing[far][:-1]), strict=True):
+        for number, short in zip(reversed(self.numbers[:-1]), reversed(self.missing[fmr][:-1]), strict=True):
             if short.low is not None and short.low > 0:
                 break
             found = number
@@ -122,12 +122,12 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
     """All figures of a job.
 
     Raises:
-        UsageError: fewer than 2 persons, 1 draw or 2 images of a person, or no false accept rate.
+        UsageError: fewer than 2 persons, 1 draw or 2 images of a person, or no false match rate.
         BadInput: stores of other images, of protected templates, or by a recognizer that knows the persons; fewer
-            persons than asked for with so many images; a false accept rate that allows no error.
+            persons than asked for with so many images; a false match rate that allows no error.
     """
-    if job.persons < 2 or job.draws < 1 or (job.largest is not None and job.largest < 2) or not job.fars:
-        raise UsageError("give two persons or more, a draw or more, two images or more, and a false accept rate")
+    if job.persons < 2 or job.draws < 1 or (job.largest is not None and job.largest < 2) or not job.fmrs:
+        raise UsageError("give two persons or more, a draw or more, two images or more, and a false match rate")
     stores = open_stores(job.stores)
     identities, rows, probabilities = _common(stores)
     kept = select_people(identities, job.people)
@@ -142,8 +142,8 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
             f"{name} has {least} images; {max(2, largest)} for the gallery and as many probes are needed: take "
             "fewer --persons, or a smaller --largest"
         )
-    if min(job.fars) * job.draws * len(people) * (len(people) - 1) * largest < 1:
-        raise BadInput(f"{len(people)} persons make too few non-mated comparisons for FAR {min(job.fars):g}; take more")
+    if min(job.fmrs) * job.draws * len(people) * (len(people) - 1) * largest < 1:
+        raise BadInput(f"{len(people)} persons make too few non-mated comparisons for FAR {min(job.fmrs):g}; take more")
     design = make_design(identities, kept, list(people), largest, job.draws, job.seed)
     # Only what takes part is read, however large the stores are.
     used = np.unique([design.gallery, design.probes])
@@ -159,7 +159,7 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
             store.take(rows[name][used]),
             design,
             store.manifest["score"],
-            job.fars,
+            job.fmrs,
             probabilities=None if probabilities is None else probabilities[used],
             repetitions=job.repetitions,
             seed=job.seed,
@@ -195,7 +195,7 @@ def measure(
     templates: np.ndarray,
     design: Design,
     score: str,
-    fars: Sequence[float],
+    fmrs: Sequence[float],
     *,
     probabilities: np.ndarray | None = None,
     repetitions: int = REPETITIONS,
@@ -211,7 +211,7 @@ def measure(
 
     def tar(way: Aggregation, number: int) -> list[Resampled]:
         trials, non_mated = compare(templates, design, score, way, number, probabilities)
-        found = resampled_tar({"tar": trials}, non_mated, fars, **options)["tar"]
+        found = resampled_tar({"tar": trials}, non_mated, fmrs, **options)["tar"]
         if progress:
             progress(next(done), total)
         return found
@@ -220,9 +220,9 @@ def measure(
     tried = {name: tar(way, largest) for name, way in others.items()}
     return Curve(
         numbers=numbers,
-        tar={far: [own[k].estimate() for own in means] for k, far in enumerate(fars)},
-        gain={far: [own[k].less(means[0][k]) for own in means] for k, far in enumerate(fars)},
-        missing={far: [means[-1][k].less(own[k]) for own in means] for k, far in enumerate(fars)},
+        tar={fmr: [own[k].estimate() for own in means] for k, fmr in enumerate(fmrs)},
+        gain={fmr: [own[k].less(means[0][k]) for own in means] for k, fmr in enumerate(fmrs)},
+        missing={fmr: [means[-1][k].less(own[k]) for own in means] for k, fmr in enumerate(fmrs)},
         others={name: [a.less(b) for a, b in zip(own, means[-1], strict=True)] for name, own in tried.items()},
         other_tar={name: [a.estimate() for a in own] for name, own in tried.items()},
         mated=design.probes.size,

@@ -32,7 +32,7 @@ def aggregation_report(figures: AggregationFigures, job: AggregationJob) -> Repo
                 "persons": job.persons,
                 "largest": next(iter(figures.curves.values())).numbers[-1],
                 "draws": job.draws,
-                "fars": list(job.fars),
+                "fars": list(job.fmrs),
                 "repetitions": job.repetitions,
                 "seed": job.seed,
             },
@@ -73,16 +73,16 @@ def _warnings(figures: AggregationFigures, job: AggregationJob) -> list[str]:
 
 def _headlines(figures: AggregationFigures, job: AggregationJob) -> Iterator[Headline]:
     for name, curve in figures.curves.items():
-        for far in job.fars:
-            title = f"{name}, TAR at FAR {100 * far:g} %: gain from 1 to {curve.numbers[-1]} images"
-            note = f"levels off at {curve.levels_off(far)}"
-            yield Headline(title, curve.gain[far][-1], "points", note)
+        for fmr in job.fmrs:
+            title = f"{name}, TAR at FAR {100 * fmr:g} %: gain from 1 to {curve.numbers[-1]} images"
+            note = f"levels off at {curve.levels_off(fmr)}"
+            yield Headline(title, curve.gain[fmr][-1], "points", note)
 
 
 def _curves(figures: AggregationFigures, job: AggregationJob) -> Section:
     tables, pictures = [], []
-    for far in job.fars:
-        title = f"TAR at FAR {100 * far:g} %"
+    for fmr in job.fmrs:
+        title = f"TAR at FAR {100 * fmr:g} %"
         columns = [Column("images", "count")]
         for name in figures.curves:
             columns += [Column(f"{name}: TAR", "percent"), Column(f"{name}: less that of 1", "points")]
@@ -94,19 +94,19 @@ def _curves(figures: AggregationFigures, job: AggregationJob) -> Section:
                 *(
                     x
                     for own in figures.curves.values()
-                    for x in (own.tar[far][i], own.gain[far][i], own.missing[far][i])
+                    for x in (own.tar[fmr][i], own.gain[fmr][i], own.missing[fmr][i])
                 ),
             )
             for i, number in enumerate(numbers)
         ]
-        said = "; ".join(f"{name} levels off at {own.levels_off(far)}" for name, own in figures.curves.items())
-        slug = f"tar-at-far-{far:g}".replace(".", "-")
+        said = "; ".join(f"{name} levels off at {own.levels_off(fmr)}" for name, own in figures.curves.items())
+        slug = f"tar-at-far-{fmr:g}".replace(".", "-")
         tables.append(Table(slug, title, columns, rows, f"{said}."))
         data = plots.curve_plot(
             numbers,
-            {name: own.tar[far] for name, own in figures.curves.items()},
+            {name: own.tar[fmr] for name, own in figures.curves.items()},
             x_label="images in a gallery template",
-            y_label=f"TAR at FAR {100 * far:g} %, %",
+            y_label=f"TAR at FAR {100 * fmr:g} %, %",
         )
         alt = f"TAR against the number of images, a curve each for {', '.join(figures.curves)}."
         pictures.append(Picture(slug, title, data, "Bands: intervals by person.", alt, "svg"))
@@ -115,12 +115,12 @@ def _curves(figures: AggregationFigures, job: AggregationJob) -> Section:
 
 def _methods(figures: AggregationFigures, job: AggregationJob) -> Section:
     columns = [Column("recognizer"), Column("template")]
-    for far in job.fars:
-        title = f"TAR at FAR {100 * far:g} %"
+    for fmr in job.fmrs:
+        title = f"TAR at FAR {100 * fmr:g} %"
         columns += [Column(title, "percent"), Column(f"{title}: less the mean's", "points")]
     rows = []
     for name, own in figures.curves.items():
-        rows.append((name, "mean", *(x for far in job.fars for x in (own.tar[far][-1], None))))
+        rows.append((name, "mean", *(x for fmr in job.fmrs for x in (own.tar[fmr][-1], None))))
         for way in own.others:
             cells = (x for pair in zip(own.other_tar[way], own.others[way], strict=True) for x in pair)
             rows.append((name, way, *cells))
@@ -135,15 +135,15 @@ def _methods(figures: AggregationFigures, job: AggregationJob) -> Section:
 def _metrics(curve: Curve) -> dict:
     def row(values: dict[float, list[Estimate]]) -> dict:
         return {
-            f"{far:g}": {str(n): x.as_json() for n, x in zip(curve.numbers, own, strict=True)}
-            for far, own in values.items()
+            f"{fmr:g}": {str(n): x.as_json() for n, x in zip(curve.numbers, own, strict=True)}
+            for fmr, own in values.items()
         }
 
-    fars = list(curve.tar)
+    fmrs = list(curve.tar)
     ways = {
         way: {
-            f"{far:g}": {"tar": tar.as_json(), "over_mean": less.as_json()}
-            for far, tar, less in zip(fars, curve.other_tar[way], curve.others[way], strict=True)
+            f"{fmr:g}": {"tar": tar.as_json(), "over_mean": less.as_json()}
+            for fmr, tar, less in zip(fmrs, curve.other_tar[way], curve.others[way], strict=True)
         }
         for way in curve.others
     }
@@ -151,7 +151,7 @@ def _metrics(curve: Curve) -> dict:
         "tar_at_far": row(curve.tar),
         "gain": row(curve.gain),
         "short_of_largest": row(curve.missing),
-        "levels_off": {f"{far:g}": curve.levels_off(far) for far in fars},
+        "levels_off": {f"{fmr:g}": curve.levels_off(fmr) for fmr in fmrs},
         "ways": ways,
         "mated": curve.mated,
         "non_mated": curve.non_mated,
@@ -163,7 +163,7 @@ def _gates(figures: AggregationFigures) -> dict[str, Estimate]:
     for name, own in figures.curves.items():
         for which in ([name],) if len(figures.curves) > 1 else ([name], []):
             for word, values in (("tar", own.tar), ("gain", own.gain)):
-                for far, row in values.items():
+                for fmr, row in values.items():
                     for number, value in zip(own.numbers, row, strict=True):
-                        found[figure_name(word, [*which, str(number)], far=far)] = value
+                        found[figure_name(word, [*which, str(number)], far=fmr)] = value
     return found

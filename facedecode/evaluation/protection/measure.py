@@ -19,13 +19,13 @@ from facedecode.statistics.bootstrap import (
     REPETITIONS,
     Estimate,
     NonMated,
-    RateAtFar,
+    RateAtFmr,
     Trials,
     eer_interval,
     eer_replicates,
     percentiles,
     person_draws,
-    rates_at_far,
+    rates_at_fmr,
     replicate_thresholds,
 )
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
@@ -73,18 +73,18 @@ class Accuracy:
     """
 
     eer: Estimate
-    tar: dict[str, list[RateAtFar]]
+    tar: dict[str, list[RateAtFmr]]
     eer_change: Estimate | None = None
     tar_change: list[Estimate] | None = None
 
     def metrics(self) -> dict:
         """JSON."""
-        tar = {by: {f"{rate.far_wanted:g}": rate.as_json() for rate in row} for by, row in self.tar.items()}
+        tar = {by: {f"{rate.fmr_wanted:g}": rate.as_json() for rate in row} for by, row in self.tar.items()}
         metrics = {"eer": self.eer.as_json(), "tar_at_fmr": tar}
         if self.eer_change is not None:
             change = zip(self.tar["people"], self.tar_change, strict=True)
             metrics["eer_change"] = self.eer_change.as_json()
-            metrics["tar_change"] = {f"{rate.far_wanted:g}": value.as_json() for rate, value in change}
+            metrics["tar_change"] = {f"{rate.fmr_wanted:g}": value.as_json() for rate, value in change}
         return metrics
 
 
@@ -221,7 +221,7 @@ def _accuracy(
         options = {"people": len(pairs.people), "repetitions": settings.repetitions, "seed": settings.seed}
         groups = {"pairs": mated, "people": mated.person_weighted()}
         eer = eer_interval(mated, non_mated, **options)
-        tar = rates_at_far(groups, non_mated, settings.fmrs, **options)
+        tar = rates_at_fmr(groups, non_mated, settings.fmrs, **options)
         draws = person_draws(**options)
         replicates = (
             eer_replicates(mated, non_mated, draws, eer.value),

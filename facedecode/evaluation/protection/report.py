@@ -83,7 +83,7 @@ def _accuracy(figures: ProtectionFigures) -> Section:
             row += [found.tar["people"][place], found.tar_change and found.tar_change[place]]
         rows.append([*row, *found.tar["pairs"]])
         points += [
-            (SYSTEMS[name], percent(rate.far_wanted), rate.threshold, rate.far, rate.false_accepts, rate.non_mated)
+            (SYSTEMS[name], percent(rate.fmr_wanted), rate.threshold, rate.fmr, rate.false_accepts, rate.non_mated)
             for rate in found.tar["people"]
         ]
     thresholds = [Column("templates"), Column("FMR wanted"), Column("threshold", "score")]

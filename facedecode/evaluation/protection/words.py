@@ -117,7 +117,7 @@ def caveats(figures: ProtectionFigures, study: Study) -> list[str]:
         for rate in found.tar["pairs"]:
             errors = {"false matches": rate.false_accepts, "false non-matches": rate.n - rate.accepted}
             if few := [f"{count or 'no'} {what}" for what, count in errors.items() if count < FEW_ERRORS]:
-                at = percent(rate.far_wanted)
+                at = percent(rate.fmr_wanted)
                 said.append(f"{SYSTEMS[name]}: what is said at FMR {at} rests on few errors: {' and '.join(few)}.")
     said += _rare(figures)
     for (score, images), found in figures.linkage.items():
@@ -151,11 +151,11 @@ def _rare(figures: ProtectionFigures) -> Iterator[str]:
     rates = figures.inversion.rates if figures.inversion else {}
     for judge in rates.get(UNPROTECTED, ()):
         own = rates[UNPROTECTED][judge].mated.get("pairs", ())
-        if few := [percent(rate.far_wanted) for rate in own if rate.false_accepts < FEW_ERRORS]:
+        if few := [percent(rate.fmr_wanted) for rate in own if rate.false_accepts < FEW_ERRORS]:
             what = f"thresholds rest on fewer than {FEW_ERRORS} false matches at FMR {', '.join(few)}"
             yield f"Pictures shown to {judge_title(judge)}: {what}."
         rare = [
-            f"{word}, {ATTACKERS[attacker]}, at FMR {percent(rate.far_wanted)}"
+            f"{word}, {ATTACKERS[attacker]}, at FMR {percent(rate.fmr_wanted)}"
             for word, kind in (("type I", "type_one"), ("type II", "type_two"))
             for attacker, by_judge in rates.items()
             for rate in getattr(by_judge[judge], kind).get("pairs", ())

@@ -37,7 +37,7 @@ from facedecode.statistics.security import (
     identification_rates,
     type_one_trials,
 )
-from facedecode.statistics.verification import false_accepts_allowed, thresholds_at_far
+from facedecode.statistics.verification import false_accepts_allowed, thresholds_at_fmr
 from facedecode.store import Store
 
 if TYPE_CHECKING:  # need torch
@@ -273,7 +273,7 @@ def _resolved(judges: Mapping[str, Judge], job: SecurityJob) -> tuple[list[float
     wanted = wanted_fmrs(job)
     fewest = min((judge.pairs.non_mated for judge in judges.values()), key=len)
     fine = [fmr for fmr in wanted if false_accepts_allowed(fmr, len(fewest)) >= 1]
-    thresholds_at_far(fewest, sorted(asked) or wanted[:1])  # refuses those that are too fine, or no pairs at all
+    thresholds_at_fmr(fewest, sorted(asked) or wanted[:1])  # refuses those that are too fine, or no pairs at all
     return fine, [fmr for fmr in wanted if fmr not in fine]
 
 

@@ -22,7 +22,7 @@ from facedecode.errors import UsageError
 from facedecode.evaluation.cohort import Judge, require_unseen
 from facedecode.evaluation.rendering import embed_drawn
 from facedecode.memory import require_memory
-from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, NonMated, RateAtFar, Trials, rates_at_far
+from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, NonMated, RateAtFmr, Trials, rates_at_fmr
 from facedecode.statistics.security import type_one_trials, type_two_trials
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
@@ -83,8 +83,8 @@ class CurvePoint:
     recognizer: str
     pairs: int
     draws: int
-    type_one: dict[str, RateAtFar]
-    type_two: dict[str, RateAtFar]
+    type_one: dict[str, RateAtFmr]
+    type_two: dict[str, RateAtFmr]
     by_draw: dict[str, list[float]]
 
 
@@ -218,7 +218,7 @@ def _points(
         for attack, draws in attacks.items():
             pooled = Trials(np.concatenate([t.scores for t in draws]), np.concatenate([t.people for t in draws]))
             groups[key, attack, "pairs"], groups[key, attack, "people"] = pooled, pooled.person_weighted()
-    rates = rates_at_far(groups, NonMated.from_all_pairs(judge.pairs), [fmr], people=len(judge.pairs.people), **options)
+    rates = rates_at_fmr(groups, NonMated.from_all_pairs(judge.pairs), [fmr], people=len(judge.pairs.people), **options)
     for key, attacks in trials.items():
         name, kind, count = key
         found = {
@@ -237,7 +237,7 @@ def _points(
         )
 
 
-def _of_one_draw(rate: RateAtFar, draws: int, by: str) -> RateAtFar:
+def _of_one_draw(rate: RateAtFmr, draws: int, by: str) -> RateAtFmr:
     """A rate over several draws with the counts of one: the same comparisons again are not more of them."""
     n = rate.n // draws if by == "pairs" else rate.n  # by people it is the number of people already
     return dataclasses.replace(rate, n=n, accepted=round(rate.accepted / draws))

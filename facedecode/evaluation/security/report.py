@@ -102,7 +102,7 @@ def _success(figures: SecurityFigures) -> Section:
             note += f" Transfer, from templates of another recognizer: {', '.join(transfer)}."
         tables.append(Table(f"success-{slug(target)}", f"Shown to {target}", columns, rows, note))
     rows = [
-        (target, percent(rate.far_wanted), rate.threshold, rate.far, rate.false_accepts, rate.non_mated)
+        (target, percent(rate.fmr_wanted), rate.threshold, rate.fmr, rate.false_accepts, rate.non_mated)
         for target in figures.judges
         for rate in figures.rates[next(iter(figures.decoders)), target].type_one["people"]
     ]

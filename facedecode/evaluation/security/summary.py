@@ -9,12 +9,12 @@ from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
 from facedecode.evaluation.security.words import TYPES, percent
 from facedecode.report import Headline
 from facedecode.report.gates import figure_name
-from facedecode.statistics.bootstrap import Estimate, RateAtFar
+from facedecode.statistics.bootstrap import Estimate, RateAtFmr
 from facedecode.statistics.security import SecurityRates
 from facedecode.statistics.verification import failure_to_acquire
 
 
-def worst(figures: SecurityFigures, kind: str, fmr: float, transfer: bool = False) -> tuple[str, str, RateAtFar] | None:
+def worst(figures: SecurityFigures, kind: str, fmr: float, transfer: bool = False) -> tuple[str, str, RateAtFmr] | None:
     """(decoder, recognizer, rate): the highest person-weighted success of a type.
 
     Against the recognizer that made the templates; transfer: against other networks. None where there is no such
@@ -29,8 +29,8 @@ def worst(figures: SecurityFigures, kind: str, fmr: float, transfer: bool = Fals
     return max(found, key=lambda item: item[2].value, default=None)
 
 
-def rate_at(rates: SecurityRates, kind: str, fmr: float, by: str = "people") -> RateAtFar | None:
-    return next((rate for rate in getattr(rates, kind).get(by, ()) if rate.far_wanted == fmr), None)
+def rate_at(rates: SecurityRates, kind: str, fmr: float, by: str = "people") -> RateAtFmr | None:
+    return next((rate for rate in getattr(rates, kind).get(by, ()) if rate.fmr_wanted == fmr), None)
 
 
 def headlines(figures: SecurityFigures) -> list[Headline]:
@@ -62,7 +62,7 @@ def _of(figures: SecurityFigures) -> str:
     return f"; the highest of {count} decoders, with that decoder's own interval" if count > 1 else ""
 
 
-def own_tar(figures: SecurityFigures, target: str, fmr: float, by: str = "people") -> RateAtFar | None:
+def own_tar(figures: SecurityFigures, target: str, fmr: float, by: str = "people") -> RateAtFmr | None:
     """A recognizer's own TAR; the same whatever the decoder."""
     return rate_at(figures.rates[next(iter(figures.decoders)), target], "mated", fmr, by)
 
@@ -98,7 +98,7 @@ def gates(figures: SecurityFigures) -> Iterator[tuple[str, Estimate]]:
     for (decoder, target), rates in figures.rates.items():
         for kind, word in (("type_one", "type1"), ("type_two", "type2")):
             for rate in getattr(rates, kind).get("people", ()):
-                yield figure_name(word, [decoder, target], fmr=rate.far_wanted), rate
+                yield figure_name(word, [decoder, target], fmr=rate.fmr_wanted), rate
     for fmr in figures.fmrs:
         for kind, word in (("type_one", "type1"), ("type_two", "type2")):
             if found := worst(figures, kind, fmr):

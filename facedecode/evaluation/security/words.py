@@ -119,7 +119,7 @@ def caveats(figures: SecurityFigures, job: SecurityJob) -> list[str]:
             said.append(f"{name} {how} {target}: its success there is no test of transfer.")
     for target in figures.judges:
         few = [
-            f"{percent(rate.far_wanted)} ({rate.false_accepts})"
+            f"{percent(rate.fmr_wanted)} ({rate.false_accepts})"
             for rate in figures.rates[next(iter(figures.decoders)), target].type_one["people"]
             if rate.false_accepts < FEW_ERRORS
         ]
@@ -148,7 +148,7 @@ def _figures_of(figures: SecurityFigures, target: str) -> Iterator[tuple[str, st
     for kind, word in {**TYPES, "mated": "TAR"}.items():
         for decoder in figures.decoders if kind in TYPES else [next(iter(figures.decoders))]:
             for rate in getattr(figures.rates[decoder, target], kind).get("pairs", ()):
-                yield decoder if kind in TYPES else REAL, word, f"FMR {percent(rate.far_wanted)}", rate
+                yield decoder if kind in TYPES else REAL, word, f"FMR {percent(rate.fmr_wanted)}", rate
     for source, probes in figures.identification[target].ranks.items():
         for probe, word in ((OTHER, "another image"), (SAME, "the enrolled image")):
             for rank, rate in zip(RANKS, probes[probe]["pairs"], strict=True) if probe in probes else ():

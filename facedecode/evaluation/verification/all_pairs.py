@@ -24,7 +24,7 @@ class AllPairs:
     kind = "all-pairs"
     folds = False
     probes = None
-    fars = (0.01, 0.001, 0.0001)
+    fmrs = (0.01, 0.001, 0.0001)
 
     def __init__(self, people: Path | None = None) -> None:
         """people: a people file in LFW's format; everybody in the store if None."""
@@ -53,7 +53,7 @@ class GalleryProbes:
 
     kind = "gallery-probes"
     folds = False
-    fars = AllPairs.fars
+    fmrs = AllPairs.fmrs
 
     def __init__(self, probes: Store, people: Path | None = None) -> None:
         """probes: of the gallery's recognizer. people: a people file in LFW's format, for both."""

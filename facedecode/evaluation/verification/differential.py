@@ -28,7 +28,7 @@ from facedecode.statistics.bootstrap import (
 from facedecode.statistics.fixed_threshold import share_interval, shares_of
 from facedecode.statistics.intervals import corrected, percentiles
 from facedecode.statistics.resampling import Drawn, LeftOut, Replicates
-from facedecode.statistics.verification import thresholds_at_far
+from facedecode.statistics.verification import thresholds_at_fmr
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def differential_rates(
     """Rates of each group of people, with intervals by person.
 
     Raises:
-        BadInput: fewer than two groups among the people compared, or as in `verification.thresholds_at_far`.
+        BadInput: fewer than two groups among the people compared, or as in `verification.thresholds_at_fmr`.
     """
     people = comparisons.people
     known = sorted({labels.of[name] for name in people if name in labels.of})
@@ -139,7 +139,7 @@ def differential_rates(
         found = f"only {known[0]!r}" if known else "nobody"
         raise BadInput(f"label {labels.column!r}: {found} among the people compared; two groups are needed")
     group_of = np.array([known.index(labels.of[name]) if name in labels.of else -1 for name in people])
-    thresholds = thresholds_at_far(comparisons.non_mated.scores, fmrs)
+    thresholds = thresholds_at_fmr(comparisons.non_mated.scores, fmrs)
     resampled = _Resampled.of(comparisons, thresholds, fmrs, person_draws(len(people), repetitions, seed))
     groups = [group_of == k for k in range(len(known))]
     fmr = _false_matches(comparisons.non_mated, groups, resampled)

@@ -18,12 +18,12 @@ from facedecode.statistics.bootstrap import (
     REPETITIONS,
     Estimate,
     NonMated,
-    RateAtFar,
+    RateAtFmr,
     Trials,
     accuracy_interval,
     eer_interval,
     mean_interval,
-    rates_at_far,
+    rates_at_fmr,
 )
 from facedecode.statistics.fixed_threshold import ThresholdRates, rates_at_threshold
 from facedecode.statistics.verification import Roc, accuracy_by_fold, false_accepts_allowed, roc
@@ -38,16 +38,16 @@ class VerificationSettings:
     """What figures are asked for.
 
     Attributes:
-        fars: false accept rates; None for the source's own, those of them that its pairs resolve.
-        more_fars: further ones, of gates.
+        fmrs: false match rates; None for the source's own, those of them that its pairs resolve.
+        more_fmrs: further ones, of gates.
         threshold: of the user's own, for rates at it.
         labels: of people, for differential performance.
         ignore_failures: leave out images that gave no template, rather than have them match nothing.
         repetitions, seed, level: of the bootstrap.
     """
 
-    fars: Sequence[float] | None = None
-    more_fars: Sequence[float] = ()
+    fmrs: Sequence[float] | None = None
+    more_fmrs: Sequence[float] = ()
     threshold: float | None = None
     labels: PersonLabels | None = None
     ignore_failures: bool = False
@@ -58,21 +58,21 @@ class VerificationSettings:
     def __post_init__(self) -> None:
         """UsageError for a rate or a threshold that is none, or rates that print alike, before the work."""
         shown: dict[str, float] = {}
-        for far in map(float, (*(self.fars or ()), *self.more_fars)):
-            false_accepts_allowed(far, 1)
-            for name in {f"{far:g}", percent(far)}:
-                if shown.setdefault(name, far) != far:
-                    raise UsageError(f"rates {shown[name]!r} and {far!r} are both shown as {name}: give one of them")
+        for fmr in map(float, (*(self.fmrs or ()), *self.more_fmrs)):
+            false_accepts_allowed(fmr, 1)
+            for name in {f"{fmr:g}", percent(fmr)}:
+                if shown.setdefault(name, fmr) != fmr:
+                    raise UsageError(f"rates {shown[name]!r} and {fmr!r} are both shown as {name}: give one of them")
         if self.threshold is not None and not math.isfinite(self.threshold):
             raise UsageError(f"--threshold {self.threshold}: not a threshold; give a finite score")
 
-    def fars_for(self, non_mated: int, usual: Sequence[float]) -> list[float]:
-        """The false accept rates, falling; of `usual` ones, those that so many non-mated pairs resolve."""
-        if self.fars is not None:
-            return sorted({float(far) for far in [*self.fars, *self.more_fars]}, reverse=True)
-        asked = {percent(far) for far in self.more_fars}
-        found = [far for far in usual if false_accepts_allowed(far, non_mated) and percent(far) not in asked]
-        return sorted({float(far) for far in [*found, *self.more_fars]}, reverse=True)
+    def fmrs_for(self, non_mated: int, usual: Sequence[float]) -> list[float]:
+        """The false match rates, falling; of `usual` ones, those that so many non-mated pairs resolve."""
+        if self.fmrs is not None:
+            return sorted({float(fmr) for fmr in [*self.fmrs, *self.more_fmrs]}, reverse=True)
+        asked = {percent(fmr) for fmr in self.more_fmrs}
+        found = [fmr for fmr in usual if false_accepts_allowed(fmr, non_mated) and percent(fmr) not in asked]
+        return sorted({float(fmr) for fmr in [*found, *self.more_fmrs]}, reverse=True)
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Figures:
     accuracy: Estimate | None
     standard_error: float | None
     eer: Estimate | None
-    by_pair: list[RateAtFar]
-    by_person: list[RateAtFar]
+    by_pair: list[RateAtFmr]
+    by_person: list[RateAtFmr]
     at_threshold: ThresholdRates | None
     groups: Differential | None
     failure_to_acquire: Estimate
@@ -113,8 +113,8 @@ class Figures:
         """JSON."""
         metrics = {
             "eer": self.eer and self.eer.as_json(),
-            "tar_at_far": {f"{rate.far_wanted:g}": rate.as_json() for rate in self.by_pair},
-            "tar_at_far_by_person": {f"{rate.far_wanted:g}": rate.as_json() for rate in self.by_person},
+            "tar_at_far": {f"{rate.fmr_wanted:g}": rate.as_json() for rate in self.by_pair},
+            "tar_at_far_by_person": {f"{rate.fmr_wanted:g}": rate.as_json() for rate in self.by_person},
             "failure_to_acquire": self.failure_to_acquire.as_json() | {"failed": self.failed_images},
             "counts": {
                 "mated": self.mated,
@@ -135,12 +135,12 @@ class Figures:
 
 
 def verification_figures(
-    comparisons: Comparisons, fars: Sequence[float], wanted: VerificationSettings, progress: Progress | None = None
+    comparisons: Comparisons, fmrs: Sequence[float], wanted: VerificationSettings, progress: Progress | None = None
 ) -> Figures:
     """All the figures of one recognizer's comparisons.
 
     Args:
-        fars: the false accept rates, falling; without any there are no rates at a FAR and none of groups.
+        fmrs: the false match rates, falling; without any there are no rates at a FAR and none of groups.
         progress: called with what is being done.
 
     Raises:
@@ -154,7 +154,7 @@ def verification_figures(
     of_people = {"people": len(comparisons.people), **options}
     say("rates at each FAR")
     trials = {"pairs": mated, "people": mated.person_weighted()}
-    rates = rates_at_far(trials, non_mated, fars, **of_people) if fars else {"pairs": [], "people": []}
+    rates = rates_at_fmr(trials, non_mated, fmrs, **of_people) if fmrs else {"pairs": [], "people": []}
     accuracy = error = at_threshold = groups = None
     if comparisons.folds is not None:
         say("accuracy")
@@ -165,11 +165,11 @@ def verification_figures(
         say("rates at the threshold")
         at_threshold = rates_at_threshold(mated, non_mated, wanted.threshold, **of_people)
     warnings = list(comparisons.warnings)
-    if wanted.labels is not None and not fars:
+    if wanted.labels is not None and not fmrs:
         warnings.append(f"no rates by {wanted.labels.column}: the non-mated pairs resolve none of the FMRs")
     elif wanted.labels is not None:
         say(f"rates by {wanted.labels.column}")
-        groups = differential_rates(comparisons, wanted.labels, fars, **options)
+        groups = differential_rates(comparisons, wanted.labels, fmrs, **options)
     say("equal error rate")
     has_eer = _has_equal_errors(mated, non_mated)
     return Figures(
@@ -203,7 +203,7 @@ def few_errors(figures: Figures) -> list[str]:
         said += _few("EER", {name: round(equal.value * count) for name, count in errors.items()})
     for rate in figures.by_pair:
         found = {"false accept": rate.false_accepts, "false reject": rate.n - rate.accepted}
-        said += _few(f"TAR at FAR {percent(rate.far_wanted)}", found)
+        said += _few(f"TAR at FAR {percent(rate.fmr_wanted)}", found)
     if (own := figures.at_threshold) is not None:
         said += _few(f"FMR at threshold {own.threshold:g}", {"false accept": own.false_accepts})
         said += _few(f"FNMR at threshold {own.threshold:g}", {"false reject": own.false_rejects})

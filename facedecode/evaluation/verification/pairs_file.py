@@ -21,7 +21,7 @@ class PairsFile:
     """The pairs of a file (LFW View 1, View 2, or any in that format)."""
 
     kind = "pairs"
-    fars = (0.01, 0.001)
+    fmrs = (0.01, 0.001)
 
     def __init__(
         self,

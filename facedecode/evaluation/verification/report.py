@@ -59,7 +59,7 @@ def evaluate_verification(
     figures, pictures = {}, []
     steps = len(templates) * (4 + source.folds + (wanted.threshold is not None) + (wanted.labels is not None))
     done = itertools.count()
-    fars, slug = _fars(templates, source, wanted), slugs(templates)
+    fmrs, slug = _fmrs(templates, source, wanted), slugs(templates)
     for name, own in templates.items():
 
         def say(what: str, name: str = name) -> None:
@@ -73,7 +73,7 @@ def evaluate_verification(
                 require_unseen_by_store(side, comparisons.people)
         figures[name] = verification_figures(
             comparisons,
-            wanted.fars_for(len(comparisons.non_mated.scores), source.fars) if fars is None else fars,
+            wanted.fmrs_for(len(comparisons.non_mated.scores), source.fmrs) if fmrs is None else fmrs,
             wanted,
             say,
         )
@@ -85,15 +85,15 @@ def evaluate_verification(
     return _report(templates, source, wanted, figures, pictures)
 
 
-def _fars(templates: Mapping[str, Templates], source: TrialSource, wanted: VerificationSettings) -> list[float] | None:
-    """The false accept rates where recognizers could have different ones: those that all of them resolve.
+def _fmrs(templates: Mapping[str, Templates], source: TrialSource, wanted: VerificationSettings) -> list[float] | None:
+    """The false match rates where recognizers could have different ones: those that all of them resolve.
 
     None where all have the same pairs, so that the first one's count will do.
     """
-    if len(templates) == 1 or not wanted.ignore_failures or wanted.fars is not None:
+    if len(templates) == 1 or not wanted.ignore_failures or wanted.fmrs is not None:
         return None
     fewest = min(len(source.compare(own, ignore_failures=True).non_mated.scores) for own in templates.values())
-    return wanted.fars_for(fewest, source.fars)
+    return wanted.fmrs_for(fewest, source.fmrs)
 
 
 def _report(
@@ -108,7 +108,7 @@ def _report(
     inputs = source.provenance()
     settings = {
         "protocol": source.kind,
-        "fars": [rate.far_wanted for rate in next(iter(figures.values())).by_pair],
+        "fars": [rate.fmr_wanted for rate in next(iter(figures.values())).by_pair],
         "ignore_failures": wanted.ignore_failures,
         "repetitions": wanted.repetitions,
         "seed": wanted.seed,
@@ -171,7 +171,7 @@ def _headlines(figures: Mapping[str, Figures]) -> list[Headline]:
         for rate in own.by_person:
             lines.append(
                 Headline(
-                    f"{of}TAR at FAR {percent(rate.far_wanted)}",
+                    f"{of}TAR at FAR {percent(rate.fmr_wanted)}",
                     rate,
                     note=f"by person; {counted(rate.false_accepts, 'false accept')}",
                 )
@@ -225,9 +225,9 @@ def _protocol(
             "Accuracy: each fold at the threshold that is best on all the others; mean and standard error over folds "
             "(LFW README). EER and TAR at FAR pool the folds.",
         )
-    reported = {rate.far_wanted for own in figures.values() for rate in own.by_pair}
-    if wanted.fars is None and (finer := [far for far in source.fars if far not in reported]):
-        listed = ", ".join(percent(far) for far in finer)
+    reported = {rate.fmr_wanted for own in figures.values() for rate in own.by_pair}
+    if wanted.fmrs is None and (finer := [fmr for fmr in source.fmrs if fmr not in reported]):
+        listed = ", ".join(percent(fmr) for fmr in finer)
         words.append(f"Not reported, being finer than the non-mated pairs resolve: FAR {listed}.")
     return words
 
@@ -264,20 +264,20 @@ def _warnings(wanted: VerificationSettings, figures: Mapping[str, Figures]) -> l
 
 
 def gate_names(
-    names: Sequence[str], source: TrialSource, wanted: VerificationSettings, fars: Iterable[float] | None = None
+    names: Sequence[str], source: TrialSource, wanted: VerificationSettings, fmrs: Iterable[float] | None = None
 ) -> set[str]:
     """The names that --fail-if knows with recognizers of these names, to be refused before the work otherwise.
 
-    fars: the rates there are; those asked for if None.
+    fmrs: the rates there are; those asked for if None.
     """
     known: set[str] = set()
-    fars = {*(wanted.fars or ()), *wanted.more_fars} if fars is None else fars
+    fmrs = {*(wanted.fmrs or ()), *wanted.more_fmrs} if fmrs is None else fmrs
     for which in _whichs(names):
         words = ["eer", "fta"] + ["accuracy"] * source.folds + ["fmr", "fnmr"] * (wanted.threshold is not None)
         known |= {figure_name(word, which) for word in words}
-        known |= {figure_name(word, which, far=far) for word in ("tar", "tar_by_pair") for far in fars}
+        known |= {figure_name(word, which, far=fmr) for word in ("tar", "tar_by_pair") for fmr in fmrs}
         by_fmr = ["fnmr"] + ["fmr_ratio", "fnmr_ratio"] * (wanted.labels is not None)
-        known |= {figure_name(word, which, fmr=far) for word in by_fmr for far in fars}
+        known |= {figure_name(word, which, fmr=fmr) for word in by_fmr for fmr in fmrs}
     return known
 
 
@@ -288,8 +288,8 @@ def _whichs(names: Sequence[str]) -> list[list[str]]:
 
 def _gates(figures: Mapping[str, Figures], source: TrialSource, wanted: VerificationSettings) -> dict[str, Estimate]:
     """A figure for each name that --fail-if knows; one without a number, which no gate passes, where none came."""
-    fars = [rate.far_wanted for rate in next(iter(figures.values())).by_pair]
-    names = sorted(gate_names(list(figures), source, wanted, fars))
+    fmrs = [rate.fmr_wanted for rate in next(iter(figures.values())).by_pair]
+    names = sorted(gate_names(list(figures), source, wanted, fmrs))
     gates = dict.fromkeys(names, Estimate(np.nan, None, None, 0))
     for which in _whichs(list(figures)):
         gates |= _own_gates(figures[which[0]] if which else next(iter(figures.values())), which)
@@ -303,9 +303,9 @@ def _own_gates(own: Figures, which: list[str]) -> dict[str, Estimate]:
     if own.eer is not None:
         gates[figure_name("eer", which)] = own.eer
     for pair, person in zip(own.by_pair, own.by_person, strict=True):
-        gates[figure_name("tar_by_pair", which, far=pair.far_wanted)] = pair
-        gates[figure_name("tar", which, far=person.far_wanted)] = person
-        gates[figure_name("fnmr", which, fmr=person.far_wanted)] = complement(person)
+        gates[figure_name("tar_by_pair", which, far=pair.fmr_wanted)] = pair
+        gates[figure_name("tar", which, far=person.fmr_wanted)] = person
+        gates[figure_name("fnmr", which, fmr=person.fmr_wanted)] = complement(person)
     if (fixed := own.at_threshold) is not None:
         gates[figure_name("fmr", which)] = fixed.fmr
         gates[figure_name("fnmr", which)] = fixed.fnmr_by_person

@@ -14,7 +14,7 @@ from facedecode.evaluation.verification.measure import Figures
 from facedecode.evaluation.words import counted, percent
 from facedecode.report import Column, Picture, Section, Table
 from facedecode.report.plots import det_plot, histogram_plot, roc_plot
-from facedecode.statistics.bootstrap import Estimate, RateAtFar
+from facedecode.statistics.bootstrap import Estimate, RateAtFmr
 from facedecode.statistics.verification import Roc
 
 CORNERS = 2000  # of a ROC curve's CSV
@@ -61,12 +61,12 @@ def sections(figures: Mapping[str, Figures], histograms: list[Picture]) -> list[
 def _results(figures: Mapping[str, Figures]) -> Table:
     """One row a recognizer."""
     with_folds = any(own.accuracy for own in figures.values())
-    fars = [rate.far_wanted for rate in next(iter(figures.values())).by_person]
+    fmrs = [rate.fmr_wanted for rate in next(iter(figures.values())).by_person]
     columns = [Column("recognizer")]
     if with_folds:
         columns += [Column("accuracy", "percent"), Column("standard error", "percent")]
     columns += [Column("EER", "percent")]
-    columns += [Column(f"TAR at FAR {percent(far)}", "percent") for far in fars]
+    columns += [Column(f"TAR at FAR {percent(fmr)}", "percent") for fmr in fmrs]
     columns += [Column("mated pairs", "count"), Column("of people", "count"), Column("non-mated pairs", "count")]
     rows = [
         [
@@ -100,9 +100,9 @@ def _operating_points(figures: Mapping[str, Figures]) -> list[Table]:
     rows = [
         [
             name,
-            pair.far_wanted,
+            pair.fmr_wanted,
             pair.threshold,
-            pair.far,
+            pair.fmr,
             pair.false_accepts,
             pair,
             person,
@@ -153,21 +153,21 @@ def _corners(name: str, slug: str, curve: Roc) -> Table:
     kept = _thinned(curve, CORNERS)
     # The first corner accepts nothing, at a threshold above every score, which JSON and CSV have no number for.
     thresholds = [None if np.isinf(t) else float(t) for t in curve.thresholds[kept]]
-    rates = [curve.far[kept].tolist(), curve.tar[kept].tolist(), (1 - curve.tar[kept]).tolist()]
+    rates = [curve.fmr[kept].tolist(), curve.tar[kept].tolist(), (1 - curve.tar[kept]).tolist()]
     rows = [list(row) for row in zip(thresholds, *rates, strict=True)]
-    said = f"all {len(rows):,}" if len(kept) == len(curve.far) else f"thinned to {len(rows):,} of {len(curve.far):,}"
+    said = f"all {len(rows):,}" if len(kept) == len(curve.fmr) else f"thinned to {len(rows):,} of {len(curve.fmr):,}"
     return Table(f"roc-{slug}", f"Corners of the ROC curve, {name} ({said})", columns, rows, shown=False)
 
 
 def _thinned(curve: Roc, most: int) -> np.ndarray:
     """Which corners to keep: both ends, and the others spread evenly over log FAR and over TAR."""
-    if len(curve.far) <= most:
-        return np.arange(len(curve.far))
+    if len(curve.fmr) <= most:
+        return np.arange(len(curve.fmr))
     parts = (most - 2) // 2
-    positive = curve.far[curve.far > 0]
-    by_far = np.searchsorted(curve.far, np.geomspace(positive[0], positive[-1], parts))
+    positive = curve.fmr[curve.fmr > 0]
+    by_fmr = np.searchsorted(curve.fmr, np.geomspace(positive[0], positive[-1], parts))
     by_tar = np.searchsorted(curve.tar, np.linspace(curve.tar[0], curve.tar[-1], parts))
-    return np.unique(np.clip(np.concatenate([[0], by_far, by_tar, [len(curve.far) - 1]]), 0, len(curve.far) - 1))
+    return np.unique(np.clip(np.concatenate([[0], by_fmr, by_tar, [len(curve.fmr) - 1]]), 0, len(curve.fmr) - 1))
 
 
 def _group_tables(name: str, slug: str, groups: Differential) -> list[Table]:
@@ -266,7 +266,7 @@ def _lost(figures: Mapping[str, Figures]) -> Table:
 
 def score_histogram(name: str, slug: str, comparisons: Comparisons, figures: Figures, score: str) -> Picture:
     """Mated and non-mated scores of one recognizer; slug: of its name, for the file; score: its kind."""
-    thresholds = {f"FMR {percent(rate.far_wanted)}": rate.threshold for rate in figures.by_pair}
+    thresholds = {f"FMR {percent(rate.fmr_wanted)}": rate.threshold for rate in figures.by_pair}
     if figures.at_threshold is not None:
         thresholds["--threshold"] = figures.at_threshold.threshold
     return Picture(
@@ -279,7 +279,7 @@ def score_histogram(name: str, slug: str, comparisons: Comparisons, figures: Fig
     )
 
 
-def complement(rate: RateAtFar) -> Estimate:
+def complement(rate: RateAtFmr) -> Estimate:
     """FNMR of a TAR."""
     ends = (None, None) if rate.low is None else (1 - rate.high, 1 - rate.low)
     return Estimate(1 - rate.value, *ends, rate.n)

@@ -24,8 +24,8 @@ def aggregation(
         int | None,
         typer.Option("--largest", min=2, help="Images in a gallery template at most; half of what all have if absent."),
     ] = None,
-    far: Annotated[
-        list[float] | None, typer.Option("--far", help="False accept rate (repeatable); 0.01, 0.001.")
+    fmr: Annotated[
+        list[float] | None, typer.Option("--far", help="False match rate (repeatable); 0.01, 0.001.")
     ] = None,
     draws: Annotated[int, typer.Option("--draws", min=1, help="Random choices of gallery and probes.")] = 20,
     people: Annotated[
@@ -41,7 +41,7 @@ def aggregation(
 
     Gates: tar[n] and gain[n] (over one image), with @far=; tar[recognizer,n] where there are several stores.
     """
-    from facedecode.evaluation.aggregation.measure import FARS, AggregationJob, evaluate_aggregation
+    from facedecode.evaluation.aggregation.measure import FMRS, AggregationJob, evaluate_aggregation
     from facedecode.evaluation.aggregation.report import GATE_WORDS, aggregation_report
 
     gates = parse_gates(fail_if, GATE_WORDS)
@@ -51,7 +51,7 @@ def aggregation(
         people=people,
         persons=persons,
         largest=largest,
-        fars=far or FARS,
+        fmrs=fmr or FMRS,
         draws=draws,
         repetitions=repetitions,
         seed=seed,

@@ -59,8 +59,8 @@ def verification(
         ),
     ] = None,
     people: People = None,
-    far: Annotated[
-        list[float] | None, typer.Option("--far", help="False accept rates for TAR@FAR (repeatable).")
+    fmr: Annotated[
+        list[float] | None, typer.Option("--far", help="False match rates for TAR@FAR (repeatable).")
     ] = None,
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Also FMR and FNMR at this score (accepted: at or above).")
@@ -103,8 +103,8 @@ def verification(
         raise UsageError("--labels and --label go together: a CSV file, and the column of it")
     opened = _open(stores)
     wanted = VerificationSettings(
-        fars=far,
-        more_fars=rates_of(gates, "far", "fmr"),
+        fmrs=fmr,
+        more_fmrs=rates_of(gates, "far", "fmr"),
         threshold=threshold,
         labels=None if labels is None else read_person_labels(labels, label),
         ignore_failures=ignore_failures,
