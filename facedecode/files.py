@@ -18,7 +18,7 @@ from facedecode.errors import OutputError, OutputInUse
 try:
     import fcntl
 except ImportError:  # Windows has no flock: there, two runs on one output are the user's to avoid.
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 LOCK_NAME = ".lock"
 TEMPORARY_PATTERN = ".facedecode-*.tmp"  # what a killed run can leave behind
