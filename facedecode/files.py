@@ -15,11 +15,6 @@ from typing import Any, BinaryIO
 
 from facedecode.errors import OutputError, OutputInUse
 
-try:
-    import fcntl
-except ImportError:  # Windows has no flock: there, two runs on one output are the user's to avoid.
-    fcntl = None
-
 LOCK_NAME = ".lock"
 TEMPORARY_PATTERN = ".facedecode-*.tmp"  # what a killed run can leave behind
 
@@ -140,41 +135,25 @@ def locked(folder: Path | str) -> Iterator[None]:
         OutputInUse: another run holds the folder.
         OutputError: the folder cannot be written.
     """
-    folder = Path(folder)
-    path = folder / LOCK_NAME
-    descriptor = _acquire(folder, path)
+    from filelock import FileLock, Timeout
+
+    path = Path(folder) / LOCK_NAME
+    if not path.parent.is_dir():  # FileLock would make it.
+        raise OutputError(f"cannot write in {folder}: there is no such folder")
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputInUse(f"{folder} is in use by another run; wait or name another output") from error
+    except OSError as error:
+        raise OutputError(f"cannot write in {folder}: {_reason(error)}") from error
     try:
         yield
     finally:
-        # Removed while still held: see _acquire for the run that had it open already.
+        # Removed while still held: a run that has the removed file open sees that it has no name, and does not take it.
         with contextlib.suppress(OSError):
             path.unlink()
-        os.close(descriptor)
-
-
-def _acquire(folder: Path, path: Path) -> int:
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-        except OSError as error:
-            raise OutputError(f"cannot write in {folder}: {_reason(error)}") from error
-        try:
-            if fcntl is not None:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = os.fstat(descriptor)
-            there = path.stat()
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise OutputInUse(f"{folder} is in use by another run; wait or name another output") from error
-        except FileNotFoundError:
-            os.close(descriptor)
-            continue
-        except OSError as error:
-            os.close(descriptor)
-            raise OutputError(f"cannot lock {folder}: {_reason(error)}") from error
-        if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
-            return descriptor
-        os.close(descriptor)  # The run before removed this file after we opened it: take the new one.
+        lock.release()
 
 
 SHIPPED = Path(__file__).parent / "weights"
