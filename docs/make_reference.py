@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import typer
 from typer.main import get_command
 
 from facedecode.cli import app
@@ -40,12 +41,13 @@ def _commands(command, name: str):
     if not hasattr(command, "commands"):
         yield name, command
         return
-    for part in command.commands.values():
-        yield from _commands(part, f"{name} {part.name}")
+    context = typer.Context(command)
+    for part in command.list_commands(context):
+        yield from _commands(command.get_command(context, part), f"{name} {part}")
 
 
 def _paragraphs(text: str | None) -> str:
-    blocks = (text or "").split("\n\n")
+    blocks = (text or "").replace(r"\[", "[").split("\n\n")
     return "\n\n".join(" ".join(block.split()) for block in blocks)
 
 

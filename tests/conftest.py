@@ -6,7 +6,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -143,16 +143,6 @@ def weights_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(cache, "_chosen", tmp_path / "cache")
     return tmp_path / "cache"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def commands_once() -> Iterator[None]:
-    """Typer's runner builds all commands anew at every call, which takes 50 ms; the program builds them once."""
-    from typer import main
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("typer.testing._get_command", functools.cache(main.get_command), raising=False)
-        yield
 
 
 @pytest.fixture(scope="session")

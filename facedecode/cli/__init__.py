@@ -1,39 +1,26 @@
 """The command line: each command parses, validates, makes one library call, and writes."""
 
-from facedecode.cli.app import app
-from facedecode.cli.commands import (
-    aggregate,
-    attack,
-    cluster,
-    confidence,
-    embeddings,
-    evaluate,
-    extract,
-    invert,
-    mapping,
-    merge,
-    models,
-    train,
-    transform,
-    walk,
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from facedecode import __version__
+from facedecode.cli.app import choose_cache, lazy_group
+from facedecode.cli.commands import PACKAGE, SECTIONS
+
+app = lazy_group(
+    PACKAGE, SECTIONS, "Turn face-recognition templates back into faces, and measure the space they live in."
 )
 
-for module in (
-    extract,
-    embeddings,
-    merge,
-    train,
-    invert,
-    confidence,
-    mapping,
-    transform,
-    cluster,
-    aggregate,
-    attack,
-    walk,
-    evaluate,
-    models,
-):
-    module.register(app)
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+    choose_cache()
+
 
 __all__ = ["app"]

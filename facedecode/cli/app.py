@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.core
+import typer.main
 
-from facedecode import __version__
 from facedecode.cli.console import Console, failure_json, result_json
+from facedecode.cli.options import expand
 from facedecode.errors import FacedecodeError, GateMissed, UsageError
 from facedecode.ranks import Meeting, Ranks
 
@@ -49,14 +53,6 @@ def launched(environment: Mapping[str, str]) -> Ranks:
     except ValueError as error:
         raise UsageError(f"the variables that torchrun sets are malformed ({error}); start by torchrun") from None
 
-
-app = typer.Typer(
-    name="facedecode",
-    help="Turn face-recognition templates back into faces, and measure the space they live in.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 
 Model = Annotated[
     str,
@@ -114,14 +110,62 @@ Ridge = Annotated[
 ]
 
 
-@app.callback(invoke_without_command=True)
-def _root(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
-) -> None:
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
-    choose_cache()
+class LazyGroup(typer.core.TyperGroup):
+    """A group whose commands' modules are imported when they are asked for: `--help` needs none of them.
+
+    sections: heading → command → (its module in `package`, what it does in one sentence). A command's module has
+    its Typer application as `app`.
+    """
+
+    package: str
+    sections: Mapping[str, Mapping[str, tuple[str, str]]]
+
+    def list_commands(self, context: typer.Context) -> list[str]:
+        """The commands' names, in the order in which the help lists them."""
+        return [name for section in self.sections.values() for name in section]
+
+    def get_command(self, context: typer.Context, name: str):
+        """The command of that name; None where there is none."""
+        modules = {name: entry[0] for section in self.sections.values() for name, entry in section.items()}
+        return load_command(self.package, modules[name], name) if name in modules else None
+
+    def format_help(self, context: typer.Context, formatter: object) -> None:
+        """Print the help: usage, options, and the commands by section."""
+        from rich.console import Console as RichConsole
+        from rich.padding import Padding
+        from rich.panel import Panel
+        from rich.table import Table
+        from rich.text import Text
+
+        console = RichConsole()
+        usage = " ".join(self.collect_usage_pieces(context))
+        console.print(Padding(Text(f"\nUsage: {context.command_path} {usage}\n\n{self.help}\n"), (0, 1)))
+        options = [record for p in self.get_params(context) if (record := p.get_help_record(context))]
+        commands = {
+            title: [(name, summary) for name, (_, summary) in section.items()]
+            for title, section in self.sections.items()
+        }
+        for title, rows in {"Options": options, **commands}.items():
+            table = Table.grid(padding=(0, 2))
+            for row in rows:
+                table.add_row(*row)
+            console.print(Panel(table, title=title, title_align="left", border_style="dim"))
+
+
+def lazy_group(package: str, sections: Mapping[str, Mapping[str, tuple[str, str]]], help: str) -> typer.Typer:
+    """A Typer application with a group of such commands; see `LazyGroup`."""
+    group = type("Group", (LazyGroup,), {"package": package, "sections": sections})
+    app = typer.Typer(cls=group, help=help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app.callback()(lambda: None)  # without one, an application that has no commands yet is no group
+    return app
+
+
+@functools.cache
+def load_command(package: str, module: str, name: str):
+    """A module's command, or group of commands, as the parser takes it."""
+    loaded = typer.main.get_command(import_module(f"{package}.{module}").app)
+    loaded.name = name
+    return loaded
 
 
 def choose_cache() -> None:
@@ -133,52 +177,56 @@ def choose_cache() -> None:
         use_cache(Path(named) if named else Path(str(system)) / "facedecode")
 
 
-def command(name: str, group: typer.Typer | None = None, title: str | None = None, several: bool = False) -> Callable:
-    """Register a function as a command.
+def command(title: str, function: Callable[..., tuple[dict, dict]], summary: str, several: bool = False) -> typer.Typer:
+    """A Typer application that runs a function.
 
-    The function takes a `console` first and returns (metrics, outputs) for `--json`. Its errors are shown as one
-    line; `FacedecodeError` carries its exit code, an error that nobody foresaw is exit code 1.
+    The function takes a `console` first and returns (metrics, outputs) for `--json`; parameters of it that are jobs
+    become their options (`cli.options`). Its errors are shown as one line; `FacedecodeError` carries its exit code, an
+    error that nobody foresaw is exit code 1.
 
-    several: it can run in several processes that torchrun starts, its `console.ranks`; of those, one speaks.
+    Args:
+        title: the command as `--json` names it, `evaluate security`.
+        summary: what it does, in one sentence; the function's docstring says more.
+        several: it can run in several processes that torchrun starts, its `console.ranks`; of those, one speaks.
     """
-    title = title or name
+    parameters, collect = expand(function)
 
-    def register(function: Callable[..., tuple[dict, dict]]) -> Callable:
-        @functools.wraps(function)
-        def run(*args, quiet: bool, json: bool, debug: bool, **kwargs) -> None:
-            ranks = Ranks()
-            with warnings.catch_warnings():
-                try:
-                    ranks = launched(os.environ)
-                    console = Console(quiet, json, ranks)
-                    warnings.showwarning = lambda message, *_, **__: console.say(f"warning: {message}")
-                    if ranks.count > 1 and not several:
-                        raise UsageError(f"{title} runs in one process; start it without torchrun")
-                    with ranks.joined():
-                        metrics, outputs = function(console, *args, **kwargs)
-                except typer.Exit:
+    def run(*, quiet: bool, json: bool, debug: bool, **values) -> None:
+        ranks = Ranks()
+        with warnings.catch_warnings():
+            try:
+                ranks = launched(os.environ)
+                console = Console(quiet, json, ranks)
+                warnings.showwarning = lambda message, *_, **__: console.say(f"warning: {message}")
+                if ranks.count > 1 and not several:
+                    raise UsageError(f"{title} runs in one process; start it without torchrun")
+                with ranks.joined():
+                    metrics, outputs = function(console, **collect(values))
+            except typer.Exit:
+                raise
+            except BaseException as error:
+                line, code = _explain(error)
+                if code is None:
                     raise
-                except BaseException as error:
-                    line, code = _explain(error)
-                    if code is None:
-                        raise
-                    if debug:
-                        typer.echo(traceback.format_exc(), err=True)
-                    if spoken := ranks.last_words(line, code, error):
-                        line, code = spoken
-                        typer.echo(f"error: {line}", err=True)
-                        if json:
-                            reached = (error.metrics, error.outputs) if isinstance(error, GateMissed) else ()
-                            failure_json(title, line, code, *reached)
-                    raise typer.Exit(code) from None
-            if json and ranks.first:
-                result_json(title, metrics, outputs)
+                if debug:
+                    typer.echo(traceback.format_exc(), err=True)
+                if spoken := ranks.last_words(line, code, error):
+                    line, code = spoken
+                    typer.echo(f"error: {line}", err=True)
+                    if json:
+                        reached = (error.metrics, error.outputs) if isinstance(error, GateMissed) else ()
+                        failure_json(title, line, code, *reached)
+                raise typer.Exit(code) from None
+        if json and ranks.first:
+            result_json(title, metrics, outputs)
 
-        run.__signature__ = _signature(function)
-        run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}
-        return (group or app).command(name)(run)
-
-    return register
+    run.__signature__ = inspect.Signature([*parameters[1:], *_EVERY_COMMAND])
+    run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    details = [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(function) or "").split("\n\n")]
+    # Rich takes what stands in brackets for its own markup.
+    app.command(help="\n\n".join([summary, *details]).replace("[", r"\["))(run)
+    return app
 
 
 def _explain(error: BaseException) -> tuple[str, int | None]:
@@ -199,15 +247,10 @@ def _explain(error: BaseException) -> tuple[str, int | None]:
     return line, None
 
 
-def _signature(function: Callable):
-    """The function's own options, less its console, then the options that every command has."""
-    import inspect
+def _every_command(*, quiet: Quiet = False, json: Json = False, debug: Debug = False) -> None: ...
 
-    def shared(quiet: Quiet = False, json: Json = False, debug: Debug = False) -> None: ...
 
-    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-    every = list(inspect.signature(shared, eval_str=True).parameters.values())
-    return inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own + every])
+_EVERY_COMMAND = tuple(inspect.signature(_every_command, eval_str=True).parameters.values())
 
 
 def choose_device(name: str, ranks: Ranks | None = None) -> str:

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import pytest
 import typer
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from facedecode.cli import app
+from facedecode.cli.app import load_command
 from facedecode.cli.commands.train import WAYS
 from facedecode.cli.variants import Variant, signature_of_all
 from facedecode.errors import BadInput
@@ -43,7 +43,7 @@ def test_each_option_once_with_what_the_ways_say_of_it() -> None:
 
 
 def test_train_takes_every_option_of_what_it_makes() -> None:
-    parameters = {p.name: p for p in get_command(app).commands["train"].params}
+    parameters = {p.name: p for p in load_command("facedecode.cli.commands", "train", "train").params}
     for variant in WAYS:
         for name in variant.options:
             assert f"--{name.replace('_', '-')}" in parameters[name].opts, variant.title

@@ -15,12 +15,12 @@ from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.aggregation.measure import (
     MEAN,
-    AggregationJob,
     Curve,
     compare,
     evaluate_aggregation,
     make_design,
 )
+from facedecode.evaluation.jobs import AggregationJob
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.store import Store, StoreWriter
 from facedecode.templates import aggregation

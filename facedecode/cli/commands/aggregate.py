@@ -8,13 +8,10 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Overwrite, Seed, command
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 
 _LISTED = 3
-
-
-def register(app: typer.Typer) -> None:
-    command("aggregate")(aggregate)
 
 
 def aggregate(
@@ -37,10 +34,8 @@ def aggregate(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """Store → a store of one template a person, made of several.
-
-    groups.csv says how many each is made of, and how far they are from it; members.csv lists them. `invert` draws the
-    result, `evaluate verification --probes` compares it with other images.
+    """groups.csv says how many templates each is made of, and how far they are from it; members.csv lists them.
+    `invert` draws the result; `evaluate verification --probes` compares it with other images.
     """
     from facedecode.store import Store
     from facedecode.templates.aggregation import Aggregation, aggregate_store
@@ -65,3 +60,6 @@ def aggregate(
     console.say(f"{output}: templates of {made.people} people, made of {made.used}")
     metrics = {"count": made.people, "used": made.used, "fewer": len(made.fewer), "unnamed": made.unnamed}
     return metrics, {"store": str(output)}
+
+
+app = command("aggregate", aggregate, summary("aggregate"))

@@ -8,13 +8,10 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Device, DryRun, Model, Overwrite, Spec, Weights, choose_device, command
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.cli.load import optional_decoder
 from facedecode.errors import FailedItems, UsageError
-
-
-def register(app: typer.Typer) -> None:
-    command("attack")(attack)
 
 
 def attack(
@@ -73,9 +70,7 @@ def attack(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
-    """Images → the same faces changed so that the recognizer takes them for somebody else.
-
-    What is attacked is the aligned crop that the recognizer sees. The folder gets the attacked crops, the store of
+    """What is attacked is the aligned crop that the recognizer sees. The folder gets the attacked crops, the store of
     their templates, a table of what the attack did (attacks.csv) and a figure (attacks.png). Success is judged on the
     saved pictures. A run that was interrupted is resumed by the same command.
     """
@@ -176,3 +171,6 @@ def _say(console: Console, output: Path, method: str, said: str, metrics: dict, 
         line += f", mean L2 {metrics['l2']['value']:.3g}, L∞ {metrics['linf']['value'] * 255:.1f}/255"
     console.say("; ".join([line, *others]))
     console.say(f"look at {output / 'attacks.png'}")
+
+
+app = command("attack", attack, summary("attack"))

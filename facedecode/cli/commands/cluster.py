@@ -8,15 +8,12 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.cli.load import optional_decoder
 from facedecode.errors import BadInput
 
 FIGURE = "clusters.png"
-
-
-def register(app: typer.Typer) -> None:
-    command("cluster")(cluster)
 
 
 def cluster(
@@ -47,9 +44,7 @@ def cluster(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """Store → agglomerative clusters, their centroids as a store.
-
-    groups.csv says how large each cluster is, how tight, and whose; members.csv lists the members, nearest to the
+    """groups.csv says how large each cluster is, how tight, and whose; members.csv lists the members, nearest to the
     centroid first. clusters.png shows the face that each centroid holds, beside members.
     """
     from facedecode.store import Store
@@ -104,3 +99,6 @@ def _report(console: Console, output: Path, found) -> dict:
         line += f"; with persons: adjusted Rand {own.rand:.3f}, BCubed {own.precision:.3f} and {own.recall:.3f}"
     console.say(line)
     return metrics
+
+
+app = command("cluster", cluster, summary("cluster"))

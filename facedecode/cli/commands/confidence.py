@@ -8,11 +8,8 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, choose_device, command
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
-
-
-def register(app: typer.Typer) -> None:
-    command("fit-confidence")(fit_confidence)
 
 
 def fit_confidence(
@@ -33,10 +30,8 @@ def fit_confidence(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """Fit what 'invert --confidence' shows: which parts of a picture its template pins down.
-
-    Draws the store's templates and fits, for each cell of a grid, the error that is to be expected of a picture, given
-    its template. People whom the decoder was trained on are left out: its errors on them are too small.
+    """Draws the store's templates, and fits, for each cell of a grid, the expected error of a picture given its
+    template. People whom the decoder was trained on are left out: its errors on them are too small.
     """
     from facedecode.decoders import find_decoder, load_decoder
     from facedecode.inversion.confidence_fit import fit_store_confidence
@@ -67,3 +62,6 @@ def fit_confidence(
         f"{explained['center']:.1%} of the central region's variance, {explained['all']:.1%} of the whole portrait's"
     )
     return report | {"people": len(fitted.people)}, {"output": str(output)}
+
+
+app = command("fit-confidence", fit_confidence, summary("fit-confidence"))

@@ -17,12 +17,9 @@ from facedecode.cli.app import (
     choose_device,
     command,
 )
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import FailedItems, UsageError
-
-
-def register(app: typer.Typer) -> None:
-    command("import")(import_)
 
 
 def import_(
@@ -51,9 +48,7 @@ def import_(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an image shows no face.")] = False,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """Templates made elsewhere, and their images → a store.
-
-    Finds the face in each image, which decoders are trained to draw. Images without one are listed in the store's
+    """Finds the face in each image, which decoders are trained to draw. Images without one are listed in the store's
     failures.jsonl, and their templates left out. Resumes as 'extract' does.
     """
     result = import_store(
@@ -159,3 +154,6 @@ def describe_recognizer(model: str | None, weights: Path | None, spec: Path | No
     if name.startswith(GIVEN):
         return {"name": name}
     return load_recognizer(name, weights, device, contract=spec).describe()
+
+
+app = command("import", import_, summary("import"))

@@ -21,12 +21,9 @@ from facedecode.cli.app import (
     choose_precision,
     command,
 )
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import FailedItems, UsageError
-
-
-def register(app: typer.Typer) -> None:
-    command("extract", several=True)(extract)
 
 
 def extract(
@@ -60,9 +57,7 @@ def extract(
     overwrite: Overwrite = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the images, and draw the preview.")] = False,
 ) -> tuple[dict, dict]:
-    """Images → a store of templates.
-
-    Detects the face that each image is of, aligns it, and embeds it. A run that was interrupted is resumed by the
+    """Detects the face that each image is of, aligns it, and embeds it. A run that was interrupted is resumed by the
     same command. Images without a usable face are listed in the store's failures.jsonl. Under torchrun, several
     processes share the images and make the same store.
     """
@@ -133,3 +128,6 @@ def listed(images: list[Path]) -> list[Path]:
         return images
     lines = [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]
     return [path for given in images for path in (lines if given == Path("-") else [given])]
+
+
+app = command("extract", extract, summary("extract"), several=True)

@@ -20,15 +20,12 @@ from facedecode.cli.app import (
     choose_device,
     command,
 )
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.cli.load import open_drawing, read_given
 from facedecode.errors import OutputError, UsageError
 
 MOST_IN_A_GRID = 1024
-
-
-def register(app: typer.Typer) -> None:
-    command("invert")(invert)
 
 
 def invert(
@@ -57,9 +54,7 @@ def invert(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """Templates → pictures of faces, each with its score against its template.
-
-    The score is the recognizer's own, between the picture's template and the one it was drawn from. A score near
+    """The score is the recognizer's own, between the picture's template and the one it was drawn from. A score near
     a mated pair's says that the picture carries the identity; it does not say that the picture is true.
     """
     from facedecode.inversion.confidence import load_confidence
@@ -146,3 +141,6 @@ def _report(console: Console, output: Path, result) -> tuple[dict, dict]:
         line += f", {metrics['confidence']:.1%} of the central region's variance explained"
     console.say(line)
     return metrics, {"output": str(output)}
+
+
+app = command("invert", invert, summary("invert"))

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facedecode.cli.app import Device, DryRun, Images, Overwrite, Ridge, Weights, choose_device, command, parse_ridge
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 if TYPE_CHECKING:
     from facedecode.mapping.fit import TemplatePairSource
     from facedecode.store import Store
-
-
-def register(app: typer.Typer) -> None:
-    command("fit-mapping")(fit_mapping)
 
 
 def fit_mapping(
@@ -57,9 +54,7 @@ def fit_mapping(
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
-    """Fit the linear map that undoes a perturbation in the space of templates (paper, Eq. 6).
-
-    Perturbs the store's images, embeds them again with the recognizer that made the store, and fits perturbed to
+    """Perturbs the store's images, embeds them again with the recognizer that made the store, and fits perturbed to
     original templates by least squares. A tenth of the people is held out, and the map is judged on them. Of several
     transforms, those that an interrupted run had finished are kept.
     """
@@ -146,3 +141,6 @@ def _tell(console: Console, path: Path, mapping, metrics: dict, outputs: dict) -
     about = "" if judged["relative"] is None else f" of the displacement{of}"
     ridge = f", ridge {report['ridge']:.3g} by GCV" if report["ridge_by"] == "gcv" else ""
     console.say(f"{path}: {report['training']['n']} pairs{ridge}, {undone}{about}")
+
+
+app = command("fit-mapping", fit_mapping, summary("fit-mapping"))

@@ -8,11 +8,8 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Overwrite, command
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
-
-
-def register(app: typer.Typer) -> None:
-    command("merge")(merge)
 
 
 def merge(
@@ -25,10 +22,8 @@ def merge(
     ] = None,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """Stores of different images → one store, as if their images had been extracted together.
-
-    Rows are in the order of their paths. Stores of another recognizer or made by other settings are refused, and images
-    that two of them have. Resumes as 'extract' does.
+    """Rows are in the order of their paths. Stores of another recognizer or of other settings are refused, and so are
+    images that two of them have. Resumes as 'extract' does.
     """
     from facedecode.store import Store
     from facedecode.store.merging import merge_stores
@@ -39,3 +34,6 @@ def merge(
     before = f", {result.resumed} inputs were done before" if result.resumed else ""
     console.say(f"{output}: {result.count} templates of {len(opened)} stores, {result.failures} failed{before}")
     return {"count": result.count, "failed": result.failures}, {"store": str(output)}
+
+
+app = command("merge", merge, summary("merge"))

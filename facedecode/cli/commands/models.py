@@ -8,11 +8,8 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import command
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
-
-
-def register(app: typer.Typer) -> None:
-    command("models")(models)
 
 
 def models(
@@ -27,10 +24,7 @@ def models(
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Only check what is there; download nothing.")] = False,
 ) -> tuple[dict, dict]:
-    """What recognizers and decoders there are, whether their weights are here, and how to get those that are missing.
-
-    Nothing is downloaded that --download does not name.
-    """
+    """Nothing is downloaded that --download does not name."""
     from facedecode.models import download_weights, list_decoders, list_recognizers
     from facedecode.recognizers import DEFAULT_RECOGNIZER
     from facedecode.recognizers.cache import cache_folder, use_cache
@@ -77,3 +71,6 @@ def _table(console: Console, head: tuple[str, ...], rows: list[tuple[str, ...]])
     for row in [head, *rows]:
         console.data("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     console.data("")
+
+
+app = command("models", models, summary("models"))

@@ -8,12 +8,9 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Overwrite, command
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
-
-
-def register(app: typer.Typer) -> None:
-    command("transform")(transform)
 
 
 def transform(
@@ -60,9 +57,7 @@ def transform(
     ] = None,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """Store → store: protect the templates with a key, map them, or part what they say of an attribute from identity.
-
-    The schemes are examples to measure, not products. The manifest names scheme and key (by an id that does not give
+    """The schemes are examples to measure, not products. The manifest names scheme and key (by an id that does not give
     it away), and what was made for other templates or another key is refused. Resumes as 'extract' does.
     """
     from facedecode.attributes.disentangler import load_disentangler
@@ -118,3 +113,6 @@ def transform(
     before = f", {result.resumed} were done before" if result.resumed else ""
     console.say(f"{output}: {result.count} templates of {operation.recognizer['name']}{before}")
     return {"count": result.count}, {"store": str(output), **({"key": str(key_to)} if key_to else {})}
+
+
+app = command("transform", transform, summary("transform"))

@@ -19,15 +19,12 @@ from facedecode.cli.app import (
     choose_device,
     command,
 )
+from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.cli.load import open_drawing, read_given
 from facedecode.errors import OutputError, UsageError
 
 _MOST_PICTURES = 1024
-
-
-def register(app: typer.Typer) -> None:
-    command("walk")(walk)
 
 
 def walk(
@@ -64,9 +61,7 @@ def walk(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:
-    """Templates → the faces between two of them, or of one with more and less of an attribute.
-
-    Under each picture: how far it is on the way, and the recognizer's score of the picture with the first template
+    """Under each picture: how far it is on the way, and the recognizer's score of the picture with the first template
     (and with the last, where there is one).
     """
     from facedecode.attributes.direction import load_direction
@@ -118,3 +113,6 @@ def walk(
         metrics["scores_with_end"] = strips.to_end.tolist()
     console.say(f"{output}: {len(starts)} strip{'s' if len(starts) > 1 else ''} of {steps} pictures")
     return metrics, {"output": str(output), **({"templates": str(save)} if save else {})}
+
+
+app = command("walk", walk, summary("walk"))

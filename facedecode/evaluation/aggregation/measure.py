@@ -10,13 +10,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen_by_store
+from facedecode.evaluation.jobs import AggregationJob
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Trials
 from facedecode.statistics.paired import Resampled, resampled_tar
 from facedecode.statistics.scores import score_matrix
@@ -24,9 +24,6 @@ from facedecode.store import Store
 from facedecode.store.join import common_rows
 from facedecode.templates.aggregation import Aggregation, person_order
 
-FMRS = (0.01, 0.001)
-PERSONS = 50
-DRAWS = 20
 MEAN = Aggregation()
 # What is tried beside the mean.
 OTHERS = {
@@ -36,30 +33,6 @@ OTHERS = {
     "mean by template length": Aggregation(weight="norm"),
 }
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class AggregationJob:
-    """What to evaluate.
-
-    Attributes:
-        stores: of the same images, one a recognizer.
-        people: file with the people to take from; all if None.
-        persons: those with most images, of equal ones the first by name.
-        largest: images in a gallery template at most; probes are as many. Half of what the last of the persons has if
-            None.
-        fmrs: false match rates.
-        draws: of gallery and probes.
-    """
-
-    stores: Sequence[Path]
-    people: Path | None = None
-    persons: int = PERSONS
-    largest: int | None = None
-    fmrs: Sequence[float] = FMRS
-    draws: int = DRAWS
-    repetitions: int = REPETITIONS
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from facedecode.evaluation.aggregation.measure import AggregationFigures, AggregationJob, Curve
+from facedecode.evaluation.aggregation.measure import AggregationFigures, Curve
+from facedecode.evaluation.jobs import AggregationJob
 from facedecode.provenance import describe_file, describe_store
 from facedecode.report import Column, Headline, Picture, Report, Section, Table, plots
 from facedecode.report.gates import figure_name

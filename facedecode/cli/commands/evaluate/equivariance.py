@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Ridge, Seed, Weights, choose_device, command, parse_ridge
+from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import (
     FailIf,
     Output,
@@ -18,10 +19,6 @@ from facedecode.cli.commands.evaluate.common import (
     refuse_unknown,
 )
 from facedecode.cli.console import Console
-
-
-def register(group: typer.Typer) -> None:
-    command("equivariance", group, title="evaluate equivariance")(equivariance)
 
 
 def equivariance(
@@ -62,9 +59,7 @@ def equivariance(
     overwrite: Overwrite = False,
     fail_if: FailIf = None,
 ) -> tuple[dict, dict]:
-    """How linear the space is: what maps undo, whether they compose and invert, and which perturbation it was.
-
-    Maps are fitted on some people and judged on others. Gates, for a perturbation T: undone[T] (share of the
+    """Maps are fitted on some people and judged on others. Gates, for a perturbation T: undone[T] (share of the
     displacement), cosine[T] and score[T] (after the map), round_trip[T] (share lost), composed[A,B] (share undone of A
     then B by their maps), interpolated_linear[T] and interpolated_logarithm[T]; accuracy (of the estimator) and gain
     (in score, by the estimated map). Without [T] where there is one perturbation.
@@ -94,3 +89,6 @@ def equivariance(
     with console.progress() as stage:
         figures = evaluate_equivariance(job, choose_device(device), stage)
     return finish(console, equivariance_report(figures, job), output, overwrite, gates)
+
+
+app = command("evaluate equivariance", equivariance, summary("equivariance"))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Seed, Weights, choose_device, command
+from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import (
     FailIf,
     Output,
@@ -20,10 +21,6 @@ from facedecode.cli.commands.evaluate.common import (
 from facedecode.cli.console import Console
 from facedecode.cli.load import optional_decoder
 from facedecode.errors import BadInput, MissingWeights
-
-
-def register(group: typer.Typer) -> None:
-    command("leakage", group, title="evaluate leakage")(leakage)
 
 
 def leakage(
@@ -60,9 +57,7 @@ def leakage(
     overwrite: Overwrite = False,
     fail_if: FailIf = None,
 ) -> tuple[dict, dict]:
-    """What a template gives away: how well pose, light, size or a label can be read from it.
-
-    Gates: balanced_accuracy[ATTRIBUTE,PROBE] of classes, r2[ATTRIBUTE,PROBE] of numbers, PROBE being linear,
+    """Gates: balanced_accuracy[ATTRIBUTE,PROBE] of classes, r2[ATTRIBUTE,PROBE] of numbers, PROBE being linear,
     quadratic (classes only) or mlp;
     [ATTRIBUTE,PROBE,STORE] where there are several stores.
     """
@@ -134,3 +129,6 @@ def _draw(console: Console, figures, job, decoder: str | None, weights: Path | N
         console.say(f"no strips: {error}")
         return None, None
     return strips, describe_decoder(drawer, folder)
+
+
+app = command("evaluate leakage", leakage, summary("leakage"))

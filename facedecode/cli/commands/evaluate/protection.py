@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
+from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import (
     Against,
     FailIf,
@@ -24,10 +25,6 @@ from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 
 _WORDS = ("linkability", "maximal_linkability", "eer", "tar", "type1", "type2")
-
-
-def register(group: typer.Typer) -> None:
-    command("protection", group, title="evaluate protection")(protection)
 
 
 def protection(
@@ -74,9 +71,7 @@ def protection(
     overwrite: Overwrite = False,
     fail_if: FailIf = None,
 ) -> tuple[dict, dict]:
-    """Template protection: accuracy lost, linkability across keys, and decoders trained on protected templates.
-
-    Gates: linkability and maximal_linkability (the highest of all scores and images), eer and tar@far=R (one key for
+    """Gates: linkability and maximal_linkability (the highest of all scores and images), eer and tar@far=R (one key for
     all), type1@fmr=R and type2@fmr=R (the highest, key known or not, before every judge). One of them: eer[S] and
     tar[S]@far=R (S: unprotected, one-key, own-keys), type1[A,J]@fmr=R (attacker A: known, unknown, unprotected,
     mean-face; judge J: recognizer, system, or another's name), linkability[K,I] (score K: own, length; I:
@@ -129,3 +124,6 @@ def protection(
         figures = evaluate_protection(study, settings, recognizer, judges, stage)
         report = protection_report(figures, study, further)
     return finish(console, report, output, overwrite, gates)
+
+
+app = command("evaluate protection", protection, summary("protection"))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
+from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import (
     Against,
     Decoders,
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from facedecode.report.gates import Gate
 
 _WORDS = ("psnr", "ssim", "sharpness", "score", "lpips", "phi")
-
-
-def register(group: typer.Typer) -> None:
-    command("reconstruction", group, title="evaluate reconstruction")(reconstruction)
 
 
 def reconstruction(
@@ -77,9 +74,7 @@ def reconstruction(
     overwrite: Overwrite = False,
     fail_if: FailIf = None,
 ) -> tuple[dict, dict]:
-    """Fidelity of decoders' pictures: PSNR, SSIM, perceptual distances, sharpness, and scores, with 95 % intervals.
-
-    Every decoder is judged on the same images, of people whom it was not trained on. Gates, for a decoder D and a
+    """Every decoder is judged on the same images, of people whom it was not trained on. Gates, for a decoder D and a
     recognizer R: psnr[D], ssim[D], lpips[D], sharpness[D] (gradient energy, as a share of the originals'),
     score[D,R], phi[D,NETWORK]; without [D] where there is one decoder, and score[D], phi[D] where there is one
     recognizer, one network.
@@ -122,3 +117,6 @@ def _refuse_unknown(gates: Sequence[Gate], job: ReconstructionJob) -> None:
     if gates:
         recognizers = list(open_stores([job.store, *job.against]))
         refuse_unknown(gates, gate_keys(list(job.decoders), recognizers, bool(job.lpips_trunk), list(job.phi)))
+
+
+app = command("evaluate reconstruction", reconstruction, summary("reconstruction"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
+from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import (
     Decoders,
     FailIf,
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from facedecode.evaluation.security.pairs_curve import CurveSettings
 
 _WORDS = ("type1", "type2", "tar", "rank1", "rank1_same")
-
-
-def register(group: typer.Typer) -> None:
-    command("security", group, title="evaluate security")(security)
 
 
 def security(
@@ -77,9 +74,7 @@ def security(
     overwrite: Overwrite = False,
     fail_if: FailIf = None,
 ) -> tuple[dict, dict]:
-    """Attack success of reconstructions: type I and II, before every recognizer, in a gallery.
-
-    Each decoder belongs to the store of its recognizer, and its pictures are shown to the recognizers of all stores.
+    """Each decoder belongs to the store of its recognizer, and its pictures are shown to the recognizers of all stores.
     Gates: type1@fmr=R and type2@fmr=R (the highest of all decoders against their own recognizer), type1[D,B]@fmr=R,
     type2[D,B]@fmr=R (decoder D before recognizer B), tar[B]@fmr=R, rank1, rank1[D,B], rank1_same[D,B].
     Of one recognizer also tar@fmr=R. Of tar, @far is another spelling of @fmr.
@@ -138,3 +133,6 @@ def _curve(
         counts.append(ALL if word.strip() == ALL else int(word))
     more = {name: value for name, value in (("image_size", image_size), ("draws", draws)) if value is not None}
     return CurveSettings(people, tuple(exclude or ()), tuple(counts) or None, **more)
+
+
+app = command("evaluate security", security, summary("security"))

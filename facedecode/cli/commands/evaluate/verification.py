@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facedecode.cli.app import Overwrite, Seed, command
+from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import (
     FailIf,
     Output,
@@ -27,10 +28,6 @@ SIDES = ("left", "right", "both")
 if TYPE_CHECKING:  # these cost time that --help does not have
     from facedecode.evaluation.trials import TrialSource
     from facedecode.store import Store
-
-
-def register(group: typer.Typer) -> None:
-    command("verification", group, title="evaluate verification")(verification)
 
 
 def verification(
@@ -83,9 +80,7 @@ def verification(
     overwrite: Overwrite = False,
     fail_if: FailIf = None,
 ) -> tuple[dict, dict]:
-    """Verification: accuracy, EER and TAR@FAR with intervals, ROC and DET, on pairs, all pairs, or gallery and probes.
-
-    With --mapping the templates of a perturbed side are mapped back first, as in Table 2 of the paper.
+    """With --mapping the templates of a perturbed side are mapped back first, as in Table 2 of the paper.
 
     Intervals are 95 %, by person bootstrap. Pairs with an image that gave no template count as non-matches unless
     --ignore-failures is given. Gates: accuracy, eer, fta, tar@far=F and fnmr@fmr=F (by person), tar_by_pair@far=F; with
@@ -190,3 +185,6 @@ def _source(pairs: Path | None, probes: Store | None, people: Path | None, ignor
     if ignore_missing:
         raise UsageError("--ignore-missing is about images that --pairs names: give --pairs, or leave it away")
     return AllPairs(people) if probes is None else GalleryProbes(probes, people)
+
+
+app = command("evaluate verification", verification, summary("verification"))

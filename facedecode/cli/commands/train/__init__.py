@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from facedecode.cli.app import BareModel, Device, Images, Overwrite, Spec, Weights, choose_device, command
+from facedecode.cli.commands import summary
 from facedecode.cli.commands.embeddings import describe_recognizer, recognizer_file, store_of_bare
 from facedecode.cli.commands.train import classifier, decoder, disentangler, latent, recognizer
 from facedecode.cli.commands.train.options import TrainingSource
@@ -27,11 +28,6 @@ KINDS = ("decoder", "recognizer", "classifier", "disentangler")
 _OF_ALL = {"store", "output", "kind", "overwrite", "quiet", "json", "debug"}
 _OF_DECODERS = {"architecture"}
 _OF_BARE = {"model", "weights", "spec", "images", "device"}
-
-
-def register(app: typer.Typer) -> None:
-    train.__signature__ = signature_of_all(train, WAYS)
-    command("train", several=True)(train)
 
 
 def train(
@@ -61,9 +57,7 @@ def train(
     overwrite: Overwrite = False,
     **options: Any,
 ) -> tuple[dict, dict]:
-    """A store → a decoder that draws faces from its templates, a recognizer, a classifier, or a disentangler.
-
-    While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
+    """While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
     interrupted is resumed by the same command; under torchrun, several processes train together, each on a part of
     every batch. With --kind recognizer, a network is trained anew to tell the people of the store's images apart; its
     folder is then a --model. With --kind classifier, a softmax over the people who have images enough is fitted to
@@ -113,3 +107,7 @@ def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Variant, str
     if kind == "disentangler":
         return _DISENTANGLER, "--kind disentangler"
     raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+
+
+train.__signature__ = signature_of_all(train, WAYS)
+app = command("train", train, summary("train"), several=True)

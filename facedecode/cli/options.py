@@ -1,0 +1,151 @@
+"""Jobs on the command line: their options become parameters, and what the user gave becomes a job."""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from facedecode.errors import BadInput, UsageError
+from facedecode.options import Option, has_options, option_of
+
+_SEVERAL = (tuple, list, collections.abc.Sequence)
+
+
+def expand(function: Callable) -> tuple[list[inspect.Parameter], Callable[[dict[str, Any]], dict[str, Any]]]:
+    """A function's parameters with those that are jobs replaced by the jobs' options, all by keyword.
+
+    Returns:
+        The parameters, and what turns their values into the function's own arguments.
+    """
+    jobs: dict[str, type] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        if has_options(parameter.annotation):
+            jobs[parameter.name] = parameter.annotation
+            parameters += parameters_of(parameter.annotation)
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    def collect(values: dict[str, Any]) -> dict[str, Any]:
+        made = {name: make_job(job, values) for name, job in jobs.items()}
+        taken = {name for job in jobs.values() for name, _, _ in _fields(job)}
+        return {name: value for name, value in values.items() if name not in taken} | made
+
+    return parameters, collect
+
+
+def parameters_of(job: type) -> list[inspect.Parameter]:
+    """A keyword parameter for each option of a job, as Typer reads them."""
+    return [_parameter(field, kind, declared) for _, (field, kind), declared in _fields(job)]
+
+
+def make_job(job: type, values: Mapping[str, Any]) -> Any:
+    """The job that the user described.
+
+    Raises:
+        BadInput: a path that has to be there is not.
+        UsageError: a value that is none of the choices, or that an option's own `parse` refuses.
+    """
+    arguments: dict[str, Any] = {}
+    hints = typing.get_type_hints(job)
+    for field in dataclasses.fields(job):
+        declared = option_of(field)
+        if declared is not None and field.name in values:
+            value = values[field.name]
+            if declared.exists:
+                for path in value if isinstance(value, (list, tuple)) else [value]:
+                    _require(path, declared.exists)
+            if isinstance(value, list):
+                value = tuple(value)
+            if isinstance(value, str) and (choices := _choices(hints[field.name])) and value not in choices:
+                raise UsageError(f"{_flag(field.name, None)} {value}: use {', '.join(choices[:-1])} or {choices[-1]}")
+            if value is not None and declared.parse is not None:
+                value = declared.parse(value)
+            # An option that was left out, of several values: as the job has it.
+            if value is None and field.default is not None and field.default is not dataclasses.MISSING:
+                continue
+            arguments[field.name] = value
+        elif declared is None and dataclasses.is_dataclass(field.default):
+            arguments[field.name] = make_job(type(field.default), values)
+    return job(**arguments)
+
+
+def _fields(job: type) -> Iterator[tuple[str, tuple[dataclasses.Field, Any], Option]]:
+    """(name, (field, its type), option) of a job and of the jobs inside it."""
+    hints = typing.get_type_hints(job)
+    for field in dataclasses.fields(job):
+        declared = option_of(field)
+        if declared is not None:
+            yield field.name, (field, hints[field.name]), declared
+        elif dataclasses.is_dataclass(field.default):
+            yield from _fields(type(field.default))
+
+
+def _parameter(field: dataclasses.Field, kind: Any, declared: Option) -> inspect.Parameter:
+    kind, default = _written(declared.written or kind), field.default
+    if isinstance(default, tuple):
+        default = list(default) or None
+    if typing.get_origin(kind) is list and default is None:
+        kind = kind | None
+    required = default is dataclasses.MISSING
+    if declared.positional:
+        described = typer.Argument(help=declared.help)
+    else:
+        flags = declared.flags or (_flag(field.name, default),)
+        described = typer.Option(
+            *flags,
+            help=declared.help,
+            min=declared.minimum,
+            max=declared.maximum,
+            rich_help_panel=declared.panel,
+        )
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if required else default,
+        annotation=Annotated[kind, described],
+    )
+
+
+def _choices(kind: Any) -> tuple[str, ...]:
+    """The values of a `Literal`, or of an optional one."""
+    if typing.get_origin(kind) is typing.Literal:
+        return typing.get_args(kind)
+    return next((_choices(part) for part in typing.get_args(kind) if _choices(part)), ())
+
+
+def _flag(name: str, default: Any) -> str:
+    flag = name.replace("_", "-")
+    return f"--{flag}/--no-{flag}" if default is True else f"--{flag}"
+
+
+def _written(kind: Any) -> Any:
+    """The type that Typer is given: a list for several values, and their own type for the others."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in _SEVERAL:
+        return list[inner[0]]
+    if origin in (typing.Union, types.UnionType):
+        options = [_written(part) for part in inner if part is not type(None)]
+        return options[0] | None if type(None) in inner else options[0]
+    if origin is typing.Literal:
+        return type(inner[0])
+    return kind
+
+
+def _require(path: Path | None, exists: str) -> None:
+    """Refuse a path that is not there, before anything is imported that takes time."""
+    if path is None or str(path) == "-":
+        return
+    is_there = {"file": path.is_file, "folder": path.is_dir, "path": path.exists}[exists]
+    if not is_there():
+        missing = {"file": "no such file", "folder": "no such folder", "path": "no such file or folder"}[exists]
+        found = "; it is a folder" if path.is_dir() else "; it is a file" if path.exists() else ""
+        raise BadInput(f"{path}: {missing}{found}")
