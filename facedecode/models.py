@@ -13,7 +13,7 @@ from pathlib import Path
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import SHIPPED, sha256_file
 from facedecode.recognizers import REGISTRY, RecognizerSpec, find_spec_by_name, find_weights
-from facedecode.recognizers.cache import record, require_recorded
+from facedecode.recognizers.cache import require_recorded, write_record
 from facedecode.recognizers.registry import cached_weights, weights_places
 from facedecode.recognizers.weights_file import kind_of_weights
 
@@ -59,7 +59,7 @@ def download_weights(name: str, offline: bool = False, progress: Callable[[int, 
     if offline:
         raise MissingWeights(f"{path}: not there, and --offline forbids to download {spec.url}; leave --offline out")
     download(spec.url, path, progress, lambda part: _check(spec, part))
-    record(path, sha256_file(path), spec.url)
+    write_record(path, sha256_file(path), spec.url)
     return path
 
 

@@ -19,7 +19,8 @@ from torch import nn
 
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector
-from facedecode.recognizers import REGISTRY, RecognizerSpec, cache, load_recognizer, networks
+from facedecode.recognizers import REGISTRY, RecognizerSpec, load_recognizer, networks
+from facedecode.recognizers.cache import use_cache
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.weights_file import load_into
 from facedecode.store import StoreWriter
@@ -109,7 +110,7 @@ def tiny_specs() -> dict[str, RecognizerSpec]:
 
 
 def load_tiny(path: Path) -> nn.Module:
-    """Their architecture, for `networks.tiny`."""
+    """Their architecture, for `networks.BUILDERS`."""
     return load_into(TinyNet(), path)
 
 
@@ -126,7 +127,7 @@ def register_tiny(patch: pytest.MonkeyPatch) -> None:
     """Registers the recognizers `tiny` and `tiny-cosine`, until the patch is undone."""
     for name, spec in tiny_specs().items():
         patch.setitem(REGISTRY, name, spec)
-    patch.setattr(networks, "tiny", load_tiny, raising=False)
+    patch.setitem(networks.BUILDERS, "tiny", load_tiny)
 
 
 @pytest.fixture
@@ -137,12 +138,12 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def weights_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def weights_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache of this test's own: none looks at the user's."""
     for name in ("FACEDECODE_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(cache, "_chosen", tmp_path / "cache")
-    return tmp_path / "cache"
+    with use_cache(tmp_path / "cache"):
+        yield tmp_path / "cache"
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def _process(pipe: Any, where: tuple, work: Callable[..., Any], arguments: tuple
 
     torch.set_num_threads(1)
     REGISTRY.update(tiny_specs())
-    networks.tiny = load_tiny
+    networks.BUILDERS["tiny"] = load_tiny
     ranks = Ranks(*where)
     try:
         with ranks.joined():

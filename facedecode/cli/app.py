@@ -168,13 +168,12 @@ def load_command(package: str, module: str, name: str):
     return loaded
 
 
-def choose_cache() -> None:
-    """Keep downloads where $FACEDECODE_CACHE or $XDG_CACHE_HOME says: the library reads no environment."""
-    named, system = os.environ.get("FACEDECODE_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    if named or system:
+def choose_cache(context: typer.Context) -> None:
+    """Keep downloads in $FACEDECODE_CACHE for the length of a command: the library reads no environment."""
+    if folder := os.environ.get("FACEDECODE_CACHE"):
         from facedecode.recognizers.cache import use_cache
 
-        use_cache(Path(named) if named else Path(str(system)) / "facedecode")
+        context.with_resource(use_cache(Path(folder)))
 
 
 def command(title: str, function: Callable[..., tuple[dict, dict]], summary: str, several: bool = False) -> typer.Typer:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput
 from facedecode.pictures import align
-from facedecode.recognizers.custom_runtime import Exported, load_exported
+from facedecode.recognizers.custom_runtime import Program, load_program
 
 
 class Generator(TypedDict):
@@ -52,7 +52,7 @@ class LatentDecoder(nn.Module):
         self.register_buffer("bias", torch.zeros(generator["latent"]))
         # From the generator's pictures to portraits of `image_size`, pixels.
         self.register_buffer("frame", torch.zeros(2, 3))
-        self._program: Exported | None = None
+        self._program: Program | None = None
 
     def open_generator(self, folder: Path, device: str = "cpu") -> LatentDecoder:
         """Load the generator from a decoder's folder.
@@ -62,7 +62,7 @@ class LatentDecoder(nn.Module):
             BadInput: another file, or one that cannot be loaded.
         """
         path = folder / Path(self.config["generator"]["file"]).name
-        program = load_exported(path, device)
+        program = load_program(path, device)
         if program.sha256 != self.config["generator"]["sha256"]:
             raise BadInput(f"{path}: not the generator that this decoder was made for (another sha256)")
         self._program = program

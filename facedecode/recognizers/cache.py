@@ -1,46 +1,43 @@
-"""Where downloaded weights are kept, and what is known of them: a file, and beside it `FILE.json` with its hash.
-
-The folder is the system's own for caches unless a caller (the command line) names another. Free of torch.
-"""
+"""The folder of downloaded weights, and a record beside each file (`FILE.json`) with its hash. Free of torch."""
 
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import json_text, sha256_file, write_text
 
-_FOLDERS = {"darwin": "Library/Caches/facedecode", "win32": "AppData/Local/facedecode/Cache"}
-_chosen: Path | None = None
+_folder: ContextVar[Path | None] = ContextVar("cache folder", default=None)
 
 
-def use_cache(folder: Path) -> None:
-    """Keep weights in another folder than the system's, from now on and for this process."""
-    global _chosen
-    _chosen = folder
+@contextmanager
+def use_cache(folder: Path | None) -> Iterator[None]:
+    """Keep downloaded weights in `folder` inside the block; None: in the system's folder for caches."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
 
 
 def cache_folder() -> Path:
-    """The folder, which may not exist yet."""
-    return _chosen or Path.home() / _FOLDERS.get(sys.platform, ".cache/facedecode")
+    """The folder of `use_cache`, else the system's own for caches. It may not exist yet."""
+    from platformdirs import user_cache_path  # 10 ms
+
+    return _folder.get() or user_cache_path("facedecode", appauthor=False)
 
 
-def record_path(path: Path) -> Path:
-    """The record that lies beside a file of the cache."""
-    return path.with_name(f"{path.name}.json")
-
-
-def record(path: Path, sha256: str, url: str | None) -> None:
-    """Write down what a file of the cache is, for `require_recorded`."""
-    about = {"sha256": sha256, "bytes": path.stat().st_size, "url": url}
-    write_text(record_path(path), json_text(about))
+def write_record(path: Path, sha256: str, url: str | None) -> None:
+    """Record what a file of the cache is, for `require_recorded`."""
+    write_text(_record_path(path), json_text({"sha256": sha256, "bytes": path.stat().st_size, "url": url}))
 
 
 def require_recorded(path: Path, sha256: str | None = None) -> None:
-    """Check a file of the cache against its record, which is made on first use; other files are their owner's.
+    """Check a file of the cache against its record, which is made on first use. Files elsewhere are not checked.
 
     Raises:
         BadInput: the file has changed since, or its record is unreadable.
@@ -48,17 +45,21 @@ def require_recorded(path: Path, sha256: str | None = None) -> None:
     if path.parent.resolve() != cache_folder().resolve():
         return
     sha256 = sha256 or sha256_file(path)
-    about = record_path(path)
-    if not about.exists():
-        with suppress(OutputError):  # a cache of others', read-only
-            record(path, sha256, None)
+    record = _record_path(path)
+    if not record.exists():
+        with suppress(OutputError):  # a read-only cache that others share
+            write_record(path, sha256, None)
         return
     try:
-        known = str(json.loads(about.read_text(encoding="utf-8"))["sha256"])
+        recorded = str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{about}: not a usable record ({type(error).__name__}); remove it and {path}") from None
-    if known != sha256:
+        raise BadInput(f"{record}: not a usable record ({type(error).__name__}); remove it and {path}") from None
+    if recorded != sha256:
         raise BadInput(
-            f"{path}: has changed since it came (sha256 {sha256[:12]}…, then {known[:12]}…); remove it and download "
-            f"it again, or, if the change is yours, remove {about.name}"
+            f"{path}: changed since it was downloaded (sha256 {sha256[:12]}…, then {recorded[:12]}…); remove it and "
+            f"download it again, or, if the change is yours, remove {record.name}"
         )
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")

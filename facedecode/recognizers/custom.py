@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,7 @@ class OwnRecognizer(Recognizer):
             raise UsageError(f"{path}: 'gives' (probability, logit) is said of a judge, and of no recognizer")
         if kind == "onnx:" and precision != "fp32":
             raise UsageError(f"--precision {precision}: an ONNX model computes as it was exported; leave it out")
-        self.net, data = open_network(kind, path, device)
-        self.weights_sha256 = hashlib.sha256(data).hexdigest()
+        self.net, self.weights_sha256 = open_network(kind, path, device)
         size = _agreed_size(path, self.net.size, contract.size)
         self.contract = dataclasses.replace(contract, size=size)
         self._batches = self.net.batches

@@ -1,4 +1,4 @@
-"""A user's own network behind one face: an ONNX session, an exported program, or TorchScript."""
+"""A model file of the user's, opened: an exported program or TorchScript in PyTorch, an ONNX model in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -7,103 +7,114 @@ import io
 import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, MissingWeights, UsageError, some_of
 from facedecode.recognizers.model_file import read_model_file, torch_kind
+from facedecode.recognizers.networks import MapsComplete
 
 
-class Exported:
-    """A program, without gradients to its weights.
+class Program:
+    """A PyTorch file of one input, an exported program or TorchScript, without gradients to its weights.
 
     Attributes:
+        module: what computes; of an exported program an `fx.GraphModule`.
         sha256: of the file.
         suffix: .pt2, or .pt for TorchScript.
-        shape: of one input, without the batch; None where the file does not tell (TorchScript).
-        batch: how many inputs it takes at once; None: any number.
+        shape: of one input, without the batch; None for a size that is free. None where the file does not tell
+            (TorchScript).
+        batches: the fewest and the most inputs at once; None for no upper bound.
+        outputs: how many tensors it gives; None where the file does not tell.
     """
 
-    def __init__(self, run: Callable[[Tensor], Tensor], sha256: str, suffix: str, device: torch.device):
-        self._run = run
-        self.sha256, self.suffix, self.device = sha256, suffix, device
-        self.shape: tuple[int, ...] | None = None
-        self.batch: int | None = None
+    def __init__(self, path: Path, data: bytes, device: str):
+        """data: the content of the file.
+
+        Raises:
+            BadInput: neither format, damaged, holding what could run code, or of several inputs.
+        """
+        self.sha256, self.device = hashlib.sha256(data).hexdigest(), torch.device(device)
+        self.shape: tuple[int | None, ...] | None = None
+        self.batches: tuple[int, int | None] = (1, None)
+        self.outputs: int | None = None
+        exported = torch_kind(path, data) == "exported"
+        self.suffix = ".pt2" if exported else ".pt"
+        try:
+            with warnings.catch_warnings(), _silent("torch.export"):
+                warnings.simplefilter("ignore")  # TorchScript is deprecated
+                names = self._load_exported(io.BytesIO(data)) if exported else self._load_script(io.BytesIO(data))
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from None
+        except Exception as error:  # whatever a damaged or foreign file makes PyTorch raise
+            reason = " ".join(str(error).split())[:160]
+            raise BadInput(f"{path}: PyTorch {torch.__version__} cannot load it ({reason}); export it again") from None
+        if len(names) != 1:
+            raise BadInput(f"{path}: takes {len(names)} inputs ({some_of(names)}), not one")
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(False)
+
+    def _load_exported(self, file: io.BytesIO) -> list[str]:
+        program = torch.export.load(file)
+        if self.device.type != "cpu":
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, self.device)
+        self.module: nn.Module = program.module()
+        self.outputs = len(program.graph_signature.user_outputs)
+        inputs = [node for node in self.module.graph.nodes if node.op == "placeholder"]
+        value = inputs[0].meta.get("val") if inputs else None
+        if not isinstance(value, Tensor) or value.dtype != torch.float32:
+            dtype = value.dtype if isinstance(value, Tensor) else "no tensor"
+            raise BadInput(f"takes {dtype}, not float32 numbers; export it for these")
+        batch, *sizes = value.shape
+        self.shape = tuple(size if isinstance(size, int) else None for size in sizes)
+        self.batches = (batch, batch) if isinstance(batch, int) else _range(program, batch)
+        return [node.name for node in inputs]
+
+    def _load_script(self, file: io.BytesIO) -> list[str]:
+        self.module = torch.jit.load(file, map_location=self.device).eval()
+        return [each.name for each in self.module.forward.schema.arguments[1:] if not each.has_default_value()]
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """(n, …) → (n, …), float32; of a program of a fixed batch, the last is filled up."""
+        """(n, …) → (n, …), float32. For a program of a fixed batch, the last batch is filled up with zeros."""
         inputs = inputs.to(self.device, torch.float32)
-        if self.batch is None:
-            return self._run(inputs)
-        parts = []
-        for part in inputs.split(self.batch):
-            padded = F.pad(part, [0, 0] * (part.ndim - 1) + [0, self.batch - len(part)])
-            parts.append(self._run(padded)[: len(part)])
-        return torch.cat(parts)
+        most = self.batches[1]
+        if self.batches != (most, most):
+            return self.module(inputs)
+        outputs = []
+        for part in inputs.split(most):
+            padded = F.pad(part, [0, 0] * (part.ndim - 1) + [0, most - len(part)])
+            outputs.append(self.module(padded)[: len(part)])
+        return torch.cat(outputs)
 
 
-def load_exported(path: Path, device: str = "cpu") -> Exported:
-    """Load an exported program.
+def load_program(path: Path, device: str = "cpu") -> Program:
+    """Load a program of one input and one output.
 
     Raises:
         MissingWeights: no such file.
-        BadInput: neither format, damaged, holding what could run code, or of several inputs or outputs.
+        BadInput: as `Program`, or several outputs.
     """
-    data = read_model_file(path)
-    load = _load_pt2 if torch_kind(path, data) == "exported" else _load_torchscript
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TorchScript's age
-            return load(io.BytesIO(data), hashlib.sha256(data).hexdigest(), torch.device(device))
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
-    except Exception as error:  # whatever a damaged or foreign file makes PyTorch raise
-        said = " ".join(str(error).split())[:160]
-        raise BadInput(f"{path}: PyTorch {torch.__version__} cannot load it ({said}); export it again") from None
-
-
-def _load_pt2(file: io.BytesIO, sha256: str, device: torch.device) -> Exported:
-    from torch.export.passes import move_to_device_pass
-
-    logger = logging.getLogger("torch.export")
-    disabled, logger.disabled = logger.disabled, True  # what it logs, it raises, too
-    try:
-        program = torch.export.load(file)
-    finally:
-        logger.disabled = disabled
-    inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
-    if len(inputs) != 1 or len(program.graph_signature.user_outputs) != 1:
-        raise BadInput("takes or gives several tensors; export a module of one input and one output")
-    shape = inputs[0].meta["val"].shape
-    if device.type != "cpu":
-        program = move_to_device_pass(program, device)
-    exported = Exported(program.module().requires_grad_(False), sha256, ".pt2", device)
-    exported.shape = tuple(int(size) for size in shape[1:])
-    exported.batch = shape[0] if isinstance(shape[0], int) else None
-    return exported
-
-
-def _load_torchscript(file: io.BytesIO, sha256: str, device: torch.device) -> Exported:
-    module = torch.jit.load(file, map_location=device).eval()
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    return Exported(module, sha256, ".pt", device)
+    program = Program(path, read_model_file(path), device)
+    if program.outputs not in (1, None):
+        raise BadInput(f"{path}: gives {program.outputs} tensors; export a module of one output")
+    return program
 
 
 class Network(ABC):
-    """What is known of a model before it is tried.
+    """What is known of a model that takes pictures, before it is tried.
 
     Attributes:
         size: of its input, px; None where any does.
         batches: the fewest and the most pictures that it takes at once; None for no upper bound.
-        layers: modules whose outputs can be had.
-        no_layers: why there are none.
+        layers: modules whose outputs can be had. no_layers: why there are none.
         gradients: they may flow; trying it tells.
     """
 
@@ -115,10 +126,10 @@ class Network(ABC):
 
     @abstractmethod
     def __call__(self, pictures: Tensor) -> Any:
-        """Outputs of normalized pictures, float32 (n, 3, S, S)."""
+        """Outputs for normalized pictures, float32 (n, 3, S, S)."""
 
-    def maps(self, pictures: Tensor, layers: Sequence[str], all_of_it: bool) -> tuple[list[Tensor], Any]:
-        """Outputs of `layers` in the order in which they are computed, and the network's own (None unless asked)."""
+    def maps(self, pictures: Tensor, layers: Sequence[str], with_output: bool) -> tuple[list[Tensor], Any]:
+        """Outputs of `layers` in the order in which they are computed, and the network's own (else None)."""
         raise UsageError(self.no_layers)
 
 
@@ -141,7 +152,7 @@ class OnnxNetwork(Network):
                 "--device cpu, or install onnxruntime-gpu"
             )
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what fails is said by an exception, too
+        options.log_severity_level = 4  # failures come as exceptions, too
         # Threads that wait for work by spinning would slow down those of PyTorch.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Tensors in other files would not be in the hash of this one.
@@ -150,32 +161,31 @@ class OnnxNetwork(Network):
         try:
             self._session = onnxruntime.InferenceSession(data, options, providers=[(provider, settings)])
         except Exception as error:  # ONNX Runtime's own classes share no base
-            said = " ".join(str(error).split())
-            if "xternal data" in said:
+            reason = " ".join(str(error).split())
+            if "xternal data" in reason:
                 raise BadInput(
                     f"{path}: its tensors lie in another file; save the model as one: torch.onnx.export(…, "
                     "external_data=False)"
                 ) from None
-            raise BadInput(f"{path}: ONNX Runtime cannot read it ({said[:160]}); export it again") from None
+            raise BadInput(f"{path}: ONNX Runtime cannot read it ({reason[:160]}); export it again") from None
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise BadInput(f"{path}: takes {len(inputs)} inputs ({some_of([each.name for each in inputs])}), not one")
         if inputs[0].type != "tensor(float)":
             raise BadInput(f"{path}: takes {inputs[0].type}, not float32; export it for float32 pictures")
         self._input = inputs[0].name
-        whole = [n if isinstance(n, int) and n > 0 else None for n in inputs[0].shape]
-        self.size = _square(path, whole)
-        self.batches = (whole[0] or 1, whole[0])
+        shape = [n if isinstance(n, int) and n > 0 else None for n in inputs[0].shape]
+        self.size = _square(path, shape)
+        self.batches = (shape[0] or 1, shape[0])
 
     def __call__(self, pictures: Tensor) -> Any:
         if torch.is_grad_enabled() and pictures.requires_grad:
             raise UsageError("an ONNX model is black-box: no gradients flow through it")
-        given = {self._input: pictures.detach().float().cpu().numpy()}
         try:
-            found = self._session.run(None, given)
+            outputs = self._session.run(None, {self._input: pictures.detach().float().cpu().numpy()})
         except Exception as error:  # ONNX Runtime's own classes share no base
             raise RuntimeError(" ".join(str(error).split())) from None
-        return tuple(torch.from_numpy(each).to(pictures.device) for each in found)
+        return tuple(torch.from_numpy(each).to(pictures.device) for each in outputs)
 
 
 class ExportedNetwork(Network):
@@ -183,32 +193,10 @@ class ExportedNetwork(Network):
 
     no_layers = "its program does not remember the modules that it came from"
 
-    def __init__(self, path: Path, data: bytes, device: str):
-        try:
-            with _silent("torch.export"):
-                program = torch.export.load(io.BytesIO(data))
-                if torch.device(device).type != "cpu":
-                    from torch.export.passes import move_to_device_pass
-
-                    program = move_to_device_pass(program, device)
-                self._graph = program.module()
-        except Exception as error:  # whatever a damaged program makes PyTorch raise
-            said = " ".join(str(error).split())[:160]
-            raise BadInput(
-                f"{path}: PyTorch {torch.__version__} cannot load this program ({said}); export it again"
-            ) from None
-        self._graph.requires_grad_(False)
-        inputs = [node for node in self._graph.graph.nodes if node.op == "placeholder"]
-        if len(inputs) != 1:
-            raise BadInput(f"{path}: takes {len(inputs)} inputs ({some_of([node.name for node in inputs])}), not one")
-        value = inputs[0].meta.get("val")
-        if not isinstance(value, Tensor) or value.dtype != torch.float32:
-            what = value.dtype if isinstance(value, Tensor) else "no tensor"
-            raise BadInput(f"{path}: takes {what}, not float32 pictures; export it for these")
-        whole = [n if isinstance(n, int) else None for n in value.shape]
-        self.size = _square(path, whole)
-        self.batches = (whole[0], whole[0]) if whole[0] else _range(program, value.shape[0])
-        self._last: dict[str, fx.Node] = {}
+    def __init__(self, path: Path, program: Program):
+        self._graph = program.module
+        self.size, self.batches = _square(path, (None, *program.shape)), program.batches
+        self._last: dict[str, fx.Node] = {}  # of each module
         for node in self._graph.graph.nodes:
             if isinstance(node.meta.get("val"), Tensor):
                 for name, _ in (node.meta.get("nn_module_stack") or {}).values():
@@ -222,14 +210,13 @@ class ExportedNetwork(Network):
         except AssertionError as error:  # PyTorch's guards of sizes
             raise RuntimeError(str(error)) from None
 
-    def maps(self, pictures: Tensor, layers: Sequence[str], all_of_it: bool) -> tuple[list[Tensor], Any]:
-        wanted = [self._last[layer] for layer in layers]
-        run = _Keeping(self._graph, wanted, stop=not all_of_it)
+    def maps(self, pictures: Tensor, layers: Sequence[str], with_output: bool) -> tuple[list[Tensor], Any]:
+        run = _MapKeeper(self._graph, [self._last[layer] for layer in layers], stop=not with_output)
         try:
             output = run.run(pictures)
-        except _Enough:
+        except MapsComplete:
             output = None
-        return run.kept, output
+        return run.maps, output
 
 
 class ScriptNetwork(Network):
@@ -237,20 +224,8 @@ class ScriptNetwork(Network):
 
     no_layers = "TorchScript shows no layers inside a model; save it by torch.export.save"
 
-    def __init__(self, path: Path, data: bytes, device: str):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # TorchScript is deprecated, and there are files of it
-                self._module = torch.jit.load(io.BytesIO(data), map_location=device).eval()
-        except Exception as error:
-            said = " ".join(str(error).split())[:160]
-            raise BadInput(f"{path}: PyTorch {torch.__version__} cannot load this TorchScript ({said})") from None
-        for parameter in self._module.parameters():
-            parameter.requires_grad_(False)
-        arguments = [each for each in self._module.forward.schema.arguments[1:] if not each.has_default_value()]
-        if len(arguments) != 1:
-            names = some_of([each.name for each in arguments])
-            raise BadInput(f"{path}: takes {len(arguments)} inputs ({names}), not one")
+    def __init__(self, program: Program):
+        self._module = program.module
 
     def __call__(self, pictures: Tensor) -> Any:
         # As it is written: what the optimizer makes of it changes with the calls before.
@@ -258,41 +233,37 @@ class ScriptNetwork(Network):
             return self._module(pictures)
 
 
-def open_network(kind: str, path: Path, device: str) -> tuple[Network, bytes]:
-    """The network in a file, and the file's bytes. kind: `onnx:` or `torch:`.
+def open_network(kind: str, path: Path, device: str) -> tuple[Network, str]:
+    """The network in a file, and the file's SHA-256. kind: `onnx:` or `torch:`.
 
     Raises:
         MissingWeights: no such file, or ONNX Runtime is not installed.
         UsageError: ONNX Runtime cannot compute on the device.
-        BadInput: as `read_model_file` and `torch_kind`; the network takes something else than one (n, 3, S, S) float32.
+        BadInput: as `read_model_file` and `Program`; the network takes something else than one (n, 3, S, S) float32.
     """
     data = read_model_file(path)
-    made: Callable[[Path, bytes, str], Network] = OnnxNetwork
-    if kind == "torch:":
-        made = {"exported": ExportedNetwork, "script": ScriptNetwork}[torch_kind(path, data)]
-    return made(path, data, device), data
+    if kind == "onnx:":
+        return OnnxNetwork(path, data, device), hashlib.sha256(data).hexdigest()
+    program = Program(path, data, device)
+    return ScriptNetwork(program) if program.shape is None else ExportedNetwork(path, program), program.sha256
 
 
-class _Enough(Exception):
-    """All maps that were asked for are there."""
+class _MapKeeper(fx.Interpreter):
+    """Runs a graph and keeps the outputs of some of its nodes; with `stop`, ends by MapsComplete at the last."""
 
-
-class _Keeping(fx.Interpreter):
-    """Runs a graph and keeps what some of its nodes give."""
-
-    def __init__(self, graph: fx.GraphModule, wanted: Sequence[fx.Node], stop: bool):
+    def __init__(self, graph: fx.GraphModule, nodes: Sequence[fx.Node], stop: bool):
         super().__init__(graph)
-        self._wanted, self._stop = set(wanted), stop
-        self.kept: list[Tensor] = []
+        self._nodes, self._stop = set(nodes), stop
+        self.maps: list[Tensor] = []
 
     def run_node(self, node: fx.Node) -> Any:
         if node.op == "call_module":  # PyTorch's own check of sizes: layers are asked for parts of pictures, too
             return None
         value = super().run_node(node)
-        if node in self._wanted:
-            self.kept.append(value.float().clone())  # the next operator may work in place
-            if self._stop and len(self.kept) == len(self._wanted):
-                raise _Enough
+        if node in self._nodes:
+            self.maps.append(value.float().clone())  # the next operator may work in place
+            if self._stop and len(self.maps) == len(self._nodes):
+                raise MapsComplete
         return value
 
 

@@ -1,8 +1,8 @@
-"""Builders: a weights file → the recognizer's network (channels-last, inference mode, frozen)."""
+"""The recognizers' networks, each built from its weights file; `BUILDERS` has them by the name of the architecture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,23 +45,16 @@ def _caffe_resnet() -> dict[str, str]:
 
 
 TORCHVISION = Layout("torchvision", heads=HEADS)
-FACENET = (Layout("facenet-pytorch", heads=HEADS),)
 VGG16 = (
     TORCHVISION,
     # The group's own model, converted from MatConvNet, which takes RGB.
     Layout("vgg_face_dag (conv1_1, fc6)", _vgg("conv{}_{}"), HEADS),
     # Ports of its Torch and Caffe models, which take BGR.
     Layout("Torch port (conv_1_1, fc6)", _vgg("conv_{}_{}"), HEADS, "features.0.weight"),
-    Layout(
-        "Torch port (features.conv_1_1, fc.fc6)",
-        _vgg("features.conv_{}_{}", "fc.{}"),
-        HEADS,
-        "features.0.weight",
-    ),
+    Layout("Torch port (features.conv_1_1, fc.fc6)", _vgg("features.conv_{}_{}", "fc.{}"), HEADS, "features.0.weight"),
 )
 # The group's own PyTorch files (converted from MatConvNet, as resnet50_ft_dag), which take RGB.
 _CAFFE_RESNET = Layout("Caffe's (conv1_7x7_s2)", _caffe_resnet(), HEADS, turned_first="conv1.weight")
-RESNET50_CAFFE = (TORCHVISION, _CAFFE_RESNET)
 RESNET50 = (
     replace(
         TORCHVISION,
@@ -70,20 +63,24 @@ RESNET50 = (
     ),
     replace(
         _CAFFE_RESNET,
-        refused="a ResNet-50 of Caffe's, whose strides are other layers' than torchvision's: use --model "
+        refused="a ResNet-50 of Caffe's, where other layers have the strides than in torchvision's: use --model "
         "resnet50-caffe",
     ),
 )
+
+
+class MapsComplete(Exception):
+    """Raised inside a network to stop it where all maps that were asked for are computed."""
 
 
 WIDTHS = (16, 32, 64, 128)
 
 
 class Block(nn.Module):
-    """The residual unit of ArcFace's networks (Deng et al. 2019, "improved residual unit"): BN-conv-BN-PReLU-conv-BN.
+    """ArcFace's "improved residual unit" (Deng et al. 2019): BN-conv-BN-PReLU-conv-BN.
 
-    (n, inputs, h, w) → (n, outputs, h / stride, w / stride). The stride is the first convolution's, which halves its
-    cost; the shortcut is the input itself where nothing changes, else a 1×1 convolution.
+    (n, inputs, h, w) → (n, outputs, h / stride, w / stride). The first convolution has the stride, which halves its
+    cost. The shortcut is the input itself where the shape stays, else a 1×1 convolution.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
@@ -106,7 +103,7 @@ class Block(nn.Module):
 class SmallResNet(nn.Module):
     """Normalized RGB (n, 3, S, S) float → templates (n, dim) float, not normalized.
 
-    A first convolution of stride 2, stages that each halve the maps but the first, and ArcFace's output layer without
+    A first convolution of stride 2, stages that halve the maps (the first does not), and ArcFace's output layer without
     its dropout: BN, a fully connected layer over all places, BN. `WIDTHS` with one block each: 0.6 million parameters.
 
     Args:
@@ -140,21 +137,20 @@ class SmallResNet(nn.Module):
         return self.out(self.fc(x.flatten(1)))
 
 
-def dlib_resnet(path: Path) -> nn.Module:
-    """dlib's face recognition ResNet from its .dat file."""
+def _dlib_resnet(path: Path) -> nn.Module:
     from facedecode.recognizers.dlib_resnet import load_dlib_resnet
 
     return load_dlib_resnet(path)
 
 
-def dlib_resnet_pooled(path: Path) -> nn.Module:
-    """The same network without its last linear layer: templates are the global average of the last block's 256 maps."""
-    net = dlib_resnet(path)
+def _dlib_resnet_pooled(path: Path) -> nn.Module:
+    """Without the last linear layer: a template is the global average of the last block's 256 maps."""
+    net = _dlib_resnet(path)
     net.fc = nn.Identity()
     return net
 
 
-def edgeface_xxs(path: Path) -> nn.Module:
+def _edgeface_xxs(path: Path) -> nn.Module:
     """EdgeFace-XXS (George et al. 2023) as timm's edgenext_xx_small with 512 outputs."""
     try:
         import timm
@@ -163,49 +159,51 @@ def edgeface_xxs(path: Path) -> nn.Module:
     return load_into(timm.create_model("edgenext_xx_small", num_classes=512), path)
 
 
-def facenet(path: Path) -> nn.Module:
-    """facenet-pytorch's InceptionResnetV1: 512 numbers of length 1, as that package gives them."""
+def _facenet(path: Path) -> nn.Module:
+    """facenet-pytorch's InceptionResnetV1: 512 numbers of length 1."""
     from facenet_pytorch import InceptionResnetV1
 
     with torch.device("meta"):
         net = InceptionResnetV1(pretrained=None, classify=False)
-    return load_into(net, path, FACENET)
+    return load_into(net, path, [Layout("facenet-pytorch", heads=HEADS)])
 
 
-def vgg16(path: Path) -> nn.Module:
-    """VGG-16 up to its last layer but one: 4096 numbers, fc7 after its ReLU (in place in Caffe: what is called fc7)."""
-    net = _vgg16()
+def _vgg16(path: Path) -> nn.Module:
+    """VGG-16 up to its last layer but one: 4096 numbers, fc7 after its ReLU (Caffe computes it in place)."""
+    net = _new_vgg16()
     net.classifier = net.classifier[:6]
     return load_into(net, path, VGG16)
 
 
-def vgg16_pooled(path: Path) -> nn.Module:
-    """VGG-16's convolutions: 512 numbers, the mean over places of the last one's maps, after its ReLU."""
-    net = _vgg16()
+def _vgg16_pooled(path: Path) -> nn.Module:
+    """VGG-16's convolutions: 512 numbers, the mean over places of the last maps, after their ReLU."""
+    net = _new_vgg16()
     net.features, net.avgpool, net.classifier = net.features[:30], nn.AdaptiveAvgPool2d(1), nn.Identity()
     return load_into(net, path, VGG16)
 
 
-def resnet50(path: Path) -> nn.Module:
+def _resnet50(path: Path) -> nn.Module:
     """torchvision's ResNet-50 up to its pooling: 2048 numbers."""
-    return load_into(_resnet50(), path, RESNET50)
+    with torch.device("meta"):
+        net = new_resnet50()
+    return load_into(net, path, RESNET50)
 
 
-def resnet50_caffe(path: Path) -> nn.Module:
-    """ResNet-50 as Caffe has it (He et al. 2015): a stage shrinks in its first 1×1, not in its first 3×3 convolution.
+def _resnet50_caffe(path: Path) -> nn.Module:
+    """ResNet-50 as in Caffe (He et al. 2015): the first 1×1 convolution of a stage has the stride, not its first 3×3.
 
     The first pooling has no padding, and counts the places at the edge that its window only partly covers.
     """
-    net = _resnet50()
+    with torch.device("meta"):
+        net = new_resnet50()
     net.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True)
     for stage in (net.layer2, net.layer3, net.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
-    return load_into(net, path, RESNET50_CAFFE)
+    return load_into(net, path, [TORCHVISION, _CAFFE_RESNET])
 
 
-def small_resnet(path: Path, **config: Any) -> nn.Module:
-    """A `SmallResNet` of this config. BadInput where there is none of it."""
-
+def _small_resnet(path: Path, **config: Any) -> nn.Module:
+    """A `SmallResNet`. BadInput where there is none of this config."""
     try:
         net = SmallResNet(**config)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -213,7 +211,21 @@ def small_resnet(path: Path, **config: Any) -> nn.Module:
     return load_into(net, path)
 
 
-def _vgg16() -> nn.Module:
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "dlib_resnet": _dlib_resnet,
+    "dlib_resnet_pooled": _dlib_resnet_pooled,
+    "edgeface_xxs": _edgeface_xxs,
+    "facenet": _facenet,
+    "vgg16": _vgg16,
+    "vgg16_pooled": _vgg16_pooled,
+    "resnet50": _resnet50,
+    "resnet50_caffe": _resnet50_caffe,
+    "small_resnet": _small_resnet,
+}
+"""`RecognizerSpec.architecture` → what builds the network from the weights file and the spec's `config`."""
+
+
+def _new_vgg16() -> nn.Module:
     from torchvision.models import vgg16
 
     with torch.device("meta"):
@@ -224,13 +236,8 @@ def _vgg16() -> nn.Module:
     return net
 
 
-def _resnet50() -> nn.Module:
-    with torch.device("meta"):
-        return new_resnet50()
-
-
 def new_resnet50() -> nn.Module:
-    """The network of `resnet50` with random weights."""
+    """torchvision's ResNet-50 up to its pooling, with random weights."""
     from torchvision.models import resnet50
 
     net = resnet50(weights=None)

@@ -14,8 +14,8 @@ from facedecode.errors import BadInput
 from facedecode.files import sha256_file
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face
-from facedecode.recognizers import networks
 from facedecode.recognizers.cache import require_recorded
+from facedecode.recognizers.networks import BUILDERS
 from facedecode.recognizers.spec import RecognizerSpec
 
 # Crops that a CPU is given at once when it makes templates: with more, each takes longer.
@@ -49,7 +49,7 @@ class Recognizer:
         require_recorded(weights, self.weights_sha256)
         self.device = torch.device(device)
         self.precision = precision
-        net = getattr(networks, spec.architecture)(weights, **spec.config)
+        net = BUILDERS[spec.architecture](weights, **spec.config)
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
         self._mean = torch.tensor(spec.mean, device=self.device).view(1, 3, 1, 1)
 

@@ -25,7 +25,7 @@ class RecognizerSpec:
         score: `cosine` of L2-normalized templates, or `negative-euclidean` distance of raw ones. Higher is more
             alike.
         license: of the weights.
-        architecture: the function in `networks` that builds the network from the weights file.
+        architecture: key of `networks.BUILDERS`.
         channel_order: of the network's input; crops are RGB all the same.
         package, package_file: a package that carries the weights, and the file's path in it.
         url: where the weights can be downloaded from, when a user asks for it.

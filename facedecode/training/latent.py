@@ -27,7 +27,7 @@ from facedecode.mapping.least_squares import GramAccumulator, choose_ridge
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.recognizers import load_described
-from facedecode.recognizers.custom_runtime import Exported, load_exported
+from facedecode.recognizers.custom_runtime import Program, load_program
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, require_same_recognizer
@@ -100,7 +100,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None 
     require_extracted(store)
     recognizer = load_described(store.recognizer, job.weights, device)
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer")
-    program = load_exported(job.generator, device)
+    program = load_program(job.generator, device)
     latent = _latent_size(job, program)
     detector = FaceDetector(device)
     described = {
@@ -136,7 +136,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None 
     return load_decoder(job.output, device)
 
 
-def _latent_size(job: LatentJob, program: Exported) -> int:
+def _latent_size(job: LatentJob, program: Program) -> int:
     if program.shape is None:
         if job.latent is None:
             raise UsageError(
@@ -151,7 +151,7 @@ def _latent_size(job: LatentJob, program: Exported) -> int:
 
 
 def sample_faces(
-    program: Exported,
+    program: Program,
     latent: int,
     job: LatentJob,
     recognizer: Recognizer,

@@ -29,7 +29,7 @@ from facedecode.pictures.figures import GAP, picture_grid
 from facedecode.pictures.images import load_image
 from facedecode.pictures.perturb import parse_transform, perturb
 from facedecode.recognizers import load_recognizer
-from facedecode.recognizers.custom_runtime import load_exported
+from facedecode.recognizers.custom_runtime import load_program
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.scores import score_matrix
@@ -336,7 +336,7 @@ def test_eigenfaces_have_the_portraits_mean_and_variance(script: Callable[[str],
     output = stores / "faces.pt2"
     given = [str(stores / "one"), "-o", str(output), "--components", "4", "--size", "32"]
     script("eigenface_generator").main([*given, "--people", str(stores / "train.txt"), "--exclude", "P9"])
-    generate = load_exported(output)
+    generate = load_program(output)
     own = Store.open(stores / "one")
     rows = [row for row in own.rows().to_pylist() if row["identity"] in {"P5", "P6", "P7", "P8"}]
     pixels = read_portraits(rows, own.root, 32).transpose(0, 3, 1, 2).reshape(len(rows), -1) / 255

@@ -22,7 +22,7 @@ from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, Outpu
 from facedecode.evaluation.security.words import decoder_needs
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face
-from facedecode.recognizers.custom_runtime import load_exported
+from facedecode.recognizers.custom_runtime import load_program
 from facedecode.training import latent as latent_training
 from facedecode.training.latent import LatentJob, Samples, train_latent
 
@@ -149,7 +149,7 @@ def test_a_checkpoint_holds_its_generator(job: LatentJob, tmp_path: Path, progra
     decoder = train_latent(job)
     card = json.loads((job.output / "decoder.json").read_text())
     assert (job.output / "generator.pt2").read_bytes() == program.read_bytes()
-    assert card["config"]["generator"]["sha256"] == load_exported(program).sha256
+    assert card["config"]["generator"]["sha256"] == load_program(program).sha256
     assert not any(name.startswith("mean") for name in decoder.net.state_dict())  # the generator stays in its file
     job.output.rename(tmp_path / "moved")
     again = load_decoder(tmp_path / "moved")
@@ -271,7 +271,7 @@ class Two(Linear):
         (Wide, r"32 latents gave \(32, 3, 96, 50\), not pictures"),
         (Loud, r"values of its pictures go from .* is not --generator-range -1,1"),
         (Dim, r"values of its pictures go from .* is not --generator-range -1,1"),
-        (Two, "takes or gives several tensors"),
+        (Two, "gives 2 tensors; export a module of one output"),
     ],
 )
 def test_generators_that_are_none(job: LatentJob, tmp_path: Path, module: type[nn.Module], reason: str) -> None:
@@ -346,9 +346,9 @@ def test_code_in_a_generator_is_refused_before_it_runs(program: Path, tmp_path: 
 
     spoiled = rewritten(program, tmp_path / "spoiled.pt2", change)
     with pytest.raises(BadInput, match=r"spoiled\.pt2: its (sample inputs are no plain|program has a size)"):
-        load_exported(spoiled)
+        load_program(spoiled)
     assert not mark.exists()
-    assert load_exported(rewritten(program, tmp_path / "same.pt2", lambda *_: None)).shape == (LATENT,)
+    assert load_program(rewritten(program, tmp_path / "same.pt2", lambda *_: None)).shape == (LATENT,)
 
 
 @pytest.mark.parametrize("content", ["text", "pickle", "half"])
@@ -357,7 +357,7 @@ def test_files_that_are_no_program(program: Path, tmp_path: Path, content: str) 
     data = program.read_bytes()
     path.write_bytes({"text": b"hello", "pickle": b"\x80\x04K\x01.", "half": data[: len(data) // 2]}[content])
     with pytest.raises(BadInput, match=r"file\.pt2: "):
-        load_exported(path)
+        load_program(path)
 
 
 def test_the_command(job: LatentJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from facedecode.cli.console import Console
 
 def models(
     console: Console,
+    context: typer.Context,
     download: Annotated[
         list[str] | None,
         typer.Option("--download", help="Fetch a recognizer's weights (repeatable), resuming what was interrupted."),
@@ -30,7 +31,7 @@ def models(
     from facedecode.recognizers.cache import cache_folder, use_cache
 
     if cache:
-        use_cache(cache)
+        context.with_resource(use_cache(cache))
     fetched = {}
     with console.progress() as stage:
         for name in download or ():
