@@ -117,7 +117,7 @@ _CW = {"kappa": 0.0, "learning_rate": 0.01, "max_gradients": None}
 _ALL = (
     _method(
         "tfgsm",
-        "signed.one_step",
+        "fgsm.one_step",
         "one step of the gradient's sign",
         "Goodfellow et al. 2015, targeted as in Kurakin et al. 2017",
         epsilon=8 / 255,
@@ -125,7 +125,7 @@ _ALL = (
     ),
     _method(
         "itfgsm",
-        "signed.many_steps",
+        "fgsm.many_steps",
         "steps of the gradient's sign inside the epsilon-ball, optionally with momentum",
         "Kurakin et al. 2017; momentum: Dong et al. 2018",
         epsilon=8 / 255,
