@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,29 +115,18 @@ def embed_drawn(
     Returns:
         float32 (n, dim) for each judge; zeros where there is no picture.
     """
-    from facedecode.recognizers.recognizer import embed_pictures
+    from facedecode.recognizers.recognizer import DistinctEmbedder
 
     rows = np.flatnonzero(~missing)
-    known: dict[bytes, int] = {}
-    distinct: dict[str, list[np.ndarray]] = {name: [] for name in judges}
-    places = np.empty(len(rows), dtype=np.int64)
+    embedders = {name: DistinctEmbedder(judge.recognizer) for name, judge in judges.items()}
+    embedded = {
+        name: np.zeros((len(templates), judge.templates.shape[1]), np.float32) for name, judge in judges.items()
+    }
     for start in range(0, len(rows), _BLOCK):
-        pictures = decoder.decode(templates[rows[start : start + _BLOCK]])
-        fresh = []
-        for k, picture in enumerate(pictures):
-            digest = hashlib.sha256(picture.tobytes()).digest()
-            if digest not in known:
-                known[digest] = len(known)
-                fresh.append(k)
-            places[start + k] = known[digest]
-        if fresh:
-            for name, judge in judges.items():
-                distinct[name].append(embed_pictures(judge.recognizer, pictures[fresh]))
+        block = rows[start : start + _BLOCK]
+        pictures = decoder.decode(templates[block])
+        for name, embed in embedders.items():
+            embedded[name][block] = embed(pictures)
         if progress:
-            progress(min(start + _BLOCK, len(rows)), len(rows))
-    found = {}
-    for name, judge in judges.items():
-        found[name] = np.zeros((len(templates), judge.templates.shape[1]), np.float32)
-        if len(rows):
-            found[name][rows] = np.concatenate(distinct[name])[places]
-    return found
+            progress(start + len(block), len(rows))
+    return embedded

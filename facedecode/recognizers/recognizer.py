@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -159,3 +160,19 @@ def embed_pictures(recognizer: Recognizer, pictures: np.ndarray, batch_size: int
             batch = torch.from_numpy(pictures[start : start + batch_size]).to(recognizer.device)
             templates.append(recognizer.embed_portraits(batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy())
     return np.concatenate(templates)
+
+
+class DistinctEmbedder:
+    """`embed_pictures` that embeds equal pictures once: all pictures of a mean-face decoder are equal."""
+
+    def __init__(self, recognizer: Recognizer):
+        self.recognizer = recognizer
+        self._templates: dict[bytes, np.ndarray] = {}  # by the picture's SHA-256
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """Templates of portraits: (n, P, P, 3) uint8 RGB → (n, dim) float32."""
+        digests = [hashlib.sha256(picture.tobytes()).digest() for picture in pictures]
+        new = {digest: row for row, digest in enumerate(digests) if digest not in self._templates}
+        if new:
+            self._templates |= zip(new, embed_pictures(self.recognizer, pictures[list(new.values())]), strict=True)
+        return np.stack([self._templates[digest] for digest in digests])

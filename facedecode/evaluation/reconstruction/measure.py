@@ -233,16 +233,12 @@ def _scores(
 
     own: recognizer → its templates of the originals (n, dim), and those missing, bool (n,).
     """
-    from facedecode.recognizers.recognizer import embed_pictures
+    from facedecode.recognizers.recognizer import DistinctEmbedder
 
-    # Equal pictures are embedded once: every one of the mean face is the same.
-    known: dict[bytes, int] = {}
-    places = np.array([known.setdefault(picture.tobytes(), len(known)) for picture in pictures])
-    distinct = pictures[np.unique(places, return_index=True)[1]]
     found = {}
     for name, judge in references.items():
         templates, missing = own[name]
-        drawn = embed_pictures(judge.recognizer, distinct)[places]
+        drawn = DistinctEmbedder(judge.recognizer)(pictures)
         found[name] = np.full(len(pictures), -np.inf, dtype=np.float32)
         found[name][~missing] = score_pairs(drawn[~missing], templates[~missing], judge.recognizer.spec.score)
     return found
