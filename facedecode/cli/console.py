@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import typer
 
+from facedecode.progress import Progress, Stage, silent_stage
 from facedecode.ranks import Ranks
 
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Task
+
 SCHEMA_VERSION = 1
+LINES_EVERY = 5.0  # seconds between two lines of progress, where there is no terminal
 _answers = 0
-Update = Callable[..., None]
 
 
 def result_json(command: str, metrics: dict, outputs: dict) -> None:
@@ -43,87 +50,141 @@ def _emit(answer: dict) -> None:
 class Console:
     """Messages for people; silent with `--quiet`.
 
-    ranks: the processes of the run. Only the first has anything to say.
+    ranks: the processes of the run. Only the first has anything to say. clock: seconds, for rates and estimates.
     """
 
-    def __init__(self, quiet: bool = False, json: bool = False, ranks: Ranks | None = None):
+    def __init__(
+        self,
+        quiet: bool = False,
+        json: bool = False,
+        ranks: Ranks | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.ranks = ranks or Ranks()
         self.quiet, self.json = quiet or not self.ranks.first, json or not self.ranks.first
+        self._clock = clock
+        self._terminal: RichConsole | None = None  # while bars are shown on it
 
     def say(self, message: str) -> None:
-        """One line on stderr."""
-        if not self.quiet:
+        """One line on stderr, above the bars that are shown."""
+        if self.quiet:
+            return
+        if self._terminal:
+            self._terminal.print(message, markup=False, highlight=False, soft_wrap=True)
+        else:
             typer.echo(message, err=True)
 
     def data(self, line: str) -> None:
         """One line of results on stdout, where no JSON object takes its place."""
-        if not self.json:
+        if self.json:
+            return
+        if self._terminal and sys.stdout.isatty():
+            self._terminal.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
             typer.echo(line)
 
     @contextmanager
-    def progress(self) -> Iterator[Callable[[str], Update]]:
-        """Bars with rate and estimate on a terminal, else a plain line every few seconds.
+    def progress(self) -> Iterator[Stage]:
+        """Bars with rate and estimate on a terminal, else a plain line every five seconds.
 
-        Yields `stage(name)`, which gives that stage's `update(done, total, note="")`.
+        Yields `stage(name)`, which gives that stage's `Progress`.
         """
         if self.quiet:
-            yield lambda stage: lambda done, total, note="": None
-        elif sys.stderr.isatty():
-            with _bars() as stage:
-                yield stage
-        else:
-            yield _Lines
+            yield silent_stage
+            return
+        from rich import progress as rich
+        from rich.console import Console as RichConsole
+        from rich.text import Text
 
+        class Pace(rich.ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(_pace(task), style="dim")
 
-@contextmanager
-def _bars() -> Iterator[Callable[[str], Update]]:
-    from rich.console import Console as RichConsole
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
+        terminal = RichConsole(stderr=True)
+        live = sys.stderr.isatty() and not terminal.is_dumb_terminal
+        bars = rich.Progress(
+            rich.SpinnerColumn(),
+            rich.TextColumn("{task.description}", markup=False),
+            rich.BarColumn(bar_width=20),
+            rich.MofNCompleteColumn(),
+            Pace(),
+            console=terminal,
+            get_time=self._clock,
+            redirect_stdout=False,
+            disable=not live,
+        )
+        current: Task | None = None
 
-    class Rate(ProgressColumn):
-        def render(self, task) -> Text:
-            return Text(f"{task.speed:.1f}/s" if task.speed else "", style="dim")
+        def line() -> None:
+            if current is not None and not current.finished:
+                self.say(_line(current))
 
-    columns = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    ]
-    with Progress(*columns, console=RichConsole(stderr=True)) as bars:
+        def stage(name: str) -> Progress:
+            task: Task | None = None
 
-        def stage(name: str) -> Update:
-            task = None
-
-            def update(done: int, total: int, note: str = "") -> None:
-                nonlocal task
-                if task is None:
-                    task = bars.add_task(name, note="")
-                bars.update(task, completed=done, total=total, note=note)
+            def update(done: int, total: int, note: str = "", /) -> None:
+                nonlocal task, current
+                now = self._clock()
+                if began := task is None:
+                    bars.add_task(name, total=total, completed=done, begun=done, since=now, last=now, note=note)
+                    task = bars.tasks[-1]
+                ended = done >= total and not task.finished
+                bars.update(task.id, completed=done, total=total, last=now, note=note)
+                current = task
+                if not live and (began or ended):
+                    self.say(_line(task))
 
             return update
 
-        yield stage
+        with bars, nullcontext() if live else _repeated(line, LINES_EVERY):
+            self._terminal = terminal if live else None
+            try:
+                yield stage
+            finally:
+                self._terminal = None
 
 
-class _Lines:
-    """Progress for logs: at most a line every five seconds, and one at the end."""
+def _line(task: Task) -> str:
+    pace = _pace(task)
+    return f"{task.description}: {task.completed:.0f}/{task.total or 0:.0f}{', ' + pace if pace else ''}"
 
-    def __init__(self, what: str, every: float = 5.0):
-        self.what, self.every = what, every
-        self.start = self.last = time.monotonic()
-        self.first: int | None = None
 
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        if self.first is None:
-            self.first = done - 1  # what an earlier run had done is no work of this one
-        if now - self.last < self.every and done < total:
-            return
-        self.last = now
-        rate = (done - self.first) / max(now - self.start, 1e-9)
-        left = f", {(total - done) / rate:.0f} s left" if 0 < done < total and rate > 0 else ""
-        typer.echo(f"{self.what}: {done}/{total}, {rate:.1f}/s{left}{', ' + note if note else ''}", err=True)
+def _pace(task: Task) -> str:
+    """Rate, time left and note. The rate is of this run's work, from its first report to its last.
+
+    Between two reports of a batch nothing is known to be done: time that has passed since is taken from what is left.
+    """
+    begun, since, last, note = (task.fields[name] for name in ("begun", "since", "last", "note"))
+    work, seconds, words = task.completed - begun, last - since, []
+    if work > 0 and seconds > 0:
+        rate = work / seconds
+        words.append(f"{rate:.1f}/s" if rate >= 0.1 else f"{1 / rate:.0f} s each")
+        if not task.finished:
+            words.append(f"{_duration(max((task.remaining or 0) / rate - (task.get_time() - last), 0))} left")
+    elif begun:
+        words.append(f"{begun} by an earlier run")
+    return ", ".join([*words, note] if note else words)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def _repeated(call: Callable[[], None], every: float) -> Iterator[None]:
+    """Call a function every so many seconds, in a thread, for the length of the block."""
+    end = threading.Event()
+
+    def repeat() -> None:
+        while not end.wait(every):
+            call()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
