@@ -10,10 +10,10 @@ import numpy as np
 
 from facedecode.classifiers.classifier import Classifier
 from facedecode.evaluation.verification.measure import FEW_ERRORS, Figures
-from facedecode.evaluation.words import counted, percent
 from facedecode.pictures.figures import picture_grid, png_bytes, shortened
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.plots import roc_plot
+from facedecode.report.text import counted, percent
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.paired import Resampled
 

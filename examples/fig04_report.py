@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedecode.evaluation.verification.measure import Figures
-from facedecode.evaluation.words import percent
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
 from facedecode.pictures.metrics import mean_psnr
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
+from facedecode.report.text import percent
 from facedecode.statistics.bootstrap import Estimate, mean_interval
 from facedecode.statistics.security import SecurityRates
 

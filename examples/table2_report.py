@@ -12,10 +12,9 @@ from facedecode.evaluation.verification.all_pairs import AllPairs
 from facedecode.evaluation.verification.measure import FEW_ERRORS, Figures
 from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.evaluation.verification.tables import slugs
-from facedecode.evaluation.words import counted, percent
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.plots import roc_plot
-from facedecode.report.text import show_number
+from facedecode.report.text import counted, percent, show_number
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.paired import Resampled
 from facedecode.statistics.verification import false_accepts_allowed

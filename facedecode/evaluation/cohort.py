@@ -12,9 +12,9 @@ import numpy as np
 from facedecode.annotations.protocols import Pairs, people_names
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.template_sets import Templates
-from facedecode.evaluation.words import be, counted
 from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.images import folder_identity
+from facedecode.report.text import be, counted
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.processing import refuse_done, require_unprotected

@@ -79,3 +79,18 @@ def _decimals(percent: float) -> str:
     if 99.99 < percent < 100 - 1e-9:
         return "99.99"
     return f"{percent:.2f}"
+
+
+def counted(count: int, what: str) -> str:
+    """A count and what is counted: '1 pair', '2,000 pairs'."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def be(count: int) -> str:
+    """'is' or 'are'."""
+    return "is" if count == 1 else "are"
+
+
+def percent(rate: float) -> str:
+    """A rate that was asked for, in percent and in full: 0.001 is '0.1 %'."""
+    return f"{100 * rate:g} %"

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.aggregation.measure import (
+from facedecode.evaluation.aggregation import (
     MEAN,
-    Curve,
     compare,
     evaluate_aggregation,
+    levels_off,
     make_design,
 )
 from facedecode.evaluation.jobs import AggregationJob
@@ -226,29 +226,37 @@ def test_more_images_verify_better(tmp_path: Path):
     probabilities = RNG.uniform(0.8, 1, len(names))
     folder = write_store(tmp_path / "emb", templates, names, probabilities=probabilities)
     job = AggregationJob([folder], persons=20, draws=3, fmrs=(0.1, 0.01), repetitions=200)
-    curve = evaluate_aggregation(job).curves["made-up"]
-    assert curve.numbers == list(range(1, 9)) and curve.mated == 3 * 20 * 8 and curve.non_mated == curve.mated * 19
-    tar = [own.value for own in curve.tar[0.01]]
-    assert tar[-1] > tar[0] + 0.1 and curve.gain[0.01][-1].low > 0 and curve.levels_off(0.01) > 1
-    assert curve.gain[0.01][0].value == curve.missing[0.01][-1].value == 0
-    assert all(own.low <= own.value <= own.high for own in curve.tar[0.1])
-    assert set(curve.others) == {
+    result = evaluate_aggregation(job)
+    metrics = result.as_json()["made-up"]
+    assert result.labels("n") == list(range(1, 9))
+    assert metrics["mated"] == 3 * 20 * 8 and metrics["non_mated"] == metrics["mated"] * 19
+    tar = [figure["value"] for figure in metrics["tar_at_far"]["0.01"].values()]
+    gain, short = metrics["gain"]["0.01"], metrics["short_of_largest"]["0.01"]
+    assert tar[-1] > tar[0] + 0.1 and gain["8"]["low"] > 0 and metrics["levels_off"]["0.01"] > 1
+    assert gain["1"]["value"] == short["8"]["value"] == 0
+    assert all(own["low"] <= own["value"] <= own["high"] for own in metrics["tar_at_far"]["0.1"].values())
+    assert set(metrics["ways"]) == {
+        "mean",
         "normalized mean",
         "median",
         "mean by detector probability",
         "mean by template length",
     }
+    lines = result.headlines()
+    assert [line.title for line in lines] == [
+        f"made-up, TAR at FAR {far} %: gain from 1 to 8 images" for far in (10, 1)
+    ]
+    assert lines[1].note == f"levels off at {metrics['levels_off']['0.01']}"
 
 
 def test_where_a_curve_levels_off():
-    def curve(lows: list[float]) -> Curve:
-        short = [Estimate(low + 0.1, low, low + 0.2, 9) for low in lows]
-        return Curve(list(range(1, len(lows) + 1)), {}, {}, {0.1: short}, {}, {}, 0, 0)
+    def levels(lows: list[float]) -> int:
+        return levels_off([Estimate(low + 0.1, low, low + 0.2, 9) for low in lows])
 
-    assert curve([0.2, 0.1, -0.1, -0.05, 0]).levels_off(0.1) == 3
-    assert curve([0.2, -0.1, 0.1, -0.05, 0]).levels_off(0.1) == 4
-    assert curve([-0.2, -0.1, -0.1]).levels_off(0.1) == 1
-    assert curve([0.2, 0.1, 0]).levels_off(0.1) == 3
+    assert levels([0.2, 0.1, -0.1, -0.05, 0]) == 3
+    assert levels([0.2, -0.1, 0.1, -0.05, 0]) == 4
+    assert levels([-0.2, -0.1, -0.1]) == 1
+    assert levels([0.2, 0.1, 0]) == 3
 
 
 def test_evaluate_aggregation_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from facedecode.evaluation.equivariance.measure import EquivarianceFigures, EquivarianceJob
-from facedecode.evaluation.words import counted
 from facedecode.mapping.maps import FEW
+from facedecode.report.text import counted
 from facedecode.statistics.bootstrap import LEVEL
 
 SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}

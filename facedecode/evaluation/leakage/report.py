@@ -9,10 +9,10 @@ from facedecode.attributes.measured import ATTRIBUTES
 from facedecode.attributes.probe import probes_of
 from facedecode.evaluation.leakage.measure import LeakageFigures, LeakageJob
 from facedecode.evaluation.leakage.strips import AMOUNTS, READABLE, Strip
-from facedecode.evaluation.words import counted
 from facedecode.provenance import describe_file, describe_store
 from facedecode.report import Column, Headline, Picture, Report, Section, Table, plots
 from facedecode.report.gates import figure_name
+from facedecode.report.text import counted
 from facedecode.statistics.bootstrap import LEVEL, Estimate
 
 GATE_WORDS = ("balanced_accuracy", "r2")

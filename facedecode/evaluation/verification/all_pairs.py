@@ -9,10 +9,10 @@ import numpy as np
 from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import UnseenImages, failed_images, listed, unknown_people, unseen_images
 from facedecode.evaluation.trials import Comparisons
-from facedecode.evaluation.words import be, counted
 from facedecode.files import sha256_file
 from facedecode.memory import require_memory_for_pairs
 from facedecode.provenance import describe_store
+from facedecode.report.text import be, counted
 from facedecode.statistics.bootstrap import NonMated, Trials
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.store import Store, require_same_recognizer

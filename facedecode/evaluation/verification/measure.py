@@ -12,7 +12,7 @@ from facedecode.annotations.labels import PersonLabels
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.trials import Comparisons
 from facedecode.evaluation.verification.differential import Differential, differential_rates
-from facedecode.evaluation.words import counted, percent
+from facedecode.report.text import counted, percent
 from facedecode.statistics.bootstrap import (
     LEVEL,
     REPETITIONS,

@@ -11,7 +11,7 @@ from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import failed_images, listed, repeated_pairs
 from facedecode.evaluation.template_sets import Templates, describe_templates
 from facedecode.evaluation.trials import Comparisons, Folds
-from facedecode.evaluation.words import be
+from facedecode.report.text import be
 from facedecode.statistics.bootstrap import NonMated, Trials
 from facedecode.statistics.scores import encode_people, score_rows
 from facedecode.store import Store, require_same_recognizer

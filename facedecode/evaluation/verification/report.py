@@ -19,9 +19,9 @@ from facedecode.evaluation.verification.measure import (
     verification_figures,
 )
 from facedecode.evaluation.verification.tables import complement, score_histogram, sections, slugs
-from facedecode.evaluation.words import be, counted, percent
 from facedecode.report import Headline, Picture, Report
 from facedecode.report.gates import figure_name
+from facedecode.report.text import be, counted, percent
 from facedecode.statistics.bootstrap import Estimate
 
 TITLES = {

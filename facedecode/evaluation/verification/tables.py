@@ -11,9 +11,9 @@ import numpy as np
 from facedecode.evaluation.trials import Comparisons
 from facedecode.evaluation.verification.differential import Differential
 from facedecode.evaluation.verification.measure import Figures
-from facedecode.evaluation.words import counted, percent
 from facedecode.report import Column, Picture, Section, Table
 from facedecode.report.plots import det_plot, histogram_plot, roc_plot
+from facedecode.report.text import counted, percent
 from facedecode.statistics.bootstrap import Estimate, RateAtFmr
 from facedecode.statistics.verification import Roc
 

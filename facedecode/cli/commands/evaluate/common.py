@@ -6,7 +6,8 @@ import dataclasses
 import math
 import shlex
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,10 @@ import typer
 
 from facedecode.cli.console import Console
 from facedecode.errors import GateMissed, UsageError
+from facedecode.options import option
 
 if TYPE_CHECKING:  # these cost time that --help does not have
+    from facedecode.evaluation.result import Result, Schema
     from facedecode.report import Report
     from facedecode.report.gates import Gate
     from facedecode.statistics.bootstrap import Estimate
@@ -114,6 +117,49 @@ def parse_gates(conditions: list[str] | None, words: Collection[str]) -> list[Ga
         if word not in words:
             raise UsageError(f"--fail-if {gate.text!r}: no figure {word!r}; there are {', '.join(sorted(words))}")
     return gates
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Where the report goes, and the gates."""
+
+    output: Path | None = option(
+        None, "Folder for the report: report.html, report.json, report.md, CSV, figures.", "--output", "-o"
+    )
+    overwrite: bool = option(False, "Replace an output that is there.")
+    fail_if: Sequence[str] = option((), "Exit with 5 where this holds: 'tar@far=0.001 < 0.9' (repeatable).")
+
+    def gates(self) -> list[Gate]:
+        """The gates, read. UsageError for a condition that is none."""
+        from facedecode.report.gates import parse_gate
+
+        return [parse_gate(condition) for condition in self.fail_if]
+
+
+def run(
+    console: Console,
+    options: ReportOptions,
+    schema: Callable[[], Schema],
+    work: Callable[[Callable[[str], Callable[[int, int], None]]], Result],
+) -> tuple[dict, dict]:
+    """Run an evaluation and report it: (metrics, outputs) of the command.
+
+    Args:
+        schema: the figures that there will be; asked only if there are gates.
+        work: makes the result; it gets what makes a progress bar of a title.
+
+    Raises:
+        UsageError: a gate on a figure that there will not be.
+        OutputError: the report cannot be written. Both are raised before the work.
+        GateMissed: after everything is written.
+    """
+    gates = options.gates()
+    refuse_output(options.output, options.overwrite)
+    if gates:
+        schema().require(gates)
+    with console.progress() as stage:
+        result = work(stage)
+    return finish(console, result.report(), options.output, options.overwrite, gates)
 
 
 def refuse_unknown(gates: Sequence[Gate], names: Collection[str]) -> None:

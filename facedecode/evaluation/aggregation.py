@@ -1,0 +1,355 @@
+"""`evaluate aggregation`: how well a template made of n images verifies its person (the paper's Fig. 16).
+
+In each draw, a person's images are put in random order: the first are candidates for the gallery, the next are probes.
+A gallery template is made of the first n candidates, so that every n is judged on the same probes, and more images are
+the fewer ones and others. Draws are pooled: their thresholds are common, and rates are means over them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from facedecode.annotations.protocols import select_people
+from facedecode.errors import BadInput, UsageError
+from facedecode.evaluation.cohort import open_stores, require_unseen_by_store
+from facedecode.evaluation.jobs import AggregationJob
+from facedecode.evaluation.result import Axis, MetricSpec, Result, Schema, paragraphs
+from facedecode.provenance import describe_file, describe_store
+from facedecode.report import Picture, Section, plots
+from facedecode.report.text import percent
+from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, Trials
+from facedecode.statistics.paired import Resampled, resampled_tar
+from facedecode.statistics.scores import score_matrix
+from facedecode.store import Store
+from facedecode.store.join import common_rows
+from facedecode.templates.aggregation import Aggregation, person_order
+
+MEAN = Aggregation()
+# What is tried beside the mean.
+OTHERS = {
+    "normalized mean": Aggregation("normalized-mean"),
+    "median": Aggregation("median"),
+    "mean by detector probability": Aggregation(weight="probability"),
+    "mean by template length": Aggregation(weight="norm"),
+}
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Design:
+    """Who is in which role.
+
+    names: of the persons. gallery: int64 (draws, persons, largest), rows of the templates, in the order in which they
+    are taken. probes: int64 (draws, persons, probes).
+    """
+
+    names: list[str]
+    gallery: np.ndarray
+    probes: np.ndarray
+
+
+AXES = (
+    Axis("n", "images", unit="count"),
+    Axis("template", "template"),
+)
+METRICS = (
+    MetricSpec(
+        "tar",
+        ("recognizer", "fmr", "n"),
+        "percent",
+        "{recognizer}: TAR",
+        path="{recognizer}/tar_at_far/{fmr}/{n}",
+        gates=("tar[recognizer?,n]@far",),
+    ),
+    MetricSpec(
+        "gain",
+        ("recognizer", "fmr", "n"),
+        "points",
+        "{recognizer}: less that of 1",
+        path="{recognizer}/gain/{fmr}/{n}",
+        gates=("gain[recognizer?,n]@far",),
+        headline="{recognizer}, TAR at FAR {fmr}: gain from 1 to {n} images",
+    ),
+    MetricSpec(
+        "short_of_largest",
+        ("recognizer", "fmr", "n"),
+        "points",
+        "{recognizer}: short of the largest",
+        path="{recognizer}/short_of_largest/{fmr}/{n}",
+    ),
+    MetricSpec("levels_off", ("recognizer", "fmr"), "count", path="{recognizer}/levels_off/{fmr}"),
+    MetricSpec(
+        "template_tar",
+        ("recognizer", "template", "fmr"),
+        "percent",
+        "TAR at FAR {fmr}",
+        "{recognizer}/ways/{template}/{fmr}/tar",
+    ),
+    MetricSpec(
+        "over_mean",
+        ("recognizer", "template", "fmr"),
+        "points",
+        "TAR at FAR {fmr}: less the mean's",
+        "{recognizer}/ways/{template}/{fmr}/over_mean",
+    ),
+    MetricSpec("mated", ("recognizer",), "count"),
+    MetricSpec("non_mated", ("recognizer",), "count"),
+)
+PROTOCOL = """
+Data: the {persons} people with the most images (from {most} down to {least}). In each of {draws} draws, the images of
+a person are put in random order. The first {largest} are candidates for the gallery, and the next {largest} are probes.
+The gallery template of n images is made of the first n candidates, so every n is judged on the same probes.
+
+Comparisons: every gallery template with every probe of its draw. That makes {mated:,} mated and {non_mated:,} non-mated
+comparisons for each n, over all draws. TAR at FAR f: the share of mated comparisons at or above the threshold. The
+threshold is the smallest one at which at most f of the non-mated comparisons are accepted. Each n has its own
+threshold, as a system with such templates would. Every person has the same number of comparisons.
+
+Levels off: the smallest n from which the largest n is not measurably better, so that no interval of the difference lies
+above 0. With more people, smaller differences could be measured.
+
+Intervals are {level:.0%}, by bootstrap over people ({repetitions:,} replicates, seed {seed}). Thresholds are set anew
+in each replicate, and differences are paired. The intervals are for people like these, with many pictures each. They do
+not cover chance in the draws, which are averaged.
+"""
+
+
+def aggregation_schema(job: AggregationJob) -> Schema:
+    """The figures that there will be."""
+    recognizer = Axis("recognizer", values=list(open_stores(job.stores)))
+    fmr = Axis("fmr", "FAR", list(job.fmrs), "percent")
+    return Schema("aggregation", "What a template gains from more images", [recognizer, fmr, *AXES], METRICS)
+
+
+def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) -> Result:
+    """All figures of a job.
+
+    Raises:
+        UsageError: fewer than 2 persons, 1 draw or 2 images of a person, or no false match rates.
+        BadInput: stores of other images, of protected templates, or by a recognizer that knows the persons; fewer
+            persons than asked for with so many images; a false match rates that allows no error.
+    """
+    if job.persons < 2 or job.draws < 1 or (job.largest is not None and job.largest < 2) or not job.fmrs:
+        raise UsageError("give two persons or more, a draw or more, two images or more, and a false match rates")
+    stores = open_stores(job.stores)
+    identities, rows, probabilities = _common(stores)
+    kept = select_people(identities, job.people)
+    people = _most_frequent([identities[i] for i in kept], job.persons)
+    for store in stores.values():
+        require_unseen_by_store(store, list(people))
+    least = min(people.values())
+    largest = job.largest or least // 2
+    if largest < 2 or least < 2 * largest:
+        name = min(people, key=people.get)
+        raise BadInput(
+            f"{name} has {least} images; {max(2, largest)} for the gallery and as many probes are needed: take "
+            "fewer --persons, or a smaller --largest"
+        )
+    if min(job.fmrs) * job.draws * len(people) * (len(people) - 1) * largest < 1:
+        raise BadInput(f"{len(people)} persons make too few non-mated comparisons for FAR {min(job.fmrs):g}; take more")
+    design = make_design(identities, kept, list(people), largest, job.draws, job.seed)
+    # Only what takes part is read, however large the stores are.
+    used = np.unique([design.gallery, design.probes])
+    design = Design(design.names, *(np.searchsorted(used, part) for part in (design.gallery, design.probes)))
+    result = Result(aggregation_schema(job))
+    for number, (name, store) in enumerate(stores.items()):
+
+        def step(done: int, total: int, number: int = number) -> None:
+            if progress:
+                progress(number * total + done, len(stores) * total)
+
+        templates = store.take(rows[name][used])
+        chances = None if probabilities is None else probabilities[used]
+        measure(result, name, templates, design, store.manifest["score"], job, chances, step)
+    result.people = len(people)
+    if unnamed := sum(name is None for name in identities):
+        result.warnings.append(f"{unnamed:,} templates have no person and take no part.")
+    if probabilities is None:
+        result.warnings.append("The store has no detector probabilities: means weighted by them are left out.")
+    result.protocol = paragraphs(
+        PROTOCOL,
+        persons=len(people),
+        most=max(people.values()),
+        least=least,
+        largest=largest,
+        mated=design.probes.size,
+        non_mated=design.probes.size * (len(people) - 1),
+        level=LEVEL,
+        draws=job.draws,
+        repetitions=job.repetitions,
+        seed=job.seed,
+    )
+    result.sections = [_more_images(result), _other_templates(result, largest)]
+    result.provenance = {
+        "stores": [describe_store(store) for store in stores.values()],
+        "files": {"people": describe_file(job.people)} if job.people else {},
+        "settings": {
+            "persons": job.persons,
+            "largest": largest,
+            "draws": job.draws,
+            "fars": list(job.fmrs),
+            "repetitions": job.repetitions,
+            "seed": job.seed,
+        },
+    }
+    return result
+
+
+def _more_images(result: Result) -> Section:
+    tables, pictures, recognizers = [], [], result.labels("recognizer")
+    for fmr in result.labels("fmr"):
+        title, file = f"TAR at FAR {percent(fmr)}", f"tar-at-far-{fmr:g}".replace(".", "-")
+        note = "; ".join(
+            f"{name} levels off at {result.value('levels_off', recognizer=name, fmr=fmr)}" for name in recognizers
+        )
+        columns = [("tar", "gain", "short_of_largest")]
+        tables.append(result.table(file, title, ["n"], columns, {"fmr": fmr}, f"{note}."))
+        curves = {name: list(result.along("n", "tar", recognizer=name, fmr=fmr).values()) for name in recognizers}
+        labels = {"x_label": "images in a gallery template", "y_label": f"{title}, %"}
+        data = plots.curve_plot(result.labels("n"), curves, **labels)
+        alt = f"TAR against the number of images, a curve each for {', '.join(curves)}."
+        pictures.append(Picture(file, title, data, "Bands: intervals by person.", alt, "svg"))
+    return Section("More images", ["Templates are means."], tables, pictures)
+
+
+def _other_templates(result: Result, largest: int) -> Section:
+    note = "Normalized mean: of directions, as long as the templates are on average. Differences are paired."
+    columns = [("template_tar", "over_mean")]
+    table = result.table("ways", f"Templates of {largest} images", ["recognizer", "template"], columns, note=note)
+    return Section("Other ways to make one template", tables=[table])
+
+
+def make_design(
+    identities: Sequence[str | None], rows: Sequence[int], names: list[str], largest: int, draws: int, seed: int
+) -> Design:
+    """Draw gallery and probes of each person, disjoint within a draw; `largest` of either."""
+    own = {name: [] for name in names}
+    for row in rows:
+        if identities[row] in own:
+            own[identities[row]].append(row)
+    order = np.stack(
+        [
+            np.stack(
+                [
+                    np.array(own[name])[person_order(name, len(own[name]), seed + 7919 * draw)[: 2 * largest]]
+                    for name in names
+                ]
+            )
+            for draw in range(draws)
+        ]
+    )
+    return Design(names, order[:, :, :largest], order[:, :, largest:])
+
+
+def measure(
+    result: Result,
+    recognizer: str,
+    templates: np.ndarray,
+    design: Design,
+    score: str,
+    job: AggregationJob,
+    probabilities: np.ndarray | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Add one recognizer's figures. templates: float32 (n, dim); probabilities: (n,) of the detector, None without."""
+    largest = design.gallery.shape[2]
+    numbers = list(range(1, largest + 1))
+    others = {name: way for name, way in OTHERS.items() if way.weight != "probability" or probabilities is not None}
+    total, done = len(numbers) + len(others), itertools.count(1)
+
+    def tar(way: Aggregation, number: int) -> list[Resampled]:
+        trials, non_mated = compare(templates, design, score, way, number, probabilities)
+        options = {"people": len(design.names), "repetitions": job.repetitions, "seed": job.seed}
+        found = resampled_tar({"tar": trials}, non_mated, job.fmrs, **options)["tar"]
+        if progress:
+            progress(next(done), total)
+        return found
+
+    means = [tar(MEAN, number) for number in numbers]
+    tried = {"mean": means[-1], **{name: tar(way, largest) for name, way in others.items()}}
+    for place, fmr in enumerate(job.fmrs):
+        labels = {"recognizer": recognizer, "fmr": fmr}
+        short = [means[-1][place].less(mean[place]) for mean in means]
+        level = levels_off(short)
+        result.add("levels_off", level, **labels)
+        for n, mean in zip(numbers, means, strict=True):
+            gain = mean[place].less(means[0][place])
+            result.add("tar", mean[place].estimate(), **labels, n=n)
+            result.add("gain", gain, **labels, n=n, key=n == largest, note=f"levels off at {level}")
+            result.add("short_of_largest", short[n - 1], **labels, n=n)
+        for name, tars in tried.items():
+            result.add("template_tar", tars[place].estimate(), **labels, template=name)
+            if name != "mean":
+                result.add("over_mean", tars[place].less(means[-1][place]), **labels, template=name)
+    result.add("mated", design.probes.size, recognizer=recognizer)
+    result.add("non_mated", design.probes.size * (len(design.names) - 1), recognizer=recognizer)
+
+
+def levels_off(short_of_largest: Sequence[Estimate]) -> int:
+    """The smallest n from which the largest is not measurably better: no interval of the difference is above 0.
+
+    short_of_largest: TAR at the largest n less that at each n, from 1.
+    """
+    level = len(short_of_largest)
+    for n in range(level - 1, 0, -1):
+        low = short_of_largest[n - 1].low
+        if low is not None and low > 0:
+            break
+        level = n
+    return level
+
+
+def compare(
+    templates: np.ndarray,
+    design: Design,
+    score: str,
+    way: Aggregation,
+    number: int,
+    probabilities: np.ndarray | None = None,
+) -> tuple[Trials, NonMated]:
+    """Scores of every gallery template of `number` images with every probe of its draw; persons are indices."""
+    draws, persons, probes = design.probes.shape
+    of_probe = np.repeat(np.arange(persons), probes)
+    mated, non_mated, left, right = [], [], [], []
+    same = np.arange(persons)[:, None] == of_probe
+    for draw in range(draws):
+        gallery = np.stack(
+            [
+                way.combine(templates[rows], None if probabilities is None else probabilities[rows])
+                for rows in design.gallery[draw, :, :number]
+            ]
+        ).astype(np.float32)
+        scores = score_matrix(gallery, templates[design.probes[draw].ravel()], score)
+        mated.append(scores[same])
+        non_mated.append(scores[~same])
+        left.append(np.nonzero(~same)[0])
+        right.append(of_probe[np.nonzero(~same)[1]])
+    whose = np.tile(np.nonzero(same)[0], draws)
+    return (
+        Trials(np.concatenate(mated), whose),
+        NonMated.from_pairs(np.concatenate(non_mated), np.concatenate(left), np.concatenate(right)),
+    )
+
+
+def _common(stores: dict[str, Store]) -> tuple[list[str | None], dict[str, np.ndarray], np.ndarray | None]:
+    """Of the images that all stores have: persons, rows in each store, and the detector's probabilities."""
+    first = next(iter(stores.values()))
+    # One store's templates need no images.
+    chosen = common_rows(list(stores.values())) if len(stores) > 1 else [np.arange(len(first))]
+    table = first.columns(["identity", "probability"]).take(chosen[0])
+    probabilities = table["probability"].to_pylist()
+    known = all(value is not None for value in probabilities)
+    rows = dict(zip(stores, chosen, strict=True))
+    return table["identity"].to_pylist(), rows, np.array(probabilities) if known else None
+
+
+def _most_frequent(names: Sequence[str | None], persons: int) -> dict[str, int]:
+    found, counts = np.unique([name for name in names if name is not None], return_counts=True)
+    if len(found) < persons:
+        raise BadInput(f"the store has {len(found)} persons, and {persons} were asked for; lower --persons")
+    order = np.lexsort((found, -counts))[:persons]
+    return {str(found[i]): int(counts[i]) for i in order}

@@ -1,1 +1,0 @@
-"""`evaluate aggregation`: templates made of several images."""

@@ -1,0 +1,458 @@
+"""One result for every evaluation: declared metrics, filled with figures; a report follows from it.
+
+An evaluation declares a `Schema` before the work: its axes (decoder, recognizer, fmr, …) and its metrics. It fills a
+`Result` with one row a figure, and `Result.report` makes the rest: report.json, gates, key figures, warnings about few
+people and few errors. Tables are declared too (`Result.table`): which axis is the rows, which metrics are the columns.
+
+How to write an evaluation (`evaluation/aggregation.py` is a whole one):
+
+1.  `age_schema(job)` returns the `Schema`, before the work. An axis with `values=None` is open: its values are
+    known only after the work. Gates are checked against the schema with `Schema.require`.
+
+        Schema("age", "How old the people look", axes=[Axis("recognizer", values=names), Axis("fmr", "FMR", fmrs,
+        "percent")], metrics=[MetricSpec("error", ("recognizer",), "number", "error, years",
+        gates=("error[recognizer?]",), headline="Error of {recognizer}")])
+
+2.  `evaluate_age(job, …)` computes, and adds one row a figure, in the order in which key figures are to be shown:
+
+        result = Result(age_schema(job))
+        result.add("error", estimate, recognizer="edgeface-xxs")
+
+3.  It says what the figures mean and returns the result: `result.protocol` (see `paragraphs`), `result.sections` of
+    `result.table(…)` and pictures, `result.warnings`, `result.people`, `result.provenance`, and in `result.facts` what
+    stands in report.json beside the figures. A plot's figures are `result.along("n", "tar", fmr=0.001)`.
+
+Where a figure stands:
+-   in report.json at the metric's `path`, "{recognizer}/tar_at_far/{fmr}"; if there is none, under its labels, then its
+    name. `Axis.keys` says where a value of an axis stands if not under its own name. A path of None keeps it out.
+-   in `gate_figures` under each of the metric's `gates`: "tar[recognizer?,n]@far" has the labels of the axes recognizer
+    and n in brackets, and the label of the axis fmr after @far=. Trailing axes with a question mark may be left out
+    where they have one value.
+-   among the key figures where the metric has a `headline` and the row was not added with key=False.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from facedecode.errors import UsageError
+from facedecode.report import Column, Headline, Report, Section, Table
+from facedecode.report.gates import Gate
+from facedecode.report.model import Cell, Unit
+from facedecode.report.text import counted, percent
+from facedecode.statistics.bootstrap import Estimate
+
+Label = str | int | float | tuple[str, ...]
+Figure = Estimate | int | float | str | None
+MISSING = Estimate(math.nan, None, None, 0)
+
+FEW_PEOPLE = 30  # a bootstrap of fewer is too narrow
+FEW_ERRORS = 30  # a rate that rests on fewer is uncertain (the rule of 30)
+_FEW_LISTED = 6  # figures with few errors that each have a warning; more are a table
+_GATE = re.compile(r"(\w+)(?:\[([^\]]*)\])?(?:@(\w+))?")
+_PARTS: dict[str, tuple[str, Unit]] = {  # parts of a rate at a threshold that can be columns: title, unit
+    "threshold": ("threshold", "score"),
+    "fmr": ("FMR reached", "percent"),
+    "false_accepts": ("false matches", "count"),
+    "non_mated": ("non-mated pairs", "count"),
+    "accepted": ("accepted", "count"),
+    "n": ("comparisons", "count"),
+}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What figures differ in.
+
+    Attributes:
+        name: by which metrics, labels and titles name it.
+        title: of its column in tables; the name if empty.
+        values: in order; None where they are known only after the work. A value is text, a number, or several words
+            (a pair of transforms).
+        unit: how numbers are shown; a rate has 'percent'.
+        names: how a value is called in tables and titles, where not by itself.
+        keys: where a value's figures stand in report.json, where not under the value itself.
+    """
+
+    name: str
+    title: str = ""
+    values: Sequence[Label] | None = None
+    unit: Unit = "text"
+    names: Mapping[Label, str] = field(default_factory=dict)
+    keys: Mapping[Label, tuple[str | int, ...]] = field(default_factory=dict)
+
+    def text(self, value: Label) -> str:
+        """A value in a title or a sentence."""
+        if value in self.names:
+            return self.names[value]
+        if isinstance(value, tuple):
+            return " and ".join(value)
+        return percent(value) if self.unit == "percent" and isinstance(value, float) else str(value)
+
+    def cell(self, value: Label) -> Cell:
+        """A value in a table."""
+        return self.text(value) if self.unit == "text" or isinstance(value, tuple) else value
+
+    def path(self, value: Label) -> tuple[str | int, ...]:
+        """A value in report.json."""
+        return self.keys.get(value, (word_of(value),))
+
+
+def word_of(value: Label) -> str:
+    """A label as gates and report.json spell it: 0.001, ridge, rotate30,shift4."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric: a figure for each combination of labels.
+
+    Attributes:
+        axes: whose labels each figure has.
+        unit: how it is shown.
+        title: of its column; it may name axes: 'φ distance ({network})'.
+        path: where it stands in report.json, see the module; None for nowhere.
+        gates: its names for --fail-if, see the module.
+        headline: its title among the key figures, which may name axes; not among them if empty.
+        note: beside each key figure; may name axes.
+    """
+
+    name: str
+    axes: tuple[str, ...] = ()
+    unit: Unit = "number"
+    title: str = ""
+    path: str | None = ""
+    gates: tuple[str, ...] = ()
+    headline: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure.
+
+    Attributes:
+        labels: by axis.
+        estimate: the figure; a count or another plain value where there is no interval.
+        unit: how it is shown.
+        errors: the counts of errors that it rests on, by what they are ('false match'); few give a warning.
+        key: whether it is among the key figures, where its metric has a headline.
+        note: beside it among the key figures; the metric's own if empty.
+    """
+
+    name: str
+    labels: Mapping[str, Label]
+    estimate: Figure
+    unit: Unit = "number"
+    errors: Mapping[str, int] = field(default_factory=dict)
+    key: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What an evaluation will have figures of, known before the work. kind: the command's name."""
+
+    kind: str
+    title: str
+    axes: Sequence[Axis]
+    metrics: Sequence[MetricSpec]
+
+    def axis(self, name: str) -> Axis:
+        """The axis of a name."""
+        return next(axis for axis in self.axes if axis.name == name)
+
+    def spec(self, name: str) -> MetricSpec:
+        """The metric of a name."""
+        return next(spec for spec in self.metrics if spec.name == name)
+
+    def gate_names(self) -> list[str]:
+        """What --fail-if can ask for; a label that is not known yet stands as <its axis's title>."""
+        values = {
+            axis.name: [f"<{axis.title or axis.name}>"] if axis.values is None else axis.values for axis in self.axes
+        }
+        return [
+            name
+            for spec in self.metrics
+            for labels in _combinations({name: values[name] for name in spec.axes})
+            for name in self.names_of(spec, labels)
+        ]
+
+    def require(self, gates: Sequence[Gate]) -> None:
+        """Refuse, before the work, gates on figures that there will not be. Raises UsageError."""
+        names = self.gate_names() if gates else []
+        known = [re.compile(re.sub("<[^>]*>", r"[^][,@]+", re.escape(name))) for name in names]
+        for gate in gates:
+            if not any(pattern.fullmatch(gate.name) for pattern in known):
+                listed = ", ".join(sorted(names)) or "none"
+                raise UsageError(f"--fail-if {gate.text!r}: no figure {gate.name!r} here; there are {listed}")
+
+    def names_of(self, spec: MetricSpec, labels: Mapping[str, Label]) -> Iterator[str]:
+        """Every name that gates have for a figure."""
+        for pattern in spec.gates:
+            word, inner, rate = _GATE.fullmatch(pattern).groups()
+            axes = inner.split(",") if inner else []
+            end = f"@{rate}={word_of(labels['fmr'])}" if rate else ""
+            while True:
+                which = ",".join(word_of(labels[axis.rstrip("?")]) for axis in axes)
+                yield f"{word}{f'[{which}]' if which else ''}{end}"
+                optional = next((axis for axis in reversed(axes) if axis.endswith("?")), None)
+                if optional is None or len(self.axis(optional[:-1]).values or ()) != 1:
+                    break
+                axes.remove(optional)
+
+
+class Result:
+    """The figures of an evaluation, and the report that follows from them.
+
+    Attributes:
+        metrics: the figures.
+        protocol: paragraphs: how the figures were made and what they mean.
+        sections: tables and pictures.
+        warnings: what keeps a figure from meaning what it seems to, a sentence each, beside those that are found here.
+        people: how many stand behind the intervals; a few give a warning. None for none.
+        facts: what stands in report.json's metrics beside the figures, nested alike.
+        provenance: JSON: what it was made from.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.metrics: list[Metric] = []
+        self.protocol: list[str] = []
+        self.sections: list[Section] = []
+        self.warnings: list[str] = []
+        self.people: int | None = None
+        self.facts: dict = {}
+        self.provenance: dict = {}
+        self._places: dict[tuple[str, tuple[Label, ...]], Metric] = {}
+
+    def add(
+        self,
+        name: str,
+        estimate: Figure,
+        errors: Mapping[str, int] | None = None,
+        key: bool = True,
+        note: str = "",
+        **labels: Label,
+    ) -> None:
+        """Add a figure of a declared metric; see `Metric`. Labels: one for each of the metric's axes."""
+        spec = self.schema.spec(name)
+        if labels.keys() != set(spec.axes):
+            raise ValueError(f"{name} has the axes {spec.axes}, not {tuple(labels)}")
+        metric = Metric(name, labels, estimate, spec.unit, errors or {}, key, note)
+        self.metrics.append(metric)
+        self._places[name, tuple(labels[axis] for axis in spec.axes)] = metric
+
+    def value(self, name: str, **labels: Label) -> Figure:
+        """The figure of a metric with these labels. KeyError where there is none."""
+        return self._places[name, tuple(labels[axis] for axis in self.schema.spec(name).axes)].estimate
+
+    def along(self, axis: str, name: str, **labels: Label) -> dict[Label, Estimate]:
+        """The estimates of a metric by one axis, the other labels fixed."""
+        found = {row.labels[axis]: row.estimate for row in self.rows(name, labels)}
+        return {label: estimate for label, estimate in found.items() if isinstance(estimate, Estimate)}
+
+    def rows(self, name: str, labels: Mapping[str, Label] | None = None) -> list[Metric]:
+        """The figures of a metric that have these labels, in the order in which they were added."""
+        axes = self.schema.spec(name).axes
+        wanted = {axis: label for axis, label in (labels or {}).items() if axis in axes}.items()
+        return [row for row in self.metrics if row.name == name and wanted <= row.labels.items()]
+
+    def labels(self, axis: str) -> list[Label]:
+        """The values of an axis: those declared, or those of the figures."""
+        declared = self.schema.axis(axis).values
+        return (
+            list(declared)
+            if declared is not None
+            else _in_order(row.labels[axis] for row in self.metrics if axis in row.labels)
+        )
+
+    def table(
+        self,
+        name: str,
+        title: str,
+        rows: Sequence[str],
+        columns: Sequence[str | tuple[str, ...]],
+        where: Mapping[str, Label] | None = None,
+        note: str = "",
+        shown: bool = True,
+    ) -> Table:
+        """A table of figures.
+
+        Args:
+            name, title, note, shown: as in `Table`.
+            rows: the axes that name a row; there is a row for each combination of labels that has a figure.
+            columns: metrics, or parts of their rates ('tar.threshold'). A metric with further axes has a column for
+                each of their labels. Metrics in a tuple share these: their columns alternate.
+            where: labels that are fixed.
+        """
+        where = where or {}
+        heads: list[Column] = []
+        names: list[tuple[str, str, dict[str, Label]]] = []
+        row_labels: list[tuple[Label, ...]] = []
+        for column in columns:
+            group = [column] if isinstance(column, str) else list(column)
+            found = [row for entry in group for row in self.rows(entry.partition(".")[0], where)]
+            free = _in_order(axis for row in found for axis in row.labels if axis not in where and axis not in rows)
+            row_labels += [tuple(row.labels[axis] for axis in rows) for row in found if {*rows} <= row.labels.keys()]
+            places = {
+                axis: self._sorted(axis, (row.labels[axis] for row in found if axis in row.labels)) for axis in free
+            }
+            for labels in _combinations(places) if found else ():
+                for entry in group:
+                    metric, _, part = entry.partition(".")
+                    spec = self.schema.spec(metric)
+                    head, unit = _PARTS[part] if part else (self.title(spec, {**where, **labels}), spec.unit)
+                    heads.append(Column(head, unit))
+                    names.append((metric, part, {**where, **labels}))
+        keys = _in_order(row_labels)
+        for place, axis in reversed(list(enumerate(rows))):
+            order = self._sorted(axis, (key[place] for key in keys))
+            keys.sort(key=lambda key, place=place, order=order: order.index(key[place]))
+        axes = [self.schema.axis(axis) for axis in rows]
+        body = [
+            [
+                *(axis.cell(label) for axis, label in zip(axes, key, strict=True)),
+                *(
+                    self._cell(metric, part, {**labels, **dict(zip(rows, key, strict=True))})
+                    for metric, part, labels in names
+                ),
+            ]
+            for key in keys
+        ]
+        titles = [Column(axis.title or axis.name, axis.unit) for axis in axes]
+        return Table(name, title, [*titles, *heads], body, note, shown)
+
+    def title(self, spec: MetricSpec, labels: Mapping[str, Label], template: str | None = None) -> str:
+        """A metric's title (or another template) with its labels in words."""
+        words = {name: self.schema.axis(name).text(label) for name, label in labels.items()}
+        return (spec.title if template is None else template).format_map(words)
+
+    def headlines(self) -> list[Headline]:
+        """The key figures, in the order in which they were added."""
+        lines = []
+        for row in self.metrics:
+            spec = self.schema.spec(row.name)
+            if spec.headline and row.key and isinstance(row.estimate, Estimate):
+                note = row.note or self.title(spec, row.labels, spec.note)
+                lines.append(Headline(self.title(spec, row.labels, spec.headline), row.estimate, row.unit, note))
+        return lines
+
+    def gate_figures(self) -> dict[str, Estimate]:
+        """Every name that a gate can have, with its figure; without a number where none could be measured."""
+        found = {name: MISSING for name in self.schema.gate_names() if "<" not in name}
+        for row in self.metrics:
+            if isinstance(row.estimate, Estimate):
+                found |= dict.fromkeys(self.schema.names_of(self.schema.spec(row.name), row.labels), row.estimate)
+        return found
+
+    def as_json(self) -> dict:
+        """report.json's metrics: every figure at its path, and the facts."""
+        tree: dict = {}
+        for row in self.metrics:
+            spec = self.schema.spec(row.name)
+            if spec.path is None:
+                continue
+            path = spec.path or "/".join([*(f"{{{axis}}}" for axis in spec.axes), spec.name])
+            keys: list[str | int] = []
+            for part in path.split("/"):
+                axis = part[1:-1] if part.startswith("{") else None
+                keys += self.schema.axis(axis).path(row.labels[axis]) if axis else (part,)
+            place = tree
+            for key in keys[:-1]:
+                place = place.setdefault(key, {})
+            place[keys[-1]] = row.estimate.as_json() if isinstance(row.estimate, Estimate) else row.estimate
+        return _as_lists(_merged(tree, self.facts))
+
+    def few_errors(self) -> tuple[list[str], list[Table]]:
+        """Warnings about figures that rest on few errors, and a table of them where they are many."""
+        rows: list[tuple[str, str]] = []
+        for row in self.metrics:
+            few = [counted(count, what) for what, count in row.errors.items() if count < FEW_ERRORS]
+            if few:
+                spec = self.schema.spec(row.name)
+                unsaid = [axis for axis in spec.axes if f"{{{axis}}}" not in spec.title]
+                where = ", ".join(self._said(axis, row.labels[axis]) for axis in unsaid if len(self.labels(axis)) > 1)
+                title = self.title(spec, row.labels)
+                rows.append((f"{title} ({where})" if where else title, " and ".join(few)))
+        if len(rows) <= _FEW_LISTED:
+            return [f"{title} rests on only {few}." for title, few in rows], []
+        what = f"Figures that rest on fewer than {FEW_ERRORS} errors of a kind"
+        table = Table("few-errors", what, [Column("figure"), Column("rests on only")], rows, shown=False)
+        return [f"{len(rows)} figures rest on fewer than {FEW_ERRORS} errors of a kind; few-errors.csv lists them."], [
+            table
+        ]
+
+    def report(self) -> Report:
+        """The whole report."""
+        few, tables = self.few_errors()
+        if self.people is not None and self.people < FEW_PEOPLE:
+            few.insert(0, f"Intervals rest on {self.people} people only; a bootstrap of so few is too narrow.")
+        return Report(
+            kind=self.schema.kind,
+            title=self.schema.title,
+            protocol=self.protocol,
+            headlines=self.headlines(),
+            sections=[*self.sections, *([Section("Figures with few errors", tables=tables)] if tables else [])],
+            metrics=self.as_json(),
+            gates=self.gate_figures(),
+            warnings=[*self.warnings, *few],
+            provenance=self.provenance,
+        )
+
+    def _said(self, axis: str, label: Label) -> str:
+        found = self.schema.axis(axis)
+        return f"{found.title or found.name} {found.text(label)}" if found.unit != "text" else found.text(label)
+
+    def _sorted(self, axis: str, labels: Iterable[Label]) -> list[Label]:
+        kept = _in_order(labels)
+        return [label for label in self.labels(axis) if label in kept]
+
+    def _cell(self, metric: str, part: str, labels: Mapping[str, Label]) -> Cell:
+        spec = self.schema.spec(metric)
+        row = self._places.get((metric, tuple(labels.get(axis, "") for axis in spec.axes)))
+        if row is None:
+            return None
+        return getattr(row.estimate, part, None) if part else row.estimate
+
+
+def paragraphs(text: str, **facts: object) -> list[str]:
+    """The paragraphs of a text, filled with facts. One that names a fact which is None is left out.
+
+    text: paragraphs between blank lines, with {names} of facts as in `str.format`.
+    """
+    kept = []
+    for paragraph in re.split(r"\n\s*\n", text.strip()):
+        names = re.findall(r"\{(\w+)", paragraph)
+        if all(facts[name] is not None for name in names):
+            kept.append(" ".join(paragraph.format_map(facts).split()))
+    return kept
+
+
+def _combinations(values: Mapping[str, Sequence[Label]]) -> Iterator[dict[str, Label]]:
+    for labels in itertools.product(*values.values()):
+        yield dict(zip(values, labels, strict=True))
+
+
+def _in_order(items: Iterable) -> list:
+    """The different items, each where it first stood."""
+    return list(dict.fromkeys(items))
+
+
+def _merged(tree: dict, more: Mapping) -> dict:
+    both = {key: _merged(tree[key], more[key]) for key in tree.keys() & more.keys() if isinstance(tree[key], dict)}
+    return {**tree, **more, **both}
+
+
+def _as_lists(tree: object) -> object:
+    """A tree whose dicts with numbers for keys are lists."""
+    if not isinstance(tree, dict):
+        return tree
+    inner = {key: _as_lists(value) for key, value in tree.items()}
+    return list(inner.values()) if inner and all(isinstance(key, int) for key in inner) else inner
