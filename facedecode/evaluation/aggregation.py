@@ -8,7 +8,7 @@ the fewer ones and others. Draws are pooled: their thresholds are common, and ra
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen_by_store
 from facedecode.evaluation.jobs import AggregationJob
-from facedecode.evaluation.result import Axis, MetricSpec, Result, Schema, paragraphs
+from facedecode.evaluation.result import Axis, Label, MetricSpec, Result, Schema, paragraphs
 from facedecode.provenance import describe_file, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
@@ -204,13 +204,17 @@ def _more_images(result: Result) -> Section:
     for fmr in result.labels("fmr"):
         title, file = f"TAR at FAR {percent(fmr)}", f"tar-at-far-{fmr:g}".replace(".", "-")
         note = "; ".join(
-            f"{name} levels off at {result.value('levels_off', recognizer=name, fmr=fmr)}" for name in recognizers
+            f"{name} levels off at {result.value('levels_off', {'recognizer': name, 'fmr': fmr})}"
+            for name in recognizers
         )
         columns = [("tar", "gain", "short_of_largest")]
         tables.append(result.table(file, title, ["n"], columns, {"fmr": fmr}, f"{note}."))
-        curves = {name: list(result.along("n", "tar", recognizer=name, fmr=fmr).values()) for name in recognizers}
-        labels = {"x_label": "images in a gallery template", "y_label": f"{title}, %"}
-        data = plots.curve_plot(result.labels("n"), curves, **labels)
+        curves = {
+            name: list(result.along("n", "tar", {"recognizer": name, "fmr": fmr}).values()) for name in recognizers
+        }
+        data = plots.curve_plot(
+            result.labels("n"), curves, x_label="images in a gallery template", y_label=f"{title}, %"
+        )
         alt = f"TAR against the number of images, a curve each for {', '.join(curves)}."
         pictures.append(Picture(file, title, data, "Bands: intervals by person.", alt, "svg"))
     return Section("More images", ["Templates are means."], tables, pictures)
@@ -224,18 +228,18 @@ def _other_templates(result: Result, largest: int) -> Section:
 
 
 def make_design(
-    identities: Sequence[str | None], rows: Sequence[int], names: list[str], largest: int, draws: int, seed: int
+    identities: Sequence[str | None], rows: Iterable[int], names: list[str], largest: int, draws: int, seed: int
 ) -> Design:
     """Draw gallery and probes of each person, disjoint within a draw; `largest` of either."""
-    own = {name: [] for name in names}
+    images: dict[str, list[int]] = {name: [] for name in names}
     for row in rows:
-        if identities[row] in own:
-            own[identities[row]].append(row)
+        if identities[row] in images:
+            images[identities[row]].append(row)
     order = np.stack(
         [
             np.stack(
                 [
-                    np.array(own[name])[person_order(name, len(own[name]), seed + 7919 * draw)[: 2 * largest]]
+                    np.array(images[name])[person_order(name, len(images[name]), seed + 7919 * draw)[: 2 * largest]]
                     for name in names
                 ]
             )
@@ -272,21 +276,21 @@ def measure(
     means = [tar(MEAN, number) for number in numbers]
     tried = {"mean": means[-1], **{name: tar(way, largest) for name, way in others.items()}}
     for place, fmr in enumerate(job.fmrs):
-        labels = {"recognizer": recognizer, "fmr": fmr}
+        labels: dict[str, Label] = {"recognizer": recognizer, "fmr": fmr}
         short = [means[-1][place].less(mean[place]) for mean in means]
         level = levels_off(short)
-        result.add("levels_off", level, **labels)
+        result.add("levels_off", labels, level)
         for n, mean in zip(numbers, means, strict=True):
-            gain = mean[place].less(means[0][place])
-            result.add("tar", mean[place].estimate(), **labels, n=n)
-            result.add("gain", gain, **labels, n=n, key=n == largest, note=f"levels off at {level}")
-            result.add("short_of_largest", short[n - 1], **labels, n=n)
+            gain, at = mean[place].less(means[0][place]), {**labels, "n": n}
+            result.add("tar", at, mean[place].estimate())
+            result.add("gain", at, gain, key=n == largest, note=f"levels off at {level}")
+            result.add("short_of_largest", at, short[n - 1])
         for name, tars in tried.items():
-            result.add("template_tar", tars[place].estimate(), **labels, template=name)
+            result.add("template_tar", {**labels, "template": name}, tars[place].estimate())
             if name != "mean":
-                result.add("over_mean", tars[place].less(means[-1][place]), **labels, template=name)
-    result.add("mated", design.probes.size, recognizer=recognizer)
-    result.add("non_mated", design.probes.size * (len(design.names) - 1), recognizer=recognizer)
+                result.add("over_mean", {**labels, "template": name}, tars[place].less(means[-1][place]))
+    result.add("mated", {"recognizer": recognizer}, design.probes.size)
+    result.add("non_mated", {"recognizer": recognizer}, design.probes.size * (len(design.names) - 1))
 
 
 def levels_off(short_of_largest: Sequence[Estimate]) -> int:

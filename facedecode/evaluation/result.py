@@ -16,11 +16,11 @@ How to write an evaluation (`evaluation/aggregation.py` is a whole one):
 2.  `evaluate_age(job, …)` computes, and adds one row a figure, in the order in which key figures are to be shown:
 
         result = Result(age_schema(job))
-        result.add("error", estimate, recognizer="edgeface-xxs")
+        result.add("error", {"recognizer": "edgeface-xxs"}, estimate)
 
 3.  It says what the figures mean and returns the result: `result.protocol` (see `paragraphs`), `result.sections` of
     `result.table(…)` and pictures, `result.warnings`, `result.people`, `result.provenance`, and in `result.facts` what
-    stands in report.json beside the figures. A plot's figures are `result.along("n", "tar", fmr=0.001)`.
+    stands in report.json beside the figures. A plot's figures are `result.along("n", "tar", {"fmr": 0.001})`.
 
 Where a figure stands:
 -   in report.json at the metric's `path`, "{recognizer}/tar_at_far/{fmr}"; if there is none, under its labels, then its
@@ -38,6 +38,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from facedecode.errors import UsageError
 from facedecode.report import Column, Headline, Report, Section, Table
@@ -235,13 +236,13 @@ class Result:
     def add(
         self,
         name: str,
+        labels: Mapping[str, Label],
         estimate: Figure,
         errors: Mapping[str, int] | None = None,
         key: bool = True,
         note: str = "",
-        **labels: Label,
     ) -> None:
-        """Add a figure of a declared metric; see `Metric`. Labels: one for each of the metric's axes."""
+        """Add a figure of a declared metric; see `Metric`. labels: one for each of the metric's axes."""
         spec = self.schema.spec(name)
         if labels.keys() != set(spec.axes):
             raise ValueError(f"{name} has the axes {spec.axes}, not {tuple(labels)}")
@@ -249,11 +250,11 @@ class Result:
         self.metrics.append(metric)
         self._places[name, tuple(labels[axis] for axis in spec.axes)] = metric
 
-    def value(self, name: str, **labels: Label) -> Figure:
+    def value(self, name: str, labels: Mapping[str, Label]) -> Figure:
         """The figure of a metric with these labels. KeyError where there is none."""
         return self._places[name, tuple(labels[axis] for axis in self.schema.spec(name).axes)].estimate
 
-    def along(self, axis: str, name: str, **labels: Label) -> dict[Label, Estimate]:
+    def along(self, axis: str, name: str, labels: Mapping[str, Label]) -> dict[Any, Estimate]:
         """The estimates of a metric by one axis, the other labels fixed."""
         found = {row.labels[axis]: row.estimate for row in self.rows(name, labels)}
         return {label: estimate for label, estimate in found.items() if isinstance(estimate, Estimate)}
@@ -264,7 +265,7 @@ class Result:
         wanted = {axis: label for axis, label in (labels or {}).items() if axis in axes}.items()
         return [row for row in self.metrics if row.name == name and wanted <= row.labels.items()]
 
-    def labels(self, axis: str) -> list[Label]:
+    def labels(self, axis: str) -> list[Any]:
         """The values of an axis: those declared, or those of the figures."""
         declared = self.schema.axis(axis).values
         return (
@@ -311,10 +312,9 @@ class Result:
                     head, unit = _PARTS[part] if part else (self.title(spec, {**where, **labels}), spec.unit)
                     heads.append(Column(head, unit))
                     names.append((metric, part, {**where, **labels}))
-        keys = _in_order(row_labels)
-        for place, axis in reversed(list(enumerate(rows))):
-            order = self._sorted(axis, (key[place] for key in keys))
-            keys.sort(key=lambda key, place=place, order=order: order.index(key[place]))
+        orders = [self._sorted(axis, (key[place] for key in row_labels)) for place, axis in enumerate(rows)]
+        present = set(row_labels)
+        keys = [key for key in itertools.product(*orders) if key in present]
         axes = [self.schema.axis(axis) for axis in rows]
         body = [
             [
@@ -331,7 +331,8 @@ class Result:
 
     def title(self, spec: MetricSpec, labels: Mapping[str, Label], template: str | None = None) -> str:
         """A metric's title (or another template) with its labels in words."""
-        words = {name: self.schema.axis(name).text(label) for name, label in labels.items()}
+        words = {axis.name: axis.title or axis.name for axis in self.schema.axes}
+        words |= {name: self.schema.axis(name).text(label) for name, label in labels.items()}
         return (spec.title if template is None else template).format_map(words)
 
     def headlines(self) -> list[Headline]:
@@ -368,7 +369,7 @@ class Result:
             for key in keys[:-1]:
                 place = place.setdefault(key, {})
             place[keys[-1]] = row.estimate.as_json() if isinstance(row.estimate, Estimate) else row.estimate
-        return _as_lists(_merged(tree, self.facts))
+        return {key: _as_lists(value) for key, value in _merged(tree, self.facts).items()}
 
     def few_errors(self) -> tuple[list[str], list[Table]]:
         """Warnings about figures that rest on few errors, and a table of them where they are many."""

@@ -82,8 +82,8 @@ def _decimals(percent: float) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """A count and what is counted: '1 pair', '2,000 pairs'."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
+    """A count and what is counted: '1 pair', '2,000 pairs', '3 false matches'."""
+    return f"{count:,} {what}{'' if count == 1 else 'es' if what.endswith('ch') else 's'}"
 
 
 def be(count: int) -> str:
