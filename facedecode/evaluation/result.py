@@ -409,7 +409,8 @@ class Result:
 
     def _said(self, axis: str, label: Label) -> str:
         found = self.schema.axis(axis)
-        return f"{found.title or found.name} {found.text(label)}" if isinstance(label, int | float) else found.text(label)
+        title = f"{found.title or found.name} " if isinstance(label, int | float) else ""
+        return title + found.text(label)
 
     def _sorted(self, axis: str, labels: Iterable[Label]) -> list[Label]:
         kept = _in_order(labels)
