@@ -48,11 +48,9 @@ LOCAL_REGION = (0.25, 0.30, 0.75, 0.90)
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Least-squares similarity (rotation, uniform scale, shift) from `source` to `target` points.
+    """Least-squares similarity (rotation, uniform scale, shift) from `source` to `target` points, (n, 2) each.
 
-    Args:
-        source, target: (n, 2) points.
-        weights: (n,) non-negative weights; equal if None.
+    weights: (n,), non-negative; equal if None.
 
     Returns:
         (2, 3) float64 matrix A with target ≈ A[:, :2] @ source + A[:, 2]. Never a reflection (Umeyama 1991).
@@ -76,7 +74,7 @@ def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int, dev
         image: (H, W, 3) uint8 RGB.
         matrix: (2, 3) from image to output coordinates.
         width, height: of the output, pixels.
-        device: where the sampling is done, as torch names it.
+        device: where the sampling is done, a torch device.
 
     Returns:
         (height, width, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from

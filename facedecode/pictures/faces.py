@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Pixels of equal-size images that share one pass (eight of LFW's): enough to spread the cost of a call, few
-# enough for the tables to stay in cache.
+# Pixels of equal-size images that share one pass (eight of LFW's): enough to spread the cost of a call, few enough for
+# the tables to stay in cache.
 _GROUP_PIXELS = 500_000
 # Squared px of center offset are weighed twice against px of area, as in facenet-pytorch.
 _CENTER_WEIGHT = 2.0
@@ -19,8 +19,7 @@ class Face:
     """A detected face.
 
     box: (4,) float32, x1 y1 x2 y2 in px; may reach beyond the picture.
-    landmarks: (5, 2) float32, px: the two eyes, nose, the two mouth corners, the one on the picture's left
-        first.
+    landmarks: (5, 2) float32, px: the two eyes, nose, the two mouth corners; the one on the picture's left is first.
     probability: the detector's, in [0, 1].
     """
 
@@ -30,7 +29,7 @@ class Face:
 
 
 def mirrored(image: np.ndarray, face: Face) -> tuple[np.ndarray, Face]:
-    """A picture (H, W, 3) turned over left to right, and the face in it, its landmarks again in their order."""
+    """A picture (H, W, 3) mirrored left to right, and the face in it."""
     width = image.shape[1]
     box, landmarks = face.box.copy(), face.landmarks[[1, 0, 2, 4, 3]]
     box[[0, 2]] = width - face.box[[2, 0]]
@@ -39,10 +38,7 @@ def mirrored(image: np.ndarray, face: Face) -> tuple[np.ndarray, Face]:
 
 
 def moved(face: Face, matrix: np.ndarray) -> Face:
-    """A face where a similarity, (2, 3) from old to new px, has put it.
-
-    The box goes with its center and its size, without turning: what is cut by it, or by the landmarks, is the same.
-    """
+    """A face moved by a similarity, (2, 3) from old to new px. The box moves and grows, but does not turn."""
     linear, shift = matrix[:, :2], matrix[:, 2]
     corners = face.box.astype(np.float64).reshape(2, 2)
     center = linear @ corners.mean(axis=0) + shift
@@ -53,10 +49,10 @@ def moved(face: Face, matrix: np.ndarray) -> Face:
 
 
 def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
-    """The face that a picture is of: the largest, unless it lies far from the center; None without faces.
+    """The face that an image is of: the largest, unless it lies far from the center; None without faces.
 
-    Takes the greatest area of the box minus twice the squared distance (px) of its center from the picture's
-    center; of equals the first. This is `center_weighted_size` of facenet-pytorch.
+    Takes the greatest area of the box minus twice the squared distance (px) of its center from the image's center, as
+    `center_weighted_size` of facenet-pytorch; of equals the first.
     """
     center = np.array([width, height]) / 2
 
@@ -69,10 +65,10 @@ def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
 
 
 class FaceDetector:
-    """MTCNN with facenet-pytorch's weights (they come with that package: nothing is downloaded).
+    """MTCNN with facenet-pytorch's weights, which come with that package.
 
-    device: of the networks, as torch names it. min_face_size: px. thresholds: probabilities at the three
-    networks. factor: ratio of neighboring scales of the pyramid. The defaults are facenet-pytorch's.
+    device: a torch device. min_face_size: px. thresholds: probabilities at the three networks. factor: ratio of
+    neighboring scales of the pyramid. The defaults are facenet-pytorch's.
     """
 
     def __init__(
@@ -91,7 +87,7 @@ class FaceDetector:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What decides the detections, in types that JSON knows."""
+        """All that decides the detections; JSON."""
         return {
             "detector": "mtcnn",
             "weights": "facenet-pytorch",
@@ -103,10 +99,8 @@ class FaceDetector:
     def detect(self, images: Sequence[np.ndarray]) -> list[list[Face]]:
         """Faces in each image, largest box first; an empty list where there is none.
 
-        images: uint8 (height, width, 3) RGB, of any sizes; those of equal size share a pass. Beyond float
-        rounding, an image's faces do not depend on the others.
-
-        Raises ValueError for an array of another shape or type.
+        images: uint8 (height, width, 3) RGB, of any sizes; those of equal size share a pass. An image's faces do not
+        depend on the others, up to rounding. Raises ValueError for another shape or type.
         """
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(images):
@@ -118,10 +112,7 @@ class FaceDetector:
             step = max(1, _GROUP_PIXELS // (height * width))
             for start in range(0, len(members), step):
                 part = members[start : start + step]
-                found = self._net.detect(np.stack([images[index] for index in part]))
-                for index, (boxes, probabilities, landmarks) in zip(part, found, strict=True):
-                    results[index] = [
-                        Face(box, points, float(probability))
-                        for box, points, probability in zip(boxes, landmarks, probabilities, strict=True)
-                    ]
+                detections = self._net.detect(np.stack([images[index] for index in part]))
+                for index, (boxes, probabilities, landmarks) in zip(part, detections, strict=True):
+                    results[index] = list(map(Face, boxes, landmarks, map(float, probabilities)))
         return results

@@ -17,16 +17,12 @@ _SMALLEST_SHOWN = 112  # px: smaller pictures are shown enlarged
 def picture_grid(
     rows: Sequence[np.ndarray], labels: Sequence[str] | None = None, captions: Sequence[Sequence[str]] | None = None
 ) -> np.ndarray:
-    """Rows of equally large pictures on white.
+    """Rows of equally large pictures on white, as one picture (H', W', 3) uint8.
 
     Args:
-        rows: arrays (n, H, W, 3) uint8, one for each row of the grid.
+        rows: an array (n, H, W, 3) uint8 for each row of the grid.
         labels: a name for each row, drawn at its left.
-        captions: for each row a caption under each of its pictures; an empty list leaves a row without. See
-            `shortened`.
-
-    Returns:
-        (H', W', 3) uint8.
+        captions: for each row a caption under each of its pictures (see `shortened`), or an empty list.
     """
     height, width = rows[0].shape[1:3]
     font = _font(height)
@@ -69,10 +65,10 @@ def reduced(pictures: np.ndarray, side: int) -> np.ndarray:
     Raises:
         UsageError: P is no multiple of `side`.
     """
-    n, own = pictures.shape[:2]
-    if own % side:
-        raise UsageError(f"pictures of {own} px cannot be shown at {side} px: name a part of it by a whole number")
-    blocks = pictures.reshape(n, side, own // side, side, own // side, 3)
+    n, size = pictures.shape[:2]
+    if size % side:
+        raise UsageError(f"pictures of {size} px cannot be shown at {side} px: give a divisor of {size}")
+    blocks = pictures.reshape(n, side, size // side, side, size // side, 3)
     return np.rint(blocks.mean((2, 4))).astype(np.uint8)
 
 
@@ -99,7 +95,7 @@ def _font(height: int) -> ImageFont.FreeTypeFont:
 
 
 def _printable(text: str) -> str:
-    """Text for one line: a file's name can hold line ends and characters that no font draws."""
+    """Text for one line: names of files can have line ends and characters that no font draws."""
     return "".join(character if character.isprintable() else "·" for character in text)
 
 
@@ -107,9 +103,9 @@ _TICKS = 5
 
 
 def heat_pictures(maps: np.ndarray, side: int, high: float) -> np.ndarray:
-    """Maps (n, S, S) as pictures of `side` px: from dark (0) to bright (`high` and above) → (n, side, side, 3) uint8.
+    """Maps (n, S, S) as pictures (n, side, side, 3) uint8: from dark (0) to bright (`high` and above), in viridis.
 
-    The cells stay squares, so that nobody takes them for pixels. Colors: viridis, which color-blind people read, too.
+    The cells stay squares, so that nobody takes them for pixels.
     """
     levels = np.clip(np.rint(np.asarray(maps, np.float64) / high * 255), 0, 255).astype(int)
     rows = np.arange(side) * maps.shape[1] // side

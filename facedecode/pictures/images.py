@@ -14,10 +14,10 @@ from facedecode.errors import BadInput, OutputError
 from facedecode.files import atomic_write
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-"""Names that a folder is searched for, in lower case (matched without regard to case)."""
+"""Endings of the names that count as images in a folder, whatever their case."""
 
 MAX_PIXELS = 178_956_970
-"""Largest picture that is decoded, in pixels: the size at which Pillow itself calls a file a bomb."""
+"""Largest image that is decoded, in pixels; Pillow calls larger ones a decompression bomb."""
 
 # Only these decoders are tried: Pillow's others include one that starts Ghostscript.
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
@@ -27,13 +27,11 @@ _ORIENTATION_TAG = 0x0112
 
 @dataclass(frozen=True)
 class ImageRef:
-    """One picture that was found.
+    """One image that was found.
 
-    path: absolute path of the file.
-    relative: the same relative to the source root, with forward slashes.
-    identity: name of the folder that directly holds the picture, if that folder lies below a folder that
-        the user named (the layout of LFW: NAME/NAME_0001.jpg); None for pictures named one by one and for
-        those that lie directly in a named folder.
+    path: absolute. relative: to the source root, with forward slashes.
+    identity: name of the image's folder where that lies below a folder that the user named (LFW's layout:
+        NAME/NAME_0001.jpg); None for images that are named one by one or lie directly in a named folder.
     """
 
     path: Path
@@ -42,17 +40,17 @@ class ImageRef:
 
 
 def find_images(inputs: Sequence[Path]) -> tuple[Path, list[ImageRef]]:
-    """List the pictures in files and folders, in an order that depends on their names only.
+    """List the images in files and folders, in an order that depends on their names only.
 
-    Folders are searched to any depth, through symbolic links too, for names that end in one of
-    `EXTENSIONS`; names that begin with a dot are passed over. A file named outright is taken whatever its
-    name. A picture reached twice is listed once.
+    Folders are searched to any depth, through symbolic links too, for names that end in one of `EXTENSIONS` and do
+    not begin with a dot. A file that is named is taken whatever its name. An image reached twice is listed once.
 
-    Returns the source root (the folder, or the deepest folder common to several inputs; absolute) and the
-    pictures, sorted by their path relative to it.
+    Returns:
+        The source root (the folder, or the deepest folder common to several inputs; absolute), and the images, sorted
+        by their path relative to it.
 
-    Raises BadInput for a path that does not exist, a folder that cannot be read or holds no picture, and a
-    name that is not valid UTF-8.
+    Raises:
+        BadInput: a path does not exist, a folder cannot be read or has no image, or a name is not valid UTF-8.
     """
     if not inputs:
         raise BadInput("no input: name an image or a folder of images")
@@ -65,8 +63,7 @@ def find_images(inputs: Sequence[Path]) -> tuple[Path, list[ImageRef]]:
             tops.append(top)
             images = list(_walk(top))
             if not images:
-                wanted = ", ".join(sorted(EXTENSIONS))
-                raise BadInput(f"{given}: no image in this folder (looked for {wanted})")
+                raise BadInput(f"{given}: no image in this folder (looked for {', '.join(sorted(EXTENSIONS))})")
         elif top.is_file():
             tops.append(top.parent)
             images = [(top, None)]
@@ -86,7 +83,7 @@ def find_images(inputs: Sequence[Path]) -> tuple[Path, list[ImageRef]]:
 
 
 def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
-    """Pictures in and below a folder with their identities; each real folder is entered once."""
+    """Images in and below a folder with their identities; each real folder is entered once."""
     seen: set[tuple[int, int]] = set()
 
     def refuse(error: OSError) -> None:
@@ -106,7 +103,7 @@ def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def folder_identity(folder: PurePath, top: PurePath) -> str | None:
-    """The identity of pictures directly in a folder at or below `top`, which the user named; see `ImageRef`."""
+    """The identity of images directly in a folder at or below `top`, which the user named; see `ImageRef`."""
     return None if folder == top else folder.name
 
 
@@ -119,22 +116,22 @@ def _is_utf8(text: str) -> bool:
 
 
 def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a picture as uint8 (height, width, 3), RGB, upright.
+    """Read an image as uint8 (height, width, 3), RGB, upright.
 
-    The EXIF orientation is applied; an animation gives its first frame; transparent pixels are laid over
-    white; 16-bit gray is scaled to 8 bits by rounding v / 257 (16 bits a channel in color: Pillow keeps the
-    high byte); CMYK is converted without a color profile, and embedded profiles are not applied.
+    The EXIF orientation is applied; an animation gives its first frame; transparent pixels are laid over white; 16-bit
+    gray is scaled to 8 bits by rounding v / 257 (of 16 bits a channel in color, Pillow keeps the high byte). Color
+    profiles are not applied.
 
-    Raises BadInput, `{path}: reason`, for a file that is missing, unreadable, no picture, truncated or
-    otherwise damaged, larger than `max_pixels`, empty, or of a kind without an agreed range (floating
-    point, 32-bit integers beyond 65535).
+    Raises:
+        BadInput: missing, unreadable, no image, damaged, larger than `max_pixels`, empty, or of a kind without an
+            agreed range (floating point, 32-bit integers beyond 65535).
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise BadInput(
-                    f"{path}: {image.width} x {image.height} pixels, more than the {max_pixels} allowed "
-                    "(a decompression bomb?); scale it down"
+                    f"{path}: {image.width} x {image.height} pixels, more than the {max_pixels} allowed (a "
+                    "decompression bomb?); scale it down"
                 )
             image.load()
             orientation = _orientation(image)
@@ -153,7 +150,7 @@ def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1 where there is none; a damaged EXIF block does not spoil a sound picture."""
+    """EXIF orientation, 1 where there is none or the EXIF block is damaged."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:
@@ -173,7 +170,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
-    """A loaded picture of any mode as uint8 (height, width, 3)."""
+    """A loaded image of any mode as uint8 (height, width, 3)."""
     if 0 in image.size:
         raise BadInput(f"{path}: the image has no pixels")
     if image.mode == "F":
@@ -199,16 +196,18 @@ def resized(pictures: np.ndarray, side: int) -> np.ndarray:
     if pictures.shape[1] == side:
         return pictures
     size = (side, side)
-    return np.stack([np.asarray(Image.fromarray(own).resize(size, Image.Resampling.BICUBIC)) for own in pictures])
+    return np.stack([np.asarray(Image.fromarray(each).resize(size, Image.Resampling.BICUBIC)) for each in pictures])
 
 
 def save_image(path: Path, array: np.ndarray) -> None:
     """Write a picture as PNG, atomically.
 
-    array: (height, width, 3), RGB; uint8, or floating point in [0, 1], which is rounded to 8 bits.
+    Args:
+        array: (height, width, 3) RGB; uint8, or floating point in [0, 1], which is rounded to 8 bits.
 
-    Raises OutputError for a name that does not end in .png or a place that cannot be written, ValueError
-    for an array of another shape or type, or with values that are not finite or not in [0, 1].
+    Raises:
+        OutputError: a name that does not end in .png, or a place that cannot be written.
+        ValueError: another shape or type, values outside [0, 1], NaN.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":

@@ -25,9 +25,8 @@ def psnr(images: np.ndarray, references: np.ndarray) -> np.ndarray:
 def ssim(images: np.ndarray, references: np.ndarray) -> np.ndarray:
     """Structural similarity (Wang et al. 2004): float64 (n,), at most 1; pictures at least 11 px a side.
 
-    Gaussian window of sigma 1.5, population covariance, K1 0.01, K2 0.03, range 1, mean over the pixels whose
-    window lies inside and over RGB; equals scikit-image's `structural_similarity(gaussian_weights=True,
-    sigma=1.5, use_sample_covariance=False, channel_axis=-1, data_range=1)`.
+    Equals scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    channel_axis=-1, data_range=1)`, the mean over RGB and the pixels with their whole window inside.
     """
     images, references = _pair(images, references)
     height, width = images.shape[1:3]
@@ -40,8 +39,7 @@ def ssim(images: np.ndarray, references: np.ndarray) -> np.ndarray:
 def gradient_energy(images: np.ndarray) -> np.ndarray:
     """Mean of |∇luma|² over the pixels, a measure of sharpness: float64 (n,), >= 0.
 
-    Luma is BT.601's 0.299 R + 0.587 G + 0.114 B in [0, 1]; forward differences, on the (H-1) x (W-1) pixels
-    that have a neighbor to the right and one below.
+    Luma is BT.601's, in [0, 1]; forward differences, on the (H-1) x (W-1) pixels that have both neighbors.
     """
     images = _pictures(images)
     if min(images.shape[1:3]) < 2:

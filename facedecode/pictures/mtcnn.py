@@ -1,18 +1,14 @@
 """MTCNN on the networks of facenet-pytorch, many images at a time.
 
 The cascade (Zhang et al. 2016, https://arxiv.org/abs/1604.02878) and every rounding in it follow
-`facenet_pytorch.MTCNN.detect`, so that boxes and landmarks are the same up to float rounding. What differs
-is the way there:
+`facenet_pytorch.MTCNN.detect`, so that boxes and landmarks are the same up to float rounding. What differs:
 
-- Each image gets one summed-area table of integers. The pyramid and all candidate crops are read from it,
-  four look-ups a pixel whatever the size of the window, and exactly (facenet-pytorch averages floats, crop by
-  crop).
-- The networks run in channels-last layout, on slices small enough for their activations to stay in cache.
-- Scaling of the pixels is part of each network's first convolution.
-- Class and box heads of the first network: one logit instead of a softmax over two, and boxes only where
-  the logit passes.
-- Non-maximum suppression shifts each image's boxes apart in float64, so that no image's result depends on
-  its batch.
+- Each image gets one summed-area table of integers, from which the pyramid and all candidate crops are read: four
+  look-ups a pixel whatever the size of the window, and exact (facenet-pytorch averages floats, crop by crop).
+- The networks run in channels-last layout, on slices small enough for their activations to stay in cache. Scaling of
+  the pixels is part of each network's first convolution.
+- The first network's heads: one logit instead of a softmax over two, and boxes only where the logit passes.
+- Non-maximum suppression shifts each image's boxes apart in float64, so that no result depends on the batch.
 """
 
 from __future__ import annotations
@@ -41,10 +37,8 @@ _CUDA_SLICES = 16_000_000, 16_000_000
 class Mtcnn:
     """The three networks and the cascade.
 
-    device: where the networks run; geometry and non-maximum suppression are done on the CPU.
-    min_face_size: smallest side of a face that is looked for, px.
-    thresholds: probability that a box must reach at each of the three networks.
-    factor: ratio of one pyramid level's scale to the one before.
+    device: where the networks run; geometry and non-maximum suppression are done on the CPU. The others as in
+        `faces.FaceDetector`.
     """
 
     def __init__(
@@ -74,12 +68,11 @@ class Mtcnn:
 
     @torch.inference_mode()
     def detect(self, images: np.ndarray) -> list[Detections]:
-        """Find the faces in images of one size.
+        """Find the faces in images of one size, uint8 (n, height, width, 3) RGB.
 
-        images: uint8 (n, height, width, 3), RGB.
-
-        Returns for each image boxes (faces, 4) float32, x1 y1 x2 y2 in px; probabilities (faces,) float32;
-        landmarks (faces, 5, 2) float32, px; sorted by the area of the box, largest first.
+        Returns:
+            For each image boxes (faces, 4) float32, x1 y1 x2 y2 in px; probabilities (faces,) float32; landmarks
+            (faces, 5, 2) float32, px; sorted by the area of the box, largest first.
         """
         table = SummedArea(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
         boxes, owner = self._propose(table)
@@ -198,10 +191,9 @@ class SummedArea:
         torch.cumsum(columns, dim=2, out=self.sums[:, 1:, 1:, :3])
 
     def resize(self, which: slice, size: tuple[int, int]) -> Tensor:
-        """Images at another size by area averaging: float32 (n, 4, height, width), channels-last, 0 to
-        255; the fourth channel is zero.
+        """Images at another size, as `interpolate(images, size, mode="area")`.
 
-        The same as `interpolate(images, size, mode="area")`.
+        float32 (n, 4, height, width), channels-last, 0 to 255; the fourth channel is zero.
         """
         device = self.sums.device
         top, bottom = _windows(torch.tensor([self.height], device=device), size[0])
@@ -211,11 +203,9 @@ class SummedArea:
         return _mean(_take(rows, right[0], 2).sub_(_take(rows, left[0], 2)), bottom - top, right - left)
 
     def crop(self, image: Tensor, low: Tensor, high: Tensor, size: int) -> Tensor:
-        """Crops brought to one size by area averaging: float32 (n, 4, size, size), channels-last, 0
-        to 255; the fourth channel is zero.
+        """Crops brought to one size by area averaging: float32 (n, 4, size, size), as in `resize`.
 
-        image: (n,) index of the image; low, high: (n, 2) int64, x and y of the first pixel inside and the
-        first one beyond.
+        image: (n,) index of the image; low, high: (n, 2) int64, x and y of the first pixel inside and the first beyond.
         """
         left, right = (low[:, :1] + edge for edge in _windows(high[:, 0] - low[:, 0], size))
         top, bottom = (low[:, 1:] + edge for edge in _windows(high[:, 1] - low[:, 1], size))

@@ -1,11 +1,8 @@
 """Perturbations of a face in its picture, by name: the known names, their geometry, and the resampling.
 
-A face is detected once, in the original picture. The picture is then turned, moved or scaled about the center of
-the face's box, and the crop is taken with the original box and landmarks, so that it sees the misalignment.
-(Detecting the face again would let the alignment undo it.)
-
-Coordinates are those of `facedecode.pictures.align`: pixel i covers [i, i + 1), x to the right, y down; left is the
-viewer's.
+A face is detected once, in the original image. The image is then turned, moved or scaled about the center of the
+face's box, and the crop is taken with the original box and landmarks, so that it shows the misalignment. (Detecting
+the face again would let the alignment undo it.) Coordinates are those of `align`; left is the viewer's.
 """
 
 from __future__ import annotations
@@ -27,10 +24,9 @@ if TYPE_CHECKING:  # these need torch
 
 @dataclass(frozen=True)
 class Occluder:
-    """A rectangle around two landmarks.
+    """A rectangle around two of the five landmarks.
 
-    points: which of the five.
-    beside, above, below: how far it reaches beyond them, in units of the face.
+    beside, above, below: how far it reaches beyond them, in units of the face (`face_axes`).
     """
 
     points: tuple[int, int]
@@ -48,14 +44,11 @@ OCCLUDERS: dict[str, Occluder] = {
 
 
 def face_axes(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
-    """The frame of a face.
-
-    Args:
-        landmarks: (5, 2) px: the eyes, the nose, the corners of the mouth.
+    """The frame of a face by its landmarks, (5, 2) px.
 
     Returns:
-        (2, 2) float64, whose rows are the unit vectors along the line between the eyes and, at a right angle to it,
-        down the face; the unit of the face, px.
+        (2, 2) float64: unit vectors along the line between the eyes and, at a right angle to it, down the face; and
+        the unit of the face, px.
     """
     points = np.asarray(landmarks, np.float64).reshape(5, 2)
     between = points[1] - points[0]
@@ -78,12 +71,10 @@ def extent(occluder: Occluder, landmarks: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def cover(image: np.ndarray, occluder: Occluder, landmarks: np.ndarray, matrix: np.ndarray) -> None:
-    """Blacken, in place, the pixels whose centers lie below an occluder.
+    """Blacken, in place, the pixels with their centers under an occluder.
 
     Args:
-        image: (H, W, 3) uint8, a picture that was moved by `matrix`.
-        landmarks: (5, 2) px, in the picture before it was moved.
-        matrix: (2, 3) from coordinates in that picture to those in `image`.
+        image: (H, W, 3) uint8, already moved by `matrix`, (2, 3). landmarks: (5, 2) px, before it was moved.
     """
     axes, _ = face_axes(landmarks)
     low, high = extent(occluder, landmarks)
@@ -159,18 +150,14 @@ def _step(part: str) -> Step | None:
 
 @dataclass(frozen=True)
 class Transform:
-    """A perturbation: one step or several joined by '+', done from left to right. Made by `parse_transform`.
-
-    It holds nothing but its name, so it can be sent to another process.
-    """
+    """A perturbation: one step or several joined by '+', done from left to right. Made by `parse_transform`."""
 
     name: str
 
     def matrix(self, face: Face) -> np.ndarray:
-        """(2, 3) float64 from coordinates in the original to coordinates in the perturbed picture.
+        """(2, 3) float64 from coordinates in the original to those in the perturbed image.
 
-        Each step is about the center of the original box, `face.box` (x1, y1, x2, y2), and a shift is a share of
-        that box, whatever steps come before.
+        Each step is about the center of the original box, and a shift is a share of that box.
         """
         x1, y1, x2, y2 = np.asarray(face.box, np.float64)
         center, size = np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1])
@@ -224,21 +211,17 @@ def expand_group(name: str) -> list[Transform]:
 
 
 def perturb(image: np.ndarray, face: Face, transform: Transform, device: str = "cpu") -> np.ndarray:
-    """The picture with `transform` done about the center of the box of `face`.
+    """An image (H, W, 3) uint8 with `transform` done about the center of the box of `face`.
 
     All moves of a chain are one resampling, so that it blurs no more than a single step. An occluder keeps its place
-    on the face and is drawn in the result, so that it has sharp edges and hides the same parts of the face wherever
-    it stands in the chain.
+    on the face and is drawn in the result: its edges are sharp, and its place in the chain does not matter.
 
     Args:
-        image: (H, W, 3) uint8.
-        face: where the face is in `image`.
-        transform: see `parse_transform`.
-        device: where the resampling is done, as torch names it.
+        device: where the resampling is done, a torch device.
 
     Returns:
-        (H, W, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from outside
-        the picture or from below an occluder. What leaves the frame is lost.
+        (H, W, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from outside the
+        image or lies under an occluder. What leaves the frame is lost.
 
     Raises:
         NoFace: none of the landmarks that were in the frame is there afterwards.

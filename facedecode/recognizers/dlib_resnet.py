@@ -1,8 +1,7 @@
 """dlib's face recognition ResNet, read from its own weights file and rebuilt in PyTorch.
 
-Source: Davis King, ``dnn_face_recognition_ex.cpp`` and the file ``dlib_face_recognition_resnet_model_v1.dat``
-(public domain). In inference dlib's ``affine`` layers stand where training had batch normalization; here they are
-part of the convolutions before them.
+Source: Davis King, `dnn_face_recognition_ex.cpp` and the file `dlib_face_recognition_resnet_model_v1.dat` (public
+domain). The file has `affine` layers in place of batch normalization; here they are part of the convolutions before.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ DOWN = {3, 7, 10, 13}
 
 
 class Block(nn.Module):
-    """Two 3×3 convolutions and a skip; a 'down' block halves the picture and pads the smaller branch with zeros."""
+    """Two 3×3 convolutions and a skip; a `down` block halves the maps and pads the smaller branch with zeros."""
 
     def __init__(self, inputs: int, outputs: int, down: bool):
         super().__init__()
@@ -30,7 +29,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place where the value is this block's own: memory, not arithmetic, is what the layers between cost.
+        # In place where the value belongs to this block: these layers cost memory traffic, not arithmetic.
         y = self.conv2(F.relu(self.conv1(x), inplace=True))
         if self.down:
             x = F.avg_pool2d(x, 2, 2)
@@ -82,22 +81,16 @@ class _Reader:
         return -value if head & 0x80 else value
 
     def seek(self, tag: bytes) -> None:
-        """Move behind the next string ``tag`` (a layer's name)."""
+        """Move behind the next string `tag`, a layer's name."""
         record = bytes([1, len(tag)]) + tag
-        found = self.data.find(record, self.at)
-        if found < 0:
+        place = self.data.find(record, self.at)
+        if place < 0:
             raise BadInput(f"{self.path}: no {tag.decode()!r} layer where one is expected; not dlib's face model")
-        self.at = found + len(record)
+        self.at = place + len(record)
 
     def tensor(self, size: int) -> Tensor:
-        """The next tensor, flat; ``size`` floats are expected in it."""
-        found = self._find_tensor(size)
-        self.at = found
-        return torch.from_numpy(np.frombuffer(self.take(4 * size), "<f4").copy())
-
-    def _find_tensor(self, size: int) -> int:
-        # The layer's own settings stand between its name and its tensor; the tensor's header tells itself:
-        # the version 2, then four dimensions whose product is the number of floats.
+        """The next tensor, of `size` floats, flat."""
+        # The layer's settings stand before its tensor, which begins with the version 2 and four dimensions.
         start = self.at
         for at in range(start, min(start + 200, len(self.data))):
             if self.data[at : at + 2] != b"\x01\x02":
@@ -108,18 +101,15 @@ class _Reader:
             except BadInput:
                 continue
             if version == 2 and int(np.prod(shape)) == size:
-                return self.at
+                return torch.from_numpy(np.frombuffer(self.take(4 * size), "<f4").copy())
         raise BadInput(f"{self.path}: no tensor of {size} numbers where one is expected; not dlib's face model")
 
 
 def load_dlib_resnet(path: Path) -> DlibResNet:
-    """The network with the weights of dlib's ``dlib_face_recognition_resnet_model_v1.dat``.
+    """The network with the weights of dlib's `dlib_face_recognition_resnet_model_v1.dat`.
 
-    The file lists layers from input to output: each ``con_4`` holds filters then biases, each ``affine_``
-    gamma then beta, and ``fc_2`` an inputs × outputs matrix.
-
-    Raises:
-        BadInput: the file is truncated or is another model.
+    The file lists layers from input to output: each `con_4` has filters, then biases, each `affine_` gamma, then beta,
+    and `fc_2` an inputs × outputs matrix. Raises BadInput: the file is truncated or another model.
     """
     reader = _Reader(path)
     net = DlibResNet()

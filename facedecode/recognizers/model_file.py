@@ -1,7 +1,7 @@
-"""A user's model file as bytes, looked at before any of it is run.
+"""A user's model file as bytes, checked before PyTorch sees any of it.
 
-`torch.export.load` and `torch.load` can run code that a file holds. So a file is read once, what is in it is told by
-its names, and only an archive whose every entry is data goes on to PyTorch.
+`torch.export.load` and `torch.load` can run code that a file holds. So a file is read once, and only an archive with
+nothing but data in its entries goes on to PyTorch.
 """
 
 from __future__ import annotations
@@ -48,12 +48,7 @@ _QUOTED = {"as_string", "as_strings", "torch_version", "target"}
 
 
 def read_model_file(path: Path) -> bytes:
-    """The bytes of a model file.
-
-    Raises:
-        MissingWeights: no such file.
-        BadInput: unreadable, empty, a Git LFS pointer, or a web page.
-    """
+    """The bytes of a model file. Raises MissingWeights: no such file. BadInput: unreadable, or as `refuse_stand_in`."""
     if not path.is_file():
         raise MissingWeights(f"{path}: no such model file; check the path")
     try:
@@ -65,12 +60,12 @@ def read_model_file(path: Path) -> bytes:
 
 
 def torch_kind(path: Path, data: bytes) -> str:
-    """`exported` (torch.export.save) or `script` (torch.jit.save), told without unpickling anything.
+    """`exported` (torch.export.save) or `script` (torch.jit.save), without unpickling anything.
 
     Raises:
         BadInput: a pickle (torch.save), compiled code, a truncated or another file.
     """
-    if data[:2] == b"\x80\x02" or data[:1] == b"\x80":
+    if data[:1] == b"\x80":
         raise _pickled(path)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -83,11 +78,8 @@ def torch_kind(path: Path, data: bytes) -> str:
                 _require_data(path, archive, roots.pop(), inner)
                 return "exported"
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
-        cut = data[:2] == b"PK"
-        raise BadInput(
-            f"{path}: {'truncated or damaged' if cut else 'no model of PyTorch'} ({error}); save it again by "
-            "torch.export.save or torch.jit.save"
-        ) from None
+        what = "truncated or damaged" if data[:2] == b"PK" else "no model of PyTorch"
+        raise BadInput(f"{path}: {what} ({error}); save it again by torch.export.save or torch.jit.save") from None
     if "constants.pkl" in inner and any(name.startswith("code/") for name in inner):
         return "script"
     if "data.pkl" in inner:
@@ -139,7 +131,7 @@ def _require_data(path: Path, archive: zipfile.ZipFile, root: str, inner: set[st
 
 
 def _is_arithmetic(text: str, functions: set[str]) -> bool:
-    """Whether a text is one expression of numbers, names and arithmetic that calls `functions` and sizes only."""
+    """Whether a text is one expression of numbers, names and arithmetic that calls only `functions` and sizes."""
     try:
         parts = list(ast.walk(ast.parse(text, mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -155,7 +147,7 @@ def _is_arithmetic(text: str, functions: set[str]) -> bool:
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """All strings of a JSON value, each with its key; what nodes remember of their origin apart."""
+    """All strings of a JSON value, each with its key, without the nodes' `metadata` on their origin."""
     stack = [(key, value)]
     while stack:
         name, each = stack.pop()

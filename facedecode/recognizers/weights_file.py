@@ -1,8 +1,6 @@
 """Weights that others trained, read safely: tensors and nothing else, and exactly those that the network has.
 
 A file is safetensors, or torch's own format (zip or legacy) read with `weights_only`: code in a pickle is never run.
-What a checkpoint wraps its tensors in (`state_dict`, `module.` …), what its layers are called, and which heads go
-with it, is data: see `Layout`.
 """
 
 from __future__ import annotations
@@ -23,33 +21,16 @@ if TYPE_CHECKING:
 # Where training scripts put the tensors in their checkpoints, and what they put before the names.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "backbone", "weights")
 PREFIXES = (
-    "module.",
-    "_orig_mod.",
-    "model.",
-    "backbone.",
-    "net.",
-    "network.",
-    "encoder.",
-    "base_model.",
-    "feature_extractor.",
+    *("module.", "_orig_mod.", "model.", "backbone.", "net.", "network."),
+    *("encoder.", "base_model.", "feature_extractor."),
 )
 # Classifiers, and what losses train beside a network: no template goes through them.
 HEADS = (
-    "arcface.",
-    "classifier.",
-    "criterion.",
-    "fc.",
-    "fc6.",
-    "fc7.",
-    "fc8.",
-    "head.",
-    "logits.",
-    "loss.",
-    "margin.",
-    "metric_fc.",
+    *("arcface.", "classifier.", "criterion.", "fc.", "fc6.", "fc7.", "fc8."),
+    *("head.", "logits.", "loss.", "margin.", "metric_fc."),
 )
 _COUNTER = "num_batches_tracked"  # of batch normalization: no output depends on it, and conversions leave it out
-_STARTS = {  # how files begin that stand where another should
+_STAND_INS = {  # first bytes of what is often found in the place of a model's file
     b"version https://git-lfs": "is a git-LFS pointer, not the file itself: run 'git lfs pull', or download it",
     b"<": "is a web page, not the file itself: download that",
     b"{": "is text, not a model's file: download that",
@@ -62,11 +43,11 @@ class Layout:
 
     Attributes:
         name: for messages.
-        layers: the file's name of a layer → the network's; layers that are not listed keep their names.
-        heads: beginnings of the names of tensors that are left out, where the network has none of that name.
-        turned_first: the network's first convolution, whose channels the file has in the other order (BGR, RGB).
-        refused: why a file of this layout is known, and not taken; what to do instead.
-        uncounted: what to warn of where batch normalization has no counters: the file was converted.
+        layers: the file's name of a layer → the network's; other layers keep their names.
+        heads: tensors that are left out begin like this.
+        turned_first: the first convolution, if the file has its channels in the other order (BGR for RGB).
+        refused: why a file of this layout is not taken, and what to do instead.
+        uncounted: a warning where batch normalization has no counters, which is the mark of a converted file.
     """
 
     name: str = "the network itself"
@@ -83,14 +64,10 @@ class Layout:
 
 
 def refuse_stand_in(path: Path, head: bytes) -> None:
-    """Refuse what is found in the place of a model's file, by its first bytes (64 or more, fewer if it has no more).
-
-    Raises:
-        BadInput: it is empty, a git-LFS pointer, a web page or JSON.
-    """
+    """Raise BadInput for an empty file, a git-LFS pointer, a web page or JSON. head: its first 64 bytes or more."""
     if not head:
         raise BadInput(f"{path}: is empty; download it again")
-    for start, reason in _STARTS.items():
+    for start, reason in _STAND_INS.items():
         if head.lstrip().lower().startswith(start):
             raise BadInput(f"{path}: {reason}")
 
@@ -99,7 +76,7 @@ def kind_of_weights(path: Path) -> str:
     """`safetensors`, `zip` (torch) or `pickle` (torch before 1.6), by a file's first bytes. Free of torch.
 
     Raises:
-        BadInput: it is none of them, or unreadable; the line says what it is, and what to do.
+        BadInput: it is none of them, or unreadable.
     """
     try:
         with path.open("rb") as file:
@@ -122,25 +99,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict's file by their names, on the CPU, as they are.
 
     Raises:
-        BadInput: not weights, truncated or damaged, more than tensors (which is never run), or several networks; the
-            line says which.
+        BadInput: not weights, truncated or damaged, more than tensors (which is never run), or several networks.
     """
-    found = _unwrap(_read_safetensors(path) if kind_of_weights(path) == "safetensors" else _read_torch(path))
-    if not found:
+    networks = _unwrap(_read_safetensors(path) if kind_of_weights(path) == "safetensors" else _read_torch(path))
+    if not networks:
         raise BadInput(
             f"{path}: holds no state dict (names and tensors), at the top or as {some_of(WRAPPERS)}; "
             "save model.state_dict()"
         )
-    first, *others = found.values()
+    first, *others = networks.values()
     if not all(_are_equal(first, other) for other in others):
         raise BadInput(
-            f"{path}: holds several networks, as {' and as '.join(found)}; save the state dict of the one that is meant"
+            f"{path}: holds several networks, as {' and as '.join(networks)}; save the state dict of the one you want"
         )
     return first
 
 
 def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),)) -> nn.Module:
-    """`net` with the tensors of a file, as float32; it can be built on torch's device `meta`, which costs nothing.
+    """`net` with the tensors of a file. It can be built on torch's device `meta`, which costs nothing.
 
     Args:
         layouts: those that a file may have; the one that gives the most of the network's tensors is taken.
@@ -151,15 +127,18 @@ def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),
     import torch
 
     expected = net.state_dict()
-    given = _without_prefixes(read_tensors(path), expected)
-    layout = max(layouts, key=lambda each: sum(each.rename(key) in expected for key in given))
+    read = _without_prefixes(read_tensors(path), expected)
+    layout = max(layouts, key=lambda each: sum(each.rename(key) in expected for key in read))
     if layout.refused:
         raise BadInput(f"{path}: {layout.refused}")
-    tensors = {name: t for key, t in given.items() if (name := layout.rename(key)) in expected}
-    if len(tensors) < sum(layout.rename(key) in expected for key in given):
+    others = [key for key in read if layout.rename(key) not in expected]
+    tensors = {layout.rename(key): tensor for key, tensor in read.items() if key not in others}
+    if len(tensors) + len(others) < len(read):
         raise BadInput(f"{path}: names a layer twice, as {layout.name} does and otherwise; give one network's weights")
-    _require_same(path, expected, tensors, [k for k in given if layout.rename(k) not in expected], layout, layouts)
-    if layout.uncounted and not any(key.endswith(_COUNTER) for key in given):
+    if differences := _differences(expected, tensors, others, layout.heads):
+        taken = ", ".join(each.name for each in layouts if not each.refused)
+        raise BadInput(f"{path}: not these weights: tensors {differences}; expected the layout of {taken}")
+    if layout.uncounted and not any(key.endswith(_COUNTER) for key in read):
         warnings.warn(f"{path}: {layout.uncounted}", FacedecodeWarning, stacklevel=2)
     for name, tensor in expected.items():
         tensors[name] = tensors.get(name, torch.zeros(tensor.shape)).to(tensor.dtype)
@@ -172,35 +151,27 @@ def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),
     return net
 
 
-def _require_same(
-    path: Path,
-    expected: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-    others: Sequence[str],
-    layout: Layout,
-    layouts: Sequence[Layout],
-) -> None:
-    """Refuse a file whose tensors, heads apart, are not exactly the network's: BadInput lists what differs."""
+def _differences(
+    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], others: Sequence[str], heads: tuple[str, ...]
+) -> str:
+    """How a file's tensors differ from the network's, for a message; empty where they do not, apart from heads."""
     import torch
 
     wrong = []
-    for name, found in tensors.items():
+    for name, tensor in tensors.items():
         wanted = expected[name]
-        if found.layout != torch.strided or found.is_meta:
+        if tensor.layout != torch.strided or tensor.is_meta:
             wrong.append(f"{name}: no dense numbers")
-        elif found.shape != wanted.shape:
-            wrong.append(f"{name}: {_shape(found)}, not {_shape(wanted)}")
-        elif found.dtype != wanted.dtype and not (found.is_floating_point() and wanted.is_floating_point()):
-            wrong.append(f"{name}: {str(found.dtype).removeprefix('torch.')} numbers")
+        elif tensor.shape != wanted.shape:
+            wrong.append(f"{name}: {_shape(tensor)}, not {_shape(wanted)}")
+        elif tensor.dtype != wanted.dtype and not (tensor.is_floating_point() and wanted.is_floating_point()):
+            wrong.append(f"{name}: {str(tensor.dtype).removeprefix('torch.')} numbers")
     lists = {
         "missing": [name for name in expected if name not in tensors and not name.endswith(_COUNTER)],
-        "unexpected": [name for name in others if not name.startswith(layout.heads)],
+        "unexpected": [name for name in others if not name.startswith(heads)],
         "of another shape or type": wrong,
     }
-    if any(lists.values()):
-        named = "; ".join(f"{len(names)} {what} ({some_of(sorted(names))})" for what, names in lists.items() if names)
-        taken = ", ".join(each.name for each in layouts if not each.refused)
-        raise BadInput(f"{path}: not these weights: tensors {named}; expected the layout of {taken}")
+    return "; ".join(f"{len(names)} {kind} ({some_of(sorted(names))})" for kind, names in lists.items() if names)
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -221,8 +192,7 @@ def _read_torch(path: Path) -> Any:
             warnings.simplefilter("ignore")  # on old formats
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        said = str(error)
-        if "nsupported" in said or "WeightsUnpickler error" in said:
+        if "nsupported" in str(error) or "WeightsUnpickler error" in str(error):
             raise BadInput(
                 f"{path}: holds more than tensors, and such a pickle can run code: it was not loaded. Where you trust "
                 "it, save its model.state_dict() as safetensors"
@@ -233,33 +203,32 @@ def _read_torch(path: Path) -> Any:
 
 
 def _unwrap(state: Any, place: str = "") -> dict[str, dict[str, Tensor]]:
-    """The mappings of names to tensors in a checkpoint, by where they are in it (`state_dict.model`, at the top '')."""
+    """The state dicts in a checkpoint, by where they are in it (`state_dict.model`, at the top '')."""
     import torch
 
     if not isinstance(state, Mapping):
         return {}
     if state and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         return {place: dict(state)}
-    found = {}
+    networks = {}
     for key in WRAPPERS:
-        found |= _unwrap(state.get(key), f"{place}.{key}" if place else key)
-    return found
+        networks |= _unwrap(state.get(key), f"{place}.{key}" if place else key)
+    return networks
 
 
 def _are_equal(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     """Whether two state dicts are one, saved under two names."""
-    return state.keys() == other.keys() and all(_is_same(tensor, other[name]) for name, tensor in state.items())
-
-
-def _is_same(x: Tensor, y: Tensor) -> bool:
     import torch
 
-    dense = x.layout == y.layout == torch.strided and not (x.is_meta or y.is_meta)
-    return dense and x.dtype == y.dtype and torch.equal(x, y)
+    def same(x: Tensor, y: Tensor) -> bool:
+        dense = x.layout == y.layout == torch.strided and not (x.is_meta or y.is_meta)
+        return dense and x.dtype == y.dtype and torch.equal(x, y)
+
+    return state.keys() == other.keys() and all(same(tensor, other[name]) for name, tensor in state.items())
 
 
 def _without_prefixes(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without what training put before all of their names (those of heads apart)."""
+    """The same tensors without the prefix that all of their names have, those of heads apart."""
     while not tensors.keys() & expected.keys():
         body = [key for key in tensors if not key.startswith(HEADS)]
         prefix = next((p for p in PREFIXES if body and all(key.startswith(p) for key in body)), None)
