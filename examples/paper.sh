@@ -77,7 +77,7 @@ fig08) # and Fig. 9 to 11; the maps are fitted on people whom the figures do not
         python "$here/appearance.py" emb --figure $figure --decoder dlib-resnet $test_people -o $figure.png
     done
     ;;
-fig14) # decoders/edgeface: see docs/decoder.md
+fig14) # decoders/edgeface: see the model card in facedecode/weights/dlib-resnet
     facedecode cluster emb -o bush -k 10 --person George_W_Bush
     facedecode cluster emb-edgeface -o bush-edgeface -k 10 --person George_W_Bush --decoder decoders/edgeface
     python "$here/fig14.py" emb --clusters bush -o bush.csv
