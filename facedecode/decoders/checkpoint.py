@@ -12,9 +12,8 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from facedecode.decoders.kinds import CLOSED_FORMS, KINDS
-from facedecode.decoders.latent import LatentDecoder
-from facedecode.decoders.network import DeepFaceDecoder
+from facedecode.decoders.base import DecoderNetwork
+from facedecode.decoders.kinds import KINDS
 from facedecode.decoders.training_record import networks_looked_through
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import SHIPPED, make_folder, write_bytes, write_json
@@ -44,12 +43,11 @@ class Provenance:
 class Decoder:
     """A trained decoder with its provenance."""
 
-    def __init__(self, kind: str, net: nn.Module, provenance: Provenance, device: str = "cpu"):
+    def __init__(self, kind: str, net: DecoderNetwork, provenance: Provenance, device: str = "cpu"):
         self.kind = kind
         self.device = torch.device(device)
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-        drawing = net.folded() if isinstance(net, DeepFaceDecoder) else net
-        self._drawing = drawing.to(memory_format=torch.channels_last)
+        self._drawing = net.for_drawing().to(memory_format=torch.channels_last)
         self.provenance = provenance
         self.recognizer = provenance.recognizer
         self.dim = net.config["dim"]
@@ -90,7 +88,7 @@ class Decoder:
         weights_sha256: of its weights; what goes by another name and has the same (another layer's output, as
         `dlib-resnet-pooled` is) counts as that network.
         """
-        if self.kind in CLOSED_FORMS:
+        if KINDS[self.kind].fitting == "closed form":
             return False
         training = self.provenance.training
         names = networks_looked_through(training, self.recognizer["name"])
@@ -108,7 +106,7 @@ class Decoder:
         require_same_recognizer(recognizer, self.recognizer, templates)
 
 
-def save_decoder(folder: Path, kind: str, net: nn.Module, provenance: Provenance, half: bool = False) -> None:
+def save_decoder(folder: Path, kind: str, net: DecoderNetwork, provenance: Provenance, half: bool = False) -> None:
     """Write a checkpoint, atomically, tensors first.
 
     Args:
@@ -180,15 +178,14 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         raise BadInput(f"{path}: not a decoder's description ({type(error).__name__}: {error})") from None
     if version != FORMAT_VERSION:
         raise BadInput(f"{path}: format version {version!r}; this facedecode reads version {FORMAT_VERSION}")
-    if kind not in list(KINDS):
+    if not isinstance(kind, str) or kind not in KINDS:
         raise BadInput(f"{path}: unknown kind of decoder {kind!r}; known: {', '.join(KINDS)}")
     if not same_frame:
         raise BadInput(f"{path}: draws another portrait frame than this facedecode's; train it again")
     try:
-        net = KINDS[kind](**config)
+        net = KINDS[kind].network(**config)
     except (TypeError, ValueError, KeyError, RuntimeError, UsageError) as error:
         raise BadInput(f"{path}: its config does not fit a {kind} decoder ({error})") from None
     load_into(net, folder / "decoder.safetensors")
-    if isinstance(net, LatentDecoder):
-        net.open_generator(folder, device)
+    net.open_files(folder, device)
     return Decoder(kind, net, provenance, device)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from facedecode.decoders.base import ClosedForm
 from facedecode.errors import BadInput
 
 _NOTHING = 1e-20  # of the templates' power: the rounding of equal float32 templates' mean in float64 is below it
 
 
-class MeanFace(nn.Module):
+class MeanFace(ClosedForm):
     """Draws the mean training portrait whatever the template: what an attacker has without any template."""
 
     def __init__(self, dim: int, image_size: int = 128):
-        super().__init__()
-        self.config = {"dim": dim, "image_size": image_size}
-        self.image_size = image_size
+        super().__init__(dim, image_size)
         self.register_buffer("mean", torch.zeros(3, image_size, image_size))
 
-    def fit(self, templates: Tensor, portraits: Tensor) -> MeanFace:
-        """`templates` (n, dim) float; `portraits` (n, 3, P, P) uint8."""
+    def fit(self, templates: Tensor, portraits: Tensor, score: str | None = None) -> MeanFace:
+        """As `ClosedForm.fit`."""
         total = torch.zeros_like(self.mean, dtype=torch.float64)
         for chunk in portraits.split(512):
             total += chunk.double().sum(0)
@@ -32,26 +31,24 @@ class MeanFace(nn.Module):
         return self.mean.expand(len(templates), *self.mean.shape)
 
 
-class Nearest(nn.Module):
+class Nearest(ClosedForm):
     """Draws the training portrait whose template is nearest by the recognizer's own score."""
 
     def __init__(self, dim: int, image_size: int = 128, count: int = 0, score: str = "cosine"):
-        super().__init__()
-        self.config = {"dim": dim, "image_size": image_size, "count": count, "score": score}
-        self.image_size = image_size
-        self.score = score
+        super().__init__(dim, image_size)
+        self.config |= {"count": count, "score": score}
         self.register_buffer("templates", torch.zeros(count, dim))
         self.register_buffer("portraits", torch.zeros(count, 3, image_size, image_size, dtype=torch.uint8))
 
-    def fit(self, templates: Tensor, portraits: Tensor) -> Nearest:
-        """`templates` (n, dim) float; `portraits` (n, 3, P, P) uint8."""
+    def fit(self, templates: Tensor, portraits: Tensor, score: str | None = None) -> Nearest:
+        """As `ClosedForm.fit`."""
         self.templates, self.portraits = templates.float(), portraits
-        self.config["count"] = len(templates)
+        self.config |= {"count": len(templates), "score": score or self.config["score"]}
         return self
 
     def forward(self, templates: Tensor) -> Tensor:
         """(n, dim) → (n, 3, P, P) RGB in [0, 1]."""
-        if self.score == "cosine":
+        if self.config["score"] == "cosine":
             unit = nn.functional.normalize
             nearest = (unit(templates) @ unit(self.templates).T).argmax(1)
         else:
@@ -59,22 +56,21 @@ class Nearest(nn.Module):
         return self.portraits[nearest].float() / 255
 
 
-class Ridge(nn.Module):
+class Ridge(ClosedForm):
     """Linear regression from template to pixels; the penalty is `penalty` times the templates' mean variance.
 
     Minimizes Σ‖x − W e − b‖² + n·λ‖W‖² with λ = penalty · trace(cov(e)) / dim; b is not penalized.
     """
 
     def __init__(self, dim: int, image_size: int = 128, penalty: float = 1e-2):
-        super().__init__()
-        self.config = {"dim": dim, "image_size": image_size, "penalty": penalty}
-        self.image_size = image_size
+        super().__init__(dim, image_size)
+        self.config["penalty"] = penalty
         self.penalty = penalty
         self.register_buffer("weight", torch.zeros(3 * image_size**2, dim))
         self.register_buffer("bias", torch.zeros(3 * image_size**2))
 
-    def fit(self, templates: Tensor, portraits: Tensor) -> Ridge:
-        """`templates` (n, dim) float; `portraits` (n, 3, P, P) uint8. Accumulates in float64.
+    def fit(self, templates: Tensor, portraits: Tensor, score: str | None = None) -> Ridge:
+        """As `ClosedForm.fit`; accumulates in float64.
 
         Raises:
             BadInput: the templates are all equal, so that nothing can be regressed on them.

@@ -1,22 +1,78 @@
-"""The decoders by name."""
+"""The kinds of decoders: how each is fitted, and what its training has by default. Free of torch.
+
+A new architecture is a module in this folder, with a subclass of one of the classes in `base`, and a line in `KINDS`:
+the command line, the help, training and checkpoints take it from here.
+"""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
 
-from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
-from facedecode.decoders.latent import LatentDecoder
-from facedecode.decoders.nbnet import NbNet
-from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import UsageError
 
-# Trained by gradients, all in one loop (`training/decoder_run.py`).
-NETWORKS: dict[str, type[nn.Module]] = {"dfd": DeepFaceDecoder, "nbnet": NbNet}
-CLOSED_FORMS: dict[str, type[nn.Module]] = {"mean-face": MeanFace, "nearest": Nearest, "ridge": Ridge}
-KINDS: dict[str, type[nn.Module]] = {**NETWORKS, **CLOSED_FORMS, "latent": LatentDecoder}
+if TYPE_CHECKING:  # needs torch
+    from facedecode.decoders.base import DecoderNetwork
+
+Fitting = Literal["gradients", "closed form", "generator"]
 
 
-def require_kind(name: str) -> None:
-    """Refuse a name that no decoder has. Raises UsageError; the known names are listed."""
+@dataclass(frozen=True)
+class DecoderKind:
+    """A kind of decoder.
+
+    Attributes:
+        name: of `--architecture`, and in checkpoints.
+        place: "module:class" of its network, in this folder.
+        fitting: `gradients`: trained in steps (`training.decoder_run`); `closed form`: solved at once; `generator`:
+            fitted to the pictures of a user's generator (`training.latent`).
+        options: arguments of the network's own that `TrainSettings` can set.
+        defaults: option of `train` → its default for this kind, where that differs from the usual one.
+    """
+
+    name: str
+    place: str
+    fitting: Fitting
+    options: tuple[str, ...] = ()
+    defaults: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def network(self) -> type[DecoderNetwork]:
+        """The class of its networks; needs torch."""
+        module, _, name = self.place.partition(":")
+        return getattr(import_module(f"facedecode.decoders.{module}"), name)
+
+
+# First the mean absolute difference of pixels, then the maps of φ alone, seen without random crops: Mai et al. 2019.
+_NBNET: dict[str, float] = {
+    **dict.fromkeys(("pixel", "gradient", "local_pixel", "local_gradient", "identity"), 0),
+    "perceptual": 1,
+    "absolute": 1,
+    "perceptual_after": 0.5,
+    "jitter": 0.0,
+}
+KINDS: dict[str, DecoderKind] = {
+    kind.name: kind
+    for kind in (
+        DecoderKind("dfd", "network:DeepFaceDecoder", "gradients", options=("coarse",)),
+        DecoderKind("nbnet", "nbnet:NbNet", "gradients", defaults=_NBNET),
+        DecoderKind("mean-face", "closed_form:MeanFace", "closed form"),
+        DecoderKind("nearest", "closed_form:Nearest", "closed form"),
+        DecoderKind("ridge", "closed_form:Ridge", "closed form"),
+        DecoderKind("latent", "latent:LatentDecoder", "generator"),
+    )
+}
+
+
+def fitted_by(fitting: Fitting) -> tuple[str, ...]:
+    """The names of the kinds that are fitted so."""
+    return tuple(kind.name for kind in KINDS.values() if kind.fitting == fitting)
+
+
+def find_kind(name: str) -> DecoderKind:
+    """The kind of that name. Raises UsageError, with the known names, where there is none."""
     if name not in KINDS:
         raise UsageError(f"no decoder is called {name!r}; known: {', '.join(KINDS)}")
+    return KINDS[name]

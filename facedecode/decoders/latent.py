@@ -7,9 +7,10 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from facedecode.decoders.base import DecoderNetwork
 from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput
 from facedecode.pictures import align
@@ -30,10 +31,10 @@ class Generator(TypedDict):
     range: tuple[float, float]
 
 
-class LatentDecoder(nn.Module):
+class LatentDecoder(DecoderNetwork):
     """Draws a template by a generator: an affine regression gives the latent, and one similarity the portrait.
 
-    The generator is a program of its own file, no part of this module's tensors: `open_generator` before drawing.
+    The generator is a program of its own file, no part of this module's tensors: `open_files` before drawing.
 
     Args:
         dim: length of a template.
@@ -54,7 +55,7 @@ class LatentDecoder(nn.Module):
         self.register_buffer("frame", torch.zeros(2, 3))
         self._program: Program | None = None
 
-    def open_generator(self, folder: Path, device: str = "cpu") -> LatentDecoder:
+    def open_files(self, folder: Path, device: str = "cpu") -> None:
         """Load the generator from a decoder's folder.
 
         Raises:
@@ -66,7 +67,6 @@ class LatentDecoder(nn.Module):
         if program.sha256 != self.config["generator"]["sha256"]:
             raise BadInput(f"{path}: not the generator that this decoder was made for (another sha256)")
         self._program = program
-        return self
 
     def latents(self, templates: Tensor) -> Tensor:
         """(n, dim) raw templates → (n, latent)."""

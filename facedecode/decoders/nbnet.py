@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from facedecode.decoders.sizes import picture_plan
+from facedecode.decoders.base import TrainedNetwork
 
 GROWTH = 8  # channels that each convolution of a block adds
 
@@ -36,7 +37,7 @@ class NeighborlyBlock(nn.Module):
         return x
 
 
-class NbNet(nn.Module):
+class NbNet(TrainedNetwork):
     """Template → portrait by neighborly de-convolution blocks: NbNet-B of Mai et al. 2019 (IEEE TPAMI 41:5).
 
     De-convolutions that make many channels at once make noisy repetitions of a few. Here a de-convolution makes
@@ -45,25 +46,19 @@ class NbNet(nn.Module):
     each but the last followed by a 4×4 de-convolution of stride 2, and a 1×1 convolution and tanh that draw RGB.
 
     Theirs draws 160 px from a 5×5 map. The sizes here are the project's, from the maps of `DeepFaceDecoder`: 4×4 for
-    128 px and 7×7 for 224 px with their six blocks, and 64 px with the first five of them. Templates are standardized
-    with the training set's statistics, as there.
+    128 px and 7×7 for 224 px with their six blocks, and 64 px with the first five of them.
 
     Args:
-        dim: length of a template.
-        image_size: 64, 128 or 224, pixels.
+        dim, image_size: as of `TrainedNetwork`.
         widths: channels with which each block begins, multiples of 8; it ends with twice as many.
     """
 
     CHANNELS = (256, 128, 64, 32, 16, 8)
     MULTIPLE = GROWTH
 
-    def __init__(self, dim: int, image_size: int = 128, widths: tuple[int, ...] | list[int] | None = None):
-        super().__init__()
-        self.base, widths = picture_plan(type(self), image_size, widths)
-        self.config = {"dim": dim, "image_size": image_size, "widths": widths}
-        self.image_size = image_size
-        self.register_buffer("template_mean", torch.zeros(dim))
-        self.register_buffer("template_scale", torch.ones(()))
+    def __init__(self, dim: int, image_size: int = 128, widths: Sequence[int] | None = None):
+        super().__init__(dim, image_size, widths)
+        widths = self.config["widths"]
         # Of a map of one pixel: a linear layer, written as it was published.
         self.stem = nn.ConvTranspose2d(dim, widths[0], self.base, bias=False)
         self.blocks = nn.ModuleList(NeighborlyBlock(width, width // GROWTH) for width in widths)
@@ -84,8 +79,7 @@ class NbNet(nn.Module):
 
     def forward(self, templates: Tensor) -> Tensor:
         """(n, dim) float templates → (n, 3, image_size, image_size) RGB in [0, 1]."""
-        e = (templates - self.template_mean) / self.template_scale
-        x = self.stem(e[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        x = self.stem(self.standardized(templates)[:, :, None, None]).contiguous(memory_format=torch.channels_last)
         x = self.blocks[0](x)
         for growth, block in zip(self.growths, self.blocks[1:], strict=True):
             x = block(growth(x))

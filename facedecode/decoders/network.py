@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -10,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from facedecode.decoders.sizes import picture_plan
+from facedecode.decoders.base import TrainedNetwork
+from facedecode.decoders.closed_form import Ridge
 
 
-class DeepFaceDecoder(nn.Module):
+class DeepFaceDecoder(TrainedNetwork):
     """Template → portrait by a fully connected stem and stages that mirror VGG-16's (paper, section 3.3).
 
     VGG-16 read backwards: a fully connected layer gives a small map of many channels; each stage doubles the map
@@ -26,26 +28,16 @@ class DeepFaceDecoder(nn.Module):
       takes up the identity term's gradient as colored noise.)
 
     Args:
-        dim: length of a template.
-        image_size: 64, 128 or 224, pixels.
-        widths: channels from the stem's map to the last stage; one more than there are doublings.
+        dim, image_size, widths: as of `TrainedNetwork`.
         coarse: side of the affine picture, or 0.
     """
 
     CHANNELS = (512, 256, 128, 64, 32, 16)
-    MULTIPLE = 1
 
-    def __init__(
-        self, dim: int, image_size: int = 128, widths: tuple[int, ...] | list[int] | None = None, coarse: int = 32
-    ):
-        super().__init__()
-        self.base, widths = picture_plan(type(self), image_size, widths)
-        self.config = {"dim": dim, "image_size": image_size, "widths": widths, "coarse": coarse}
-        self.image_size = image_size
-        # Templates are standardized with the training set's statistics, so that one recipe fits raw templates
-        # of any recognizer.
-        self.register_buffer("template_mean", torch.zeros(dim))
-        self.register_buffer("template_scale", torch.ones(()))
+    def __init__(self, dim: int, image_size: int = 128, widths: Sequence[int] | None = None, coarse: int = 32):
+        super().__init__(dim, image_size, widths)
+        self.config["coarse"] = coarse
+        widths = self.config["widths"]
         self.stem = nn.Linear(dim, widths[0] * self.base**2)
         self.stages = nn.ModuleList(
             nn.Sequential(*_conv(inputs, outputs), *_conv(outputs, outputs)) for inputs, outputs in pairwise(widths)
@@ -56,8 +48,21 @@ class DeepFaceDecoder(nn.Module):
         self.register_buffer("coarse_weight", torch.zeros(3 * coarse**2, dim))
         self.register_buffer("coarse_bias", torch.full((3 * coarse**2,), 0.5))
 
-    def folded(self) -> DeepFaceDecoder:
-        """A copy for drawing: each batch normalization is part of the convolution before it."""
+    @torch.no_grad()
+    def prepare(self, templates: Tensor, portraits: Tensor) -> None:
+        """As `TrainedNetwork.prepare`; the coarse picture is ridge regression."""
+        super().prepare(templates, portraits)
+        side = self.config["coarse"]
+        if not side:
+            return
+        chunks = portraits.tensor_split(max(1, len(portraits) // 512))
+        small = torch.cat([F.interpolate(chunk.float(), (side, side), mode="area") for chunk in chunks])
+        ridge = Ridge(templates.shape[1], side).fit(templates, small.round().byte())
+        self.coarse_weight.copy_(ridge.weight * self.template_scale)
+        self.coarse_bias.copy_(ridge.bias + ridge.weight @ self.template_mean)
+
+    def for_drawing(self) -> DeepFaceDecoder:
+        """A copy: each batch normalization is part of the convolution before it."""
         net = copy.deepcopy(self).eval()
         for stage in net.stages:
             for at in (0, 3):
@@ -66,7 +71,7 @@ class DeepFaceDecoder(nn.Module):
 
     def forward(self, templates: Tensor) -> Tensor:
         """(n, dim) float templates → (n, 3, image_size, image_size) RGB, not yet clipped to [0, 1]."""
-        e = (templates - self.template_mean) / self.template_scale
+        e = self.standardized(templates)
         x = F.relu(self.stem(e)).view(len(e), -1, self.base, self.base)
         x = x.contiguous(memory_format=torch.channels_last)
         for stage in self.stages:

@@ -19,12 +19,7 @@ def require_image_size(size: int) -> None:
 
 
 class Growing(Protocol):
-    """A network that grows a template to a picture.
-
-    Attributes:
-        CHANNELS: at each size, from its first map on; as many as the largest picture takes.
-        MULTIPLE: what each is a multiple of.
-    """
+    """A network that grows a template to a picture; see `base.TrainedNetwork`."""
 
     CHANNELS: ClassVar[tuple[int, ...]]
     MULTIPLE: ClassVar[int]

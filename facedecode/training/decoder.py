@@ -12,7 +12,7 @@ import torch
 
 from facedecode import __version__
 from facedecode.decoders import Decoder, Provenance, load_decoder, save_decoder
-from facedecode.decoders.kinds import CLOSED_FORMS
+from facedecode.decoders.kinds import KINDS
 from facedecode.errors import OutputError, UsageError
 from facedecode.files import locked, make_folder
 from facedecode.memory import require_memory
@@ -119,10 +119,8 @@ def _split(plan: Plan, pairs: Pairs, reading: Progress | None) -> tuple[Pairs, P
 
 
 def _fit(job: DecoderJob, pairs: Pairs, score: str) -> torch.nn.Module:
-    extra = {"score": score} if job.architecture == "nearest" else {}
-    net = CLOSED_FORMS[job.architecture](pairs.templates.shape[1], job.settings.image_size, **extra)
-    portraits = torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2)
-    return net.fit(torch.from_numpy(pairs.templates), portraits)
+    net = KINDS[job.architecture].network(pairs.templates.shape[1], job.settings.image_size)
+    return net.fit(torch.from_numpy(pairs.templates), torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2), score)
 
 
 def ready_decoder(folder: Path, fingerprint: str, device: str, *, resumes: bool) -> Decoder | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import held_out_people, require_share, select_people
 from facedecode.decoders import Decoder, find_decoder, load_decoder
-from facedecode.decoders.kinds import CLOSED_FORMS, NETWORKS, require_kind
+from facedecode.decoders.kinds import find_kind
 from facedecode.decoders.training_record import network_and_layers, networks_looked_through
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text
@@ -90,7 +90,7 @@ class Plan:
     @property
     def closed(self) -> bool:
         """Whether the decoder is fitted at once."""
-        return self.job.architecture in CLOSED_FORMS
+        return find_kind(self.job.architecture).fitting == "closed form"
 
     @property
     def fingerprint(self) -> str:
@@ -106,10 +106,10 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> Plan:
         OutputError: the output is an embedding store.
         MissingWeights: a term needs a network, and its weights are not found.
     """
-    require_kind(job.architecture)
-    if job.architecture not in NETWORKS | CLOSED_FORMS:
+    kind = find_kind(job.architecture)
+    if kind.fitting == "generator":
         raise UsageError(f"a {job.architecture} decoder is not trained on a store's images: see training/latent.py")
-    closed = job.architecture in CLOSED_FORMS
+    closed = kind.fitting == "closed form"
     if (job.output / MANIFEST).exists():
         raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
     job.settings.check(job.architecture)
@@ -202,7 +202,7 @@ def _history(job: DecoderJob, start: Decoder | None, recognizer: str, phi: Seque
     held_out: share of the people whom no run was trained on (`held_out_people`: who is of a smaller share is of a
     larger one, too).
     """
-    if job.architecture in CLOSED_FORMS:
+    if find_kind(job.architecture).fitting == "closed form":
         return {"looked_through": [], "held_out": 0}
     names, held_out = {network.name for network in phi}, job.validation
     if job.settings.weights.identity:
@@ -229,7 +229,7 @@ def _start(job: DecoderJob, recognizer: dict) -> Decoder:
             "from others; train it again"
         )
     same = start.kind == job.architecture and start.image_size == job.settings.image_size
-    if job.architecture not in NETWORKS or not same:
+    if find_kind(job.architecture).fitting != "gradients" or not same:
         raise BadInput(
             f"{job.start}: a {start.kind} decoder of {start.image_size} px; --start goes on from a network of the same "
             "--architecture and --image-size"

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facedecode.decoders.closed_form import Ridge
-from facedecode.decoders.kinds import NETWORKS
+from facedecode.decoders.kinds import KINDS
 from facedecode.errors import UsageError
 from facedecode.files import make_folder
 from facedecode.perceptual.phi import PerceptualNetwork
@@ -160,8 +159,8 @@ class TrainingRun(ResumableRun):
         torch.manual_seed(settings.seed)
         if start is None:
             own = {} if settings.coarse is None else {"coarse": settings.coarse}
-            net = NETWORKS[architecture](pairs.templates.shape[1], settings.image_size, settings.widths, **own)
-            _fit_fixed_parts(net, pairs)
+            net = KINDS[architecture].network(pairs.templates.shape[1], settings.image_size, settings.widths, **own)
+            net.prepare(torch.from_numpy(pairs.templates), torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2))
         else:
             net = type(start)(**start.config)
             net.load_state_dict(start.state_dict())
@@ -324,25 +323,3 @@ def require_gradients(
             raise UsageError(f"{what} needs its network: name its weights")
         if not network.white_box:
             raise UsageError(f"{network.name} is a black box, and {what} needs its gradients")
-
-
-@torch.no_grad()
-def _fit_fixed_parts(net: nn.Module, pairs: Pairs) -> None:
-    """Standardize templates by the training set, and fit the coarse picture, if there is one, by ridge regression."""
-    templates = torch.from_numpy(pairs.templates)
-    mean = templates.mean(0)
-    scale = (templates - mean).square().mean().sqrt()
-    net.template_mean.copy_(mean)
-    net.template_scale.copy_(scale)
-    side = net.config.get("coarse")
-    if not side:
-        return
-    small = torch.cat(
-        [
-            F.interpolate(torch.from_numpy(chunk).permute(0, 3, 1, 2).float(), (side, side), mode="area")
-            for chunk in np.array_split(pairs.portraits, max(1, len(pairs) // 512))
-        ]
-    )
-    ridge = Ridge(templates.shape[1], side).fit(templates, small.round().byte())
-    net.coarse_weight.copy_(ridge.weight * scale)
-    net.coarse_bias.copy_(ridge.bias + ridge.weight @ mean)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
+from facedecode.decoders.kinds import KINDS, find_kind
 from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import UsageError
 from facedecode.training import losses
@@ -77,15 +78,16 @@ class TrainSettings:
             for part, what in ((self.weights.of_pixels(), "pixels"), (self.weights.of_networks(), "networks")):
                 if not any(asdict(part).values()):
                     raise UsageError(f"perceptual after {self.perceptual_after}: no term on {what} has a weight")
-        if self.coarse is not None and architecture == "nbnet":
-            raise UsageError(f"coarse {self.coarse}: nbnet has no coarse picture")
+        if self.coarse is not None and "coarse" not in find_kind(architecture).options:
+            raise UsageError(f"coarse {self.coarse}: {architecture} has no coarse picture")
 
 
-# What each network is trained with unless it is told otherwise. NbNet: first the mean absolute difference of pixels,
-# then the maps of φ alone, seen without random crops, as Mai et al. 2019 do.
-DEFAULTS = {
-    "dfd": TrainSettings(),
-    "nbnet": TrainSettings(
-        jitter=0.0, perceptual_after=0.5, weights=losses.LossWeights(0, 0, 0, 0, perceptual=1, identity=0, absolute=1)
-    ),
-}
+def default_settings(architecture: str) -> TrainSettings:
+    """What a network is trained with unless it is told otherwise."""
+    defaults = dict(find_kind(architecture).defaults)
+    weights = {f.name: defaults.pop(f.name) for f in fields(losses.LossWeights) if f.name in defaults}
+    return TrainSettings(**defaults, weights=losses.LossWeights(**weights))
+
+
+# What each network is trained with unless it is told otherwise.
+DEFAULTS = {name: default_settings(name) for name, kind in KINDS.items() if kind.fitting == "gradients"}

@@ -127,7 +127,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None 
         for name in ("decoder.json", STATE):  # only now: had an input been missing, what is there would have stayed
             (job.output / name).unlink(missing_ok=True)
         write_bytes(job.output / about["file"], job.generator.read_bytes())
-        net.open_generator(job.output, device)
+        net.open_files(job.output, device)
         figures["score"] = _score_again(net.to(device), samples, recognizer)
         made = {name: described[name] for name in ("generator", "settings", "people")}
         made |= {"looked_through": [], "held_out": 0, "images": len(samples.latents), "figures": figures}

@@ -122,7 +122,7 @@ def test_a_template_is_drawn_alike_alone_and_in_a_batch() -> None:
 
 def fitted(kind: str, data) -> nn.Module:
     nets = {"dfd": small_net, "nbnet": lambda: NbNet(5, 64, [8] * 5)}
-    return nets[kind]() if kind in nets else KINDS[kind](5, 8).fit(*data)
+    return nets[kind]() if kind in nets else KINDS[kind].network(5, 8).fit(*data)
 
 
 @pytest.mark.parametrize("half", [False, True])

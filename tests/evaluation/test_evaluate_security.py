@@ -364,7 +364,7 @@ def test_what_a_decoder_took_is_unknown_unless_recorded(kind, training, uses):
 
 
 def of_training(kind: str, recognizer: str, training: dict) -> Decoder:
-    return Decoder(kind, KINDS[kind](16, 64), Provenance({"name": recognizer}, False, training))
+    return Decoder(kind, KINDS[kind].network(16, 64), Provenance({"name": recognizer}, False, training))
 
 
 def test_mirrored_images_are_queries_to_the_recognizer():

@@ -136,10 +136,10 @@ def evaluate_protection(
         UsageError: an unknown attacker.
         WouldNotFit: the pairs or the attacker's decoder need more memory than there is.
     """
-    from facedecode.decoders.kinds import CLOSED_FORMS
+    from facedecode.decoders.kinds import fitted_by
 
-    if settings.attacker not in CLOSED_FORMS:
-        raise UsageError(f"no attacker is called {settings.attacker!r}; known: {', '.join(CLOSED_FORMS)}")
+    if settings.attacker not in fitted_by("closed form"):
+        raise UsageError(f"no attacker is called {settings.attacker!r}; known: {', '.join(fitted_by('closed form'))}")
     if study.training is not None:
         if recognizer is None:
             raise UsageError("an attack needs the recognizer that made the unprotected templates")
@@ -359,8 +359,7 @@ def _train(kind: str, templates: np.ndarray, score: str, portraits: np.ndarray) 
     """A closed form fitted to templates (n, dim) that compare by `score`, and portraits (n, P, P, 3) uint8."""
     import torch
 
-    from facedecode.decoders.kinds import CLOSED_FORMS
+    from facedecode.decoders.kinds import KINDS
 
-    extra = {"score": score} if kind == "nearest" else {}
-    net = CLOSED_FORMS[kind](templates.shape[1], portraits.shape[1], **extra)
-    return net.fit(torch.from_numpy(templates), torch.from_numpy(portraits).permute(0, 3, 1, 2))
+    net = KINDS[kind].network(templates.shape[1], portraits.shape[1])
+    return net.fit(torch.from_numpy(templates), torch.from_numpy(portraits).permute(0, 3, 1, 2), score)

@@ -189,13 +189,13 @@ def _fit(
     import torch
 
     from facedecode.decoders import Decoder, Provenance
-    from facedecode.decoders.kinds import CLOSED_FORMS
+    from facedecode.decoders.kinds import KINDS as DECODERS
 
-    extra = {"score": recognizer.spec.score} if kind == "nearest" else {}
-    net = CLOSED_FORMS[kind](templates.shape[1], portraits.shape[1], **extra)
+    net = DECODERS[kind].network(templates.shape[1], portraits.shape[1])
     if kind == "ridge":
         net.penalty *= available / len(templates)
-    net.fit(torch.from_numpy(templates), torch.from_numpy(portraits).permute(0, 3, 1, 2))
+    portraits = torch.from_numpy(portraits).permute(0, 3, 1, 2)
+    net.fit(torch.from_numpy(templates), portraits, recognizer.spec.score)
     return Decoder(kind, net, Provenance(recognizer.describe()), device)
 
 

@@ -95,10 +95,11 @@ def train(
 def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Variant, str]:
     """What to do, and the options that say so."""
     if kind == "decoder":
-        from facedecode.decoders.kinds import CLOSED_FORMS, require_kind
+        from facedecode.decoders.kinds import find_kind
 
-        require_kind(architecture)
-        variant = _CLOSED_FORM if architecture in CLOSED_FORMS else _LATENT if architecture == "latent" else _NETWORK
+        variant = {"gradients": _NETWORK, "closed form": _CLOSED_FORM, "generator": _LATENT}[
+            find_kind(architecture).fitting
+        ]
         return variant, f"--architecture {architecture} (--kind decoder)"
     if kind == "recognizer":
         return _RECOGNIZER, "--kind recognizer"

@@ -137,7 +137,7 @@ def train_network(
     dry_run: DryRun = False,
 ) -> tuple[dict, dict]:
     """Train a network on a store's templates and portraits; metrics and outputs as a command returns them."""
-    from facedecode.decoders.kinds import NETWORKS
+    from facedecode.decoders.kinds import KINDS
     from facedecode.decoders.sizes import usual_widths
     from facedecode.training.decoder_plan import DecoderJob, networks_of_loss
     from facedecode.training.decoder_settings import DEFAULTS
@@ -149,7 +149,7 @@ def train_network(
     settings = dataclasses.replace(
         default,
         image_size=image_size,
-        widths=None if width in (None, 1) else usual_widths(NETWORKS[architecture], image_size, width),
+        widths=None if width in (None, 1) else usual_widths(KINDS[architecture].network, image_size, width),
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
