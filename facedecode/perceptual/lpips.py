@@ -1,14 +1,13 @@
 """LPIPS, the learned perceptual distance (Zhang et al. 2018), by the `lpips` package, version 0.1 of its weights.
 
-The package carries the calibrated linear layers. The trunk under them is a network of torchvision's, whose file the
-user names: nothing is downloaded. The layers were calibrated on those very weights, so another trunk gives a number
-that is no LPIPS, and is refused.
+The package has the calibrated linear layers. The trunk under them is a network of torchvision; the user names its file.
+The layers were calibrated on those very weights: another trunk gives a number that is no LPIPS, and is refused.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
+from facedecode.pictures.images import to_tensor
 from facedecode.recognizers.weights_file import read_tensors
 
 VERSION = "0.1"
@@ -28,9 +28,7 @@ _SMALLEST = 32  # px a side: below it the trunks' last maps are empty
 class Lpips:
     """The distance, on a trunk from a local file.
 
-    Attributes:
-        net: alex, squeeze or vgg.
-        trunk_sha256: of the trunk's file.
+    net: alex, squeeze or vgg. trunk_sha256: of the trunk's file.
     """
 
     def __init__(self, trunk: Path, net: str = "alex", device: str = "cpu") -> None:
@@ -64,22 +62,19 @@ def require_trunk(path: Path, net: str) -> str:
     if not path.is_file():
         raise MissingWeights(f"{path}: no such file; LPIPS ({net}) needs torchvision's {name}")
     try:
-        found = sha256_file(path)
+        sha256 = sha256_file(path)
     except OSError as error:
         raise BadInput(f"{path}: unreadable ({error.strerror})") from None
-    if not found.startswith(prefix):
+    if not sha256.startswith(prefix):
         raise BadInput(
-            f"{path}: not torchvision's {name} (its sha256 begins with {found[:8]}, not {prefix}); LPIPS was "
+            f"{path}: not torchvision's {name} (its sha256 begins with {sha256[:8]}, not {prefix}); LPIPS was "
             "calibrated on that very trunk: a distance on another is no LPIPS, nor can a converted file be verified"
         )
-    return found
+    return sha256
 
 
 def build_model(net: str) -> nn.Module:
-    """The package's model with its calibrated layers, silent; the trunk is still random, see `load_trunk`.
-
-    The state of torch's generator is left as it was.
-    """
+    """The package's model with its calibrated layers; the trunk is still random, see `load_trunk`."""
     import lpips
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
@@ -90,11 +85,7 @@ def build_model(net: str) -> nn.Module:
 
 
 def load_trunk(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Put torchvision's state dict under the model, whose slices keep the numbers of torchvision's layers.
-
-    Raises:
-        BadInput: a tensor is missing or has another shape.
-    """
+    """Put torchvision's state dict under the model. Raises BadInput: a tensor is missing or has another shape."""
     expected = model.net.state_dict()
     tensors = {}
     for name, tensor in expected.items():
@@ -112,24 +103,40 @@ def distances(
 ) -> np.ndarray:
     """The model's distance of each picture from its reference, both (n, H, W, 3) uint8 RGB: float64 (n,).
 
-    Pixels go to [-1, 1], the package's convention. BadInput for pictures of other shapes or types, or too small.
+    Raises:
+        BadInput: as `pair_distances`, or pictures that are too small.
     """
-    for given in (pictures, references):
-        if given.dtype != np.uint8 or given.ndim != 4 or given.shape[3] != 3:
-            raise BadInput(f"LPIPS takes uint8 pictures (n, H, W, 3), not {given.dtype} {given.shape}")
-    if pictures.shape != references.shape:
-        raise BadInput(f"pictures of shapes {pictures.shape} and {references.shape} cannot be compared.")
-    if min(pictures.shape[1:3]) < _SMALLEST:
+    if min(pictures.shape[1:3], default=_SMALLEST) < _SMALLEST:
         raise BadInput(f"LPIPS needs pictures of at least {_SMALLEST} px a side, not {pictures.shape[1:3]}")
+    # normalize: the package scales from [0, 1] to [-1, 1].
+    return pair_distances(
+        lambda *pair: model(*pair, normalize=True).flatten(), pictures, references, device, batch_size
+    )
+
+
+def pair_distances(
+    distance: Callable[[Tensor, Tensor], Tensor],
+    pictures: np.ndarray,
+    references: np.ndarray,
+    device: torch.device,
+    batch_size: int,
+) -> np.ndarray:
+    """Distances (n,) float64 of pictures from their references, both (n, H, W, 3) uint8 RGB.
+
+    distance: takes a batch of each, (b, 3, H, W) float32 in [0, 1] on `device`, and gives (b,).
+
+    Raises:
+        BadInput: pictures of other or different shapes or types.
+    """
+    alike = pictures.dtype == references.dtype == np.uint8 and pictures.shape == references.shape
+    if not alike or pictures.ndim != 4 or pictures.shape[3] != 3:
+        raise BadInput(
+            f"pictures of {pictures.dtype} {pictures.shape} and {references.dtype} {references.shape} cannot be "
+            "compared; give two alike, (n, H, W, 3) uint8"
+        )
     values = []
     with torch.inference_mode():
         for start in range(0, len(pictures), batch_size):
-            rows = slice(start, start + batch_size)
-            values.append(model(_signed(pictures[rows], device), _signed(references[rows], device)).flatten().cpu())
+            pair = (to_tensor(each[start : start + batch_size], device) for each in (pictures, references))
+            values.append(distance(*pair).cpu())
     return torch.cat(values).double().numpy() if values else np.empty(0)
-
-
-def _signed(pictures: np.ndarray, device: torch.device) -> Tensor:
-    """(n, H, W, 3) uint8 → (n, 3, H, W) float32 in [-1, 1]."""
-    pixels = torch.from_numpy(np.ascontiguousarray(pictures)).to(device)
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1

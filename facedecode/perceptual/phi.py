@@ -1,7 +1,7 @@
 """Perceptual networks φ: the maps that Eq. 5 compares, and a perceptual distance between pictures.
 
-φ is a registered recognizer (white-box where it is ξ itself, else black-box), or SqueezeNet 1.1, which knows nothing
-of recognition. A recognizer looks at its own crop of the portrait, SqueezeNet at the whole portrait.
+φ is a recognizer, which looks at its own crop of the portrait, or SqueezeNet 1.1, which looks at the whole portrait and
+was trained on objects.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facedecode.decoders.training_record import network_and_layers
-from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.errors import MissingWeights, UsageError
 from facedecode.files import sha256_file
+from facedecode.perceptual.lpips import pair_distances
 from facedecode.pictures import align
 from facedecode.recognizers import REGISTRY, is_own, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
@@ -38,12 +39,10 @@ class PerceptualNetwork(ABC):
     """A network whose internal maps are compared.
 
     Attributes:
-        name: of the recognizer, or `squeezenet`.
-        weights_sha256: of its file.
-        device: where its maps are computed.
-        layers: those that were chosen; None for the network's own choice.
+        name: of the recognizer, or `squeezenet`. weights_sha256: of its file. device: of the maps.
+        layers: those that the user chose; None for the network's own choice.
         white_box: gradients flow from maps to pixels.
-        recognizer: whose maps they are; None for a network that makes no templates.
+        recognizer: None for a network that makes no templates.
     """
 
     white_box = True
@@ -56,11 +55,14 @@ class PerceptualNetwork(ABC):
 
     @abstractmethod
     def view(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
-        """What φ looks at: portraits (n, 3, P, P) in [0, 1] → (n, 3, S, S) float RGB; `jitter` as `losses` makes it."""
+        """The part that φ looks at: portraits (n, 3, P, P) in [0, 1] → (n, 3, S, S) float RGB.
+
+        jitter: (n, 2, 3) affine maps, as in `align.sample`.
+        """
 
     @abstractmethod
     def maps(self, view: Tensor) -> list[Tensor]:
-        """Internal maps (n, channels, height, width), from shallow to deep, of a view or of a part of one."""
+        """Internal maps (n, channels, height, width), from shallow to deep, for a view or a part of one."""
 
     @abstractmethod
     def region(self, side: int) -> tuple[float, float, float, float]:
@@ -72,7 +74,7 @@ class PerceptualNetwork(ABC):
         return view[..., max(0, y1) : y2, max(0, x1) : x2]
 
     def describe(self) -> dict[str, str | list[str]]:
-        """JSON: what made the numbers; `layers` where they were chosen."""
+        """JSON: the network, with its layers where the user chose them."""
         chosen = {} if self.layers is None else {"layers": list(self.layers)}
         return {"name": self.name, "weights_sha256": self.weights_sha256, **chosen}
 
@@ -81,19 +83,19 @@ class RecognizerMaps(PerceptualNetwork):
     """A recognizer's internal maps, on its own crop."""
 
     def __init__(self, recognizer: Recognizer, layers: Sequence[str] | None = None):
-        """layers: modules of its network whose outputs are compared; those of its spec if None.
+        """layers: modules of its network; those of its spec if None.
 
         Raises:
-            UsageError: a module that the network has not, or one whose output is no map (n, channels, height, width).
+            UsageError: no such module, or one with an output that is no map (n, channels, height, width).
         """
         if layers is not None:
             self.layers = tuple(layers)
             recognizer = _with_layers(recognizer, self.layers)
         elif is_own(recognizer.spec.name) and recognizer.spec.feature_layers:
-            # Its contract may name what is no map.
+            # Its contract may name layers that give no map.
             recognizer = _with_layers(recognizer, recognizer.spec.feature_layers)
         if not recognizer.spec.feature_layers:
-            recognizer.layer_names()  # says it of a network that shows none
+            recognizer.layer_names()  # raises an error for a network that shows none
             raise UsageError(f"{recognizer.spec.name} names no layers for the perceptual term: choose another --phi")
         self.name, self.weights_sha256 = recognizer.spec.name, recognizer.weights_sha256
         self.recognizer, self.device = recognizer, recognizer.device
@@ -139,7 +141,7 @@ class SqueezeNet(PerceptualNetwork):
     """SqueezeNet 1.1 trained on ImageNet: the original Caffe weights in torchvision's layout."""
 
     def __init__(self, weights: Path, device: str = "cpu", layers: Sequence[str] | None = None):
-        """layers: numbers of torchvision's `features` whose outputs are compared. Raises UsageError for others."""
+        """layers: numbers of torchvision's `features`. Raises UsageError for others."""
         from torchvision.models import squeezenet1_1
 
         self.name, self.weights_sha256, self.device = SQUEEZENET, sha256_file(weights), torch.device(device)
@@ -207,36 +209,17 @@ def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> Per
 def phi_distance(
     network: PerceptualNetwork, pictures: np.ndarray, references: np.ndarray, batch_size: int = 32
 ) -> np.ndarray:
-    """The perceptual distance of each picture from its reference in φ: float64 (n,), in [0, 4].
+    """The perceptual distance of portraits from their references, both (n, P, P, 3) uint8 RGB: float64 (n,), in [0, 4].
 
-    Zhang et al. 2018 without its calibrated weights, so it is no LPIPS: at each place of each map, the squared
-    distance of the channel vectors, each scaled to length 1; the mean over places, then over maps.
-
-    Args:
-        pictures, references: portraits (n, P, P, 3) uint8 RGB.
-
-    Raises:
-        BadInput: other shapes or types.
+    LPIPS without its calibrated weights (Zhang et al. 2018): at each place of each map, the squared distance of the
+    channel vectors, each scaled to length 1; the mean over places, then over maps. Raises BadInput as `pair_distances`.
     """
-    for given in (pictures, references):
-        if given.dtype != np.uint8 or given.ndim != 4 or given.shape[3] != 3 or given.shape != pictures.shape:
-            raise BadInput(
-                f"portraits of {pictures.dtype} {pictures.shape} and {given.dtype} {given.shape}: "
-                "expected two alike, (n, P, P, 3) uint8"
-            )
-    values = []
-    with torch.inference_mode():
-        for start in range(0, len(pictures), batch_size):
-            rows = slice(start, start + batch_size)
-            sides = [network.maps(network.view(_unit(x[rows], network.device))) for x in (pictures, references)]
-            terms = [
-                (F.normalize(a, eps=1e-6) - F.normalize(b, eps=1e-6)).square().sum(1).mean((1, 2))
-                for a, b in zip(*sides, strict=True)
-            ]
-            values.append(torch.stack(terms).mean(0).cpu())
-    return torch.cat(values).double().numpy() if values else np.empty(0)
 
+    def distance(x: Tensor, y: Tensor) -> Tensor:
+        terms = [
+            (F.normalize(a, eps=1e-6) - F.normalize(b, eps=1e-6)).square().sum(1).mean((1, 2))
+            for a, b in zip(network.maps(network.view(x)), network.maps(network.view(y)), strict=True)
+        ]
+        return torch.stack(terms).mean(0)
 
-def _unit(pictures: np.ndarray, device: torch.device) -> Tensor:
-    """(n, P, P, 3) uint8 → (n, 3, P, P) float32 in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
+    return pair_distances(distance, pictures, references, network.device, batch_size)

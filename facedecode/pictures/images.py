@@ -6,12 +6,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import atomic_write
+
+if TYPE_CHECKING:  # seconds to import
+    from torch import Tensor, device
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
 """Endings of the names that count as images in a folder, whatever their case."""
@@ -189,6 +193,18 @@ def _from_16_bits(values: np.ndarray, path: Path) -> np.ndarray:
     # 65535 = 255 * 257, and 257 is odd, so this is v / 257 rounded to nearest, without ties.
     gray = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     return np.repeat(gray[:, :, None], 3, axis=2)
+
+
+def to_tensor(pictures: np.ndarray, on: device | str = "cpu") -> Tensor:
+    """Pictures (n, H, W, 3) uint8 → (n, 3, H, W) float32 in [0, 1], on a torch device."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(pictures)).to(on).permute(0, 3, 1, 2).float() / 255
+
+
+def to_pictures(tensor: Tensor) -> np.ndarray:
+    """(n, 3, H, W) float in [0, 1] → (n, H, W, 3) uint8, rounded."""
+    return (tensor.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def resized(pictures: np.ndarray, side: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from facedecode.errors import BadInput
 from facedecode.files import sha256_file
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face
+from facedecode.pictures.images import to_tensor
 from facedecode.recognizers.cache import require_recorded
 from facedecode.recognizers.networks import BUILDERS
 from facedecode.recognizers.spec import RecognizerSpec
@@ -125,8 +126,8 @@ class Recognizer:
         """Templates of uint8 crops: (n, S, S, 3) → (n, dim) float32, without gradients."""
         with torch.inference_mode():
             step = _CPU_SLICE if self.device.type == "cpu" else max(1, len(crops))
-            parts = torch.from_numpy(np.ascontiguousarray(crops)).to(self.device).split(step)
-            templates = [self.embed(part.permute(0, 3, 1, 2).float() / 255) for part in parts]
+            parts = [crops[start : start + step] for start in range(0, max(1, len(crops)), step)]
+            templates = [self.embed(to_tensor(part, self.device)) for part in parts]
             return torch.cat(templates).cpu().numpy()
 
     def crop_portraits(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
@@ -157,8 +158,8 @@ def embed_pictures(recognizer: Recognizer, pictures: np.ndarray, batch_size: int
     templates = []
     with torch.inference_mode():
         for start in range(0, len(pictures), batch_size):
-            batch = torch.from_numpy(pictures[start : start + batch_size]).to(recognizer.device)
-            templates.append(recognizer.embed_portraits(batch.permute(0, 3, 1, 2).float() / 255).cpu().numpy())
+            batch = to_tensor(pictures[start : start + batch_size], recognizer.device)
+            templates.append(recognizer.embed_portraits(batch).cpu().numpy())
     return np.concatenate(templates)
 
 
