@@ -24,7 +24,7 @@ import torch
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from facedecode.extraction.run import extract
+from facedecode.extraction.run import StoreOptions, extract
 from facedecode.pictures.faces import Face, FaceDetector, choose_face
 from facedecode.pictures.images import find_images
 from facedecode.recognizers import load_recognizer
@@ -52,7 +52,7 @@ def plain(paths: list[Path], mtcnn: MTCNN, recognizer: Recognizer) -> Found:
 def ours(paths: list[Path], detector: FaceDetector, recognizer: Recognizer, workers: int | None) -> Found:
     """`facedecode extract`, less the start of Python."""
     with tempfile.TemporaryDirectory() as folder:
-        extract(paths, Path(folder) / "emb", recognizer, detector, workers=workers)
+        extract(paths, Path(folder) / "emb", recognizer, detector, options=StoreOptions(workers=workers))
         store = Store.open(Path(folder) / "emb")
         rows = zip(store.rows().to_pylist(), store.templates(), strict=True)
         return {Path(row["path"]).name: (np.array(row["box"]), template) for row, template in rows}

@@ -34,7 +34,7 @@ def work(where: tuple, options: argparse.Namespace, pipe: multiprocessing.connec
 
 def time_extraction(ranks: Ranks, options: argparse.Namespace) -> float:
     """Seconds for all images but the first few."""
-    from facedecode.extraction.run import extract
+    from facedecode.extraction.run import StoreOptions, extract
     from facedecode.pictures.faces import FaceDetector
     from facedecode.pictures.images import find_images
     from facedecode.recognizers import load_recognizer
@@ -42,7 +42,7 @@ def time_extraction(ranks: Ranks, options: argparse.Namespace) -> float:
     refs = find_images([options.images])[1]
     paths = [refs[i].path for i in np.linspace(0, len(refs) - 1, min(options.count, len(refs))).astype(int)]
     recognizer, detector = load_recognizer(), FaceDetector()
-    settings = {"workers": options.threads, "batch_size": 8, "ranks": ranks}
+    settings = {"options": StoreOptions(batch_size=8, workers=options.threads), "ranks": ranks}
     with tempfile.TemporaryDirectory() as folder:
         extract(paths[: 8 * ranks.count], Path(folder) / "warm", recognizer, detector, **settings)
         ranks.barrier()

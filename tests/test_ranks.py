@@ -21,7 +21,7 @@ from torch import nn
 from facedecode.cli.app import launched
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import UsageError
-from facedecode.extraction.run import extract
+from facedecode.extraction.run import StoreOptions, extract
 from facedecode.perceptual.phi import RecognizerMaps
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, FaceDetector
@@ -122,8 +122,8 @@ def _extract(ranks: Ranks, images: Path, output: Path, weights: Path, options: d
             raise KeyboardInterrupt
 
     recognizer = load_recognizer("tiny", weights)
-    options = {"batch_size": 2, "shard_rows": 3, **options}
-    extract([images], output, recognizer, Detector(), progress=progress, ranks=ranks, **options)
+    how = StoreOptions(**{"batch_size": 2, "shard_rows": 3, **options})
+    extract([images], output, recognizer, Detector(), options=how, progress=progress, ranks=ranks)
 
 
 @pytest.fixture(scope="session")
@@ -359,7 +359,7 @@ def test_torchrun_extracts_with_one_voice(photos: Path, tmp_path: Path) -> None:
     assert several.returncode == 0, several.stderr
     assert json.loads(several.stdout)["metrics"] == {"count": 6, "failed": 0}
     assert several.stderr.count("6 templates of dlib-resnet") == 1
-    extract([photos], tmp_path / "one", load_recognizer(), FaceDetector(), batch_size=2)
+    extract([photos], tmp_path / "one", load_recognizer(), FaceDetector(), options=StoreOptions(batch_size=2))
     assert content(tmp_path / "several") == content(tmp_path / "one")
 
 

@@ -1,7 +1,7 @@
-"""Images → the faces that count, cropped as a recognizer wants them, with their templates.
+"""Images → faces, cropped as a recognizer wants them, with their templates.
 
 Images go through in chunks. A worker thread does all of a chunk's work on one core, so that reading overlaps the
-networks and every core is busy. What becomes of an image depends on its chunk alone, never on the threads.
+networks and every core is busy. An image's result depends on its chunk, and not on the threads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +25,17 @@ from facedecode.pictures.images import ImageRef, load_image
 from facedecode.pictures.perturb import Transform, perturb
 from facedecode.recognizers.recognizer import Recognizer
 
-GROUP_PIXELS = 16_000_000  # of decoded images that a worker holds at once
+_GROUP_PIXELS = 16_000_000  # of decoded images that a worker holds at once
 
 
 @dataclass
 class Cropped:
-    """What became of one input: a face with its template, or the failure.
+    """The result of one input: a face with its template, or the failure.
 
     Attributes:
-        row: of a store: path, identity, width, height, sha256, and of the face box, landmarks, probability.
-        crop: (S, S, 3) uint8 RGB.
-        template: (dim,) float32.
-        failure: path, stage and reason; then the other three are not to be used.
+        row: of a store: path, identity, width, height, sha256; box, landmarks and probability of the face.
+        crop: (S, S, 3) uint8 RGB. template: (dim,) float32.
+        failure: path, stage and reason; then the others are not to be used.
     """
 
     row: dict | None = None
@@ -46,22 +46,20 @@ class Cropped:
 
 def describe_inputs(refs: list[ImageRef]) -> dict[str, int | str]:
     """JSON that tells one list of inputs from another: how many, and a hash of names, identities and sizes."""
-    listed = [[ref.relative, ref.identity, _size(ref.path)] for ref in refs]
-    return {"inputs": len(refs), "inputs_sha256": hashlib.sha256(json_text(listed).encode()).hexdigest()}
 
-
-def _size(path: Path) -> int | None:
-    """Bytes of a file; None where it cannot be told, such as a link to nowhere (which becomes a failure row)."""
-    try:
-        return path.stat().st_size
-    except OSError:
+    def size(path: Path) -> int | None:
+        with suppress(OSError):  # a link to nowhere becomes a failure row
+            return path.stat().st_size
         return None
+
+    listed = [[ref.relative, ref.identity, size(ref.path)] for ref in refs]
+    return {"inputs": len(refs), "inputs_sha256": hashlib.sha256(json_text(listed).encode()).hexdigest()}
 
 
 class FaceCropper:
     """Finds, crops and embeds the face that each image is of.
 
-    recognizer: None where faces are only to be found; items then have neither crop nor template.
+    recognizer: None to only find faces; the results then have neither crop nor template.
     transform: perturbs each image about its face before the crop.
     """
 
@@ -69,7 +67,7 @@ class FaceCropper:
         self.recognizer, self.detector, self.transform = recognizer, detector, transform
 
     def items(self, refs: list[ImageRef], batch_size: int, workers: int | None = None) -> Iterator[Cropped]:
-        """What becomes of each input, in order; chunks of `batch_size` are worked on ahead, in threads.
+        """The result of each input, in order; chunks of `batch_size` are worked on ahead, in threads.
 
         workers: chunks in work at once; as many as there are cores if None.
         """
@@ -78,7 +76,7 @@ class FaceCropper:
             yield from items
 
     def chunks(self, chunks: list[list[ImageRef]], workers: int | None = None) -> Iterator[list[Cropped]]:
-        """What becomes of the inputs of each chunk, chunk by chunk; as `items`."""
+        """The results chunk by chunk, otherwise as `items`."""
         workers = workers or cores()
         # One core a worker: several that each ran on all cores would wait for one another.
         pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
@@ -104,7 +102,7 @@ class FaceCropper:
             if image is not None:
                 group.append((item, image))
             # Photographs are large: they leave memory before the chunk is through.
-            if sum(picture.size for _, picture in group) >= 3 * GROUP_PIXELS:
+            if sum(picture.size for _, picture in group) >= 3 * _GROUP_PIXELS:
                 self._crop(group)
                 group = []
         self._crop(group)
@@ -133,8 +131,8 @@ class FaceCropper:
 
     def _crop(self, group: list[tuple[Cropped, np.ndarray]]) -> None:
         """Crops of the faces that count; an image without one becomes a failure."""
-        found = self.detector.detect([image for _, image in group])
-        for (item, image), faces in zip(group, found, strict=True):
+        detected = self.detector.detect([image for _, image in group])
+        for (item, image), faces in zip(group, detected, strict=True):
             face = choose_face(faces, item.row["width"], item.row["height"])
             if face is None:
                 item.failure = _failure(item.row["path"], "detect", "no face found")
@@ -151,7 +149,7 @@ class FaceCropper:
 
 
 def cores() -> int:
-    """Cores that this process may use; not every system tells, and then those of the machine."""
+    """Cores that this process may use; those of the machine where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -6,7 +6,7 @@ What a store knows of its images beyond the templates, faces and landmarks, is f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import numpy as np
 from facedecode import __version__
 from facedecode.annotations.labels import DataSet
 from facedecode.errors import BadInput
-from facedecode.extraction.cropping import FaceCropper, describe_inputs
-from facedecode.extraction.run import Extracted
+from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
+from facedecode.extraction.run import Extracted, Progress, StoreOptions, write_shards
 from facedecode.files import sha256_file
 from facedecode.pictures.faces import FaceDetector
 from facedecode.pictures.images import ImageRef, folder_identity
@@ -26,7 +26,6 @@ from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
 from facedecode.store.npy import read_bare
 
-Progress = Callable[[int, int, str], None]
 _LOOKED_AT = 16  # images whose templates are compared with the recognizer's own
 _FEWEST = 4
 _AGREES = 0.75
@@ -46,10 +45,7 @@ def import_embeddings(
     *,
     score: str = "cosine",
     data_set: DataSet | None = None,
-    batch_size: int = 32,
-    shard_rows: int = 4096,
-    workers: int | None = None,
-    overwrite: bool = False,
+    options: StoreOptions | None = None,
     progress: Progress | None = None,
 ) -> Extracted:
     """Make a store of templates that are there already.
@@ -60,8 +56,7 @@ def import_embeddings(
         recognizer: that made the templates; or `given:NAME` where it is not at hand, whose templates compare by
             `score`.
         data_set: says whose the images are in place of their folders.
-        output, batch_size, workers, overwrite, progress: as in `extract`. An image without a face is a failure, and its
-            template is left out.
+        output, options, progress: as in `extract`. An image without a face is a failure, and its template is left out.
 
     Raises:
         BadInput: the files cannot be read, have different numbers of rows, or a path twice; templates of another
@@ -69,6 +64,7 @@ def import_embeddings(
             contradict.
         OutputError, OutputInUse: as `StoreWriter`.
     """
+    options = options or StoreOptions()
     templates, note = read_bare(embeddings)
     root, refs = listed_images(images)
     if len(refs) != len(templates):
@@ -85,47 +81,23 @@ def import_embeddings(
             )
     describe = {"transform": None, "precision": "fp32", "score": score, "l2_normalized": False}
     describe["imported"] = {"embeddings_sha256": sha256_file(embeddings), "name": embeddings.name}
-    settings = {**describe, "detector": detector.settings, "batch_size": batch_size, **describe_inputs(refs)}
+    settings = {**describe, "detector": detector.settings, "batch_size": options.batch_size, **describe_inputs(refs)}
     manifest = {**describe, "tool_version": __version__}
-    with StoreWriter(output, settings, root, described, shard_rows, overwrite, manifest) as writer:
+    cropper = FaceCropper(None, detector)
+
+    def items(position: int) -> Iterator[Cropped]:
+        cropped = cropper.items(refs[position:], options.batch_size, options.workers)
+        for item, item.template in zip(cropped, templates[position:], strict=True):
+            yield item
+
+    with StoreWriter(output, settings, root, described, options.shard_rows, options.overwrite, manifest) as writer:
         resumed = len(refs) if writer.complete else writer.resume_inputs
         if not writer.complete:
             if not isinstance(recognizer, str):
                 notes += _agreement(embeddings, templates, refs, recognizer, detector)
-            writer.finish(_write(writer, templates, refs, FaceCropper(None, detector), batch_size, workers, progress))
+            writer.finish(write_shards(writer, options, range(resumed, len(refs)), items, progress))
     store = Store.open(output, verify=False)
     return Extracted(len(store), store.failures(), resumed, [note] * (note is not None) + notes)
-
-
-def _write(
-    writer: StoreWriter,
-    templates: np.ndarray,
-    refs: list[ImageRef],
-    cropper: FaceCropper,
-    batch_size: int,
-    workers: int | None,
-    progress: Progress | None,
-) -> list[dict[str, str]]:
-    """All shards; the failures since the last."""
-    position, failed = writer.resume_inputs, 0
-    while position < len(refs):
-        rows, kept, failures = [], [], []
-        for item in cropper.items(refs[position:], batch_size, workers):
-            if item.failure:
-                failures.append(item.failure)
-                failed += 1
-            else:
-                rows.append(item.row)
-                kept.append(position)
-            position += 1
-            if progress:
-                progress(position, len(refs), f"{failed} failed" if failed else "")
-            if len(rows) == writer.shard_rows:
-                break
-        if not rows:
-            return failures
-        writer.append(np.ascontiguousarray(templates[kept]), rows, failures, position)
-    return []
 
 
 def listed_images(path: Path) -> tuple[Path, list[ImageRef]]:

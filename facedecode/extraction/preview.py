@@ -1,4 +1,4 @@
-"""A look at what `extract` will do: some of its faces, as they are and perturbed, and what the recognizer sees."""
+"""A preview of `extract`: some of its faces, as they are and perturbed, and the recognizer's crops of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from facedecode.pictures.images import find_images, load_image
 from facedecode.pictures.perturb import Transform, perturb
 from facedecode.recognizers.recognizer import Recognizer
 
-# The window around a face, in units of its box's longer side: wide enough for what turns, moves or grows.
+# The window around a face, in units of its box's longer side: wide enough for a face that turns, moves or grows.
 _WINDOW = 1.8
 _BOX_COLOR = (255, 210, 0)
 
@@ -33,13 +33,12 @@ def write_preview(
 ) -> int:
     """Draw some faces of the inputs as `extract` takes them, and write the picture as a PNG, atomically.
 
-    A column is one face, the first that can be used in its share of the inputs. The rows are the picture around
-    the face, with the detector's box; what the recognizer sees of it; and both once more with `transform` done. The
-    box stays where it was: by it and its landmarks the crop is taken.
+    A column is one face, the first that can be used in its share of the inputs. The rows are the image around the face,
+    with the detector's box; the recognizer's crop; and both once more with `transform` done. The box stays in its
+    place, as the crop is taken by it and its landmarks.
 
     Args:
-        inputs: images or folders, as for `extract`.
-        faces: at most so many.
+        inputs: images or folders, as for `extract`. faces: at most so many.
         overwrite: replace another picture at `path`; the same one is no conflict.
 
     Returns:
@@ -64,8 +63,8 @@ def write_preview(
     if not columns:
         raise BadInput(f"{path}: no face to show among the {len(refs)} images; give images that show a face")
     rows = list(np.stack(columns, axis=1))
-    seen = f"seen by {recognizer.name}"
-    labels = ["original", seen, transform.name, seen] if transform else ["original", seen]
+    crop = f"seen by {recognizer.name}"
+    labels = ["original", crop, transform.name, crop] if transform else ["original", crop]
     data = png_bytes(picture_grid(rows, labels, [captions] + [[]] * (len(rows) - 1)))
     if path.exists() and not overwrite and not (path.is_file() and path.read_bytes() == data):
         raise OutputError(f"{path}: another file is there; use --overwrite or another name")
@@ -87,13 +86,13 @@ def _column(
         return None
     pictures = []
     for shown in images:
-        seen = enlarged(recognizer.crop(shown, face)[None])[0]
-        pictures += [_around(shown, face, len(seen)), seen]
+        crop = enlarged(recognizer.crop(shown, face)[None])[0]
+        pictures += [_around(shown, face, len(crop)), crop]
     return np.stack(pictures)
 
 
 def _around(image: np.ndarray, face: Face, side: int) -> np.ndarray:
-    """The picture around a face, with its box."""
+    """The image around a face, with its box."""
     window = align.BoxCrop(side, _WINDOW)
     picture = Image.fromarray(align.crop(image, face, window))
     matrix = window.matrix(face)

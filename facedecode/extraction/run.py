@@ -1,8 +1,8 @@
 """Images → embedding store: read, detect, align, embed, write; resumable to the byte.
 
 Images go through in chunks (see `cropping`), which are formed anew at the start of each shard, from the images' order
-alone, so that a run that was killed and resumed does the same arithmetic as one that was not. Several processes take
-chunks in turn and tell one another what became of them (`sharing`), so that they, too, do the same arithmetic.
+alone: a run that was killed and resumed does the same arithmetic as one that was not. Several processes take chunks in
+turn and exchange their results, so that they, too, do the same arithmetic.
 """
 
 from __future__ import annotations
@@ -24,27 +24,158 @@ from facedecode.pictures.images import ImageRef, find_images
 from facedecode.pictures.perturb import Transform
 from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.store import StoreWriter
+from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import LABELS
 
+Progress = Callable[[int, int, str], None]
 
-def shared_items(
-    cropper: FaceCropper, refs: list[ImageRef], batch_size: int, ranks: Ranks, workers: int | None = None
-) -> Iterator[Cropped]:
-    """What `FaceCropper.items` gives, the same on every process, each of which works on every n-th chunk only.
 
-    The processes take turns of one chunk each and then exchange what they have, without the crops. All of them must
-    stop at the same item. Reading ahead is `FaceCropper`'s, so that nobody waits while others are done with a turn.
+@dataclass(frozen=True)
+class Extracted:
+    """Templates and failures in the store after a run, how many inputs were done before, and notes of `DataSet`."""
+
+    count: int
+    failures: list[dict[str, str]]
+    resumed: int
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How a store is made of images.
+
+    Attributes:
+        batch_size: images of a chunk; their templates are computed together.
+        shard_rows: templates in a shard.
+        workers: chunks in work at once; as many as there are cores if None.
+        overwrite: replace another store.
+    """
+
+    batch_size: int = 32
+    shard_rows: int = 4096
+    workers: int | None = None
+    overwrite: bool = False
+
+
+def extract(
+    inputs: Sequence[Path],
+    output: Path,
+    recognizer: Recognizer,
+    detector: FaceDetector,
+    transform: Transform | None = None,
+    data_set: DataSet | None = None,
+    options: StoreOptions | None = None,
+    progress: Progress | None = None,
+    ranks: Ranks | None = None,
+) -> Extracted | None:
+    """Make a store of the templates of all images.
+
+    Args:
+        inputs: images or folders; the subfolder that holds an image is its identity.
+        output: the store's folder; a run that was interrupted there is resumed.
+        transform: perturbs each image about its face before the crop, which the original box and landmarks then cut
+            (see `perturb`). A face that leaves the frame is a failure.
+        data_set: gives the identities in place of the folders; its labels go to `labels.csv` in the store.
+        progress: called with (inputs done, all inputs, a note on failures).
+        ranks: the processes that share the work; each calls this with the same arguments and the same images. The
+            store is that of one process to the byte, whatever their number.
+
+    Returns:
+        None on other ranks than the first, which alone writes.
+
+    Raises:
+        BadInput: a path does not exist, there are no images, or none of them gave a template.
+        OutputError, OutputInUse: see `StoreWriter`.
+        UsageError: the processes were started for different work. PeerLost: one of them is gone.
+    """
+    ranks, options = ranks or Ranks(), options or StoreOptions()
+    root, refs = find_images(inputs)
+    data_set = data_set or DataSet()
+    refs, notes = data_set.with_identities(refs)
+    labels, more = data_set.label_table(refs)
+    describe = {
+        "transform": transform.name if transform else None,
+        "precision": recognizer.precision,
+        "score": recognizer.spec.score,
+        "l2_normalized": False,
+    }
+    settings = {
+        **describe,
+        "detector": detector.settings,
+        "device": recognizer.device.type,
+        "batch_size": options.batch_size,
+        **describe_inputs(refs),
+    }
+    manifest = {**describe, "tool_version": __version__}
+    shared = {"command": "extract", "shard_rows": options.shard_rows, "recognizer": recognizer.describe(), **manifest}
+    ranks.agree({**shared, "settings": settings})
+    writer = StoreWriter(output, settings, root, recognizer.describe(), options.shard_rows, options.overwrite, manifest)
+    cropper = FaceCropper(recognizer, detector, transform)
+    with writer if ranks.first else nullcontext():
+        resumed = ranks.from_first(len(refs) if writer.complete else writer.resume_inputs)
+
+        def items(position: int) -> Iterator[Cropped]:
+            return _shared_items(cropper, refs[position:], options, ranks)
+
+        failures = write_shards(writer if ranks.first else None, options, range(resumed, len(refs)), items, progress)
+        if not ranks.first:
+            return None
+        writer.finish(failures)
+        if labels is not None:
+            write_text(output / LABELS, labels)
+    store = Store.open(output, verify=False)
+    return Extracted(len(store), store.failures(), resumed, notes + more)
+
+
+def write_shards(
+    writer: StoreWriter | None,
+    options: StoreOptions,
+    inputs: range,
+    items: Callable[[int], Iterator[Cropped]],
+    progress: Progress | None,
+) -> list[dict[str, str]]:
+    """Write the shards of a store, unless `writer` is None. Returns the failures after the last.
+
+    inputs: numbers of those that are still to do. items: the results of all inputs from a number on.
+    """
+    position, failed = inputs.start, 0
+    while position < inputs.stop:
+        rows, templates, failures = [], [], []
+        for item in items(position):
+            position += 1
+            if item.failure:
+                failures.append(item.failure)
+                failed += 1
+            else:
+                rows.append(item.row)
+                templates.append(item.template)
+            if progress:
+                progress(position, inputs.stop, f"{failed} failed" if failed else "")
+            if len(rows) == options.shard_rows:
+                break
+        if not rows:
+            return failures
+        if writer:
+            writer.append(np.stack(templates), rows, failures, position)
+    return []
+
+
+def _shared_items(cropper: FaceCropper, refs: list[ImageRef], options: StoreOptions, ranks: Ranks) -> Iterator[Cropped]:
+    """The results of `FaceCropper.items` on every process, each of which works on every n-th chunk only.
+
+    The processes take turns of one chunk each and then exchange their results, without the crops. All of them must
+    stop at the same item.
     """
     if ranks.count == 1:
-        yield from cropper.items(refs, batch_size, workers)
+        yield from cropper.items(refs, options.batch_size, options.workers)
         return
-    chunks = [refs[start : start + batch_size] for start in range(0, len(refs), batch_size)]
-    workers = workers or max(1, cores() // ranks.local_count)
+    size = options.batch_size
+    chunks = [refs[start : start + size] for start in range(0, len(refs), size)]
+    workers = options.workers or max(1, cores() // ranks.local_count)
     with closing(cropper.chunks(chunks[ranks.rank :: ranks.count], workers)) as ours:
         for _ in range(0, len(chunks), ranks.count):
-            for told in ranks.gather(_packed(next(ours, []))):
-                yield from _unpacked(told)
+            for packed in ranks.gather(_packed(next(ours, []))):
+                yield from _unpacked(packed)
 
 
 def _packed(items: list[Cropped]) -> bytes:
@@ -61,112 +192,3 @@ def _unpacked(data: bytes) -> Iterator[Cropped]:
     templates = iter(np.frombuffer(tail, "<f4").reshape(usable, -1) if usable else ())
     for line in lines:
         yield Cropped(failure=line["failure"]) if line["failure"] else Cropped(line["row"], template=next(templates))
-
-
-Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """What a run left: templates and failures in the store, how much of it was there before, and what a data set's
-    files do not say (`DataSet`)."""
-
-    count: int
-    failures: list[dict[str, str]]
-    resumed: int
-    notes: list[str] = field(default_factory=list)
-
-
-def extract(
-    inputs: Sequence[Path],
-    output: Path,
-    recognizer: Recognizer,
-    detector: FaceDetector,
-    transform: Transform | None = None,
-    data_set: DataSet | None = None,
-    batch_size: int = 32,
-    shard_rows: int = 4096,
-    workers: int | None = None,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-    ranks: Ranks | None = None,
-) -> Extracted | None:
-    """Make a store of the templates of all images.
-
-    Args:
-        inputs: images or folders; the subfolder that holds an image is its identity.
-        output: the store's folder; a run that was interrupted there is resumed.
-        transform: perturbs each image about its face before the crop; the original box and landmarks then cut
-            it, so that the recognizer sees the misalignment. An image whose face leaves the frame is a failure.
-        data_set: says whose the images are in place of their folders; its labels go to `labels.csv` in the store.
-        batch_size: images of a chunk; their templates are computed together.
-        workers: chunks in work at once; as many as there are cores if None.
-        progress: called with (inputs done, all inputs, a word on failures).
-        ranks: the processes that share the work; each calls this with the same arguments and the same images. The
-            store is that of one process to the byte, whatever their number, also where it resumes what others began.
-
-    Returns:
-        What the run left; None on other ranks than the first, which alone writes.
-
-    Raises:
-        BadInput: a path does not exist, there are no images, or none of them gave a template.
-        OutputError, OutputInUse: see `StoreWriter`.
-        UsageError: the processes were started for different work. PeerLost: one of them is gone.
-    """
-    ranks = ranks or Ranks()
-    root, refs = find_images(inputs)
-    data_set = data_set or DataSet()
-    refs, notes = data_set.with_identities(refs)
-    labels, more = data_set.label_table(refs)
-    describe = {
-        "transform": transform.name if transform else None,
-        "precision": recognizer.precision,
-        "score": recognizer.spec.score,
-        "l2_normalized": False,
-    }
-    settings = {
-        **describe,
-        "detector": detector.settings,
-        "device": recognizer.device.type,
-        "batch_size": batch_size,
-        **describe_inputs(refs),
-    }
-    manifest = {**describe, "tool_version": __version__}
-    shared = {"command": "extract", "shard_rows": shard_rows, "recognizer": recognizer.describe(), **manifest}
-    ranks.agree({**shared, "settings": settings})
-    writer = StoreWriter(output, settings, root, recognizer.describe(), shard_rows, overwrite, manifest)
-    with writer if ranks.first else nullcontext():
-        position = resumed = ranks.from_first(len(refs) if writer.complete else writer.resume_inputs)
-        cropper = FaceCropper(recognizer, detector, transform)
-        failed, last = 0, []
-        while position < len(refs):
-            rows, templates, failures = [], [], []
-            for item in shared_items(cropper, refs[position:], batch_size, ranks, workers):
-                position += 1
-                if item.failure:
-                    failures.append(item.failure)
-                    failed += 1
-                else:
-                    rows.append(item.row)
-                    templates.append(item.template)
-                if progress:
-                    progress(position, len(refs), f"{failed} failed" if failed else "")
-                if len(rows) == shard_rows:
-                    break
-            if not rows:
-                last = failures
-            elif ranks.first:
-                writer.append(np.stack(templates), rows, failures, position)
-        if not ranks.first:
-            return None
-        writer.finish(last)
-        if labels is not None:
-            write_text(output / LABELS, labels)
-    return _summary(output, resumed, notes + more)
-
-
-def _summary(output: Path, resumed: int, notes: list[str]) -> Extracted:
-    from facedecode.store import Store
-
-    store = Store.open(output, verify=False)
-    return Extracted(len(store), store.failures(), resumed, notes)

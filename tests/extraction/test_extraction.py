@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from PIL import Image
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.extraction import run as extraction
-from facedecode.extraction.run import extract
+from facedecode.extraction.run import StoreOptions, extract
 from facedecode.pictures.faces import FaceDetector
 from facedecode.pictures.perturb import parse_transform
 from facedecode.recognizers import load_recognizer
@@ -40,7 +41,10 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def run(images: Path, output: Path, recognizer: Recognizer, detector: FaceDetector, **options) -> extraction.Extracted:
-    return extract([images], output, recognizer, detector, **({"batch_size": 2, "shard_rows": 2} | options))
+    names = {field.name for field in dataclasses.fields(StoreOptions)}
+    how = StoreOptions(**({"batch_size": 2, "shard_rows": 2} | {k: v for k, v in options.items() if k in names}))
+    others = {k: v for k, v in options.items() if k not in names}
+    return extract([images], output, recognizer, detector, options=how, **others)
 
 
 def test_rows_and_failures(mixed: Path, tmp_path: Path, recognizer: Recognizer, detector: FaceDetector) -> None:
@@ -217,7 +221,7 @@ KILLED = """
     # One import and one loading, then a fork for each run: it makes progress, and is killed from outside.
     import os, signal, sys, time
     from pathlib import Path
-    from facedecode.extraction.run import extract
+    from facedecode.extraction.run import StoreOptions, extract
     from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import load_recognizer
 
@@ -226,8 +230,7 @@ KILLED = """
 
     def work(pipe):
         tell = (lambda *_: os.write(pipe, b".")) if pipe else None
-        options = {"batch_size": 1, "shard_rows": 1, "workers": 1, "progress": tell}
-        extract([images], output, recognizer, detector, **options)
+        extract([images], output, recognizer, detector, options=StoreOptions(1, 1, 1), progress=tell)
 
     for wait in (1, 2, 1, 1):
         read, write = os.pipe()
@@ -257,7 +260,7 @@ def test_sigkill_and_resume_gives_the_same_bytes(photos: Path, tmp_path: Path, d
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[::2] == ["killed"] * 4
-    extract([photos], tmp_path / "whole", load_recognizer(), detector, batch_size=1, shard_rows=1, workers=1)
+    extract([photos], tmp_path / "whole", load_recognizer(), detector, options=StoreOptions(1, 1, 1))
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
 
 

@@ -81,6 +81,7 @@ def import_store(
     """Make the store, and say what there is to say of it; an `Extracted`."""
     from facedecode.annotations.labels import DataSet
     from facedecode.extraction.embeddings_import import import_embeddings
+    from facedecode.extraction.run import StoreOptions
     from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
     from facedecode.recognizers.contract import GIVEN
@@ -108,7 +109,7 @@ def import_store(
             FaceDetector(device),
             score=score or "cosine",
             data_set=DataSet(identities, renamed=renamed),
-            overwrite=overwrite,
+            options=StoreOptions(overwrite=overwrite),
             progress=stage("import"),
         )
     for note in result.notes:

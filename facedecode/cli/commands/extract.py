@@ -63,6 +63,7 @@ def extract(
     """
     from facedecode.annotations.labels import DataSet
     from facedecode.extraction.preview import write_preview
+    from facedecode.extraction.run import StoreOptions
     from facedecode.extraction.run import extract as run
     from facedecode.pictures.faces import FaceDetector
     from facedecode.pictures.images import find_images
@@ -99,8 +100,7 @@ def extract(
             detector,
             transform=perturbation,
             data_set=data_set,
-            batch_size=batch_size,
-            overwrite=overwrite,
+            options=StoreOptions(batch_size=batch_size, overwrite=overwrite),
             progress=stage("extract"),
             ranks=console.ranks,
         )
