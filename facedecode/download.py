@@ -1,4 +1,4 @@
-"""Downloads that are asked for: resumed where they stopped, and under their final name only when they are whole."""
+"""Downloads, resumed where they stopped, and given their final name only when they are whole."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _TIMEOUT = 30.0  # seconds without a byte
 def download(
     url: str, path: Path, progress: Progress = lambda *_: None, check: Callable[[Path], object] = lambda _: None
 ) -> None:
-    """Fetch `url` to `path`; what an interrupted run left in `PATH.part` is continued if the server's file is the same.
+    """Fetch `url` to `path`, going on from `PATH.part` of an interrupted run if the server's file is the same.
 
     Args:
-        progress: is told the bytes that are there, and those of the whole file.
-        check: is shown the whole file before it gets its name; where it raises, the file is removed.
+        progress: called with (bytes that are there, bytes of the whole file).
+        check: called with the whole file before it gets its name; where it raises, the file is removed.
 
     Raises:
-        MissingWeights: no connection, an error of the server's, or an end before the end; the same call resumes.
-        BadInput: the server sent a web page, or more or fewer bytes than it said.
-        OutputInUse, OutputError: another run is at it, or the folder cannot be written.
+        MissingWeights: no connection, an error of the server, or an early end; the same call resumes.
+        BadInput: the server sent a web page, or another number of bytes than it announced.
+        OutputInUse, OutputError: another run downloads it, or the folder cannot be written.
     """
     with locked(make_folder(path.parent)):
         part, about = path.with_name(f"{path.name}.part"), path.with_name(f"{path.name}.part.json")
@@ -64,23 +64,23 @@ def download(
 
 def _fetch(url: str, part: Path, about: Path, progress: Progress) -> int:
     """Bring `part` to its full length, which is returned."""
-    there = part.stat().st_size if part.exists() else 0
-    etag = _known_etag(about, url) if there else None
+    size = part.stat().st_size if part.exists() else 0
+    etag = _known_etag(about, url) if size else None
     headers = {"User-Agent": f"facedecode/{__version__}"}
-    if there and etag:  # without a tag, nobody can tell whether the rest is the same file's
-        headers |= {"Range": f"bytes={there}-", "If-Range": etag}
+    if size and etag:  # without a tag, the rest could be of another file
+        headers |= {"Range": f"bytes={size}-", "If-Range": etag}
     try:
         answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
-        part.unlink()  # longer than the server's file, or just as long: it cannot be told to be the same
+        part.unlink()  # at least as long as the server's file: it may be another
         return _fetch(url, part, about, progress)
     with answer:
         if answer.headers.get_content_type() == "text/html":
             raise BadInput(f"{url}: the server sent a web page, not the file; fetch it by other means, see --weights")
         resumed = answer.status == 206
-        start, total = _extent(answer, url, there)
+        start, total = _extent(answer, url, size)
         if not resumed:
             write_text(about, json_text({"url": url, "etag": answer.headers.get("ETag")}))
         with part.open("ab" if resumed else "wb") as file:
@@ -101,13 +101,13 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
         raise urllib.error.URLError(error.strerror or str(error)) from None
 
 
-def _extent(answer: http.client.HTTPResponse, url: str, there: int) -> tuple[int, int]:
-    """Where the answer's bytes begin in the file, and the file's length."""
+def _extent(answer: http.client.HTTPResponse, url: str, start: int) -> tuple[int, int]:
+    """Where the answer's bytes begin in the file, and the file's length. start: where they should if it is resumed."""
     if answer.status == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-        if not found or int(found[1]) != there:
+        parts = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+        if not parts or int(parts[1]) != start:
             raise BadInput(f"{url}: the server continued at another place than asked; remove the .part file, run again")
-        return there, int(found[2])
+        return start, int(parts[2])
     length = answer.headers.get("Content-Length")
     if length is None or not length.isdigit():
         raise BadInput(f"{url}: the server does not say how large the file is; fetch it by other means, see --weights")
@@ -115,10 +115,10 @@ def _extent(answer: http.client.HTTPResponse, url: str, there: int) -> tuple[int
 
 
 def _known_etag(about: Path, url: str) -> str | None:
-    """The strong tag under which the part that is there was fetched, if it was fetched from `url`."""
+    """The strong tag under which the part was fetched, if it was fetched from `url`."""
     try:
-        known = json.loads(about.read_text(encoding="utf-8"))
-        tag = known["etag"] if known["url"] == url else None
+        recorded = json.loads(about.read_text(encoding="utf-8"))
+        tag = recorded["etag"] if recorded["url"] == url else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return tag if isinstance(tag, str) and not tag.startswith("W/") else None

@@ -1,8 +1,8 @@
 """Variances that depend on a template, log σ²_p(e) = a_p + b_p·z, by maximum likelihood.
 
-For an error that is normal about 0 the likelihood of its square y is that of log σ² + y/σ²; a gamma-distributed y (the
-mean of squares over a cell) has the same equations (McCullagh and Nelder 1989, section 8.3: log link). Each p is a
-regression of its own; all share the templates, and so one matrix for their steps.
+The square y of a normal error about 0 has the negative log-likelihood (log σ² + y/σ²)/2; a gamma-distributed y, such as
+the mean of squares over a cell, gives the same equations (McCullagh and Nelder 1989, section 8.3: log link). Each p is
+a regression of its own; all share the templates, and so one matrix for their steps.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ _SHORTEST = 1e-6
 def fit_log_variance(
     z: np.ndarray, squares: np.ndarray, penalty: float, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The a_p and b_p that minimize mean_i(log σ²_p + y_ip/σ²_p) + penalty·‖b_p‖²/2; a_p is not penalized.
+    """The a_p and b_p that minimize mean_i(log σ²_p + y_ip/σ²_p) + penalty·‖b_p‖²/2.
 
-    Fisher scoring: the expected curvature does not depend on the variances, so that every p takes its steps with the
-    same matrix. One length is found for all of them, by halving until the sum descends as its slope promises (Armijo).
+    Fisher scoring, with one matrix and one step length for all p, halved until the sum descends enough (Armijo).
 
     Args:
         z: (n, d) templates, standardized. squares: (n, p) squared errors, positive. penalty: above 0.
@@ -77,17 +76,17 @@ def choose_penalty(
     penalties: Sequence[float] = PENALTIES,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[float, dict]:
-    """The penalty with the best likelihood on people left out, one for all p; ties go to the stronger.
+    """The penalty with the best likelihood in cross-validation by person, one for all p; ties go to the stronger.
 
-    Every fifth person, by name, is left out of a fold. All people weigh alike, however many rows they have.
+    All people weigh alike, however many rows they have.
 
     Args:
         identities: n, the person of each row.
         progress: called with (done, total) fits.
 
     Returns:
-        The penalty, and JSON: `loss` (mean of (log σ² + y/σ²)/2 on people left out) and `ratio` (mean of y/σ²: 1 where
-        the variances are right) for each penalty, the same for variances that ignore the template (`constant`).
+        The penalty, and JSON: for each penalty, and for variances that ignore the template (`constant`), `loss` (mean
+        of (log σ² + y/σ²)/2 on people left out) and `ratio` (mean of y/σ²: 1 where the variances are right).
 
     Raises:
         BadInput: fewer people than folds; as `fit_log_variance`.
@@ -102,11 +101,11 @@ def choose_penalty(
         out = codes % FOLDS == fold
         for k, penalty in enumerate(penalties):
             a, b = fit_log_variance(z[~out], squares[~out], penalty, weights[~out])
-            sums[k] += _judged(a + z[out] @ b.T, squares[out], weights[out])
+            sums[k] += _loss_and_ratio(a + z[out] @ b.T, squares[out], weights[out])
             if progress:
                 progress(fold * len(penalties) + k + 1, FOLDS * len(penalties))
         constant = np.log(np.average(squares[~out], axis=0, weights=weights[~out]))
-        sums[-1] += _judged(constant, squares[out], weights[out])
+        sums[-1] += _loss_and_ratio(constant, squares[out], weights[out])
     means = (sums / (weights.sum() * squares.shape[1])).tolist()
     named = [f"{penalty:.3g}" for penalty in penalties] + ["constant"]
     report = {name: {"loss": loss, "ratio": ratio} for name, (loss, ratio) in zip(named, means, strict=True)}
@@ -114,7 +113,7 @@ def choose_penalty(
     return float(penalties[best]), report
 
 
-def _judged(log: np.ndarray, squares: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+def _loss_and_ratio(log: np.ndarray, squares: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     ratio = squares * np.exp(-log)
     return float((weights @ (log + ratio)).sum() / 2), float((weights @ ratio).sum())
 

@@ -1,19 +1,15 @@
-"""White-box refinement: move a decoder's input until the picture's own template meets the one to be drawn.
+"""White-box refinement: move a decoder's input until the template of its picture meets the one to be inverted.
 
-A decoder's picture has a template of its own, and it is not quite the one that was decoded. Refinement looks for the
-input e' near the template e whose picture comes closer: Adam on ‖ξ(V(D(e'))) - e‖² + λ‖e' - e‖² (in units of e's own
-distance from the mean template), D the decoder and ξ the recognizer. Only the decoder's input moves, so that what is
-drawn stays what the decoder can draw: a face. V is a small random view, new in each step (similarity, blur, loss of
-color): a picture that needs one sampling grid or one tint to be recognized gains nothing (expectation over
-transformations, Athalye et al. 2018).
-
-It needs the recognizer's gradients (white-box). Templates of a black-box recognizer are inverted without it.
+Adam on ‖ξ(V(D(e'))) - e‖² + λ‖e' - e‖² over e', in units of the distance of e from the mean template: D is the decoder,
+ξ the recognizer, e the template. Only the decoder's input moves, so that the picture stays a face. V is a small random
+view, new in each step (similarity, blur, loss of color): a picture that is only recognized on one sampling grid or in
+one tint gains nothing (expectation over transformations, Athalye et al. 2018).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -22,12 +18,13 @@ from torch.nn import functional as F
 
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
+from facedecode.pictures.images import to_pictures
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.statistics.scores import score_pairs
 from facedecode.training.losses import identity_loss, random_jitter
 
 Progress = Callable[[int, int], None]
-_CONSTANT = ("mean-face", "nearest")  # decoders whose picture does not follow their input
+_CONSTANT = ("mean-face", "nearest")  # their pictures do not follow small changes of the input
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _BLUR = 1 / 64  # of the portrait's side: standard deviation of the blurred view
 _BATCH = 16  # pictures at once
@@ -39,9 +36,8 @@ class RefineSettings:
 
     Attributes:
         rate: Adam's step, as a share of the template's distance from the mean template, over √dim.
-        penalty: λ, of the input's squared move relative to that distance.
-        jitter: strength of the random similarities (`losses.random_jitter`).
-        blur, gray: largest share of a blurred, of a gray copy that is mixed in; each view draws its own below it.
+        penalty: λ. jitter: strength of the random similarities (`losses.random_jitter`).
+        blur, gray: largest share of a blurred, of a gray copy that is mixed in; each view draws its own share.
     """
 
     rate: float = 0.15
@@ -57,9 +53,8 @@ class Refined:
 
     Attributes:
         pictures: (n, P, P, 3) uint8 RGB portraits.
-        before, after: (n,) float32, the recognizer's score of the decoder's own 8-bit picture, and of the refined
-            one, against the template; after >= before.
-        inputs: (n, dim) float32, what the decoder was given: the template itself where nothing scored better.
+        before, after: (n,) float32, the scores of the first and of the refined 8-bit picture against the template.
+        inputs: (n, dim) float32, the decoder's inputs: the template itself where nothing scored better.
     """
 
     pictures: np.ndarray
@@ -69,11 +64,7 @@ class Refined:
 
 
 def require_refinable(decoder: Decoder, recognizer: Recognizer) -> None:
-    """Refuse what has no gradient from template to picture to template.
-
-    Raises:
-        UsageError: a black-box recognizer, or a decoder whose picture does not follow its input.
-    """
+    """Raise UsageError: a black-box recognizer, or a decoder with pictures that do not follow its input."""
     if not recognizer.white_box:
         raise UsageError(
             f"{recognizer.spec.name} is black-box: it gives no gradients to refine by; invert without --refine"
@@ -96,11 +87,10 @@ def refine(
     batch_size: int = _BATCH,
     progress: Progress | None = None,
 ) -> Refined:
-    """Draw the faces of templates, each by the best input met in `steps` steps.
+    """Draw the faces of templates, each by the best of the inputs in `steps` steps.
 
-    Every iterate is judged as it would be saved: rounded to 8 bits, seen straight. The best one is kept, and the
-    start where none is better. Randomness is drawn for each template from (seed, row), so that a result depends on
-    neither the batch nor the number of templates, up to rounding.
+    Every picture is scored as it would be saved, in 8 bits, and the best is kept. Randomness comes from (seed, row) for
+    each template, so that a result depends on neither the batch nor the number of templates, up to rounding.
 
     Args:
         templates: (n, dim) float32, raw, of the decoder's recognizer.
@@ -126,12 +116,12 @@ def refine(
 
         views = _Views.draw(settings, range(start, start + len(batch)), steps, seed)
         parts.append(_refine_batch(batch, decoder, recognizer, steps, settings, views, done))
-    return Refined(*(np.concatenate([getattr(p, name) for p in parts]) for name in Refined.__dataclass_fields__))
+    return Refined(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Refined)))
 
 
 @dataclass(frozen=True)
 class _Views:
-    """Random views of some rows, one a step: similarities (b, steps, 2, 3); shares of blur and gray, (b, steps)."""
+    """Random views for rows, one a step: similarities (b, steps, 2, 3); shares of blur and gray, (b, steps)."""
 
     jitter: Tensor
     blur: Tensor
@@ -149,12 +139,12 @@ class _Views:
             drawn.append((jitter, settings.blur * blur, settings.gray * gray))
         return cls(*(torch.stack(parts) for parts in zip(*drawn, strict=True)))
 
-    def see(self, portraits: Tensor, step: int) -> Tensor:
-        """Portraits (b, 3, P, P) with some of a blurred and of a gray copy mixed in."""
+    def degrade(self, portraits: Tensor, step: int) -> Tensor:
+        """Portraits (b, 3, P, P) with a share of a blurred and of a gray copy mixed in."""
         blur, gray = (share[:, step].to(portraits).view(-1, 1, 1, 1) for share in (self.blur, self.gray))
-        seen = torch.lerp(portraits, _blurred(portraits), blur)
-        luma = torch.einsum("nchw,c->nhw", seen, torch.tensor(_LUMA).to(seen))[:, None]
-        return torch.lerp(seen, luma.expand_as(seen), gray)
+        mixed = torch.lerp(portraits, _blurred(portraits), blur)
+        luma = torch.einsum("nchw,c->nhw", mixed, torch.tensor(_LUMA).to(mixed))[:, None]
+        return torch.lerp(mixed, luma.expand_as(mixed), gray)
 
 
 def _refine_batch(
@@ -182,7 +172,7 @@ def _refine_batch(
         with torch.set_grad_enabled(step < steps):
             drawn = decoder(at)
         if step:
-            rounded = (drawn.detach() * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+            rounded = to_pictures(drawn)
             scores = score_pairs(embed_pictures(recognizer, rounded), batch, score)
             better = scores > after
             pictures[better], after[better] = rounded[better], scores[better]
@@ -190,9 +180,9 @@ def _refine_batch(
         done(step)
         if step == steps:
             break
-        found = recognizer.embed_portraits(views.see(drawn, step), views.jitter[:, step].to(drawn))
-        # Sums over rows, not means: what is in a row does not depend on its neighbors.
-        loss = len(batch) * identity_loss(found / radius, start / radius, score)
+        embedded = recognizer.embed_portraits(views.degrade(drawn, step), views.jitter[:, step].to(drawn))
+        # Sums over rows, not means: a row does not depend on its neighbors.
+        loss = len(batch) * identity_loss(embedded / radius, start / radius, score)
         loss = loss + settings.penalty * move.square().sum()
         optimizer.zero_grad()
         loss.backward()

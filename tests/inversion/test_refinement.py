@@ -194,10 +194,10 @@ def test_views_mix_in_gray_and_blur_by_their_shares() -> None:
         luma = sum(w * drawn[row, c] for c, w in enumerate((0.299, 0.587, 0.114)))
         for c in range(3):
             mixed = (1 - gray.gray[row, 2]) * drawn[row, c] + gray.gray[row, 2] * luma
-            torch.testing.assert_close(gray.see(drawn, 2)[row, c], mixed)
+            torch.testing.assert_close(gray.degrade(drawn, 2)[row, c], mixed)
         mixed = (1 - blurred.blur[row, 2]) * drawn[row] + blurred.blur[row, 2] * soft[row]
-        torch.testing.assert_close(blurred.see(drawn, 2)[row], mixed)
-    torch.testing.assert_close(plain.see(drawn, 2), drawn)
+        torch.testing.assert_close(blurred.degrade(drawn, 2)[row], mixed)
+    torch.testing.assert_close(plain.degrade(drawn, 2), drawn)
     torch.testing.assert_close(plain.jitter, torch.eye(3)[:2].expand(3, 4, 2, 3))
 
 
