@@ -23,7 +23,6 @@ from arguments import positive
 from fig04_report import Drawn, make_report
 
 from facedecode.annotations.protocols import people_names, select_people
-from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, FacedecodeError
@@ -31,6 +30,7 @@ from facedecode.evaluation.cohort import require_unseen, require_unseen_by_recog
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.verification.all_pairs import AllPairs
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
+from facedecode.options import named
 from facedecode.pictures.images import save_image
 from facedecode.pictures.metrics import psnr, ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment

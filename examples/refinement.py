@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 from arguments import positive
 
-from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
@@ -34,11 +33,13 @@ from facedecode.evaluation.cohort import (
     require_unseen,
     unseen_images,
 )
-from facedecode.evaluation.fidelity import ORIGINALS, PERIODS, DecoderFigures, decoder_figures, picture_values
+from facedecode.evaluation.fidelity import ORIGINALS, add_fidelity, fidelity_axes, fidelity_specs, picture_values
 from facedecode.evaluation.rendering import spread_rows
+from facedecode.evaluation.result import Result, Schema
 from facedecode.evaluation.security.words import TITLES, TYPES, percent, slug
 from facedecode.evaluation.verification.measure import FEW_ERRORS
 from facedecode.inversion.refinement import Refined, RefineSettings, refine
+from facedecode.options import named
 from facedecode.pictures.figures import picture_grid, png_bytes, shortened
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers.recognizer import embed_pictures
@@ -103,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             for name, judge in judges.items()
         }
         values[by] = picture_values(made, originals, scores=scores)
-    figures = decoder_figures(values, [images.identities[row] for row in rows], BEFORE, **options)
+    figures = Result(Schema("refinement", "", fidelity_axes([BEFORE, AFTER], list(judges)), fidelity_specs()))
+    add_fidelity(figures, values, [images.identities[row] for row in rows], BEFORE, **options)
     report = make_report(arguments, images, rows, judges, measured, figures, found, decoder)
     shown = faces(originals, pictures, [images.identities[row] for row in rows], found)
     command = sys.argv[1:] if argv is None else argv
@@ -196,7 +198,7 @@ def make_report(
     rows: np.ndarray,
     judges: Mapping[str, Judge],
     measured: Measured,
-    figures: Mapping[str, DecoderFigures],
+    figures: Result,
     found: Refined,
     decoder: Decoder,
 ) -> Report:
@@ -204,12 +206,12 @@ def make_report(
     attacked, *others = judges
     moved = sum((found.after > found.before).tolist())
     people = len({images.identities[row] for row in rows})
-    headlines = []
+    headlines, pictures = [], figures.as_json()
     for name in (*others, attacked):
         where = "attacked, followed by refinement" if name == attacked else "transfer"
         title = f"Gain in type II at FMR {percent(FMRS[0])}, {name}"
         headlines.append(Headline(title, measured.gains[name, "type_two"][0], "points", f"points, paired; {where}"))
-    headlines.append(Headline("Gain in PSNR", figures[AFTER].pictures["psnr_over_baseline"], "db", "paired"))
+    headlines.append(Headline("Gain in PSNR", figures.value("psnr_over_baseline", {"decoder": AFTER}), "db", "paired"))
     return Report(
         kind="refinement",
         title="Refinement of reconstructions by the recognizer's gradients",
@@ -242,7 +244,7 @@ def make_report(
             },
             "gains": {name: {kind: _by_fmr(measured.gains[name, kind]) for kind in TYPES} for name in judges},
             "tar": {name: _by_fmr(rates) for name, rates in measured.tar.items()},
-            "pictures": {by: own.metrics() for by, own in figures.items()},
+            "pictures": {ORIGINALS: pictures[ORIGINALS], **pictures["decoders"]},
         },
         warnings=list(caveats(images, rows, judges, measured, decoder)),
     )
@@ -295,20 +297,18 @@ def success(judges: Mapping[str, Judge], measured: Measured) -> Section:
     return Section("Success before and after", tables=tables)
 
 
-def pixels(judges: Mapping[str, Judge], figures: Mapping[str, DecoderFigures]) -> Section:
-    gained = figures[AFTER]
-    rows: list[tuple] = [
-        ("PSNR, dB", *(figures[by].pictures["psnr"] for by in (BEFORE, AFTER)), gained.pictures["psnr_over_baseline"]),
-        ("SSIM", *(figures[by].pictures["ssim"] for by in (BEFORE, AFTER)), gained.pictures["ssim_over_baseline"]),
-    ]
+def pixels(judges: Mapping[str, Judge], figures: Result) -> Section:
+    def row(title: str, name: str, gain: str | None = None, **labels: str | int) -> tuple:
+        cells = [figures.value(name, {"decoder": by, **labels}) for by in (BEFORE, AFTER)]
+        return (title, *cells, gain and figures.value(gain, {"decoder": AFTER, **labels}))
+
+    rows = [row("PSNR, dB", "psnr", "psnr_over_baseline"), row("SSIM", "ssim", "ssim_over_baseline")]
     for name in judges:
         title = f"score of the own template, {name}"
-        rows.append((title, *(figures[by].scores[name] for by in (BEFORE, AFTER)), gained.scores_over_baseline[name]))
-    energy = [figures[by].pictures["gradient_energy_to_originals"] for by in (BEFORE, AFTER)]
-    rows.append(("gradient energy, of the originals'", *energy, None))
-    for key in (f"grid_peak_{period}" for period in PERIODS if f"grid_peak_{period}" in gained.pictures):
-        title = f"grid peak at {key.removeprefix('grid_peak_')} px, dB"
-        rows.append((title, *(figures[by].pictures[key] for by in (BEFORE, AFTER)), None))
+        rows.append(row(title, "scores", "scores_over_baseline", recognizer=name))
+    rows.append(row("gradient energy, of the originals'", "gradient_energy_to_originals"))
+    for period in figures.labels("period"):
+        rows.append(row(f"grid peak at {period} px, dB", "grid_peak", period=period))
     columns = [Column("figure"), *(Column(title, "number") for title in ("before", "after", "gain"))]
     note = (
         "Means over images, intervals by person, gains paired. Noise would show as gradient energy and as peaks at the "

@@ -26,7 +26,6 @@ from arguments import positive
 from table1_report import Judged, make_report
 
 from facedecode.annotations.protocols import select_people
-from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.errors import BadInput, FacedecodeError, UsageError
@@ -34,6 +33,7 @@ from facedecode.evaluation.cohort import open_stores, require_unseen, require_un
 from facedecode.evaluation.fidelity import joined, picture_values
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.files import json_text, make_folder, write_bytes
+from facedecode.options import named
 from facedecode.perceptual.phi import SQUEEZENET, PerceptualNetwork, load_phi
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.provenance import describe_file, describe_store, environment
@@ -311,7 +311,7 @@ def judge_all(
                 drawn = decoder.decode(templates[rows])
                 parts.append(picture_values(drawn, data.portraits[rows], networks={SQUEEZENET: network}))
             values, stream = joined(parts), io.BytesIO()
-            np.savez(stream, psnr=values.psnr, ssim=values.ssim, phi=values.phi[SQUEEZENET])
+            np.savez(stream, psnr=values["psnr"], ssim=values["ssim"], phi=values["phi", SQUEEZENET])
             write_bytes(path, stream.getvalue())
         with np.load(path, allow_pickle=False) as file:
             found[training] = dict(file)

@@ -29,7 +29,6 @@ from table2_sets import compare_within_sets
 
 from facedecode import __version__
 from facedecode.annotations.protocols import Pairs, read_pairs, read_people
-from facedecode.cli.commands.evaluate.common import named
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning
 from facedecode.evaluation.cohort import load_recognizers, open_stores, require_unseen_by_store, unseen_images
@@ -39,6 +38,7 @@ from facedecode.evaluation.verification.measure import VerificationSettings, ver
 from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.files import json_text, make_folder
 from facedecode.mapping.maps import fit_mapping
+from facedecode.options import named
 from facedecode.pictures.perturb import Transform, parse_transform
 from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.recognizers.recognizer import Recognizer

@@ -8,12 +8,17 @@ signature of them (`facedecode.cli.options`), and Python users read them where t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
+
+from facedecode.errors import UsageError
 
 Exists = Literal["file", "folder", "path"]
 _KEY = "option"
+_UNSPELLABLE = "[](),@=<>"
+_RESERVED = ("originals", "real images", "chance")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ def option(
 ) -> Any:
     """A dataclass field that is an option; see `Option`. `default`: `dataclasses.MISSING` where it is required."""
     metadata = {_KEY: Option(help, flags, minimum, maximum, exists, False, panel, parse, written)}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -73,3 +80,34 @@ def has_options(kind: Any) -> bool:
     return dataclasses.is_dataclass(kind) and any(
         option_of(field) or dataclasses.is_dataclass(field.default) for field in dataclasses.fields(kind)
     )
+
+
+def named(options: Sequence[str], option: str) -> dict[str, str]:
+    """NAME=VALUE options as a dict, in their order. A value without a name is named by its last part.
+
+    Raises:
+        UsageError: an empty part, one name given twice, or a name that `require_label` refuses.
+    """
+    found: dict[str, str] = {}
+    for given in options:
+        name, equals, value = given.partition("=")
+        if not equals:
+            name, value = Path(given).name, given
+        if not name or not value:
+            raise UsageError(f"{option} {given!r}: give NAME=VALUE, neither of them empty")
+        if name in found:
+            raise UsageError(f"{option}: {name!r} is given twice; label them apart, as NAME=VALUE")
+        require_label(name, option)
+        found[name] = value
+    return found
+
+
+def require_label(name: str, option: str) -> None:
+    """Refuse a name that gates cannot spell, or that reports give to something else. Raises UsageError."""
+    if name in _RESERVED:
+        raise UsageError(f"{option}: nothing can be called {name!r}, a name that reports use; label it, as NAME=…")
+    if name != name.strip() or set(name) & set(_UNSPELLABLE):
+        raise UsageError(
+            f"{option}: the name {name!r} has spaces at an end or one of {_UNSPELLABLE}, so that --fail-if cannot "
+            "spell it; label it, as NAME=…"
+        )

@@ -70,7 +70,7 @@ def make_job(job: type, values: Mapping[str, Any]) -> Any:
             if value is not None and declared.parse is not None:
                 value = declared.parse(value)
             # An option that was left out, of several values: as the job has it.
-            if value is None and field.default is not None and field.default is not dataclasses.MISSING:
+            if value is None and _default(field) is not None and _default(field) is not dataclasses.MISSING:
                 continue
             arguments[field.name] = value
         elif declared is None and dataclasses.is_dataclass(field.default):
@@ -90,8 +90,8 @@ def _fields(job: type) -> Iterator[tuple[str, tuple[dataclasses.Field, Any], Opt
 
 
 def _parameter(field: dataclasses.Field, kind: Any, declared: Option) -> inspect.Parameter:
-    kind, default = _written(declared.written or kind), field.default
-    if isinstance(default, tuple):
+    kind, default = _written(declared.written or kind), _default(field)
+    if isinstance(default, tuple | dict):
         default = list(default) or None
     if typing.get_origin(kind) is list and default is None:
         kind = kind | None
@@ -113,6 +113,11 @@ def _parameter(field: dataclasses.Field, kind: Any, declared: Option) -> inspect
         default=inspect.Parameter.empty if required else default,
         annotation=Annotated[kind, described],
     )
+
+
+def _default(field: dataclasses.Field) -> Any:
+    """A field's default; MISSING where there is none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def _choices(kind: Any) -> tuple[str, ...]:

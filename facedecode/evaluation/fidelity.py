@@ -6,14 +6,16 @@ differences between decoders are paired.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from facedecode.errors import BadInput
+from facedecode.evaluation.result import Axis, MetricSpec, Result
 from facedecode.pictures.metrics import gradient_energy, mean_psnr, psnr, ssim
+from facedecode.report.model import Unit
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, mean_interval, person_draws
 from facedecode.statistics.intervals import LEVEL, percentiles
 from facedecode.statistics.scores import encode_people
@@ -77,51 +79,182 @@ def grid_peaks(spectra: np.ndarray) -> dict[int, np.ndarray]:
 ORIGINALS = "originals"
 
 
+def _finite_mean(
+    values: np.ndarray, identities: Sequence[str], *, repetitions: int = REPETITIONS, seed: int = 0
+) -> Estimate:
+    """The mean of the finite values, of which there are n, with its interval; NaN where there are none."""
+    finite = np.isfinite(values)
+    if not finite.any():
+        return Estimate(float("nan"), None, None, 0)
+    people = [name for name, use in zip(identities, finite, strict=True) if use]
+    return mean_interval(values[finite], people, repetitions=repetitions, seed=seed)
+
+
+@dataclass(frozen=True)
+class PictureMetric:
+    """A metric of pictures beside their originals: tables, gates, report.json and the CSV of images follow from this.
+
+    Attributes:
+        name: of its mean in report.json.
+        title: of its columns; it may name the axis.
+        table: the table that it stands in: fidelity, scores or sharpness.
+        meaning: for the protocol; it may name the facts that `reconstruction.PROTOCOL` has.
+        measure: (pictures, originals), uint8 (n, P, P, 3) each → float64 (n,); None where `picture_values` has to be
+            given a network for it.
+        axis: recognizer or network, where there is a value for each of several.
+        against: how it is compared with the baseline's: by the difference or by the ratio of means.
+        to_originals: whether its ratio to the originals' is a figure, too.
+        average: (values, identities, …) → its mean.
+        gate: its name for --fail-if; of a metric to originals, the ratio's.
+        headline, note: as in `MetricSpec`.
+    """
+
+    name: str
+    title: str
+    unit: Unit
+    table: Literal["fidelity", "scores", "sharpness"]
+    meaning: str
+    measure: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    axis: str = ""
+    against: Literal["difference", "ratio"] = "difference"
+    to_originals: bool = False
+    average: Callable[..., Estimate] = _finite_mean
+    gate: str = ""
+    headline: str = ""
+    note: str = ""
+
+    @property
+    def compared(self) -> str:
+        """The name of the figure against the baseline."""
+        return f"{self.name}_{'over' if self.against == 'difference' else 'to'}_baseline"
+
+    def specs(self) -> list[MetricSpec]:
+        """The figures of it that there are."""
+        axes = ("decoder", self.axis) if self.axis else ("decoder",)
+        end = f"/{{{self.axis}}}" if self.axis else ""
+        gates = (f"{self.gate}[{'?,'.join(axes)}?]",) if self.gate else ()
+        path, own = f"{{decoder}}/{self.name}{end}", () if self.to_originals else gates
+        specs = [MetricSpec(self.name, axes, self.unit, self.title, path, own, self.headline, self.note)]
+        if self.to_originals:
+            name = f"{self.name}_to_originals"
+            specs.append(MetricSpec(name, axes, "percent", "of the originals'", f"{{decoder}}/{name}{end}", gates))
+        ratio = self.against == "ratio"
+        title, path = f"{self.title}{', times' if ratio else ''}", f"{{decoder}}/{self.compared}{end}"
+        return [*specs, MetricSpec(self.compared, axes, "number" if ratio else self.unit, title, path)]
+
+
+PICTURE_METRICS = (
+    PictureMetric(
+        "psnr",
+        "PSNR",
+        "db",
+        "fidelity",
+        "PSNR: RGB, peak 1, mean of the values of images. A picture equal to its original has an infinite PSNR; it is "
+        "left out of the mean and counted.",
+        psnr,
+        average=mean_psnr,
+        gate="psnr",
+        headline="PSNR of {decoder}",
+    ),
+    PictureMetric(
+        "ssim",
+        "SSIM",
+        "number",
+        "fidelity",
+        "SSIM: Wang et al. 2004 (Gaussian window of sigma 1.5, population covariance, K1 0.01, K2 0.03, range 1), mean "
+        "over RGB.",
+        ssim,
+        gate="ssim",
+        headline="SSIM of {decoder}",
+    ),
+    PictureMetric(
+        "lpips",
+        "LPIPS",
+        "number",
+        "fidelity",
+        "{lpips}",
+        gate="lpips",
+        headline="LPIPS of {decoder}",
+        note="lower is better",
+    ),
+    PictureMetric(
+        "phi",
+        "φ distance ({network})",
+        "number",
+        "fidelity",
+        "φ distance, by the internal maps of {networks}: at each place of a map, the squared distance of the two "
+        "channel vectors, each scaled to length 1; mean over places, then over maps. It is 0 for equal pictures and "
+        "at most 4; lower is better. It has none of LPIPS's calibrated weights and cannot be compared with LPIPS.",
+        axis="network",
+        against="ratio",
+        average=mean_interval,
+        gate="phi",
+        headline="φ distance of {decoder}",
+        note="{network}; lower is better",
+    ),
+    PictureMetric(
+        "scores",
+        "score by {recognizer}",
+        "score",
+        "scores",
+        "Score: the recognizer's own, between the template of the picture (embedded in the portrait's frame, without a "
+        "new detection) and the template of its original: {judges}. Higher is more alike. A score does not say whether "
+        "a threshold is passed: 'evaluate security' measures success rates.",
+        axis="recognizer",
+        gate="score",
+        headline="Score of {decoder} by {recognizer}",
+        note="higher is more alike",
+    ),
+    PictureMetric(
+        "gradient_energy",
+        "gradient energy",
+        "small",
+        "sharpness",
+        "Gradient energy: mean |∇luma|² over pixels, forward differences, luma (BT.601) in [0, 1]. Its ratio to the "
+        "originals' (a ratio of means; 'sharpness' in gates) is 100 % for pictures as sharp as photographs.",
+        lambda pictures, originals: gradient_energy(pictures),
+        against="ratio",
+        to_originals=True,
+        gate="sharpness",
+    ),
+)
+# Where a grid that up-sampling leaves would show; of the mean spectrum, not of each picture.
+_GRID_PEAK = MetricSpec(
+    "grid_peak", ("decoder", "period"), "db", "grid peak at {period} px", "{decoder}/grid_peak_{period}"
+)
+
+
+def fidelity_axes(decoders: Sequence[str], recognizers: Sequence[str] = (), networks: Sequence[str] = ()) -> list[Axis]:
+    """The axes of the metrics of pictures."""
+    keys = {ORIGINALS: (ORIGINALS,), **{name: ("decoders", name) for name in decoders}}
+    return [
+        Axis("decoder", "pictures", [ORIGINALS, *decoders], keys=keys, references=(ORIGINALS,)),
+        Axis("recognizer", values=list(recognizers)),
+        Axis("network", values=list(networks)),
+        Axis("period", "period, px"),
+    ]
+
+
+def fidelity_specs(lpips: bool = False) -> list[MetricSpec]:
+    """The metrics of pictures. lpips: whether it is measured."""
+    measured = (metric for metric in PICTURE_METRICS if lpips or metric.name != "lpips")
+    return [*(spec for metric in measured for spec in metric.specs()), _GRID_PEAK]
+
+
 @dataclass(frozen=True)
 class PictureValues:
-    """One value an image. psnr (dB, inf where equal), ssim, sharpness (gradient energy): float64 (n,).
+    """What pictures are worth, one value an image.
 
-    spectra: float64 (n, P // 2 + 1), see `axis_spectra`. lpips: float64 (n,), None where it is not measured.
-    scores: for each recognizer float32 (n,), the picture against the very template of its original by that
-    recognizer; -inf where the recognizer has none.
-    phi: for each perceptual network float64 (n,), see `phi.phi_distance`.
+    values: (metric, recognizer or network; '' without) → float (n,). PSNR is in dB, inf where pictures are equal; a
+        score is -inf where the recognizer has no template of the original.
+    spectra: float64 (n, P // 2 + 1), see `axis_spectra`.
     """
 
-    psnr: np.ndarray
-    ssim: np.ndarray
-    sharpness: np.ndarray
+    values: Mapping[tuple[str, str], np.ndarray]
     spectra: np.ndarray
-    lpips: np.ndarray | None = None
-    scores: Mapping[str, np.ndarray] = field(default_factory=dict)
-    phi: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class DecoderFigures:
-    """The figures of one decoder.
-
-    pictures: psnr, ssim, lpips, gradient_energy; gradient_energy_to_originals (a ratio of means); where there is a
-        baseline psnr_over_baseline (dB), ssim_over_baseline, lpips_over_baseline and gradient_energy_to_baseline;
-        grid_peak_N (dB), see `grid_peaks`.
-    scores, scores_over_baseline: means by recognizer.
-    phi, phi_to_baseline: mean distances by perceptual network, and their ratios to the baseline's (of means).
-    spectrum: float64 (P // 2 + 1,), mean of `axis_spectra`.
-    """
-
-    pictures: dict[str, Estimate]
-    scores: dict[str, Estimate]
-    scores_over_baseline: dict[str, Estimate]
-    spectrum: np.ndarray
-    phi: dict[str, Estimate] = field(default_factory=dict)
-    phi_to_baseline: dict[str, Estimate] = field(default_factory=dict)
-
-    def metrics(self) -> dict:
-        """JSON: every figure as {value, low, high, n, …}."""
-        metrics: dict = {name: value.as_json() for name, value in self.pictures.items()}
-        for name in ("scores", "scores_over_baseline", "phi", "phi_to_baseline"):
-            if figures := getattr(self, name):
-                metrics[name] = {network: value.as_json() for network, value in figures.items()}
-        return metrics
+    def __getitem__(self, key: str | tuple[str, str]) -> np.ndarray:
+        return self.values[(key, "") if isinstance(key, str) else key]
 
 
 def picture_values(
@@ -131,91 +264,61 @@ def picture_values(
     scores: Mapping[str, np.ndarray] | None = None,
     networks: Mapping[str, PerceptualNetwork] | None = None,
 ) -> PictureValues:
-    """What each picture (n, P, P, 3) uint8 is worth beside its original, as `facedecode.pictures.metrics` has it."""
-    distances = {}
+    """What each picture (n, P, P, 3) uint8 is worth beside its original.
+
+    scores: for each recognizer float (n,), see `PictureValues`. networks: what φ distances are measured by.
+    """
+    values = {(own.name, ""): own.measure(pictures, originals) for own in PICTURE_METRICS if own.measure}
+    if lpips:
+        values["lpips", ""] = lpips(pictures, originals)
     if networks:
         from facedecode.perceptual.phi import phi_distance
 
-        distances = {name: phi_distance(network, pictures, originals) for name, network in networks.items()}
-    return PictureValues(
-        psnr=psnr(pictures, originals),
-        ssim=ssim(pictures, originals),
-        sharpness=gradient_energy(pictures),
-        spectra=axis_spectra(pictures),
-        lpips=lpips(pictures, originals) if lpips else None,
-        scores=scores or {},
-        phi=distances,
-    )
+        values |= {("phi", name): phi_distance(network, pictures, originals) for name, network in networks.items()}
+    values |= {("scores", name): row for name, row in (scores or {}).items()}
+    return PictureValues(values, axis_spectra(pictures))
 
 
 def joined(parts: Sequence[PictureValues]) -> PictureValues:
     """The values of consecutive batches as one."""
-
-    def join(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    def join_each(name: str) -> dict[str, np.ndarray]:
-        return {own: np.concatenate([getattr(part, name)[own] for part in parts]) for own in getattr(parts[0], name)}
-
-    return PictureValues(
-        **{name: join(name) for name in ("psnr", "ssim", "sharpness", "spectra")},
-        lpips=None if parts[0].lpips is None else join("lpips"),
-        scores=join_each("scores"),
-        phi=join_each("phi"),
-    )
+    values = {key: np.concatenate([part[key] for part in parts]) for key in parts[0].values}
+    return PictureValues(values, np.concatenate([part.spectra for part in parts]))
 
 
-def decoder_figures(
-    values: Mapping[str, PictureValues], identities: Sequence[str], baseline: str | None = None, **options: float
-) -> dict[str, DecoderFigures]:
-    """Means and their intervals by person for `measure`'s values; options as `bootstrap.mean_interval`."""
-    figures = {}
-    for name, own in values.items():
-        compared = values[baseline] if baseline is not None and name not in (ORIGINALS, baseline) else None
-        pictures = picture_figures(own, values[ORIGINALS], identities, compared, **options)
-        scores, gains = {}, {}
-        for judge, row in own.scores.items():
-            scores[judge] = _finite_mean(row, identities, **options)
-            if compared is not None:
-                gains[judge] = _finite_mean(_difference(row, compared.scores[judge]), identities, **options)
-        phi = {network: mean_interval(row, identities, **options) for network, row in own.phi.items()}
-        ratios = {
-            network: ratio_interval(row, compared.phi[network], identities, **options)
-            for network, row in own.phi.items()
-            if compared is not None
-        }
-        figures[name] = DecoderFigures(pictures, scores, gains, own.spectra.mean(0), phi, ratios)
-    return figures
-
-
-def picture_figures(
-    values: PictureValues,
-    originals: PictureValues,
+def add_fidelity(
+    result: Result,
+    values: Mapping[str, PictureValues],
     identities: Sequence[str],
-    baseline: PictureValues | None = None,
+    baseline: str | None = None,
     *,
     repetitions: int = REPETITIONS,
     seed: int = 0,
-    level: float = LEVEL,
-) -> dict[str, Estimate]:
-    """Means and their intervals by person; the names are those of `DecoderFigures.pictures`."""
-    options = {"repetitions": repetitions, "seed": seed, "level": level}
-    figures: dict[str, Estimate] = {
-        "psnr": mean_psnr(values.psnr, identities, **options),
-        "ssim": mean_interval(values.ssim, identities, **options),
-        "gradient_energy": mean_interval(values.sharpness, identities, **options),
-        "gradient_energy_to_originals": ratio_interval(values.sharpness, originals.sharpness, identities, **options),
-    }
-    if values.lpips is not None:
-        figures["lpips"] = mean_interval(values.lpips, identities, **options)
-    if baseline is not None:
-        for name in ("psnr", "ssim", "lpips"):
-            if getattr(values, name) is not None:
-                difference = _difference(getattr(values, name), getattr(baseline, name))
-                figures[f"{name}_over_baseline"] = _finite_mean(difference, identities, **options)
-        ratio = ratio_interval(values.sharpness, baseline.sharpness, identities, **options)
-        figures["gradient_energy_to_baseline"] = ratio
-    return {**figures, **_grid_figures(values.spectra, identities, **options)}
+) -> None:
+    """Add the means of all metrics, with intervals by person, to a result with `fidelity_axes` and `fidelity_specs`.
+
+    Args:
+        values: by decoder, `ORIGINALS` among them; scores by the first recognizer are key figures.
+        baseline: the decoder that the others are compared with.
+    """
+    options: dict[str, int] = {"repetitions": repetitions, "seed": seed}
+    for name, own in values.items():
+        other = values[baseline] if baseline is not None and name not in (ORIGINALS, baseline) else None
+        for metric in PICTURE_METRICS:
+            keys = [key for key in own.values if key[0] == metric.name]
+            for place, key in enumerate(keys):
+                labels = {"decoder": name, **({metric.axis: key[1]} if metric.axis else {})}
+                is_key = place == 0 or metric.axis != "recognizer"
+                result.add(metric.name, labels, metric.average(own[key], identities, **options), key=is_key)
+                if metric.to_originals:
+                    ratio = ratio_interval(own[key], values[ORIGINALS][key], identities, **options)
+                    result.add(f"{metric.name}_to_originals", labels, ratio)
+                if other is not None and metric.against == "ratio":
+                    result.add(metric.compared, labels, ratio_interval(own[key], other[key], identities, **options))
+                elif other is not None:
+                    difference = _difference(own[key], other[key])
+                    result.add(metric.compared, labels, _finite_mean(difference, identities, **options))
+        for period, peak in _grid_peaks(own.spectra, identities, repetitions, seed).items():
+            result.add("grid_peak", {"decoder": name, "period": period}, peak)
 
 
 def ratio_interval(
@@ -247,28 +350,13 @@ def _difference(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     return np.where(finite, values, np.nan) - np.where(finite, baseline, np.nan)
 
 
-def _finite_mean(values: np.ndarray, identities: Sequence[str], **options: float) -> Estimate:
-    """The mean of the finite values, of which there are n, with its interval; NaN where there are none."""
-    finite = np.isfinite(values)
-    if not finite.any():
-        return Estimate(float("nan"), None, None, 0)
-    people = [name for name, use in zip(identities, finite, strict=True) if use]
-    return mean_interval(values[finite], people, **options)
-
-
-def _grid_figures(
-    spectra: np.ndarray, identities: Sequence[str], *, repetitions: int, seed: int, level: float
-) -> dict[str, Estimate]:
+def _grid_peaks(spectra: np.ndarray, identities: Sequence[str], repetitions: int, seed: int) -> dict[int, Estimate]:
+    """`grid_peaks` of the mean spectrum, with intervals by person."""
     sums = _person_sums(spectra, identities)
-    values = grid_peaks(sums.sum(0))
-    drawn = {}
-    if len(sums) > 1:
-        drawn = grid_peaks(person_draws(len(sums), repetitions, seed) @ sums)
+    drawn = grid_peaks(person_draws(len(sums), repetitions, seed) @ sums) if len(sums) > 1 else {}
     return {
-        f"grid_peak_{period}": Estimate(
-            float(value), *(percentiles(drawn[period], level) if drawn else (None, None)), len(spectra)
-        )
-        for period, value in values.items()
+        period: Estimate(float(value), *(percentiles(drawn[period]) if drawn else (None, None)), len(spectra))
+        for period, value in grid_peaks(sums.sum(0)).items()
     }
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import Literal
 
-from facedecode.options import argument, option
+from facedecode.options import argument, named, option
 
 REPETITIONS = 1000
 ONLY_THESE_PEOPLE = "Only these people: a name a line, or LFW's format."
 REPLICATES = "Replicates of the bootstrap by person."
+SEED = "Seed of everything random."
+DECODERS = "A decoder's folder or a recognizer's name (shipped); NAME=… labels it (repeatable)."
+JUDGES = "Store of the same images by another recognizer, as a further judge (repeatable)."
+WEIGHTS = "NAME=FILE: a recognizer's weights, where no package has them (repeatable)."
+IMAGES = "Folder of the images, if they have moved."
+FIRST_IMAGES = "Only the first so many images, to try it out."
 
 
 @dataclass(frozen=True)
@@ -26,4 +33,58 @@ class AggregationJob:
     draws: int = option(20, "Random choices of gallery and probes.", minimum=1)
     people: Path | None = option(None, ONLY_THESE_PEOPLE)
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
-    seed: int = option(0, "Seed of everything random.", minimum=0)
+    seed: int = option(0, SEED, minimum=0)
+
+
+def _decoders(options: Sequence[str]) -> dict[str, str]:
+    return named(options, "--decoder")
+
+
+def _weights(options: Sequence[str]) -> dict[str, Path]:
+    return {name: Path(file) for name, file in named(options, "--weights").items()}
+
+
+def _networks(options: Sequence[str]) -> dict[str, Path | None]:
+    from facedecode.recognizers.contract import named_networks
+
+    return {name: Path(file) if file != name else None for name, file in named_networks(options, "--phi").items()}
+
+
+@dataclass(frozen=True)
+class ReconstructionJob:
+    """How like the originals decoders' pictures are.
+
+    Attributes:
+        store: of the attacked recognizer, with its images.
+        decoders: name → folder, or the name of a shipped one.
+        against: stores of the same images by other recognizers, which score the pictures too.
+        weights: recognizer → its weights file, where no package carries it.
+        people: file with the people to judge on; all of the store if None.
+        baseline: the decoder that the others are compared with; the first that is a ridge if None, if there is one.
+        lpips_trunk: torchvision's file for `lpips_net` (see `facedecode.perceptual.lpips`); no LPIPS if None.
+        phi: perceptual networks (see `facedecode.perceptual.phi`): name → weights file, None where a package has it.
+        images: where the store's images are, if not where its manifest says.
+        limit: the first so many images only, by path.
+        columns: people in the figure of all decoders side by side.
+    """
+
+    store: Path = argument("A store made by 'extract', with its images.")
+    decoders: Mapping[str, str] = option(MISSING, DECODERS, "--decoder", written=list[str], parse=_decoders)
+    against: Sequence[Path] = option((), JUDGES)
+    weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights)
+    people: Path | None = option(None, ONLY_THESE_PEOPLE)
+    baseline: str | None = option(None, "The decoder that others are compared with; the first ridge if absent.")
+    lpips_trunk: Path | None = option(None, "torchvision's own file of the net: measures LPIPS too.")
+    lpips_net: Literal["alex", "squeeze", "vgg"] | None = option(None, "Net of LPIPS; alex if absent.")
+    phi: Mapping[str, Path | None] = option(
+        {},
+        "Measures a distance by this network's maps: squeezenet=FILE, a recognizer, NAME or NAME=FILE, or torch:FILE "
+        "(repeatable).",
+        written=list[str],
+        parse=_networks,
+    )
+    images: Path | None = option(None, IMAGES)
+    limit: int | None = option(None, FIRST_IMAGES, minimum=2)
+    columns: int = option(12, "People in the figure of all decoders.", minimum=1, maximum=100)
+    repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
+    seed: int = option(0, SEED, minimum=0)

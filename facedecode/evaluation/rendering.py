@@ -57,7 +57,7 @@ def draw_examples(
     extremes: dict[str, dict[str, dict[str, list[int]]]] = {}
     wanted = {name: set(spread) for name in decoders}
     for name in decoders:
-        measures = {"psnr": values[name].psnr, "score": values[name].scores[recognizer]}
+        measures = {"psnr": values[name]["psnr"], "score": values[name]["scores", recognizer]}
         extremes[name] = {key: extreme_rows(row) for key, row in measures.items() if np.isfinite(row).any()}
         wanted[name] |= {row for places in extremes[name].values() for rows in places.values() for row in rows}
     every = sorted(set().union(*wanted.values()))

@@ -77,14 +77,23 @@ class Axis:
         unit: how numbers are shown; a rate has 'percent'.
         names: how a value is called in tables and titles, where not by itself.
         keys: where a value's figures stand in report.json, where not under the value itself.
+        references: values that others are compared with (the originals): shown beside them, and no gate or key figure.
     """
 
     name: str
     title: str = ""
     values: Sequence[Label] | None = None
     unit: Unit = "text"
-    names: Mapping[Label, str] = field(default_factory=dict)
-    keys: Mapping[Label, tuple[str | int, ...]] = field(default_factory=dict)
+    names: Mapping[Any, str] = field(default_factory=dict)
+    keys: Mapping[Any, tuple[str | int, ...]] = field(default_factory=dict)
+    references: Sequence[Label] = ()
+
+    @property
+    def judged(self) -> list[Label]:
+        """The values that have gates; <the title> for those that are not known yet."""
+        if self.values is None:
+            return [f"<{self.title or self.name}>"]
+        return [value for value in self.values if value not in self.references]
 
     def text(self, value: Label) -> str:
         """A value in a title or a sentence."""
@@ -166,24 +175,25 @@ class Schema:
     metrics: Sequence[MetricSpec]
 
     def axis(self, name: str) -> Axis:
-        """The axis of a name."""
-        return next(axis for axis in self.axes if axis.name == name)
+        """The axis of a name. KeyError where it is not declared."""
+        return {axis.name: axis for axis in self.axes}[name]
 
     def spec(self, name: str) -> MetricSpec:
-        """The metric of a name."""
-        return next(spec for spec in self.metrics if spec.name == name)
+        """The metric of a name. KeyError where it is not declared."""
+        return {spec.name: spec for spec in self.metrics}[name]
 
     def gate_names(self) -> list[str]:
         """What --fail-if can ask for; a label that is not known yet stands as <its axis's title>."""
-        values = {
-            axis.name: [f"<{axis.title or axis.name}>"] if axis.values is None else axis.values for axis in self.axes
-        }
         return [
             name
             for spec in self.metrics
-            for labels in _combinations({name: values[name] for name in spec.axes})
+            for labels in _combinations({axis: self.axis(axis).judged for axis in spec.axes})
             for name in self.names_of(spec, labels)
         ]
+
+    def is_judged(self, labels: Mapping[str, Label]) -> bool:
+        """Whether none of the labels is a reference."""
+        return not any(label in self.axis(axis).references for axis, label in labels.items())
 
     def require(self, gates: Sequence[Gate]) -> None:
         """Refuse, before the work, gates on figures that there will not be. Raises UsageError."""
@@ -196,7 +206,7 @@ class Schema:
 
     def names_of(self, spec: MetricSpec, labels: Mapping[str, Label]) -> Iterator[str]:
         """Every name that gates have for a figure."""
-        for pattern in spec.gates:
+        for pattern in spec.gates if self.is_judged(labels) else ():
             word, inner, rate = _GATE.fullmatch(pattern).groups()
             axes = inner.split(",") if inner else []
             end = f"@{rate}={word_of(labels['fmr'])}" if rate else ""
@@ -204,7 +214,9 @@ class Schema:
                 which = ",".join(word_of(labels[axis.rstrip("?")]) for axis in axes)
                 yield f"{word}{f'[{which}]' if which else ''}{end}"
                 optional = next((axis for axis in reversed(axes) if axis.endswith("?")), None)
-                if optional is None or len(self.axis(optional[:-1]).values or ()) != 1:
+                if optional is None or self.axis(optional[:-1]).values is None:
+                    break
+                if len(self.axis(optional[:-1]).judged) != 1:
                     break
                 axes.remove(optional)
 
@@ -250,7 +262,7 @@ class Result:
         self.metrics.append(metric)
         self._places[name, tuple(labels[axis] for axis in spec.axes)] = metric
 
-    def value(self, name: str, labels: Mapping[str, Label]) -> Figure:
+    def value(self, name: str, labels: Mapping[str, Label]) -> Any:
         """The figure of a metric with these labels. KeyError where there is none."""
         return self._places[name, tuple(labels[axis] for axis in self.schema.spec(name).axes)].estimate
 
@@ -260,10 +272,14 @@ class Result:
         return {label: estimate for label, estimate in found.items() if isinstance(estimate, Estimate)}
 
     def rows(self, name: str, labels: Mapping[str, Label] | None = None) -> list[Metric]:
-        """The figures of a metric that have these labels, in the order in which they were added."""
-        axes = self.schema.spec(name).axes
-        wanted = {axis: label for axis, label in (labels or {}).items() if axis in axes}.items()
-        return [row for row in self.metrics if row.name == name and wanted <= row.labels.items()]
+        """The figures of a metric that have these labels, in the order in which they were added.
+
+        A label that the metric has no axis for does not count. None of a metric that is not declared.
+        """
+        found = [row for row in self.metrics if row.name == name]
+        return [
+            row for row in found if all(row.labels.get(axis, label) == label for axis, label in (labels or {}).items())
+        ]
 
     def labels(self, axis: str) -> list[Any]:
         """The values of an axis: those declared, or those of the figures."""
@@ -340,7 +356,8 @@ class Result:
         lines = []
         for row in self.metrics:
             spec = self.schema.spec(row.name)
-            if spec.headline and row.key and isinstance(row.estimate, Estimate):
+            shown = spec.headline and row.key and self.schema.is_judged(row.labels)
+            if shown and isinstance(row.estimate, Estimate):
                 note = row.note or self.title(spec, row.labels, spec.note)
                 lines.append(Headline(self.title(spec, row.labels, spec.headline), row.estimate, row.unit, note))
         return lines
@@ -362,9 +379,10 @@ class Result:
                 continue
             path = spec.path or "/".join([*(f"{{{axis}}}" for axis in spec.axes), spec.name])
             keys: list[str | int] = []
+            words = {axis: word_of(label) for axis, label in row.labels.items()}
             for part in path.split("/"):
-                axis = part[1:-1] if part.startswith("{") else None
-                keys += self.schema.axis(axis).path(row.labels[axis]) if axis else (part,)
+                whole = part[1:-1] if part.startswith("{") and part.endswith("}") else ""
+                keys += self.schema.axis(whole).path(row.labels[whole]) if whole else (part.format_map(words),)
             place = tree
             for key in keys[:-1]:
                 place = place.setdefault(key, {})

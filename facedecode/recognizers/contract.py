@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.options import named
 from facedecode.pictures.align import CROPS, Crop, named_crop
 
 OWN = ("onnx:", "torch:")
@@ -187,3 +188,21 @@ def _texts(value: Any) -> bool:
 def _shown(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def named_networks(options: Sequence[str], option: str) -> dict[str, str]:
+    """Perceptual networks, as `named`; of a model of one's own its file is enough.
+
+    `torch:FILE` and `torch:FILE:LAYER+LAYER` become `torch:NAME=FILE` and so on, by the name in its contract.
+
+    Raises:
+        UsageError, BadInput: as `named` and `read_contract`.
+    """
+    spelled = []
+    for given in options:
+        kind = next((prefix for prefix in OWN if given.startswith(prefix)), "")
+        file, colon, layers = given.removeprefix(kind).partition(":")
+        if kind and "=" not in given and Path(file).is_file():
+            given = f"{kind}{read_contract(Path(file), None).name}{colon}{layers}={file}"
+        spelled.append(given)
+    return named(spelled, option)

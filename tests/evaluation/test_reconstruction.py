@@ -20,15 +20,18 @@ from facedecode.evaluation.cohort import (
 )
 from facedecode.evaluation.fidelity import (
     ORIGINALS,
+    PICTURE_METRICS,
+    add_fidelity,
     axis_spectra,
-    decoder_figures,
+    fidelity_axes,
+    fidelity_specs,
     grid_peaks,
-    picture_figures,
     picture_values,
     ratio_interval,
 )
-from facedecode.evaluation.reconstruction.measure import choose_baseline, measure, require_comparable
+from facedecode.evaluation.reconstruction import choose_baseline, measure, require_comparable
 from facedecode.evaluation.rendering import extreme_rows, spread_rows
+from facedecode.evaluation.result import Result, Schema
 from facedecode.pictures.images import find_images
 from facedecode.pictures.metrics import gradient_energy, psnr, ssim
 from facedecode.statistics.bootstrap import mean_interval, person_draws
@@ -99,6 +102,23 @@ def drawing(scene, pictures, **options):
     return Drawing(images.templates[~images.missing], pictures, **options)
 
 
+class Figures:
+    """The figures of decoders' pictures, by decoder and name."""
+
+    def __init__(self, values, identities, baseline=None, repetitions=50):
+        decoders = [name for name in values if name != ORIGINALS]
+        recognizers = [which for name, which in next(iter(values.values())).values if name == "scores"]
+        self.result = Result(Schema("", "", fidelity_axes(decoders, recognizers), fidelity_specs()))
+        add_fidelity(self.result, values, identities, baseline, repetitions=repetitions)
+
+    def __call__(self, decoder, name, recognizer=None):
+        labels = {"decoder": decoder, **({"recognizer": recognizer} if recognizer else {})}
+        return self.result.value(name, labels)
+
+    def names(self, decoder):
+        return {row.name for row in self.result.metrics if row.labels["decoder"] == decoder}
+
+
 def store_of(folder, images, recognizer=DESCRIBED):
     kept = [row for row, gone in zip(images.rows, images.missing, strict=True) if not gone]
     lost = [
@@ -118,22 +138,43 @@ def test_perfect_and_hopeless_decoders(scene, references):
     gray = np.full_like(portraits, 128)
     decoders = {"perfect": drawing(scene, portraits), "gray": drawing(scene, gray)}
     values = measure(decoders, images, [portraits], references)
-    figures = decoder_figures(values, images.acquired_identities, repetitions=50)
-    assert list(figures) == [ORIGINALS, "perfect", "gray"]
-    assert figures["perfect"].metrics() == figures[ORIGINALS].metrics()
+    assert list(values) == [ORIGINALS, "perfect", "gray"]
+    figures = Figures(values, images.acquired_identities)
+    metrics = figures.result.as_json()
+    assert metrics["decoders"]["perfect"] == metrics["originals"]
 
-    perfect = figures["perfect"]
-    assert perfect.pictures["psnr"].infinite == 39
-    assert perfect.metrics()["psnr"]["value"] is None
-    assert perfect.pictures["ssim"].value == pytest.approx(1)
-    assert perfect.pictures["gradient_energy_to_originals"].value == 1
-    assert perfect.scores["pooled"].value == pytest.approx(0, abs=1e-5)  # its own template, again
+    assert figures("perfect", "psnr").infinite == 39
+    assert metrics["decoders"]["perfect"]["psnr"]["value"] is None
+    assert figures("perfect", "ssim").value == pytest.approx(1)
+    assert figures("perfect", "gradient_energy_to_originals").value == 1
+    assert figures("perfect", "scores", "pooled").value == pytest.approx(0, abs=1e-5)  # its own template, again
 
-    assert figures["gray"].pictures["gradient_energy"].value == 0
+    assert figures("gray", "gradient_energy").value == 0
     errors = np.mean((portraits / 255 - 128 / 255) ** 2, axis=(1, 2, 3))
-    assert figures["gray"].pictures["psnr"].value == pytest.approx(np.mean(-10 * np.log10(errors)))
+    assert figures("gray", "psnr").value == pytest.approx(np.mean(-10 * np.log10(errors)))
     distances = np.linalg.norm(images.templates[:-1] - 128 / 255, axis=1)
-    assert figures["gray"].scores["pooled"].value == pytest.approx(-distances.mean(), rel=1e-5)
+    assert figures("gray", "scores", "pooled").value == pytest.approx(-distances.mean(), rel=1e-5)
+
+
+def test_a_metric_is_declared_in_one_place(scene, monkeypatch):
+    """A further one is in report.json, against the baseline, among gates, key figures and columns."""
+    images, portraits = scene
+    red = dataclasses.replace(
+        PICTURE_METRICS[1],
+        name="red",
+        title="red",
+        gate="red",
+        headline="Red of {decoder}",
+        measure=lambda pictures, originals: pictures[..., 0].mean((1, 2)) / 255,
+    )
+    monkeypatch.setattr("facedecode.evaluation.fidelity.PICTURE_METRICS", (*PICTURE_METRICS, red))
+    decoders = {"same": drawing(scene, portraits), "gray": drawing(scene, np.full_like(portraits, 51))}
+    result = Figures(measure(decoders, images, [portraits], {}), images.acquired_identities, "same").result
+    assert result.as_json()["decoders"]["gray"]["red"]["value"] == pytest.approx(0.2)
+    assert "red_over_baseline" in result.as_json()["decoders"]["gray"]
+    assert result.gate_figures()["red[gray]"].value == pytest.approx(0.2)
+    assert [line.title for line in result.headlines() if "Red" in line.title] == ["Red of same", "Red of gray"]
+    assert result.table("t", "", ["decoder"], ["red"]).rows[2][1].value == pytest.approx(0.2)
 
 
 def test_batches_make_no_difference(scene, references):
@@ -143,11 +184,12 @@ def test_batches_make_no_difference(scene, references):
     said = []
     parts = measure(decoders, images, np.array_split(portraits, 5), references, progress=lambda *at: said.append(at))
     for name in (ORIGINALS, *decoders):
-        for field in ("psnr", "ssim", "sharpness", "spectra"):
-            np.testing.assert_array_equal(getattr(parts[name], field), getattr(whole[name], field))
-        np.testing.assert_allclose(parts[name].scores["pooled"], whole[name].scores["pooled"], atol=1e-6)
-    np.testing.assert_array_equal(whole["negative"].psnr, psnr(255 - portraits, portraits))
-    np.testing.assert_array_equal(whole["negative"].ssim, ssim(255 - portraits, portraits))
+        for metric in ("psnr", "ssim", "gradient_energy"):
+            np.testing.assert_array_equal(parts[name][metric], whole[name][metric])
+        np.testing.assert_array_equal(parts[name].spectra, whole[name].spectra)
+        np.testing.assert_allclose(parts[name]["scores", "pooled"], whole[name]["scores", "pooled"], atol=1e-6)
+    np.testing.assert_array_equal(whole["negative"]["psnr"], psnr(255 - portraits, portraits))
+    np.testing.assert_array_equal(whole["negative"]["ssim"], ssim(255 - portraits, portraits))
     assert (said[0], said[-1], len(said)) == ((0, 39), (39, 39), 6)
 
 
@@ -157,11 +199,11 @@ def test_an_original_unknown_to_a_recognizer_has_no_score(scene, references):
     missing[[3, 7]] = True
     blind = dataclasses.replace(references["pooled"], missing=missing)
     values = measure({"same": drawing(scene, portraits)}, images, [portraits], {"pooled": blind})
-    assert np.flatnonzero(values["same"].scores["pooled"] == -np.inf).tolist() == [3, 7]
-    assert decoder_figures(values, images.acquired_identities)["same"].scores["pooled"].n == 37
+    assert np.flatnonzero(values["same"]["scores", "pooled"] == -np.inf).tolist() == [3, 7]
+    assert Figures(values, images.acquired_identities)("same", "scores", "pooled").n == 37
     nothing = dataclasses.replace(blind, missing=np.ones(40, bool))
     values = measure({"same": drawing(scene, portraits)}, images, [portraits], {"pooled": nothing})
-    figure = decoder_figures(values, images.acquired_identities)["same"].metrics()["scores"]["pooled"]
+    figure = Figures(values, images.acquired_identities)("same", "scores", "pooled").as_json()
     assert figure == {"value": None, "low": None, "high": None, "n": 0}
 
 
@@ -172,23 +214,24 @@ def test_against_a_baseline(scene, references):
     worst = (portraits + generator.integers(-60, 61, size=portraits.shape)).clip(0, 255).astype(np.uint8)
     decoders = {name: drawing(scene, x) for name, x in (("base", worse), ("same", worse), ("worst", worst))}
     values = measure(decoders, images, [portraits], references)
-    figures = decoder_figures(values, images.acquired_identities, "base", repetitions=50)
+    figures = Figures(values, images.acquired_identities, "base")
     for name in ("base", ORIGINALS):
-        assert not any("baseline" in key for key in figures[name].pictures)
-        assert not figures[name].scores_over_baseline
-    same, worst_figures = figures["same"], figures["worst"]
-    for gain in (same.pictures["psnr_over_baseline"], same.pictures["ssim_over_baseline"]):
+        assert not any("baseline" in key for key in figures.names(name))
+    for key in ("psnr_over_baseline", "ssim_over_baseline"):
+        gain = figures("same", key)
         assert (gain.low, gain.value, gain.high, gain.n) == (0, 0, 0, 39)
-    assert same.scores_over_baseline["pooled"].value == 0
-    ratio = same.pictures["gradient_energy_to_baseline"]
+    assert figures("same", "scores_over_baseline", "pooled").value == 0
+    ratio = figures("same", "gradient_energy_to_baseline")
     assert (ratio.low, ratio.value, ratio.high) == (1, 1, 1)
-    assert worst_figures.pictures["gradient_energy_to_baseline"].low > 1
-    difference = values["worst"].psnr - values["base"].psnr
-    gain = worst_figures.pictures["psnr_over_baseline"]
+    assert figures("worst", "gradient_energy_to_baseline").low > 1
+    difference = values["worst"]["psnr"] - values["base"]["psnr"]
+    gain = figures("worst", "psnr_over_baseline")
     assert gain == mean_interval(difference, images.acquired_identities, repetitions=50)
     assert gain.high < 0
-    found = worst_figures.scores_over_baseline["pooled"]
-    assert found.value == pytest.approx((values["worst"].scores["pooled"] - values["base"].scores["pooled"]).mean())
+    found = figures("worst", "scores_over_baseline", "pooled")
+    assert found.value == pytest.approx(
+        (values["worst"]["scores", "pooled"] - values["base"]["scores", "pooled"]).mean()
+    )
 
 
 def test_a_difference_leaves_out_what_is_infinite(scene, references):
@@ -196,11 +239,9 @@ def test_a_difference_leaves_out_what_is_infinite(scene, references):
     half = portraits.copy()
     half[10:] = 255 - half[10:]  # the first ten are drawn without an error
     decoders = {"base": drawing(scene, 255 - portraits), "half": drawing(scene, half)}
-    figures = decoder_figures(
-        measure(decoders, images, [portraits], references), images.acquired_identities, "base", repetitions=50
-    )
-    assert figures["half"].pictures["psnr"].infinite == 10
-    gain = figures["half"].pictures["psnr_over_baseline"]
+    figures = Figures(measure(decoders, images, [portraits], references), images.acquired_identities, "base")
+    assert figures("half", "psnr").infinite == 10
+    gain = figures("half", "psnr_over_baseline")
     assert (gain.value, gain.n) == (0, 29)
 
 
@@ -216,10 +257,11 @@ def test_the_baseline_is_the_first_ridge_if_none_is_named(scene):
 
 def test_sharpness_ratio_is_of_means(scene):
     images, portraits = scene
-    values = picture_values(255 - portraits, portraits)
-    figures = picture_figures(values, picture_values(portraits, portraits), images.acquired_identities, repetitions=20)
-    assert figures["gradient_energy_to_originals"].value == pytest.approx(1)  # a negative is as sharp
-    assert figures["gradient_energy"].value == pytest.approx(gradient_energy(portraits).mean())
+    made = {ORIGINALS: portraits, "negative": 255 - portraits}
+    values = {name: picture_values(pictures, portraits) for name, pictures in made.items()}
+    figures = Figures(values, images.acquired_identities, repetitions=20)
+    assert figures("negative", "gradient_energy_to_originals").value == pytest.approx(1)  # a negative is as sharp
+    assert figures("negative", "gradient_energy").value == pytest.approx(gradient_energy(portraits).mean())
 
 
 def test_ratio_interval_equals_a_loop():

@@ -18,14 +18,13 @@ from torch import nn
 from typer.testing import CliRunner
 
 from facedecode.cli import app
-from facedecode.cli.commands.evaluate.common import named_networks
 from facedecode.decoders import load_decoder
 from facedecode.decoders.training_record import network_and_layers
 from facedecode.errors import BadInput, FacedecodeError, MissingWeights, UsageError
 from facedecode.perceptual.phi import RecognizerMaps, load_phi
 from facedecode.pictures import align
 from facedecode.recognizers import REGISTRY, load_described, load_recognizer
-from facedecode.recognizers.contract import parse_contract
+from facedecode.recognizers.contract import named_networks, parse_contract
 from facedecode.store import Store, require_same_recognizer
 from facedecode.training.decoder import train_store
 from facedecode.training.decoder_plan import DecoderJob

@@ -48,60 +48,6 @@ Decoders = Annotated[
     ),
 ]
 
-_UNSPELLABLE = "[](),@=<>"
-_RESERVED = ("originals", "real images", "chance")
-
-
-def named(options: Sequence[str], option: str) -> dict[str, str]:
-    """NAME=VALUE options as a dict, in their order. A value without a name is named by its last part.
-
-    Raises:
-        UsageError: an empty part, one name given twice, or a name that `require_label` refuses.
-    """
-    found: dict[str, str] = {}
-    for given in options:
-        name, equals, value = given.partition("=")
-        if not equals:
-            name, value = Path(given).name, given
-        if not name or not value:
-            raise UsageError(f"{option} {given!r}: give NAME=VALUE, neither of them empty")
-        if name in found:
-            raise UsageError(f"{option}: {name!r} is given twice; label them apart, as NAME=VALUE")
-        require_label(name, option)
-        found[name] = value
-    return found
-
-
-def named_networks(options: Sequence[str], option: str) -> dict[str, str]:
-    """Perceptual networks, as `named`; of a model of one's own its file is enough.
-
-    `torch:FILE` and `torch:FILE:LAYER+LAYER` become `torch:NAME=FILE` and so on, by the name in its contract.
-
-    Raises:
-        UsageError, BadInput: as `named` and `read_contract`.
-    """
-    from facedecode.recognizers.contract import OWN, read_contract
-
-    spelled = []
-    for given in options:
-        kind = next((prefix for prefix in OWN if given.startswith(prefix)), "")
-        file, colon, layers = given.removeprefix(kind).partition(":")
-        if kind and "=" not in given and Path(file).is_file():
-            given = f"{kind}{read_contract(Path(file), None).name}{colon}{layers}={file}"
-        spelled.append(given)
-    return named(spelled, option)
-
-
-def require_label(name: str, option: str) -> None:
-    """Refuse a name that gates cannot spell, or that reports give to something else. Raises UsageError."""
-    if name in _RESERVED:
-        raise UsageError(f"{option}: nothing can be called {name!r}, a name that reports use; label it, as NAME=…")
-    if name != name.strip() or set(name) & set(_UNSPELLABLE):
-        raise UsageError(
-            f"{option}: the name {name!r} has spaces at an end or one of {_UNSPELLABLE}, so that --fail-if cannot "
-            "spell it; label it, as NAME=…"
-        )
-
 
 def parse_gates(conditions: list[str] | None, words: Collection[str]) -> list[Gate]:
     """The gates of --fail-if, refused before the work where the evaluation has no figure of that name.

@@ -14,13 +14,13 @@ from facedecode.cli.commands.evaluate.common import (
     Output,
     Repetitions,
     finish,
-    named,
     parse_gates,
     refuse_output,
 )
 from facedecode.cli.console import Console
 from facedecode.cli.load import optional_decoder
 from facedecode.errors import BadInput, MissingWeights
+from facedecode.options import named
 
 
 def leakage(

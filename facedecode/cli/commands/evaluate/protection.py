@@ -17,12 +17,12 @@ from facedecode.cli.commands.evaluate.common import (
     People,
     Repetitions,
     finish,
-    named,
     parse_gates,
     refuse_output,
 )
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
+from facedecode.options import named
 
 _WORDS = ("linkability", "maximal_linkability", "eer", "tar", "type1", "type2")
 

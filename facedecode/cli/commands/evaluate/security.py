@@ -17,13 +17,13 @@ from facedecode.cli.commands.evaluate.common import (
     People,
     Repetitions,
     finish,
-    named,
     parse_gates,
     refuse_output,
     refuse_unknown,
 )
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
+from facedecode.options import named
 
 if TYPE_CHECKING:
     from facedecode.evaluation.security.pairs_curve import CurveSettings

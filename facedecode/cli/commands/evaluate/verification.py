@@ -18,10 +18,10 @@ from facedecode.cli.commands.evaluate.common import (
     parse_gates,
     refuse_output,
     refuse_unknown,
-    require_label,
 )
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
+from facedecode.options import require_label
 
 SIDES = ("left", "right", "both")
 

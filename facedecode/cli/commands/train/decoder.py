@@ -19,7 +19,6 @@ from facedecode.cli.app import (
     choose_device,
     choose_precision,
 )
-from facedecode.cli.commands.evaluate.common import named_networks
 from facedecode.cli.commands.train.options import (
     Architecture,
     BatchSize,
@@ -38,6 +37,7 @@ from facedecode.cli.commands.train.options import (
 from facedecode.cli.console import Console
 from facedecode.cli.variants import only_given
 from facedecode.errors import UsageError
+from facedecode.recognizers.contract import named_networks
 
 if TYPE_CHECKING:  # needs torch
     from facedecode.training.decoder_plan import DecoderJob, Plan

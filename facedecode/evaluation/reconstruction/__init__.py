@@ -1,1 +1,0 @@
-"""`evaluate reconstruction`: what decoders' pictures are worth."""
