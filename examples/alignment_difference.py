@@ -46,9 +46,9 @@ def main() -> None:
     if ours == other.name:
         raise UsageError(f"{arguments.templates}: these templates are named {ours} too; give another alignment's")
     source = PairsFile(pairs, arguments.pairs.name, sha256=sha256_file(arguments.pairs))
-    report = evaluate_verification({ours: store, other.name: other}, source, VerificationSettings(**options))
+    result = evaluate_verification({ours: store, other.name: other}, source, VerificationSettings(**options))
     difference = accuracy_difference(store, other, source.found_in(store), **options)
-    report = with_difference(report, difference, f"{ours} less {other.name}")
+    report = with_difference(result.report(), difference, f"{ours} less {other.name}")
     command = shlex.join(["python", "examples/alignment_difference.py", *sys.argv[1:]])
     provenance = {**report.provenance, "command": command, "environment": environment()}
     report = dataclasses.replace(report, provenance=provenance)

@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from facedecode.classifiers.classifier import Classifier
-from facedecode.evaluation.verification.measure import FEW_ERRORS, Figures
+from facedecode.evaluation.result import FEW_ERRORS
+from facedecode.evaluation.verification.measure import Figures
 from facedecode.pictures.figures import picture_grid, png_bytes, shortened
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.plots import roc_plot

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedecode.evaluation.verification.measure import Figures
+from facedecode.evaluation.verification.report import figures_json
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
 from facedecode.pictures.metrics import mean_psnr
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
@@ -56,7 +57,7 @@ def make_report(
         Section("Recognizers", tables=[recognizers_table(verified, cards)]),
     ]
     metrics = {
-        "recognizers": {name: own.metrics() for name, own in verified.items()},
+        "recognizers": {name: figures_json(own) for name, own in verified.items()},
         "training": {name: {k: card[k] for k in ("classification", "verification")} for name, card in cards.items()},
         "pictures": {" ".join(key): {n: e.as_json() for n, e in own.items()} for key, own in pictures.items()},
     }

@@ -35,9 +35,8 @@ from facedecode.evaluation.cohort import (
 )
 from facedecode.evaluation.fidelity import ORIGINALS, add_fidelity, fidelity_axes, fidelity_specs, picture_values
 from facedecode.evaluation.rendering import spread_rows
-from facedecode.evaluation.result import Result, Schema
+from facedecode.evaluation.result import FEW_ERRORS, Result, Schema
 from facedecode.evaluation.security.words import TITLES, TYPES, percent, slug
-from facedecode.evaluation.verification.measure import FEW_ERRORS
 from facedecode.inversion.refinement import Refined, RefineSettings, refine
 from facedecode.options import named
 from facedecode.pictures.figures import picture_grid, png_bytes, shortened

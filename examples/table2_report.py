@@ -8,10 +8,11 @@ from enum import Enum
 from typing import Any
 
 from facedecode.annotations.protocols import Pairs
+from facedecode.evaluation.result import FEW_ERRORS
 from facedecode.evaluation.verification.all_pairs import AllPairs
-from facedecode.evaluation.verification.measure import FEW_ERRORS, Figures
+from facedecode.evaluation.verification.measure import Figures
 from facedecode.evaluation.verification.pairs_file import PairsFile
-from facedecode.evaluation.verification.tables import slugs
+from facedecode.evaluation.verification.report import figures_json, slugs
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.plots import roc_plot
 from facedecode.report.text import counted, percent, show_number
@@ -337,7 +338,7 @@ def metrics(cells: Mapping[Condition, Cell], differences: Sequence[Difference]) 
     """Of a pairing. rows: image → map → figures; differences."""
     rows: dict[str, dict] = {}
     for condition, cell in cells.items():
-        rows.setdefault(condition.image, {})[condition.map] = cell.figures.metrics()
+        rows.setdefault(condition.image, {})[condition.map] = figures_json(cell.figures)
     fmrs = fmrs_of(cells)
     return {
         "rows": rows,

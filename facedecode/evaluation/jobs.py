@@ -88,3 +88,39 @@ class ReconstructionJob:
     columns: int = option(12, "People in the figure of all decoders.", minimum=1, maximum=100)
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
+
+
+@dataclass(frozen=True)
+class VerificationJob:
+    """How well templates verify people: all pairs of a store, the pairs of a file, or a gallery and probes.
+
+    Attributes:
+        stores: of one recognizer each, as STORE or NAME=STORE.
+        pairs: the pairs to compare, in LFW's format; all pairs if None.
+        probes: a store of probes; of the second images, with `pairs`.
+        mapping: a map that is applied to a side's templates before comparison.
+        fmrs: false match rates; those of the protocol that its pairs resolve if None.
+        more_fmrs: further ones, of gates.
+    """
+
+    stores: Sequence[str] = argument("Stores made by 'extract', one a recognizer; NAME=STORE labels one.")
+    pairs: Path | None = option(None, "Pairs to compare, in LFW's format (View 1 or 2). Else all pairs.")
+    probes: Path | None = option(
+        None, "A store of probes to compare with STORE, the gallery; with --pairs, of the second images."
+    )
+    mapping: Path | None = option(None, "A map made by 'fit-mapping', applied before comparison.")
+    mapping_side: Literal["left", "right", "both"] | None = option(
+        None,
+        "What is mapped: left (first images of pairs, gallery), right (second images, probes; the default), or both "
+        "(the only choice for all pairs of a store).",
+    )
+    people: Path | None = option(None, ONLY_THESE_PEOPLE)
+    fmrs: Sequence[float] | None = option(None, "False match rates for TAR@FAR (repeatable).", "--far")
+    threshold: float | None = option(None, "Also FMR and FNMR at this score (accepted: at or above).")
+    labels: Path | None = option(None, "CSV of people's labels: column 'identity' or 'path', and --label.")
+    label: str | None = option(None, "Column of --labels with the groups to tell apart: gender.")
+    ignore_failures: bool = option(False, "Leave out images that gave no template (else: no match).")
+    ignore_missing: bool = option(False, "Leave out pairs of --pairs with images that a store has not.")
+    repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
+    seed: int = option(0, SEED, minimum=0)
+    more_fmrs: Sequence[float] = ()

@@ -53,8 +53,9 @@ MISSING = Estimate(math.nan, None, None, 0)
 
 FEW_PEOPLE = 30  # a bootstrap of fewer is too narrow
 FEW_ERRORS = 30  # a rate that rests on fewer is uncertain (the rule of 30)
-_FEW_LISTED = 6  # figures with few errors that each have a warning; more are a table
+_FEW_LISTED = 10  # figures with few errors that each have a warning; more are a table
 _GATE = re.compile(r"(\w+)(?:\[([^\]]*)\])?(?:@(\w+))?")
+_CONDITION = re.compile(r"(?:\[(\w+)\])?(.*)", re.DOTALL)
 _PARTS: dict[str, tuple[str, Unit]] = {  # parts of a rate at a threshold that can be columns: title, unit
     "threshold": ("threshold", "score"),
     "fmr": ("FMR reached", "percent"),
@@ -306,7 +307,8 @@ class Result:
             name, title, note, shown: as in `Table`.
             rows: the axes that name a row; there is a row for each combination of labels that has a figure.
             columns: metrics, or parts of their rates ('tar.threshold'). A metric with further axes has a column for
-                each of their labels. Metrics in a tuple share these: their columns alternate.
+                each of their labels, which its title need not name. Metrics in a tuple share these: their columns
+                alternate.
             where: labels that are fixed.
         """
         where = where or {}
@@ -326,6 +328,8 @@ class Result:
                     metric, _, part = entry.partition(".")
                     spec = self.schema.spec(metric)
                     head, unit = _PARTS[part] if part else (self.title(spec, {**where, **labels}), spec.unit)
+                    unsaid = [axis for axis in labels if part or f"{{{axis}}}" not in spec.title]
+                    head = ", ".join([head, *(self._said(axis, labels[axis]) for axis in unsaid)])
                     heads.append(Column(head, unit))
                     names.append((metric, part, {**where, **labels}))
         orders = [self._sorted(axis, (key[place] for key in row_labels)) for place, axis in enumerate(rows)]
@@ -443,15 +447,17 @@ class Result:
 
 
 def paragraphs(text: str, **facts: object) -> list[str]:
-    """The paragraphs of a text, filled with facts. One that names a fact which is None is left out.
+    """The paragraphs of a text, filled with facts.
 
-    text: paragraphs between blank lines, with {names} of facts as in `str.format`.
+    text: paragraphs between blank lines, with {names} of facts as in `str.format`. One that names a fact which is None
+        is left out, and so is one that begins with [name] where that fact is false.
     """
     kept = []
     for paragraph in re.split(r"\n\s*\n", text.strip()):
-        names = re.findall(r"\{(\w+)", paragraph)
-        if all(facts[name] is not None for name in names):
-            kept.append(" ".join(paragraph.format_map(facts).split()))
+        condition, body = _CONDITION.fullmatch(paragraph).groups()
+        names = re.findall(r"\{(\w+)", body)
+        if (not condition or facts[condition]) and all(facts[name] is not None for name in names):
+            kept.append(" ".join(body.format_map(facts).split()))
     return kept
 
 

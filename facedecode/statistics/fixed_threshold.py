@@ -35,12 +35,6 @@ class ThresholdRates:
     false_rejects: int
     mated: int
 
-    def as_json(self) -> dict:
-        """JSON."""
-        figures = {name: getattr(self, name).as_json() for name in ("fmr", "fnmr", "fnmr_by_person")}
-        counts = {name: getattr(self, name) for name in ("false_accepts", "non_mated", "false_rejects", "mated")}
-        return {"threshold": self.threshold, **figures, **counts}
-
 
 def rates_at_threshold(
     mated: Trials,

@@ -19,10 +19,15 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.trials import Comparisons
 from facedecode.evaluation.verification.all_pairs import AllPairs, GalleryProbes
 from facedecode.evaluation.verification.differential import differential_rates
-from facedecode.evaluation.verification.measure import VerificationSettings, few_errors, verification_figures
+from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.evaluation.verification.pairs_file import PairsFile
-from facedecode.evaluation.verification.report import evaluate_verification, gate_names
-from facedecode.evaluation.verification.tables import _thinned, slugs
+from facedecode.evaluation.verification.report import (
+    _thinned,
+    evaluate_verification,
+    slugs,
+    verification_result,
+    verification_schema,
+)
 from facedecode.files import sha256_file
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.statistics.bootstrap import NonMated, Trials, person_draws
@@ -233,6 +238,12 @@ def test_images_without_identity_are_refused(tmp_path):
 # Figures
 
 
+def reported(figures, wanted=None):
+    """JSON and warnings of one recognizer's figures."""
+    result = verification_result({"tiny": figures}, wanted or VerificationSettings())
+    return result.as_json(), result.report().warnings
+
+
 def without_each(people):
     """The weights of a jackknife."""
     return list(1 - np.eye(people, dtype=int))
@@ -348,7 +359,7 @@ def test_figures_equal_loops(store):
         assert pair.value == pytest.approx(np.mean([s >= whole[2] for s, _, _ in whole[0]]))
     assert figures.failure_to_acquire.value == pytest.approx(1 / 21) and figures.failed_images == 1
     assert figures.accuracy is None and figures.mated_people == 6
-    assert "failure to acquire rests on only 1 failure" in few_errors(figures)
+    assert "failure to acquire rests on only 1 failure." in reported(figures)[1]
 
 
 def test_fmrs_of_the_user_and_of_gates_must_resolve(store):
@@ -358,7 +369,7 @@ def test_fmrs_of_the_user_and_of_gates_must_resolve(store):
             verification_figures(made, wanted.fmrs_for(182, (0.1,)), wanted)
     wanted = VerificationSettings(more_fmrs=[0.05], repetitions=10)
     figures = verification_figures(made, wanted.fmrs_for(182, (0.1,)), wanted)
-    assert list(figures.metrics()["tar_at_far"]) == ["0.1", "0.05"]
+    assert list(reported(figures, wanted)[0]["tar_at_far"]) == ["0.1", "0.05"]
     assert VerificationSettings().fmrs_for(182, (0.0001,)) == []
 
 
@@ -374,7 +385,7 @@ def test_failure_to_acquire_keeps_a_width_without_failures(tmp_path):
     )
     own = figures.failure_to_acquire
     assert (own.value, own.low) == (0, 0) and own.high == pytest.approx(all_or_nothing(0, len(PEOPLE))[1])
-    assert not any("acquire" in line for line in few_errors(figures))
+    assert not any("acquire" in line for line in reported(figures)[1])
 
 
 def test_equal_scores_and_no_scores_are_refused(tmp_path):
@@ -394,7 +405,7 @@ def test_an_undefined_equal_error_rate_is_no_number(tmp_path):
     failed = [f"ann/ann_{k:04d}.jpg" for k in (2, 3, 4)]
     made = AllPairs().compare(write_store(tmp_path / "emb", {"ann": 4, "bob": 1, "cyd": 2}, failed=failed))
     figures = verification_figures(made, (0.1,), VerificationSettings(repetitions=10))
-    assert figures.eer is None and figures.metrics()["eer"] is None
+    assert figures.eer is None and reported(figures)[0]["eer"] is None
 
 
 def test_few_errors_are_said():
@@ -404,9 +415,9 @@ def test_few_errors_are_said():
     made = comparisons_of_forty(
         mated, NonMated.from_pairs(scores, people[np.arange(4000) % 40], people[np.arange(1, 4001) % 40])
     )
-    said = few_errors(verification_figures(made, (0.1, 0.001), VerificationSettings(repetitions=10)))
-    assert any(line.startswith("TAR at FAR 0.1 % rests on only 4 false accepts") for line in said)
-    assert not any("TAR at FAR 10 %" in line for line in said)
+    _, said = reported(verification_figures(made, (0.1, 0.001), VerificationSettings(repetitions=10)))
+    assert any(line.startswith("TAR by pairs (FAR 0.1 %) rests on only 4 false accepts") for line in said)
+    assert not any("(FAR 10 %)" in line for line in said)
 
 
 def comparisons_of_forty(mated, non_mated):
@@ -463,7 +474,6 @@ def test_groups_equal_loops(store):
     assert (found.people, found.images) == ({"F": 3, "M": 4}, {"F": 9, "M": 10})
     assert found.unlabelled_people == 1
     assert sum(own.non_mated for own in groups.values()) == 9 * 10 + (81 - 29) // 2 + (100 - 36) // 2
-    json.dumps(found.as_json(), allow_nan=False)
 
 
 def test_a_ratio_has_the_interval_of_its_replicates():
@@ -543,8 +553,10 @@ def test_the_names_of_gates_are_those_of_the_figures(store):
         VerificationSettings(fmrs=[0.1], more_fmrs=[0.2], threshold=0.5, labels=LABELS),
     ):
         quick = dataclasses.replace(wanted, repetitions=20)
-        report = evaluate_verification({"tiny": store}, AllPairs(), quick)
-        assert set(report.gates) == gate_names(["tiny"], AllPairs(), wanted)
+        report = evaluate_verification({"tiny": store}, AllPairs(), quick).report()
+        schema = verification_schema(["tiny"], wanted, "all-pairs", folds=False)
+        assert set(report.gates) == set(schema.gate_names())
+        assert "accuracy" not in report.gates and "eer[tiny]" in report.gates
 
 
 def test_a_gate_on_a_figure_that_does_not_come_is_missed(here):
@@ -573,8 +585,8 @@ def test_recognizers_that_failed_on_different_images_have_the_same_rates(here):
     stores = {"all": Store.open("emb"), "poor": write_store(here / "poor", name="poor", failed=lost)}
     source = AllPairs()
     source.fmrs = (0.1, 0.006)  # of the 164 and of the 111 non-mated pairs
-    report = evaluate_verification(stores, source, VerificationSettings(ignore_failures=True, repetitions=20))
-    own = report.metrics["recognizers"].values()
+    result = evaluate_verification(stores, source, VerificationSettings(ignore_failures=True, repetitions=20))
+    own = result.as_json()["recognizers"].values()
     assert [each["counts"]["non_mated"] * 0.006 > 1 for each in own] == [True, False]
     assert [list(each["tar_at_far"]) for each in own] == [["0.1"], ["0.1"]]
 
@@ -642,7 +654,7 @@ def test_a_map_is_applied_before_comparison(here, pairs, side):
         "turned": "probes: of images with the transform rotate30, mapped by a map that undoes rotate30",
     }
     assert said == [expected[name] for name in ("emb", "turned") if stores[name].get("mapping")]
-    assert any("fitted on others than those compared" in paragraph for paragraph in report["protocol"])
+    assert any("fit it on others than those compared" in paragraph for paragraph in report["protocol"])
 
 
 @pytest.mark.filterwarnings("ignore:.*templates of faces as they were, and turn")
@@ -733,7 +745,9 @@ def test_one_store_on_all_pairs(here):
     assert report["provenance"]["settings"]["seed"] == 0 and report["provenance"]["stores"][0]["recognizer"] == "tiny"
     assert report["provenance"]["files"]["labels"]["sha256"] == sha256_file(Path("labels.csv"))
     jsonschema.validate(report, json.loads(Path("report/report.schema.json").read_text()))
-    assert any("rests on only" in line for line in report["warnings"])
+    assert any("few-errors.csv lists them" in line for line in report["warnings"])
+    few = Path("report/few-errors.csv").read_text()
+    assert "FMR (FAR 10 %, F)" in few
     lost = Path("report/left-out-images.csv").read_text().splitlines()
     assert lost[1:] == ["tiny,hal/hal_0005.jpg,hal,detect: no face found"]
     assert Path("report/report.html").exists() and Path("report/figures/roc.svg").exists()
@@ -764,7 +778,7 @@ def test_the_same_work_gives_the_same_report(here):
         for section in report.sections:
             for picture in section.pictures:
                 (here / folder / picture.name).write_bytes(picture.data)
-        (here / folder / "metrics").write_text(json.dumps(report.metrics, allow_nan=False))
+        (here / folder / "metrics").write_text(json.dumps(report.as_json(), allow_nan=False))
     for path in (here / "one").iterdir():
         assert path.read_bytes() == (here / "two" / path.name).read_bytes(), path.name
 
@@ -795,7 +809,7 @@ ERRORS = {
     "no map": (["emb", "--mapping", "gone.safetensors"], 4, "gone.safetensors: no such mapping"),
     "mapped twice": (["twice", "--mapping", "turn.safetensors"], 4, "templates that were mapped"),
     "side without a map": (["emb", "--mapping-side", "both"], 2, "--mapping-side says what --mapping maps"),
-    "unknown side": (["emb", "--mapping", "turn.safetensors", "--mapping-side", "up"], 2, "one of left, right, both"),
+    "unknown side": (["emb", "--mapping", "turn.safetensors", "--mapping-side", "up"], 2, "use left, right or both"),
     "no sides": (["emb", "--mapping", "turn.safetensors", "--mapping-side", "right"], 2, "have no sides; use both"),
     "missing without pairs": (["emb", "--ignore-missing"], 2, "give --pairs"),
     "probes and two": (["emb", "other", "--probes", "emb"], 2, "give one STORE"),

@@ -106,5 +106,5 @@ def test_a_figure_has_the_labels_of_its_metric():
 
 
 def test_a_paragraph_without_its_fact_is_left_out():
-    text = "One {n:,}\nline.\n\nTwo {what}.\n\nThree."
-    assert paragraphs(text, n=1000, what=None) == ["One 1,000 line.", "Three."]
+    text = "One {n:,}\nline.\n\nTwo {what}.\n\n[yes] Three.\n\n[no] Four."
+    assert paragraphs(text, n=1000, what=None, yes=True, no=False) == ["One 1,000 line.", "Three."]

@@ -17,7 +17,7 @@ from facedecode.evaluation.protection.measure import (
     ProtectionFigures,
 )
 from facedecode.evaluation.protection.protected import Study
-from facedecode.evaluation.verification.measure import FEW_ERRORS
+from facedecode.evaluation.result import FEW_ERRORS
 from facedecode.statistics.intervals import LEVEL
 
 SYSTEMS = {

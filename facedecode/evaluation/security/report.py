@@ -10,6 +10,7 @@ from PIL import Image
 
 from facedecode.errors import BadInput
 from facedecode.evaluation.rendering import spread_rows
+from facedecode.evaluation.result import FEW_ERRORS
 from facedecode.evaluation.security.measure import OTHER, RANKS, REAL, SAME, SecurityFigures, SecurityJob
 from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
 from facedecode.evaluation.security.summary import gates, headlines, metrics, own_tar, rate_at
@@ -23,7 +24,6 @@ from facedecode.evaluation.security.words import (
     protocol,
     slug,
 )
-from facedecode.evaluation.verification.measure import FEW_ERRORS
 from facedecode.pictures.figures import picture_grid, png_bytes
 from facedecode.provenance import describe_decoder, describe_file, describe_store
 from facedecode.report import Column, Picture, Report, Section, Table, plots

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from facedecode.decoders.training_record import embedded_images
+from facedecode.evaluation.result import FEW_ERRORS
 from facedecode.evaluation.security.measure import OTHER, RANKS, REAL, SAME, SecurityFigures, SecurityJob
-from facedecode.evaluation.verification.measure import FEW_ERRORS
 from facedecode.statistics.bootstrap import LEVEL, Estimate
 
 if TYPE_CHECKING:  # needs torch

@@ -48,16 +48,6 @@ class GroupRates:
     false_accepts: int
     non_mated: int
 
-    def as_json(self) -> dict:
-        """JSON."""
-        figures = {"fmr": self.fmr}
-        counts = {"false_accepts": self.false_accepts, "non_mated": self.non_mated}
-        if self.group is not None:
-            figures |= {"fnmr": self.fnmr, "fnmr_by_person": self.fnmr_by_person}
-            counts |= {"false_rejects": self.false_rejects, "mated": self.mated}
-        own = {name: figure and figure.as_json() for name, figure in figures.items()} | counts
-        return own if self.group is None else {"group": self.group} | own
-
 
 @dataclass(frozen=True)
 class Ratio:
@@ -70,10 +60,6 @@ class Ratio:
     worst: str
     best: str
     figure: Estimate
-
-    def as_json(self) -> dict:
-        """JSON."""
-        return {"worst": self.worst, "best": self.best, "ratio": self.figure.as_json()}
 
 
 @dataclass(frozen=True)
@@ -99,24 +85,6 @@ class Differential:
     images: dict[str, int]
     unlabelled_people: int
     points: list[GroupPoint]
-
-    def as_json(self) -> dict:
-        """JSON."""
-        return {
-            "label": self.column,
-            # A list: labels as keys could be words that mean something here.
-            "groups": [{"group": name, "people": n, "images": self.images[name]} for name, n in self.people.items()],
-            "unlabelled_people": self.unlabelled_people,
-            "at_fmr": {
-                f"{point.fmr_wanted:g}": {
-                    "threshold": point.threshold,
-                    "groups": [rates.as_json() for rates in point.groups],
-                    "across_groups": point.across.as_json(),
-                    "ratios": {ratio.rate: ratio.as_json() for ratio in point.ratios},
-                }
-                for point in self.points
-            },
-        }
 
 
 def differential_rates(

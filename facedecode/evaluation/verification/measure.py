@@ -12,7 +12,7 @@ from facedecode.annotations.labels import PersonLabels
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.trials import Comparisons
 from facedecode.evaluation.verification.differential import Differential, differential_rates
-from facedecode.report.text import counted, percent
+from facedecode.report.text import percent
 from facedecode.statistics.bootstrap import (
     LEVEL,
     REPETITIONS,
@@ -27,8 +27,6 @@ from facedecode.statistics.bootstrap import (
 )
 from facedecode.statistics.fixed_threshold import ThresholdRates, rates_at_threshold
 from facedecode.statistics.verification import Roc, accuracy_by_fold, false_accepts_allowed, roc
-
-FEW_ERRORS = 30
 
 Progress = Callable[[str], None]
 
@@ -109,30 +107,6 @@ class Figures:
     left_out: dict[str, int]
     warnings: list[str]
 
-    def metrics(self) -> dict:
-        """JSON."""
-        metrics = {
-            "eer": self.eer and self.eer.as_json(),
-            "tar_at_far": {f"{rate.fmr_wanted:g}": rate.as_json() for rate in self.by_pair},
-            "tar_at_far_by_person": {f"{rate.fmr_wanted:g}": rate.as_json() for rate in self.by_person},
-            "failure_to_acquire": self.failure_to_acquire.as_json() | {"failed": self.failed_images},
-            "counts": {
-                "mated": self.mated,
-                "mated_people": self.mated_people,
-                "non_mated": self.non_mated,
-                "people": self.people,
-                "images": self.failure_to_acquire.n,
-            },
-            "left_out": self.left_out,
-        }
-        if self.accuracy is not None:
-            metrics["accuracy"] = self.accuracy.as_json() | {"standard_error": self.standard_error}
-        if self.at_threshold is not None:
-            metrics["at_threshold"] = self.at_threshold.as_json()
-        if self.groups is not None:
-            metrics["differential"] = self.groups.as_json()
-        return metrics
-
 
 def verification_figures(
     comparisons: Comparisons, fmrs: Sequence[float], wanted: VerificationSettings, progress: Progress | None = None
@@ -191,40 +165,6 @@ def verification_figures(
         left_out=comparisons.left_out,
         warnings=warnings,
     )
-
-
-def few_errors(figures: Figures) -> list[str]:
-    """One sentence for each figure, or threshold, that rests on fewer than 30 errors of a kind."""
-    said = []
-    if (accuracy := figures.accuracy) is not None:
-        said += _few("accuracy", {"error": round((1 - accuracy.value) * accuracy.n)})
-    if (equal := figures.eer) is not None:
-        errors = {"false accept": figures.non_mated, "false reject": figures.mated}
-        said += _few("EER", {name: round(equal.value * count) for name, count in errors.items()})
-    for rate in figures.by_pair:
-        found = {"false accept": rate.false_accepts, "false reject": rate.n - rate.accepted}
-        said += _few(f"TAR at FAR {percent(rate.fmr_wanted)}", found)
-    if (own := figures.at_threshold) is not None:
-        said += _few(f"FMR at threshold {own.threshold:g}", {"false accept": own.false_accepts})
-        said += _few(f"FNMR at threshold {own.threshold:g}", {"false reject": own.false_rejects})
-    for point in figures.groups.points if figures.groups else ():
-        few = []
-        for rates in [*point.groups, point.across]:
-            whose = "across groups" if rates.group is None else rates.group
-            errors = [(rates.false_accepts, "false accept", rates.non_mated)]
-            errors += [(rates.false_rejects, "false reject", rates.mated)]
-            few += [f"{counted(n, what)} ({whose})" for n, what, of_all in errors if of_all and n < FEW_ERRORS]
-        if few:
-            at = f"by {figures.groups.column} at the overall FMR {percent(point.fmr_wanted)}"
-            said.append(f"{at}, rates rest on only {' and '.join(few)}")
-    if figures.failed_images:
-        said += _few("failure to acquire", {"failure": figures.failed_images})
-    return said
-
-
-def _few(what: str, found: dict[str, int]) -> list[str]:
-    few = [counted(count, name) for name, count in found.items() if count < FEW_ERRORS]
-    return [f"{what} rests on only {' and '.join(few)}"] if few else []
 
 
 def _refuse_flat(mated: np.ndarray, non_mated: np.ndarray) -> None:

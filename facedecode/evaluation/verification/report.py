@@ -1,37 +1,165 @@
-"""The report of `evaluate verification`: recognizers side by side on one protocol."""
+"""The result of `evaluate verification`: recognizers side by side on one protocol."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.cohort import require_unseen_by_store
+from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, MetricSpec, Result, Schema, paragraphs
 from facedecode.evaluation.template_sets import Templates, describe_templates
-from facedecode.evaluation.trials import TrialSource
-from facedecode.evaluation.verification.measure import (
-    FEW_ERRORS,
-    Figures,
-    VerificationSettings,
-    few_errors,
-    verification_figures,
-)
-from facedecode.evaluation.verification.tables import complement, score_histogram, sections, slugs
-from facedecode.report import Headline, Picture, Report
-from facedecode.report.gates import figure_name
+from facedecode.evaluation.trials import Comparisons, TrialSource
+from facedecode.evaluation.verification.differential import Differential
+from facedecode.evaluation.verification.measure import Figures, VerificationSettings, verification_figures
+from facedecode.report import Column, Picture, Section, Table
+from facedecode.report.model import Unit
+from facedecode.report.plots import det_plot, histogram_plot, roc_plot
 from facedecode.report.text import be, counted, percent
-from facedecode.statistics.bootstrap import Estimate
+from facedecode.statistics.bootstrap import Estimate, RateAtFmr
+from facedecode.statistics.verification import Roc
 
 TITLES = {
     "pairs": "Verification of image pairs",
     "all-pairs": "Verification, all pairs",
     "gallery-probes": "Verification, gallery and probes",
 }
-GATE_WORDS = ("accuracy", "eer", "tar", "tar_by_pair", "fnmr", "fmr", "fta", "fmr_ratio", "fnmr_ratio")
+CORNERS = 2000  # of a ROC curve's CSV
+ACROSS = ("across", "groups")
+"""The label of non-mated pairs of two people of different groups."""
+_RATES = {"fmr": "FMR", "fnmr": "FNMR by pairs", "fnmr_by_person": "FNMR by people"}
+_COUNTS = {
+    "false_accepts": "false accepts",
+    "non_mated": "non-mated pairs",
+    "false_rejects": "false rejects",
+    "mated": "mated pairs",
+}
+
+PROTOCOL = """
+{source} {failures}
+
+[folds] Accuracy: each fold at the threshold that is best on all the others; mean and standard error over folds (LFW
+README). EER and TAR at FAR pool the folds.
+
+TAR at FAR (1 - FNMR at FMR): a comparison is accepted if its score is at or above the threshold. The threshold for a
+FAR f is the smallest with at most floor(f · N) of the N non-mated pairs accepted. Equal scores are never split.
+
+Weighting: by people (macro average), the mean over each person's mated pairs and then over people, so that nobody with
+many images decides the figure; by pairs (micro average), the mean over all mated pairs.
+
+Intervals: {level:g} %, from {repetitions:,} replicates of a bootstrap by person (seed {seed}). People are drawn with
+replacement; a mated pair of person i weighs w_i, and a non-mated pair of i and j weighs w_i · w_j. For EER, TAR and
+FNMR at FAR, rates at a given threshold, rates of groups and their ratios, and failure to acquire, they are corrected
+for bias and skewness by a jackknife that leaves out each person in turn (BCa, Efron 1987), with Student's t for few
+people. A rate of 0 or 100 % has at least the Clopper-Pearson interval of the people behind it. For accuracy they are
+plain percentiles. Thresholds of a FAR, of accuracy and of the EER are set anew in each replicate; a given threshold
+stays as it is.
+
+A figure that rests on fewer than {few} errors is named among the warnings.
+
+[mapped] Templates were mapped before comparison, as the warnings say. A map does better on people whom it was fitted
+on: fit it on others than those compared ('fit-mapping --people').
+
+Not reported, because the non-mated pairs are too few: FAR {finer}.
+"""
+GROUPS = """
+Groups by {column}: {sizes}. {without}One threshold holds for all groups: the overall one of each FMR, set anew in
+each replicate. A group's FNMR is that of its people's mated pairs; its FMR is that of the non-mated pairs with both
+people in the group.
+
+Intervals of the groups' rates and of ratios are made as those of TAR at FAR, with the thresholds of the replicates.
+There is none where fewer than two people stand behind a rate. A ratio has plain percentiles where its lower rate rests
+on the errors of one person, and no upper end where replicates without such an error reach it.
+"""
 
 Progress = Callable[[int, int, str], None]
+
+
+def verification_schema(
+    names: Sequence[str],
+    wanted: VerificationSettings,
+    kind: str = "pairs",
+    folds: bool = True,
+    fmrs: Iterable[float] | None = None,
+    groups: Sequence[str] = (),
+) -> Schema:
+    """The figures that there will be.
+
+    Args:
+        names: of the recognizers.
+        kind, folds: of the source of comparisons.
+        fmrs: the false match rates there are; those asked for if None.
+        groups: of people.
+    """
+    rates = sorted({*(wanted.fmrs or ()), *wanted.more_fmrs} if fmrs is None else set(fmrs), reverse=True)
+    alone, of = len(names) == 1, "" if len(names) == 1 else "{recognizer}: "
+    group_keys = {ACROSS: ("across_groups",), **{name: ("groups", place) for place, name in enumerate(groups)}}
+    axes = [
+        Axis("recognizer", values=list(names), keys={name: () if alone else ("recognizers", name) for name in names}),
+        Axis("fmr", "FAR", rates, "percent"),
+        Axis("group", values=[*groups, ACROSS], names={ACROSS: "across groups"}, keys=group_keys),
+        Axis("rate", values=list(_RATES), names=_RATES),
+    ]
+
+    def spec(name: str, unit: Unit, title: str, path: str | None, gate: str = "", headline: str = "") -> MetricSpec:
+        """A metric of each recognizer; one whose path names further axes has these."""
+        place = path if path is not None else "{fmr}" if "@" in gate else ""
+        more = tuple(axis for axis in ("fmr", "group", "rate") if f"{{{axis}}}" in place)
+        word, _, at = gate.partition("@")
+        gates = (f"{word}[recognizer?]{'@' if at else ''}{at}",) if gate else ()
+        path = None if path is None else f"{{recognizer}}/{path}"
+        return MetricSpec(name, ("recognizer", *more), unit, title, path, gates, headline and of + headline)
+
+    at = "differential/at_fmr/{fmr}"
+    specs = [
+        spec("accuracy", "percent", "accuracy", "accuracy", "accuracy" if folds else "", "accuracy"),
+        spec("standard_error", "percent", "standard error", "accuracy/standard_error"),
+        spec("eer", "percent", "EER", "eer", "eer", "EER"),
+        spec("tar_by_pair", "percent", "TAR by pairs", "tar_at_far/{fmr}", "tar_by_pair@far"),
+        spec("tar", "percent", "TAR by people", "tar_at_far_by_person/{fmr}", "tar@far", "TAR at FAR {fmr}"),
+        spec("fnmr", "percent", "FNMR by people", None, "fnmr@fmr"),
+        spec("fta", "percent", "failure to acquire", "failure_to_acquire", "fta", "failure to acquire"),
+        spec("failed", "count", "images without a template", "failure_to_acquire/failed"),
+        spec("left_out", "text", "left out", None),
+        spec("mated", "count", "mated pairs", "counts/mated"),
+        spec("mated_people", "count", "of people", "counts/mated_people"),
+        spec("non_mated", "count", "non-mated pairs", "counts/non_mated"),
+        spec("people", "count", "people", "counts/people"),
+        spec("images", "count", "images", "counts/images"),
+    ]
+    if wanted.threshold is not None:
+        shown = f"{wanted.threshold:g}"
+        specs += [
+            spec("threshold", "score", "threshold", "at_threshold/threshold"),
+            spec("threshold_fmr", "percent", "FMR", "at_threshold/fmr", "fmr", f"FMR at {shown}"),
+            spec("threshold_fnmr", "percent", "FNMR by pairs", "at_threshold/fnmr"),
+            spec(
+                "threshold_fnmr_by_person",
+                "percent",
+                "FNMR by people",
+                "at_threshold/fnmr_by_person",
+                "fnmr",
+                f"FNMR at {shown}",
+            ),
+            *(spec(f"threshold_{name}", "count", title, f"at_threshold/{name}") for name, title in _COUNTS.items()),
+        ]
+    if wanted.labels is not None:
+        specs += [
+            spec("group_name", "text", "group", f"{at}/{{group}}/group"),
+            spec("group_threshold", "score", "threshold", f"{at}/threshold"),
+            *(spec(f"group_{name}", "percent", title, f"{at}/{{group}}/{name}") for name, title in _RATES.items()),
+            *(spec(f"group_{name}", "count", title, f"{at}/{{group}}/{name}") for name, title in _COUNTS.items()),
+            spec("worst", "text", "highest", f"{at}/ratios/{{rate}}/worst"),
+            spec("best", "text", "lowest", f"{at}/ratios/{{rate}}/best"),
+            spec("ratio", "number", "ratio", f"{at}/ratios/{{rate}}/ratio"),
+            # Gates use the person-weighted FNMR.
+            spec("fmr_ratio", "number", "ratio", None, "fmr_ratio@fmr"),
+            spec("fnmr_ratio", "number", "ratio", None, "fnmr_ratio@fmr"),
+        ]
+    return Schema("verification", TITLES[kind], axes, specs)
 
 
 def evaluate_verification(
@@ -39,7 +167,7 @@ def evaluate_verification(
     source: TrialSource,
     wanted: VerificationSettings,
     progress: Progress | None = None,
-) -> Report:
+) -> Result:
     """Figures of one or more recognizers on the same comparisons.
 
     Args:
@@ -49,14 +177,14 @@ def evaluate_verification(
 
     Raises:
         BadInput: the templates are not of the same images, are by a recognizer that was trained on people who are
-            compared, or were changed by what was fitted on such people; also as `Source.compare` and
+            compared, or were changed by what was fitted on such people; also as `TrialSource.compare` and
             `verification_figures`.
         UsageError: a threshold for scores of two kinds.
     """
     _refuse_other_images(templates, source)
     if wanted.threshold is not None and len({_recognizer(own) for own in templates.values()}) > 1:
         raise UsageError("--threshold: recognizers' scores have different scales; give it with one recognizer's store")
-    figures, pictures = {}, []
+    figures, histograms = {}, []
     steps = len(templates) * (4 + source.folds + (wanted.threshold is not None) + (wanted.labels is not None))
     done = itertools.count()
     fmrs, slug = _fmrs(templates, source, wanted), slugs(templates)
@@ -71,18 +199,114 @@ def evaluate_verification(
         for side in (own, source.probes):
             if side is not None:
                 require_unseen_by_store(side, comparisons.people)
-        figures[name] = verification_figures(
-            comparisons,
-            wanted.fmrs_for(len(comparisons.non_mated.scores), source.fmrs) if fmrs is None else fmrs,
-            wanted,
-            say,
-        )
+        rates = wanted.fmrs_for(len(comparisons.non_mated.scores), source.fmrs) if fmrs is None else fmrs
+        figures[name] = verification_figures(comparisons, rates, wanted, say)
         say("histogram")
-        pictures.append(score_histogram(name, slug[name], comparisons, figures[name], own.manifest["score"]))
+        histograms.append(score_histogram(name, slug[name], comparisons, figures[name], own.manifest["score"]))
         del comparisons  # all pairs of a large store take gigabytes: one store at a time
     if progress:
         progress(steps, steps, "")
-    return _report(templates, source, wanted, figures, pictures)
+    result = verification_result(figures, wanted, source.kind, source.folds)
+    result.facts["protocol"] = source.kind
+    result.warnings = [*_transforms(templates, source), *_warnings(wanted, figures)]
+    result.protocol = _protocol(templates, source, wanted, figures)
+    result.sections = _sections(result, figures, histograms, slug)
+    result.provenance = _provenance(templates, source, wanted, figures)
+    return result
+
+
+def verification_result(
+    figures: Mapping[str, Figures], wanted: VerificationSettings, kind: str = "pairs", folds: bool = True
+) -> Result:
+    """The figures of recognizers as a result; of a single one they stand at the top of its JSON."""
+    fmrs = [rate.fmr_wanted for rate in next(iter(figures.values())).by_pair]
+    groups = list(dict.fromkeys(name for own in figures.values() if own.groups for name in own.groups.people))
+    result = Result(verification_schema(list(figures), wanted, kind, folds, fmrs, groups))
+    each = {}
+    for name, own in figures.items():
+        _add(result, name, own)
+        each[name] = {"tar_at_far": {}, "tar_at_far_by_person": {}, "left_out": own.left_out}
+        if own.groups is not None:
+            sizes = [
+                {"group": name, "people": n, "images": own.groups.images[name]} for name, n in own.groups.people.items()
+            ]
+            each[name]["differential"] = {
+                "label": own.groups.column,
+                "groups": sizes,
+                "unlabelled_people": own.groups.unlabelled_people,
+            }
+    result.facts = next(iter(each.values())) if len(each) == 1 else {"recognizers": each}
+    return result
+
+
+def figures_json(figures: Figures) -> dict:
+    """JSON: all figures of one recognizer."""
+    return verification_result({"": figures}, VerificationSettings()).as_json()
+
+
+def _add(result: Result, name: str, own: Figures) -> None:
+    """Add one recognizer's figures."""
+    at: dict[str, Label] = {"recognizer": name}
+    if own.accuracy is not None:
+        errors = {"error": round((1 - own.accuracy.value) * own.accuracy.n)}
+        result.add("accuracy", at, own.accuracy, errors, note=f"± {100 * own.standard_error:.2f} over folds")
+        result.add("standard_error", at, own.standard_error)
+    errors = {}
+    if own.eer is not None:
+        counts = {"false accept": own.non_mated, "false reject": own.mated}
+        errors = {what: round(own.eer.value * count) for what, count in counts.items()}
+    result.add("eer", at, own.eer, errors)
+    for pair, person in zip(own.by_pair, own.by_person, strict=True):
+        point = {**at, "fmr": pair.fmr_wanted}
+        errors = {"false accept": pair.false_accepts, "false reject": pair.n - pair.accepted}
+        result.add("tar_by_pair", point, pair, errors)
+        result.add("tar", point, person, note=f"by person; {counted(pair.false_accepts, 'false accept')}")
+        result.add("fnmr", point, complement(person))
+    if (fixed := own.at_threshold) is not None:
+        accepts, rejects = {"false accept": fixed.false_accepts}, {"false reject": fixed.false_rejects}
+        note = counted(fixed.false_accepts, "false accept")
+        result.add("threshold", at, fixed.threshold)
+        result.add("threshold_fmr", at, fixed.fmr, accepts, note=note)
+        result.add("threshold_fnmr", at, fixed.fnmr, rejects)
+        result.add("threshold_fnmr_by_person", at, fixed.fnmr_by_person, note="by person")
+        for count in _COUNTS:
+            result.add(f"threshold_{count}", at, getattr(fixed, count))
+    lost = f"{own.failed_images:,} of {own.failure_to_acquire.n:,} images"
+    failures = {"failure": own.failed_images} if own.failed_images else {}
+    result.add("fta", at, own.failure_to_acquire, failures, note=lost)
+    result.add("failed", at, own.failed_images)
+    result.add("left_out", at, "; ".join(f"{n:,} {what}" for what, n in own.left_out.items()) or "nothing")
+    for count in ("mated", "mated_people", "non_mated", "people"):
+        result.add(count, at, getattr(own, count))
+    result.add("images", at, own.failure_to_acquire.n)
+    if own.groups is not None:
+        _add_groups(result, at, own.groups)
+
+
+def _add_groups(result: Result, recognizer: Mapping[str, Label], groups: Differential) -> None:
+    for point in groups.points:
+        at = {**recognizer, "fmr": point.fmr_wanted}
+        result.add("group_threshold", at, point.threshold)
+        for own in [*point.groups, point.across]:
+            group: dict[str, Label] = {**at, "group": ACROSS if own.group is None else own.group}
+            accepts, rejects = {"false accept": own.false_accepts}, {"false reject": own.false_rejects}
+            result.add("group_fmr", group, own.fmr, accepts if own.non_mated else {})
+            result.add("group_false_accepts", group, own.false_accepts)
+            result.add("group_non_mated", group, own.non_mated)
+            if own.group is None:
+                continue
+            result.add("group_name", group, own.group)
+            result.add("group_fnmr", group, own.fnmr, rejects if own.mated else {})
+            result.add("group_fnmr_by_person", group, own.fnmr_by_person)
+            result.add("group_false_rejects", group, own.false_rejects)
+            result.add("group_mated", group, own.mated)
+        for ratio in point.ratios:
+            rate: dict[str, Label] = {**at, "rate": ratio.rate}
+            result.add("worst", rate, ratio.worst)
+            result.add("best", rate, ratio.best)
+            result.add("ratio", rate, ratio.figure)
+            if ratio.rate != "fnmr":
+                result.add(f"{ratio.rate.removesuffix('_by_person')}_ratio", at, ratio.figure)
 
 
 def _fmrs(templates: Mapping[str, Templates], source: TrialSource, wanted: VerificationSettings) -> list[float] | None:
@@ -96,59 +320,16 @@ def _fmrs(templates: Mapping[str, Templates], source: TrialSource, wanted: Verif
     return wanted.fmrs_for(fewest, source.fmrs)
 
 
-def _report(
-    templates: Mapping[str, Templates],
-    source: TrialSource,
-    wanted: VerificationSettings,
-    figures: Mapping[str, Figures],
-    histograms: list[Picture],
-) -> Report:
-    own = {name: each.metrics() for name, each in figures.items()}
-    metrics = next(iter(own.values())) if len(own) == 1 else {"recognizers": own}
-    inputs = source.provenance()
-    settings = {
-        "protocol": source.kind,
-        "fars": [rate.fmr_wanted for rate in next(iter(figures.values())).by_pair],
-        "ignore_failures": wanted.ignore_failures,
-        "repetitions": wanted.repetitions,
-        "seed": wanted.seed,
-        "level": wanted.level,
-    }
-    if wanted.threshold is not None:
-        settings["threshold"] = wanted.threshold
-    if wanted.labels is not None:
-        settings["label"] = wanted.labels.column
-    files = inputs.get("files", {}) | ({"labels": wanted.labels.file} if wanted.labels is not None else {})
-    return Report(
-        kind="verification",
-        title=TITLES[source.kind],
-        protocol=_protocol(templates, source, wanted, figures),
-        headlines=_headlines(figures),
-        sections=sections(figures, histograms),
-        metrics={"protocol": source.kind, **metrics},
-        gates=_gates(figures, source, wanted),
-        warnings=[*_transforms(templates, source), *_warnings(wanted, figures)],
-        provenance={
-            "stores": [*(describe_templates(each) for each in templates.values()), *inputs.get("stores", [])],
-            **({"files": files} if files else {}),
-            "settings": settings | inputs.get("settings", {}),
-        },
-    )
-
-
 def _refuse_other_images(templates: Mapping[str, Templates], source: TrialSource) -> None:
     """BadInput where recognizers have seen different images, or different files of the same name."""
     first, *others = templates.values()
-    if not others:
-        return
-    images = source.images(first)
+    images = source.images(first) if others else {}
     for other in others:
         theirs = source.images(other)
         if only := sorted(str(path) for path in images.keys() ^ theirs.keys()):
-            listed = ", ".join(only[:3]) + (", …" if len(only) > 3 else "")
             few = f"{counted(len(only), 'image')} {be(len(only))}"
             raise BadInput(
-                f"{other.folder}: {few} in only one of {first.folder} and this store ({listed}), and "
+                f"{other.folder}: {few} in only one of {first.folder} and this store ({some_of(only)}), and "
                 "other images are another protocol; extract the same ones"
             )
         for path, digest in images.items():
@@ -158,31 +339,6 @@ def _refuse_other_images(templates: Mapping[str, Templates], source: TrialSource
 
 def _recognizer(templates: Templates) -> tuple[str, str]:
     return templates.recognizer["name"], templates.recognizer["weights_sha256"]
-
-
-def _headlines(figures: Mapping[str, Figures]) -> list[Headline]:
-    lines = []
-    for name, own in figures.items():
-        of = f"{name}: " if len(figures) > 1 else ""
-        if own.accuracy is not None:
-            lines.append(Headline(f"{of}accuracy", own.accuracy, note=f"± {100 * own.standard_error:.2f} over folds"))
-        if own.eer is not None:
-            lines.append(Headline(f"{of}EER", own.eer))
-        for rate in own.by_person:
-            lines.append(
-                Headline(
-                    f"{of}TAR at FAR {percent(rate.fmr_wanted)}",
-                    rate,
-                    note=f"by person; {counted(rate.false_accepts, 'false accept')}",
-                )
-            )
-        if (fixed := own.at_threshold) is not None:
-            errors = counted(fixed.false_accepts, "false accept")
-            lines.append(Headline(f"{of}FMR at {fixed.threshold:g}", fixed.fmr, note=errors))
-            lines.append(Headline(f"{of}FNMR at {fixed.threshold:g}", fixed.fnmr_by_person, note="by person"))
-        lost = f"{own.failed_images:,} of {own.failure_to_acquire.n:,} images"
-        lines.append(Headline(f"{of}failure to acquire", own.failure_to_acquire, note=lost))
-    return lines
 
 
 def _protocol(
@@ -197,121 +353,198 @@ def _protocol(
         else "An image without a template (failure to acquire) matches nothing: its mated pairs are false non-matches "
         "and count in every rate."
     )
-    words = [
-        f"{source.describe()} {failures}",
-        "TAR at FAR (1 - FNMR at FMR): a comparison is accepted if its score is at or above the threshold; the "
-        "threshold for a FAR f is the smallest with at most floor(f · N) of the N non-mated pairs accepted, and equal "
-        "scores are never split.",
-        "Weighting: by people, the mean over each person's mated pairs and then over people, so that nobody with many "
-        "images decides the figure; by pairs, the mean over all mated pairs.",
-        f"Intervals: {100 * wanted.level:g} %, from {wanted.repetitions:,} replicates of a bootstrap by person (seed "
-        f"{wanted.seed}): people are drawn with replacement, a mated pair of person i weighs w_i, a non-mated pair of "
-        "i and j w_i · w_j. For EER, TAR and FNMR at FAR, rates at a given threshold, rates of groups and their "
-        "ratios, and failure to acquire they are corrected for bias and skewness by a jackknife that leaves out each "
-        "person in turn (BCa, Efron 1987), with Student's t for few people; a rate of 0 or 100 % has at least the "
-        "Clopper-Pearson interval of the people behind it. For accuracy they are plain percentiles. Thresholds of a "
-        "FAR, the thresholds of accuracy and the EER's are set anew in each replicate; a given threshold stays as it "
-        "is.",
-        f"A figure that rests on fewer than {FEW_ERRORS} errors is named among the warnings.",
-    ]
-    if any("mapping" in own.manifest for own in [*templates.values(), source.probes] if own is not None):
-        words.append(
-            "Templates were mapped before comparison, as the warnings say. A map does better on people whom it was "
-            "fitted on: it is to be fitted on others than those compared ('fit-mapping --people')."
-        )
-    if any(own.accuracy for own in figures.values()):
-        words.insert(
-            1,
-            "Accuracy: each fold at the threshold that is best on all the others; mean and standard error over folds "
-            "(LFW README). EER and TAR at FAR pool the folds.",
-        )
+    mapped = any("mapping" in own.manifest for own in [*templates.values(), source.probes] if own is not None)
     reported = {rate.fmr_wanted for own in figures.values() for rate in own.by_pair}
-    if wanted.fmrs is None and (finer := [fmr for fmr in source.fmrs if fmr not in reported]):
-        listed = ", ".join(percent(fmr) for fmr in finer)
-        words.append(f"Not reported, being finer than the non-mated pairs resolve: FAR {listed}.")
-    return words
+    finer = [percent(fmr) for fmr in source.fmrs if fmr not in reported] if wanted.fmrs is None else []
+    return paragraphs(
+        PROTOCOL,
+        source=source.describe(),
+        failures=failures,
+        folds=any(own.accuracy for own in figures.values()),
+        level=100 * wanted.level,
+        repetitions=wanted.repetitions,
+        seed=wanted.seed,
+        few=FEW_ERRORS,
+        mapped=mapped,
+        finer=", ".join(finer) or None,
+    )
 
 
-def _transforms(templates: Mapping[str, Templates], source: TrialSource) -> list[str]:
+def _transforms(templates: Mapping[str, Templates], source: TrialSource) -> Iterator[str]:
     """What was done to the images and to their templates, where it was."""
-    said = []
     for name, own in [*templates.items(), *([] if source.probes is None else [("probes", source.probes)])]:
         made_with, undoes = own.manifest.get("transform"), (own.manifest.get("mapping") or {}).get("undoes")
         faces = f"of images with the transform {made_with}" if made_with else "of images as they were"
         if undoes:
             other = "" if undoes == made_with else ", which is not what was done to them"
-            said.append(f"{name}: {faces}, mapped by a map that undoes {undoes}{other}")
+            yield f"{name}: {faces}, mapped by a map that undoes {undoes}{other}"
         elif made_with:
-            said.append(f"{name}: {faces}")
+            yield f"{name}: {faces}"
         if attack := own.manifest.get("attack"):
-            said.append(f"{name}: of images attacked by {attack['method']}: these are no genuine comparisons")
-    return said
+            yield f"{name}: of images attacked by {attack['method']}: these are no genuine comparisons"
 
 
-def _warnings(wanted: VerificationSettings, figures: Mapping[str, Figures]) -> list[str]:
-    said = []
+def _warnings(wanted: VerificationSettings, figures: Mapping[str, Figures]) -> Iterator[str]:
     for name, own in figures.items():
-        lines = [*own.warnings, *few_errors(own)]
+        lines = list(own.warnings)
         if own.eer is None:
             lines.append("no equal error rate: failures to acquire keep FNMR above FMR at every threshold")
-        said += [f"{name}: {line}" for line in lines] if len(figures) > 1 else lines
+        yield from (f"{name}: {line}" for line in lines) if len(figures) > 1 else lines
     if wanted.ignore_failures and len({(own.mated, own.non_mated) for own in figures.values()}) > 1:
-        said.append("the recognizers failed on different images, so their figures are of different pairs")
+        yield "the recognizers failed on different images, so their figures are of different pairs"
     if wanted.labels is not None and wanted.labels.unlabelled_rows:
-        empty = wanted.labels.unlabelled_rows
-        said.append(f"without a {wanted.labels.column}, and so left out: {counted(empty, 'row')} of the label file")
-    return said
+        rows = counted(wanted.labels.unlabelled_rows, "row")
+        yield f"without a {wanted.labels.column}, and so left out: {rows} of the label file"
 
 
-def gate_names(
-    names: Sequence[str], source: TrialSource, wanted: VerificationSettings, fmrs: Iterable[float] | None = None
-) -> set[str]:
-    """The names that --fail-if knows with recognizers of these names, to be refused before the work otherwise.
-
-    fmrs: the rates there are; those asked for if None.
-    """
-    known: set[str] = set()
-    fmrs = {*(wanted.fmrs or ()), *wanted.more_fmrs} if fmrs is None else fmrs
-    for which in _whichs(names):
-        words = ["eer", "fta"] + ["accuracy"] * source.folds + ["fmr", "fnmr"] * (wanted.threshold is not None)
-        known |= {figure_name(word, which) for word in words}
-        known |= {figure_name(word, which, far=fmr) for word in ("tar", "tar_by_pair") for fmr in fmrs}
-        by_fmr = ["fnmr"] + ["fmr_ratio", "fnmr_ratio"] * (wanted.labels is not None)
-        known |= {figure_name(word, which, fmr=fmr) for word in by_fmr for fmr in fmrs}
-    return known
-
-
-def _whichs(names: Sequence[str]) -> list[list[str]]:
-    """What stands in brackets: each recognizer's name, and nothing where there is one."""
-    return [[name] for name in names] + ([[]] if len(names) == 1 else [])
-
-
-def _gates(figures: Mapping[str, Figures], source: TrialSource, wanted: VerificationSettings) -> dict[str, Estimate]:
-    """A figure for each name that --fail-if knows; one without a number, which no gate passes, where none came."""
-    fmrs = [rate.fmr_wanted for rate in next(iter(figures.values())).by_pair]
-    names = sorted(gate_names(list(figures), source, wanted, fmrs))
-    gates = dict.fromkeys(names, Estimate(np.nan, None, None, 0))
-    for which in _whichs(list(figures)):
-        gates |= _own_gates(figures[which[0]] if which else next(iter(figures.values())), which)
-    return gates
+def _provenance(
+    templates: Mapping[str, Templates],
+    source: TrialSource,
+    wanted: VerificationSettings,
+    figures: Mapping[str, Figures],
+) -> dict:
+    inputs, labels = source.provenance(), wanted.labels
+    files = inputs.get("files", {}) | ({"labels": labels.file} if labels is not None else {})
+    return {
+        "stores": [*(describe_templates(each) for each in templates.values()), *inputs.get("stores", [])],
+        **({"files": files} if files else {}),
+        "settings": {
+            "protocol": source.kind,
+            "fars": [rate.fmr_wanted for rate in next(iter(figures.values())).by_pair],
+            "ignore_failures": wanted.ignore_failures,
+            "repetitions": wanted.repetitions,
+            "seed": wanted.seed,
+            "level": wanted.level,
+            **({} if wanted.threshold is None else {"threshold": wanted.threshold}),
+            **({} if labels is None else {"label": labels.column}),
+            **inputs.get("settings", {}),
+        },
+    }
 
 
-def _own_gates(own: Figures, which: list[str]) -> dict[str, Estimate]:
-    gates = {figure_name("fta", which): own.failure_to_acquire}
-    if own.accuracy is not None:
-        gates[figure_name("accuracy", which)] = own.accuracy
-    if own.eer is not None:
-        gates[figure_name("eer", which)] = own.eer
-    for pair, person in zip(own.by_pair, own.by_person, strict=True):
-        gates[figure_name("tar_by_pair", which, far=pair.fmr_wanted)] = pair
-        gates[figure_name("tar", which, far=person.fmr_wanted)] = person
-        gates[figure_name("fnmr", which, fmr=person.fmr_wanted)] = complement(person)
-    if (fixed := own.at_threshold) is not None:
-        gates[figure_name("fmr", which)] = fixed.fmr
-        gates[figure_name("fnmr", which)] = fixed.fnmr_by_person
-    for point in own.groups.points if own.groups else ():
-        for ratio in point.ratios:
-            if ratio.rate != "fnmr":  # gates use the person-weighted figure
-                word = f"{ratio.rate.removesuffix('_by_person')}_ratio"
-                gates[figure_name(word, which, fmr=point.fmr_wanted)] = ratio.figure
-    return gates
+def _sections(
+    result: Result, figures: Mapping[str, Figures], histograms: list[Picture], slug: Mapping[str, str]
+) -> list[Section]:
+    each = ["recognizer"]
+    columns: list[str | tuple[str, ...]] = [
+        "accuracy",
+        "standard_error",
+        "eer",
+        "tar",
+        "mated",
+        "mated_people",
+        "non_mated",
+    ]
+    note = "TAR: every person with mated pairs counts alike. EER and accuracy: every pair does."
+    results = result.table("results", "Accuracy, EER and TAR at FAR", each, columns, note=note)
+    tables = []
+    if result.labels("fmr"):
+        parts = ("threshold", "fmr", "false_accepts")
+        columns = [*(f"tar_by_pair.{part}" for part in parts), "tar_by_pair", "tar", "fnmr", "tar_by_pair.accepted"]
+        note = "Accepted: score at or above the threshold."
+        tables.append(result.table("operating-points", "TAR at FAR", [*each, "fmr"], [*columns, "mated"], note=note))
+    if result.rows("threshold"):
+        rates = ["threshold", "threshold_fmr", "threshold_false_accepts", "threshold_non_mated", "threshold_fnmr"]
+        rates += ["threshold_fnmr_by_person", "threshold_false_rejects", "threshold_mated"]
+        note = "The threshold is fixed in every replicate."
+        tables.append(result.table("at-threshold", "At the given threshold", each, rates, note=note))
+    tables += [_corners(name, slug[name], own.curve) for name, own in figures.items()]
+    curves = {name: own.curve for name, own in figures.items()}
+    points = {name: own.by_pair for name, own in figures.items()}
+    caption = "Every pair counts alike. Bars: intervals of TAR at the thresholds of the table."
+    alt = "True accept rate against false accept rate on a logarithmic axis"
+    roc = Picture("roc", "ROC", roc_plot(curves, points), caption, alt, "svg")
+    alt = "False non-match rate against false match rate on normal-deviate axes"
+    det = Picture("det", "DET", det_plot(curves), "FNMR against FMR, both on normal-deviate axes.", alt, "svg")
+    failures = [result.table("acquisition", "Images without a template", each, ["fta", "failed", "images", "left_out"])]
+    if any(own.lost for own in figures.values()):
+        heads = [Column("recognizer"), Column("path"), Column("person"), Column("why")]
+        rows = [[name, *image] for name, own in figures.items() for image in own.lost]
+        title = "Images without a template or not in the store"
+        failures.append(Table("left-out-images", title, heads, rows, shown=False))
+    return [
+        Section("Recognizers", tables=[results]),
+        Section("Operating points", tables=tables),
+        Section("Curves", pictures=[roc, det]),
+        Section("Scores", pictures=histograms),
+        *_differential(result, figures, slug),
+        Section("Failures to acquire and what was left out", tables=failures),
+    ]
+
+
+def _differential(result: Result, figures: Mapping[str, Figures], slug: Mapping[str, str]) -> Iterator[Section]:
+    tables, words = [], []
+    for name, own in figures.items():
+        if own.groups is None:
+            continue
+        where, column, file = {"recognizer": name}, own.groups.column, slug[name]
+        rates = ["group_fmr", "group_false_accepts", "group_non_mated"]
+        tables.append(
+            result.table(f"differential-fmr-{file}", f"FMR by {column}, {name}", ["fmr", "group"], rates, where)
+        )
+        rates = ["group_fnmr", "group_fnmr_by_person", "group_false_rejects", "group_mated"]
+        title = f"FNMR by {column}, {name}"
+        tables.append(result.table(f"differential-fnmr-{file}", title, ["fmr", "group"], rates, where))
+        title, rates = f"Highest over lowest rate, {name}", ["worst", "best", "ratio"]
+        note = "Highest and lowest are the groups that the data show; the interval is of the ratio of these two."
+        tables.append(result.table(f"differential-ratios-{file}", title, ["fmr", "rate"], rates, where, note))
+        sizes = (f"{k}: {n:,} people, {counted(own.groups.images[k], 'image')}" for k, n in own.groups.people.items())
+        nobody = own.groups.unlabelled_people
+        without = f"Without a label, and so in no group: {nobody:,} people. " if nobody else ""
+        words = words or paragraphs(GROUPS, column=column, sizes=", ".join(sizes), without=without)
+    if tables:
+        yield Section("Differential performance", words, tables)
+
+
+def _corners(name: str, slug: str, curve: Roc) -> Table:
+    """The ROC curve's corners, as CSV."""
+    columns = [Column("threshold", "score"), Column("far", "small"), Column("tar", "small"), Column("fnmr", "small")]
+    kept = _thinned(curve, CORNERS)
+    # The first corner accepts nothing, at a threshold above every score, which JSON and CSV have no number for.
+    thresholds = [None if np.isinf(t) else float(t) for t in curve.thresholds[kept]]
+    rates = [curve.fmr[kept].tolist(), curve.tar[kept].tolist(), (1 - curve.tar[kept]).tolist()]
+    rows = [list(row) for row in zip(thresholds, *rates, strict=True)]
+    size = f"all {len(rows):,}" if len(kept) == len(curve.fmr) else f"thinned to {len(rows):,} of {len(curve.fmr):,}"
+    return Table(f"roc-{slug}", f"Corners of the ROC curve, {name} ({size})", columns, rows, shown=False)
+
+
+def _thinned(curve: Roc, most: int) -> np.ndarray:
+    """Which corners to keep: both ends, and the others spread evenly over log FAR and over TAR."""
+    if len(curve.fmr) <= most:
+        return np.arange(len(curve.fmr))
+    parts = (most - 2) // 2
+    positive = curve.fmr[curve.fmr > 0]
+    by_fmr = np.searchsorted(curve.fmr, np.geomspace(positive[0], positive[-1], parts))
+    by_tar = np.searchsorted(curve.tar, np.linspace(curve.tar[0], curve.tar[-1], parts))
+    return np.unique(np.clip(np.concatenate([[0], by_fmr, by_tar, [len(curve.fmr) - 1]]), 0, len(curve.fmr) - 1))
+
+
+def score_histogram(name: str, slug: str, comparisons: Comparisons, figures: Figures, score: str) -> Picture:
+    """Mated and non-mated scores of one recognizer; slug: of its name, for the file; score: its kind."""
+    thresholds = {f"FMR {percent(rate.fmr_wanted)}": rate.threshold for rate in figures.by_pair}
+    if figures.at_threshold is not None:
+        thresholds["--threshold"] = figures.at_threshold.threshold
+    return Picture(
+        name=f"scores-{slug}",
+        title=f"Scores, {name}",
+        data=histogram_plot(comparisons.mated.scores, comparisons.non_mated.scores, thresholds, score),
+        caption=f"Score: {score}; higher is more similar. Thresholds are those of the table of operating points.",
+        alt=f"Histogram of mated and of non-mated scores of {name}, with thresholds",
+        kind="svg",
+    )
+
+
+def complement(rate: RateAtFmr) -> Estimate:
+    """FNMR of a TAR."""
+    ends = (None, None) if rate.low is None else (1 - rate.high, 1 - rate.low)
+    return Estimate(1 - rate.value, *ends, rate.n)
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """What stands for each name in names of files: lower case, digits and hyphens, numbered where two are alike."""
+    found: dict[str, str] = {}
+    for name in names:
+        stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "store"
+        numbered = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
+        found[name] = next(slug for slug in numbered if slug not in found.values())
+    return found
