@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def verification_figures(
     say = progress or (lambda what: None)
     mated, non_mated = comparisons.mated, comparisons.non_mated
     _refuse_flat(mated.scores, non_mated.scores)
-    options = {"repetitions": wanted.repetitions, "seed": wanted.seed, "level": wanted.level}
+    options: dict[str, Any] = {"repetitions": wanted.repetitions, "seed": wanted.seed, "level": wanted.level}
     of_people = {"people": len(comparisons.people), **options}
     say("rates at each FAR")
     trials = {"pairs": mated, "people": mated.person_weighted()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,10 @@ def verification_schema(
     """
     rates = sorted({*(wanted.fmrs or ()), *wanted.more_fmrs} if fmrs is None else set(fmrs), reverse=True)
     alone, of = len(names) == 1, "" if len(names) == 1 else "{recognizer}: "
-    group_keys = {ACROSS: ("across_groups",), **{name: ("groups", place) for place, name in enumerate(groups)}}
+    group_keys: dict[Label, tuple[str | int, ...]] = {
+        ACROSS: ("across_groups",),
+        **{name: ("groups", place) for place, name in enumerate(groups)},
+    }
     axes = [
         Axis("recognizer", values=list(names), keys={name: () if alone else ("recognizers", name) for name in names}),
         Axis("fmr", "FAR", rates, "percent"),
@@ -222,7 +226,7 @@ def verification_result(
     fmrs = [rate.fmr_wanted for rate in next(iter(figures.values())).by_pair]
     groups = list(dict.fromkeys(name for own in figures.values() if own.groups for name in own.groups.people))
     result = Result(verification_schema(list(figures), wanted, kind, folds, fmrs, groups))
-    each = {}
+    each: dict[str, dict[str, Any]] = {}
     for name, own in figures.items():
         _add(result, name, own)
         each[name] = {"tar_at_far": {}, "tar_at_far_by_person": {}, "left_out": own.left_out}
@@ -473,7 +477,8 @@ def _sections(
 
 
 def _differential(result: Result, figures: Mapping[str, Figures], slug: Mapping[str, str]) -> Iterator[Section]:
-    tables, words = [], []
+    tables: list[Table] = []
+    words: list[str] = []
     for name, own in figures.items():
         if own.groups is None:
             continue
