@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.statistics.bootstrap import NonMated, Trials, eer_interval, person_draws, rates_at_fmr
+from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_fmr, resampled_eer
 from facedecode.statistics.scores import encode_people, mated_non_mated_scores
 from facedecode.statistics.verification import eer, equal_errors, false_accepts_allowed, roc
 from facedecode.store import Store
@@ -72,7 +72,7 @@ def ours(templates: np.ndarray, identities: list[str], kind: str, options: argpa
     with stage("rates with intervals"):
         rates = rates_at_fmr(groups, non_mated, options.fars, **settings)
     with stage("interval of the equal error rate"):
-        interval = eer_interval(trials, non_mated, **settings)
+        interval = resampled_eer(trials, non_mated, **settings).estimate()
     return {
         "mated": len(pairs.mated),
         "non_mated": len(pairs.non_mated),

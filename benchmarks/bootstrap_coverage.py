@@ -37,7 +37,7 @@ from facedecode.files import write_json
 from facedecode.provenance import environment
 from facedecode.report import Column, Headline, Report, Section, Table
 from facedecode.report.folder import write_report
-from facedecode.statistics.bootstrap import Estimate, NonMated, Trials, eer_interval, mean_interval, rates_at_fmr
+from facedecode.statistics.bootstrap import Estimate, NonMated, Trials, mean_interval, rates_at_fmr, resampled_eer
 from facedecode.statistics.scores import AllPairs, mated_non_mated_scores
 
 # How many people of LFW's DevTest have how many images (29 stands for 20 to 42).
@@ -201,7 +201,7 @@ class Design:
         options["people"] = self.people
         for (name, weighting), rates in rates_at_fmr(trials, non_mated, self.fmrs, **options).items():
             found |= {_name(name, rate.fmr_wanted, weighting): rate for rate in rates}
-        found["EER"] = eer_interval(mated, non_mated, **options)
+        found["EER"] = resampled_eer(mated, non_mated, **options).estimate()
         return {name: (estimate.value, estimate.low, estimate.high) for name, estimate in found.items()}
 
 

@@ -39,8 +39,7 @@ from facedecode.provenance import describe_decoder, describe_file, describe_stor
 from facedecode.recognizers import load_described
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable, write_report
-from facedecode.statistics.bootstrap import NonMated, Trials, mean_interval
-from facedecode.statistics.paired import resampled_tar
+from facedecode.statistics.bootstrap import NonMated, Trials, mean_interval, resampled_tar
 from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
 from facedecode.statistics.verification import thresholds_at_fmr
 from facedecode.store import Store, require_same_recognizer

@@ -15,8 +15,7 @@ from facedecode.pictures.figures import picture_grid, png_bytes, shortened
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.plots import roc_plot
 from facedecode.report.text import counted, percent
-from facedecode.statistics.bootstrap import Estimate
-from facedecode.statistics.paired import Resampled
+from facedecode.statistics.bootstrap import Estimate, Resampled
 
 ORIGINAL = "original"
 CLASS, EMBEDDING = "class", "embedding"

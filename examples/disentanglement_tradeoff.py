@@ -30,8 +30,7 @@ from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.files import make_folder, write_bytes, write_text
 from facedecode.report.plot_style import COLORS, MARKERS, figure_of, legend
-from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Trials
-from facedecode.statistics.paired import Resampled, resampled_tar
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Resampled, Trials, resampled_tar
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.store import Store
 from facedecode.store.processing import require_extracted

@@ -10,8 +10,8 @@ import numpy as np
 
 from facedecode.pictures.figures import png_bytes
 from facedecode.report import Column, Headline, Picture, Report, Section, Table, plots
-from facedecode.statistics.bootstrap import LEVEL, Estimate, person_draws
-from facedecode.statistics.intervals import percentiles
+from facedecode.statistics.bootstrap import LEVEL, Estimate, resample
+from facedecode.statistics.resampling import Replicates
 
 if TYPE_CHECKING:
     from fig15 import Drawn
@@ -31,10 +31,7 @@ def estimate(values: np.ndarray, statistic: Callable, repetitions: int) -> Estim
     n = len(values)
     if not n:
         return Estimate(float("nan"), None, None, 0)
-    value = float(statistic(np.full((1, n), 1 / n), values)[0])
-    if n < 2:
-        return Estimate(value, None, None, n)
-    return Estimate(value, *percentiles(statistic(person_draws(n, repetitions) / n, values), LEVEL), n)
+    return _resampled(lambda weights: statistic(weights, values), n, repetitions)
 
 
 def mean(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -131,9 +128,17 @@ def row_figures(own: Drawn, numbers: Sequence[int], repetitions: int) -> dict[st
 
 def pixel_spread(gram: np.ndarray, repetitions: int) -> Estimate:
     """Root mean variance over draws of the pixel values; gram: (d, d) of `Drawn`."""
-    draws = len(gram)
-    value = float(root_variance(np.full((1, draws), 1 / draws), gram)[0])
-    return Estimate(value, *percentiles(root_variance(person_draws(draws, repetitions) / draws, gram), LEVEL), draws)
+    return _resampled(lambda weights: root_variance(weights, gram), len(gram), repetitions)
+
+
+def _resampled(statistic: Callable[[np.ndarray], np.ndarray], draws: int, repetitions: int) -> Estimate:
+    """statistic: weights (r, draws), whose rows add up to 1, → (r,)."""
+
+    def figure(replicates: Replicates) -> np.ndarray:
+        shares = (weights / weights.sum(axis=1, keepdims=True) for weights in replicates.weights())
+        return np.concatenate([statistic(own) for own in shares])
+
+    return resample(figure, np.ones(draws), draws, False, repetitions)[0].estimate()
 
 
 def section(label: str, own: Drawn, figures: dict, numbers: Sequence[int], repetitions: int) -> Section:

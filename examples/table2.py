@@ -43,10 +43,7 @@ from facedecode.pictures.perturb import Transform, parse_transform
 from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable, write_report
-from facedecode.statistics.bootstrap import Estimate, accuracy_replicates, person_draws
-from facedecode.statistics.intervals import corrected
-from facedecode.statistics.paired import Resampled, resampled_tar
-from facedecode.statistics.scores import encode_people
+from facedecode.statistics.bootstrap import Estimate, ratio_interval, resampled_accuracy, resampled_tar
 from facedecode.statistics.verification import FoldSplit
 from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store.images import embed_perturbed
@@ -371,8 +368,7 @@ def judge(compared: Comparisons, pairing: Pairing, wanted: VerificationSettings)
     figures, accuracy = verification_figures(compared, fmrs, wanted), None
     if (folds := compared.folds) is not None:
         split = FoldSplit(folds.scores, folds.left == folds.right, folds.fold)
-        drawn = accuracy_replicates(split, folds.left, folds.right, person_draws(**options))
-        accuracy = Resampled(figures.accuracy.value, drawn, len(folds.scores))
+        accuracy = resampled_accuracy(split, folds.left, folds.right, **options)
     return Cell(figures, resampled_tar(trials, compared.non_mated, fmrs, **options), accuracy)
 
 
@@ -383,12 +379,11 @@ def share_undone(data: Data, mapped: np.ndarray, wanted: VerificationSettings) -
         np.sum((data.original[there] - other[there]) ** 2, axis=1, dtype=np.float64)
         for other in (mapped, data.perturbed)
     )
-    _, codes = encode_people([name for name, stays in zip(data.people, there, strict=True) if stays])
-    left, moved = (np.bincount(codes, weights=values) for values in (left, moved))
-    draws = person_draws(len(left), wanted.repetitions, wanted.seed)
-    value = float(1 - left.sum() / moved.sum())
-    without = 1 - (left.sum() - left) / (moved.sum() - moved)
-    return Estimate(value, *corrected(value, 1 - draws @ left / (draws @ moved), without, wanted.level), len(left))
+    names = [name for name, stays in zip(data.people, there, strict=True) if stays]
+    undone = ratio_interval(
+        moved - left, moved, names, repetitions=wanted.repetitions, seed=wanted.seed, level=wanted.level
+    )
+    return replace(undone, n=len(set(names)))
 
 
 if __name__ == "__main__":

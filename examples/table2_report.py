@@ -16,8 +16,7 @@ from facedecode.evaluation.verification.report import figures_json, slugs
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.plots import roc_plot
 from facedecode.report.text import counted, percent, show_number
-from facedecode.statistics.bootstrap import Estimate
-from facedecode.statistics.paired import Resampled
+from facedecode.statistics.bootstrap import Estimate, Resampled
 from facedecode.statistics.verification import false_accepts_allowed
 
 ORIGINAL = "original"
@@ -432,7 +431,7 @@ def protocol(
         "Weighting: by people, the mean over each person's mated pairs and then over people; by pairs, over all pairs.",
         f"Intervals: {100 * settings['level']:g} %, {settings['repetitions']:,} replicates of a bootstrap by person "
         f"(seed {settings['seed']}), in which a mated pair of person i weighs w_i, a non-mated one of i and j w_i · "
-        "w_j, and thresholds are set anew, corrected by a jackknife over people (BCa); accuracy has plain percentiles. "
+        "w_j, and thresholds are set anew, corrected by a jackknife over people (BCa). "
         "Differences are paired: both rows in the same replicates. Of listed pairs, where hardly anybody is in two "
         "non-mated ones, the product w_i · w_j varies three times as much as one weight would: intervals there are "
         "wider than they need be. The maps are not fitted anew in a replicate, so "

@@ -21,8 +21,7 @@ from facedecode.evaluation.result import Axis, Label, MetricSpec, Result, Schema
 from facedecode.provenance import describe_file, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
-from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, Trials
-from facedecode.statistics.paired import Resampled, resampled_tar
+from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, Resampled, Trials, resampled_tar
 from facedecode.statistics.scores import score_matrix
 from facedecode.store import Store
 from facedecode.store.join import common_rows
@@ -265,7 +264,7 @@ def measure(
     others = {name: way for name, way in OTHERS.items() if way.weight != "probability" or probabilities is not None}
     total, done = len(numbers) + len(others), itertools.count(1)
 
-    def tar(way: Aggregation, number: int) -> list[Resampled]:
+    def tar(way: Aggregation, number: int) -> Sequence[Resampled]:
         trials, non_mated = compare(templates, design, score, way, number, probabilities)
         options = {"people": len(design.names), "repetitions": job.repetitions, "seed": job.seed}
         found = resampled_tar({"tar": trials}, non_mated, job.fmrs, **options)["tar"]

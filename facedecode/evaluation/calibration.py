@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedecode.errors import BadInput
-from facedecode.statistics.bootstrap import REPETITIONS, Estimate, person_draws
-from facedecode.statistics.intervals import corrected
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, resample
+from facedecode.statistics.resampling import Replicates
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights
 
@@ -63,16 +63,10 @@ def calibration(
         return total.reshape(len(people), bins)
 
     top, bottom, wanted = sums(found), sums(base), sums(predicted)
-    draws = person_draws(len(people), repetitions, seed)
-    with np.errstate(invalid="ignore", divide="ignore"):  # a replicate can leave a bin without anybody
-        drawn = shown((draws @ top) / (draws @ bottom))
-        left_out = shown((top.sum(0) - top) / (bottom.sum(0) - bottom))
-    values, expected = shown(top.sum(0) / bottom.sum(0)), shown(wanted.sum(0) / bottom.sum(0))
-    behind = np.count_nonzero(bottom, axis=0)
-    return [
-        Bin(
-            float(expected[k]),
-            Estimate(float(values[k]), *corrected(float(values[k]), drawn[:, k], left_out[:, k]), int(behind[k])),
-        )
-        for k in range(bins)
-    ]
+
+    def ratios(people: Replicates) -> np.ndarray:
+        return shown(people.sums(top) / people.sums(bottom))
+
+    measured = resample(ratios, bottom, np.count_nonzero(bottom, axis=0), False, repetitions, seed)
+    expected = shown(wanted.sum(0) / bottom.sum(0))
+    return [Bin(float(value), ratio.estimate()) for value, ratio in zip(expected, measured, strict=True)]

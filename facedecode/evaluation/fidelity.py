@@ -16,9 +16,8 @@ from facedecode.errors import BadInput
 from facedecode.evaluation.result import Axis, MetricSpec, Result
 from facedecode.pictures.metrics import gradient_energy, mean_psnr, psnr, ssim
 from facedecode.report.model import Unit
-from facedecode.statistics.bootstrap import REPETITIONS, Estimate, mean_interval, person_draws
-from facedecode.statistics.intervals import LEVEL, percentiles
-from facedecode.statistics.scores import encode_people
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, mean_interval, person_sums, ratio_interval, resample
+from facedecode.statistics.resampling import Replicates
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.perceptual.lpips import Lpips
@@ -321,29 +320,6 @@ def add_fidelity(
             result.add("grid_peak", {"decoder": name, "period": period}, peak)
 
 
-def ratio_interval(
-    numerators: np.ndarray,
-    denominators: np.ndarray,
-    identities: Sequence[str],
-    *,
-    repetitions: int = REPETITIONS,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Estimate:
-    """The ratio of two means over the same images, each (n,), and its interval by person; n images.
-
-    NaN (None in JSON) where the denominators are all zero.
-    """
-    sums = _person_sums(np.stack([numerators, denominators], axis=1), identities)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = sums[:, 0].sum() / sums[:, 1].sum()
-        if not np.isfinite(value) or len(sums) < 2:
-            return Estimate(float(value), None, None, len(numerators))
-        drawn = person_draws(len(sums), repetitions, seed) @ sums
-        ratios = drawn[:, 0] / drawn[:, 1]
-    return Estimate(float(value), *percentiles(ratios[np.isfinite(ratios)], level), len(numerators))
-
-
 def _difference(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
     """values - baseline, NaN where either is infinite (a picture equal to its original, a missing template)."""
     finite = np.isfinite(values) & np.isfinite(baseline)
@@ -352,19 +328,13 @@ def _difference(values: np.ndarray, baseline: np.ndarray) -> np.ndarray:
 
 def _grid_peaks(spectra: np.ndarray, identities: Sequence[str], repetitions: int, seed: int) -> dict[int, Estimate]:
     """`grid_peaks` of the mean spectrum, with intervals by person."""
-    sums = _person_sums(spectra, identities)
-    drawn = grid_peaks(person_draws(len(sums), repetitions, seed) @ sums) if len(sums) > 1 else {}
-    return {
-        period: Estimate(float(value), *(percentiles(drawn[period]) if drawn else (None, None)), len(spectra))
-        for period, value in grid_peaks(sums.sum(0)).items()
-    }
+    sums = person_sums(spectra, identities)
+    periods = list(grid_peaks(sums))
+    if not periods:  # small pictures
+        return {}
 
+    def figures(people: Replicates) -> np.ndarray:
+        return np.stack(list(grid_peaks(people.sums(sums)).values()), axis=1)
 
-def _person_sums(values: np.ndarray, identities: Sequence[str]) -> np.ndarray:
-    """Sums over each person's images: (n, k) → (people, k)."""
-    names, codes = encode_people(identities)
-    if len(values) != len(codes):
-        raise BadInput(f"{len(values)} values for {len(codes)} identities: give one a row.")
-    sums = np.zeros((len(names), values.shape[1]))
-    np.add.at(sums, codes, values)
-    return sums
+    peaks = resample(figures, np.ones(len(sums)), len(spectra), False, repetitions, seed)
+    return {period: peak.estimate() for period, peak in zip(periods, peaks, strict=True)}

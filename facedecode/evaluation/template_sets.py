@@ -18,8 +18,7 @@ from facedecode.annotations.protocols import Pairs
 from facedecode.errors import BadInput
 from facedecode.files import atomic_write, sha256_file
 from facedecode.provenance import describe_store
-from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, accuracy_replicates, person_draws
-from facedecode.statistics.paired import Resampled
+from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, resampled_accuracy
 from facedecode.statistics.scores import encode_people, score_rows
 from facedecode.statistics.verification import FoldSplit
 from facedecode.store import Store
@@ -142,17 +141,15 @@ def accuracy_difference(
         scores.append(score_rows(templates.templates(), left, right, templates.manifest["score"]))
     names, codes = encode_people(pairs.left_people + pairs.right_people)
     left, right = np.split(codes, 2)
-    draws = person_draws(len(names), repetitions, seed)
+    options = {"people": len(names), "repetitions": repetitions, "seed": seed}
 
     def difference(keep: np.ndarray) -> Estimate:
         if not keep.any():
             raise BadInput("the two sets of templates have no pair in common")
         mated, a, b = pairs.mated[keep], left[keep], right[keep]
         splits = [FoldSplit(values[keep], mated, pairs.fold[keep]) for values in scores]
-        resampled = [
-            Resampled(split.accuracy().mean, accuracy_replicates(split, a, b, draws), len(mated)) for split in splits
-        ]
-        return resampled[0].less(resampled[1], level)
+        accuracies = [resampled_accuracy(split, a, b, **options) for split in splits]
+        return accuracies[0].less(accuracies[1], level)
 
     both = np.isfinite(scores[0]) & np.isfinite(scores[1])
     return AccuracyDifference(difference(np.ones(len(pairs), bool)), difference(both))

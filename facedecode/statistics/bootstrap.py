@@ -1,24 +1,32 @@
-"""Bootstrap by person: images of one person are not independent, so it is people that are drawn again.
+"""Figures of people's images or comparisons, with intervals by person.
 
-A replicate draws as many people as there are, with replacement; w_i is how often person i came up, so w is
-multinomial. A mated pair of person i weighs w_i and a non-mated pair of persons i and j weighs w_i · w_j.
-Thresholds are set anew in each replicate. Intervals are the percentiles of the replicates, corrected by a jackknife
-(`intervals.corrected`); benchmarks/bootstrap_coverage.py measures how often they hold the truth.
+Images of one person are not independent, so it is people that are drawn again: a replicate draws as many people as
+there are, with replacement, and person i weighs w_i, the number of times that they came up. A mated pair of person i
+weighs w_i, and a non-mated pair of persons i and j weighs w_i · w_j. Thresholds are set anew in each replicate, but for
+those that are given.
+
+There is one way from a figure to its interval. `resample` takes a figure of weighted people (see
+`resampling.Replicates`) and gives a `Resampled`: its value, its replicates, and its values without each person. Rates
+of pairs give one, too (`resampled_tar`, `resampled_eer`). Its interval is that of `intervals.corrected`. Differences
+and ratios of two figures are paired: they share replicates. benchmarks/bootstrap_coverage.py measures how often the
+intervals hold the truth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.statistics.intervals import LEVEL, clopper_pearson_floor, corrected, percentiles
+from facedecode.statistics.intervals import LEVEL, clopper_pearson_floor, corrected
 from facedecode.statistics.resampling import Drawn, LeftOut, NonMated, Replicates
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import (
     FoldSplit,
+    OperatingPoint,
     at_threshold,
     eer,
     false_accepts_allowed,
@@ -28,6 +36,7 @@ from facedecode.statistics.verification import (
 )
 
 REPETITIONS = 1000
+_PAIRS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,92 @@ class RateAtFmr(Estimate):
 
 
 @dataclass(frozen=True)
+class Resampled:
+    """A figure, and what other draws of people make of it.
+
+    Attributes:
+        value: in the data; NaN or infinite where it has none.
+        drawn: float64 (repetitions,), in each replicate of a bootstrap by person; NaN where there is none.
+        left_out: float64 (people,), without each person; NaN where nothing is left.
+        shares: (people,), what each person weighs in it; 0 for a person who plays no part.
+        n: the number of images, comparisons or people behind it.
+        is_rate: a share of successes, whose interval keeps a width where all or none succeed.
+    """
+
+    value: float
+    drawn: np.ndarray
+    left_out: np.ndarray
+    shares: np.ndarray
+    n: int
+    is_rate: bool
+
+    @classmethod
+    def each(
+        cls, parts: Sequence[np.ndarray], shares: np.ndarray, n: int | Sequence[int], is_rate: bool = False
+    ) -> list[Resampled]:
+        """Several figures, from their values (1, k), (repetitions, k) and (people, k).
+
+        shares: (people,), or (people, k) where they differ. n: of all figures, or of each.
+        """
+        whole, drawn, left_out = parts
+        shares = np.broadcast_to(shares.reshape(len(left_out), -1), left_out.shape)
+        counts = np.broadcast_to(n, whole.shape[1])
+        return [
+            cls(float(whole[0, k]), drawn[:, k], left_out[:, k], shares[:, k], int(counts[k]), is_rate)
+            for k in range(whole.shape[1])
+        ]
+
+    def estimate(self, level: float = LEVEL) -> Estimate:
+        """The figure with its interval, of which an end is None where it is infinite.
+
+        There is no interval where fewer than two people can be left out, nor where the figure is not finite.
+        """
+        return Estimate(self.value, *self._interval(level), self.n)
+
+    def less(self, other: Resampled, level: float = LEVEL) -> Estimate:
+        """This figure less another of the same people and replicates."""
+        return self._paired(other, np.subtract).estimate(level)
+
+    def over(self, other: Resampled) -> Resampled:
+        """The ratio of this figure to another of the same people and replicates."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 is no number, and more than 0 / 0 infinite
+            return self._paired(other, np.divide)
+
+    def _paired(self, other: Resampled, of: Callable) -> Resampled:
+        value = float(of(np.float64(self.value), other.value))
+        drawn, left_out = of(self.drawn, other.drawn), of(self.left_out, other.left_out)
+        shares = (self.shares + other.shares) * (self._known and other._known)
+        return Resampled(value, drawn, left_out, shares, self.n, False)
+
+    @property
+    def _known(self) -> bool:
+        """Whether leaving out people can say how sure the figure is."""
+        return np.count_nonzero(~np.isnan(self.left_out[self.shares > 0])) > 1
+
+    def _interval(self, level: float) -> tuple[float | None, float | None]:
+        if not self._known or not np.isfinite(self.value):
+            return None, None
+        low, high = corrected(self.value, self.drawn, self.left_out, level)
+        if self.is_rate and low is not None and self.value in (0, 1):
+            low, high = clopper_pearson_floor(self.value == 1, (low, high), self.shares, level)
+        return tuple(end if end is not None and np.isfinite(end) else None for end in (low, high))
+
+
+@dataclass(frozen=True)
+class ResampledTar(Resampled):
+    """A TAR, and the operating point in the data."""
+
+    point: OperatingPoint
+
+    def rate(self, level: float = LEVEL) -> RateAtFmr:
+        """The rate with its interval, and the counts behind both."""
+        point = self.point
+        counts = point.false_accepts, point.non_mated, point.accepted
+        ends = self._interval(level)
+        return RateAtFmr(self.value, *ends, self.n, point.threshold, point.fmr_wanted, point.fmr, *counts)
+
+
+@dataclass(frozen=True)
 class Trials:
     """Comparisons that should (or, for an attack, should not) be accepted.
 
@@ -79,13 +174,58 @@ class Trials:
         """The same comparisons, every person counting alike."""
         return Trials(self.scores, self.people, person_weights(self.people))
 
+    @property
+    def count(self) -> int:
+        """The number of comparisons; where they are weighted, of people."""
+        return len(self.scores) if self.weights is None else len(np.unique(self.people))
 
+    def shares(self, people: int, chosen: np.ndarray | None = None) -> np.ndarray:
+        """What each person's comparisons weigh: float64 (people,). chosen: bool (m,), those that count."""
+        weights = np.ones(len(self.scores)) if self.weights is None else self.weights
+        return np.bincount(self.people, weights if chosen is None else weights * chosen, minlength=people)
+
+
+@lru_cache(maxsize=2)  # all figures of an evaluation share the draws, and drawing takes longer than most figures
 def person_draws(people: int, repetitions: int = REPETITIONS, seed: int = 0) -> np.ndarray:
-    """How often each person is drawn in each replicate: int64 (repetitions, people); rows sum to `people`."""
+    """How often each person is drawn in each replicate: int64 (repetitions, people), read-only; rows sum to people."""
     if people < 1 or repetitions < 1:
         raise UsageError("a bootstrap needs at least one person and one repetition.")
-    generator = np.random.default_rng(seed)
-    return generator.multinomial(people, np.full(people, 1 / people), size=repetitions)
+    draws = np.random.default_rng(seed).multinomial(people, np.full(people, 1 / people), size=repetitions)
+    draws.flags.writeable = False
+    return draws
+
+
+def replicates_of(people: int, repetitions: int = REPETITIONS, seed: int = 0) -> tuple[Drawn, Drawn, LeftOut]:
+    """The weights of people in the data (all 1), in the replicates of a bootstrap, and without each person."""
+    whole = Drawn(np.ones((1, people), dtype=np.int64))
+    return whole, Drawn(person_draws(people, repetitions, seed)), LeftOut(people)
+
+
+def resample(
+    figure: Callable[[Replicates], np.ndarray],
+    shares: np.ndarray,
+    n: int | Sequence[int],
+    is_rate: bool = False,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+) -> list[Resampled]:
+    """A figure of weighted people, or k of them.
+
+    Args:
+        figure: replicates → float64 (replicates,) or (replicates, k), NaN where there is none; asked for the data, too.
+        shares, n, is_rate: as of `Resampled.each`.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is left, figures are NaN
+        values = [np.asarray(figure(part)) for part in replicates_of(len(shares), repetitions, seed)]
+    return Resampled.each([value.reshape(len(value), -1) for value in values], shares, n, is_rate)
+
+
+def person_sums(values: np.ndarray, identities: Sequence[str]) -> np.ndarray:
+    """Sums over each person's images, (n, k) → float64 (people, k), people by name. BadInput for other lengths."""
+    names, codes = encode_people(identities)
+    if len(values) != len(codes):
+        raise BadInput(f"{len(values)} values for {len(codes)} identities: give one a row.")
+    return np.stack([np.bincount(codes, column, len(names)) for column in values.T.astype(np.float64)], axis=1)
 
 
 def mean_interval(
@@ -102,26 +242,111 @@ def mean_interval(
     values: bool for a rate, whose interval keeps a width where all are alike. person_weighted: the mean over a
     person's images first. n is the number of values, or then of people.
     """
-    is_rate = np.asarray(values).dtype == bool
-    values = np.asarray(values, dtype=np.float64)
-    _, codes = encode_people(identities)
-    if values.shape != codes.shape:
-        raise BadInput(f"{values.shape} values for {len(codes)} identities: give one a row.")
+    values = np.asarray(values)
     if not np.isfinite(values).all():
         raise BadInput("a mean needs finite values: leave out the others first, and count them.")
-    counts = np.bincount(codes).astype(np.float64)
-    sums = np.bincount(codes, weights=values)
+    sums = person_sums(np.stack([values, np.ones(values.shape)], axis=-1), identities)
     if person_weighted:
-        sums, counts = sums / counts, np.ones_like(counts)
-    value, n = float(sums.sum() / counts.sum()), int(counts.sum())
-    if len(counts) < 2:
-        return Estimate(value, None, None, n)
-    draws = person_draws(len(counts), repetitions, seed)
-    left_out = (sums.sum() - sums) / (counts.sum() - counts)
-    low_high = corrected(value, draws @ sums / (draws @ counts), left_out, level)
-    if is_rate and len(set(values)) == 1:
-        low_high = clopper_pearson_floor(values[0] > 0, low_high, counts, level)
-    return Estimate(value, *low_high, n)
+        sums = sums / sums[:, 1:]
+    n = int(sums[:, 1].sum())
+    return resample(_ratio_of(sums), sums[:, 1], n, values.dtype == bool, repetitions, seed)[0].estimate(level)
+
+
+def ratio_interval(
+    numerators: np.ndarray,
+    denominators: np.ndarray,
+    identities: Sequence[str],
+    *,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Estimate:
+    """The ratio of two means over the same images, each (n,), and its interval by person; n images.
+
+    NaN (None in JSON) where the denominators are all zero.
+    """
+    sums = person_sums(np.stack([numerators, denominators], axis=1), identities)
+    (ratio,) = resample(_ratio_of(sums), np.ones(len(sums)), len(numerators), False, repetitions, seed)
+    return ratio.estimate(level)
+
+
+def _ratio_of(sums: np.ndarray) -> Callable[[Replicates], np.ndarray]:
+    """The ratio of two weighted sums over people: (people, 2)."""
+
+    def figure(people: Replicates) -> np.ndarray:
+        numerators, denominators = people.sums(sums).T
+        return numerators / denominators
+
+    return figure
+
+
+def share(counted: np.ndarray, totals: np.ndarray) -> np.ndarray:
+    """counted / totals of shapes that go together: in [0, 1], and NaN where there is nothing."""
+    shape = np.broadcast_shapes(counted.shape, totals.shape)
+    shares = np.divide(counted, totals, out=np.full(shape, np.nan), where=totals > 0)
+    # Rounding may leave a sum of all a little above their total, and a difference of equal ones a little below 0.
+    return np.clip(shares, 0, 1)
+
+
+def resampled_accuracy(
+    split: FoldSplit,
+    left: np.ndarray,
+    right: np.ndarray,
+    *,
+    people: int,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+) -> Resampled:
+    """`FoldSplit.accuracy`, with thresholds chosen anew in each replicate.
+
+    left, right: int (n,), the persons of each of the pairs that `split` was made of; a pair is mated where they
+    are equal.
+    """
+
+    def figure(replicates: Replicates) -> np.ndarray:
+        accuracies = []
+        for weights in replicates.weights():
+            of_left, of_right = (weights.astype(np.int32).take(side, axis=1, mode="clip") for side in (left, right))
+            accuracies.append(split.accuracies(np.where(split.mated, of_left, of_left * of_right)))
+        return np.concatenate(accuracies)
+
+    involved = np.bincount(np.concatenate([left, right]), minlength=people)
+    return resample(figure, involved, len(left), True, repetitions, seed)[0]
+
+
+def resampled_tar(
+    trials: Mapping[str, Trials],
+    non_mated: NonMated,
+    fmrs: Sequence[float],
+    *,
+    people: int,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+) -> dict[str, list[ResampledTar]]:
+    """The share of each group of trials accepted at each false match rate: a figure for each of `fmrs`.
+
+    people: how many there are; persons are numbers below it, the same ones in trials and non-mated pairs. All
+    groups share the replicates and their thresholds. Of two systems with the same people, repetitions and seed
+    the figures are paired. n is the number of comparisons, or where the trials are weighted the number of people
+    that have one. BadInput as in `thresholds_at_fmr`.
+    """
+    if not fmrs:
+        return {name: [] for name in trials}
+    thresholds = thresholds_at_fmr(non_mated.scores, fmrs)
+    parts = replicates_of(people, repetitions, seed)[1:]
+    cuts = [replicate_thresholds(non_mated, fmrs, part) for part in parts]
+    resampled = {}
+    for name, group in trials.items():
+        points = [
+            at_threshold(group.scores, non_mated.scores, threshold, group.weights, fmr_wanted=fmr)
+            for threshold, fmr in zip(thresholds, fmrs, strict=True)
+        ]
+        drawn, left_out = (shares_accepted(group, part, cut) for part, cut in zip(parts, cuts, strict=True))
+        behind = group.shares(people), group.count
+        resampled[name] = [
+            ResampledTar(point.tar, drawn[:, k], left_out[:, k], *behind, True, point) for k, point in enumerate(points)
+        ]
+    return resampled
 
 
 def rates_at_fmr(
@@ -134,177 +359,106 @@ def rates_at_fmr(
     seed: int = 0,
     level: float = LEVEL,
 ) -> dict[str, list[RateAtFmr]]:
-    """The share of each group of trials accepted at each false match rate, with intervals by person.
+    """The rates of `resampled_tar` with their intervals."""
+    resampled = resampled_tar(trials, non_mated, fmrs, people=people, repetitions=repetitions, seed=seed)
+    return {name: [tar.rate(level) for tar in group] for name, group in resampled.items()}
 
-    people: how many there are; persons are numbers below it, the same ones in trials and non-mated pairs. All
-    groups share the replicates and their thresholds. n is the number of comparisons, or where the trials are
-    weighted the number of people that have one. BadInput as in `thresholds_at_fmr`.
+
+def resampled_eer(
+    mated: Trials, non_mated: NonMated, *, people: int, repetitions: int = REPETITIONS, seed: int = 0
+) -> Resampled:
+    """The equal error rate, pair-weighted as `verification.eer`; n mated pairs."""
+    value = eer(mated.scores, non_mated.scores).value
+    parts = replicates_of(people, repetitions, seed)[1:]
+    drawn, left_out = (_equal_error_rates(mated, non_mated, part, value) for part in parts)
+    return Resampled(value, drawn, left_out, mated.shares(people), len(mated.scores), True)
+
+
+@dataclass(frozen=True)
+class ThresholdRates:
+    """Rates where a comparison is accepted if its score >= threshold.
+
+    fmr: of the non-mated pairs. fnmr: of the mated pairs, every pair counting alike; fnmr_by_person: every person
+    with mated pairs counting alike (n: those people).
     """
-    thresholds = thresholds_at_fmr(non_mated.scores, fmrs)
-    drawn, left_out = Drawn(person_draws(people, repetitions, seed)), LeftOut(people)
-    cuts, cuts_left_out = (_thresholds(non_mated, fmrs, replicates) for replicates in (drawn, left_out))
-    result = {}
-    for name, group in trials.items():
-        behind = len(np.unique(group.people))
-        points = [
-            at_threshold(group.scores, non_mated.scores, threshold, group.weights, fmr_wanted=fmr)
-            for threshold, fmr in zip(thresholds, fmrs, strict=True)
-        ]
-        low_high = [(None, None)] * len(fmrs)
-        if behind > 1:
-            shares = shares_accepted(group, drawn, cuts), shares_accepted(group, left_out, cuts_left_out)
-            weights = np.bincount(group.people, weights=group.weights)
-            for k, point in enumerate(points):
-                low_high[k] = corrected(point.tar, *(values[:, k] for values in shares), level)
-                if point.accepted in (0, point.mated):
-                    low_high[k] = clopper_pearson_floor(point.accepted > 0, low_high[k], weights, level)
-        result[name] = [
-            RateAtFmr(
-                point.tar,
-                *ends,
-                n=len(group.scores) if group.weights is None else behind,
-                threshold=point.threshold,
-                fmr_wanted=point.fmr_wanted,
-                fmr=point.fmr,
-                false_accepts=point.false_accepts,
-                non_mated=point.non_mated,
-                accepted=point.accepted,
-            )
-            for point, ends in zip(points, low_high, strict=True)
-        ]
-    return result
+
+    threshold: float
+    fmr: Estimate
+    false_accepts: int
+    non_mated: int
+    fnmr: Estimate
+    fnmr_by_person: Estimate
+    false_rejects: int
+    mated: int
 
 
-def eer_interval(
+def rates_at_threshold(
     mated: Trials,
     non_mated: NonMated,
+    threshold: float,
     *,
     people: int,
     repetitions: int = REPETITIONS,
     seed: int = 0,
     level: float = LEVEL,
-) -> Estimate:
-    """The equal error rate (pair-weighted, as `verification.eer`), its interval by person; n mated pairs."""
-    value = eer(mated.scores, non_mated.scores).value
-    low_high = (None, None)
-    if len(np.unique(mated.people)) > 1:
-        drawn, left_out = (
-            _equal_error_rates(mated, non_mated, replicates, value)
-            for replicates in (Drawn(person_draws(people, repetitions, seed)), LeftOut(people))
-        )
-        low_high = corrected(value, drawn, left_out, level)
-        if value == 0:
-            low_high = clopper_pearson_floor(False, low_high, np.bincount(mated.people), level)
-    return Estimate(value, *low_high, len(mated.scores))
+) -> ThresholdRates:
+    """FMR and FNMR at a threshold of the user's own, which stays where it is in every replicate.
 
-
-def eer_replicates(mated: Trials, non_mated: NonMated, draws: np.ndarray, value: float) -> np.ndarray:
-    """The equal error rate in each replicate, float64 (repetitions,); NaN where a draw has pairs of one kind only.
-
-    value: that of all pairs, which says how deep to look; any value gives the same result.
+    people: how many there are; persons are numbers below it, the same ones in `mated` and `non_mated`. UsageError
+    for a threshold that is NaN or -inf; BadInput as in `verification.at_threshold`.
     """
-    return _equal_error_rates(mated, non_mated, Drawn(draws), value)
+    point = at_threshold(mated.scores, non_mated.scores, threshold, fmr_wanted=threshold)
+    left, right, counts = _accepted_person_pairs(non_mated, threshold, people)
+    pairs_of = non_mated.total(np.ones(people, dtype=np.int64)) - LeftOut(people).totals(non_mated.total)
+
+    def fmr(replicates: Replicates) -> np.ndarray:
+        return share(replicates.person_pairs(left, right, counts), replicates.totals(non_mated.total))
+
+    def fnmr(trials: Trials) -> Estimate:
+        shares = trials.shares(people)
+        sums = np.stack([trials.shares(people, trials.scores < threshold), shares], axis=1)
+
+        def figure(replicates: Replicates) -> np.ndarray:
+            return share(*replicates.sums(sums).T)
+
+        return resample(figure, shares, trials.count, True, repetitions, seed)[0].estimate(level)
+
+    return ThresholdRates(
+        threshold=float(threshold),
+        fmr=resample(fmr, pairs_of, point.non_mated, True, repetitions, seed)[0].estimate(level),
+        false_accepts=point.false_accepts,
+        non_mated=point.non_mated,
+        fnmr=fnmr(mated),
+        fnmr_by_person=fnmr(mated.person_weighted()),
+        false_rejects=point.mated - point.accepted,
+        mated=point.mated,
+    )
 
 
-def _equal_error_rates(mated: Trials, non_mated: NonMated, replicates: Replicates, value: float) -> np.ndarray:
-    order = np.argsort(-mated.scores, kind="stable")
-    keys = -mated.scores[order]  # rising; inf for failures
-    steps = np.unique(keys[keys < np.inf])
-    reached = _corners(keys, steps)
-    totals = replicates.totals(non_mated.total)
-    results = np.full(len(replicates), np.nan)
+def _accepted_person_pairs(
+    non_mated: NonMated, threshold: float, people: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which two persons are falsely accepted for each other, and how often: three int64 (k,), each pair once.
 
-    def attempt(share: float, todo: np.ndarray) -> np.ndarray:
-        scores, left, right = non_mated.top(int(np.ceil(share * len(non_mated.scores))))
-        accepted = replicates.trials(mated.people[order], np.ones(len(order)), todo)
-        falsely = replicates.pairs(left, right, todo)
-        every = accepted.first(np.full(len(todo), len(order)))
-        drawn = (every > 0) & (totals[todo] > 0)
-        of_mated, of_others = np.where(drawn, every, 1), np.where(drawn, totals[todo], 1)
-        places = _corners(-scores, steps)
-
-        def rates(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return falsely.first(places[corners]) / of_others, 1 - accepted.first(reached[corners]) / of_mated
-
-        # Past the kept top nothing is known, and a place at its very end may be past it.
-        whole = len(scores) == len(non_mated.scores)
-        known = len(places) if whole else int(np.searchsorted(places, len(scores)))
-        passed = _first_crossing(rates, len(todo), known)
-        there = drawn & (passed < known)
-        # With nothing accepted FMR is 0 and FNMR 1, so a corner before the crossing there is.
-        after = np.where(there, passed, 1)
-        (fmr, fnmr), (fmr_after, fnmr_after) = rates(after - 1), rates(after)
-        gap, gap_after = fmr - fnmr, fmr_after - fnmr_after
-        part = np.divide(-gap, gap_after - gap, out=np.zeros(len(todo)), where=there)
-        results[todo[there]] = (fmr + part * (fmr_after - fmr))[there]
-        return todo[drawn & ~there & (not whole)]
-
-    _retry_deeper(attempt, len(replicates), share=min(1.0, 1.5 * value + 1000 / len(non_mated.scores)))
-    return results
-
-
-def _first_crossing(rates: Callable, replicates: int, corners: int) -> np.ndarray:
-    """The first corner with FMR >= FNMR in each replicate, by bisection; `corners` where there is none."""
-    low, high = np.zeros(replicates, dtype=np.int64), np.full(replicates, corners)
-    while (low < high).any():
-        middle = np.minimum((low + high) // 2, corners - 1)
-        fmr, fnmr = rates(middle)
-        crossed = fmr >= fnmr
-        high = np.where(crossed & (low < high), middle, high)
-        low = np.where(~crossed & (low < high), middle + 1, low)
-    return low
-
-
-def _corners(keys: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """How many of the rising `keys` (negated scores) are accepted at the corners that `verification.roc` has.
-
-    Those are: nothing accepted, just above and on each of `steps`, everything but failures (inf).
+    Counting by person keeps a replicate short however many images stand behind a pair of people.
     """
-    both = [np.searchsorted(keys, steps, side) for side in ("left", "right")]
-    return np.concatenate([[0], np.stack(both, axis=1).ravel(), [np.searchsorted(keys, np.inf)]])
+    keys, counts = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(non_mated.scores), _PAIRS_AT_ONCE):
+        accepted = np.flatnonzero(non_mated.scores[start : start + _PAIRS_AT_ONCE] >= threshold) + start
+        if not len(accepted):
+            continue
+        left, right = non_mated.persons(accepted)
+        key = np.minimum(left, right).astype(np.int64) * people + np.maximum(left, right)
+        unique, count = np.unique(key, return_counts=True)
+        keys.append(unique)
+        counts.append(count)
+    unique, places = np.unique(np.concatenate(keys), return_inverse=True)
+    summed = np.bincount(places, weights=np.concatenate(counts), minlength=len(unique)).astype(np.int64)
+    return unique // people, unique % people, summed
 
 
-def accuracy_interval(
-    scores: np.ndarray,
-    fold: np.ndarray,
-    left: np.ndarray,
-    right: np.ndarray,
-    *,
-    people: int,
-    repetitions: int = REPETITIONS,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> Estimate:
-    """`verification.accuracy_by_fold` with its interval by person, thresholds chosen anew in each replicate.
-
-    left, right: int (n,), the persons of each pair; a pair is mated where they are equal.
-    """
-    left, right = np.asarray(left), np.asarray(right)
-    split = FoldSplit(scores, left == right, fold)
-    values = accuracy_replicates(split, left, right, person_draws(people, repetitions, seed))
-    return Estimate(split.accuracy().mean, *percentiles(values, level), len(left))
-
-
-def accuracy_replicates(split: FoldSplit, left: np.ndarray, right: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """The accuracy in each replicate, float64 (repetitions,); NaN where nobody of any fold is drawn.
-
-    left, right: int (n,), the persons of each of the pairs that `split` was made of.
-    """
-    weights_of = (np.where(split.mated, drawn[left], drawn[left] * drawn[right]) for drawn in draws)
-    return np.array([split.accuracy(weights).mean for weights in weights_of])
-
-
-def replicate_thresholds(non_mated: NonMated, fmrs: Sequence[float], draws: np.ndarray) -> np.ndarray:
-    """The threshold for each false match rate in each replicate: (repetitions, fmrs)."""
-    return _thresholds(non_mated, fmrs, Drawn(draws))
-
-
-def left_out_thresholds(non_mated: NonMated, fmrs: Sequence[float], people: int) -> np.ndarray:
-    """The threshold for each false match rate without each person in turn: (people, fmrs)."""
-    return _thresholds(non_mated, fmrs, LeftOut(people))
-
-
-def _thresholds(non_mated: NonMated, fmrs: Sequence[float], replicates: Replicates) -> np.ndarray:
+def replicate_thresholds(non_mated: NonMated, fmrs: Sequence[float], replicates: Replicates) -> np.ndarray:
+    """The threshold for each false match rate in each replicate: (replicates, fmrs); NaN where there are no pairs."""
     totals = replicates.totals(non_mated.total)
     allowed = np.array([[false_accepts_allowed(fmr, total) for fmr in fmrs] for total in totals], dtype=np.int64)
     thresholds = np.full(allowed.shape, np.nan)
@@ -314,10 +468,10 @@ def _thresholds(non_mated: NonMated, fmrs: Sequence[float], replicates: Replicat
         sums = replicates.pairs(left, right, todo)
         # The first pair that is one too many: the threshold is just above its score, so ties go with it.
         places = np.stack([sums.places(column) for column in allowed[todo].T], axis=1)
-        found = (places < len(scores)).all(axis=1)
-        thresholds[todo[found]] = just_above(scores[places[found]])
+        inside = (places < len(scores)).all(axis=1)
+        thresholds[todo[inside]] = just_above(scores[places[inside]])
         # Of all pairs none is too many where nobody of any pair is drawn: nothing can be falsely accepted.
-        return todo[~found] if len(scores) < len(non_mated.scores) else todo[:0]
+        return todo[~inside] if len(scores) < len(non_mated.scores) else todo[:0]
 
     _retry_deeper(attempt, len(replicates), share=min(1.0, 1.5 * max(fmrs) + 1000 / len(non_mated.scores)))
     return thresholds
@@ -336,9 +490,69 @@ def shares_accepted(group: Trials, replicates: Replicates, thresholds: np.ndarra
     order = np.argsort(-group.scores, kind="stable")
     base = np.ones(len(order)) if group.weights is None else group.weights[order]
     sums = replicates.trials(group.people[order], base, np.arange(len(replicates)))
-    totals = sums.first(np.full(len(replicates), len(order)))[:, None]
+    totals = sums.first(np.full(len(replicates), len(order)))
     counts = np.searchsorted(-group.scores[order], -thresholds, side="right")
     accepted = np.stack([sums.first(column) for column in counts.T], axis=1)
-    shares = np.divide(accepted, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
-    # Rounding may leave a sum of all a little above their total.
-    return np.where(np.isnan(thresholds), np.nan, np.minimum(shares, 1.0))
+    return np.where(np.isnan(thresholds), np.nan, share(accepted, totals[:, None]))
+
+
+def _equal_error_rates(mated: Trials, non_mated: NonMated, replicates: Replicates, value: float) -> np.ndarray:
+    """The equal error rate in each replicate, float64 (replicates,); NaN where one has pairs of one kind only.
+
+    value: that of all pairs, which says how deep to look; any value gives the same result.
+    """
+    order = np.argsort(-mated.scores, kind="stable")
+    keys = -mated.scores[order]  # rising; inf for failures
+    steps = np.unique(keys[keys < np.inf])
+    reached = _corners(keys, steps)
+    totals = replicates.totals(non_mated.total)
+    rates = np.full(len(replicates), np.nan)
+
+    def attempt(share: float, todo: np.ndarray) -> np.ndarray:
+        scores, left, right = non_mated.top(int(np.ceil(share * len(non_mated.scores))))
+        accepted = replicates.trials(mated.people[order], np.ones(len(order)), todo)
+        falsely = replicates.pairs(left, right, todo)
+        every = accepted.first(np.full(len(todo), len(order)))
+        both_kinds = (every > 0) & (totals[todo] > 0)
+        of_mated, of_others = np.where(both_kinds, every, 1), np.where(both_kinds, totals[todo], 1)
+        places = _corners(-scores, steps)
+
+        def errors(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return falsely.first(places[corners]) / of_others, 1 - accepted.first(reached[corners]) / of_mated
+
+        # Past the kept top nothing is known, and a place at its very end may be past it.
+        complete = len(scores) == len(non_mated.scores)
+        known = len(places) if complete else int(np.searchsorted(places, len(scores)))
+        crossing = _first_crossing(errors, len(todo), known)
+        crossed = both_kinds & (crossing < known)
+        # With nothing accepted FMR is 0 and FNMR 1, so a corner before the crossing there is.
+        after = np.where(crossed, crossing, 1)
+        (fmr, fnmr), (fmr_after, fnmr_after) = errors(after - 1), errors(after)
+        gap, gap_after = fmr - fnmr, fmr_after - fnmr_after
+        part = np.divide(-gap, gap_after - gap, out=np.zeros(len(todo)), where=crossed)
+        rates[todo[crossed]] = (fmr + part * (fmr_after - fmr))[crossed]
+        return todo[both_kinds & ~crossed & (not complete)]
+
+    _retry_deeper(attempt, len(replicates), share=min(1.0, 1.5 * value + 1000 / len(non_mated.scores)))
+    return rates
+
+
+def _first_crossing(errors: Callable, replicates: int, corners: int) -> np.ndarray:
+    """The first corner with FMR >= FNMR in each replicate, by bisection; `corners` where there is none."""
+    low, high = np.zeros(replicates, dtype=np.int64), np.full(replicates, corners)
+    while (low < high).any():
+        middle = np.minimum((low + high) // 2, corners - 1)
+        fmr, fnmr = errors(middle)
+        crossed = fmr >= fnmr
+        high = np.where(crossed & (low < high), middle, high)
+        low = np.where(~crossed & (low < high), middle + 1, low)
+    return low
+
+
+def _corners(keys: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """How many of the rising `keys` (negated scores) are accepted at the corners that `verification.roc` has.
+
+    Those are: nothing accepted, just above and on each of `steps`, everything but failures (inf).
+    """
+    both = [np.searchsorted(keys, steps, side) for side in ("left", "right")]
+    return np.concatenate([[0], np.stack(both, axis=1).ravel(), [np.searchsorted(keys, np.inf)]])

@@ -35,12 +35,13 @@ def corrected(
     """
     _require_level(level)
     replicates, left_out = replicates[~np.isnan(replicates)], left_out[~np.isnan(left_out)]
-    influence = left_out.mean() - left_out if len(left_out) else left_out
-    spread = float(np.sum(influence**2))
     if len(left_out) < 2 or not len(replicates):
         return None, None
-    # Rounding alone: no person changes anything.
-    if spread <= 1e-24:
+    with np.errstate(invalid="ignore"):
+        influence = left_out.mean() - left_out
+    spread = float(np.sum(influence**2))
+    # Rounding alone: no person changes anything. Or one person alone keeps the figure finite.
+    if spread <= 1e-24 or not np.isfinite(spread):
         return percentiles(replicates, level)
     from scipy.special import ndtr, ndtri, stdtrit  # of scikit-learn's dependencies; 0.1 s to import
 
@@ -82,7 +83,8 @@ def clopper_pearson_floor(
 def _quantiles(values: np.ndarray, low: float, high: float) -> tuple[float | None, float | None]:
     if not len(values):
         return None, None
-    ends = np.quantile(values, [low, high])
+    with np.errstate(invalid="ignore"):  # between infinite ratios
+        ends = np.quantile(values, [low, high])
     return float(ends[0]), float(ends[1])
 
 

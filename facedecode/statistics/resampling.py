@@ -33,9 +33,18 @@ class Sums(Protocol):
 
 
 class Replicates(Protocol):
-    """Weights of people in replicates; `todo`: int (r,), the replicates that are wanted."""
+    """Weights of P people in replicates; `todo`: int (r,), the replicates that are wanted."""
 
     def __len__(self) -> int: ...
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """The weights themselves, some replicates at a time: float64 (some, P)."""
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """The weighted sums over people: (P, k) → float64 (replicates, k)."""
+
+    def person_pairs(self, left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """The weight of pairs of persons, each counted so often: three int (n,) → int64 (replicates,)."""
 
     def trials(self, people: np.ndarray, base: np.ndarray, todo: np.ndarray) -> Sums:
         """Ranked comparisons with one person each, int (m,), that weigh `base` (m,) times that person's weight."""
@@ -55,6 +64,17 @@ class Drawn:
 
     def __len__(self) -> int:
         return len(self._draws)
+
+    def weights(self) -> Iterator[np.ndarray]:
+        step = max(1, _CELLS // 8 // self._draws.shape[1])
+        for start in range(0, len(self._draws), step):
+            yield self._draws[start : start + step].astype(np.float64)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        return np.concatenate([weights @ values for weights in self.weights()])
+
+    def person_pairs(self, left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.array([counts @ (weights[left] * weights[right]) for weights in self._draws], dtype=np.int64)
 
     def trials(self, people: np.ndarray, base: np.ndarray, todo: np.ndarray) -> Sums:
         draws, size, persons = self._draws[todo], _block_size(len(people)), self._draws.shape[1]
@@ -103,6 +123,21 @@ class LeftOut:
     def __len__(self) -> int:
         return self._people
 
+    def weights(self) -> Iterator[np.ndarray]:
+        step = max(1, _CELLS // 8 // self._people)
+        for start in range(0, self._people, step):
+            persons = np.arange(start, min(start + step, self._people))
+            weights = np.ones((len(persons), self._people))
+            weights[np.arange(len(persons)), persons] = 0
+            yield weights
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        return values.sum(axis=0) - values
+
+    def person_pairs(self, left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        involved = sum(np.bincount(side, weights=counts, minlength=self._people) for side in (left, right))
+        return counts.sum() - involved.astype(np.int64)
+
     def trials(self, people: np.ndarray, base: np.ndarray, todo: np.ndarray) -> Sums:
         return _OthersSums([people], base, self._people, todo)
 
@@ -110,12 +145,12 @@ class LeftOut:
         return _OthersSums([left, right], np.ones(len(left), dtype=np.int64), self._people, todo)
 
     def totals(self, total: Callable[[np.ndarray], int]) -> np.ndarray:
-        weights, found = np.ones(self._people, dtype=np.int64), []
+        weights, totals = np.ones(self._people, dtype=np.int64), np.empty(self._people, dtype=np.int64)
         for person in range(self._people):
             weights[person] = 0
-            found.append(total(weights))
+            totals[person] = total(weights)
             weights[person] = 1
-        return np.array(found, dtype=np.int64)
+        return totals
 
 
 class _BlockSums:
@@ -127,19 +162,19 @@ class _BlockSums:
 
     def first(self, counts: np.ndarray) -> np.ndarray:
         blocks = counts // self._size
-        found = np.take_along_axis(self._before, blocks[:, None], axis=1)[:, 0]
+        sums = np.take_along_axis(self._before, blocks[:, None], axis=1)[:, 0]
         for rows, places, weights in self._inside(blocks):
-            found[rows] += np.where(places < counts[rows, None], weights, 0).sum(axis=1)
-        return found
+            sums[rows] += np.where(places < counts[rows, None], weights, 0).sum(axis=1)
+        return sums
 
     def places(self, allowed: np.ndarray) -> np.ndarray:
         blocks = np.count_nonzero(self._before <= allowed[:, None], axis=1) - 1
         left = allowed - np.take_along_axis(self._before, blocks[:, None], axis=1)[:, 0]
-        found = np.minimum(blocks * self._size, self._count)
+        counts = np.minimum(blocks * self._size, self._count)
         for rows, places, weights in self._inside(blocks):
             fits = np.cumsum(weights, axis=1) <= left[rows, None]
-            found[rows] += np.count_nonzero(fits & (places < self._count), axis=1)
-        return found
+            counts[rows] += np.count_nonzero(fits & (places < self._count), axis=1)
+        return counts
 
     def _inside(self, blocks: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
         """Some replicates at a time: the places in a block of each, and the weights of the comparisons there."""
@@ -165,18 +200,18 @@ class _OthersSums:
         # The person's k-th comparison has place - k others before it.
         self._others = self._keys - (np.arange(len(order)) - np.repeat(starts, counts))
         self._all = np.concatenate([[0], np.cumsum(base)])
-        self._own = np.concatenate([[0], np.cumsum(base[places])])
+        self._of_persons = np.concatenate([[0], np.cumsum(base[places])])
         self._persons, self._starts = todo, starts[todo]
 
     def first(self, counts: np.ndarray) -> np.ndarray:
         ends = np.searchsorted(self._keys, self._persons * self._step + counts)
-        return self._all[counts] - (self._own[ends] - self._own[self._starts])
+        return self._all[counts] - (self._of_persons[ends] - self._of_persons[self._starts])
 
     def places(self, allowed: np.ndarray) -> np.ndarray:
         """Where all comparisons weigh 1, as pairs do."""
         allowed = np.minimum(allowed, self._step - 1)
-        own = np.searchsorted(self._others, self._persons * self._step + allowed, side="right") - self._starts
-        return np.minimum(allowed + own, self._step - 1)
+        left_out = np.searchsorted(self._others, self._persons * self._step + allowed, side="right") - self._starts
+        return np.minimum(allowed + left_out, self._step - 1)
 
 
 def _block_size(count: int) -> int:
@@ -244,10 +279,10 @@ class NonMated:
         def persons(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             positions = np.asarray(positions)
             both = np.empty((2, len(positions)), dtype=np.int64)
-            which = np.searchsorted(starts, positions, side="right") - 1
+            part_of = np.searchsorted(starts, positions, side="right") - 1
             for k, (part, number) in enumerate(zip(parts, numbers, strict=True)):
-                own = which == k
-                both[:, own] = number[np.stack(part.persons(positions[own] - starts[k]))]
+                inside = part_of == k
+                both[:, inside] = number[np.stack(part.persons(positions[inside] - starts[k]))]
             return both[0], both[1]
 
         def total(weights: np.ndarray) -> int:

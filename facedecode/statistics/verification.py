@@ -205,27 +205,55 @@ class FoldSplit:
         names = np.unique(fold)
         if len(names) < 2:
             raise BadInput("accuracy needs at least two folds (LFW View 2): View 1 files have one.")
-        self.tests = [np.flatnonzero(fold == name) for name in names]
-        self.training = []
+        self._tests = [np.flatnonzero(fold == name) for name in names]
+        self._training = []
         for name in names:
             rows = np.flatnonzero(fold != name)
-            self.training.append(rows[np.argsort(self.scores[rows], kind="stable")])
+            rows = rows[np.argsort(self.scores[rows], kind="stable")]
+            cuts, thresholds = _cuts(self.scores[rows])
+            # A slice is read in place.
+            whole = len(cuts) == cuts[-1] - cuts[0] + 1
+            self._training.append((rows, slice(cuts[0], cuts[-1] + 1) if whole else cuts, thresholds))
 
     def accuracy(self, weights: np.ndarray | None = None) -> FoldAccuracy:
         """Accuracy with these weights of pairs (n,), or with equal ones; folds of no weight are left out."""
         weights = np.ones(len(self.scores)) if weights is None else np.asarray(weights, dtype=np.float64)
-        accuracies, thresholds = [], []
-        for rows, test in zip(self.training, self.tests, strict=True):
-            threshold = _best_threshold(self.scores[rows], self.mated[rows], weights[rows])
-            total = weights[test].sum()
-            if total > 0:
-                right = (self.scores[test] >= threshold) == self.mated[test]
-                accuracies.append(weights[test][right].sum() / total)
-                thresholds.append(threshold)
-        values = np.array(accuracies)
-        error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        mean = float(values.mean()) if len(values) else math.nan
-        return FoldAccuracy(mean, float(error), values, np.array(thresholds))
+        (accuracies,), (thresholds,) = self._by_fold(weights[None])
+        weighed = ~np.isnan(accuracies)
+        accuracies, thresholds = accuracies[weighed], thresholds[weighed]
+        error = accuracies.std(ddof=1) / math.sqrt(len(accuracies)) if len(accuracies) > 1 else math.nan
+        mean = float(accuracies.mean()) if len(accuracies) else math.nan
+        return FoldAccuracy(mean, float(error), accuracies, thresholds)
+
+    def accuracies(self, weights: np.ndarray) -> np.ndarray:
+        """The mean accuracy with each set of weights, (r, n) → (r,); NaN where no fold has any. int32 is fastest."""
+        # So few at a time that they stay in the cache.
+        parts = [self._by_fold(weights[start : start + 32])[0] for start in range(0, len(weights), 32)]
+        accuracies = np.concatenate(parts)
+        counts = np.count_nonzero(~np.isnan(accuracies), axis=1)
+        return np.divide(np.nansum(accuracies, axis=1), counts, out=np.full(len(counts), np.nan), where=counts > 0)
+
+    def _by_fold(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (r, n) → accuracies, NaN where a fold has no weight, and thresholds: (r, folds) each."""
+        accuracies, thresholds = np.full((2, len(weights), len(self._tests)), np.nan)
+        signed = np.where(self.mated, weights, -weights)
+        below = np.zeros((len(weights), len(self.scores) + 1), weights.dtype)
+        rounding = weights.dtype.type(1e-9)  # 0 of integers
+        for k, (test, (rows, cuts, cut_thresholds)) in enumerate(zip(self._tests, self._training, strict=True)):
+            # Errors with the cut before place k, less a constant: mated below, minus non-mated below.
+            np.cumsum(
+                signed.take(rows, axis=1, mode="clip"), axis=1, dtype=below.dtype, out=below[:, 1 : len(rows) + 1]
+            )
+            errors = below[:, cuts]
+            places = np.flatnonzero(errors <= errors.min(axis=1, keepdims=True) + rounding)
+            replicates, best = np.divmod(places, errors.shape[1])
+            counts = np.bincount(replicates, minlength=len(weights))
+            thresholds[:, k] = cut_thresholds[best[np.cumsum(counts) - counts + counts // 2]]
+            right = (self.scores[test] >= thresholds[:, k, None]) == self.mated[test]
+            tested = weights.take(test, axis=1, mode="clip")
+            total, hits = tested.sum(axis=1), np.where(right, tested, 0).sum(axis=1)
+            np.divide(hits, total, out=accuracies[:, k], where=total > 0)
+        return accuracies, thresholds
 
 
 def failure_to_acquire(missing: np.ndarray) -> float:
@@ -236,24 +264,16 @@ def failure_to_acquire(missing: np.ndarray) -> float:
     return float(missing.mean())
 
 
-def _best_threshold(ordered: np.ndarray, mated: np.ndarray, weights: np.ndarray) -> float:
-    """The cut of rising scores with the fewest (weighted) errors."""
-    signed = np.where(mated, weights, -weights)
-    # Errors with the cut before place k, less a constant: mated below, minus non-mated below.
-    errors = np.concatenate([[0.0], np.cumsum(signed)])
+def _cuts(ordered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places at which rising scores can be cut, ties never split, and the threshold of each cut."""
     cuts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]))
     # A threshold cannot accept a failure to acquire, so no cut lies among those.
     cuts = cuts[cuts >= np.count_nonzero(ordered == -np.inf)]
-    errors = errors[cuts]
-    best = np.flatnonzero(errors <= errors.min() + 1e-9)
-    cut = cuts[best[len(best) // 2]]
-    if cut == len(ordered):
-        return float(just_above(ordered[-1]))
-    below = ordered[cut - 1] if cut > 0 else -np.inf
-    if below == -np.inf:
-        return float(ordered[cut])
-    middle = (below + ordered[cut]) / 2
-    return float(middle if middle > below else ordered[cut])
+    below = np.where(cuts > 0, ordered[cuts - 1], -np.inf)
+    above = np.append(ordered, just_above(ordered[-1]))[cuts]
+    middle = (below + above) / 2
+    # Past the highest score it is just above, and below the lowest, or between two neighboring numbers, the upper one.
+    return cuts, np.where((middle > below) & (cuts < len(ordered)), middle, above)
 
 
 def _weighted_mean(accepted: np.ndarray, weights: np.ndarray | None) -> float:

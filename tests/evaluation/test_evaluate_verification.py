@@ -30,8 +30,7 @@ from facedecode.evaluation.verification.report import (
 )
 from facedecode.files import sha256_file
 from facedecode.mapping.maps import Mapping, load_mapping
-from facedecode.statistics.bootstrap import NonMated, Trials, person_draws
-from facedecode.statistics.fixed_threshold import rates_at_threshold
+from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_threshold
 from facedecode.statistics.scores import score_pairs
 from facedecode.statistics.verification import roc, tar_at_fmr, thresholds_at_fmr
 from facedecode.store import Store, StoreWriter

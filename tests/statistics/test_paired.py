@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_fmr
-from facedecode.statistics.intervals import corrected, percentiles
-from facedecode.statistics.paired import Resampled, resampled_tar
+from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_fmr, resampled_tar
+from facedecode.statistics.intervals import corrected
 from facedecode.statistics.verification import thresholds_at_fmr
 
 PEOPLE, FMRS = 12, (0.2, 0.05)
@@ -60,11 +59,3 @@ def test_each_side_has_the_interval_of_rates_at_fmr() -> None:
         for rate, own in zip(rates, resampled[name], strict=True):
             assert (own.value, own.n) == (rate.value, rate.n)
             assert corrected(own.value, own.drawn, own.left_out) == (rate.low, rate.high)
-
-
-def test_without_a_jackknife_the_interval_is_of_percentiles() -> None:
-    drawn = np.random.default_rng(0).normal(size=100)
-    one, other = Resampled(0.9, drawn + 1, 7), Resampled(0.7, np.zeros(100), 7, np.zeros(3))
-    difference = one.less(other, 0.9)
-    assert difference.value == pytest.approx(0.2)
-    assert (difference.low, difference.high) == percentiles(drawn + 1, 0.9)

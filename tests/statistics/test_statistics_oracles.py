@@ -16,11 +16,11 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.statistics.bootstrap import (
     NonMated,
     Trials,
-    eer_interval,
     mean_interval,
     person_draws,
     rates_at_fmr,
     replicate_thresholds,
+    resampled_eer,
 )
 from facedecode.statistics.intervals import corrected, percentiles, unanimous
 from facedecode.statistics.resampling import Drawn, LeftOut
@@ -129,7 +129,7 @@ def test_replicates_equal_data_sets_with_copies(photographs):
     pairs = pairs_of(templates, codes)
     draws = person_draws(PEOPLE, 6, seed=2)
     non_mated = NonMated.from_all_pairs(pairs)
-    thresholds = replicate_thresholds(non_mated, [0.2, 0.05], draws)
+    thresholds = replicate_thresholds(non_mated, [0.2, 0.05], Drawn(draws))
     for k, draw in enumerate(draws):
         mated, owners, others = copied(templates, codes, draw)
         for fmr, threshold in zip((0.2, 0.05), thresholds[k], strict=True):
@@ -159,7 +159,7 @@ def test_intervals_equal_those_of_data_sets_with_copies_and_without_a_person(pho
     (pairwise,), (by_person,) = found["a"], found["b"]
     assert (pairwise.low, pairwise.high) == wanted(lambda m, _, o: tar_at_fmr(m, o, 0.1).tar)
     assert (by_person.low, by_person.high) == wanted(lambda m, w, o: tar_at_fmr(m, o, 0.1, person_weights(w)).tar)
-    rate = eer_interval(trials, non_mated, **options)
+    rate = resampled_eer(trials, non_mated, **options).estimate()
     assert (rate.low, rate.high) == wanted(lambda m, _, o: eer(m, o).value)
 
 
@@ -243,7 +243,7 @@ def test_perfect_scores_keep_a_width():
     assert (rate.value, rate.high) == (1, 1) and rate.low == pytest.approx(bound)
     rate = rates_at_fmr({"a": Trials(mated - 9, np.arange(30))}, pairs, [0.01], **options)["a"][0]
     assert (rate.value, rate.low) == (0, 0) and rate.high == pytest.approx(1 - bound)
-    error = eer_interval(Trials(mated, np.arange(30)), pairs, **options)
+    error = resampled_eer(Trials(mated, np.arange(30)), pairs, **options).estimate()
     assert (error.value, error.low) == (0, 0) and error.high == pytest.approx(1 - bound)
 
 
@@ -284,16 +284,16 @@ def test_scores_without_figures_are_refused():
         with pytest.raises(BadInput):
             rates_at_fmr({"a": trials}, good, [0.1], people=5, repetitions=5)
         with pytest.raises(BadInput):
-            eer_interval(trials, good, people=5, repetitions=5)
+            resampled_eer(trials, good, people=5, repetitions=5).estimate()
         bad = NonMated.from_pairs(values, np.zeros(len(values), int), np.ones(len(values), int))
         trials = Trials(scores, people)
         with pytest.raises(BadInput):
             rates_at_fmr({"a": trials}, bad, [0.5], people=5, repetitions=5)
         with pytest.raises(BadInput):
-            eer_interval(trials, bad, people=5, repetitions=5)
+            resampled_eer(trials, bad, people=5, repetitions=5).estimate()
     with pytest.raises(BadInput, match="failures to acquire"):
         lost = NonMated.from_pairs(np.full(4, -INF), np.zeros(4, int), np.ones(4, int))
-        eer_interval(Trials(np.array([0.5, -INF]), np.arange(2)), lost, people=5)
+        resampled_eer(Trials(np.array([0.5, -INF]), np.arange(2)), lost, people=5)
 
 
 def test_equal_scores_have_a_rate_and_an_interval():
@@ -302,5 +302,5 @@ def test_equal_scores_have_a_rate_and_an_interval():
     non_mated = NonMated.from_pairs(np.full(30, 0.5), people, (people + 1) % 6)
     rate = rates_at_fmr({"a": trials}, non_mated, [0.2], people=6, repetitions=30)["a"][0]
     assert (rate.value, rate.false_accepts, rate.low) == (0, 0, 0)
-    error = eer_interval(trials, non_mated, people=6, repetitions=30)
+    error = resampled_eer(trials, non_mated, people=6, repetitions=30).estimate()
     assert error.value == error.low == error.high == 0.5

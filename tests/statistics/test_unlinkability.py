@@ -10,6 +10,7 @@ from facedecode.errors import BadInput
 from facedecode.evaluation.protection import linkage
 from facedecode.evaluation.protection.linkage import measure_linkage, require_measurable
 from facedecode.statistics.bootstrap import person_draws
+from facedecode.statistics.resampling import Drawn
 from facedecode.statistics.unlinkability import bin_edges, linkability, local_linkability
 from facedecode.templates.protection import make_scheme
 
@@ -259,7 +260,7 @@ def test_replicates_weigh_pairs_by_both_people():
     generator = np.random.default_rng(3)
     left, right, bins = generator.integers(7, size=(3, 90))
     draws = person_draws(7, 20, 0)
-    found = linkage._drawn_shares(bins, 7, left, right, draws)
+    found = linkage._pair_shares(bins, 7, left, right, Drawn(draws))
     for weights, shares in zip(draws, found, strict=True):
         sums = [
             sum(weights[i] * weights[j] for i, j, b in zip(left, right, bins, strict=True) if b == k) for k in range(7)

@@ -17,9 +17,8 @@ import numpy as np
 from facedecode.errors import UsageError
 from facedecode.evaluation.equivariance.affine import Affine, Subspace, between, mixed, relative_distance
 from facedecode.evaluation.equivariance.perturbed import Side
-from facedecode.evaluation.fidelity import ratio_interval
 from facedecode.pictures.perturb import Transform
-from facedecode.statistics.bootstrap import Estimate, mean_interval
+from facedecode.statistics.bootstrap import Estimate, mean_interval, ratio_interval
 from facedecode.statistics.scores import score_pairs
 
 _ROTATION = re.compile(r"rotate(-?\d+)")

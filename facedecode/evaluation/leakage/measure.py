@@ -20,8 +20,7 @@ from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, re
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.cohort import require_unseen_by_store
-from facedecode.statistics.bootstrap import REPETITIONS, Estimate
-from facedecode.statistics.paired import Resampled
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, Resampled
 from facedecode.store import Store
 from facedecode.store.images import portrait_batches
 from facedecode.store.join import common_rows

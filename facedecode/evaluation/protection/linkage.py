@@ -8,14 +8,15 @@ chances among those who have mated ones. So where nothing links, both have the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from facedecode.errors import BadInput
-from facedecode.statistics.bootstrap import REPETITIONS, Estimate, person_draws
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, Resampled, resample
 from facedecode.statistics.intervals import LEVEL, percentiles, unanimous
+from facedecode.statistics.resampling import Replicates
 from facedecode.statistics.scores import encode_people, score_pairs
 from facedecode.statistics.unlinkability import (
     Linkability,
@@ -121,11 +122,11 @@ def measure_linkage(
     ones are 500,000 at most, drawn at random with replacement.
 
     A replicate of the bootstrap by person is about as much above the figure v as v is above the truth, so the estimate
-    is 2·v − mean(replicates), and its interval the basic one, [2·v − q(97.5 %), 2·v − q(2.5 %)] at a level of 95 %;
-    both within [0, 1]. Three rules keep the interval from saying too much. Where v is not above the null level, 0 is in
-    it. It reaches at least as far from 0 and 1 as n people who are all linked, or none of whom is, tell (Clopper and
-    Pearson): a share a of linked people has D_sys = a and maximal linkability log₂(1 + a) at least. And it holds the
-    estimate.
+    is 2·v − mean(replicates). Its interval is that of the replicates less twice their bias, by `intervals.corrected`.
+    Both are within [0, 1]. Three rules keep the interval from saying too much. Where v is not above the null level, 0
+    is in it. It reaches at least as far from 0 and 1 as n people who are all linked, or none of whom is, tell (Clopper
+    and Pearson): a share a of linked people has D_sys = a and maximal linkability log₂(1 + a) at least. And it holds
+    the estimate.
 
     Raises:
         BadInput: fewer than two keys, than two people with mated comparisons, or than 100 of those.
@@ -159,12 +160,19 @@ def measure_linkage(
         return counts / counts.sum(axis=1, keepdims=True)
 
     places = bins_of(non_mated_scores, measured.edges)
-    draws = person_draws(len(images.people), repetitions, seed)
-    drawn_p = draws @ by_person(mated_scores) / len(images.people)
     sides = [images.place[codes[side]] for side in (non_mated.left, non_mated.right)]
-    drawn_q = _drawn_shares(places, bins, *sides, draws)
-    compared = drawn_q.any(axis=1)  # one person drawn again and again has nobody to be compared with
-    drawn_p, drawn_q = drawn_p[compared], drawn_q[compared]
+    of_people = by_person(mated_scores)
+
+    def figures(people: Replicates) -> np.ndarray:
+        p, shares = people.sums(of_people), _pair_shares(places, bins, *sides, people)
+        p = p / p.sum(axis=1, keepdims=True)
+        both = np.stack([d_sys(p, shares), maximal_linkability(p, shares)], axis=1)
+        # One person drawn again and again has nobody to be compared with.
+        return np.where(np.isnan(shares).any(axis=1, keepdims=True), np.nan, both)
+
+    d_sys_drawn, maximal_drawn = resample(
+        figures, np.ones(len(images.people)), len(images.people), False, repetitions, seed
+    )
     null_p = np.empty((NULL_DRAWS, bins))
     for k in range(NULL_DRAWS):
         null_p[k] = by_person(score(images.exchanged(mated, generator))).mean(axis=0)
@@ -177,14 +185,16 @@ def measure_linkage(
 
     everybody = unanimous(np.ones(len(images.people)), level)
 
-    def estimate(figure: Callable, raw: float, unlinked: NullLevel, of_share: Callable = float) -> Estimate:
+    def estimate(raw: Resampled, unlinked: NullLevel, of_share: Callable = float) -> Estimate:
         """of_share: a share of linked people → the figure at least."""
-        replicates = figure(drawn_p, drawn_q)
-        value = min(1.0, max(0.0, 2 * raw - float(replicates.mean())))
-        low, high = (2 * raw - end for end in reversed(percentiles(replicates, level)))
-        low = 0.0 if raw <= unlinked.high else max(0.0, min(low, of_share(everybody), value))
+        bias = float(np.nanmean(raw.drawn)) - raw.value
+        unbiased = replace(raw, value=raw.value - bias, drawn=raw.drawn - 2 * bias, left_out=raw.left_out - bias)
+        ends = unbiased.estimate(level)
+        value = min(1.0, max(0.0, ends.value))
+        low, high = (value if end is None else end for end in (ends.low, ends.high))
+        low = 0.0 if raw.value <= unlinked.high else max(0.0, min(low, of_share(everybody), value))
         high = min(1.0, max(high, of_share(1 - everybody), value))
-        return Estimate(value, low, high, len(images.people))
+        return replace(ends, value=value, low=low, high=high)
 
     d_sys_null, maximal_null = null(d_sys), null(maximal_linkability)
     by_keys = []
@@ -193,8 +203,8 @@ def measure_linkage(
         other = np.bincount(places[non_mated.keys == k], minlength=bins) / each
         by_keys.append(float(d_sys(alone, other)))
     return LinkageFigures(
-        d_sys=estimate(d_sys, measured.d_sys, d_sys_null),
-        maximal=estimate(maximal_linkability, measured.maximal, maximal_null, lambda share: float(np.log2(1 + share))),
+        d_sys=estimate(d_sys_drawn, d_sys_null),
+        maximal=estimate(maximal_drawn, maximal_null, lambda share: float(np.log2(1 + share))),
         d_sys_null=d_sys_null,
         maximal_null=maximal_null,
         by_keys=by_keys,
@@ -276,13 +286,11 @@ def _repeat(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> LinkageScores:
     return LinkageScores(*(np.concatenate(side) for side in zip(*parts, strict=True)), keys)
 
 
-def _drawn_shares(bins: np.ndarray, count: int, left: np.ndarray, right: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """The share of non-mated comparisons in each bin, by w_left · w_right in each replicate: (repetitions, b)."""
+def _pair_shares(bins: np.ndarray, count: int, left: np.ndarray, right: np.ndarray, people: Replicates) -> np.ndarray:
+    """The share of non-mated comparisons in each bin, by w_left · w_right: (replicates, count); NaN where none is."""
     order = np.argsort(bins, kind="stable")
-    left, right = left[order], right[order]
+    sums = people.pairs(left[order], right[order], np.arange(len(people)))
     ends = np.searchsorted(bins[order], np.arange(count), side="right")
-    shares = np.empty((len(draws), count))
-    for k, weights in enumerate(draws.astype(np.int32)):
-        sums = np.concatenate([[0], np.cumsum(weights[left] * weights[right], dtype=np.int64)])[ends]
-        shares[k] = np.diff(sums, prepend=0) / max(1, sums[-1])
-    return shares
+    weights = np.stack([sums.first(np.full(len(people), end)) for end in ends], axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.diff(weights, prepend=0, axis=1) / weights[:, -1:]

@@ -20,13 +20,10 @@ from facedecode.statistics.bootstrap import (
     Estimate,
     NonMated,
     RateAtFmr,
+    Resampled,
     Trials,
-    eer_interval,
-    eer_replicates,
-    percentiles,
-    person_draws,
-    rates_at_fmr,
-    replicate_thresholds,
+    resampled_eer,
+    resampled_tar,
 )
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.statistics.security import Attack, SecurityRates, attack_success
@@ -211,7 +208,7 @@ def _accuracy(
     images = study.test.images
     figures: dict[str, Accuracy] = {}
     kept: dict[str, AllPairs] = {}
-    base: tuple[np.ndarray, np.ndarray] | None = None
+    unprotected: tuple[Resampled, Sequence[Resampled]] | None = None
     for done, (name, values) in enumerate(templates.items()):
         kind = study.store.manifest["score"] if name == UNPROTECTED else study.score
         pairs = mated_non_mated_scores(values, images.identities, kind, missing=images.missing)
@@ -220,51 +217,19 @@ def _accuracy(
         mated, non_mated = Trials(pairs.mated, pairs.mated_people), NonMated.from_all_pairs(pairs)
         options = {"people": len(pairs.people), "repetitions": settings.repetitions, "seed": settings.seed}
         groups = {"pairs": mated, "people": mated.person_weighted()}
-        eer = eer_interval(mated, non_mated, **options)
-        tar = rates_at_fmr(groups, non_mated, settings.fmrs, **options)
-        draws = person_draws(**options)
-        replicates = (
-            eer_replicates(mated, non_mated, draws, eer.value),
-            _person_rates(mated, replicate_thresholds(non_mated, settings.fmrs, draws), draws),
-        )
-        if base is None:
-            base = replicates
-            figures[name] = Accuracy(eer, tar)
+        eer = resampled_eer(mated, non_mated, **options)
+        tar = resampled_tar(groups, non_mated, settings.fmrs, **options)
+        rates = {by: [rate.rate() for rate in row] for by, row in tar.items()}
+        if unprotected is None:
+            unprotected = eer, tar["people"]
+            figures[name] = Accuracy(eer.estimate(), rates)
         else:
-            before = figures[UNPROTECTED]
-            figures[name] = Accuracy(
-                eer,
-                tar,
-                _change(eer, before.eer, replicates[0] - base[0]),
-                [
-                    _change(new, old, column)
-                    for new, old, column in zip(
-                        tar["people"], before.tar["people"], (replicates[1] - base[1]).T, strict=True
-                    )
-                ],
-            )
+            changes = [new.less(old) for new, old in zip(tar["people"], unprotected[1], strict=True)]
+            figures[name] = Accuracy(eer.estimate(), rates, eer.less(unprotected[0]), changes)
         if name != OWN_KEYS:
             kept[name] = pairs
         progress(done + 1, len(templates))
     return figures, kept
-
-
-def _change(new: Estimate, old: Estimate, replicates: np.ndarray) -> Estimate:
-    return Estimate(new.value - old.value, *percentiles(replicates), new.n)
-
-
-def _person_rates(trials: Trials, thresholds: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """TAR in each replicate, every person drawn counting alike, at that replicate's thresholds: (repetitions, k)."""
-    counts = np.bincount(trials.people, minlength=draws.shape[1])
-    having = counts > 0
-    rates = np.full(thresholds.shape, np.nan)
-    for k, drawn in enumerate(draws[:, having]):
-        if drawn.any():
-            for place, threshold in enumerate(thresholds[k]):
-                accepted = np.bincount(trials.people[trials.scores >= threshold], minlength=len(counts))
-                rates[k, place] = drawn @ (accepted[having] / counts[having]) / drawn.sum()
-    rates[np.isnan(thresholds)] = np.nan
-    return rates
 
 
 def _linkage(study: Study, settings: Settings, begin: Stage) -> dict[tuple[str, str], LinkageFigures]:

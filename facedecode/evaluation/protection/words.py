@@ -65,8 +65,9 @@ def protocol(figures: ProtectionFigures, study: Study) -> list[str]:
         "better score may link more; each pair of keys enters alike.",
         f"The level of unlinked templates is that of {NULL_DRAWS} draws in which each person is compared with another "
         "one instead. Samples of finite size make both figures too high, in the figure v as in each replicate of the "
-        "bootstrap, so what is reported is 2·v − the replicates' mean, with the basic bootstrap's interval; v "
-        "itself is given as uncorrected. Near the level of unlinked templates this takes off a part only of what "
+        "bootstrap, so what is reported is 2·v − the replicates' mean. Its interval is that of the replicates less "
+        "twice their bias, corrected for skewness by a jackknife over people (BCa); v itself is given as uncorrected. "
+        "Near the level of unlinked templates this takes off a part only of what "
         "is too much: where v is not above it, the interval holds 0. An interval reaches at least as far from 0 and 1 "
         "as so many people can tell of whom none or all are linked (Clopper and Pearson), and holds the figure.",
     ]

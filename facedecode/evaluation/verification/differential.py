@@ -7,8 +7,8 @@ pairs with both people in the group.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,14 +20,14 @@ from facedecode.statistics.bootstrap import (
     REPETITIONS,
     Estimate,
     NonMated,
+    Resampled,
     Trials,
-    left_out_thresholds,
-    person_draws,
     replicate_thresholds,
+    replicates_of,
+    share,
+    shares_accepted,
 )
-from facedecode.statistics.fixed_threshold import share_interval, shares_of
-from facedecode.statistics.intervals import corrected, percentiles
-from facedecode.statistics.resampling import Drawn, LeftOut, Replicates
+from facedecode.statistics.resampling import Replicates
 from facedecode.statistics.verification import thresholds_at_fmr
 
 
@@ -108,11 +108,13 @@ def differential_rates(
         raise BadInput(f"label {labels.column!r}: {found} among the people compared; two groups are needed")
     group_of = np.array([known.index(labels.of[name]) if name in labels.of else -1 for name in people])
     thresholds = thresholds_at_fmr(comparisons.non_mated.scores, fmrs)
-    resampled = _Resampled.of(comparisons, thresholds, fmrs, person_draws(len(people), repetitions, seed))
+    whole, drawn, left_out = replicates_of(len(people), repetitions, seed)
+    parts = {part: replicate_thresholds(comparisons.non_mated, fmrs, part) for part in (drawn, left_out)}
+    parts = {whole: np.array([thresholds]), **parts}
     groups = [group_of == k for k in range(len(known))]
-    fmr = _false_matches(comparisons.non_mated, groups, resampled)
+    fmr = _false_matches(comparisons.non_mated, groups, parts)
     fnmr, fnmr_by_person = (
-        [_false_non_matches(trials, group, resampled) for group in groups]
+        [_false_non_matches(trials, group, parts) for group in groups]
         for trials in (comparisons.mated, comparisons.mated.person_weighted())
     )
     points = []
@@ -121,7 +123,7 @@ def differential_rates(
             GroupRates(
                 group=name,
                 fnmr=fnmr[k].estimate(place, level) if name else None,
-                fnmr_by_person=fnmr_by_person[k].estimate(place, level, of_people=True) if name else None,
+                fnmr_by_person=fnmr_by_person[k].estimate(place, level) if name else None,
                 false_rejects=fnmr[k].counts[place] if name else 0,
                 mated=fnmr[k].comparisons if name else 0,
                 fmr=fmr[k].estimate(place, level),
@@ -146,139 +148,85 @@ def differential_rates(
     )
 
 
-@dataclass(frozen=True)
-class _Resampled:
-    """The data, the replicates of a bootstrap, and those without each person: weights of people, and thresholds.
-
-    cuts: one (replicates, FMRs) for each of `parts`.
-    """
-
-    parts: list[Replicates]
-    cuts: list[np.ndarray]
-    people: int
-
-    @classmethod
-    def of(
-        cls, comparisons: Comparisons, thresholds: Sequence[float], fmrs: Sequence[float], draws: np.ndarray
-    ) -> _Resampled:
-        people, non_mated = draws.shape[1], comparisons.non_mated
-        cuts = [
-            np.array([thresholds]),
-            replicate_thresholds(non_mated, fmrs, draws),
-            left_out_thresholds(non_mated, fmrs, people),
-        ]
-        return cls([Drawn(np.ones((1, people), dtype=np.int64)), Drawn(draws), LeftOut(people)], cuts, people)
+# The replicates of the data, of the bootstrap and of the jackknife, each with its thresholds, (replicates, FMRs).
+_Parts = Mapping[Replicates, np.ndarray]
 
 
 @dataclass(frozen=True)
 class _Rates:
-    """(Weighted) errors (1 + replicates + people, FMRs) and comparisons (1 + replicates + people,).
+    """A group's rate at each FMR. comparisons: how many there are; counts: how many are errors, at each FMR."""
 
-    of_people: (people,), what the comparisons weigh that involve each. comparisons: how many there are; counts:
-    how many are errors, at each FMR.
-    """
-
-    errors: np.ndarray
-    totals: np.ndarray
-    of_people: np.ndarray
+    rates: list[Resampled]
     comparisons: int
     counts: list[int]
 
-    def shares(self, place: int) -> np.ndarray:
-        """(1 + replicates + people,); NaN where there is no such comparison or no threshold."""
-        return shares_of(self.errors[:, place], self.totals)
-
-    def estimate(self, place: int, level: float, of_people: bool = False) -> Estimate | None:
-        """The rate; n counts comparisons, or people. None where there are none."""
-        if not self.comparisons:
-            return None
-        n = int(np.count_nonzero(self.of_people)) if of_people else self.comparisons
-        interval = share_interval(self.errors[:, place], self.totals, self.of_people, level)
-        return Estimate(float(self.shares(place)[0]), *interval, n)
-
-    @property
-    def known(self) -> bool:
-        """Whether leaving out people can say how sure a rate is."""
-        return np.count_nonzero(self.totals[-len(self.of_people) :][self.of_people > 0] > 0) > 1
+    def estimate(self, place: int, level: float) -> Estimate | None:
+        """The rate; None where there are no comparisons."""
+        return self.rates[place].estimate(level) if self.comparisons else None
 
 
-def _false_non_matches(trials: Trials, group: np.ndarray, resampled: _Resampled) -> _Rates:
+def _false_non_matches(trials: Trials, group: np.ndarray, parts: _Parts) -> _Rates:
     """Rejected mated pairs of a group (bool, a person each), at each replicate's thresholds."""
-    rows = np.flatnonzero(group[trials.people])
-    rows = rows[np.argsort(-trials.scores[rows], kind="stable")]
-    people, scores = trials.people[rows], trials.scores[rows]
-    weights = np.ones(len(rows)) if trials.weights is None else trials.weights[rows]
-    of_people = np.bincount(people, weights=weights, minlength=resampled.people)
-    errors, totals = [], []
-    for part, cuts in zip(resampled.parts, resampled.cuts, strict=True):
-        accepted, all_of_them = _first(part, part.trials, (people, weights), scores, cuts)
-        totals.append(all_of_them)
-        errors.append(all_of_them[:, None] - accepted)
-    totals = np.concatenate(totals)
-    totals[-resampled.people :][of_people == of_people.sum()] = 0  # nobody is left, but for rounding
-    counts = [int(np.count_nonzero(scores < cut)) for cut in resampled.cuts[0][0]]
-    return _Rates(np.concatenate(errors), totals, of_people, len(rows), counts)
+    inside = group[trials.people]
+    weights = None if trials.weights is None else trials.weights[inside]
+    trials = Trials(trials.scores[inside], trials.people[inside], weights)
+    (whole, *_) = parts.values()
+    counts = [int(np.count_nonzero(trials.scores < threshold)) for threshold in whole[0]]
+    if not len(trials.scores):
+        nothing = [np.full(thresholds.shape, np.nan) for thresholds in parts.values()]
+        return _Rates(Resampled.each(nothing, np.zeros(len(group)), 0, True), 0, counts)
+    rejected = [1 - shares_accepted(trials, part, thresholds) for part, thresholds in parts.items()]
+    shares = Resampled.each(rejected, trials.shares(len(group)), trials.count, True)
+    return _Rates(shares, len(trials.scores), counts)
 
 
-def _false_matches(non_mated: NonMated, groups: list[np.ndarray], resampled: _Resampled) -> list[_Rates]:
+def _false_matches(non_mated: NonMated, groups: list[np.ndarray], parts: _Parts) -> list[_Rates]:
     """Accepted non-mated pairs within each group, then across groups, at each replicate's thresholds."""
-    deepest = int(np.count_nonzero(non_mated.scores >= min(np.nanmin(cuts) for cuts in resampled.cuts)))
+    deepest = int(np.count_nonzero(non_mated.scores >= min(np.nanmin(cuts) for cuts in parts.values())))
     scores, left, right = non_mated.top(max(1, deepest))
     inside = [group[left] & group[right] for group in groups]
     labelled = np.any(groups, axis=0)
     inside.append(labelled[left] & labelled[right] & ~np.any(inside, axis=0))
     totals = [
-        np.concatenate([part.totals(lambda weights, g=group: non_mated.total(weights * g)) for part in resampled.parts])
-        for group in [*groups, labelled]
+        [part.totals(lambda weights, group=group: non_mated.total(weights * group)) for group in [*groups, labelled]]
+        for part in parts
     ]
-    totals[-1] = totals[-1] - np.sum(totals[:-1], axis=0)
+    (whole, *_) = parts.values()
     rates = []
-    for pairs, total in zip(inside, totals, strict=True):
+    for k, pairs in enumerate(inside):
         rows = np.flatnonzero(pairs)
-        errors = [
-            _first(part, part.pairs, (left[rows], right[rows]), scores[rows], cuts)[0]
-            for part, cuts in zip(resampled.parts, resampled.cuts, strict=True)
+        of_group = [part[k] if k < len(groups) else part[k] - np.sum(part[:k], axis=0) for part in totals]
+        shares = [
+            share(_accepted_pairs(part, left[rows], right[rows], scores[rows], cuts), total[:, None])
+            for (part, cuts), total in zip(parts.items(), of_group, strict=True)
         ]
-        counts = [int(np.count_nonzero(scores[rows] >= cut)) for cut in resampled.cuts[0][0]]
-        of_people = total[0] - total[-resampled.people :]
-        rates.append(_Rates(np.concatenate(errors), total.astype(np.float64), of_people, int(total[0]), counts))
+        count = int(of_group[0][0])
+        counts = [int(np.count_nonzero(scores[rows] >= threshold)) for threshold in whole[0]]
+        rates.append(_Rates(Resampled.each(shares, count - of_group[2], count, True), count, counts))
     return rates
 
 
-def _first(
-    part: Replicates, sums_of: Callable, ranked: tuple[np.ndarray, np.ndarray], scores: np.ndarray, cuts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What of the ranked comparisons with falling scores (n,) is accepted at `cuts`, (r, FMRs), and all of it, (r,)."""
+def _accepted_pairs(
+    part: Replicates, left: np.ndarray, right: np.ndarray, scores: np.ndarray, thresholds: np.ndarray
+) -> np.ndarray:
+    """What the accepted of these pairs, with falling scores, weigh: (replicates, FMRs), as the thresholds."""
     if not len(scores):
-        return np.zeros(cuts.shape), np.zeros(len(cuts))
-    sums = sums_of(*ranked, np.arange(len(part)))
-    places = np.searchsorted(-scores, -cuts, side="right")
-    accepted = np.stack([sums.first(column) for column in places.T], axis=1).astype(np.float64)
-    return np.where(np.isnan(cuts), np.nan, accepted), sums.first(np.full(len(cuts), len(scores)))
+        return np.zeros(thresholds.shape)
+    sums = part.pairs(left, right, np.arange(len(part)))
+    places = np.searchsorted(-scores, -thresholds, side="right")
+    accepted = np.stack([sums.first(column) for column in places.T], axis=1)
+    return np.where(np.isnan(thresholds), np.nan, accepted)
 
 
 def _worst_to_best(name: str, rates: list[_Rates], known: list[str], place: int, level: float) -> Ratio | None:
     """The ratio of the highest rate of a group to the lowest; None where not two groups have one."""
-    shares = np.stack([own.shares(place) for own in rates])
-    there = np.flatnonzero(~np.isnan(shares[:, 0]))
-    if len(there) < 2:
+    values = np.array([group.rates[place].value for group in rates])
+    having = np.flatnonzero(~np.isnan(values))
+    if len(having) < 2:
         return None
-    worst, best = (there[choose(shares[there, 0])] for choose in (np.argmax, np.argmin))
+    worst, best = (having[choose(values[having])] for choose in (np.argmax, np.argmin))
     if worst == best:  # all equal
-        best = there[-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = shares[worst] / shares[best]  # 0 / 0 is no number, and more than 0 / 0 infinite
-    if not np.isfinite(ratios[0]):
-        return Ratio(name, known[worst], known[best], Estimate(np.nan, None, None, len(there)))
-    low, high = None, None
-    if rates[worst].known and rates[best].known:
-        replicates, left_out = np.split(ratios[1:], [-len(rates[worst].of_people)])
-        with np.errstate(invalid="ignore"):  # between infinite ratios
-            ends = (
-                # One person has all errors of the best group: no influence of single people to correct by.
-                percentiles(replicates, level)
-                if np.isinf(left_out).any()
-                else corrected(float(ratios[0]), replicates, left_out, level)
-            )
-        low, high = (end if end is not None and np.isfinite(end) else None for end in ends)
-    return Ratio(name, known[worst], known[best], Estimate(float(ratios[0]), low, high, len(there)))
+        best = having[-1]
+    ratio = rates[worst].rates[place].over(rates[best].rates[place])
+    value = ratio.value if np.isfinite(ratio.value) else np.nan
+    return Ratio(name, known[worst], known[best], replace(ratio, value=value, n=len(having)).estimate(level))

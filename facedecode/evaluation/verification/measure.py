@@ -20,14 +20,15 @@ from facedecode.statistics.bootstrap import (
     Estimate,
     NonMated,
     RateAtFmr,
+    ThresholdRates,
     Trials,
-    accuracy_interval,
-    eer_interval,
     mean_interval,
     rates_at_fmr,
+    rates_at_threshold,
+    resampled_accuracy,
+    resampled_eer,
 )
-from facedecode.statistics.fixed_threshold import ThresholdRates, rates_at_threshold
-from facedecode.statistics.verification import Roc, accuracy_by_fold, false_accepts_allowed, roc
+from facedecode.statistics.verification import FoldSplit, Roc, false_accepts_allowed, roc
 
 Progress = Callable[[str], None]
 
@@ -127,6 +128,7 @@ def verification_figures(
     _refuse_flat(mated.scores, non_mated.scores)
     options: dict[str, Any] = {"repetitions": wanted.repetitions, "seed": wanted.seed, "level": wanted.level}
     of_people = {"people": len(comparisons.people), **options}
+    unleveled = {name: of_people[name] for name in ("people", "repetitions", "seed")}
     say("rates at each FAR")
     trials = {"pairs": mated, "people": mated.person_weighted()}
     rates = rates_at_fmr(trials, non_mated, fmrs, **of_people) if fmrs else {"pairs": [], "people": []}
@@ -134,8 +136,9 @@ def verification_figures(
     if comparisons.folds is not None:
         say("accuracy")
         folds = comparisons.folds
-        accuracy = accuracy_interval(folds.scores, folds.fold, folds.left, folds.right, **of_people)
-        error = accuracy_by_fold(folds.scores, folds.left == folds.right, folds.fold).standard_error
+        split = FoldSplit(folds.scores, folds.left == folds.right, folds.fold)
+        accuracy = resampled_accuracy(split, folds.left, folds.right, **unleveled).estimate(wanted.level)
+        error = split.accuracy().standard_error
     if wanted.threshold is not None:
         say("rates at the threshold")
         at_threshold = rates_at_threshold(mated, non_mated, wanted.threshold, **of_people)
@@ -150,7 +153,7 @@ def verification_figures(
     return Figures(
         accuracy=accuracy,
         standard_error=error,
-        eer=eer_interval(mated, non_mated, **of_people) if has_eer else None,
+        eer=resampled_eer(mated, non_mated, **unleveled).estimate(wanted.level) if has_eer else None,
         by_pair=rates["pairs"],
         by_person=rates["people"],
         at_threshold=at_threshold,

@@ -52,12 +52,10 @@ Weighting: by people (macro average), the mean over each person's mated pairs an
 many images decides the figure; by pairs (micro average), the mean over all mated pairs.
 
 Intervals: {level:g} %, from {repetitions:,} replicates of a bootstrap by person (seed {seed}). People are drawn with
-replacement; a mated pair of person i weighs w_i, and a non-mated pair of i and j weighs w_i · w_j. For EER, TAR and
-FNMR at FAR, rates at a given threshold, rates of groups and their ratios, and failure to acquire, they are corrected
-for bias and skewness by a jackknife that leaves out each person in turn (BCa, Efron 1987), with Student's t for few
-people. A rate of 0 or 100 % has at least the Clopper-Pearson interval of the people behind it. For accuracy they are
-plain percentiles. Thresholds of a FAR, of accuracy and of the EER are set anew in each replicate; a given threshold
-stays as it is.
+replacement; a mated pair of person i weighs w_i, and a non-mated pair of i and j weighs w_i · w_j. Intervals are
+corrected for bias and skewness by a jackknife that leaves out each person in turn (BCa, Efron 1987), with Student's t
+for few people. A rate of 0 or 100 % has at least the Clopper-Pearson interval of the people behind it. Thresholds of a
+FAR, of accuracy and of the EER are set anew in each replicate; a given threshold stays as it is.
 
 A figure that rests on fewer than {few} errors is named among the warnings.
 
