@@ -111,3 +111,13 @@ def require_label(name: str, option: str) -> None:
             f"{option}: the name {name!r} has spaces at an end or one of {_UNSPELLABLE}, so that --fail-if cannot "
             "spell it; label it, as NAME=…"
         )
+
+
+def parse_ridge(number: str) -> float | Literal["auto"]:
+    """The penalty of --ridge: a number, or 'auto'. Raises UsageError for anything else."""
+    if number == "auto":
+        return "auto"
+    try:
+        return float(number)
+    except ValueError:
+        raise UsageError(f"--ridge {number}: give a number, 0 or more, or auto") from None

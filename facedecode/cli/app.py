@@ -283,13 +283,3 @@ def choose_precision(name: str) -> str:
     if name not in ("fp32", "bf16"):
         raise UsageError(f"--precision {name}: use fp32 or bf16")
     return name
-
-
-def parse_ridge(given: str) -> float | str:
-    """A number, or `auto`; anything else is a `UsageError`."""
-    if given == "auto":
-        return given
-    try:
-        return float(given)
-    except ValueError:
-        raise UsageError(f"--ridge {given}: give a number, 0 or more, or auto") from None

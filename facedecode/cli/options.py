@@ -65,7 +65,8 @@ def make_job(job: type, values: Mapping[str, Any]) -> Any:
                     _require(path, declared.exists)
             if isinstance(value, list):
                 value = tuple(value)
-            if isinstance(value, str) and (choices := _choices(hints[field.name])) and value not in choices:
+            choices = () if declared.parse else _choices(hints[field.name])
+            if isinstance(value, str) and choices and value not in choices:
                 raise UsageError(f"{_flag(field.name, None)} {value}: use {', '.join(choices[:-1])} or {choices[-1]}")
             if value is not None and declared.parse is not None:
                 value = declared.parse(value)

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
-from facedecode.options import argument, named, option
+from facedecode.options import argument, named, option, parse_ridge
 
 REPETITIONS = 1000
 ONLY_THESE_PEOPLE = "Only these people: a name a line, or LFW's format."
@@ -16,6 +16,7 @@ SEED = "Seed of everything random."
 DECODERS = "A decoder's folder or a recognizer's name (shipped); NAME=… labels it (repeatable)."
 JUDGES = "Store of the same images by another recognizer, as a further judge (repeatable)."
 WEIGHTS = "NAME=FILE: a recognizer's weights, where no package has them (repeatable)."
+ONE_WEIGHTS = "The recognizer's weights file, where no package has it; the folder of one trained by 'train'."
 IMAGES = "Folder of the images, if they have moved."
 FIRST_IMAGES = "Only the first so many images, to try it out."
 
@@ -124,3 +125,44 @@ class VerificationJob:
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
     more_fmrs: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class EquivarianceJob:
+    """Which maps to fit on some people and to judge on others.
+
+    Where one of `people` and `train_people` is None, it is all others of the store. Where both are, a tenth of the
+    people is judged, by a hash of the name.
+
+    Attributes:
+        transforms: names of perturbations, or of groups of them.
+        limit: the first so many images only of either group, by path.
+        ridge: of the maps, see `mapping.least_squares.Method`.
+        work: folder that keeps the perturbed templates, for a run that goes on where a killed one was.
+    """
+
+    store: Path = argument("A store of unperturbed faces made by 'extract', with its images.", exists="folder")
+    transforms: Sequence[str] = option(
+        ("rotations",),
+        "rotate30, …, or a group: rotations, shifts, scales, occlusions, all (repeatable).",
+        "--transform",
+    )
+    people: Path | None = option(
+        None, "Judge on these: a name a line, or LFW's format; all others if absent.", exists="file"
+    )
+    train_people: Path | None = option(
+        None, "Fit on these; all others if absent. Without both a tenth is judged.", exists="file"
+    )
+    exclude: Sequence[str] = option((), "Neither fit nor judge on this person (repeatable).")
+    ridge: float | Literal["auto"] = option(
+        0,
+        "Penalty, times the templates' mean variance; 0: least squares; auto: by GCV.",
+        written=str,
+        parse=parse_ridge,
+    )
+    work: Path | None = option(None, "Folder that keeps perturbed templates, so that a killed run goes on.")
+    weights: Path | None = option(None, ONE_WEIGHTS, exists="path")
+    images: Path | None = option(None, IMAGES, exists="path")
+    limit: int | None = option(None, "Only the first so many images of both, to try it out.", minimum=2)
+    repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
+    seed: int = option(0, SEED, minimum=0)

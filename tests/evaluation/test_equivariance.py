@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -15,18 +14,21 @@ import pytest
 from conftest import draw_people
 from scipy.linalg import expm, orthogonal_procrustes
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
+from typer.testing import Result as Done
 
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.equivariance import estimation
-from facedecode.evaluation.equivariance import measure as equivariance
+from facedecode.evaluation.equivariance import estimation, linearity
 from facedecode.evaluation.equivariance.affine import Affine, between, mixed, relative_distance
 from facedecode.evaluation.equivariance.estimation import fit_discriminant
-from facedecode.evaluation.equivariance.linearity import chains, distinct, ladder
-from facedecode.evaluation.equivariance.measure import EquivarianceFigures, measure
+from facedecode.evaluation.equivariance.evaluate import add_figures, choose_people, equivariance_schema
+from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.perturbed import Perturbed, Side
-from facedecode.pictures.perturb import expand_group, parse_transform
+from facedecode.evaluation.jobs import EquivarianceJob
+from facedecode.evaluation.result import Result
+from facedecode.mapping.least_squares import Method
+from facedecode.pictures.perturb import parse_transform
 from facedecode.recognizers import load_recognizer
 from facedecode.statistics.bootstrap import person_draws
 from facedecode.statistics.intervals import corrected
@@ -35,10 +37,7 @@ from facedecode.store import Store
 from facedecode.store import images as store_images
 from facedecode.store.images import embed_perturbed
 
-STORE = SimpleNamespace(recognizer={"name": "made up", "weights_sha256": "0" * 64, "score": "negative-euclidean"})
-OPTIONS = {"repetitions": 100, "seed": 0}
 ANGLES = [angle for angle in range(-150, 181, 30) if angle]
-HALF_TURN = {"rotate-180": "rotate180"}
 
 
 def turn(degrees: float, orders: tuple[int, ...]) -> np.ndarray:
@@ -61,11 +60,23 @@ def sides(act: Callable[[str, np.ndarray], np.ndarray], names: list[str], dim: i
     return made[0], made[1]
 
 
-def figures(act: Callable, names: list[str], dim: int, aliases: dict[str, str] | None = None) -> EquivarianceFigures:
-    return measure(STORE, None, None, *sides(act, names, dim), aliases or {}, OPTIONS)
+def figures(act: Callable, names: list[str], dim: int, also: tuple[str, ...] = ()) -> Result:
+    return judge(names, *sides(act, names, dim), also)
 
 
-def rotating(orders: tuple[int, ...]) -> EquivarianceFigures:
+def judge(names: list[str], fit_on: Side, judge_on: Side, also: tuple[str, ...] = ()) -> Result:
+    job = EquivarianceJob(Path(), [*names, *also], repetitions=100)
+    result = Result(equivariance_schema(job))
+    recognizer = {"name": "made up", "weights_sha256": "0" * 64, "score": "negative-euclidean"}
+    add_figures(result, fit_on, judge_on, recognizer, "negative-euclidean", job, Method())
+    return result
+
+
+def values(result: Result, name: str) -> list[float]:
+    return [row.estimate.value for row in result.rows(name)]
+
+
+def rotating(orders: tuple[int, ...]) -> Result:
     """Templates that a rotation of the picture turns, in a skewed frame about another center than 0."""
     dim = 2 * len(orders) + 1
     rng = np.random.default_rng(1)
@@ -75,7 +86,7 @@ def rotating(orders: tuple[int, ...]) -> EquivarianceFigures:
         matrix = frame @ turn(int(name.removeprefix("rotate")), orders) @ np.linalg.inv(frame)
         return (templates - center) @ matrix.T + center
 
-    return figures(act, [f"rotate{angle}" for angle in ANGLES], dim, HALF_TURN)
+    return figures(act, [f"rotate{angle}" for angle in ANGLES], dim, ("rotate-180",))
 
 
 # ---------------------------------------------------------------- maps
@@ -83,38 +94,43 @@ def rotating(orders: tuple[int, ...]) -> EquivarianceFigures:
 
 def test_of_a_linear_representation_everything_is_exact() -> None:
     found = rotating((1, 2))
-    assert list(found.undone) == [f"rotate{angle}" for angle in ANGLES]
-    for own in found.undone.values():
-        assert (own.share.low, own.share.value, own.share.high) == pytest.approx((1, 1, 1), abs=1e-9)
-        assert own.cosine[1].value == pytest.approx(1) and own.score[1].value == pytest.approx(0, abs=1e-4)
-        assert own.simpler["orthogonal"].value < 0.999 and own.simpler["mean"].value < 0.9
-    assert len(found.compositions) == 18  # nine ways to 60, 90 … 180, in both directions
-    for own in found.compositions:
-        assert own.compared.other.value == pytest.approx(1, abs=1e-9)
-        assert own.compared.difference.value == pytest.approx(0, abs=1e-9)
-        assert own.disagreement.value == pytest.approx(0, abs=1e-9) and own.frobenius < 1e-5
-    for own in found.inverses.values():
-        assert own.perturbed.value == pytest.approx(0, abs=1e-9) == own.original.value
-    assert {(own.transform, own.by) for own in found.opposites} >= {("rotate30", "rotate-30"), ("rotate180",) * 2}
-    assert all(own.compared.other.value == pytest.approx(1, abs=1e-9) for own in found.opposites)
-    assert [own.angles[1] for own in found.interpolations] == ANGLES[:-1]
-    assert {own.angles for own in found.interpolations} >= {(0, 30, 60), (30, 60, 90), (-180, -150, -120)}
-    for own in found.interpolations:
-        assert own.negative == 0 and own.logarithm.other.value == pytest.approx(1, abs=1e-7)
-        assert own.linear.other.value < 0.99 and own.linear.difference.high < 0
+    names = [f"rotate{angle}" for angle in ANGLES]
+    assert found.labels("transform") == names and len(found.rows("undone")) == len(names)
+    for row in found.rows("undone"):
+        assert (row.estimate.low, row.estimate.value, row.estimate.high) == pytest.approx((1, 1, 1), abs=1e-9)
+    assert values(found, "cosine_after") == pytest.approx([1] * 11)
+    assert values(found, "score_after") == pytest.approx([0] * 11, abs=1e-4)
+    for row in found.rows("undone_by"):
+        assert row.estimate.value < {"orthogonal": 0.999, "mean": 0.9}.get(row.labels["simpler"], 1)
+    assert len(found.rows("composed")) == 18  # nine ways to 60, 90 … 180, in both directions
+    assert values(found, "composed") == pytest.approx([1] * 18, abs=1e-9)
+    assert values(found, "composed_difference") == pytest.approx([0] * 18, abs=1e-9)
+    assert values(found, "disagreement") == pytest.approx([0] * 18, abs=1e-9)
+    assert max(row.estimate for row in found.rows("frobenius")) < 1e-5
+    assert values(found, "round_trip") == pytest.approx([0] * 11, abs=1e-9)
+    assert values(found, "round_trip_original") == pytest.approx([0] * 11, abs=1e-9)
+    assert set(found.labels("opposite")) >= {("rotate30", "rotate-30"), ("rotate180",) * 2}
+    assert values(found, "opposite") == pytest.approx([1] * len(found.rows("opposite")), abs=1e-9)
+    assert found.labels("gap") == names[:-1]
+    angles = {tuple(own["angles"]) for own in found.facts["interpolations"].values()}
+    assert angles >= {(0, 30, 60), (30, 60, 90), (-180, -150, -120)}
+    assert [row.estimate for row in found.rows("negative")] == [0] * 10
+    assert values(found, "interpolated_logarithm") == pytest.approx([1] * 10, abs=1e-7)
+    assert max(values(found, "interpolated_linear")) < 0.99
+    assert all(row.estimate.high < 0 for row in found.rows("interpolated_linear_difference"))
 
 
 def test_a_step_of_half_a_turn_has_no_real_logarithm_and_that_is_counted() -> None:
     found = rotating((1, 3))  # a step of 60° turns the second plane by 180°
-    assert all(own.share.value == pytest.approx(1, abs=1e-9) for own in found.undone.values())
-    assert all(own.compared.difference.value == pytest.approx(0, abs=1e-9) for own in found.compositions)
-    assert all(own.logarithm.other.value < 0.9 for own in found.interpolations)
+    assert values(found, "undone") == pytest.approx([1] * 11, abs=1e-9)
+    assert values(found, "composed_difference") == pytest.approx([0] * 18, abs=1e-9)
+    assert max(values(found, "interpolated_logarithm")) < 0.9
     exact = between(Affine(turn(-30, (3,)), np.zeros(3)), Affine(turn(-90, (3,)), np.zeros(3)), 0.5)
     assert exact.negative == 2 and exact.map is not None
     np.testing.assert_allclose(exact.map.weight[:2, :2], 0, atol=1e-6)  # the mean of +90° and −90°
 
 
-def test_what_is_destroyed_is_not_undone() -> None:
+def test_what_is_destroyed_is_not_explained() -> None:
     rng = np.random.default_rng(5)
 
     def act(name: str, templates: np.ndarray) -> np.ndarray:
@@ -123,7 +139,7 @@ def test_what_is_destroyed_is_not_undone() -> None:
         return kept @ np.diag([2, 1, 0.5, 1, 1, 1]) + 0.3
 
     fit_on, judge_on = sides(act, ["scale0.5"], 6)
-    own = measure(STORE, None, None, fit_on, judge_on, {}, OPTIONS)
+    own = judge(["scale0.5"], fit_on, judge_on)
     (x, y), (u, v) = fit_on.pairs("scale0.5"), judge_on.pairs("scale0.5")
     x, y, u, v = (part.astype(np.float64) for part in (x, y, u, v))
     solution = np.linalg.lstsq(np.column_stack([x, np.ones(len(x))]), y, rcond=None)[0]
@@ -135,8 +151,8 @@ def test_what_is_destroyed_is_not_undone() -> None:
         "shift": u + y.mean(0) - x.mean(0),
         "mean": np.repeat(y.mean(0)[None], len(u), axis=0),
     }
-    undone = own.undone["scale0.5"]
-    found = {"affine": undone.share, **undone.simpler}
+    found = {row.labels["simpler"]: row.estimate for row in own.rows("undone_by")}
+    found["affine"] = own.value("undone", {"transform": "scale0.5"})
     for name, mapped in candidates.items():
         sums = {person: np.zeros(2) for person in sorted(set(judge_on.identities))}
         for k, person in enumerate(judge_on.identities):
@@ -148,15 +164,16 @@ def test_what_is_destroyed_is_not_undone() -> None:
         shares = 1 - numerators / denominators
         wanted = corrected(1 - lost / moved, shares[:100], shares[100:])
         assert (found[name].low, found[name].high) == pytest.approx(wanted, abs=1e-6)
-    assert 0.2 < undone.share.value < 0.9
-    for kind, pair in (("cosine", undone.cosine), ("negative-euclidean", undone.score)):
+    assert 0.2 < found["affine"].value < 0.9
+    for metric, kind in (("cosine", "cosine"), ("score", "negative-euclidean")):
         wanted = [score_pairs(mapped, v, kind).mean() for mapped in (u, candidates["affine"])]
-        assert [one.value for one in pair] == pytest.approx(wanted, abs=1e-5)
+        means = [values(own, f"{metric}_{when}")[0] for when in ("before", "after")]
+        assert means == pytest.approx(wanted, abs=1e-5)
     again = np.column_stack([candidates["affine"], np.ones(len(u))]) @ back
     lost = np.sum((u - again) ** 2) / np.sum((u - x.mean(0)) ** 2)
-    assert own.inverses["scale0.5"].perturbed.value == pytest.approx(lost, abs=1e-6)
+    assert values(own, "round_trip") == pytest.approx([lost], abs=1e-6)
     assert lost > 0.1  # least squares both ways is no inverse
-    assert (own.compositions, own.interpolations, own.opposites) == ([], [], [])
+    assert own.rows("composed") == own.rows("opposite") == own.rows("interpolated_linear") == []
 
 
 def test_composed_maps_are_used_in_the_right_order() -> None:
@@ -168,9 +185,10 @@ def test_composed_maps_are_used_in_the_right_order() -> None:
         return templates
 
     own = figures(act, ["shift-left", "scale0.5", "shift-left+scale0.5"], 2)
-    [composed] = own.compositions
-    assert (composed.first, composed.second, composed.whole) == ("shift-left", "scale0.5", "shift-left+scale0.5")
-    assert composed.compared.other.value == pytest.approx(1, abs=1e-9)
+    assert own.facts["compositions"] == {
+        0: {"first": "shift-left", "second": "scale0.5", "whole": "shift-left+scale0.5"}
+    }
+    assert values(own, "composed") == pytest.approx([1], abs=1e-9)
 
 
 def test_interpolations_of_single_maps() -> None:
@@ -191,20 +209,23 @@ def test_interpolations_of_single_maps() -> None:
 
 
 def test_relations_follow_from_geometry() -> None:
-    kept, aliases = distinct([*expand_group("all"), parse_transform("rotate30+rotate30"), parse_transform("scale0.5")])
-    assert len(kept) == 19 and aliases == {"rotate-180": "rotate180", "rotate30+rotate30": "rotate60"}
-    mixed_order = [parse_transform("occlude-eyes+occlude-mouth"), parse_transform("occlude-mouth+occlude-eyes")]
-    assert len(distinct(mixed_order)[0]) == 1 and len(distinct(expand_group("shifts"))[0]) == 4
+    family = Family.of(["all", "rotate30+rotate30", "scale0.5"])
+    assert len(family.names) == 19
+    assert family.aliases == {"rotate-180": "rotate180", "rotate30+rotate30": "rotate60"}
+    assert len(Family.of(["occlude-eyes+occlude-mouth", "occlude-mouth+occlude-eyes"]).names) == 1
+    assert len(Family.of(["shifts"]).names) == 4
     names = ["rotate90", "rotate180", "rotate30", "scale0.5", "rotate60"]
     steps = {-180: "rotate180", 30: "rotate30", 60: "rotate60", 90: "rotate90", 180: "rotate180"}
-    assert ladder(names, {}) == steps and list(ladder(names, {})) == sorted(steps)
-    assert set(chains(names, {})) == {
-        ("rotate30", "rotate30", "rotate60"),
-        ("rotate30", "rotate60", "rotate90"),
-        ("rotate90", "rotate90", "rotate180"),
+    family = Family.of(names)
+    assert family.rotations() == steps and list(family.rotations()) == sorted(steps)
+    assert family.chains() == {
+        ("rotate30", "rotate30"): "rotate60",
+        ("rotate30", "rotate60"): "rotate90",
+        ("rotate90", "rotate90"): "rotate180",
     }
-    assert chains(["rotate30", "rotate-30"], {}) == []
-    assert chains(["rotate30", "scale0.5", "rotate30+scale0.5"], {}) == [("rotate30", "scale0.5", "rotate30+scale0.5")]
+    assert Family.of(["rotate30", "rotate-30"]).chains() == {}
+    chained = Family.of(["rotate30", "scale0.5", "rotate30+scale0.5"]).chains()
+    assert chained == {("rotate30", "scale0.5"): "rotate30+scale0.5"}
 
 
 # ---------------------------------------------------------------- the estimator
@@ -226,24 +247,28 @@ def test_a_discriminant_is_that_of_scikit_learn() -> None:
 
 def test_what_can_be_told_apart_is_corrected_as_if_it_were_known() -> None:
     far = {"scale0.5": 40.0, "scale1.5": -40.0}
-    own = figures(lambda name, templates: templates + far[name], list(far), 4).estimation
-    assert own.classes == ("none", "scale0.5", "scale1.5") and own.chance == pytest.approx(1 / 3)
-    assert own.accuracy.value == 1 > own.accuracy.low
-    np.testing.assert_array_equal(own.confusion, np.eye(3))
-    assert own.corrections["none"].estimated.value == 0 == own.corrections["none"].gain.value
+    own = figures(lambda name, templates: templates + far[name], list(far), 4)
+    assert own.facts["estimation"]["classes"] == ["none", "scale0.5", "scale1.5"]
+    assert own.value("chance", {}) == pytest.approx(1 / 3)
+    accuracy = own.value("accuracy", {})
+    assert accuracy.value == 1 > accuracy.low
+    np.testing.assert_array_equal(own.facts["estimation"]["confusion"], np.eye(3))
+    assert own.value("estimated", {"corrected": "none"}).value == 0 == own.value("gain", {"corrected": "none"}).value
     for name in far:
-        assert own.corrections[name].without.value == pytest.approx(-80, rel=1e-4)
-        assert own.corrections[name].estimated.value == pytest.approx(0, abs=1e-3)
-    assert own.perturbed.shortfall.value == 0 and own.perturbed.gain.value == pytest.approx(80, rel=1e-4)
+        assert own.value("without", {"corrected": name}).value == pytest.approx(-80, rel=1e-4)
+        assert own.value("estimated", {"corrected": name}).value == pytest.approx(0, abs=1e-3)
+    assert own.value("shortfall", {"corrected": estimation.EVERY}).value == 0
+    assert own.value("overall_gain", {}).value == pytest.approx(80, rel=1e-4)
 
 
 def test_what_cannot_be_told_apart_is_told_by_chance() -> None:
     rng = np.random.default_rng(9)
     own = figures(lambda name, templates: rng.normal(size=templates.shape), ["shift-left", "shift-up", "scale0.5"], 4)
-    accuracy = own.estimation.accuracy
-    assert accuracy.low < own.estimation.chance == 0.25 < accuracy.high and accuracy.n == 240
-    assert own.estimation.confusion.sum(axis=1) == pytest.approx(1)
-    assert own.undone["scale0.5"].simpler["mean"].value == pytest.approx(0.5, abs=0.1)  # and that looks like something
+    accuracy = own.value("accuracy", {})
+    assert accuracy.low < own.value("chance", {}) == 0.25 < accuracy.high and accuracy.n == 240
+    assert np.sum(own.facts["estimation"]["confusion"], axis=1) == pytest.approx(1)
+    mean = own.value("undone_by", {"transform": "scale0.5", "simpler": "mean"})
+    assert mean.value == pytest.approx(0.5, abs=0.1)  # and that looks like something
 
 
 # ---------------------------------------------------------------- the command
@@ -260,8 +285,8 @@ def here(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run(here: Path, tiny: Path) -> Callable[..., Result]:
-    def call(*more: object, transforms: tuple[str, ...] = ("rotate30", "rotate60", "rotate90")) -> Result:
+def run(here: Path, tiny: Path) -> Callable[..., Done]:
+    def call(*more: object, transforms: tuple[str, ...] = ("rotate30", "rotate60", "rotate90")) -> Done:
         given = ["emb", "--weights", tiny, "--repetitions", 100, "--people", "test.txt", "--train-people", "train.txt"]
         given += [x for name in transforms for x in ("--transform", name)]
         return CliRunner().invoke(app, ["evaluate", "equivariance", *(str(x) for x in (*given, *more))])
@@ -300,7 +325,7 @@ def test_figures_of_a_store(run, here: Path, tiny: Path) -> None:
     assert [own["angles"] for own in metrics["interpolations"]] == [[0, 30, 60], [30, 60, 90]]
     assert metrics["estimation"]["classes"] == ["none", "rotate30", "rotate60", "rotate90"]
     with Path("out/undone.csv").open() as file:
-        written = {row["perturbation"]: float(row["undone by the map"]) for row in csv.DictReader(file)}
+        written = {row["perturbation"]: float(row["explained by the map"]) for row in csv.DictReader(file)}
     assert written == {name: own["undone"]["value"] for name, own in metrics["transforms"].items()}
     assert {path.name for path in Path("out/figures").iterdir()} == {"undone-by-angle.svg", "confusion.svg"}
     assert report["provenance"]["settings"]["transforms"] == ["rotate30", "rotate60", "rotate90"]
@@ -346,9 +371,9 @@ def test_a_ridge_is_that_of_the_maps(run) -> None:
 
 def test_nobody_who_is_judged_has_a_part_in_a_fit(run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    add, fit = equivariance.MappingSums.add, estimation.fit_discriminant
+    add, fit = linearity.MappingSums.add, estimation.fit_discriminant
     monkeypatch.setattr(
-        equivariance.MappingSums, "add", lambda self, x, y, held: seen.extend([x, y]) or add(self, x, y, held)
+        linearity.MappingSums, "add", lambda self, x, y, held: seen.extend([x, y]) or add(self, x, y, held)
     )
     monkeypatch.setattr(
         estimation, "fit_discriminant", lambda groups: seen.extend(own for _, own in groups) or fit(groups)
@@ -363,8 +388,8 @@ def test_nobody_who_is_judged_has_a_part_in_a_fit(run, monkeypatch: pytest.Monke
 
 def test_people_who_are_not_named_are_the_others(here: Path, tiny: Path) -> None:
     def chosen(**more: object) -> tuple[set[str], set[str]]:
-        job = equivariance.EquivarianceJob(Path("emb"), [parse_transform("rotate30")], **more)
-        groups = equivariance.choose_people(Store.open("emb"), job)
+        job = EquivarianceJob(Path("emb"), ["rotate30"], **more)
+        groups = choose_people(Store.open("emb"), job)
         return tuple(set(images.identities) for images in groups)
 
     train, test = (set(Path(name).read_text().split()) for name in ("train.txt", "test.txt"))
@@ -373,8 +398,8 @@ def test_people_who_are_not_named_are_the_others(here: Path, tiny: Path) -> None
     with pytest.raises(BadInput, match="no image with a template is left to judge"):
         chosen()  # a tenth by a hash of the name, which of these happens to be nobody
     draw_people(Path("more"), Path("faces"), "tiny", tiny, people=31)
-    job = equivariance.EquivarianceJob(Path("more"), [parse_transform("rotate30")])
-    fitted, judged = equivariance.choose_people(Store.open("more"), job)
+    job = EquivarianceJob(Path("more"), ["rotate30"])
+    fitted, judged = choose_people(Store.open("more"), job)
     assert len(judged.rows) == 9 and len(fitted.rows) == 84
     assert not set(judged.identities) & set(fitted.identities)
 
@@ -409,7 +434,7 @@ def test_errors_are_one_line(run, here: Path, tiny: Path) -> None:
             4,
             "no image with a template is left to judge",
         ),
-        ([], ("rotate30+rotate-30",), 2, r"rotate30\+rotate-30 leaves pictures as they are"),
+        ([], ("rotate30+rotate-30",), 2, r"rotate30\+rotate-30 does not change pictures"),
         ([], ("rotate181",), 2, "unknown transform 'rotate181'.*rotate30"),
         ([], lost, 4, "leaves no face in the frame of any training image; leave it out"),
         (["--fail-if", "undone < 0.1"], (), 2, r"no figure 'undone' here; there are .*undone\[rotate30\]"),

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facedecode.cli.app import Device, DryRun, Images, Overwrite, Ridge, Weights, choose_device, command, parse_ridge
+from facedecode.cli.app import Device, DryRun, Images, Overwrite, Ridge, Weights, choose_device, command
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
+from facedecode.options import parse_ridge
 
 if TYPE_CHECKING:
     from facedecode.mapping.fit import TemplatePairSource

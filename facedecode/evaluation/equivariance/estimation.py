@@ -10,11 +10,31 @@ import numpy as np
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.equivariance.affine import Affine
 from facedecode.evaluation.equivariance.perturbed import Side
+from facedecode.evaluation.result import MetricSpec, Result
 from facedecode.statistics.bootstrap import Estimate, mean_interval
 from facedecode.statistics.scores import score_pairs
 
 # Added to the within-class covariance, in units of its mean eigenvalue: keeps directions without data harmless.
 _RIDGE = 1e-6
+NONE, EVERY = "none", "every perturbation"
+CORRECTIONS = {
+    "without": "as it is",
+    "oracle": "map of the true perturbation",
+    "estimated": "map of the estimated perturbation",
+    "gain": "gain by the estimated map",
+    "shortfall": "short of the true map",
+}
+METRICS = (
+    MetricSpec("accuracy", (), "percent", "", "estimation/accuracy", ("accuracy",), "Accuracy of the estimator"),
+    MetricSpec("chance", (), "percent", "", "estimation/chance"),
+    MetricSpec("recall", ("class",), "percent", "accuracy", "estimation/recall/{class}"),
+    MetricSpec("confusion", ("class", "estimate"), "percent", "estimated {estimate}", None),
+    *(
+        MetricSpec(name, ("corrected",), "score", title, f"estimation/{{corrected}}/{name}")
+        for name, title in CORRECTIONS.items()
+    ),
+    MetricSpec("overall_gain", (), "score", "", None, ("gain",), "Gain in score by the estimated map"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,67 +79,31 @@ def fit_discriminant(groups: Sequence[tuple[str, np.ndarray]]) -> Discriminant:
     return Discriminant(tuple(name for name, _ in groups), weight, bias)
 
 
-NONE = "none"
-
-
-@dataclass(frozen=True)
-class Correction:
-    """Mean scores against the template of the original image.
-
-    without: of templates as they come. oracle: after the map of what was done. estimated: after the map of what the
-    estimator says was done. gain: estimated − without; shortfall: oracle − estimated; both paired.
-    """
-
-    without: Estimate
-    oracle: Estimate
-    estimated: Estimate
-    gain: Estimate
-    shortfall: Estimate
-
-    def as_json(self) -> dict:
-        names = ("without", "oracle", "estimated", "gain", "shortfall")
-        return {name: getattr(self, name).as_json() for name in names}
-
-
-@dataclass(frozen=True)
-class Estimation:
-    """The estimator on the judged people's templates, as many of each class as there are images.
-
-    classes: 'none' first. accuracy: share of all templates told right; chance: what guessing gives. recall: of each
-    class. confusion: (k, k) float64, the share of a class (row) that is taken for each (column).
-    corrections: by class. perturbed: of all templates but the unperturbed ones.
-    """
-
-    classes: tuple[str, ...]
-    accuracy: Estimate
-    chance: float
-    recall: dict[str, Estimate]
-    confusion: np.ndarray
-    corrections: dict[str, Correction]
-    perturbed: Correction
-
-
-def estimate_perturbation(
-    fitted_on: Side, side: Side, maps: Mapping[str, Affine], score: str, options: Mapping[str, int]
-) -> Estimation:
-    """Fit the estimator on one side's templates, and judge it and its corrections on the other's.
+def add_estimation(
+    result: Result,
+    fitted_on: Side,
+    judged: Side,
+    maps: Mapping[str, Affine],
+    score: str,
+    *,
+    repetitions: int,
+    seed: int,
+) -> None:
+    """Fit the estimator on one side's templates; add its figures and those of its corrections on the other's.
 
     Args:
         maps: of each perturbation, which undo it. An unperturbed template is left as it is.
         score: the recognizer's own kind.
-        options: as of `bootstrap.mean_interval`.
     """
     classes = (NONE, *maps)
     groups = [fitted_on.templates, *(fitted_on.perturbed[name].templates for name in maps)]
     estimator = fit_discriminant(list(zip(classes, groups, strict=True)))
-    undo = [Affine.identity(side.templates.shape[1]), *maps.values()]
+    undo = [Affine.identity(judged.templates.shape[1]), *maps.values()]
     confusion = np.zeros((len(classes), len(classes)))
-    right: dict[str, np.ndarray] = {}
-    people: dict[str, list[str]] = {}
-    scores: dict[str, np.ndarray] = {}
+    right, people, scores = {}, {}, {}
     for place, name in enumerate(classes):
-        templates, original = (side.templates, side.templates) if name == NONE else side.pairs(name)
-        people[name] = side.identities if name == NONE else side.people(name)
+        templates, original = (judged.templates, judged.templates) if name == NONE else judged.pairs(name)
+        people[name] = judged.identities if name == NONE else judged.people(name)
         guessed = estimator.classify(templates)
         right[name] = guessed == place
         confusion[place] = np.bincount(guessed, minlength=len(classes)) / len(guessed)
@@ -129,22 +113,22 @@ def estimate_perturbation(
         compared = (templates.astype(np.float64), undo[place].apply(templates), corrected)
         scores[name] = np.stack([score_pairs(x, original, score) for x in compared], axis=1).astype(np.float64)
 
-    def every(values: Mapping[str, np.ndarray], names: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-        return np.concatenate([values[name] for name in names]), [who for name in names for who in people[name]]
+    def mean(values: np.ndarray, names: Sequence[str]) -> Estimate:
+        owners = [who for name in names for who in people[name]]
+        return mean_interval(values, owners, repetitions=repetitions, seed=seed)
 
-    return Estimation(
-        classes,
-        mean_interval(*every(right, classes), **options),
-        1 / len(classes),
-        {name: mean_interval(right[name], people[name], **options) for name in classes},
-        confusion,
-        {name: _correction(scores[name], people[name], options) for name in classes},
-        _correction(*every(scores, classes[1:]), options),
-    )
-
-
-def _correction(scores: np.ndarray, people: Sequence[str], options: Mapping[str, int]) -> Correction:
-    """scores: (n, 3), without, oracle, estimated."""
-    without, oracle, estimated = scores.T
-    rows = (without, oracle, estimated, estimated - without, oracle - estimated)
-    return Correction(*(mean_interval(row, people, **options) for row in rows))
+    chance = 1 / len(classes)
+    note = f"chance {100 * chance:.3g} %, {len(classes)} classes"
+    result.add("accuracy", {}, mean(np.concatenate([right[name] for name in classes]), classes), note=note)
+    result.add("chance", {}, chance)
+    for place, name in enumerate(classes):
+        result.add("recall", {"class": name}, mean(right[name], [name]))
+        for other, share in zip(classes, confusion[place].tolist(), strict=True):
+            result.add("confusion", {"class": name, "estimate": other}, share)
+    for label, names in {**{name: [name] for name in classes}, EVERY: list(maps)}.items():
+        without, oracle, estimated = np.concatenate([scores[name] for name in names]).T
+        rows = (without, oracle, estimated, estimated - without, oracle - estimated)
+        for metric, values in zip(CORRECTIONS, rows, strict=True):
+            result.add(metric, {"corrected": label}, mean(values, names))
+    result.add("overall_gain", {}, result.value("gain", {"corrected": EVERY}), note=f"{score}, paired")
+    result.facts["estimation"] = {"classes": list(classes), "confusion": confusion.tolist()}

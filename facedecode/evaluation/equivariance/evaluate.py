@@ -1,0 +1,422 @@
+"""`evaluate equivariance`: how linear a recognizer's space is, and whether maps of templates act like a group.
+
+Maps that undo perturbations are fitted on some people and judged on others; see docs/mapping.md for what each figure
+means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from facedecode.annotations.protocols import held_out_people
+from facedecode.errors import BadInput
+from facedecode.evaluation.cohort import (
+    UnseenImages,
+    listed,
+    open_stores,
+    require_unseen_by_recognizer,
+    unseen_images,
+)
+from facedecode.evaluation.equivariance import estimation, linearity
+from facedecode.evaluation.equivariance.estimation import CORRECTIONS, EVERY, NONE, add_estimation
+from facedecode.evaluation.equivariance.family import Family
+from facedecode.evaluation.equivariance.linearity import SIMPLER, MapFigures, fit_maps
+from facedecode.evaluation.equivariance.perturbed import Side, perturbed_templates
+from facedecode.evaluation.jobs import EquivarianceJob
+from facedecode.evaluation.result import Axis, Result, Schema, paragraphs
+from facedecode.mapping.least_squares import Method
+from facedecode.mapping.maps import FEW
+from facedecode.provenance import describe_file, describe_store
+from facedecode.report import Picture, Section, plots
+from facedecode.report.text import counted
+from facedecode.statistics.bootstrap import LEVEL
+from facedecode.store import Store, require_same_recognizer
+from facedecode.store.processing import refuse_done
+
+Stage = Callable[[str], Callable[..., None]]
+SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}
+_FEW = 4  # perturbations that each have a headline
+
+PROTOCOL = """
+Data: maps and estimator are fitted on {fitted}, and judged on {judged}. Images that gave no template take no part.
+
+A face is detected once, in the original picture. The picture is perturbed about that face, and cropped by the
+original's box and landmarks (docs/perturbations.md).{aliases}
+
+Maps are affine, M(e′) = W e′ + b, fitted by least squares (Eq. 6 of the paper){ridge}.
+
+Score: {score}; higher is more alike. A template is scored against that of the very same image. The score says how near
+a template comes to the original, not whether a person would be accepted.
+
+Every image counts alike. Intervals are {level:.0%}, by bootstrap over the people judged ({repetitions:,} replicates,
+seed {seed}), for maps as they were fitted. Explained displacements are ratios of means. Differences are paired.
+"""
+LINEARITY = """
+Explained displacement: 1 − Σ‖e − M(e′)‖² / Σ‖e − e′‖², where e is the template of an image and e′ that of the same
+image perturbed. It is 100 % where the map M brings every template back, and 0 where the map is no better than none.
+Compare it with what simpler maps explain: an orthogonal one (it cannot shrink), a shift (it moves every template
+alike), and the mean template (it ignores the perturbed template, and explains all that is common).
+"""
+COMPOSITION = """
+A perturbation in two steps can be undone by the map fitted for the whole, or by the two steps' maps in reverse order.
+The maps compose as the perturbations do where both explain as much. Disagreement: the mean squared distance between
+what both make of the same templates, over the spread of what the fitted map makes of them. Distance of weights:
+‖W − W₁W₂‖ / ‖W‖, in which a direction counts alike whether templates vary in it or not. Difference: less the fitted
+map, in percentage points, paired.
+"""
+INVERSE = """
+A map is also fitted the other way, from originals to perturbed templates. If it were the inverse of the map that undoes
+the perturbation, the two in a row would give every perturbed template back. The share that is lost, over the templates'
+spread, is 0 then, and 100 % where nothing but the mean is left. Least squares draws towards the mean both ways. So what
+perturbed and original templates do not share is lost, even where the relation between them is linear.
+"""
+OPPOSITE = """
+Opposite rotations: the map that does a rotation (fitted from originals to perturbed templates) replaces the one that
+undoes the opposite rotation. It explains as much if turning back is turning the other way.
+"""
+INTERPOLATION = """
+Each angle's map is left out and made from its two neighbors' maps; no rotation (the identity) counts as a neighbor.
+This is done by linear interpolation, and by the matrix logarithm, M₁ exp(t · log(M₁⁻¹ M₂)), which is exact for a
+one-parameter family of maps. A step with negative eigenvalues has no real principal logarithm. The mean of its two
+complex branches is taken then, and the eigenvalues are counted. The logarithm is taken among the directions in which
+templates vary and all maps read something. Where a map has no inverse even there, there is no figure. Difference: less
+the angle's own map, in percentage points, paired.
+"""
+ESTIMATION = """
+A linear discriminant, fitted on the other people's templates, estimates which perturbation a template has gone through,
+or none. All classes are equally likely; chance is {chance:.3g} %. The template is then corrected by the map of the
+estimate, and scored against the template of the original image. Its score is compared with that of the template as it
+is, and with that after the map of the true perturbation.
+"""
+CORRECTED = """
+Mean {score} with the original's template. The row 'none' shows what correction costs templates that need none; it has
+no part in the last row.
+"""
+
+
+def equivariance_schema(job: EquivarianceJob) -> Schema:
+    """The figures that there will be. Raises UsageError as `Family.of`."""
+    family = Family.of(job.transforms)
+    chains, opposites, gaps = family.chains(), family.opposites(), family.gaps()
+    axes = [
+        Axis("transform", "perturbation", family.names),
+        Axis("simpler", "map", list(SIMPLER), names=SIMPLER),
+        Axis(
+            "composition",
+            "perturbations",
+            list(chains),
+            names={pair: f"{pair[0]}, then {pair[1]}: {whole}" for pair, whole in chains.items()},
+            keys={pair: (place,) for place, pair in enumerate(chains)},
+        ),
+        Axis(
+            "opposite",
+            "rotation",
+            opposites,
+            names={pair: f"{pair[0]}, by the map that does {pair[1]}" for pair in opposites},
+            keys={pair: (place,) for place, pair in enumerate(opposites)},
+        ),
+        Axis(
+            "gap",
+            "left out",
+            [gap.transform for gap in gaps],
+            names={gap.transform: gap.title for gap in gaps},
+            keys={gap.transform: (place,) for place, gap in enumerate(gaps)},
+        ),
+        Axis("class", "perturbation", [NONE, *family.names]),
+        Axis("estimate", "estimate", [NONE, *family.names]),
+        Axis(
+            "corrected",
+            "perturbation",
+            [NONE, *family.names, EVERY],
+            keys={name: ("corrections", name) for name in [NONE, *family.names]} | {EVERY: ("perturbed",)},
+        ),
+    ]
+    metrics = [*linearity.METRICS, *estimation.METRICS]
+    return Schema("equivariance", "How linear the space of templates is", axes, metrics)
+
+
+def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stage | None = None) -> Result:
+    """All figures of a job. stage: called with the name of what is begun; gives what is called with (done, total).
+
+    Raises:
+        UsageError: no perturbation, or a ridge that is none.
+        MissingWeights: the recognizer's weights are not found.
+        BadInput: a store of perturbed, mapped, normalized or protected templates; people who are judged and fitted
+            on, or whom the recognizer was trained on; nobody to judge or to fit on; a perturbation that leaves no face
+            in any image; images that are missing or others than the store's.
+        OutputError: `work` cannot be written.
+
+    Warns:
+        FacedecodeWarning: see `mapping.maps.solve_mapping`.
+    """
+    from facedecode.recognizers import load_described
+
+    family, result = Family.of(job.transforms), Result(equivariance_schema(job))
+    method = Method(ridge=job.ridge)
+    store = next(iter(open_stores([job.store]).values()))
+    refuse_done(store.manifest, store.folder, reason="they are perturbed here")
+    training, judged = choose_people(store, job)
+    require_unseen_by_recognizer(store.recognizer, judged.identities)
+    recognizer = load_described(store.recognizer, job.weights, device, store.manifest.get("precision", "fp32"))
+    require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
+    sides = [Side(images.rows, images.templates) for images in (training, judged)]
+    for transform in family.transforms:
+        for side, name in zip(sides, ("training", "judged"), strict=True):
+            progress = stage(f"{transform.name}, {name}") if stage else None
+            root = job.images or store.root
+            side.perturbed[transform.name] = perturbed_templates(
+                side.rows, root, recognizer, transform, job.work, progress
+            )
+            if not len(side.perturbed[transform.name].rows):
+                raise BadInput(f"{transform.name} leaves no face in the frame of any {name} image; leave it out")
+    kind = store.recognizer["score"]
+    ranks = add_figures(result, *sides, store.recognizer, kind, job, method)
+    result.facts |= {
+        "judged": {"images": len(judged.rows), "people": len(set(judged.identities))},
+        "training": {"images": len(training.rows), "people": len(set(training.identities))},
+    }
+    result.people = len(set(judged.identities))
+    result.warnings = [
+        *_sample_warnings(training, judged, store.dim, ranks),
+        *(
+            f"{name} leaves no face in the frame of {counted(count, 'judged image')}: they have no part in its figures."
+            for name, count in result.facts["lost"].items()
+        ),
+        *_logarithm_warnings(result),
+    ]
+    result.protocol = _protocol(job, family, training, judged, kind)
+    result.sections = _sections(result, family, SCORES[kind])
+    result.provenance = {
+        "stores": [describe_store(store)],
+        "settings": {
+            "transforms": [*family.names, *family.aliases],
+            "people": describe_file(job.people) if job.people else None,
+            "train_people": describe_file(job.train_people) if job.train_people else None,
+            "exclude": sorted(job.exclude),
+            "limit": job.limit,
+            "ridge": job.ridge,
+            "repetitions": job.repetitions,
+            "seed": job.seed,
+            "level": LEVEL,
+        },
+    }
+    return result
+
+
+def add_figures(
+    result: Result, fitted_on: Side, judged: Side, recognizer: Any, score: str, job: EquivarianceJob, method: Method
+) -> dict[str, int]:
+    """Fit the maps of a job's perturbations on one side's templates, and add all figures of the other's.
+
+    Args:
+        recognizer: the identity of the one that made the templates. score: its kind of score.
+
+    Returns:
+        Perturbation → in how many directions its maps read something.
+    """
+    family = Family.of(job.transforms)
+    maps = {name: fit_maps(fitted_on, name, recognizer, method) for name in family.names}
+    figures = MapFigures(result, judged, score, job.repetitions, job.seed)
+    order = sorted(maps, key=lambda name: -figures.explained(name, maps[name].undo).value)
+    for name in order:
+        few, extreme = len(order) <= _FEW, {order[-1]: "least", order[0]: "most"}
+        note = "" if few or name not in extreme else f"the {extreme[name]} of {len(order)}"
+        figures.add_explained(name, maps[name], few or name in extreme, note)
+        figures.add_round_trip(fitted_on, name, maps[name])
+    figures.add_compositions(family, maps)
+    figures.add_opposites(family, maps)
+    figures.add_interpolations(family, maps, fitted_on.templates)
+    undo = {name: own.undo for name, own in maps.items()}
+    add_estimation(result, fitted_on, judged, undo, score, repetitions=job.repetitions, seed=job.seed)
+    lost = {name: len(judged.rows) - len(judged.perturbed[name].rows) for name in maps}
+    logarithms = {row.labels["gap"] for row in result.rows("interpolated_logarithm")}
+    result.facts |= {
+        "aliases": family.aliases,
+        "lost": {name: count for name, count in lost.items() if count},
+        "compositions": {
+            place: {"first": first, "second": second, "whole": whole}
+            for place, ((first, second), whole) in enumerate(family.chains().items())
+        }
+        or [],
+        "opposites": {place: {"transform": name, "by": by} for place, (name, by) in enumerate(family.opposites())}
+        or [],
+        "interpolations": {
+            place: {
+                "transform": gap.transform,
+                "angles": list(gap.angles),
+                "lower": gap.lower,
+                "upper": gap.upper,
+                **({} if gap.transform in logarithms else {"logarithm": None}),
+            }
+            for place, gap in enumerate(family.gaps())
+        }
+        or [],
+    }
+    return {name: own.rank for name, own in maps.items()}
+
+
+def choose_people(store: Store, job: EquivarianceJob) -> tuple[UnseenImages, UnseenImages]:
+    """The images to fit on and those to judge on that gave a template; see `EquivarianceJob`.
+
+    Raises:
+        BadInput: nobody is left for one of them, or people are in both.
+    """
+    everybody = unseen_images(store, None)
+    known = set(everybody.identities)
+    if unknown := [name for name in job.exclude if name not in known]:
+        raise BadInput(f"--exclude {unknown[0]}: nobody in the store has that name")
+    judged = unseen_images(store, job.people) if job.people else None
+    training = unseen_images(store, job.train_people) if job.train_people else None
+    groups = [set(images.identities) if images else None for images in (training, judged)]
+    if groups == [None, None]:
+        held_out = held_out_people(everybody.identities, [row["path"] for row in everybody.rows])
+        groups[1] = {name for name, out in zip(everybody.identities, held_out, strict=True) if out}
+    groups[0] = known - groups[1] if groups[0] is None else groups[0]
+    groups[1] = known - groups[0] if groups[1] is None else groups[1]
+    groups = [names - set(job.exclude) for names in groups]
+    if shared := sorted(groups[0] & groups[1]):
+        raise BadInput(
+            f"{len(shared)} people are judged and fitted on ({listed(shared)}); give --people others than those"
+        )
+    absent = [list(images.absent) if images else [] for images in (training, judged)]
+    chosen = [_images(everybody, names, gone, job.limit) for names, gone in zip(groups, absent, strict=True)]
+    for images, what in zip(chosen, ("to fit on", "to judge"), strict=True):
+        if not images.rows:
+            raise BadInput(f"{store.folder}: no image with a template is left {what}; give other people, or a store")
+    return chosen[0], chosen[1]
+
+
+def _images(everybody: UnseenImages, names: set[str], absent: list[str], limit: int | None) -> UnseenImages:
+    """The images of some people that gave a template."""
+    keep = [i for i, name in enumerate(everybody.identities) if name in names and not everybody.missing[i]]
+    beyond = 0
+    if limit is not None:
+        keep, whole = sorted(keep, key=lambda i: everybody.rows[i]["path"])[:limit], len(keep)
+        beyond = whole - len(keep)
+    rows = [everybody.rows[i] for i in keep]
+    return UnseenImages(rows, everybody.templates[keep], everybody.missing[keep], absent, beyond)
+
+
+def _protocol(
+    job: EquivarianceJob, family: Family, training: UnseenImages, judged: UnseenImages, kind: str
+) -> list[str]:
+    who = []
+    for images, file in ((training, job.train_people), (judged, job.people)):
+        people = f"{len(set(images.identities)):,} people{f' of {file.name}' if file else ''}"
+        who.append(f"{counted(len(images.rows), 'image')} of {people}")
+    ridge = f" with a ridge of {job.ridge} times the templates' mean variance" if job.ridge else ""
+    return paragraphs(
+        PROTOCOL,
+        fitted=who[0],
+        judged=who[1],
+        aliases="".join(f" {name} is {other} under another name." for name, other in family.aliases.items()),
+        ridge=" with a ridge by generalized cross-validation" if job.ridge == "auto" else ridge,
+        score=SCORES[kind],
+        level=LEVEL,
+        repetitions=job.repetitions,
+        seed=job.seed,
+    )
+
+
+def _sample_warnings(training: UnseenImages, judged: UnseenImages, dim: int, ranks: dict[str, int]) -> Iterator[str]:
+    for images, what in ((training, "to fit on"), (judged, "to judge")):
+        if images.beyond:
+            yield f"Only the first {len(images.rows):,} images {what} were taken: a trial run, not a result."
+        if images.absent:
+            yield f"{len(images.absent):,} people {what} have no image in the store ({listed(images.absent)})."
+    if len(training.rows) <= FEW * dim:
+        yield (
+            f"{counted(len(training.rows), 'image')} are few for maps of {dim} dimensions, so the maps are fitted with "
+            "a ridge."
+        )
+    if flat := [rank for rank in ranks.values() if rank < dim]:
+        low, high = min(flat), max(flat)
+        yield (
+            f"The templates vary in {low if low == high else f'{low} to {high}'} of {dim} directions. The others hold "
+            f"rounding only, and the maps of {counted(len(flat), 'perturbation')} do not read them."
+        )
+
+
+def _logarithm_warnings(result: Result) -> Iterator[str]:
+    """Where the matrix logarithm is not what it should be."""
+    exact = [row.labels["gap"] for row in result.rows("interpolated_logarithm")]
+    if without := [name for name in result.labels("gap") if name not in exact]:
+        yield f"No interpolation by the matrix logarithm for {', '.join(without)}: a neighbor's map has no inverse."
+    if negative := [name for name in exact if result.value("negative", {"gap": name})]:
+        yield (
+            f"The step between the neighbors of {', '.join(negative)} has no real logarithm (negative eigenvalues). "
+            "The mean of two complex branches is used."
+        )
+
+
+def _sections(result: Result, family: Family, score: str) -> list[Section]:
+    scores = [] if score == "cosine" else ["score_before", "score_after"]
+    columns = ["undone", "undone_by", "cosine_before", "cosine_after", *scores]
+    note = "Explained displacement by people on whom no map was fitted; means over images."
+    undone = result.table("undone", "Explained displacement", ["transform"], columns, note=note)
+    turns, pictures = family.rotations(), []
+    if len(turns) > 1:
+        curves = {"affine map": [result.value("undone", {"transform": name}) for name in turns.values()]}
+        for key, title in SIMPLER.items():
+            labels = [{"transform": name, "simpler": key} for name in turns.values()]
+            curves[title] = [result.value("undone_by", own) for own in labels]
+        data = plots.curve_plot(
+            list(turns), curves, x_label="degrees, counter-clockwise", y_label="explained displacement", percent=False
+        )
+        alt = f"Explained displacement against the angle, a curve each for {', '.join(curves)}."
+        title = "Explained displacement of rotations"
+        pictures.append(Picture("undone-by-angle", title, data, "Bands: intervals.", alt, "svg"))
+    sections = [Section("How much of a perturbation is linear", paragraphs(LINEARITY), [undone], pictures)]
+
+    columns = ["composed_fitted", "composed", "composed_difference", "disagreement", "frobenius"]
+    table = result.table("compositions", "Maps one after the other", ["composition"], columns)
+    without = ["Not measured: no perturbation here is two of the others in a row."]
+    sections.append(
+        Section("Do the maps compose?", paragraphs(COMPOSITION), [table])
+        if table.rows
+        else Section("Do the maps compose?", without)
+    )
+
+    note = "Originals: first the map of the perturbation, then the one that undoes it."
+    tables = [
+        result.table(
+            "round-trips", "Both maps in a row", ["transform"], ["round_trip", "round_trip_original"], note=note
+        )
+    ]
+    columns = ["opposite_fitted", "opposite", "opposite_difference"]
+    opposites = result.table("opposites", "Turning back by turning the other way", ["opposite"], columns)
+    text = ["No two rotations here are opposite ones, so none was tried in place of the other."]
+    if opposites.rows:
+        tables, text = [*tables, opposites], paragraphs(OPPOSITE)
+    sections.append(Section("Is the map's inverse the inverse map?", [*paragraphs(INVERSE), *text], tables))
+
+    columns = ["interpolated_linear_fitted"]
+    columns += [f"interpolated_{by}{end}" for by in ("linear", "logarithm") for end in ("", "_difference")]
+    title = "Maps of angles from those of their neighbors"
+    table = result.table("interpolations", title, ["gap"], [*columns, "negative"])
+    without = ["Not measured: no rotation here stands between two others (or one and none at all)."]
+    title = "One family of maps? Angles that were left out"
+    sections.append(Section(title, paragraphs(INTERPOLATION), [table]) if table.rows else Section(title, without))
+
+    classes, confusion = result.labels("class"), result.facts["estimation"]["confusion"]
+    picture = Picture(
+        "confusion",
+        "True and estimated perturbation",
+        plots.matrix_plot(classes, classes, np.array(confusion), x_label="estimated", y_label="true"),
+        "A row is the true perturbation. Its cells are the shares of its templates by their estimate.",
+        f"Confusion matrix of {len(classes)} classes.",
+        "svg",
+    )
+    tables = [
+        result.table("recall", "Accuracy by perturbation", ["class"], ["recall"]),
+        result.table("confusion", "Confusion matrix", ["class"], ["confusion"], shown=False),
+    ]
+    text = paragraphs(ESTIMATION, chance=100 * result.value("chance", {}))
+    sections.append(Section("Which perturbation was it?", text, tables, [picture]))
+    note = paragraphs(CORRECTED, score=score)[0]
+    table = result.table("corrections", "Mean scores", ["corrected"], list(CORRECTIONS), note=note)
+    sections.append(Section("Corrected by the estimate", tables=[table]))
+    return sections
