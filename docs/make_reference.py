@@ -58,7 +58,9 @@ def _row(parameter) -> str:
         else ", ".join(f"`{o}`" for o in [*parameter.opts, *parameter.secondary_opts])
     )
     default = parameter.default
-    shown = "required" if parameter.required else "" if default in (None, False, [], ()) else f"`{default}`"
+    if isinstance(default, list | tuple):
+        default = ", ".join(map(str, default)) or None
+    shown = "required" if parameter.required else "" if default is None or default is False else f"`{default}`"
     return f"| {names} | {(parameter.help or '').replace('|', '/')} | {shown} |"
 
 

@@ -441,7 +441,7 @@ def test_errors_are_one_line(run, here: Path, tiny: Path) -> None:
         (["--fail-if", "composed[rotate90,rotate90] < 0"], (), 2, r"no figure 'composed\[rotate90,rotate90\]' here"),
         (["--fail-if", "eer > 0"], (), 2, "no figure 'eer'"),
         (["--ridge", "much"], (), 2, "--ridge much: give a number, 0 or more, or auto"),
-        (["--images", "work"], (), 4, "images are not there .* --images"),
+        (["--images", "faces/P1"], (), 4, "images are not there .* --images"),
     ]
     for more, transforms, code, said in cases:
         done = run(*more, **({"transforms": transforms} if transforms else {}))
