@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from conftest import draw_people
 from scipy.linalg import expm, orthogonal_procrustes
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from typer.testing import CliRunner
 from typer.testing import Result as Done
 
@@ -231,14 +230,16 @@ def test_relations_follow_from_geometry() -> None:
 # ---------------------------------------------------------------- the estimator
 
 
-def test_a_discriminant_is_that_of_scikit_learn() -> None:
+def test_every_class_of_a_discriminant_counts_alike() -> None:
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(5, 5))
-    groups = [(str(k), rng.normal(0.7 * k, 1, (60, 5)) @ mixing) for k in range(3)]
-    x, y = np.concatenate([own for _, own in groups]), np.repeat(range(3), 60)
-    judge = LinearDiscriminantAnalysis(priors=[1 / 3] * 3).fit(x, y)
+    groups = [(str(k), rng.normal(0.7 * k, 1, (60 - 25 * k, 5)) @ mixing) for k in range(3)]
+    means = np.stack([own.mean(0) for _, own in groups])
+    within = np.mean([np.cov(own.T, bias=True) for _, own in groups], axis=0)
+    weight = np.linalg.solve(within, means.T).T
     fresh = rng.normal(0.7, 1.5, (500, 5)) @ mixing
-    assert (fit_discriminant(groups).classify(fresh) == judge.predict(fresh)).mean() > 0.995
+    nearest = (fresh @ weight.T - (weight * means).sum(1) / 2).argmax(1)
+    assert (fit_discriminant(groups).predict(fresh) == nearest).mean() > 0.995
     with pytest.raises(UsageError, match="two classes or more"):
         fit_discriminant(groups[:1])
     with pytest.raises(BadInput, match="b: no template to learn"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +14,12 @@ from facedecode.evaluation.result import MetricSpec, Result
 from facedecode.statistics.bootstrap import Estimate, mean_interval
 from facedecode.statistics.scores import score_pairs
 
-# Added to the within-class covariance, in units of its mean eigenvalue: keeps directions without data harmless.
-_RIDGE = 1e-6
+if TYPE_CHECKING:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+# The share of the within-class covariance that is replaced by a multiple of the identity: keeps directions without data
+# harmless.
+_SHRINKAGE = 1e-6
 NONE, EVERY = "none", "every perturbation"
 CORRECTIONS = {
     "without": "as it is",
@@ -37,46 +41,26 @@ METRICS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Discriminant:
-    """A linear classifier: the class k with the highest weight[k] · x + bias[k].
+def fit_discriminant(groups: Sequence[tuple[str, np.ndarray]]) -> LinearDiscriminantAnalysis:
+    """Fit a linear classifier on templates of each class, (n_k, d); its `predict` gives the place of the class.
 
-    classes: their names. weight: (k, d) float64. bias: (k,) float64.
-    """
-
-    classes: tuple[str, ...]
-    weight: np.ndarray
-    bias: np.ndarray
-
-    def classify(self, templates: np.ndarray) -> np.ndarray:
-        """The place of each template's class, (n, d) → int64 (n,); of equal ones the first."""
-        return np.argmax(np.asarray(templates, np.float64) @ self.weight.T + self.bias, axis=1)
-
-
-def fit_discriminant(groups: Sequence[tuple[str, np.ndarray]]) -> Discriminant:
-    """Fit on templates of each class, (n_k, d) any float type; every class counts alike, however many it has.
+    Every class counts alike, however many templates it has.
 
     Raises:
         UsageError: fewer than two classes.
         BadInput: a class without a template.
     """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     if len(groups) < 2:
         raise UsageError("there is nothing to tell apart: give two classes or more")
-    means, within = [], 0.0
     for name, templates in groups:
-        templates = np.asarray(templates, np.float64)
         if not len(templates):
             raise BadInput(f"{name}: no template to learn this class from; give more images")
-        means.append(templates.mean(axis=0))
-        centered = templates - means[-1]
-        within = within + centered.T @ centered / len(templates)
-    means, within = np.stack(means), within / len(groups)
-    # Scale alone decides where nothing varies within a class.
-    scale = float(np.trace(within)) / len(within) or 1.0
-    middle = means.mean(axis=0)
-    weight = np.linalg.solve(within + _RIDGE * scale * np.eye(len(within)), (means - middle).T).T
-    bias = -np.einsum("kd,kd->k", weight, (means + middle)) / 2
-    return Discriminant(tuple(name for name, _ in groups), weight, bias)
+    alike = np.full(len(groups), 1 / len(groups))
+    values = np.concatenate([np.asarray(templates, np.float64) for _, templates in groups])
+    places = np.repeat(np.arange(len(groups)), [len(templates) for _, templates in groups])
+    return LinearDiscriminantAnalysis("lsqr", shrinkage=_SHRINKAGE, priors=alike).fit(values, places)
 
 
 def add_estimation(
@@ -104,7 +88,7 @@ def add_estimation(
     for place, name in enumerate(classes):
         templates, original = (judged.templates, judged.templates) if name == NONE else judged.pairs(name)
         people[name] = judged.identities if name == NONE else judged.people(name)
-        guessed = estimator.classify(templates)
+        guessed = estimator.predict(np.asarray(templates, np.float64))
         right[name] = guessed == place
         confusion[place] = np.bincount(guessed, minlength=len(classes)) / len(guessed)
         corrected = templates.astype(np.float64)
