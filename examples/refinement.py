@@ -36,7 +36,7 @@ from facedecode.evaluation.cohort import (
 from facedecode.evaluation.fidelity import ORIGINALS, add_fidelity, fidelity_axes, fidelity_specs, picture_values
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.result import FEW_ERRORS, Result, Schema
-from facedecode.evaluation.security.words import TITLES, TYPES, percent, slug
+from facedecode.evaluation.security.report import TYPES, slug
 from facedecode.inversion.refinement import Refined, RefineSettings, refine
 from facedecode.options import named
 from facedecode.pictures.figures import picture_grid, png_bytes, shortened
@@ -44,7 +44,7 @@ from facedecode.provenance import describe_decoder, describe_file, describe_stor
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable, write_report
-from facedecode.report.text import show_number
+from facedecode.report.text import percent, show_number
 from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, RateAtFmr, Trials, mean_interval, rates_at_fmr
 from facedecode.statistics.scores import encode_people, score_pairs, score_rows
 from facedecode.store import Store
@@ -290,7 +290,7 @@ def success(judges: Mapping[str, Judge], measured: Measured) -> Section:
             for k, fmr in enumerate(FMRS):
                 cells = [measured.rates[by][name, kind][k] for by in (BEFORE, AFTER)]
                 real = measured.tar[name][k] if kind == "type_two" else None
-                rows.append((percent(fmr), TITLES[kind], *cells, measured.gains[name, kind][k], real))
+                rows.append((percent(fmr), TYPES[kind], *cells, measured.gains[name, kind][k], real))
         note = "A gain where no comparison changed has an interval without width, which says nothing of other people."
         tables.append(Table(f"success-{slug(name)}", f"Shown to {name}, by person", columns, rows, note))
     return Section("Success before and after", tables=tables)

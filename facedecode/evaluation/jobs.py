@@ -7,6 +7,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
+from facedecode.errors import UsageError
 from facedecode.options import argument, named, option, parse_ridge
 
 REPETITIONS = 1000
@@ -32,7 +33,7 @@ class AggregationJob:
     )
     fmrs: Sequence[float] = option((0.01, 0.001), "False match rate (repeatable).", "--far")
     draws: int = option(20, "Random choices of gallery and probes.", minimum=1)
-    people: Path | None = option(None, ONLY_THESE_PEOPLE)
+    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
 
@@ -73,7 +74,7 @@ class ReconstructionJob:
     decoders: Mapping[str, str] = option(MISSING, DECODERS, "--decoder", written=list[str], parse=_decoders)
     against: Sequence[Path] = option((), JUDGES)
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights)
-    people: Path | None = option(None, ONLY_THESE_PEOPLE)
+    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
     baseline: str | None = option(None, "The decoder that others are compared with; the first ridge if absent.")
     lpips_trunk: Path | None = option(None, "torchvision's own file of the net: measures LPIPS too.")
     lpips_net: Literal["alex", "squeeze", "vgg"] | None = option(None, "Net of LPIPS; alex if absent.")
@@ -115,7 +116,7 @@ class VerificationJob:
         "What is mapped: left (first images of pairs, gallery), right (second images, probes; the default), or both "
         "(the only choice for all pairs of a store).",
     )
-    people: Path | None = option(None, ONLY_THESE_PEOPLE)
+    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
     fmrs: Sequence[float] | None = option(None, "False match rates for TAR@FAR (repeatable).", "--far")
     threshold: float | None = option(None, "Also FMR and FNMR at this score (accepted: at or above).")
     labels: Path | None = option(None, "CSV of people's labels: column 'identity' or 'path', and --label.")
@@ -166,3 +167,55 @@ class EquivarianceJob:
     limit: int | None = option(None, "Only the first so many images of both, to try it out.", minimum=2)
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
+
+
+def _sizes(text: str) -> tuple[int | str, ...]:
+    """Numbers of pairs from '10,30,all'."""
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
+        if word != "all" and not (word.isascii() and word.isdigit()):
+            raise UsageError(f"--pairs-curve {text!r}: {word!r} is neither a number of pairs nor 'all'")
+    return tuple(word if word == "all" else int(word) for word in words)
+
+
+@dataclass(frozen=True)
+class SecurityJob:
+    """How often decoded faces pass as the person, before every recognizer and in a gallery.
+
+    Attributes:
+        stores: of the same images, each by another recognizer; the first gives the images.
+        decoders: name → folder, or the name of a shipped one.
+        people: file with the people to judge on; all of the first store if None.
+        fmrs: false match rates; the default ones that the pairs resolve if None. required: further ones, of gates.
+        train_people: also success against the number of pairs that are drawn from these people, less `exclude`, with
+            templates of the first store.
+        pairs_curve: numbers of pairs, or 'all'. pairs_curve_draws: how often they are drawn; 3 if None.
+            pairs_curve_size: side of the pictures, px; 128 if None.
+        weights: recognizer → its weights file, where no package carries it.
+        images: where the first store's images are, if not where its manifest says.
+        limit: the first so many images only, by path.
+    """
+
+    stores: Sequence[Path] = argument(
+        "Stores of the same images, each by another recognizer; the first one names the images."
+    )
+    decoders: Mapping[str, str] = option(MISSING, DECODERS, "--decoder", written=list[str], parse=_decoders)
+    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
+    fmrs: Sequence[float] | None = option(
+        None, "False match rates (repeatable); 0.1, 0.01, 0.001, 0.0001 if absent, as far as resolved.", "--fmr"
+    )
+    train_people: Path | None = option(
+        None, "Also success against the number of pairs, drawn from these people.", exists="file"
+    )
+    exclude: Sequence[str] = option((), "Less this person of --train-people (repeatable).")
+    pairs_curve: Sequence[int | str] | None = option(
+        None, "Numbers of pairs: 10,30,100,300,1000,3000,all (the default).", written=str | None, parse=_sizes
+    )
+    pairs_curve_draws: int | None = option(None, "How often the pairs are drawn; 3 if absent.", minimum=1)
+    pairs_curve_size: int | None = option(None, "Side of its pictures, pixels; 128 if absent.", minimum=16)
+    weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights)
+    images: Path | None = option(None, IMAGES)
+    limit: int | None = option(None, FIRST_IMAGES, minimum=2)
+    repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
+    seed: int = option(0, SEED, minimum=0)
+    required: Sequence[float] = ()

@@ -19,7 +19,7 @@ from facedecode.cli import app
 from facedecode.decoders import load_decoder
 from facedecode.decoders.latent import LatentDecoder, mean_frame
 from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, UsageError
-from facedecode.evaluation.security.words import decoder_needs
+from facedecode.evaluation.security.report import decoder_needs
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face
 from facedecode.recognizers.custom_runtime import load_program

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.cohort import (
     Judge,
     UnseenImages,
@@ -24,9 +23,17 @@ from facedecode.evaluation.cohort import (
     require_unseen,
     unseen_images,
 )
+from facedecode.evaluation.jobs import SecurityJob
 from facedecode.evaluation.rendering import embed_drawn
-from facedecode.evaluation.security.pairs_curve import CurvePlan, CurvePoint, CurveSettings, pairs_curve, plan_curve
-from facedecode.statistics.bootstrap import REPETITIONS, Estimate
+from facedecode.evaluation.security.pairs_curve import (
+    CurvePlan,
+    CurvePoint,
+    CurveSettings,
+    draw_pairs,
+    pairs_curve,
+    plan_curve,
+)
+from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.security import (
     FMRS,
     Attack,
@@ -49,34 +56,6 @@ RANKS = (1, 5, 10)
 _CMC = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 REAL = "real images"
 OTHER, SAME = "other_image", "same_image"
-
-
-@dataclass(frozen=True)
-class SecurityJob:
-    """What to evaluate.
-
-    Attributes:
-        stores: of the same images, each by another recognizer; the first gives the images.
-        decoders: name → folder, or the name of a shipped one.
-        weights: recognizer → its weights file, where no package carries it.
-        people: file with the people to judge on; all of the first store if None.
-        fmrs: false match rates; by default those of FMRS that the pairs resolve. required: further ones.
-        limit: the first so many images only, by path.
-        images: where the first store's images are, if not where its manifest says.
-        curve: also success against the number of pairs, with templates of the first store.
-    """
-
-    stores: Sequence[Path]
-    decoders: Mapping[str, str]
-    weights: Mapping[str, Path] = field(default_factory=dict)
-    people: Path | None = None
-    fmrs: Sequence[float] | None = None
-    required: Sequence[float] = ()
-    limit: int | None = None
-    images: Path | None = None
-    curve: CurveSettings | None = None
-    repetitions: int = REPETITIONS
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,18 +111,19 @@ class SecurityFigures:
         return len(set(self.images.identities)) < len(self.images.rows)
 
 
-def evaluate_security(
-    job: SecurityJob,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    reading: Progress | None = None,
-    fitting: Progress | None = None,
-) -> SecurityFigures:
-    """All figures of a job.
+@dataclass(frozen=True)
+class Steps:
+    """Called with (done, total, note): while decoders draw, and for the pairs curve while portraits are read and
+    decoders fitted.
+    """
 
-    Args:
-        progress, reading, fitting: called with (done, total, note) while decoders draw, portraits are read for the
-            pairs curve, and its decoders are fitted.
+    drawing: Progress | None = None
+    reading: Progress | None = None
+    fitting: Progress | None = None
+
+
+def measure_security(job: SecurityJob, device: str = "cpu", steps: Steps | None = None) -> SecurityFigures:
+    """All figures of a job.
 
     Raises:
         BadInput: no store fits a decoder, the stores are of different images, a decoder has seen one of the people,
@@ -157,6 +137,7 @@ def evaluate_security(
         raise UsageError("give at least one store and one decoder")
     if REAL in job.decoders:
         raise UsageError(f"--decoder {REAL!r}: that is what the ceiling is called; name the decoder otherwise")
+    steps, settings = steps or Steps(), curve_settings(job)
     stores = open_stores(job.stores)
     recognizers = load_recognizers(stores, job.weights, device)
     decoders = {name: load_decoder(folder, device) for name, folder in job.decoders.items()}
@@ -167,34 +148,68 @@ def evaluate_security(
         require_unseen(name, decoder.provenance.training.get("people"), images.identities)
     for other in others:
         _require_no_more(first, images, other, job)
-    plan = plan_curve(first, job.curve, images.identities, job.seed) if job.curve else None
+    plan = plan_curve(first, settings, images.identities, job.seed) if settings else None
     judges = {name: make_judge(recognizer, stores[name], images) for name, recognizer in recognizers.items()}
     fmrs, unresolved = _resolved(judges, job)
-    options = {"repetitions": job.repetitions, "seed": job.seed}
-
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for k, (name, decoder) in enumerate(decoders.items()):
         own = judges[made_by[name]]
-        said = None if progress is None else _within(progress, name, k, len(decoders))
-        drawn[name] = embed_drawn(decoder, own.templates, own.missing, judges, said)
+        progress = None if steps.drawing is None else _within(steps.drawing, name, k, len(decoders))
+        drawn[name] = embed_drawn(decoder, own.templates, own.missing, judges, progress)
     rates, scores, identification = {}, {}, {}
     for target, judge in judges.items():
         attacks = {name: Attack(drawn[name][target], judges[made_by[name]].missing) for name in decoders}
-        arguments = (judge.templates, images.identities, judge.recognizer.spec.score)
-        found = attack_success(attacks, *arguments, fmrs, missing_originals=judge.missing, pairs=judge.pairs, **options)
+        success = attack_success(
+            attacks,
+            judge.templates,
+            images.identities,
+            judge.recognizer.spec.score,
+            fmrs,
+            missing_originals=judge.missing,
+            pairs=judge.pairs,
+            repetitions=job.repetitions,
+            seed=job.seed,
+        )
         for name, attack in attacks.items():
-            rates[name, target] = found[name]
-            flags = {"missing": attack.missing, "missing_originals": judge.missing}
-            scores[name, target] = type_one_trials(attack.templates, *arguments, **flags).scores
-        identification[target] = identify(attacks, images, judge, **options)
+            rates[name, target] = success[name]
+            scores[name, target] = type_one_trials(
+                attack.templates,
+                judge.templates,
+                images.identities,
+                judge.recognizer.spec.score,
+                missing=attack.missing,
+                missing_originals=judge.missing,
+            ).scores
+        identification[target] = identify(attacks, images, judge, repetitions=job.repetitions, seed=job.seed)
     curve: list[CurvePoint] = []
     if plan is not None:
-        arguments = (plan, first, next(iter(stores)), judges, images.identities, headline_fmr(fmrs))
-        more = {"images": job.images, "device": device, "reading": reading, "progress": fitting}
-        curve = pairs_curve(*arguments, **more, **options)
+        curve = pairs_curve(
+            plan,
+            draw_pairs(plan, first, job.images, steps.reading),
+            next(iter(stores)),
+            judges,
+            images.identities,
+            headline_fmr(fmrs),
+            device=device,
+            repetitions=job.repetitions,
+            seed=job.seed,
+            progress=steps.fitting,
+        )
     return SecurityFigures(
         images, stores, judges, decoders, made_by, fmrs, unresolved, rates, scores, identification, plan, curve
     )
+
+
+def curve_settings(job: SecurityJob) -> CurveSettings | None:
+    """The pairs curve that a job asks for. UsageError for options that contradict each other."""
+    if job.train_people is None:
+        for option in ("pairs_curve", "exclude", "pairs_curve_size", "pairs_curve_draws"):
+            if getattr(job, option):
+                raise UsageError(f"--{option.replace('_', '-')} needs --train-people: the people to draw pairs from")
+        return None
+    sizes = None if job.pairs_curve is None else tuple(job.pairs_curve)
+    size, draws = job.pairs_curve_size or 128, job.pairs_curve_draws or 3
+    return CurveSettings(job.train_people, tuple(job.exclude), sizes, size, draws)
 
 
 def headline_fmr(fmrs: Sequence[float]) -> float:
@@ -261,9 +276,9 @@ def _require_no_more(first: Store, images: UnseenImages, other: Store, job: Secu
     known = {row["path"] for row in images.rows}
     found = unseen_images(other, job.people, job.limit).rows
     if more := [row["path"] for row in found if row["path"] not in known]:
-        listed = ", ".join(more[:3]) + (", …" if len(more) > 3 else "")
         raise BadInput(
-            f"{other.folder}: {len(more)} of its images are not in {first.folder} ({listed}); extract the same images"
+            f"{other.folder}: {len(more)} of its images are not in {first.folder} ({some_of(more)}); extract the same "
+            "images"
         )
 
 

@@ -22,7 +22,7 @@ from facedecode.errors import UsageError
 from facedecode.evaluation.cohort import Judge, require_unseen
 from facedecode.evaluation.rendering import embed_drawn
 from facedecode.memory import require_memory
-from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, NonMated, RateAtFmr, Trials, rates_at_fmr
+from facedecode.statistics.bootstrap import REPETITIONS, NonMated, RateAtFmr, Trials, rates_at_fmr
 from facedecode.statistics.security import type_one_trials, type_two_trials
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
@@ -132,34 +132,40 @@ def _sizes(settings: CurveSettings, available: int) -> list[int]:
     return counts
 
 
+def draw_pairs(
+    plan: CurvePlan, store: Store, images: Path | None = None, progress: Progress | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of `plan.rows`: templates, float32 (m, dim), and portraits, uint8 (m, P, P, 3).
+
+    store: the one that the plan was made of. images: where its images are, if not where its manifest says.
+    """
+    rows = store.rows().take(plan.rows).to_pylist()
+    portraits = read_portraits(rows, images or store.root, plan.settings.image_size, progress=progress)
+    return store.templates()[plan.rows], portraits
+
+
 def pairs_curve(
     plan: CurvePlan,
-    store: Store,
+    pairs: tuple[np.ndarray, np.ndarray],
     attacked: str,
     judges: Mapping[str, Judge],
     identities: Sequence[str],
     fmr: float,
     *,
-    images: Path | None = None,
     device: str = "cpu",
     repetitions: int = REPETITIONS,
     seed: int = 0,
-    level: float = LEVEL,
-    reading: Progress | None = None,
     progress: Progress | None = None,
 ) -> list[CurvePoint]:
     """Success at each number of pairs of `plan`, for each of KINDS and each judge.
 
     Args:
-        store: the one that the plan was made of, whose recognizer is the judge named `attacked`.
+        pairs: as of `draw_pairs`; the templates are by the judge named `attacked`.
         judges: by name, all of the same images in one order; identities: the person of each image.
         fmr: of the thresholds.
-        images: where the store's images are, if not where its manifest says.
-        reading, progress: called with (done, total, note).
+        progress: called with (done, total, note).
     """
-    rows = store.rows().take(plan.rows).to_pylist()
-    portraits = read_portraits(rows, images or store.root, plan.settings.image_size, progress=reading)
-    templates = store.templates()[plan.rows]
+    templates, portraits = pairs
     own = judges[attacked]
     total = len(KINDS) * sum(len(draws) for draws in plan.subsets.values())
     trials: dict[tuple, dict[str, list[Trials]]] = {}
@@ -178,7 +184,7 @@ def pairs_curve(
     points = []
     for name, judge in judges.items():
         own_trials = {key: found for key, found in trials.items() if key[0] == name}
-        points += _points(own_trials, judge, fmr, repetitions=repetitions, seed=seed, level=level)
+        points += _points(own_trials, judge, fmr, repetitions, seed)
     return points
 
 
@@ -202,15 +208,17 @@ def _fit(
 def _trials(
     drawn: np.ndarray, judge: Judge, identities: Sequence[str], missing: np.ndarray
 ) -> Iterator[tuple[str, Trials]]:
-    arguments = (drawn, judge.templates, identities, judge.recognizer.spec.score)
-    options = {"missing": missing, "missing_originals": judge.missing}
-    yield "type_one", type_one_trials(*arguments, **options)
-    if len(judge.pairs.mated):
-        yield "type_two", type_two_trials(*arguments, **options)
+    for attack, trials in (("type_one", type_one_trials), ("type_two", type_two_trials)):
+        if attack == "type_one" or len(judge.pairs.mated):
+            kind = judge.recognizer.spec.score
+            yield (
+                attack,
+                trials(drawn, judge.templates, identities, kind, missing=missing, missing_originals=judge.missing),
+            )
 
 
 def _points(
-    trials: Mapping[tuple, Mapping[str, list[Trials]]], judge: Judge, fmr: float, **options
+    trials: Mapping[tuple, Mapping[str, list[Trials]]], judge: Judge, fmr: float, repetitions: int, seed: int
 ) -> Iterator[CurvePoint]:
     """The points of one judge: one bootstrap for all of them."""
     groups = {}
@@ -218,7 +226,8 @@ def _points(
         for attack, draws in attacks.items():
             pooled = Trials(np.concatenate([t.scores for t in draws]), np.concatenate([t.people for t in draws]))
             groups[key, attack, "pairs"], groups[key, attack, "people"] = pooled, pooled.person_weighted()
-    rates = rates_at_fmr(groups, NonMated.from_all_pairs(judge.pairs), [fmr], people=len(judge.pairs.people), **options)
+    non_mated, people = NonMated.from_all_pairs(judge.pairs), len(judge.pairs.people)
+    rates = rates_at_fmr(groups, non_mated, [fmr], people=people, repetitions=repetitions, seed=seed)
     for key, attacks in trials.items():
         name, kind, count = key
         found = {

@@ -1,60 +1,372 @@
-"""The report of `evaluate security`: the figures of `measure` in words, tables and pictures."""
+"""The result of `evaluate security`: how often decoded faces pass as the person."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from facedecode.decoders.training_record import embedded_images
 from facedecode.errors import BadInput
+from facedecode.evaluation.cohort import open_stores
+from facedecode.evaluation.jobs import SecurityJob
 from facedecode.evaluation.rendering import spread_rows
-from facedecode.evaluation.result import FEW_ERRORS
-from facedecode.evaluation.security.measure import OTHER, RANKS, REAL, SAME, SecurityFigures, SecurityJob
-from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
-from facedecode.evaluation.security.summary import gates, headlines, metrics, own_tar, rate_at
-from facedecode.evaluation.security.words import (
-    TITLES,
-    TYPES,
-    caveats,
-    decoder_needs,
-    few_errors,
-    percent,
-    protocol,
-    slug,
+from facedecode.evaluation.result import Axis, Label, MetricSpec, Result, Schema, paragraphs
+from facedecode.evaluation.security.measure import (
+    OTHER,
+    RANKS,
+    REAL,
+    SAME,
+    SecurityFigures,
+    Steps,
+    measure_security,
+    wanted_fmrs,
 )
+from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
 from facedecode.pictures.figures import picture_grid, png_bytes
 from facedecode.provenance import describe_decoder, describe_file, describe_store
-from facedecode.report import Column, Picture, Report, Section, Table, plots
-from facedecode.statistics.bootstrap import LEVEL, Estimate
+from facedecode.report import Column, Picture, Section, Table, plots
+from facedecode.report.text import percent
+from facedecode.statistics.bootstrap import LEVEL, Estimate, RateAtFmr
+from facedecode.statistics.verification import failure_to_acquire
 from facedecode.store.images import read_portraits
 
+if TYPE_CHECKING:  # needs torch
+    from facedecode.decoders import Decoder
+
+TYPES = {"type_one": "type I", "type_two": "type II"}
 _SAMPLES = 8
+_GENERATOR = "a generator of faces, and the recognizer's templates of its pictures (black-box)"
+# Metrics of each type of attack: name by person, by comparison; and what a comparison is.
+_SUCCESS = {"type_one": ("type1", "type1_pairs", "image"), "type_two": ("type2", "type2_pairs", "pair")}
+
+PROTOCOL = """
+Data: {images:,} images of {people:,} people ({who}). No decoder was trained on any of them: the names in each
+decoder's file were compared, and nothing but names (LFW has some people under two names).
+
+Threat model. The attacker has a template of {attacked}, one at a time, and a decoder for that recognizer. Making a
+decoder took templates of other people together with their images{more}. The attacker presents one picture, as the
+decoder draws it: no refinement against a recognizer, no choice among several, and no view of scores.
+
+The picture is presented digitally: rounded to 8 bits, in the portrait frame that decoders draw, cropped by that frame,
+with no new face detection and no presentation-attack detection. Not covered are a picture printed or shown on a screen,
+a detector that refuses it, liveness checks, attempts at more than one template, and protected templates. These figures
+say how much of an identity a template gives away; a deployed system may accept fewer such pictures.
+
+Success attack rate: the share of comparisons with the picture that score at least the threshold. Type I compares it
+with the very image that made the template, type II with each other image of the same person. Beside it stands the
+recognizer's own TAR, the same comparison with the real image in place of the picture: about what type II can reach.
+
+Thresholds are set for each recognizer ({judges}) on all its real non-mated pairs of these images: the smallest one that
+lets through at most the FMR wanted. Tied scores are never split.
+
+By person (macro average): the mean over a person's comparisons, then over people. By image or pair (micro average):
+every comparison alike, so that people with many images count for more. Key figures and gates are by person.
+
+An image that gave no template gives no picture, and nothing matches it: its comparisons count as failures.
+
+Intervals are {level:g} %, by bootstrap over people ({repetitions:,} replicates, seed {seed}), with thresholds set anew
+in each. All decoders share the replicates.
+"""
+HOLDINGS = (
+    "A decoder is judged on people whom it was not trained on. Apart from the decoder, the attacker holds the template "
+    "that is attacked, and nothing of the recognizers that its picture is shown to. The whole threat model stands "
+    "under Protocol."
+)
+TRANSFER = (
+    "Where a picture is shown to the recognizer that made the template, the template is used against the system that "
+    "it was taken from. Elsewhere it is transfer: that recognizer did not make the template, and the attacker needs "
+    "nothing of it. A decoder in whose training it took part is named among the warnings."
+)
+GALLERY = (
+    "Gallery: one real template a person, of the first image by path that has one. Probes: the reconstructions of the "
+    "other images of people with two images or more; and, as with type I, the reconstruction of the enrolled image "
+    "itself. Of equal scores the worst rank counts. A probe without a template, or of a person who could not be "
+    "enrolled, is never identified. Intervals draw the probes' people again and hold the gallery fixed."
+)
+CURVE = """
+Closed-form decoders (ridge regression; the picture of the nearest template) are fitted on pairs drawn at random from
+{available:,} images of {people:,} people ({file}), none of them judged, with templates of {made}; pictures of {side}
+px. A draw is the beginning of one random order of images, so its smaller numbers are part of its larger ones. Rates are
+over all draws together (seeds: {seeds}). Intervals are over the people judged; the lowest and the highest draw show
+how much the draw of pairs matters. Ridge penalizes its weights by the same amount for every number of pairs, that of
+the ridge decoder of all of them. It is not tuned for each, and an attacker who does may do better.
+"""
 
 
-def security_report(figures: SecurityFigures, job: SecurityJob) -> Report:
-    """The report. Reads the originals of a few people for the sample grid, and goes without where they are gone."""
-    samples, notes = _samples(figures, job)
-    sections = [
-        _holdings(figures),
-        _success(figures),
-        _matrix(figures),
-        _identification(figures),
-        *([_curve(figures)] if figures.curve else []),
-        *([samples] if samples else []),
+def slug(name: str) -> str:
+    """A name as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
+
+
+def security_schema(job: SecurityJob) -> Schema:
+    """The figures that there will be."""
+    return _schema(list(job.decoders), list(open_stores(job.stores)), wanted_fmrs(job))
+
+
+def _schema(decoders: list[str], recognizers: list[str], fmrs: list[float]) -> Schema:
+    sources = {OTHER: "another image", SAME: "enrolled image"}
+    axes = [
+        Axis("decoder", values=decoders),
+        Axis("recognizer", "shown to", recognizers),
+        Axis("fmr", "FMR", fmrs, "percent"),
+        Axis("source", values=[*decoders, REAL], references=(REAL,)),
+        Axis("probe", values=list(sources), names=sources),
+        Axis("rank", values=list(RANKS), unit="count"),
+        Axis("fitted", "decoder", list(CURVE_KINDS)),
+        Axis("pairs", unit="count"),
     ]
-    return Report(
-        kind="security",
-        title="Security of face templates against inversion",
-        protocol=protocol(figures, job),
-        headlines=headlines(figures),
-        sections=sections,
-        metrics=metrics(figures),
-        gates=dict(gates(figures)),
-        warnings=[*caveats(figures, job), *notes],
-        provenance=_provenance(figures, job),
+    both, pair = ("decoder", "recognizer", "fmr"), "[decoder,recognizer]"
+    identified, curve = ("recognizer", "source", "probe", "rank"), ("fitted", "recognizer", "pairs")
+    rates, points = "identification/{recognizer}/rates/{source}/{probe}", "pairs_curve/{fitted}/{recognizer}/{pairs}"
+    specs: list[MetricSpec] = []
+
+    def declare(name: str, labels: tuple[str, ...], title: str, path: str | None, gates: tuple[str, ...] = ()) -> None:
+        specs.append(MetricSpec(name, labels, "percent", title, path, gates))
+
+    for kind, (people, pairs, what) in _SUCCESS.items():
+        title, path = TYPES[kind], f"attacks/{{decoder}}/{{recognizer}}/{kind}"
+        declare(people, both, f"{title}, by person", f"{path}/people/{{fmr}}", (f"{people}{pair}@fmr",))
+        declare(pairs, both, f"{title}, by {what}", f"{path}/pairs/{{fmr}}")
+        declare(f"curve_{people}", curve, f"{title}, by person", f"{points}/{kind}/people")
+        declare(f"curve_{pairs}", curve, f"{title}, by comparison", f"{points}/{kind}/pairs")
+        declare(f"lowest_{people}", curve, "lowest draw", None)
+        declare(f"highest_{people}", curve, "highest draw", None)
+        for which, gates in (("same recognizer", (f"{people}@fmr",)), ("transfer", ())):
+            headline = f"Success of {title} at FMR {{fmr}}, {which}"
+            specs.append(MetricSpec(f"worst_{people}_{which}", ("fmr",), "percent", "", None, gates, headline))
+    path = "recognizers/{recognizer}/tar"
+    specs += [
+        MetricSpec(
+            "tar",
+            ("recognizer", "fmr"),
+            "percent",
+            "TAR of real images, by person",
+            f"{path}/people/{{fmr}}",
+            ("tar[recognizer?]@fmr", "tar[recognizer?]@far"),
+            "TAR of {recognizer} on real pairs at FMR {fmr}",
+            "what type II can reach",
+        ),
+        MetricSpec(
+            "tar_pairs", ("recognizer", "fmr"), "percent", "TAR of real images, by pair", f"{path}/pairs/{{fmr}}"
+        ),
+        MetricSpec("gallery", ("recognizer",), "count", "gallery", "identification/{recognizer}/gallery"),
+        MetricSpec("people", ("recognizer",), "count", "people", "identification/{recognizer}/people"),
+        MetricSpec("chance", ("recognizer",), "percent", "chance", "identification/{recognizer}/chance"),
+        MetricSpec("draws", curve, "count", "draws", f"{points}/draws"),
+        MetricSpec(
+            "worst_rank1",
+            (),
+            "percent",
+            path=None,
+            gates=("rank1",),
+            headline="Rank-1 identification by another image's reconstruction",
+        ),
+    ]
+    declare("identified", identified, "rank {rank}, by person", f"{rates}/people/rank{{rank}}")
+    declare("identified_pairs", identified, "rank {rank}, by probe", f"{rates}/pairs/rank{{rank}}")
+    declare("rank1", ("decoder", "recognizer"), "rank 1", None, (f"rank1{pair}",))
+    declare("rank1_same", ("decoder", "recognizer"), "rank 1", None, (f"rank1_same{pair}",))
+    return Schema("security", "Security of face templates against inversion", axes, specs)
+
+
+def evaluate_security(job: SecurityJob, device: str = "cpu", steps: Steps | None = None) -> Result:
+    """All figures of a job, as `measure_security` measures them; errors as there."""
+    return security_result(measure_security(job, device, steps), job)
+
+
+def security_result(figures: SecurityFigures, job: SecurityJob) -> Result:
+    """The result. Reads the originals of a few people for the sample grid, and goes without where they are gone."""
+    result = Result(_schema(list(figures.decoders), list(figures.judges), figures.fmrs))
+    _add_worst(result, figures)
+    for (decoder, target), rates in figures.rates.items():
+        for kind, names in _SUCCESS.items():
+            for by, name in zip(("people", "pairs"), names, strict=False):
+                for rate in getattr(rates, kind).get(by, ()):
+                    at: dict[str, Label] = {"decoder": decoder, "recognizer": target, "fmr": rate.fmr_wanted}
+                    result.add(name, at, rate, _few(rate, by))
+    for target in figures.judges:
+        for by, name in (("people", "tar"), ("pairs", "tar_pairs")):
+            for rate in figures.rates[next(iter(figures.decoders)), target].mated.get(by, ()):
+                errors = _few(rate, by) | ({"false match": rate.false_accepts} if by == "pairs" else {})
+                at = {"recognizer": target, "fmr": rate.fmr_wanted}
+                result.add(name, at, rate, errors, key=rate.fmr_wanted == figures.headline_fmr)
+    _add_ranks(result, figures)
+    _add_curve(result, figures)
+    samples, notes = _samples(figures, job)
+    result.sections = [_holdings(figures), _success(result, figures), _matrix(result, figures)]
+    result.sections += [_identification(result, figures), *_curve(result, figures), *samples]
+    result.warnings = [*_warnings(figures, job), *notes]
+    result.protocol = _protocol(figures, job)
+    missing = {target: judge.missing for target, judge in figures.judges.items()}
+    result.facts["recognizers"] = {
+        target: {"failure_to_acquire": {"value": failure_to_acquire(gone), "failed": int(gone.sum()), "n": len(gone)}}
+        for target, gone in missing.items()
+    }
+    result.provenance = _provenance(figures, job)
+    return result
+
+
+def _few(rate: Estimate, by: str) -> dict[str, int]:
+    """Successes and failures behind a rate, if it counts comparisons; in the pairs curve those of one draw."""
+    successes = round(rate.value * rate.n)
+    return {"success": successes, "failure": rate.n - successes} if by == "pairs" else {}
+
+
+def _add_worst(result: Result, figures: SecurityFigures) -> None:
+    """The highest rates of all decoders, against the recognizer that made the templates and against others."""
+    count = len(figures.decoders)
+    several = f"; the highest of {count} decoders, with that decoder's own interval" if count > 1 else ""
+    for which in ("same recognizer", "transfer"):
+        for kind in ("type_two", "type_one"):
+            for fmr in figures.fmrs:
+                if (worst := worst_rate(figures, kind, fmr, transfer=which == "transfer")) is None:
+                    continue
+                decoder, target, rate = worst
+                made = figures.made_by[decoder]
+                where = f"transfer from {made} to {target}" if which == "transfer" else f"against {target} itself"
+                name = f"worst_{_SUCCESS[kind][0]}_{which}"
+                key = fmr == figures.headline_fmr
+                result.add(name, {"fmr": fmr}, rate, key=key, note=f"{decoder}, {where}{several}")
+
+
+def worst_rate(
+    figures: SecurityFigures, kind: str, fmr: float, transfer: bool = False
+) -> tuple[str, str, RateAtFmr] | None:
+    """(decoder, recognizer, rate): the highest person-weighted success of a type.
+
+    Against the recognizer that made the templates; transfer: against other networks. None where there is no such
+    figure.
+    """
+    found = [
+        (decoder, target, rate)
+        for (decoder, target), rates in figures.rates.items()
+        if (figures.is_transfer(decoder, target) if transfer else target == figures.made_by[decoder])
+        for rate in getattr(rates, kind).get("people", ())
+        if rate.fmr_wanted == fmr
+    ]
+    return max(found, key=lambda item: item[2].value, default=None)
+
+
+def _add_ranks(result: Result, figures: SecurityFigures) -> None:
+    highest: tuple[str, str, Estimate] | None = None
+    for target, found in figures.identification.items():
+        chance = 1 / found.gallery
+        for name, count in (("gallery", found.gallery), ("people", found.people), ("chance", chance)):
+            result.add(name, {"recognizer": target}, count)
+        for source, probes in found.ranks.items():
+            for probe, weightings in probes.items():
+                for by, name in (("people", "identified"), ("pairs", "identified_pairs")):
+                    for rank, rate in zip(RANKS, weightings[by], strict=True):
+                        at: dict[str, Label] = {"recognizer": target, "source": source, "probe": probe, "rank": rank}
+                        result.add(name, at, rate, _few(rate, by))
+                if source == REAL:
+                    continue
+                first = weightings["people"][0]
+                result.add(
+                    "rank1" if probe == OTHER else "rank1_same", {"decoder": source, "recognizer": target}, first
+                )
+                own = target == figures.made_by[source] and probe == OTHER
+                if own and (highest is None or first.value > highest[2].value):
+                    highest = (source, target, first)
+    if highest is not None:
+        decoder, target, rate = highest
+        size, count = figures.identification[target].gallery, len(figures.decoders)
+        several = f"; the highest of {count} decoders, with that decoder's own interval" if count > 1 else ""
+        note = f"{decoder}, against {target} itself{several}; gallery of {size:,}, chance {100 / size:.2g} %"
+        result.add("worst_rank1", {}, rate, note=note)
+
+
+def _add_curve(result: Result, figures: SecurityFigures) -> None:
+    curve: dict = {}
+    for point in figures.curve:
+        at: dict[str, Label] = {"fitted": point.decoder, "recognizer": point.recognizer, "pairs": point.pairs}
+        result.add("draws", at, point.draws)
+        for kind, (people, pairs, _) in _SUCCESS.items():
+            rates, draws = getattr(point, kind), point.by_draw.get(kind, ())
+            for by, name in (("people", people), ("pairs", pairs)):
+                if by in rates:
+                    result.add(f"curve_{name}", at, rates[by], _few(rates[by], by))
+            if len(draws) > 1:
+                result.add(f"lowest_{people}", at, min(draws))
+                result.add(f"highest_{people}", at, max(draws))
+        rows = curve.setdefault(point.decoder, {}).setdefault(point.recognizer, {})
+        rows[str(point.pairs)] = {"fmr": figures.headline_fmr, "by_draw": point.by_draw}
+    if curve:
+        result.facts["pairs_curve"] = curve
+
+
+def decoder_needs(decoder: Decoder) -> str:
+    """What its maker had to have."""
+    if decoder.kind == "latent":
+        return _GENERATOR
+    pairs = "pairs of templates and images"
+    if (used := uses_model(decoder)) is None:
+        return f"{pairs}; whether the recognizer's weights too is unknown"
+    if used:
+        return f"{pairs}, and the recognizer's weights (white-box)"
+    if embedded_images(decoder.provenance.training):
+        return f"{pairs}, and the recognizer's templates of further pictures (black-box)"
+    return f"{pairs} only"
+
+
+def uses_model(decoder: Decoder) -> bool | None:
+    """Whether gradients of the recognizer went into the decoder's training; None if its file does not tell."""
+    return decoder.looked_through(decoder.recognizer["name"])
+
+
+def _protocol(figures: SecurityFigures, job: SecurityJob) -> list[str]:
+    white = [name for name, decoder in figures.decoders.items() if uses_model(decoder)]
+    unknown = [name for name, decoder in figures.decoders.items() if uses_model(decoder) is None]
+    latent = [name for name, decoder in figures.decoders.items() if decoder.kind == "latent"]
+    more = ""
+    if white:
+        more += f"; for {', '.join(white)} also the recognizer's weights, through which gradients went (white-box)"
+    if unknown:
+        more += f"; whether also the weights for {', '.join(unknown)} is not recorded"
+    if latent:
+        more += f"; for {', '.join(latent)}, in place of all that, {_GENERATOR}"
+    who = f"the people of {job.people.name}" if job.people else "all people of the store"
+    return paragraphs(
+        PROTOCOL,
+        images=len(figures.images.rows),
+        people=len(set(figures.images.identities)),
+        who=who + ("; the first images only" if figures.images.beyond else ""),
+        attacked=" or ".join(sorted(set(figures.made_by.values()))),
+        more=more,
+        judges=", ".join(figures.judges),
+        level=100 * LEVEL,
+        repetitions=job.repetitions,
+        seed=job.seed,
     )
+
+
+def _warnings(figures: SecurityFigures, job: SecurityJob) -> Iterator[str]:
+    """What keeps a figure from meaning what it seems to, one sentence each."""
+    if not figures.repeated:
+        yield "Nobody has two images: there is no type II, no TAR, and no identification by another image."
+    if figures.unresolved:
+        rates = ", ".join(percent(fmr) for fmr in figures.unresolved)
+        yield f"The non-mated pairs are too few for FMR {rates}: these default rates are left out."
+    if absent := figures.images.absent:
+        yield f"{len(absent)} of the people of {job.people.name} have no image in the store ({absent[0]} …)."
+    if figures.images.beyond:
+        yield f"Only the first {len(figures.images.rows):,} images were taken: a trial run, not a result."
+    for name, decoder in figures.decoders.items():
+        for target in figures.judges:
+            made = figures.made_by[name]
+            if target != made and not figures.is_transfer(name, target):
+                yield f"{target} and {made} are one network: the success of {name} there is no test of transfer."
+                continue
+            weights = figures.stores[target].recognizer["weights_sha256"]
+            if target == made or (part := decoder.looked_through(target, weights)) is False:
+                continue
+            how = "was trained to be near in the maps of" if part else "may have been trained, in an earlier run, by"
+            yield f"{name} {how} {target}: its success there is no test of transfer."
 
 
 def label(figures: SecurityFigures, decoder: str) -> str:
@@ -66,6 +378,10 @@ def _kinds(figures: SecurityFigures) -> list[str]:
     return [kind for kind in TYPES if kind == "type_one" or figures.repeated]
 
 
+def _title(kind: str) -> str:
+    return f"T{TYPES[kind][1:]}"
+
+
 def _holdings(figures: SecurityFigures) -> Section:
     rows = []
     for name, decoder in figures.decoders.items():
@@ -74,50 +390,27 @@ def _holdings(figures: SecurityFigures) -> Section:
         rows.append((name, decoder.kind, figures.made_by[name], decoder_needs(decoder), *counts, decoder.image_size))
     columns = [Column("decoder"), Column("kind"), Column("for templates of"), Column("made with")]
     columns += [Column("training images", "count"), Column("training people", "count"), Column("side, px", "count")]
-    text = (
-        "A decoder is judged on people whom it was not trained on. Apart from the decoder the attacker holds the "
-        "template that is attacked, and nothing of the recognizers that its picture is shown to; the whole threat "
-        "model stands under Protocol."
+    return Section(
+        "Decoders and what it takes to make them", [HOLDINGS], [Table("decoders", "Decoders", columns, rows)]
     )
-    return Section("Decoders and what it takes to make them", [text], [Table("decoders", "Decoders", columns, rows)])
 
 
-def _success(figures: SecurityFigures) -> Section:
+def _success(result: Result, figures: SecurityFigures) -> Section:
     tables = []
-    columns = [Column("FMR"), Column("decoder")]
-    columns += [Column(f"type I, {by}", "percent") for by in ("by person", "by image")]
-    columns += [Column(f"type II, {by}", "percent") for by in ("by person", "by pair")]
+    columns = ["type1", "type1_pairs", "type2", "type2_pairs", "tar", "tar_pairs"]
     for target, judge in figures.judges.items():
-        rows: list[tuple] = []
-        for fmr in figures.fmrs:
-            for name in figures.decoders:
-                rates = figures.rates[name, target]
-                cells = [rate_at(rates, kind, fmr, by) for kind in TYPES for by in ("people", "pairs")]
-                rows.append((percent(fmr), name, *cells))
-            ceiling = [own_tar(figures, target, fmr, by) for by in ("people", "pairs")]
-            rows.append((percent(fmr), f"{REAL} (TAR)", None, None, *ceiling))
         failed, images = int(judge.missing.sum()), len(judge.missing)
         note = f"{failed} of {images:,} images gave no template in {target}; they count as no success."
         if transfer := [name for name in figures.decoders if figures.is_transfer(name, target)]:
             note += f" Transfer, from templates of another recognizer: {', '.join(transfer)}."
-        tables.append(Table(f"success-{slug(target)}", f"Shown to {target}", columns, rows, note))
-    rows = [
-        (target, percent(rate.fmr_wanted), rate.threshold, rate.fmr, rate.false_accepts, rate.non_mated)
-        for target in figures.judges
-        for rate in figures.rates[next(iter(figures.decoders)), target].type_one["people"]
-    ]
-    columns = [Column("recognizer"), Column("FMR wanted"), Column("threshold", "score")]
-    columns += [Column("FMR reached", "percent"), Column("false matches", "count"), Column("non-mated pairs", "count")]
-    tables.append(Table("thresholds", "Thresholds, from the real images", columns, rows))
-    tables += [_few_table(figures), _image_table(figures)]
-    return Section("Success attack rates", tables=tables)
-
-
-def _few_table(figures: SecurityFigures) -> Table:
-    columns = [Column(title) for title in ("recognizer", "decoder", "figure", "at")]
-    columns += [Column("successes", "count"), Column("failures", "count")]
-    title = f"Figures that rest on fewer than {FEW_ERRORS} successes or failures"
-    return Table("few-errors", title, columns, list(few_errors(figures)), shown=False)
+        where: dict[str, Label] = {"recognizer": target}
+        name, rows = f"success-{slug(target)}", ["fmr", "decoder"]
+        tables.append(result.table(name, f"Shown to {target}", rows, columns, where, note))
+    parts = [f"type1.{part}" for part in ("threshold", "fmr", "false_accepts", "non_mated")]
+    where = {"decoder": next(iter(figures.decoders))}
+    title = "Thresholds, from the real images"
+    tables.append(result.table("thresholds", title, ["recognizer", "fmr"], parts, where))
+    return Section("Success attack rates", tables=[*tables, _image_table(figures)])
 
 
 def _image_table(figures: SecurityFigures) -> Table:
@@ -134,47 +427,36 @@ def _image_table(figures: SecurityFigures) -> Table:
     return Table("images", "Each image's type I score", columns, rows, shown=False)
 
 
-def _matrix(figures: SecurityFigures) -> Section:
+def _matrix(result: Result, figures: SecurityFigures) -> Section:
     fmr, targets = figures.headline_fmr, list(figures.judges)
     tables, pictures = [], []
     for kind in _kinds(figures):
-        cells = {
-            label(figures, name): [rate_at(figures.rates[name, target], kind, fmr) for target in targets]
-            for name in figures.decoders
+        metric, where = _SUCCESS[kind][0], {"fmr": fmr}
+        title, name = f"{_title(kind)} at FMR {percent(fmr)}, by person", f"matrix-{slug(TYPES[kind])}"
+        tables.append(result.table(name, title, ["decoder"], [metric], where))
+        shares = {
+            label(figures, decoder): [rate.value for rate in result.along("recognizer", metric, at).values()]
+            for decoder in figures.decoders
+            for at in [{**where, "decoder": decoder}]
         }
-        columns = [Column("decoder"), Column("for templates of")]
-        columns += [Column(f"shown to {target}", "percent") for target in targets]
-        rows = [(*pair, *row) for pair, row in zip(figures.made_by.items(), cells.values(), strict=True)]
-        title = f"{TITLES[kind]} at FMR {percent(fmr)}, by person"
-        name = f"matrix-{slug(TYPES[kind])}"
-        tables.append(Table(name, title, columns, rows))
-        values = np.array([[cell.value for cell in row] for row in cells.values()])
-        drawn = plots.matrix_plot(list(cells), targets, values, x_label="shown to", y_label="decoder")
+        drawn = plots.matrix_plot(
+            list(shares), targets, np.array(list(shares.values())), x_label="shown to", y_label="decoder"
+        )
         alt = f"{title}: rows are decoders, columns the recognizers that their pictures are shown to."
         pictures.append(Picture(name, title, drawn, alt=alt, kind="svg"))
-    text = (
-        "Where a picture is shown to the recognizer that made the template, the template is used against the system "
-        "that it was taken from. Elsewhere it is transfer: that recognizer did not make the template, and the attacker "
-        "needs nothing of it; a decoder in whose training it took part is named among the warnings."
-    )
-    return Section(f"Made by one recognizer, shown to another (FMR {percent(fmr)})", [text], tables, pictures)
+    return Section(f"Made by one recognizer, shown to another (FMR {percent(fmr)})", [TRANSFER], tables, pictures)
 
 
-def _identification(figures: SecurityFigures) -> Section:
+def _identification(result: Result, figures: SecurityFigures) -> Section:
     tables, pictures = [], []
     for target, found in figures.identification.items():
-        rows = []
-        for probe, what in ((OTHER, "another image"), (SAME, "enrolled image")):
-            for source, probes in found.ranks.items():
-                if probe in probes:
-                    rows.append((what, source, *probes[probe]["people"], *probes[probe]["pairs"]))
-        columns = [Column("probe"), Column("source")]
-        columns += [Column(f"rank {k}, {by}", "percent") for by in ("by person", "by probe") for k in RANKS]
         note = (
             f"Gallery of {found.gallery:,} of {found.people:,} people; chance at rank 1 is "
-            f"1/{found.gallery} = {percent(1 / found.gallery, 2)}."
+            f"1/{found.gallery} = {100 / found.gallery:.2g} %."
         )
-        tables.append(Table(f"identification-{slug(target)}", f"Identified by {target}", columns, rows, note))
+        name, title = f"identification-{slug(target)}", f"Identified by {target}"
+        columns, where = ["identified", "identified_pairs"], {"recognizer": target}
+        tables.append(result.table(name, title, ["probe", "source"], columns, where, note))
         if found.cmc:
             chance = [Estimate(rank / found.gallery, None, None, found.gallery) for rank in found.cmc_ranks]
             curves = {k if k == REAL else label(figures, k): row for k, row in found.cmc.items()} | {"chance": chance}
@@ -185,64 +467,51 @@ def _identification(figures: SecurityFigures) -> Section:
             caption = f"Probes of other images; by person, {100 * LEVEL:g} % intervals, gallery held fixed."
             alt = "Share of probes identified against the rank, for each decoder and for real images."
             pictures.append(Picture(f"cmc-{slug(target)}", title, drawn, caption, alt, "svg"))
-    text = (
-        "Gallery: one real template a person, of the first image by path that has one. Probes: the reconstructions of "
-        "the other images of people with two images or more; and, as with type I, the reconstruction of the enrolled "
-        "image itself. Of equal scores the worst rank counts. A probe without a template, or of a person who could "
-        "not be enrolled, is never identified. Intervals draw the probes' people again and hold the gallery fixed."
-    )
-    return Section("Identification in a gallery (closed set)", [text], tables, pictures)
+    return Section("Identification in a gallery (closed set)", [GALLERY], tables, pictures)
 
 
-def _curve(figures: SecurityFigures) -> Section:
+def _curve(result: Result, figures: SecurityFigures) -> Iterator[Section]:
+    if not figures.curve:
+        return
     plan, fmr = figures.plan, figures.headline_fmr
-    made = next(iter(figures.stores))
-    columns = [Column("shown to"), Column("decoder"), Column("pairs", "count"), Column("draws", "count")]
-    columns += [Column("by person", "percent"), Column("lowest draw", "percent"), Column("highest draw", "percent")]
-    columns += [Column("by comparison", "percent")]
     tables, pictures = [], []
     for kind in _kinds(figures):
-        rows = []
-        for point in figures.curve:
-            rates, draws = getattr(point, kind), point.by_draw[kind]
-            span = (min(draws), max(draws)) if len(draws) > 1 else (None, None)
-            cells = (rates["people"], *span, rates["pairs"])
-            rows.append((point.recognizer, point.decoder, point.pairs, point.draws, *cells))
-        title = f"{TITLES[kind]} at FMR {percent(fmr)} by number of pairs"
-        tables.append(Table(f"pairs-{slug(TYPES[kind])}", title, columns, rows))
-    for target in figures.judges:
-        for kind in _kinds(figures):
-            curves: dict[str, Sequence[Estimate]] = {
-                name: [getattr(p, kind)["people"] for p in figures.curve if (p.decoder, p.recognizer) == (name, target)]
-                for name in CURVE_KINDS
+        people, pairs, _ = _SUCCESS[kind]
+        columns = ["draws", f"curve_{people}", f"lowest_{people}", f"highest_{people}", f"curve_{pairs}"]
+        title, name = f"{_title(kind)} at FMR {percent(fmr)} by number of pairs", f"pairs-{slug(TYPES[kind])}"
+        tables.append(result.table(name, title, ["recognizer", "fitted", "pairs"], columns))
+        for target in figures.judges:
+            at: dict[str, Label] = {"recognizer": target}
+            curves = {
+                fitted: list(result.along("pairs", f"curve_{people}", {**at, "fitted": fitted}).values())
+                for fitted in CURVE_KINDS
             }
-            if kind == "type_two" and (tar := own_tar(figures, target, fmr)):
-                curves[f"{REAL} (TAR)"] = [tar] * len(plan.subsets)
+            if kind == "type_two":
+                curves[f"{REAL} (TAR)"] = [result.value("tar", {**at, "fmr": fmr})] * len(plan.subsets)
             drawn = plots.curve_plot(
                 list(plan.subsets), curves, x_label="template–image pairs", y_label=f"{TYPES[kind]} success", log_x=True
             )
-            title = f"{TITLES[kind]}, shown to {target}, FMR {percent(fmr)}"
+            title = f"{_title(kind)}, shown to {target}, FMR {percent(fmr)}"
             alt = f"{TYPES[kind]} success against the number of pairs, on a log axis, for ridge and nearest."
-            name = f"pairs-{slug(TYPES[kind])}-{slug(target)}"
-            pictures.append(Picture(name, title, drawn, f"By person, {100 * LEVEL:g} % intervals.", alt, "svg"))
-    text = (
-        f"Closed-form decoders (ridge regression; the picture of the nearest template) fitted on pairs drawn at random "
-        f"from {plan.available:,} images of {len(plan.people):,} people ({plan.settings.people.name}), none of them "
-        f"judged, with templates of {made}; pictures of {plan.settings.image_size} px. A draw is the beginning of one "
-        f"random order of images, so its smaller numbers are part of its larger; rates are over all draws together "
-        f"(seeds: {', '.join(map(str, plan.seeds))}). Intervals are over the people "
-        "judged; how much the draw of pairs matters is shown by the lowest and the highest draw. Ridge penalizes its "
-        "weights by the same amount for every number of pairs, that of the ridge decoder of all of them; it is not "
-        "tuned for each, and an attacker who does may do better."
+            caption = f"By person, {100 * LEVEL:g} % intervals."
+            pictures.append(Picture(f"{name}-{slug(target)}", title, drawn, caption, alt, "svg"))
+    text = paragraphs(
+        CURVE,
+        available=plan.available,
+        people=len(plan.people),
+        file=plan.settings.people.name,
+        made=next(iter(figures.stores)),
+        side=plan.settings.image_size,
+        seeds=", ".join(map(str, plan.seeds)),
     )
-    return Section("How many pairs the attacker needs", [text], tables, pictures)
+    yield Section("How many pairs the attacker needs", text, tables, pictures)
 
 
-def _samples(figures: SecurityFigures, job: SecurityJob) -> tuple[Section | None, list[str]]:
+def _samples(figures: SecurityFigures, job: SecurityJob) -> tuple[list[Section], list[str]]:
     """A grid of a few people, and what to say where their originals cannot be read."""
     ready = np.flatnonzero(~np.any([judge.missing for judge in figures.judges.values()], axis=0))
     if not len(ready):
-        return None, []
+        return [], []
     chosen = ready[spread_rows([figures.images.identities[row] for row in ready], _SAMPLES)]
     side = max(decoder.image_size for decoder in figures.decoders.values())
     rows, labels, notes = [], [], []
@@ -264,7 +533,7 @@ def _samples(figures: SecurityFigures, job: SecurityJob) -> tuple[Section | None
         f"People spread evenly over the sorted names, each one's first image: {people}.",
         f"A grid: {', '.join(labels)} from top to bottom, a person a column.",
     )
-    return Section("Sample pictures", pictures=[picture]), notes
+    return [Section("Sample pictures", pictures=[picture])], notes
 
 
 def _provenance(figures: SecurityFigures, job: SecurityJob) -> dict:
