@@ -792,7 +792,7 @@ ERRORS = {
     "labels alone": (["emb", "--labels", "labels.csv"], 2, "--labels and --label go together"),
     "column": (["emb", "--labels", "labels.csv", "--label", "age"], 4, "no column 'age'"),
     "two of a name": (["emb", "emb"], 2, "two stores of tiny"),
-    "pairs and people": (["emb", "--pairs", "pairs.txt", "--people", "x"], 2, "names its images itself"),
+    "pairs and people": (["emb", "--pairs", "pairs.txt", "--people", "people.txt"], 2, "names its images itself"),
     "probes of another for pairs": (
         ["emb", "--pairs", "pairs.txt", "--probes", "other"],
         4,
