@@ -58,16 +58,17 @@ def time_training(ranks: Ranks, options: argparse.Namespace) -> float:
 
     from facedecode.perceptual.phi import RecognizerMaps
     from facedecode.recognizers import load_recognizer
-    from facedecode.training.decoder_run import Pairs, TrainingRun
-    from facedecode.training.decoder_settings import TrainSettings
+    from facedecode.training.decoder_run import DecoderRun, Pairs, TrainingInputs
+    from facedecode.training.jobs import TrainSettings
 
     recognizer, generator = load_recognizer(), np.random.default_rng(0)
     settings = TrainSettings(image_size=64)
     portraits = generator.integers(0, 256, (2 * settings.batch_size, 64, 64, 3), np.uint8)
     pairs = Pairs(generator.normal(size=(len(portraits), recognizer.spec.dim)).astype(np.float32), portraits)
     with tempfile.TemporaryDirectory() as folder:
-        data = pairs, recognizer, settings, Path(folder), "", recognizer.spec.score, torch.device("cpu")
-        run = TrainingRun(*data, phi=[RecognizerMaps(recognizer)], ranks=ranks)
+        score, phi = recognizer.spec.score, [RecognizerMaps(recognizer)]
+        inputs = TrainingInputs(pairs, pairs.part(slice(0)), settings, Path(folder), "", score, "dfd", recognizer, phi)
+        run = DecoderRun(inputs, torch.device("cpu"), ranks)
         run.train_step()
         ranks.barrier()
         start = time.perf_counter()

@@ -20,8 +20,8 @@ import torch
 
 from facedecode.perceptual.phi import RecognizerMaps
 from facedecode.recognizers import load_recognizer
-from facedecode.training.decoder_run import Pairs, TrainingRun
-from facedecode.training.decoder_settings import TrainSettings
+from facedecode.training.decoder_run import DecoderRun, Pairs, TrainingInputs
+from facedecode.training.jobs import TrainSettings
 
 
 def main() -> None:
@@ -39,15 +39,18 @@ def main() -> None:
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": []}
     with tempfile.TemporaryDirectory() as folder:
         runs = {
-            precision: TrainingRun(
-                pairs,
-                recognizer,
-                dataclasses.replace(settings, precision=precision),
-                Path(folder),
-                "",
-                recognizer.spec.score,
+            precision: DecoderRun(
+                TrainingInputs(
+                    pairs,
+                    pairs.part(slice(0)),
+                    dataclasses.replace(settings, precision=precision),
+                    Path(folder),
+                    fingerprint="",
+                    score=recognizer.spec.score,
+                    recognizer=recognizer,
+                    phi=[RecognizerMaps(recognizer)],
+                ),
                 torch.device(options.device),
-                phi=[RecognizerMaps(recognizer)],
             )
             for precision in seconds
         }

@@ -43,9 +43,7 @@ from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store.images import read_crops, read_portraits
 from facedecode.store.processing import require_extracted
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
-from facedecode.training.decoder_settings import TrainSettings
-from facedecode.training.losses import LossWeights
+from facedecode.training.jobs import DecoderJob, LossWeights, TrainSettings
 
 SIDE = 64
 WIDTHS = (128, 96, 48, 24, 16)  # a quarter of the default's: an epoch of 3,000 images takes a minute of one core

@@ -40,9 +40,8 @@ from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.report.folder import require_writable, write_report
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
-from facedecode.training.decoder_run import VERSION, Pairs, train_decoder
-from facedecode.training.decoder_settings import TrainSettings
-from facedecode.training.losses import LossWeights
+from facedecode.training.decoder_run import VERSION, Pairs, TrainingInputs, train_decoder
+from facedecode.training.jobs import LossWeights, TrainSettings
 from facedecode.training.trainer import STATE
 
 SIDE = 64  # px
@@ -67,6 +66,11 @@ def loss_weights(row: str) -> LossWeights:
     default = asdict(LossWeights())
     weights = {**default, "local_perceptual": default["local_perceptual"] or default["perceptual"]}
     return LossWeights(**{name: weight if name in ROWS[row] else 0.0 for name, weight in weights.items()})
+
+
+def recorded(settings: TrainSettings, training: Training) -> dict[str, object]:
+    """JSON: the settings and the perceptual network, as a decoder's file has them."""
+    return asdict(settings) | {"phi": [training.phi] if training.phi else []}
 
 
 @dataclass(frozen=True)
@@ -257,7 +261,6 @@ def train_all(
             mirror=False,
             seed=training.seed,
             precision=arguments.precision,
-            phi=(training.phi,) if training.phi else (),
             weights=loss_weights(training.row),
         )
         described = {
@@ -265,7 +268,7 @@ def train_all(
             "images": data.digest(),
             "phi": networks[training.phi].describe() if training.phi else None,
             "frame": PORTRAIT_POINTS,
-            "settings": asdict(settings),
+            "settings": recorded(settings, training),
             "version": VERSION,
         }
         fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
@@ -283,8 +286,10 @@ def train_all(
         pairs = Pairs(data.templates[training.recognizer], data.portraits)
         phi = [networks[training.phi]] if training.phi else []
         score, device = store.manifest["score"], arguments.device
-        net, _ = train_decoder(pairs, empty, None, settings, folder, fingerprint, score, device, stepped, phi=phi)
-        made = {"people": sorted(set(data.identities)), "images": len(pairs), "settings": asdict(settings)}
+        inputs = TrainingInputs(pairs, empty, settings, folder, fingerprint, score, phi=phi)
+        net, _ = train_decoder(inputs, device, progress=stepped)
+        people, described = sorted(set(data.identities)), recorded(settings, training)
+        made = {"people": people, "images": len(pairs), "settings": described}
         made |= {"store": store.fingerprint, "fingerprint": fingerprint}
         save_decoder(folder, "dfd", net, Provenance(store.recognizer, False, made))
         (folder / STATE).unlink()

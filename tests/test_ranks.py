@@ -29,9 +29,8 @@ from facedecode.ranks import Ranks
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
-from facedecode.training.decoder_run import Pairs, TrainingRun, train_decoder
-from facedecode.training.decoder_settings import TrainSettings
-from facedecode.training.losses import LossWeights
+from facedecode.training.decoder_run import DecoderRun, Pairs, TrainingInputs, train_decoder
+from facedecode.training.jobs import LossWeights, TrainSettings
 from facedecode.training.trainer import share_batch_norm
 
 SETTINGS = TrainSettings(
@@ -115,7 +114,7 @@ class Detector:
 
 
 def _extract(ranks: Ranks, images: Path, output: Path, weights: Path, options: dict, dies: tuple | None = None):
-    def progress(done: int, total: int, note: str) -> None:
+    def progress(done: int, total: int, note: str = "") -> None:
         if dies == (ranks.rank, done):
             os.kill(os.getpid(), signal.SIGKILL)
         if dies == ("stop", done):
@@ -203,21 +202,28 @@ def pairs(count: int, recognizer: Recognizer, seed: int = 5) -> Pairs:
     return Pairs(recognizer.embed_portraits(seen).numpy(), portraits)
 
 
+def inputs(
+    data: tuple[Pairs, Pairs], recognizer: Recognizer, settings: TrainSettings, folder: Path, accumulate: int
+) -> TrainingInputs:
+    """Of a run through the recognizer's own maps."""
+    score, phi = "negative-euclidean", [RecognizerMaps(recognizer)]
+    return TrainingInputs(*data, settings, folder, "f", score, "dfd", recognizer, phi, accumulate=accumulate)
+
+
 def _train(ranks: Ranks, folder: Path, weights: Path, dies: tuple | None = None, accumulate: int = 1) -> tuple:
     """Losses, weights and curve of 50 steps with every term on."""
     losses = []
 
-    def progress(done: int, total: int, note: str) -> None:
-        losses.append(float(note.removeprefix("loss ")))
+    def progress(done: int, total: int, note: str = "") -> None:
+        if note:
+            losses.append(float(note.removeprefix("loss ")))
         if dies == (ranks.rank, done):
             os.kill(os.getpid(), signal.SIGKILL)
 
     recognizer = load_recognizer("tiny", weights)
     folder.mkdir(exist_ok=True)
-    phi = [RecognizerMaps(recognizer)]
-    options = {"progress": progress, "phi": phi, "ranks": ranks, "accumulate": accumulate}
     data = pairs(10, recognizer), pairs(4, recognizer, 6)
-    net, figures = train_decoder(*data, recognizer, SETTINGS, folder, "f", "negative-euclidean", **options)
+    net, figures = train_decoder(inputs(data, recognizer, SETTINGS, folder, accumulate), "cpu", ranks, progress)
     return losses, {name: t.numpy() for name, t in net.state_dict().items()}, figures["curve"]
 
 
@@ -231,8 +237,9 @@ def _gradients(ranks: Ranks, folder: Path, weights: Path, batch: int, accumulate
         nn.init.normal_(start.head.weight, std=0.1)
         nn.init.normal_(start.coarse_weight, std=0.1)
     phi = [RecognizerMaps(recognizer), RecognizerMaps(load_recognizer("tiny-cosine", weights))]
-    data = pairs(10, recognizer), recognizer, settings, folder, "f", "negative-euclidean", torch.device("cpu")
-    run = TrainingRun(*data, start, phi, ranks=ranks, accumulate=accumulate)
+    data = pairs(10, recognizer), pairs(1, recognizer)
+    started = dataclasses.replace(inputs(data, recognizer, settings, folder, accumulate), start=start, phi=phi)
+    run = DecoderRun(started, torch.device("cpu"), ranks)
     loss = run.train_step()
     return {"loss": np.array([loss]), **{name: p.grad.numpy() for name, p in run.net.named_parameters()}}
 
@@ -305,9 +312,9 @@ def test_a_killed_training_goes_on_with_any_number(
 @pytest.mark.parametrize(("count", "accumulate"), [(2, 3), (6, 1), (1, 6)])
 def test_a_batch_that_does_not_go_round_is_refused(tiny: Path, tmp_path: Path, count: int, accumulate: int) -> None:
     ranks, recognizer = Ranks(0, count, meeting=object()), load_recognizer("tiny", tiny)
-    arguments = (pairs(10, recognizer), recognizer, SETTINGS, tmp_path, "f", "cosine", torch.device("cpu"))
+    data = pairs(10, recognizer), pairs(4, recognizer)
     with pytest.raises(UsageError, match=f"batch of 5 does not go round {count} processes in {accumulate} pieces"):
-        TrainingRun(*arguments, phi=[RecognizerMaps(recognizer)], ranks=ranks, accumulate=accumulate)
+        DecoderRun(inputs(data, recognizer, SETTINGS, tmp_path, accumulate), torch.device("cpu"), ranks)
 
 
 def _normalize(ranks: Ranks, kind: str, affine: bool) -> list[np.ndarray]:

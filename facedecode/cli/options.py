@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections.abc
+import copy
 import dataclasses
+import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,16 +21,80 @@ from facedecode.options import Option, has_options, option_of
 _SEVERAL = (tuple, list, collections.abc.Sequence)
 
 
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """One of the things that a command can do.
+
+    Attributes:
+        title: what it makes, for the help: "recognizers".
+        job: its options.
+        only: those of them that it takes; all if None.
+        defaults: what else the job can be asked for → option → its default then.
+    """
+
+    title: str
+    job: type
+    only: Collection[str] | None = None
+    defaults: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """Its options by name."""
+        return {p.name: p for p in parameters_of(self.job) if self.only is None or p.name in self.only}
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """Marks a parameter that gets the options of several jobs, by name: `Annotated[dict[str, Any], OneOf(...)]`."""
+
+    variants: tuple[Variant, ...]
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """Each option once.
+
+        In the help, an option of one title alone stands under it. An option of several has the default of the first;
+        where others have another, its help says so.
+        """
+        takers: dict[str, list[Variant]] = {}
+        for variant in self.variants:
+            for name in variant.options:
+                takers.setdefault(name, []).append(variant)
+        return [self._united(name, variants) for name, variants in takers.items()]
+
+    def _united(self, name: str, takers: list[Variant]) -> inspect.Parameter:
+        first = takers[0].options[name]
+        default = None if first.default is first.empty and len(takers) < len(self.variants) else first.default
+        defaults = {taker.title: taker.options[name].default for taker in takers[1:]}
+        for taker in takers:
+            defaults |= {what: changed[name] for what, changed in taker.defaults.items() if name in changed}
+        kind, described = typing.get_args(first.annotation)
+        described = copy.copy(described)
+        for what, other in defaults.items():
+            if other not in (default, first.empty):
+                described.help += f" Default for {what}: {f'{other:g}' if isinstance(other, float) else other}."
+        titles = {taker.title for taker in takers}
+        if len(titles) == 1:
+            described.rich_help_panel = f"Of {titles.pop()}"
+        return first.replace(
+            default=default, annotation=Annotated[kind if default is not None else kind | None, described]
+        )
+
+
 def expand(function: Callable) -> tuple[list[inspect.Parameter], Callable[[dict[str, Any]], dict[str, Any]]]:
-    """A function's parameters with those that are jobs replaced by the jobs' options, all by keyword.
+    """A function's parameters with those that are jobs, or `OneOf` several, replaced by options, all by keyword.
 
     Returns:
         The parameters, and what turns their values into the function's own arguments.
     """
     jobs: dict[str, type] = {}
+    unions: dict[str, set[str]] = {}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
-        if has_options(parameter.annotation):
+        if marks := [mark for mark in typing.get_args(parameter.annotation) if isinstance(mark, OneOf)]:
+            united = marks[0].parameters()
+            unions[parameter.name] = {p.name for p in united}
+            parameters += united
+        elif has_options(parameter.annotation):
             jobs[parameter.name] = parameter.annotation
             parameters += parameters_of(parameter.annotation)
         else:
@@ -36,7 +102,8 @@ def expand(function: Callable) -> tuple[list[inspect.Parameter], Callable[[dict[
 
     def collect(values: dict[str, Any]) -> dict[str, Any]:
         made = {name: make_job(job, values) for name, job in jobs.items()}
-        taken = {name for job in jobs.values() for name, _, _ in _fields(job)}
+        made |= {union: {name: values[name] for name in names} for union, names in unions.items()}
+        taken = {name for job in jobs.values() for name, _, _ in _fields(job)}.union(*unions.values())
         return {name: value for name, value in values.items() if name not in taken} | made
 
     return parameters, collect

@@ -1,36 +1,236 @@
-"""From a store to a decoder on disk."""
+"""From a store to a decoder on disk: what a job comes to, and the training."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from facedecode import __version__
-from facedecode.decoders import Decoder, Provenance, load_decoder, save_decoder
-from facedecode.decoders.kinds import KINDS
-from facedecode.errors import OutputError, UsageError
-from facedecode.files import locked, make_folder
+from facedecode.annotations.protocols import held_out_people, require_share, select_people
+from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, save_decoder
+from facedecode.decoders.kinds import DecoderKind, find_kind
+from facedecode.decoders.sizes import usual_widths
+from facedecode.decoders.training_record import network_and_layers, networks_looked_through
+from facedecode.errors import BadInput, OutputError, UsageError
+from facedecode.files import json_text, locked, make_folder
 from facedecode.memory import require_memory
+from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps, load_phi
+from facedecode.pictures import align
+from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
+from facedecode.recognizers import load_described
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.store import Store, require_same_recognizer
 from facedecode.store.images import read_mirrored, read_portraits
-from facedecode.training.decoder_plan import DecoderJob, Plan, plan_training
-from facedecode.training.decoder_run import Pairs, train_decoder
+from facedecode.store.layout import MANIFEST
+from facedecode.training.decoder_run import VERSION, Pairs, TrainingInputs, require_gradients, train_decoder
+from facedecode.training.jobs import DecoderJob, TrainSettings
 from facedecode.training.losses import PersonPrediction
-from facedecode.training.trainer import STATE
+from facedecode.training.trainer import STATE, count_steps
 
-Progress = Callable[..., None]
+
+@dataclass(frozen=True)
+class DecoderPlan:
+    """What a job comes to, as far as it is known before a picture is read.
+
+    Attributes:
+        settings: the job's, with the channels that its width stands for.
+        rows: of the store's images that take part; `chosen` are their numbers in it.
+        held_out: (n,) bool, which rows the curve is of; none of a closed form's.
+        steps: of a network's training; 0 of a closed form.
+        recognizer, phi: the networks that the loss looks through.
+        record: what the decoder's file says of data, settings and networks.
+        fingerprint: hash of all that decides the decoder, which `described` has.
+    """
+
+    job: DecoderJob
+    kind: DecoderKind
+    settings: TrainSettings
+    store: Store
+    chosen: np.ndarray
+    rows: list[dict[str, Any]]
+    held_out: np.ndarray
+    steps: int
+    start: Decoder | None
+    recognizer: Recognizer | None
+    phi: list[PerceptualNetwork]
+    record: dict[str, Any]
+    described: dict[str, Any]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the decoder is fitted at once."""
+        return self.kind.fitting == "closed form"
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json_text(self.described).encode()).hexdigest()
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that the rows' paths start from."""
+        return self.job.images or self.store.root
+
+
+def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
+    """Look at a job, and load the networks that it needs; nothing is written, and no picture read.
+
+    Raises:
+        BadInput: the store, its people, or what is gone on from cannot be used.
+        UsageError: an unknown architecture, or settings that no run can have.
+        OutputError: the output is an embedding store.
+        MissingWeights: a term needs a network, and its weights are not found.
+    """
+    kind, settings = find_kind(job.architecture), job.settings
+    if (job.output / MANIFEST).exists():
+        raise OutputError(f"{job.output} is an embedding store; name another folder for the decoder")
+    job.check()
+    require_share(job.validation)
+    closed = kind.fitting == "closed form"
+    if job.width not in (None, 1) and not closed:
+        settings = replace(settings, widths=usual_widths(kind.network, settings.image_size, job.width))
+    store = Store.open(job.store)
+    if store.manifest.get("l2_normalized"):
+        raise BadInput(f"{job.store}: its templates are normalized, and decoders take raw ones; train on the raw store")
+    rows = store.rows().to_pylist()
+    chosen = select_people([row["identity"] for row in rows], job.people, job.exclude)
+    rows = [rows[i] for i in chosen]
+    held_out = np.zeros(len(rows), bool)
+    if not closed:
+        held_out = held_out_people([row["identity"] for row in rows], [row["path"] for row in rows], job.validation)
+    start = _start(job, store.recognizer) if job.start else None
+    earlier = start.provenance.training if start else {}
+    # Known by what the run takes from elsewhere: nobody of them is held out, whatever the run holds out of its own.
+    known = {*(store.manifest.get("fitted_on") or []), *earlier.get("known_otherwise", [])}
+    record = {
+        "start": earlier.get("fingerprint"),
+        "store": store.fingerprint,
+        "transform": store.manifest.get("transform"),
+        "settings": {"image_size": settings.image_size} if closed else asdict(settings) | {"phi": list(job.phi)},
+        "validation": 0 if closed else job.validation,
+        "images": len(rows),
+    }
+    recognizer, phi = None, []
+    if not closed:
+        changed = record["transform"] or store.manifest.get("mapping") or store.manifest.get("disentanglement")
+        if settings.mirror and changed:
+            raise BadInput(
+                f"{job.store}: its images were perturbed, or its templates mapped or disentangled ({changed}), and "
+                "those of mirrored images would not be; train with --no-mirror"
+            )
+        recognizer, phi = networks_of_loss(job, store.recognizer, device)
+        record["phi"] = [network.describe() for network in phi]
+        # Gradients bring what a network learned of the people whom it was trained on. Those of ξ its store names.
+        others = (network.recognizer for network in phi if network.name != store.recognizer["name"])
+        known |= {person for other in others if other for person in other.spec.training_people}
+    record["people"] = sorted({row["identity"] for row in rows} - {None} | known | set(earlier.get("people", [])))
+    if known:
+        record["known_otherwise"] = sorted(known)
+    described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **record}
+    described["version"] = None if closed else VERSION
+    record |= {"looked_through": [], "held_out": 0} if closed else _history(job, earlier, store.recognizer["name"], phi)
+    trained_on = np.count_nonzero(~held_out) * (2 if settings.mirror else 1)
+    steps = 0 if closed else count_steps(trained_on, settings)
+    return DecoderPlan(
+        *(job, kind, settings, store, chosen, rows, held_out, steps, start, recognizer, phi, record, described)
+    )
+
+
+def networks_of_loss(
+    job: DecoderJob, made_by: dict[str, Any], device: str
+) -> tuple[Recognizer | None, list[PerceptualNetwork]]:
+    """ξ and φ, as far as the terms, or mirrored images, need them; of `job`, only the store is not looked at.
+
+    made_by: the recognizer of the templates, `Recognizer.describe()`.
+
+    Raises:
+        UsageError: a term without its network, or one that gives no gradients.
+        MissingWeights: a network's weights are not found.
+        BadInput: weights of another network than the templates'.
+    """
+    weights, files, recognizer, phi = job.settings.weights, job.phi, None, []
+    names = [(spelled, *network_and_layers(spelled)) for spelled in files or (made_by["name"],)]
+    # One network, whichever option names its file.
+    named = [job.weights, *(files.get(spelled) for spelled, name, _ in names if name == made_by["name"])]
+    own_files = {path.resolve() for path in named if path}
+    if len(own_files) > 1:
+        raise UsageError(f"--weights and --phi name two files for {made_by['name']}; leave one out")
+    perceptual = weights.perceptual or weights.local_perceptual
+    is_phi = made_by["name"] in {name for _, name, _ in names}
+    if weights.identity or (perceptual and is_phi) or job.settings.mirror:
+        recognizer = load_described(made_by, next(iter(own_files), None), device)
+        require_same_recognizer(made_by, recognizer.describe(), "the recognizer of the loss")
+    if perceptual:
+        phi = [
+            RecognizerMaps(recognizer, layers)
+            if name == made_by["name"]
+            else load_phi(spelled, files.get(spelled), device)
+            for spelled, name, layers in names
+        ]
+    require_gradients(weights, recognizer, phi)  # before any picture is read
+    return recognizer, phi
+
+
+def _history(
+    job: DecoderJob, earlier: Mapping[str, Any], recognizer: str, phi: list[PerceptualNetwork]
+) -> dict[str, Any]:
+    """What the record says of this run and those before it together (`earlier`: the record of the last of them).
+
+    looked_through: networks whose gradients shaped the decoder, by their own names, whatever `--phi` calls their
+        files; absent where that is not known.
+    held_out: share of the people whom no run was trained on (`held_out_people`: who is of a smaller share is of a
+    larger one, too).
+    """
+    names, held_out = {network.name for network in phi}, job.validation
+    if job.settings.weights.identity:
+        names.add(recognizer)
+    if job.start:
+        before = networks_looked_through(dict(earlier), recognizer)
+        if before is None:
+            names = None
+        else:
+            names |= before
+        held_out = min(held_out, earlier.get("held_out", earlier.get("validation", 0)))
+    return {"held_out": held_out} | ({} if names is None else {"looked_through": sorted(names)})
+
+
+def _start(job: DecoderJob, recognizer: dict[str, Any]) -> Decoder:
+    """The decoder to go on from; refused where it is of another kind, recognizer or size."""
+    if find_decoder(job.start).resolve() == job.output.resolve():
+        raise UsageError(
+            f"--start and -o are both {job.output}: what is gone on from would be lost; name another folder"
+        )
+    start = load_decoder(job.start)
+    start.require_recognizer(recognizer, f"{job.start}: this decoder")
+    if not start.provenance.training.get("fingerprint"):
+        raise BadInput(
+            f"{job.start}: does not record the run that made it, so that one that goes on from it could not be told "
+            "from others; train it again"
+        )
+    same = start.kind == job.architecture and start.image_size == job.settings.image_size
+    if find_kind(job.architecture).fitting != "gradients" or not same:
+        raise BadInput(
+            f"{job.start}: a {start.kind} decoder of {start.image_size} px; --start goes on from a network of the same "
+            "--architecture and --image-size"
+        )
+    # The gain belongs to the finished decoder; going on, it is the new run's to set.
+    start.net.template_scale.mul_(start.provenance.training.get("settings", {}).get("gain", 1.0))
+    return start
 
 
 def train_store(
     job: DecoderJob,
     device: str = "cpu",
-    reading: Progress | None = None,
-    training: Progress | None = None,
+    reading: Progress = silent,
+    training: Progress = silent,
     ranks: Ranks | None = None,
 ) -> Decoder | None:
     """Train the decoder of a job, or resume it; if it is already there with the same settings, load it.
@@ -45,9 +245,8 @@ def train_store(
         MissingWeights: a term needs a network, and its weights are not found.
     """
     plan = plan_training(job, device)
-    closed, store, rows, provenance, fingerprint = plan.closed, plan.store, plan.rows, plan.provenance, plan.fingerprint
     ranks = ranks or Ranks()
-    if closed and (ranks.count > 1 or job.accumulate > 1):
+    if plan.closed and (ranks.count > 1 or job.accumulate > 1):
         raise UsageError(f"{job.architecture} is fitted at once, by one process; leave out torchrun and --accumulate")
     device_type = torch.device(device).type  # tensors go through gloo or NCCL, the same way everywhere
     ranks.agree({"command": "train", "tool_version": __version__, "device": device_type, **plan.described})
@@ -56,77 +255,80 @@ def train_store(
     with locked(job.output) if ranks.first else nullcontext():
         ready = None
         if ranks.first and not job.overwrite:
-            ready = ready_decoder(job.output, fingerprint, device, resumes=not closed)
+            ready = ready_decoder(job.output, plan.fingerprint, device, resumes=not plan.closed)
         if ranks.from_first(ready is not None):
             return ready
-        # Portraits once, and once more while they are split, joined or, for a closed form, laid out anew.
-        copies = 5 if job.settings.mirror and not closed else 2
-        require_memory(
-            ranks.local_count * copies * 3 * len(rows) * job.settings.image_size**2,
-            f"{len(rows)} portraits of {job.settings.image_size} px",
-            "train on fewer people (--people) or smaller portraits (--image-size)",
-        )
-        root = job.images or store.root
-        pairs = Pairs(
-            store.templates()[plan.chosen], read_portraits(rows, root, job.settings.image_size, progress=reading)
-        )
+        pairs = _read_pairs(plan, ranks.local_count, reading)
         if job.overwrite and ranks.first:  # only now: had an input been missing, what is there would have stayed
-            (job.output / "decoder.json").unlink(missing_ok=True)
-            (job.output / STATE).unlink(missing_ok=True)
-        if closed:
-            net, figures = _fit(job, pairs, store.manifest["score"]), {}
+            remove_decoder(job.output)
+        score, figures = plan.store.manifest["score"], {}
+        if plan.closed:
+            net = plan.kind.network(pairs.templates.shape[1], plan.settings.image_size)
+            portraits = torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2)
+            net.fit(torch.from_numpy(pairs.templates), portraits, score)
         else:
-            train, validation = _split(plan, pairs, reading)
-            net, figures = train_decoder(
-                train,
-                validation,
-                plan.recognizer,
-                job.settings,
-                job.output,
-                fingerprint,
-                store.manifest["score"],
-                device,
-                training,
-                plan.start.net if plan.start else None,
-                plan.phi,
-                ranks,
-                job.accumulate,
-                job.architecture,
+            inputs = TrainingInputs(
+                *_split(plan, pairs, reading),
+                settings=plan.settings,
+                folder=job.output,
+                fingerprint=plan.fingerprint,
+                score=score,
+                architecture=job.architecture,
+                recognizer=plan.recognizer,
+                phi=plan.phi,
+                start=plan.start.net if plan.start else None,
+                accumulate=job.accumulate,
             )
+            net, figures = train_decoder(inputs, device, ranks, training)
         if not ranks.first:
             return None
-        made = {**provenance, **figures, "fingerprint": fingerprint, "device": device, "tool_version": __version__}
-        made |= {"processes": ranks.count, "accumulate": job.accumulate}
-        save_decoder(job.output, job.architecture, net, Provenance(store.recognizer, False, made), job.half)
+        made = {**plan.record, **figures, "fingerprint": plan.fingerprint, "device": device}
+        made |= {"tool_version": __version__, "processes": ranks.count, "accumulate": job.accumulate}
+        save_decoder(job.output, job.architecture, net, Provenance(plan.store.recognizer, False, made), job.half)
     return load_decoder(job.output, device)
 
 
-def _split(plan: Plan, pairs: Pairs, reading: Progress | None) -> tuple[Pairs, Pairs]:
+def _read_pairs(plan: DecoderPlan, processes: int, reading: Progress) -> Pairs:
+    """All pairs of the plan. Raises WouldNotFit: more than the memory of so many processes here."""
+    size = plan.settings.image_size
+    # Portraits once, and once more while they are split, joined or, for a closed form, laid out anew.
+    copies = 5 if plan.settings.mirror and not plan.closed else 2
+    require_memory(
+        processes * copies * 3 * len(plan.rows) * size**2,
+        f"{len(plan.rows)} portraits of {size} px",
+        "train on fewer people (--people) or smaller portraits (--image-size)",
+    )
+    portraits = read_portraits(plan.rows, plan.image_root, size, progress=reading)
+    return Pairs(plan.store.templates()[plan.chosen], portraits)
+
+
+def _split(plan: DecoderPlan, pairs: Pairs, reading: Progress) -> tuple[Pairs, Pairs]:
     """Pairs to train on, with their mirrored ones and with targets where the settings want them, and to validate on."""
-    settings, held = plan.job.settings, plan.held_out
-    train, validation = pairs.part(~held), pairs.part(held)
+    settings, held_out = plan.settings, plan.held_out
+    train, validation = pairs.part(~held_out), pairs.part(held_out)
     prediction = None
     if settings.weights.identity and settings.identity_target == "person":
         names = np.array([row["identity"] for row in plan.rows], object)
-        prediction = PersonPrediction.fit(train.templates, names[~held], plan.store.manifest["score"])
+        prediction = PersonPrediction.fit(train.templates, names[~held_out], plan.store.manifest["score"])
     if settings.mirror:
-        kept = [row for row, out in zip(plan.rows, held, strict=True) if not out]
-        root = plan.job.images or plan.store.root
-        train = train.joined(Pairs(*read_mirrored(kept, root, settings.image_size, plan.recognizer, progress=reading)))
+        kept = [row for row, out in zip(plan.rows, held_out, strict=True) if not out]
+        mirrored = read_mirrored(kept, plan.image_root, settings.image_size, plan.recognizer, progress=reading)
+        train = train.joined(Pairs(*mirrored))
     if prediction:
         train.targets = prediction.apply(train.templates)
     return train, validation
 
 
-def _fit(job: DecoderJob, pairs: Pairs, score: str) -> torch.nn.Module:
-    net = KINDS[job.architecture].network(pairs.templates.shape[1], job.settings.image_size)
-    return net.fit(torch.from_numpy(pairs.templates), torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2), score)
+def remove_decoder(folder: Path) -> None:
+    """Remove a finished decoder's card, without which it is none, and the state of an unfinished one."""
+    for name in ("decoder.json", STATE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def ready_decoder(folder: Path, fingerprint: str, device: str, *, resumes: bool) -> Decoder | None:
     """The finished decoder of the same job, if it is there.
 
-    resumes: the job takes up a saved state, and so tells by itself whose it is.
+    resumes: the job takes up a saved state, and so sees by itself if it is another job's.
 
     Raises:
         OutputError: another job's decoder is there, or its state.
@@ -137,9 +339,9 @@ def ready_decoder(folder: Path, fingerprint: str, device: str, *, resumes: bool)
             raise OutputError(f"{folder} holds an unfinished training; use --overwrite or another folder")
         return None
     try:
-        there = json.loads(card.read_text(encoding="utf-8")).get("training", {}).get("fingerprint")
+        saved = json.loads(card.read_text(encoding="utf-8")).get("training", {}).get("fingerprint")
     except ValueError:
-        there = None
-    if there != fingerprint:
+        saved = None
+    if saved != fingerprint:
         raise OutputError(f"{folder} holds another decoder; use --overwrite or another folder")
     return load_decoder(folder, device)

@@ -8,20 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from facedecode.decoders.base import DecoderNetwork, TrainedNetwork
 from facedecode.decoders.kinds import KINDS
 from facedecode.errors import UsageError
 from facedecode.files import make_folder
 from facedecode.perceptual.phi import PerceptualNetwork
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
+from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.training import losses
-from facedecode.training.decoder_settings import TrainSettings
-from facedecode.training.trainer import Progress, ResumableRun
+from facedecode.training.jobs import LossWeights, TrainSettings
+from facedecode.training.trainer import ResumableRun
 
 # Of what a step computes: a state, or a decoder, of another version is another job's.
 VERSION = 2
@@ -60,51 +62,79 @@ class Pairs:
         return templates, portraits, targets
 
 
-def train_decoder(
-    train: Pairs,
-    validation: Pairs,
-    recognizer: Recognizer | None,
-    settings: TrainSettings,
-    folder: Path,
-    fingerprint: str,
-    score: str,
-    device: str = "cpu",
-    progress: Progress | None = None,
-    start: nn.Module | None = None,
-    phi: Sequence[PerceptualNetwork] = (),
-    ranks: Ranks | None = None,
-    accumulate: int = 1,
-    architecture: str = "dfd",
-) -> tuple[nn.Module, dict]:
-    """Train a network that decodes; resume where an earlier run with the same fingerprint stopped.
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What a run trains a network of, and through which other networks.
 
-    While it trains, `folder` gets the state (`state.safetensors`), the validation curve (`curve.csv`) and
-    a grid of validation pictures, originals above reconstructions (`samples/STEP.png`).
-
-    Args:
+    Attributes:
         train, validation: pairs of different people; `validation` may be empty.
-        recognizer: whose templates they are (ξ); the identity term needs it, and the curve's scores.
+        folder: gets the state (`state.safetensors`), the validation curve (`curve.csv`) and a grid of validation
+            pictures, originals above reconstructions (`samples/STEP.png`).
         fingerprint: hash of data and settings; a state with another is refused.
-        score: the recognizer's score, which says how templates are compared.
-        start: a network to go on from, of the same recognizer; else a random one with the settings' `widths`.
+        score: the recognizer's, how templates compare.
+        architecture: a key of `KINDS`; that of `start` where there is one.
+        recognizer: the one that made the templates (ξ); the identity term needs it, and the curve's scores.
         phi: the perceptual networks; the perceptual terms need one.
-        ranks: the processes that train together, each with the same arguments, on parts of the same batches. The first
-            alone reads and writes `folder`. Their network is that of one process up to rounding.
+        start: a network to go on from, of the same recognizer; else a random one with the settings' `widths`.
         accumulate: pieces in which a process's part of a batch goes through the networks of the loss, one at a time in
             memory. The result is the same up to rounding, so it is part of no fingerprint.
-        architecture: which network, a key of `NETWORKS`; that of `start` where there is one.
+
+    Raises:
+        UsageError: a term lacks the network that it looks through, or that is a black box.
+    """
+
+    train: Pairs
+    validation: Pairs
+    settings: TrainSettings
+    folder: Path
+    fingerprint: str
+    score: str
+    architecture: str = "dfd"
+    recognizer: Recognizer | None = None
+    phi: Sequence[PerceptualNetwork] = ()
+    start: DecoderNetwork | None = None
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        require_gradients(self.settings.weights, self.recognizer, self.phi)
+
+    def new_network(self) -> TrainedNetwork:
+        """The network before the first step: of the seed, or a copy of `start`."""
+        torch.manual_seed(self.settings.seed)
+        if self.start is not None:
+            return rebuilt(self.start, self.start.state_dict())
+        settings, templates = self.settings, torch.from_numpy(self.train.templates)
+        own = {} if settings.coarse is None else {"coarse": settings.coarse}
+        net = KINDS[self.architecture].network(templates.shape[1], settings.image_size, settings.widths, **own)
+        net.prepare(templates, torch.from_numpy(self.train.portraits).permute(0, 3, 1, 2))
+        return net
+
+
+def rebuilt(net: DecoderNetwork, state: dict[str, Tensor]) -> DecoderNetwork:
+    """A network as this one with other tensors."""
+    copy = type(net)(**net.config)
+    copy.load_state_dict(state)
+    return copy
+
+
+def train_decoder(
+    inputs: TrainingInputs, device: str = "cpu", ranks: Ranks | None = None, progress: Progress = silent
+) -> tuple[DecoderNetwork, dict]:
+    """Train a network that decodes; resume where an earlier run with the same fingerprint stopped.
+
+    Args:
+        ranks: the processes that train together, each with the same inputs, on parts of the same batches. The first
+            alone reads and writes the folder. Their network is that of one process up to rounding.
 
     Returns:
         The averaged network in evaluation mode, and figures of the run (JSON).
 
     Raises:
-        UsageError: a term lacks the network that it looks through, or that is a black box; more processes or pieces
-            than a batch has rows.
+        UsageError: more processes or pieces than a batch has rows.
         BadInput: too few pairs for one batch, or the loss is no longer finite (the last saved state is kept).
-        OutputError: `folder` holds the state of another run.
+        OutputError: the folder holds the state of another run.
     """
-    data = train, recognizer, settings, folder, fingerprint, score, torch.device(device)
-    run = TrainingRun(*data, start, phi, validation, ranks, accumulate, architecture)
+    run = DecoderRun(inputs, torch.device(device), ranks)
     run.run(progress)
     return run.averaged().eval(), {"steps": run.steps, "curve": run.curve}
 
@@ -127,44 +157,20 @@ class LossContext:
     share: float
 
 
-class TrainingRun(ResumableRun):
+class DecoderRun(ResumableRun):
     """The training run of one decoder."""
 
-    def __init__(
-        self,
-        pairs: Pairs,
-        recognizer: Recognizer | None,
-        settings: TrainSettings,
-        folder: Path,
-        fingerprint: str,
-        score: str,
-        device: torch.device,
-        start: nn.Module | None = None,
-        phi: Sequence[PerceptualNetwork] = (),
-        validation: Pairs | None = None,
-        ranks: Ranks | None = None,
-        accumulate: int = 1,
-        architecture: str = "dfd",
-    ):
-        require_gradients(settings.weights, recognizer, phi)
-        processes = ranks.count if ranks else 1
-        if settings.batch_size // processes < accumulate:
+    def __init__(self, inputs: TrainingInputs, device: torch.device, ranks: Ranks | None = None):
+        settings, processes = inputs.settings, ranks.count if ranks else 1
+        if settings.batch_size // processes < inputs.accumulate:
             raise UsageError(
-                f"a batch of {settings.batch_size} does not go round {processes} processes in {accumulate} pieces "
-                "each; raise --batch-size"
+                f"a batch of {settings.batch_size} does not go round {processes} processes in {inputs.accumulate} "
+                "pieces each; raise --batch-size"
             )
-        self.accumulate = accumulate
-        self.pairs, self.validation, self.recognizer, self.phi, self.score = pairs, validation, recognizer, phi, score
-        self.spread = losses.template_spread(torch.from_numpy(pairs.templates), score)
-        torch.manual_seed(settings.seed)
-        if start is None:
-            own = {} if settings.coarse is None else {"coarse": settings.coarse}
-            net = KINDS[architecture].network(pairs.templates.shape[1], settings.image_size, settings.widths, **own)
-            net.prepare(torch.from_numpy(pairs.templates), torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2))
-        else:
-            net = type(start)(**start.config)
-            net.load_state_dict(start.state_dict())
-        super().__init__(net, len(pairs), settings, folder, fingerprint, device, ranks)
+        self.inputs = inputs
+        self.spread = losses.template_spread(torch.from_numpy(inputs.train.templates), inputs.score)
+        images = len(inputs.train)
+        super().__init__(inputs.new_network(), images, settings, inputs.folder, inputs.fingerprint, device, ranks)
 
     def backward(self) -> Tensor:
         """As `ResumableRun.backward`.
@@ -173,17 +179,17 @@ class TrainingRun(ResumableRun):
         pieces, one after the other.
         """
         rows = self.rows()
-        templates, *originals = self.pairs.batch(rows[self.ranks.part(len(rows))], self.device)
+        batch = self.inputs.train.batch(rows[self.ranks.part(len(rows))], self.device)
         with self._autocast():
-            drawn = self.net(templates).float()
+            drawn = self.net(batch[0]).float()
         pictures = drawn.detach().requires_grad_()
-        portraits, targets = (x.tensor_split(self.accumulate) for x in originals)
+        pieces = [tensor.tensor_split(self.inputs.accumulate) for tensor in (pictures, *batch[1:])]
         with self._autocast():
-            seen = self.look(portraits)
+            contexts = self.look(pieces[1])
         total = drawn.new_zeros(())
-        for piece in zip(pictures.tensor_split(self.accumulate), portraits, targets, seen, strict=True):
+        for *piece, context in zip(*pieces, contexts, strict=True):
             with self._autocast():
-                loss = self.loss(*piece) * piece[-1].share
+                loss = self.loss(*piece, context) * context.share
             loss.backward()
             total += loss.detach()
         drawn.backward(pictures.grad)
@@ -197,39 +203,38 @@ class TrainingRun(ResumableRun):
         # What a network looks at, it sees through a small random similarity, the original as the reconstruction.
         batch = self.settings.batch_size
         jitter = losses.random_jitter(batch, self.generator(), self.settings.jitter)[self.ranks.part(batch)]
-        seen = []
-        for portraits, own in zip(pieces, jitter.split([len(piece) for piece in pieces]), strict=True):
-            own = own.to(portraits)
-            seen.append(
-                LossContext(own, [self._originals(n, portraits, own) for n in self.phi], [], len(portraits) / batch)
-            )
-        columns = zip(*([m for maps in each.originals for m in [*maps[0], *maps[1]]] for each in seen), strict=True)
-        means = [sum(s.share * m.square().mean() for s, m in zip(seen, maps, strict=True)) for maps in columns]
+        contexts = []
+        for portraits, moves in zip(pieces, jitter.split([len(piece) for piece in pieces]), strict=True):
+            moves = moves.to(portraits)
+            originals = [self._originals(network, portraits, moves) for network in self.inputs.phi]
+            contexts.append(LossContext(moves, originals, [], len(portraits) / batch))
+        columns = zip(*([m for maps in c.originals for m in [*maps[0], *maps[1]]] for c in contexts), strict=True)
+        means = [sum(c.share * m.square().mean() for c, m in zip(contexts, maps, strict=True)) for maps in columns]
         self.ranks.sum(means)
-        sizes = iter(means)
-        shared = [tuple([next(sizes) for _ in maps] for maps in both) for both in seen[0].originals]
-        for each in seen:
-            each.sizes = shared
-        return seen
+        remaining = iter(means)
+        sizes = [tuple([next(remaining) for _ in maps] for maps in both) for both in contexts[0].originals]
+        for context in contexts:
+            context.sizes = sizes
+        return contexts
 
     @torch.no_grad()
     def _originals(
         self, network: PerceptualNetwork, portraits: Tensor, jitter: Tensor
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """One network's maps of originals, see `Seen`."""
+        """One network's maps of originals, see `LossContext`."""
         weights, view = self.weights(), network.view(portraits, jitter)
         whole = network.maps(view) if weights.perceptual else []
         return whole, network.maps(network.local(view, portraits.shape[-1])) if weights.local_perceptual else []
 
-    def weights(self) -> losses.LossWeights:
+    def weights(self) -> LossWeights:
         """The weights of this step's terms."""
         weights, share = self.settings.weights, self.settings.perceptual_after
         if share is None:
             return weights
         return weights.of_pixels() if self.step < share * self.steps else weights.of_networks()
 
-    def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor, seen: LossContext | None = None) -> Tensor:
-        """The weighted sum of the terms that are on, a mean over rows; `seen` if they are but a part of the batch."""
+    def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor, context: LossContext | None = None) -> Tensor:
+        """The weighted sum of the terms that are on, a mean over rows; `context` where they are part of a batch."""
         weights, side = self.weights(), drawn.shape[-1]
         local = [losses.local_region(x) for x in (drawn, portraits)]
         terms = [
@@ -240,19 +245,21 @@ class TrainingRun(ResumableRun):
             (weights.absolute, lambda: losses.absolute_loss(drawn, portraits)),
         ]
         total = sum((weight * term() for weight, term in terms if weight), drawn.new_zeros(()))
-        if not (weights.identity or weights.perceptual or weights.local_perceptual):
+        if not weights.of_networks().any():
             return total
-        look = seen or self.look([portraits])[0]
-        view, found = drawn.clamp(0, 1), None
+        context = context or self.look([portraits])[0]
+        pictures, templates = drawn.clamp(0, 1), None
         if weights.perceptual or weights.local_perceptual:
-            for network, originals, sizes in zip(self.phi, look.originals, look.sizes, strict=True):
-                term, template = self._perceptual(network, network.view(view, look.jitter), side, originals, sizes)
-                total = total + term / len(self.phi)
-                found = template if template is not None else found
+            for network, originals, sizes in zip(self.inputs.phi, context.originals, context.sizes, strict=True):
+                view = network.view(pictures, context.jitter)
+                term, by_network = self._perceptual(network, view, side, originals, sizes)
+                total = total + term / len(self.inputs.phi)
+                templates = templates if by_network is None else by_network
         if weights.identity:
-            if found is None:
-                found = self.recognizer.embed_portraits(view, look.jitter)
-            total = total + weights.identity * losses.identity_loss(found, targets, self.score) / self.spread
+            if templates is None:
+                templates = self.inputs.recognizer.embed_portraits(pictures, context.jitter)
+            distance = losses.identity_loss(templates, targets, self.inputs.score)
+            total = total + weights.identity * distance / self.spread
         return total
 
     def _perceptual(
@@ -262,7 +269,7 @@ class TrainingRun(ResumableRun):
         weights, template = self.weights(), None
         total = view.new_zeros(())
         if weights.perceptual:
-            if weights.identity and network.recognizer is self.recognizer:
+            if weights.identity and network.recognizer is self.inputs.recognizer:
                 maps, template = network.maps_and_template(view)
             else:
                 maps = network.maps(view)
@@ -272,17 +279,16 @@ class TrainingRun(ResumableRun):
             total = total + weights.local_perceptual * losses.perceptual_loss(maps, originals[1], sizes[1])
         return total, template
 
-    def averaged(self) -> nn.Module:
+    def averaged(self) -> DecoderNetwork:
         """A copy of the network with the averaged weights."""
-        net = type(self.net)(**self.net.config).to(self.device, memory_format=torch.channels_last)
-        net.load_state_dict(self.average)
+        net = rebuilt(self.net, self.average).to(self.device, memory_format=torch.channels_last)
         net.template_scale.div_(self.settings.gain)
         return net
 
     @torch.inference_mode()
     def validate(self, most: int = 256, shown: int = 8) -> None:
         """Add a point to the curve (PSNR in dB, score of reconstruction to template) and draw a grid."""
-        pairs = self.validation
+        pairs, recognizer = self.inputs.validation, self.inputs.recognizer
         if not pairs:
             return
         net = self.averaged().eval()
@@ -291,12 +297,10 @@ class TrainingRun(ResumableRun):
             templates, portraits, _ = pairs.batch(np.arange(start, min(start + 64, most, len(pairs))), self.device)
             drawn = net(templates).clamp(0, 1)
             psnr.append(-10 * (drawn - portraits).square().flatten(1).mean(1).log10())
-            if self.recognizer is not None:
-                found = self.recognizer.embed_portraits(drawn)
-                if self.score == "cosine":
-                    scores.append(F.cosine_similarity(found, templates))
-                else:
-                    scores.append(-(found - templates).norm(dim=1))
+            if recognizer is not None:
+                again = recognizer.embed_portraits(drawn)
+                cosine = self.inputs.score == "cosine"
+                scores.append(F.cosine_similarity(again, templates) if cosine else -(again - templates).norm(dim=1))
             if not pictures:
                 pictures = [portraits[:shown], drawn[:shown]]
         point = {"step": self.step, "psnr": round(torch.cat(psnr).mean().item(), 4)}
@@ -308,9 +312,7 @@ class TrainingRun(ResumableRun):
         save_image(self.folder / "samples" / f"{self.step:06d}.png", picture_grid(rows))
 
 
-def require_gradients(
-    weights: losses.LossWeights, recognizer: Recognizer | None, phi: Sequence[PerceptualNetwork]
-) -> None:
+def require_gradients(weights: LossWeights, recognizer: Recognizer | None, phi: Sequence[PerceptualNetwork]) -> None:
     """Raise UsageError where a term that is on has no network to look through, or one that gives no gradients."""
     needed: list[tuple[str, Recognizer | PerceptualNetwork | None]] = []
     if weights.identity:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +24,7 @@ from facedecode.files import json_text, locked, make_folder, write_bytes
 from facedecode.mapping.least_squares import GramAccumulator, choose_ridge
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector, choose_face
+from facedecode.progress import Progress, silent
 from facedecode.recognizers import load_described
 from facedecode.recognizers.custom_runtime import Program, load_program
 from facedecode.recognizers.recognizer import Recognizer
@@ -33,44 +32,15 @@ from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.layout import MANIFEST
 from facedecode.store.processing import require_extracted
-from facedecode.training.decoder import ready_decoder
-from facedecode.training.trainer import STATE
+from facedecode.training.decoder import ready_decoder, remove_decoder
+from facedecode.training.jobs import LatentJob
 
-Progress = Callable[[int, int], None]
 VERSION = 1  # of what is computed
 HELD_OUT = 0.1  # of the samples: the regression is judged on them
 _BATCH = 32
 _DRAWN = 256  # held-out samples that are drawn and looked at again
 _OUTSIDE = 0.02  # of the values may lie outside the range by a tenth of it: generators overshoot a little
 _SPREAD = 0.05  # of a portrait's side: landmarks that vary by more lie in no one frame
-
-
-@dataclass(frozen=True)
-class LatentJob:
-    """What to fit, and where to.
-
-    Attributes:
-        store: made by `extract`: its recognizer is the one whose templates are to be drawn.
-        output: folder of the decoder; the generator's file is copied there.
-        generator: an exported program, latents (n, latent) float32 → pictures (n, 3, S, S) RGB.
-        values: of its pictures that are black and white, such as (-1, 1).
-        latent: numbers that it takes, for a TorchScript program; else None.
-        people: file with the names of the people whom the generator was trained on, as far as there are names: a
-            decoder is not judged on people whom it may have seen. Without it, evaluations refuse the decoder.
-        samples: pictures to generate.
-    """
-
-    store: Path
-    output: Path
-    generator: Path
-    values: tuple[float, float]
-    latent: int | None = None
-    people: Path | None = None
-    samples: int = 10_000
-    image_size: int = 128
-    weights: Path | None = None
-    seed: int = 0
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +52,7 @@ class Samples:
     landmarks: np.ndarray
 
 
-def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None = None) -> Decoder:
+def train_latent(job: LatentJob, device: str = "cpu", progress: Progress = silent) -> Decoder:
     """Fit the decoder of a job; if it is already there with the same settings, load it.
 
     Raises:
@@ -92,7 +62,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None 
             of them show a face.
         OutputError: the folder holds another decoder, and `overwrite` is off.
     """
-    low, high = job.values
+    low, high = job.generator_range
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UsageError(f"generator range {low:g},{high:g}: give the values of black and white, such as -1,1")
     require_image_size(job.image_size)
@@ -124,8 +94,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None 
         about = {"file": f"generator{program.suffix}", "side": side, **described["generator"]}
         net = LatentDecoder(recognizer.spec.dim, job.image_size, about)
         figures = fit(net, samples)
-        for name in ("decoder.json", STATE):  # only now: had an input been missing, what is there would have stayed
-            (job.output / name).unlink(missing_ok=True)
+        remove_decoder(job.output)  # only now: had an input been missing, what is there would have stayed
         write_bytes(job.output / about["file"], job.generator.read_bytes())
         net.open_files(job.output, device)
         figures["score"] = _score_again(net.to(device), samples, recognizer)
@@ -138,15 +107,17 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress | None 
 
 def _latent_size(job: LatentJob, program: Program) -> int:
     if program.shape is None:
-        if job.latent is None:
+        if job.latent_size is None:
             raise UsageError(
                 f"{job.generator}: TorchScript does not tell how many numbers it takes; give --latent-size"
             )
-        return job.latent
+        return job.latent_size
     if len(program.shape) != 1:
         raise BadInput(f"{job.generator}: takes inputs (n, {', '.join(map(str, program.shape))}), not latents (n, k)")
-    if job.latent not in (None, program.shape[0]):
-        raise UsageError(f"--latent-size {job.latent}: {job.generator} takes latents of {program.shape[0]} numbers")
+    if job.latent_size not in (None, program.shape[0]):
+        raise UsageError(
+            f"--latent-size {job.latent_size}: {job.generator} takes latents of {program.shape[0]} numbers"
+        )
     return program.shape[0]
 
 
@@ -156,7 +127,7 @@ def sample_faces(
     job: LatentJob,
     recognizer: Recognizer,
     detector: FaceDetector,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[Samples, int]:
     """Pictures of standard normal latents, each with its face as `extract` would find it, and their side in pixels.
 
@@ -165,6 +136,7 @@ def sample_faces(
     """
     drawn = torch.randn(job.samples, latent, generator=torch.Generator().manual_seed(job.seed))
     kept, templates, landmarks, side = [], [], [], 0
+    progress(0, job.samples)
     with torch.inference_mode():
         for start in range(0, job.samples, _BATCH):
             part = drawn[start : start + _BATCH]
@@ -173,17 +145,16 @@ def sample_faces(
                 side = _require_pictures(values, len(part), job)
             elif not values.isfinite().all():
                 raise BadInput(f"{job.generator}: pictures {start} to {start + len(part) - 1} hold NaN or infinity")
-            pictures = brought_to_unit(values, job.values)
+            pictures = brought_to_unit(values, job.generator_range)
             images = list((pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
-            found = [choose_face(faces, side, side) for faces in detector.detect(images)]
-            rows = [i for i, face in enumerate(found) if face is not None]
+            faces = [choose_face(several, side, side) for several in detector.detect(images)]
+            rows = [i for i, face in enumerate(faces) if face is not None]
             if rows:
-                crops = np.stack([recognizer.crop(images[i], found[i]) for i in rows])
+                crops = np.stack([recognizer.crop(images[i], faces[i]) for i in rows])
                 templates.append(recognizer.embed_crops(crops))
-                landmarks.append(np.stack([found[i].landmarks for i in rows]))
+                landmarks.append(np.stack([faces[i].landmarks for i in rows]))
                 kept += [start + i for i in rows]
-            if progress:
-                progress(min(start + _BATCH, job.samples), job.samples)
+            progress(min(start + _BATCH, job.samples), job.samples)
     least = math.ceil((recognizer.spec.dim + 1) / (1 - HELD_OUT)) + 1
     if len(kept) < least:
         raise BadInput(
@@ -198,7 +169,7 @@ def _require_pictures(values: torch.Tensor, count: int, job: LatentJob) -> int:
     shape = tuple(values.shape)
     if len(shape) != 4 or shape[:2] != (count, 3) or shape[2] != shape[3]:
         raise BadInput(f"{job.generator}: {count} latents gave {shape}, not pictures ({count}, 3, S, S)")
-    low, high = job.values
+    low, high = job.generator_range
     margin = (high - low) / 10
     outside = ((values < low - margin) | (values > high + margin) | ~values.isfinite()).float().mean().item()
     reached = values.max().item() - values.min().item()

@@ -2,12 +2,11 @@
 
 Every term is a mean over its elements (pixels, gradients) or relative to what it measures (maps, templates), so that
 its weight depends neither on the picture's size nor on the network. The paper's weights are lost; those in
-`LossWeights` were chosen here (docs/decoder.md).
+`jobs.LossWeights` were chosen here (docs/decoder.md).
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,38 +76,6 @@ class PersonPrediction:
 def _prepared(templates: np.ndarray, score: str) -> np.ndarray:
     values = np.asarray(templates, np.float64)
     return values / np.linalg.norm(values, axis=1, keepdims=True) if score == "cosine" else values
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the terms; 0 switches a term off.
-
-    Attributes:
-        pixel, gradient: Eq. 3 and 4 on the whole portrait.
-        local_pixel, local_gradient: the same on the central facial region.
-        perceptual, local_perceptual: Eq. 5 on the internal maps of φ (`perceptual/phi.py`), of its whole view and of
-            the central facial region cut out of it.
-        identity: squared distance between the reconstruction's template and its target, relative to the spread of
-            templates; not in the paper. White-box: it needs the recognizer's gradients.
-        absolute: mean absolute pixel difference on the whole portrait; NbNet's, not Eq. 2's.
-    """
-
-    pixel: float = 4.0
-    gradient: float = 300.0
-    local_pixel: float = 4.0
-    local_gradient: float = 300.0
-    perceptual: float = 0.6
-    local_perceptual: float = 0.0
-    identity: float = 0.5
-    absolute: float = 0.0
-
-    def of_pixels(self) -> LossWeights:
-        """Only those of the terms that compare pixels."""
-        return dataclasses.replace(self, perceptual=0.0, local_perceptual=0.0, identity=0.0)
-
-    def of_networks(self) -> LossWeights:
-        """Only those of the terms that look through networks."""
-        return dataclasses.replace(self, pixel=0.0, gradient=0.0, local_pixel=0.0, local_gradient=0.0, absolute=0.0)
 
 
 def pixel_loss(x: Tensor, y: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
-"""From a store's images to a recognizer on disk."""
+"""From a store's images to a recognizer on disk: what a job comes to, and the training."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,28 +14,185 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from facedecode import __version__
+from facedecode.annotations.protocols import held_out_people
+from facedecode.classifiers.classes import Images, choose_images
 from facedecode.classifiers.fit import accuracies
-from facedecode.errors import OutputError
-from facedecode.files import locked, make_folder, write_bytes, write_json, write_text
+from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
+from facedecode.files import json_text, locked, make_folder, sha256_file, write_bytes, write_json, write_text
 from facedecode.memory import require_memory
-from facedecode.recognizers.registry import CARD, WEIGHTS, card_of, read_card
-from facedecode.recognizers.spec import RecognizerSpec
+from facedecode.pictures.align import named_crop
+from facedecode.progress import Progress, silent
+from facedecode.recognizers.networks import RESNET50, WIDTHS, SmallResNet, new_resnet50
+from facedecode.recognizers.registry import ARCHITECTURES, CARD, WEIGHTS, card_of, read_card, read_spec, trained_folder
+from facedecode.recognizers.spec import REGISTRY, RecognizerSpec
+from facedecode.recognizers.weights_file import Layout, load_into
+from facedecode.store import Store
 from facedecode.store.images import read_crops
 from facedecode.store.layout import MANIFEST
-from facedecode.training.recognizer_plan import RecognizerJob, RecognizerPlan, plan_recognizer
+from facedecode.store.processing import refuse_done
+from facedecode.training.jobs import BACKBONES, RecognizerJob, RecognizerSettings
 from facedecode.training.recognizer_run import (
+    MEAN,
+    SCALE,
+    VERSION,
     Faces,
+    FaceSplit,
     RecognizerRun,
     equal_error_rate,
-    right,
+    named_right,
 )
-from facedecode.training.trainer import STATE
+from facedecode.training.trainer import STATE, count_steps
 
-Progress = Callable[..., None]
+_HELD_OUT = 0.1  # of each person's images
+
+
+def backbone_config(settings: RecognizerSettings) -> dict[str, Any]:
+    """What rebuilds the backbone: further arguments of its architecture's function."""
+    if settings.backbone == "resnet50":
+        return {}
+    dim = BACKBONES[settings.backbone].dim
+    return {"size": settings.image_size, "dim": dim, "widths": list(WIDTHS), "depths": [1] * len(WIDTHS)}
+
+
+def new_backbone(settings: RecognizerSettings) -> nn.Module:
+    """The network with random weights."""
+    return new_resnet50() if settings.backbone == "resnet50" else SmallResNet(**backbone_config(settings))
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights to go on from. people: whom they were trained on, as far as that is known."""
+
+    path: Path | None = None
+    people: tuple[str, ...] = ()
+    layouts: Sequence[Layout] = (Layout(),)
+
+    @property
+    def sha256(self) -> str | None:
+        return None if self.path is None else sha256_file(self.path)
+
+    def load(self, net: nn.Module) -> nn.Module:
+        return net if self.path is None else load_into(net, self.path, self.layouts)
+
+
+@dataclass(frozen=True)
+class RecognizerPlan:
+    """What a job comes to, as far as it is known before a picture is read.
+
+    Attributes:
+        images: of the people who take part. others: (n,) bool, which of them are of people who are no class.
+        classes: the people to tell apart.
+        steps: of the training.
+        record: what its card says of data and settings.
+        fingerprint: hash of all that decides the recognizer, which `described` has.
+    """
+
+    job: RecognizerJob
+    store: Store
+    images: Images
+    others: np.ndarray
+    classes: list[str]
+    steps: int
+    start: Start
+    spec: RecognizerSpec
+    record: dict[str, Any]
+    described: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json_text(self.described).encode()).hexdigest()
+
+
+def plan_recognizer(job: RecognizerJob) -> RecognizerPlan:
+    """Look at a job; nothing is written, and no picture read.
+
+    Raises:
+        BadInput: the store, its people, or what is gone on from cannot be used.
+        UsageError: settings that no run can have, or a folder's name that no recognizer can have.
+        MissingWeights: those to start from are not there.
+    """
+    job.settings.check()
+    name = _name(job.output)
+    store = Store.open(job.store)
+    refuse_done(store.manifest, store.folder, reason="a recognizer is trained on images as they are")
+    images = choose_images(store, job.people, job.exclude, job.min_images, _HELD_OUT)
+    others = held_out_people(images.names, images.paths, job.validation)
+    classes = sorted({name for name, out in zip(images.names, others, strict=True) if not out})
+    if len(classes) < 2:
+        raise BadInput(
+            f"{store.folder}: with {job.validation:g} of the people held out {len(classes)} of them are left to train "
+            "on, and there must be two or more; lower --validation, or give more people"
+        )
+    start = _start(job)
+    settings, known, backbone = job.settings, set(images.names), BACKBONES[job.settings.backbone]
+    spec = RecognizerSpec(
+        name=name,
+        dim=backbone.dim,
+        crop=named_crop("arcface", settings.image_size),
+        mean=MEAN,
+        scale=SCALE,
+        score="cosine",
+        license="that of the images it was trained on",
+        architecture=backbone.architecture,
+        obtain="",
+        feature_layers=ARCHITECTURES[backbone.architecture],
+        config=backbone_config(settings),
+        training_people=tuple(sorted(known | set(start.people))),
+    )
+    record = {
+        "store": store.fingerprint,
+        "start": start.sha256,
+        "settings": settings.describe(),
+        "min_images": job.min_images,
+        "validation": job.validation,
+        "held_out_people": sorted(known - set(classes)),
+        "images": len(images.rows),
+        "left_out": images.left_out,
+    }
+    described = {**record, "classes": classes, "architecture": spec.architecture, "config": spec.config}
+    described |= {"crop": spec.crop.describe(), "version": VERSION}
+    steps = count_steps(np.count_nonzero(~others & ~images.held_out), settings)
+    return RecognizerPlan(job, store, images, others, classes, steps, start, spec, record, described)
+
+
+def _start(job: RecognizerJob) -> Start:
+    """Refuses another backbone's recognizer before any picture is read."""
+    if job.start is None:
+        return Start()
+    settings, architecture = job.settings, BACKBONES[job.settings.backbone].architecture
+    if folder := trained_folder(job.start):
+        if folder.resolve() == job.output.resolve():
+            raise UsageError(
+                f"--start and -o are both {folder}: what is gone on from would be lost; name another folder"
+            )
+        spec = read_spec(folder)
+        if (spec.architecture, dict(spec.config)) != (architecture, backbone_config(settings)):
+            raise BadInput(
+                f"{folder}: a {spec.architecture} for crops of {spec.crop.size} px; --start goes on from one of the "
+                "same --backbone and --image-size"
+            )
+        return Start(folder / WEIGHTS, spec.training_people)
+    if settings.backbone != "resnet50":
+        raise UsageError(f"--start {job.start}: give the folder of a recognizer that was trained here")
+    if not job.start.is_file():
+        raise MissingWeights(f"--start {job.start}: no such file, nor the folder of a trained recognizer")
+    return Start(job.start, layouts=RESNET50)
+
+
+def _name(output: Path) -> str:
+    """A recognizer's name is its folder's; refused where options or records could not spell it."""
+    name = output.resolve().name
+    if name in REGISTRY or name == "squeezenet":
+        raise UsageError(f"-o {output}: {name} is another network's name; name the folder otherwise")
+    if not name or name != name.strip() or set(name) & set("@:=+[](),<>"):
+        raise UsageError(
+            f"-o {output}: a recognizer is named as its folder, and no name has spaces at an end or one of @:=+[](),<>"
+        )
+    return name
 
 
 def train_recognizer(
-    job: RecognizerJob, device: str = "cpu", reading: Progress | None = None, training: Progress | None = None
+    job: RecognizerJob, device: str = "cpu", reading: Progress = silent, training: Progress = silent
 ) -> dict:
     """Train the recognizer of a job, or resume it; if it is already there with the same settings, do nothing.
 
@@ -56,26 +215,26 @@ def train_recognizer(
             raise OutputError(f"{job.output} is {what}; name another folder for the recognizer")
     with locked(job.output):
         if not job.overwrite and (job.output / CARD).exists():
-            there = read_card(job.output).get("training", {})
-            if there.get("fingerprint") != fingerprint:
+            finished = read_card(job.output).get("training", {})
+            if finished.get("fingerprint") != fingerprint:
                 raise OutputError(f"{job.output} holds another recognizer; use --overwrite or another folder")
-            return there
-        parts = _crops(plan, reading)
+            return finished
+        faces = _faces(plan, reading)
         if job.overwrite:  # only now: had an input been missing, what is there would have stayed
             for file in (CARD, STATE):
                 (job.output / file).unlink(missing_ok=True)
         torch.manual_seed(settings.seed)
-        net = plan.start.load(settings.new_backbone())
-        run = RecognizerRun(*parts, net, plan.spec.dim, settings, job.output, fingerprint, torch.device(device))
+        net = plan.start.load(new_backbone(settings))
+        run = RecognizerRun(faces, net, settings, job.output, fingerprint, torch.device(device))
         run.run(training)
-        figures = {"steps": run.steps, "curve": run.curve, **_figures(run, *parts)}
-        made = {**plan.about, **figures, "fingerprint": fingerprint, "device": device, "tool_version": __version__}
+        figures = {"steps": run.steps, "curve": run.curve, **_figures(run)}
+        made = {**plan.record, **figures, "fingerprint": fingerprint, "device": device, "tool_version": __version__}
         _write(job.output, plan.spec, run.averaged().cpu(), plan.classes, made)
     return made
 
 
-def _crops(plan: RecognizerPlan, reading: Progress | None) -> tuple[Faces, Faces, Faces]:
-    """Faces of the classes to train on, others of the same people, and those of people held out."""
+def _faces(plan: RecognizerPlan, reading: Progress) -> FaceSplit:
+    """The crops of the plan's images."""
     images, others, crop = plan.images, plan.others, plan.spec.crop
     require_memory(
         2 * 3 * len(images.rows) * crop.size**2,  # once more while they are parted
@@ -90,22 +249,18 @@ def _crops(plan: RecognizerPlan, reading: Progress | None) -> tuple[Faces, Faces
         names = [images.names[i] for i in np.flatnonzero(which)]
         return Faces(crops[which], names, np.array([number[n] for n in names], np.int64) if classed else None)
 
-    return (
-        part(~others & ~images.held_out, True),
-        part(~others & images.held_out, True),
-        part(others, False),
-    )
+    return FaceSplit(part(~others & ~images.held_out, True), part(~others & images.held_out, True), part(others, False))
 
 
-def _figures(run: RecognizerRun, train: Faces, held_out: Faces, others: Faces) -> dict:
+def _figures(run: RecognizerRun) -> dict[str, Any]:
     """JSON: what the finished network does, and of how many images."""
     net = run.averaged()
-    named = right(net, run.held_out, run.device)
+    right = named_right(net, run.held_out, run.device)
     rate = equal_error_rate(net["backbone"], run.others, run.device)
     return {
-        "classes": int(train.classes.max()) + 1,
-        "training_images": len(train),
-        "classification": {"images": len(named), **accuracies(named, run.held_out.names)},
+        "classes": int(run.train.classes.max()) + 1,
+        "training_images": len(run.train),
+        "classification": {"images": len(right), **accuracies(right, run.held_out.names)},
         "verification": {"people": len(set(run.others.names)), "images": len(run.others), "eer": rate},
     }
 

@@ -1,10 +1,10 @@
-"""Training of a recognizer on crops of known people."""
+"""Training of a recognizer on crops of known people: the heads that tell them apart, and the run."""
 
 from __future__ import annotations
 
 import copy
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from facedecode.errors import UsageError
-from facedecode.recognizers.networks import WIDTHS, SmallResNet, new_resnet50
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.statistics.verification import eer
+from facedecode.training.jobs import BACKBONES, HeadSettings, RecognizerSettings
 from facedecode.training.losses import random_jitter
-from facedecode.training.recognizer_heads import HeadSettings, make_head
 from facedecode.training.trainer import ResumableRun
 
 # Of what a step computes: a state, or a recognizer, of another version is another job's.
@@ -26,85 +24,56 @@ MEAN, SCALE = (127.5, 127.5, 127.5), 127.5
 _JUDGED = 2000  # images of a kind that a point of the curve is of, about, at most
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A network that can be trained.
+class SoftMaxHead(nn.Module):
+    """A linear layer with bias on raw templates: z_j = w_j · e + b_j."""
 
-    architecture: the function of `networks` that builds it. step: its crops are a multiple of it, pixels. dim: of its
-        templates.
+    def __init__(self, dim: int, classes: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, dim))
+        self.bias = nn.Parameter(torch.zeros(classes))
+        nn.init.normal_(self.weight, std=0.01)
+
+    def forward(self, templates: Tensor, classes: Tensor | None = None, margin: float = 0.0) -> Tensor:
+        """Logits (n, classes) of templates (n, dim). The other arguments are ArcFace's."""
+        return F.linear(templates, self.weight, self.bias)
+
+
+class ArcFaceHead(nn.Module):
+    """The additive angular margin of Deng et al. 2019, Eq. 3: z_j = s·cos θ_j, and s·cos(θ_y + m) for the own class.
+
+    θ_j is the angle between template and class weight w_j. Where θ_y + m would pass π and the cosine turn up again,
+    the logit goes on as s·(cos θ_y − m·sin m), as in the authors' code, so that the loss falls with θ_y everywhere.
     """
 
-    architecture: str
-    step: int
-    dim: int
+    def __init__(self, dim: int, classes: int, scale: float):
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.empty(classes, dim))
+        nn.init.normal_(self.weight, std=0.01)
+
+    def forward(self, templates: Tensor, classes: Tensor | None = None, margin: float = 0.0) -> Tensor:
+        """Logits (n, classes) of templates (n, dim).
+
+        Args:
+            classes: (n,) int64, the own class of each, whose angle takes the margin; None for no margin.
+            margin: m, radians.
+        """
+        cosine = F.linear(F.normalize(templates), F.normalize(self.weight))
+        if classes is None:
+            return self.scale * cosine
+        mated = cosine.gather(1, classes[:, None])
+        # The root has no slope at 0, where template and weight coincide.
+        sine = (1 - mated.square()).clamp(min=1e-9).sqrt()
+        moved = mated * math.cos(margin) - sine * math.sin(margin)
+        moved = torch.where(mated > -math.cos(margin), moved, mated - margin * math.sin(margin))
+        return self.scale * cosine.scatter(1, classes[:, None], moved)
 
 
-BACKBONES = {"small": Backbone("small_resnet", 16, 128), "resnet50": Backbone("resnet50", 32, 2048)}
-
-
-@dataclass(frozen=True)
-class RecognizerSettings:
-    """What decides a run besides its data.
-
-    Attributes:
-        backbone: `small` (`SmallResNet`, 128 numbers) or `resnet50` (torchvision's, 2048 numbers).
-        image_size: side of the crops, pixels; a multiple of 16 (small) or 32.
-        head: the loss.
-        epochs, batch_size: the last partial batch of an epoch is left out.
-        learning_rate: peak of a one-cycle schedule (linear warm-up over 10 % of the steps, cosine to zero).
-        weight_decay: AdamW's.
-        average: decay per step of the exponential average of the weights; the average is what is kept.
-        mirror: half of the crops, drawn anew each time, are turned over left to right.
-        jitter: strength of the random similarities of crops (`losses.random_jitter`).
-        light: standard deviations of a random contrast (log) and, halved, of a brightness.
-        save_every, validate_every: steps between saved states, and between points of the validation curve.
-    """
-
-    backbone: str = "small"
-    image_size: int = 64
-    head: HeadSettings = field(default_factory=HeadSettings)
-    epochs: float = 30.0
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    weight_decay: float = 5e-2
-    average: float = 0.99
-    mirror: bool = True
-    jitter: float = 1.0
-    light: float = 0.2
-    seed: int = 0
-    precision: str = "fp32"
-    save_every: int = 200
-    validate_every: int = 200
-
-    def check(self) -> None:
-        """Raise UsageError for settings that no run can have; said before any picture is read."""
-        if self.backbone not in BACKBONES:
-            raise UsageError(f"--backbone {self.backbone}: choose {' or '.join(BACKBONES)}")
-        step = BACKBONES[self.backbone].step
-        if self.image_size < step or self.image_size % step:
-            raise UsageError(f"image size {self.image_size}: the backbone {self.backbone} takes multiples of {step}")
-        for name in ("epochs", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)}: give a number above 0")
-        for name in ("jitter", "light"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name} {getattr(self, name)}: give a number that is not negative")
-
-    @property
-    def config(self) -> dict:
-        """What rebuilds the backbone: further arguments of its architecture's function."""
-        if self.backbone == "resnet50":
-            return {}
-        dim = BACKBONES[self.backbone].dim
-        return {"size": self.image_size, "dim": dim, "widths": list(WIDTHS), "depths": [1] * len(WIDTHS)}
-
-    def new_backbone(self) -> nn.Module:
-        """The network with random weights."""
-        return new_resnet50() if self.backbone == "resnet50" else SmallResNet(**self.config)
-
-    def describe(self) -> dict:
-        """JSON for provenance: what plays a part."""
-        return asdict(self) | {"head": self.head.describe()}
+def make_head(settings: HeadSettings, dim: int, classes: int) -> SoftMaxHead | ArcFaceHead:
+    """A head with random weights for templates (n, dim)."""
+    if settings.head == "softmax":
+        return SoftMaxHead(dim, classes)
+    return ArcFaceHead(dim, classes, settings.s)
 
 
 @dataclass(frozen=True)
@@ -138,6 +107,15 @@ class Faces:
         return Faces(self.crops[rows], [self.names[i] for i in rows], classes)
 
 
+@dataclass(frozen=True)
+class FaceSplit:
+    """train, held_out: images of the classes. others: of people who are no class; there may be none."""
+
+    train: Faces
+    held_out: Faces
+    others: Faces
+
+
 class RecognizerRun(ResumableRun):
     """The training run of one recognizer: a backbone and a head.
 
@@ -147,25 +125,19 @@ class RecognizerRun(ResumableRun):
 
     def __init__(
         self,
-        train: Faces,
-        held_out: Faces,
-        others: Faces,
+        faces: FaceSplit,
         backbone: nn.Module,
-        dim: int,
         settings: RecognizerSettings,
         folder: Path,
         fingerprint: str,
         device: torch.device,
     ):
-        """
-        Args:
-            train, held_out: images of the classes. others: images of people who are no class; may be none.
-            backbone: normalized RGB (n, 3, S, S) → templates (n, dim).
-        """
-        self.train, self.held_out, self.others = train, held_out.some(), others.of_some_people()
-        head = make_head(settings.head, dim, int(train.classes.max()) + 1)
+        """backbone: normalized RGB (n, 3, S, S) → templates (n, dim)."""
+        self.train = faces.train
+        self.held_out, self.others = faces.held_out.some(), faces.others.of_some_people()
+        head = make_head(settings.head, BACKBONES[settings.backbone].dim, int(self.train.classes.max()) + 1)
         net = nn.ModuleDict({"backbone": backbone, "head": head})
-        super().__init__(net, len(train), settings, folder, fingerprint, device)
+        super().__init__(net, len(self.train), settings, folder, fingerprint, device)
 
     def batch_loss(self) -> Tensor:
         rows = self.rows()
@@ -195,7 +167,7 @@ class RecognizerRun(ResumableRun):
         net = self.averaged()
         point: dict = {"step": self.step}
         if len(self.held_out):
-            point["accuracy"] = round(float(right(net, self.held_out, self.device).mean()), 4)
+            point["accuracy"] = round(float(named_right(net, self.held_out, self.device).mean()), 4)
         if (rate := equal_error_rate(net["backbone"], self.others, self.device)) is not None:
             point["eer"] = round(rate, 4)
         if len(point) > 1:
@@ -227,8 +199,8 @@ def templates_of(backbone: nn.Module, crops: np.ndarray, device: torch.device) -
 
 
 @torch.inference_mode()
-def right(net: nn.ModuleDict, faces: Faces, device: torch.device) -> np.ndarray:
-    """Which faces' people the head names, without a margin: bool (n,)."""
+def named_right(net: nn.ModuleDict, faces: Faces, device: torch.device) -> np.ndarray:
+    """Whether the head, without a margin, names each face's person: bool (n,)."""
     named = net["head"](templates_of(net["backbone"], faces.crops, device)).argmax(1).cpu().numpy()
     return named == faces.classes
 

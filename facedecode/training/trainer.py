@@ -12,7 +12,6 @@ import io
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +20,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn import functional as F
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import write_bytes, write_text
+from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
+
+STATE = "state.safetensors"
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
 def share_batch_norm(net: nn.Module, ranks: Ranks) -> nn.Module:
@@ -36,37 +39,38 @@ def share_batch_norm(net: nn.Module, ranks: Ranks) -> nn.Module:
     if ranks.count == 1:
         return net
     for name, module in net.named_children():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, BatchNorm):
             setattr(net, name, _SharedBatchNorm(module, ranks))
         else:
             share_batch_norm(module, ranks)
     return net
 
 
-class _SharedBatchNorm(_BatchNorm):
-    def __init__(self, norm: _BatchNorm, ranks: Ranks) -> None:
-        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
-        self.weight, self.bias = norm.weight, norm.bias
-        self.running_mean, self.running_var = norm.running_mean, norm.running_var
-        self.num_batches_tracked = norm.num_batches_tracked
-        self.ranks = ranks
+class _SharedBatchNorm(nn.Module):
+    def __init__(self, norm: BatchNorm, ranks: Ranks) -> None:
+        super().__init__()
+        self.eps, self.momentum, self.ranks = norm.eps, norm.momentum, ranks
+        for name, parameter in norm.named_parameters():
+            self.register_parameter(name, parameter)
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
+        self.affine = norm.affine
         self.train(norm.training)
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        pass  # any (n, channels, …)
-
     def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, …) → the same, normalized."""
+        weight, bias = (self.weight, self.bias) if self.affine else (None, None)
         if not self.training:
-            return super().forward(x)
+            return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, eps=self.eps)
         normalized, mean, variance, count = _Normalize.apply(x, self.eps, self.ranks)
         with torch.no_grad():
             self.num_batches_tracked += 1
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)
-        if self.weight is None:
+        if weight is None:
             return normalized.to(x.dtype)
-        return (normalized * _channels(self.weight, x) + _channels(self.bias, x)).to(x.dtype)
+        return (normalized * _channels(weight, x) + _channels(bias, x)).to(x.dtype)
 
 
 class _Normalize(torch.autograd.Function):
@@ -77,14 +81,14 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        own = x.float()
+        values = x.float()
         axes = [axis for axis in range(x.ndim) if axis != 1]
         # Sums of values as they are would cost digits; those of squares about the common mean do not.
-        count = own.new_tensor([own.numel() / own.shape[1]])
-        total = own.sum(axes)
+        count = values.new_tensor([values.numel() / values.shape[1]])
+        total = values.sum(axes)
         ranks.sum([total, count])
         mean = total / count
-        centered = own - _channels(mean, x)
+        centered = values - _channels(mean, x)
         squares = centered.square().sum(axes)
         ranks.sum([squares])
         variance = squares / count
@@ -108,12 +112,8 @@ def _channels(values: Tensor, like: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (like.ndim - 2))
 
 
-Progress = Callable[[int, int, str], None]
-STATE = "state.safetensors"
-
-
 class RunSettings(Protocol):
-    """What every run's settings say; see `decoder_settings.TrainSettings`."""
+    """What every run's settings say; see `jobs.TrainSettings`."""
 
     epochs: float
     batch_size: int
@@ -166,13 +166,8 @@ class ResumableRun(ABC):
         """
         self.steps = count_steps(images, settings)
         self.batches = images // settings.batch_size
-        self.images, self.settings, self.folder, self.fingerprint, self.device = (
-            images,
-            settings,
-            folder,
-            fingerprint,
-            device,
-        )
+        self.images, self.settings, self.device = images, settings, device
+        self.folder, self.fingerprint = folder, fingerprint
         self.step = self.saved_step = 0
         self.curve: list[dict] = []
         self.ranks = ranks or Ranks()
@@ -197,7 +192,7 @@ class ResumableRun(ABC):
     def validate(self) -> None:
         """Add a point to the curve, if there is anything to validate on."""
 
-    def run(self, progress: Progress | None = None) -> None:
+    def run(self, progress: Progress = silent) -> None:
         """Take up a saved state, if there is one, and train to the end.
 
         Raises:
@@ -207,6 +202,7 @@ class ResumableRun(ABC):
         if self.ranks.first:
             self.resume()
         self.copy_from_first()
+        progress(self.step, self.steps)
         while self.step < self.steps:
             loss = self.train_step()
             if not math.isfinite(loss):
@@ -221,8 +217,7 @@ class ResumableRun(ABC):
                 self.validate()
             if saving and self.ranks.first:
                 self.save()
-            if progress:
-                progress(self.step, self.steps, f"loss {loss:.4f}")
+            progress(self.step, self.steps, f"loss {loss:.4f}")
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.steps

@@ -427,9 +427,9 @@ def test_every_error_is_one_line_and_writes_nothing(here: Path) -> None:
     cases: list[tuple[list[object], int, str]] = [
         (train(), 4, "emb: of 10 people there are 0 with 10 or more, 0 with 5 or more, 10 with 2 or more (most"),
         (train("--min-images", 3, "--people", "one.txt"), 4, "of 1 people there are 1 with 3 or more, 1 with 2 or"),
-        (train("--min-images", 3, "--people", "gone.txt"), 4, "gone.txt: cannot be read"),
+        (train("--min-images", 3, "--people", "gone.txt"), 4, "gone.txt: no such file"),
         (train("--min-images", 3, "--exclude", "Q"), 4, "--exclude Q: nobody"),
-        (train(store="gone"), 4, "gone: no such folder"),
+        (train(store="gone"), 4, "gone: no such file or folder"),
         (train("--min-images", 3, store="anonymous"), 4, "anonymous: no template has a person"),
         (train("--min-images", 3, store="nowhere"), 4, "nowhere: has templates without an image"),
         (train(store="normalized"), 4, "normalized: templates that are normalized"),
@@ -472,7 +472,7 @@ def test_every_error_is_one_line_and_writes_nothing(here: Path) -> None:
             "nan.st: a class of the cosine head has a weight of zeros or N",
         ),
         (train(*head, "three.st"), 4, "two.txt: 2 names, and three.st has 3 classes"),
-        (train("--from-head", "three.st", "--names", "gone.txt"), 4, "gone.txt: cannot be read"),
+        (train("--from-head", "three.st", "--names", "gone.txt"), 4, "gone.txt: no such file"),
     ]
     for arguments, code, says in cases:
         done = call(*arguments)

@@ -324,7 +324,7 @@ ERRORS = {
         3,
         "no decoder 'gone'",
     ),
-    "no training store": (["train", "gone", "-o", "new"], 4, "gone: no such folder"),
+    "no training store": (["train", "gone", "-o", "new"], 4, "gone: no such file or folder"),
     "architecture": (["train", "emb", "-o", "new", "--architecture", "gan"], 2, "no decoder is called 'gan'"),
     "picture size": (["train", "emb", "-o", "new", "--image-size", "100"], 2, "image size 100"),
     "closed form's seed": (

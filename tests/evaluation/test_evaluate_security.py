@@ -37,8 +37,7 @@ from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
 from facedecode.templates.transformation import protection_operation, transform_store
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
-from facedecode.training.decoder_settings import TrainSettings
+from facedecode.training.jobs import DecoderJob, TrainSettings
 
 FMRS = (0.1, 0.05)
 QUICK = {"repetitions": 100, "fmrs": FMRS}

@@ -23,7 +23,7 @@ from facedecode.statistics.verification import tar_at_fmr
 from facedecode.store import Store
 from facedecode.store.images import load_image, row_face
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.jobs import DecoderJob
 
 PEOPLE, EPSILON = 24, 0.05
 

@@ -14,10 +14,8 @@ from facedecode.errors import BadInput
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
 from facedecode.store.images import read_crops
+from facedecode.training.jobs import HEADS, HeadSettings, RecognizerJob, RecognizerSettings
 from facedecode.training.recognizer import train_recognizer
-from facedecode.training.recognizer_heads import HEADS, HeadSettings
-from facedecode.training.recognizer_plan import RecognizerJob
-from facedecode.training.recognizer_run import RecognizerSettings
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from facedecode.pictures.images import load_image, resized
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.store import Store
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.jobs import DecoderJob
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from facedecode.recognizers import REGISTRY, load_described, load_recognizer
 from facedecode.recognizers.contract import named_networks, parse_contract
 from facedecode.store import Store, require_same_recognizer
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.jobs import DecoderJob
 
 CONTRACT = {
     "name": "mine",

@@ -23,7 +23,7 @@ from facedecode.pictures import align
 from facedecode.recognizers.custom import load_judge
 from facedecode.store import Store
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
+from facedecode.training.jobs import DecoderJob
 
 SAID = {"gives": "logit", "classes": ["dark", "light"], "mean": 0, "scale": 255, "crop": "box"}
 

@@ -15,9 +15,7 @@ from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
 from facedecode.store.images import read_mirrored, read_portraits
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
-from facedecode.training.decoder_settings import TrainSettings
-from facedecode.training.losses import LossWeights
+from facedecode.training.jobs import DecoderJob, LossWeights, TrainSettings
 
 FACE = Face(
     np.array([10, 20, 40, 60], np.float32),
@@ -86,9 +84,9 @@ def test_an_epoch_has_each_image_twice_and_no_held_out_one(job: DecoderJob, monk
     seen = {}
     original = module.train_decoder
 
-    def watch(train, validation, *rest):
-        seen.update(train=train, validation=validation)
-        return original(train, validation, *rest)
+    def watch(inputs, *rest):
+        seen.update(train=inputs.train, validation=inputs.validation)
+        return original(inputs, *rest)
 
     monkeypatch.setattr(module, "train_decoder", watch)
     train_store(job)

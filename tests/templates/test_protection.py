@@ -32,9 +32,7 @@ from facedecode.templates.protection import (
 )
 from facedecode.templates.transformation import mapping_operation, protection_operation, transform_store
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
-from facedecode.training.decoder_settings import TrainSettings
-from facedecode.training.losses import LossWeights
+from facedecode.training.jobs import DecoderJob, LossWeights, TrainSettings
 
 KEY, OTHER = b"0123456789abcdef", b"fedcba9876543210"
 

@@ -24,7 +24,8 @@ from facedecode.pictures import align
 from facedecode.pictures.faces import Face
 from facedecode.recognizers.custom_runtime import load_program
 from facedecode.training import latent as latent_training
-from facedecode.training.latent import LatentJob, Samples, train_latent
+from facedecode.training.jobs import LatentJob
+from facedecode.training.latent import Samples, train_latent
 
 SIDE, LATENT = 96, 3
 RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 16}
@@ -205,7 +206,7 @@ def test_a_fixed_batch_and_torchscript_draw_alike(job: LatentJob, tmp_path: Path
         if name == "script":
             torch.jit.trace(Linear().eval(), torch.zeros(2, LATENT)).save(path)
         latent = LATENT if name == "script" else None
-        decoder = train_latent(dataclasses.replace(job, generator=path, output=tmp_path / name, latent=latent))
+        decoder = train_latent(dataclasses.replace(job, generator=path, output=tmp_path / name, latent_size=latent))
         drawn.append(decoder.decode(np.eye(10, 16, dtype=np.float32)).astype(int))
     drawn.append(train_latent(job).decode(np.eye(10, 16, dtype=np.float32)).astype(int))
     assert np.abs(drawn[0] - drawn[2]).max() <= 1 and np.abs(drawn[1] - drawn[2]).max() <= 1
@@ -283,9 +284,9 @@ def test_generators_that_are_none(job: LatentJob, tmp_path: Path, module: type[n
 
 def test_settings_that_no_fit_can_have(job: LatentJob, tmp_path: Path, found: list[Face]) -> None:
     for changes, reason in [
-        ({"values": (1, 1)}, "generator range 1,1"),
+        ({"generator_range": (1, 1)}, "generator range 1,1"),
         ({"image_size": 100}, "image size 100"),
-        ({"latent": 7}, "--latent-size 7: .* takes latents of 3 numbers"),
+        ({"latent_size": 7}, "--latent-size 7: .* takes latents of 3 numbers"),
     ]:
         with pytest.raises(UsageError, match=reason):
             train_latent(dataclasses.replace(job, **changes))

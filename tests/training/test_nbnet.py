@@ -21,15 +21,13 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
 from facedecode.training import losses
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
-from facedecode.training.decoder_run import Pairs, TrainingRun
-from facedecode.training.decoder_settings import DEFAULTS
-from facedecode.training.losses import LossWeights
+from facedecode.training.decoder_run import DecoderRun, Pairs, TrainingInputs
+from facedecode.training.jobs import DecoderJob, LossWeights, default_settings
 from facedecode.training.trainer import STATE
 
 WIDTHS = (16, 8, 8, 8, 8)
 SMALL = dataclasses.replace(
-    DEFAULTS["nbnet"],
+    default_settings("nbnet"),
     image_size=64,
     widths=WIDTHS,
     epochs=2,
@@ -139,15 +137,16 @@ def test_a_share_of_the_channels() -> None:
 
 
 @pytest.fixture
-def run(recognizer: Recognizer, tmp_path: Path) -> TrainingRun:
+def run(recognizer: Recognizer, tmp_path: Path) -> DecoderRun:
     generator = torch.Generator().manual_seed(0)
     templates = torch.randn(24, 16, generator=generator).numpy()
     portraits = torch.randint(0, 256, (24, 64, 64, 3), generator=generator, dtype=torch.uint8).numpy()
-    data = Pairs(templates, portraits), recognizer, SMALL, tmp_path, "", "cosine", torch.device("cpu")
-    return TrainingRun(*data, phi=[RecognizerMaps(recognizer)], architecture="nbnet")
+    pairs, phi = Pairs(templates, portraits), [RecognizerMaps(recognizer)]
+    inputs = TrainingInputs(pairs, pairs.part(slice(0)), SMALL, tmp_path, "", "cosine", "nbnet", recognizer, phi)
+    return DecoderRun(inputs, torch.device("cpu"))
 
 
-def test_pixels_first_and_then_maps_alone(run: TrainingRun, recognizer: Recognizer) -> None:
+def test_pixels_first_and_then_maps_alone(run: DecoderRun, recognizer: Recognizer) -> None:
     assert run.steps == 8
     drawn, portraits = torch.rand(6, 3, 64, 64), torch.rand(6, 3, 64, 64)
     found, maps = [], RecognizerMaps(recognizer)
@@ -162,7 +161,7 @@ def test_pixels_first_and_then_maps_alone(run: TrainingRun, recognizer: Recogniz
     assert abs(pixels - perceptual) > 0.01
 
 
-def test_the_share_of_the_first_phase_is_a_setting_of_any_network(run: TrainingRun) -> None:
+def test_the_share_of_the_first_phase_is_a_setting_of_any_network(run: DecoderRun) -> None:
     weights = LossWeights(1, 2, 3, 4, 5, 6, 7, 8)
     run.settings = dataclasses.replace(SMALL, perceptual_after=0.25, weights=weights)
     seen = []
@@ -234,6 +233,7 @@ def test_what_is_given_takes_the_place_of_the_networks_own_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("emb").mkdir()
     seen: list[DecoderJob] = []
 
     def train(job: DecoderJob, *_: object) -> None:

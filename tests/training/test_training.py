@@ -23,13 +23,11 @@ from facedecode.pictures import align
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
-from facedecode.training import decoder_run as training
 from facedecode.training import losses
 from facedecode.training.decoder import train_store
-from facedecode.training.decoder_plan import DecoderJob
-from facedecode.training.decoder_run import Pairs, train_decoder
-from facedecode.training.decoder_settings import IDENTITY_TARGETS, TrainSettings
-from facedecode.training.losses import LossWeights, PersonPrediction
+from facedecode.training.decoder_run import DecoderRun, Pairs, TrainingInputs, train_decoder
+from facedecode.training.jobs import TARGETS, DecoderJob, LossWeights, TrainSettings
+from facedecode.training.losses import PersonPrediction
 from facedecode.training.trainer import STATE
 
 PIXELS_ONLY = LossWeights(perceptual=0, identity=0)
@@ -67,9 +65,10 @@ class Stop:
     def __init__(self, at: int | None = None) -> None:
         self.at, self.losses, self.steps = at, [], None
 
-    def __call__(self, done: int, total: int, note: str) -> None:
+    def __call__(self, done: int, total: int, note: str = "") -> None:
         self.steps = total
-        self.losses.append(float(note.removeprefix("loss ")))
+        if note:
+            self.losses.append(float(note.removeprefix("loss ")))
         if done == self.at:
             raise KeyboardInterrupt
 
@@ -214,21 +213,21 @@ def test_gradients_that_are_not_finite_never_reach_the_weights(job, monkeypatch:
 @pytest.mark.parametrize("step", [3, 8])
 def test_an_update_that_breaks_the_weights_is_not_saved(job, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """At a step whose state is saved, and at the last one: the loss before the update was finite."""
-    sound = training.TrainingRun.train_step
+    sound = DecoderRun.train_step
 
-    def spoiled(run: training.TrainingRun) -> float:
+    def spoiled(run: DecoderRun) -> float:
         loss = sound(run)
         if run.step == step:
             run.net.head.weight.data[0] = float("inf")
         return loss
 
-    monkeypatch.setattr(training.TrainingRun, "train_step", spoiled)
+    monkeypatch.setattr(DecoderRun, "train_step", spoiled)
     kept = (step - 1) // 3 * 3
     said = f"the state of step {kept} is kept" if kept else "no state was saved yet"
     with pytest.raises(BadInput, match=rf"not finite at step {step}; {said}: lower --learning-rate"):
         train_store(job)
     assert not (job.output / "decoder.json").exists()
-    monkeypatch.setattr(training.TrainingRun, "train_step", sound)
+    monkeypatch.setattr(DecoderRun, "train_step", sound)
     rest = Stop()
     train_store(job, training=rest)
     assert len(rest.losses) == 8 - kept
@@ -320,8 +319,8 @@ def test_a_full_disk_keeps_the_last_state(job: DecoderJob, monkeypatch: pytest.M
 def test_people_held_out_are_not_trained_on(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
-    def spy(train: Pairs, validation: Pairs, *rest):
-        seen["train"], seen["validation"] = train.templates, validation.templates
+    def spy(inputs: TrainingInputs, *rest):
+        seen["train"], seen["validation"] = inputs.train.templates, inputs.validation.templates
         raise KeyboardInterrupt
 
     monkeypatch.setattr("facedecode.training.decoder.train_decoder", spy)
@@ -383,6 +382,18 @@ def pairs(count: int = 8, dim: int = 16) -> Pairs:
     return Pairs(rng.normal(size=(count, dim)).astype(np.float32), np.stack([np.asarray(p) for p in portraits]))
 
 
+def inputs(
+    train: Pairs, settings: TrainSettings, folder: Path, recognizer=None, phi=(), score: str = "cosine"
+) -> TrainingInputs:
+    """Of a run without validation."""
+    empty = train.part(slice(0))
+    return TrainingInputs(train, empty, settings, folder, "f", score, recognizer=recognizer, phi=phi)
+
+
+def new_run(*arguments) -> DecoderRun:
+    return DecoderRun(inputs(*arguments), torch.device("cpu"))
+
+
 @pytest.mark.parametrize("name", ["tiny", "tiny-cosine"])
 def test_eight_pictures_can_be_learned_by_heart(tiny: Path, tmp_path: Path, name: str) -> None:
     recognizer = load_recognizer(name, tiny)
@@ -400,18 +411,8 @@ def test_eight_pictures_can_be_learned_by_heart(tiny: Path, tmp_path: Path, name
         weights=LossWeights(1, 1, 1, 1, 0.6, 0, 0.3),
     )
     heard = Stop()
-    empty = Pairs(eight.templates[:0], eight.portraits[:0])
-    net, figures = train_decoder(
-        eight,
-        empty,
-        recognizer,
-        settings,
-        tmp_path,
-        "f",
-        recognizer.spec.score,
-        progress=heard,
-        phi=[RecognizerMaps(recognizer)],
-    )
+    phi, score = [RecognizerMaps(recognizer)], recognizer.spec.score
+    net, figures = train_decoder(inputs(eight, settings, tmp_path, recognizer, phi, score), progress=heard)
     assert heard.losses[-1] < heard.losses[0] / 3
     assert figures == {"steps": 150, "curve": []}
     drawn = net(torch.from_numpy(eight.templates)).detach()
@@ -424,7 +425,7 @@ def test_the_start_is_ridge_regression(tiny: Path, tmp_path: Path) -> None:
 
     eight = pairs(40)
     settings = dataclasses.replace(SMALL, coarse=64, weights=PIXELS_ONLY)
-    run = training.TrainingRun(eight, None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
+    run = new_run(eight, settings, tmp_path)
     templates, portraits = torch.from_numpy(eight.templates), torch.from_numpy(eight.portraits).permute(0, 3, 1, 2)
     expected = Ridge(16, 64).fit(templates, portraits)(templates)
     torch.testing.assert_close(run.net.eval()(templates), expected, rtol=0, atol=1e-4)
@@ -432,7 +433,7 @@ def test_the_start_is_ridge_regression(tiny: Path, tmp_path: Path) -> None:
 
 def test_the_schedule_warms_up_and_ends_at_nothing(tmp_path: Path) -> None:
     settings = dataclasses.replace(SMALL, epochs=100, weights=PIXELS_ONLY)
-    run = training.TrainingRun(pairs(), None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
+    run = new_run(pairs(), settings, tmp_path)
     rates = []
     for step in range(run.steps):
         run.step = step
@@ -443,7 +444,7 @@ def test_the_schedule_warms_up_and_ends_at_nothing(tmp_path: Path) -> None:
 
 def test_an_epoch_uses_every_pair_once(tmp_path: Path) -> None:
     settings = dataclasses.replace(SMALL, batch_size=4, weights=PIXELS_ONLY)
-    run = training.TrainingRun(pairs(12), None, settings, tmp_path, "f", "cosine", torch.device("cpu"))
+    run = new_run(pairs(12), settings, tmp_path)
     orders = []
     for step in range(6):
         run.step = step
@@ -533,8 +534,7 @@ def test_the_loss_is_the_weighted_sum_and_each_term_can_be_off(off: str, tiny: P
     eight = pairs()
     eight.targets = eight.templates + 1
     phi = [RecognizerMaps(recognizer), Doubled(recognizer)]
-    score, device = "negative-euclidean", torch.device("cpu")
-    run = training.TrainingRun(eight, recognizer, settings, tmp_path, "f", score, device, phi=phi)
+    run = new_run(eight, settings, tmp_path, recognizer, phi, "negative-euclidean")
     _, portraits, targets = eight.batch(np.arange(6), torch.device("cpu"))
     np.testing.assert_array_equal(targets, eight.targets[:6])
     drawn = torch.rand(portraits.shape, generator=torch.Generator().manual_seed(2))
@@ -566,7 +566,7 @@ def test_a_term_without_its_network_or_its_gradients_is_refused(term: str, tiny:
         (black_box, [RecognizerMaps(black_box)], "black box"),
     ]:
         with pytest.raises(UsageError, match=reason):
-            training.TrainingRun(pairs(), recognizer, settings, tmp_path, "f", "cosine", torch.device("cpu"), phi=phi)
+            inputs(pairs(), settings, tmp_path, recognizer, phi)
 
 
 def test_a_black_box_is_refused_before_any_picture_is_read(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -578,29 +578,25 @@ def test_a_black_box_is_refused_before_any_picture_is_read(job: DecoderJob, monk
 
 def test_another_perceptual_network_is_recorded_and_decides_the_result(job: DecoderJob, tiny: Path, tmp_path: Path):
     own = train_store(job)
-    other = train_store(
-        dataclasses.replace(
-            change(job, phi=("tiny-cosine",)), phi_weights={"tiny-cosine": tiny}, output=tmp_path / "other"
-        )
-    )
+    other = train_store(dataclasses.replace(job, phi={"tiny-cosine": tiny}, output=tmp_path / "other"))
     assert [[phi["name"] for phi in d.provenance.training["phi"]] for d in (own, other)] == [["tiny"], ["tiny-cosine"]]
     with pytest.raises(UsageError, match="squeezenet"):
-        train_store(dataclasses.replace(change(job, phi=("nobody",)), output=tmp_path / "nobody"))
+        train_store(dataclasses.replace(job, phi={"nobody": None}, output=tmp_path / "nobody"))
 
 
 def test_the_target_is_the_person_or_the_template(
     job: DecoderJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = {}
-    for target in IDENTITY_TARGETS:
+    for target in TARGETS:
         decoder = train_store(dataclasses.replace(change(job, identity_target=target), output=tmp_path / target))
         drawn[target] = decoder.decode(Store.open(job.store).templates())
     assert (drawn["person"] != drawn["template"]).any()
     seen: list[Pairs] = []
 
-    def watched(pairs: Pairs, *rest):
-        seen.append(pairs)
-        return train_decoder(pairs, *rest)
+    def watched(inputs: TrainingInputs, *rest):
+        seen.append(inputs.train)
+        return train_decoder(inputs, *rest)
 
     monkeypatch.setattr("facedecode.training.decoder.train_decoder", watched)
     train_store(dataclasses.replace(change(job, mirror=True), output=tmp_path / "mirrored"))
@@ -647,8 +643,8 @@ def test_going_on_starts_from_the_decoder_and_counts_its_people(job: DecoderJob,
 
 
 def test_the_record_is_of_all_runs_together(job: DecoderJob, tiny: Path, tmp_path: Path) -> None:
-    other = {"phi": ("tiny-cosine",), "weights": dataclasses.replace(LossWeights(), identity=0.0)}
-    first = dataclasses.replace(change(job, **other), phi_weights={"tiny-cosine": tiny}, validation=0.0)
+    other = change(job, weights=LossWeights(identity=0.0))
+    first = dataclasses.replace(other, phi={"tiny-cosine": tiny}, validation=0.0)
     assert not train_store(first).looked_through("tiny")
     second = train_store(dataclasses.replace(job, start=first.output, output=tmp_path / "second"))
     assert second.looked_through("tiny") and second.looked_through("tiny-cosine")
@@ -659,7 +655,7 @@ def test_the_record_is_of_all_runs_together(job: DecoderJob, tiny: Path, tmp_pat
 
 @pytest.mark.parametrize("phi", ["tiny", "tiny:conv"])
 def test_one_file_of_the_recognizer_serves_it_as_phi_too(phi: str, job: DecoderJob, tiny: Path) -> None:
-    named = dataclasses.replace(change(job, phi=(phi,)), weights=None, phi_weights={phi: tiny})
+    named = dataclasses.replace(job, weights=None, phi={phi: tiny})
     assert train_store(named).looked_through("tiny")
     with pytest.raises(UsageError, match="two files for tiny"):
         train_store(dataclasses.replace(named, weights=tiny.with_name("other"), output=job.output.with_name("two")))

@@ -1,0 +1,364 @@
+"""`facedecode train`: the job of what it makes, chosen by --kind and --architecture, and what is said of the result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from facedecode.cli.app import BareModel, Device, DryRun, Spec, choose_device, command
+from facedecode.cli.commands import summary
+from facedecode.cli.commands.embeddings import describe_recognizer, recognizer_file, store_of_bare
+from facedecode.cli.console import Console
+from facedecode.cli.options import OneOf, Variant, make_job
+from facedecode.decoders.kinds import find_kind, fitted_by
+from facedecode.errors import UsageError
+from facedecode.training.jobs import (
+    CLOSED_FORM_OPTIONS,
+    NETWORK_DEFAULTS,
+    ClassifierImport,
+    ClassifierJob,
+    DecoderJob,
+    DisentanglerJob,
+    LatentJob,
+    RecognizerJob,
+    TrainingJob,
+)
+
+if TYPE_CHECKING:  # needs torch
+    from facedecode.training.decoder import DecoderPlan
+
+Result = tuple[dict, dict]
+Job = TypeVar("Job", bound=TrainingJob)
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+NETWORK = Variant(_and(fitted_by("gradients")), DecoderJob, defaults=NETWORK_DEFAULTS)
+CLOSED_FORM = Variant(_and(fitted_by("closed form")), DecoderJob, only=CLOSED_FORM_OPTIONS)
+LATENT = Variant("latent", LatentJob)
+CLASSIFIER = Variant("classifiers", ClassifierJob)
+HEAD = Variant("classifiers", ClassifierImport)
+RECOGNIZER = Variant("recognizers", RecognizerJob)
+DISENTANGLER = Variant("disentanglers", DisentanglerJob)
+VARIANTS = (NETWORK, CLOSED_FORM, LATENT, CLASSIFIER, HEAD, RECOGNIZER, DISENTANGLER)
+KINDS = ("decoder", "recognizer", "classifier", "disentangler")
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a call of `train` has besides the job.
+
+    Attributes:
+        device: as it was named.
+        settle: gives the job a store where it has a bare file, which takes long: called when nothing is left to refuse.
+        describe: the recognizer of a bare file's templates; None for a store.
+    """
+
+    console: Console
+    device: str
+    dry_run: bool
+    settle: Callable[[Any], Any]
+    describe: Callable[[], Any] | None
+
+
+def train(
+    console: Console,
+    context: typer.Context,
+    *,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            help="decoder, recognizer (a network that makes templates), classifier (people, by a softmax on their "
+            "templates), or disentangler (templates into identity and an attribute).",
+        ),
+    ] = "decoder",
+    options: Annotated[dict[str, Any], OneOf(VARIANTS)],
+    model: BareModel = None,
+    spec: Spec = None,
+    device: Device = "auto",
+    dry_run: DryRun = False,
+) -> Result:
+    """While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
+    interrupted is resumed by the same command; under torchrun, several processes train together, each on a part of
+    every batch. With --kind recognizer, a network is trained anew to tell the people of the store's images apart; its
+    folder is then a --model. With --kind classifier, a softmax over the people who have images enough is fitted to
+    their templates, and judged on a fifth of each person's images. With --kind disentangler, 'transform --disentangle'
+    can then part templates into identity and the attribute of --labels; it is judged on a tenth of the people.
+    """
+    variant, meaning = _chosen(kind, options["architecture"], from_head=options["from_head"] is not None)
+    store, bare = options["store"], options["store"].suffix == ".npy"
+    if console.ranks.count > 1 and (bare or variant is not NETWORK):
+        what = f"{store} is made a store" if bare else f"{meaning} is fitted"
+        raise UsageError(f"{what} in one process; start it without torchrun")
+    if not bare and (model or spec):
+        raise UsageError("--model and --spec are said of a bare .npy file; a store's manifest has its recognizer")
+    allowed = {"kind", *variant.options} | ({"architecture"} if kind == "decoder" else set())
+    allowed |= {"model", "weights", "spec", "images", "device"} if bare else set()
+    allowed |= {"device"} if kind in ("decoder", "recognizer") else set()
+    allowed |= {"dry_run"} if variant in (NETWORK, CLOSED_FORM, RECOGNIZER) else set()
+    given = _given(context)
+    _refuse_others(context, given - allowed - {"quiet", "json", "debug"}, f"go with {meaning}")
+    if bare and dry_run:
+        raise UsageError(f"--dry-run looks at a store; 'facedecode import' makes one of {store}")
+    values = {name: options[name] for name in given & variant.options.keys()}
+    images, weights = options["images"], options["weights"]
+    if bare:
+        values.pop("images", None)
+        if "weights" in variant.options:
+            values["weights"] = recognizer_file(model, weights)
+    if variant is NETWORK:
+        values = {**NETWORK_DEFAULTS[options["architecture"]], **values}
+    job = _make(variant, values, meaning)
+    if variant is NETWORK:
+        _refuse_idle(context, job, given)
+
+    def settle(job: Job) -> Job:
+        if not bare:
+            return job
+        made = store_of_bare(console, store, images, job.output, model, weights, spec, device, options["overwrite"])
+        return dataclasses.replace(job, store=made)
+
+    def describe() -> Any:
+        return describe_recognizer(model, weights, spec, choose_device(device))
+
+    return _RUN[variant.job](job, Making(console, device, dry_run, settle, describe if bare else None))
+
+
+def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Variant, str]:
+    """What to do, and the options that say so."""
+    if kind == "decoder":
+        variants = {"gradients": NETWORK, "closed form": CLOSED_FORM, "generator": LATENT}
+        return variants[find_kind(architecture).fitting], f"--architecture {architecture} (--kind decoder)"
+    if kind == "recognizer":
+        return RECOGNIZER, "--kind recognizer"
+    if kind == "classifier":
+        return (HEAD, "--from-head") if from_head else (CLASSIFIER, "--kind classifier without --from-head")
+    if kind == "disentangler":
+        return DISENTANGLER, "--kind disentangler"
+    raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+
+
+def _given(context: typer.Context) -> set[str]:
+    """The names of the parameters that the user set."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+
+
+def _flags(context: typer.Context) -> dict[str, str]:
+    return {p.name: p.opts[0] for p in context.command.params if p.name}
+
+
+def _refuse_others(context: typer.Context, names: set[str], why: str) -> None:
+    """Refuse options that would be dropped silently."""
+    for name, flag in _flags(context).items():
+        if name in names:
+            raise UsageError(f"{flag} does not {why}; leave it out")
+
+
+def _refuse_idle(context: typer.Context, job: DecoderJob, given: set[str]) -> None:
+    """Refuse options of terms that are off."""
+    terms = job.settings.weights.of_networks()
+    idle = {"identity_target"} if not terms.identity else set()
+    idle |= {"phi"} if not (terms.perceptual or terms.local_perceptual) else set()
+    idle |= {"jitter"} if not terms.any() else set()
+    _refuse_others(context, idle & given, "go with a term whose weight is 0")
+
+
+def _make(variant: Variant, values: dict[str, Any], meaning: str) -> Any:
+    """The job; UsageError where an option is missing that it cannot do without."""
+    needed = [name for name, parameter in variant.options.items() if parameter.default is parameter.empty]
+    if missing := [f"--{name.replace('_', '-')}" for name in needed if name not in values]:
+        raise UsageError(f"{meaning} needs {' and '.join(missing)}; see --help")
+    return make_job(variant.job, values)
+
+
+def _train_decoder(job: DecoderJob, making: Making) -> Result:
+    from facedecode.training.decoder import networks_of_loss, plan_training, train_store
+
+    console = making.console
+    job.check()
+    device = choose_device(making.device, console.ranks)
+    if making.describe and find_kind(job.architecture).fitting == "gradients":
+        # A network that is missing, or gives no gradients, is refused before a store is made.
+        networks_of_loss(job, making.describe(), device)
+    job = making.settle(job)
+    if making.dry_run:
+        return _say_plan(console, plan_training(job, device))
+    with console.progress() as stage:
+        decoder = train_store(job, device, stage("portraits"), stage("train"), console.ranks)
+    if decoder is None:
+        return {}, {}
+    record = decoder.provenance.training
+    console.say(f"{job.output}: {decoder.kind} decoder, {record['images']} images of {len(record['people'])} people")
+    last = (record.get("curve") or [{}])[-1]
+    return {k: v for k, v in last.items() if k != "step"}, {"decoder": str(job.output)}
+
+
+def _say_plan(console: Console, plan: DecoderPlan) -> Result:
+    """What a training would come to, in a line and as metrics."""
+    people = len({row["identity"] for row in plan.rows} - {None})
+    counts = {"images": len(plan.rows), "people": people, "held_out": int(plan.held_out.sum()), "steps": plan.steps}
+    how = ", fitted at once"
+    if not plan.closed:
+        how = f", {counts['held_out']} of the images held out; {plan.steps} steps of {plan.settings.batch_size}"
+        how += f" through {', '.join(network.name for network in plan.phi)}" if plan.phi else ""
+    console.say(
+        f"{plan.job.architecture} of {plan.settings.image_size} px on {counts['images']} images of {people} "
+        f"people{how}; would go to {plan.job.output}"
+    )
+    return counts, {}
+
+
+def _train_latent(job: LatentJob, making: Making) -> Result:
+    from facedecode.training.latent import train_latent
+
+    console, job = making.console, making.settle(job)
+    with console.progress() as stage:
+        decoder = train_latent(job, choose_device(making.device), stage("generate"))
+    record = decoder.provenance.training
+    console.say(
+        f"{job.output}: latent decoder, fitted to {record['images']} of {job.samples} generated pictures; templates "
+        f"held out explain {record['figures']['r2']:.1%} of the latents' variance"
+    )
+    if record["people"] is None:
+        console.say(
+            "whom the generator was trained on is not recorded: evaluations will refuse this decoder (--people)"
+        )
+    return record["figures"], {"decoder": str(job.output)}
+
+
+def _train_recognizer(job: RecognizerJob, making: Making) -> Result:
+    from facedecode.training.recognizer import plan_recognizer, train_recognizer
+
+    console, settings = making.console, job.settings
+    settings.check()
+    device, job = choose_device(making.device), making.settle(job)
+    if making.dry_run:
+        plan = plan_recognizer(job)
+        counts = {"classes": len(plan.classes), "images": len(plan.images.rows), "steps": plan.steps}
+        console.say(
+            f"{settings.backbone} recognizer of {counts['classes']} people, {counts['images']} images with those held "
+            f"out; {plan.steps} steps of {settings.batch_size}; would go to {job.output}"
+        )
+        return counts, {}
+    with console.progress() as stage:
+        record = train_recognizer(job, device, stage("crops"), stage("train"))
+    named, verified = record["classification"], record["verification"]
+    others = "nobody held out to verify"
+    if verified["eer"] is not None:
+        others = f"EER {verified['eer']:.1%} on {verified['people']} others"
+    console.say(
+        f"{job.output}: {settings.head.head} recognizer of {record['classes']} people, {record['training_images']} "
+        f"images; right on {named['accuracy']['value']:.1%} of {named['images']} images held out; {others}"
+    )
+    metrics = {name: record[name] for name in ("classes", "training_images", "classification", "verification", "steps")}
+    return metrics, {"recognizer": str(job.output)}
+
+
+def _train_classifier(job: ClassifierJob, making: Making) -> Result:
+    from facedecode.classifiers.fit import fit_store_classifier
+    from facedecode.classifiers.softmax import Head
+    from facedecode.store import Store
+
+    console, head = making.console, Head(job.head, job.l2, job.scale)
+    job = making.settle(job)
+    with console.progress() as stage:
+        classifier = fit_store_classifier(
+            Store.open(job.store),
+            job.output,
+            people=job.people,
+            exclude=tuple(job.exclude),
+            min_images=job.min_images,
+            head=head,
+            overwrite=job.overwrite,
+            progress=stage("fit"),
+        )
+    report = classifier.report
+    largest = report["largest_class"]
+    console.say(
+        f"{job.output}: {classifier.head} classifier of {report['classes']} people, trained on "
+        f"{report['training_images']} images; right on {_percent(report['accuracy'])} of {report['held_out_images']} "
+        f"held out (chance {report['chance']:.1%}, always {largest['name']} {largest['share']:.1%})"
+    )
+    return _without(report, "training_images", "held_out_images"), {"classifier": str(job.output)}
+
+
+def _import_classifier(job: ClassifierImport, making: Making) -> Result:
+    from facedecode.classifiers.given import import_store_classifier
+    from facedecode.classifiers.softmax import Head
+    from facedecode.store import Store
+
+    scale = Head(job.head, None, job.scale).scale
+    job = making.settle(job)
+    classifier = import_store_classifier(
+        Store.open(job.store), job.from_head, job.names, job.output, scale=scale, overwrite=job.overwrite
+    )
+    report = classifier.report
+    judged = "the store has no image of its classes to judge it on"
+    if report["images"]:
+        judged = f"right on {_percent(report['accuracy'])} of the store's {report['images']} images of its classes"
+    making.console.say(f"{job.output}: {classifier.head} classifier of {report['classes']} classes; {judged}")
+    return _without(report, "training_images", "held_out_images"), {"classifier": str(job.output)}
+
+
+def _train_disentangler(job: DisentanglerJob, making: Making) -> Result:
+    from facedecode.annotations.labels import read_image_labels
+    from facedecode.attributes.disentangler_fit import fit_store_disentangler
+    from facedecode.store import Store
+
+    console, job = making.console, making.settle(job)
+    store = Store.open(job.store)
+    labels = read_image_labels(job.labels, job.label, store)
+    if line := labels.said():
+        console.say(line)
+    with console.progress() as stage:
+        disentangler = fit_store_disentangler(
+            store,
+            job.output,
+            labels,
+            people=job.people,
+            exclude=tuple(job.exclude),
+            overwrite=job.overwrite,
+            progress=stage("judge"),
+        )
+    report = disentangler.report
+    people = " and ".join(f"{count} of {name}" for name, count in report["training_people"].items())
+    judged = "nobody held out to judge it"
+    if report["told"]:
+        judged = f"tells the class of people held out by {_percent(report['told'])}"
+    console.say(f"{job.output}: disentangler of {job.label}, fitted to people ({people}); {judged}")
+    for probe, accuracy in (report["probes"] or {}).items():
+        console.say(
+            f"{probe} probe, people held out: {_percent(accuracy['template'])} of templates, "
+            f"{_percent(accuracy['identity'])} of identity parts (chance 50.0%)"
+        )
+    return _without(report, "people"), {"disentangler": str(job.output)}
+
+
+def _without(report: dict, *names: str) -> dict:
+    """A report without these lists of its provenance: they are in the file."""
+    return report | {"provenance": {k: v for k, v in report["provenance"].items() if k not in names}}
+
+
+def _percent(estimate: dict) -> str:
+    if estimate["low"] is None:
+        return f"{estimate['value']:.1%}"
+    return f"{estimate['value']:.1%} ({estimate['low']:.1%} to {estimate['high']:.1%})"
+
+
+_RUN: dict[type, Callable[[Any, Making], Result]] = {
+    DecoderJob: _train_decoder,
+    LatentJob: _train_latent,
+    RecognizerJob: _train_recognizer,
+    ClassifierJob: _train_classifier,
+    ClassifierImport: _import_classifier,
+    DisentanglerJob: _train_disentangler,
+}
+app = command("train", train, summary("train"), several=True)

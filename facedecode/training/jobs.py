@@ -1,0 +1,388 @@
+"""What each training is asked to make, and how. Free of NumPy and torch: `train` makes its options of these."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from facedecode.decoders.kinds import KINDS, find_kind, fitted_by
+from facedecode.decoders.sizes import IMAGE_SIZES, require_image_size
+from facedecode.errors import UsageError
+from facedecode.options import argument, option
+
+PEOPLE = "Train on these people only: a name a line, or LFW's format."
+EXCLUDE = "Leave out a person (repeatable)."
+VALIDATION = "Share of the people held out."
+IMAGES = "Where a store's images are now, if not where its manifest says."
+WEIGHTS = "The recognizer's weights file, where no package has it; the folder of one trained by 'train'."
+START = "Go on from this decoder, or recognizer, instead of a random network."
+MIN_IMAGES = "Images that a person needs to be one of the classes."
+HEAD = "Of a classifier: linear, or cosine (normalized weights and templates). Of a recognizer: arcface, or softmax."
+SCALE = "Of cosine and arcface heads: what multiplies cosines; 64 if absent."
+JITTER = "Random crops before networks look; 0: off."
+MIRROR = "Train on each image turned over, too; a decoder takes its recognizer."
+EPOCHS = "Passes over the training people."
+BATCH_SIZE = "Images of a step."
+LEARNING_RATE = "Peak of the one-cycle schedule."
+PRECISION = "fp32, or bf16 (autocast; recorded in the output)."
+SEED = "Seed of everything random."
+OVERWRITE = "Replace an output that is there."
+SIZES = f"Side of the pictures: {', '.join(map(str, IMAGE_SIZES[:-1]))} or {IMAGE_SIZES[-1]} pixels."
+TARGETS = ("template", "person")
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def _require_positive(settings: Any, *names: str) -> None:
+    for name in names:
+        if not 0 < getattr(settings, name) < math.inf:
+            raise UsageError(f"{name.replace('_', ' ')} {getattr(settings, name)}: give a number above 0")
+
+
+def _require_not_negative(values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{name.replace('_', ' ')} {value}: give a number that is not negative")
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What every job has: the store to train on, and where the result goes."""
+
+    store: Path = argument(
+        "A store made by 'extract'; its images are found through it. Or a .npy file, with --images: a text file of its "
+        "rows' images.",
+        exists="path",
+    )
+    output: Path = option(MISSING, "Folder of the decoder or recognizer, or file of another kind.", "--output", "-o")
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms of a decoder's loss (`training.losses`); 0 switches a term off."""
+
+    pixel: float = option(4.0, "Eq. 3, whole portrait; 0: off.", "--pixel-weight")
+    gradient: float = option(300.0, "Eq. 4, whole portrait.", "--gradient-weight")
+    local_pixel: float = option(4.0, "Eq. 3, central region.", "--local-pixel-weight")
+    local_gradient: float = option(300.0, "Eq. 4, central region.", "--local-gradient-weight")
+    perceptual: float = option(0.6, "Eq. 5, whole view of the perceptual network; 0: off.", "--perceptual-weight")
+    local_perceptual: float = option(0.0, "Eq. 5, central region.", "--local-perceptual-weight")
+    identity: float = option(0.5, "Template distance (not in the paper; white-box); 0: off.", "--identity-weight")
+    absolute: float = option(0.0, "Mean absolute difference, whole portrait.", "--absolute-weight")
+
+    def of_pixels(self) -> LossWeights:
+        """Only those of the terms that compare pixels."""
+        return dataclasses.replace(self, perceptual=0.0, local_perceptual=0.0, identity=0.0)
+
+    def of_networks(self) -> LossWeights:
+        """Only those of the terms that look through networks."""
+        return dataclasses.replace(self, pixel=0.0, gradient=0.0, local_pixel=0.0, local_gradient=0.0, absolute=0.0)
+
+    def any(self) -> bool:
+        """Whether any term is on."""
+        return any(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a network that decodes is trained. The defaults train the decoder that ships (docs/decoder.md)."""
+
+    image_size: int = option(128, SIZES)
+    widths: tuple[int, ...] | None = None  # channels at each size; the network's own if None
+    coarse: int | None = None  # side of the coarse picture, px, of a network that has one; its own if None
+    epochs: float = option(5.0, EPOCHS)  # the last partial batch of each is left out
+    batch_size: int = option(32, BATCH_SIZE, minimum=2)
+    learning_rate: float = option(1.5e-3, LEARNING_RATE)  # warm-up over a tenth of the steps, then half a cosine
+    weight_decay: float = 1e-2  # of AdamW
+    average: float = 0.995  # decay per step of the weights' exponential average, which is what is kept
+    # A little below 1, a decoder draws less of what one image adds to its person's template.
+    gain: float = option(1.0, "Scale of templates about their mean before the finished decoder draws.")
+    identity_target: str = option("person", "Aim at the 'template', or at what is expected of its 'person'.")
+    mirror: bool = option(True, MIRROR)
+    jitter: float = option(1.0, JITTER)  # strength of `losses.random_jitter`
+    perceptual_after: float | None = option(
+        None,
+        "Share of the steps for the terms on pixels alone; then those that look through networks count alone. All "
+        "count in every step if absent.",
+    )
+    seed: int = option(0, SEED, minimum=0)
+    precision: Literal["fp32", "bf16"] = option("fp32", PRECISION)
+    save_every: int = 200  # steps between saved states
+    validate_every: int = 100  # steps between points of the validation curve
+    weights: LossWeights = LossWeights()
+
+    def check(self, architecture: str = "dfd") -> None:
+        """Raise UsageError for settings that no run of such a network can have."""
+        require_image_size(self.image_size)
+        if self.identity_target not in TARGETS:
+            raise UsageError(f"identity target {self.identity_target!r}: the identity term can aim at {_or(TARGETS)}")
+        _require_positive(self, "epochs", "learning_rate", "gain")
+        _require_not_negative(asdict(self.weights) | {"jitter": self.jitter})
+        if not self.weights.any():
+            raise UsageError("every loss term is switched off: give at least one a weight")
+        if self.perceptual_after is not None:
+            if not 0 < self.perceptual_after < 1:
+                raise UsageError(f"perceptual after {self.perceptual_after}: give a share of the steps, within 0 and 1")
+            for part, what in ((self.weights.of_pixels(), "pixels"), (self.weights.of_networks(), "networks")):
+                if not part.any():
+                    raise UsageError(f"perceptual after {self.perceptual_after}: no term on {what} has a weight")
+        kind = find_kind(architecture)
+        if self.coarse is not None and kind.fitting == "gradients" and "coarse" not in kind.options:
+            raise UsageError(f"coarse {self.coarse}: {architecture} has no coarse picture")
+
+
+def default_settings(architecture: str) -> TrainSettings:
+    """What a network of this architecture is trained with by default."""
+    defaults: dict[str, Any] = dict(find_kind(architecture).defaults)
+    weights = {f.name: defaults.pop(f.name) for f in dataclasses.fields(LossWeights) if f.name in defaults}
+    return TrainSettings(**defaults, weights=LossWeights(**weights))
+
+
+def _networks(spelled: Sequence[str]) -> dict[str, Path | None]:
+    """What `--phi` names: name → file."""
+    from facedecode.recognizers.contract import named_networks
+
+    return {name: None if file == name else Path(file) for name, file in named_networks(spelled, "--phi").items()}
+
+
+@dataclass(frozen=True)
+class DecoderJob(TrainingJob):
+    """A decoder: a network, or a closed form, which takes only the size of its pictures from `settings`.
+
+    `phi`: perceptual networks, each with its weights file, or None where a package has it; the recognizer itself if
+    there are none. A run with more `accumulate` gives the same result, up to rounding.
+    """
+
+    architecture: str = option(
+        "dfd",
+        f"Of a decoder. A network: {_or(fitted_by('gradients'))}; a closed form: {_or(fitted_by('closed form'))}; or "
+        f"{_or(fitted_by('generator'))}: through a generator of yours.",
+    )
+    people: Path | None = option(None, PEOPLE, exists="file")
+    exclude: Sequence[str] = option((), EXCLUDE)
+    validation: float = option(0.1, VALIDATION)
+    width: float | None = option(None, "Share of the network's channels (1); 0.5 is a quarter of the arithmetic.")
+    accumulate: int = option(
+        1, "Pieces of a batch that go through the loss in turn: less memory, same result.", minimum=1
+    )
+    phi: Mapping[str, Path | None] = option(
+        {},
+        "Perceptual network, NAME, NAME=FILE or NAME:LAYER+LAYER=FILE: squeezenet, a recognizer; or torch:FILE "
+        "(repeatable).",
+        parse=_networks,
+        written=list[str],
+    )
+    weights: Path | None = option(None, WEIGHTS)
+    images: Path | None = option(None, IMAGES)
+    start: Path | None = option(None, START)
+    half: bool = option(False, "Save float16 tensors, at half the size.")
+    overwrite: bool = option(False, OVERWRITE)
+    settings: TrainSettings = TrainSettings()
+
+    def check(self) -> None:
+        """Raise UsageError for a job that no training can do."""
+        if find_kind(self.architecture).fitting == "generator":
+            raise UsageError(f"a {self.architecture} decoder is not trained on a store's images: see LatentJob")
+        if self.start and self.width:
+            raise UsageError("--width does not go with --start, whose network has its channels; leave it out")
+        self.settings.check(self.architecture)
+
+
+# Options of DecoderJob that play a part in a closed form.
+CLOSED_FORM_OPTIONS = (
+    *("store", "output", "architecture", "people", "exclude", "image_size", "images", "half", "overwrite"),
+)
+# Of the networks that are trained by gradients: option → default, where it is not DecoderJob's.
+NETWORK_DEFAULTS = {name: KINDS[name].defaults for name in fitted_by("gradients")}
+
+
+def _range(text: str) -> tuple[float, float]:
+    """LOW,HIGH as numbers."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise UsageError(f"--generator-range {text}: give two numbers, such as -1,1") from None
+    return low, high
+
+
+@dataclass(frozen=True)
+class LatentJob(TrainingJob):
+    """A decoder through a user's generator, for templates of the store's recognizer.
+
+    `people`: whom the generator was trained on, as far as there are names; without them, evaluations refuse the
+    decoder. The generator's file is copied into the decoder's folder.
+    """
+
+    generator: Path = option(MISSING, "An exported program, latents → pictures (n, 3, S, S).")
+    generator_range: tuple[float, float] = option(
+        MISSING, "Values of its black and white: -1,1 or 0,1.", parse=_range, written=str
+    )
+    latent_size: int | None = option(None, "Numbers that it takes, if it is TorchScript.", minimum=1)
+    samples: int = option(10_000, "Pictures to generate.", minimum=1)
+    people: Path | None = option(None, PEOPLE, exists="file")
+    image_size: int = option(128, SIZES)
+    weights: Path | None = option(None, WEIGHTS)
+    seed: int = option(0, SEED, minimum=0)
+    overwrite: bool = option(False, OVERWRITE)
+
+
+@dataclass(frozen=True)
+class ClassifierJob(TrainingJob):
+    """A softmax over the people of a store who have images enough."""
+
+    people: Path | None = option(None, PEOPLE, exists="file")
+    exclude: Sequence[str] = option((), EXCLUDE)
+    min_images: int = option(10, MIN_IMAGES, minimum=2)
+    head: str = option("linear", HEAD)
+    l2: float | None = option(None, "Penalty on a linear head's weights; 0.001 if absent.")
+    scale: float | None = option(None, SCALE)
+    overwrite: bool = option(False, OVERWRITE)
+
+
+@dataclass(frozen=True)
+class ClassifierImport(TrainingJob):
+    """A softmax layer that was trained elsewhere, for templates of the store's recognizer."""
+
+    from_head: Path = option(
+        MISSING, "Take this softmax layer for a classifier: safetensors with weight (and bias).", exists="file"
+    )
+    names: Path = option(MISSING, "The classes of --from-head, one a line, in the order of its rows.", exists="file")
+    head: str = option("linear", HEAD)
+    scale: float | None = option(None, SCALE)
+    overwrite: bool = option(False, OVERWRITE)
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network that can be trained to recognize.
+
+    architecture: a key of `recognizers.networks.BUILDERS`. step: its crops are a multiple of it, pixels. dim: of its
+    templates.
+    """
+
+    architecture: str
+    step: int
+    dim: int
+
+
+BACKBONES = {"small": Backbone("small_resnet", 16, 128), "resnet50": Backbone("resnet50", 32, 2048)}
+HEADS = ("softmax", "arcface")
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """The layer that teaches a recognizer to tell people apart. Raises UsageError: numbers that make no sense."""
+
+    head: str = option("arcface", HEAD)
+    scale: float | None = option(None, SCALE)  # s: the radius of the sphere that templates are put on
+    margin: float | None = option(None, "Of arcface: radians added to the angle to one's own class; 0.5 if absent.")
+    # Share of the steps over which the margin grows from 0. At its full size from the first step on, few images a
+    # person give a random network nothing to start from.
+    warm_up: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise UsageError(f"--head {self.head}: a recognizer is trained with {_or(HEADS)}")
+        for name in ("scale", "margin"):
+            if self.head == "softmax" and getattr(self, name) is not None:
+                raise UsageError(f"--{name} does not go with a softmax head; leave it out")
+        if not 0 < self.s < math.inf:
+            raise UsageError(f"--scale {self.s:g}: give a number above 0")
+        if not 0 <= self.m < math.pi / 2:
+            raise UsageError(
+                f"--margin {self.m:g}: give an angle in radians, 0 or more and less than {math.pi / 2:.2f}"
+            )
+        if not 0 <= self.warm_up <= 1:
+            raise UsageError(f"a margin warm-up of {self.warm_up:g}: give a share of the steps, from 0 to 1")
+
+    @property
+    def s(self) -> float:
+        """ArcFace's scale."""
+        return 64.0 if self.scale is None else self.scale
+
+    @property
+    def m(self) -> float:
+        """ArcFace's margin, radians."""
+        return 0.5 if self.margin is None else self.margin
+
+    def margin_at(self, step: int, steps: int) -> float:
+        """The margin at a step: linear up to `warm_up` of all steps."""
+        return self.m * min(1.0, step / max(1.0, self.warm_up * steps))
+
+    def describe(self) -> dict[str, Any]:
+        """JSON: the kind, and what plays a part in it."""
+        arcface = {"scale": self.s, "margin": self.m, "warm_up": self.warm_up} if self.head == "arcface" else {}
+        return {"kind": self.head, **arcface}
+
+
+@dataclass(frozen=True)
+class RecognizerSettings:
+    """How a recognizer is trained. What has no comment is as in `TrainSettings`."""
+
+    backbone: str = option(
+        "small", f"{_or([f'{name} ({backbone.dim} numbers)' for name, backbone in BACKBONES.items()])}."
+    )
+    head: HeadSettings = HeadSettings()
+    image_size: int = option(64, SIZES)  # of the crops: a multiple of the backbone's step
+    epochs: float = option(30.0, EPOCHS)
+    batch_size: int = option(64, BATCH_SIZE, minimum=2)
+    learning_rate: float = option(2e-3, LEARNING_RATE)
+    weight_decay: float = 5e-2
+    average: float = 0.99
+    mirror: bool = option(True, MIRROR)  # half of the crops, drawn anew each time
+    jitter: float = option(1.0, JITTER)
+    light: float = 0.2  # standard deviation of a random contrast (log) and, halved, of a brightness
+    seed: int = option(0, SEED, minimum=0)
+    precision: Literal["fp32", "bf16"] = option("fp32", PRECISION)
+    save_every: int = 200
+    validate_every: int = 200
+
+    def check(self) -> None:
+        """Raise UsageError for settings that no run can have."""
+        if self.backbone not in BACKBONES:
+            raise UsageError(f"--backbone {self.backbone}: choose {_or(list(BACKBONES))}")
+        step = BACKBONES[self.backbone].step
+        if self.image_size < step or self.image_size % step:
+            raise UsageError(f"image size {self.image_size}: the backbone {self.backbone} takes multiples of {step}")
+        _require_positive(self, "epochs", "learning_rate")
+        _require_not_negative({"jitter": self.jitter, "light": self.light})
+
+    def describe(self) -> dict[str, Any]:
+        """JSON for provenance: what plays a part."""
+        return asdict(self) | {"head": self.head.describe()}
+
+
+@dataclass(frozen=True)
+class RecognizerJob(TrainingJob):
+    """A recognizer: a network trained to tell the people of a store's images apart; its folder's name is its own.
+
+    `validation`: share of the people who are no class: the curve's verification is of them. `start`: the folder of a
+    recognizer of the same backbone, whose people count as trained on, too; for resnet50 also a file in torchvision's
+    layout.
+    """
+
+    people: Path | None = option(None, PEOPLE, exists="file")
+    exclude: Sequence[str] = option((), EXCLUDE)
+    min_images: int = option(5, MIN_IMAGES, minimum=2)
+    validation: float = option(0.1, VALIDATION)
+    images: Path | None = option(None, IMAGES)
+    start: Path | None = option(None, START)
+    overwrite: bool = option(False, OVERWRITE)
+    settings: RecognizerSettings = RecognizerSettings()
+
+
+@dataclass(frozen=True)
+class DisentanglerJob(TrainingJob):
+    """What parts templates into identity and an attribute of two classes."""
+
+    labels: Path = option(MISSING, "CSV file with a column 'path', and the one of --label.", exists="file")
+    label: str = option(MISSING, "Column of --labels, of two classes: gender.")
+    people: Path | None = option(None, PEOPLE, exists="file")
+    exclude: Sequence[str] = option((), EXCLUDE)
+    overwrite: bool = option(False, OVERWRITE)
