@@ -6,7 +6,6 @@ import csv
 import io
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -17,9 +16,10 @@ from facedecode.files import sha256_file
 from facedecode.pictures.images import EXTENSIONS, ImageRef
 from facedecode.store import Store
 
-Row = dict[str, str | None]
+Row = dict[str, str]
 Value = TypeVar("Value")
 _HQ_NAME = re.compile(r"(?:imgHQ)?0*(\d+)")
+_HQ_COLUMNS = ["idx", "orig_idx", "orig_file"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,16 @@ class LabelFile:
         """The number of each row's line, and the row. Raises BadInput for a line with other than `columns` words."""
         return self._rows()
 
+    def require_columns(self, columns: Collection[str]) -> None:
+        """Raises BadInput for a column that the file lacks."""
+        for column in columns:
+            if column not in self.columns:
+                raise BadInput(f"{self.path}: no column {column!r}; there are {', '.join(self.columns) or 'none'}")
+
+    def record(self) -> dict[str, str]:
+        """JSON: which file it is."""
+        return {"file": self.path.name, "sha256": sha256_file(self.path)}
+
 
 def read_label_file(path: Path) -> LabelFile:
     """Read a CSV with a header, or one of CelebA's files.
@@ -43,8 +53,7 @@ def read_label_file(path: Path) -> LabelFile:
     values a line; `identity_CelebA.txt` has a name and a person a line; CelebA-HQ's mapping file has a header of three
     words.
 
-    Raises:
-        BadInput: unreadable, or another number of images than said.
+    BadInput: unreadable, or another number of images than the file says.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -52,17 +61,20 @@ def read_label_file(path: Path) -> LabelFile:
         raise BadInput(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error})") from None
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     first, second, third = ([line.split() for _, line in lines[:3]] + [[], [], []])[:3]
+
+    def words(columns: list[str], header: int) -> LabelFile:
+        return LabelFile(path, columns, lambda: _words(path, columns, lines[header:]))
+
+    # A data set with files of another form is one more case here.
     if len(first) == 1 and first[0].isdigit() and second:
         if int(first[0]) != len(lines) - 2:
             raise BadInput(f"{path}: says {first[0]} images and lists {len(lines) - 2}; download it again")
         # The boxes' file names the column of names, the attributes' file does not.
-        columns = ["path", *(second[1:] if len(second) == len(third) else second)]
-        return LabelFile(path, columns, lambda: _words(path, columns, lines[2:]))
-    if first == ["idx", "orig_idx", "orig_file"]:
-        return LabelFile(path, first, lambda: _words(path, first, lines[1:]))
+        return words(["path", *(second[1:] if len(second) == len(third) else second)], 2)
+    if first == _HQ_COLUMNS:
+        return words(first, 1)
     if len(first) == 2 and PurePosixPath(first[0]).suffix.lower() in EXTENSIONS:
-        columns = ["path", "identity"]
-        return LabelFile(path, columns, lambda: _words(path, columns, lines))
+        return words(["path", "identity"], 0)
     try:
         columns = list(csv.DictReader(io.StringIO(text, newline="")).fieldnames or [])
     except csv.Error as error:
@@ -81,17 +93,17 @@ def _words(path: Path, columns: list[str], lines: list[tuple[int, str]]) -> Iter
 
 
 def _cells(path: Path, text: str) -> Iterator[tuple[int, Row]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""))
     try:
-        for row in reader:
-            if None in row or None in row.values():
-                words = len([value for value in row.values() if isinstance(value, str)]) + len(row.get(None) or ())
-                there = len(reader.fieldnames or ())
+        columns = next(reader, [])
+        for cells in reader:
+            if cells and len(cells) != len(columns):
                 raise BadInput(
-                    f"{path}, line {reader.line_num}: {words} cells where there are {there} columns; put names that "
-                    "have commas in quotes"
+                    f"{path}, line {reader.line_num}: {len(cells)} cells where there are {len(columns)} columns; put "
+                    "names that have commas in quotes"
                 )
-            yield reader.line_num, row
+            if cells:
+                yield reader.line_num, dict(zip(columns, cells, strict=True))
     except csv.Error as error:
         raise BadInput(f"{path}: cannot be read as CSV ({error})") from None
 
@@ -107,15 +119,15 @@ class Matched:
     images: list[str]
     names: list[str]
 
-    def said(self, what: str, where: Path) -> list[str]:
-        """Lines on what is left over."""
-        lines = []
+    def notes(self, what: str, table: Path) -> list[str]:
+        """A line on the images, and one on the names of the table, that are left over."""
+        notes = []
         if self.images:
-            lines.append(f"{len(self.images)} of {len(self.values)} images have no {what} in {where}")
-            lines[-1] += f" ({some_of(self.images)})"
+            without = f"{len(self.images)} of {len(self.values)} images have no {what} in {table}"
+            notes.append(f"{without} ({some_of(self.images)})")
         if self.names:
-            lines.append(f"{len(self.names)} names of {where} are of no image here ({some_of(self.names)})")
-        return lines
+            notes.append(f"{len(self.names)} names of {table} are of no image here ({some_of(self.names)})")
+        return notes
 
 
 def match(
@@ -123,90 +135,71 @@ def match(
 ) -> Matched:
     """What a table by name says of images.
 
-    An image is found by its path; else, where the table has bare names only, by the file's name, with another ending
-    if it must be (CelebA's pictures come as .jpg and as .png).
+    An image is looked up by its path; else, where the table has bare names only, by the file's name, with another
+    ending if it must be (CelebA's pictures come as .jpg and as .png).
 
     Args:
         images: paths with forward slashes; None for no image.
         renamed: number of an image → its name in the table (`read_renamed`).
 
-    Raises:
-        BadInput: two images of one name.
+    BadInput: two images of one name.
     """
-    stems: dict[str, str | None] = {}
     bare = not any("/" in name for name in table)
-    if bare:
-        for name in table:  # None: not one name
-            stem = PurePosixPath(name).stem
-            stems[stem] = None if stem in stems else name
-    taken: dict[str, str] = {}
-    values = []
-    for image in images:
-        name = None if image is None else _name(image, table, stems, bare, renamed)
-        if name is not None and taken.setdefault(name, image) != image:
-            raise BadInput(f"{taken[name]} and {image} are both called {name!r}; give the table paths, or rename one")
-        values.append(None if name is None else table[name])
-    left = [image or f"row {i}" for i, (image, value) in enumerate(zip(images, values, strict=True)) if value is None]
-    return Matched(values, left, [name for name in table if name not in taken])
+    stems: dict[str, str | None] = {}
+    for name in table if bare else ():
+        stem = PurePosixPath(name).stem
+        stems[stem] = None if stem in stems else name  # None: not one name
 
+    def name_of(image: str) -> str | None:
+        if renamed is not None:
+            number = _HQ_NAME.fullmatch(PurePosixPath(image).stem)
+            image = renamed.get(int(number[1]), "") if number else ""
+        path = PurePosixPath(image)
+        if image in table or not bare:
+            return image if image in table else None
+        return path.name if path.name in table else stems.get(path.stem)
 
-def _name(
-    image: str,
-    table: Mapping[str, object],
-    stems: Mapping[str, str | None],
-    bare: bool,
-    renamed: Mapping[int, str] | None,
-) -> str | None:
-    if renamed is not None:
-        number = _HQ_NAME.fullmatch(PurePosixPath(image).stem)
-        image = renamed.get(int(number[1]), "") if number else ""
-    if image in table:
-        return image
-    if not bare:
-        return None
-    path = PurePosixPath(image)
-    return path.name if path.name in table else stems.get(path.stem)
+    names = [None if image is None else name_of(image) for image in images]
+    image_of: dict[str, str] = {}
+    for image, name in zip(images, names, strict=True):
+        if name is not None and image_of.setdefault(name, image) != image:
+            raise BadInput(f"{image_of[name]} and {image} are both called {name!r}; use paths there, or rename one")
+    lacking = [image or f"row {row}" for row, image in enumerate(images) if names[row] is None]
+    values = [None if name is None else table[name] for name in names]
+    return Matched(values, lacking, [name for name in table if name not in image_of])
 
 
 def by_name(file: LabelFile, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Columns by the name of the image; rows without a value are left out.
 
-    Raises:
-        BadInput: no such column, no column `path`, a row without a name, or a name twice.
+    BadInput: no such column, no column `path`, a row without a name, or a name twice.
     """
-    for column in ("path", *columns):
-        if column not in file.columns:
-            raise BadInput(f"{file.path}: no column {column!r}; there are {', '.join(file.columns) or 'none'}")
-    found: dict[str, tuple[str, ...]] = {}
-    seen: set[str] = set()
+    file.require_columns(("path", *columns))
+    values_of: dict[str, tuple[str, ...]] = {}
     for number, row in file.rows:
-        name = (row["path"] or "").strip()
+        name = row["path"].strip()
         if not name:
             raise BadInput(f"{file.path}, line {number}: no path")
-        if name in seen:
+        if name in values_of:
             raise BadInput(f"{file.path}, line {number}: {name} is there already; leave one")
-        seen.add(name)
-        values = tuple(sys.intern((row[column] or "").strip()) for column in columns)
-        if any(values):
-            found[name] = values
-    return found
+        values_of[name] = tuple(sys.intern(row[column].strip()) for column in columns)
+    return {name: values for name, values in values_of.items() if any(values)}
 
 
 def read_renamed(path: Path) -> dict[int, str]:
     """CelebA-HQ's mapping file: the number of an image → its name in CelebA.
 
-    Raises:
-        BadInput: another file, or a number twice.
+    BadInput: another file, or a number twice.
     """
     file = read_label_file(path)
-    if file.columns != ["idx", "orig_idx", "orig_file"]:
-        raise BadInput(f"{path}: not CelebA-HQ's mapping file, whose header is 'idx orig_idx orig_file'")
-    found: dict[int, str] = {}
+    if file.columns != _HQ_COLUMNS:
+        raise BadInput(f"{path}: not CelebA-HQ's mapping file, whose header is '{' '.join(_HQ_COLUMNS)}'")
+    names: dict[int, str] = {}
     for number, row in file.rows:
-        if not row["idx"].isdigit() or int(row["idx"]) in found:
+        if not row["idx"].isdigit() or int(row["idx"]) in names:
             raise BadInput(f"{path}, line {number}: idx {row['idx']} is no number, or there already")
-        found[int(row["idx"])] = row["orig_file"]
-    return found
+        names[int(row["idx"])] = row["orig_file"]
+    return names
 
 
 @dataclass(frozen=True)
@@ -236,33 +229,25 @@ class ImageLabels:
     source: Path
     file: dict[str, str] | None = field(default=None, compare=False)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many rows have each label, the most frequent first."""
-        return dict(Counter(value for value in self.values if value is not None).most_common())
-
     def classes(self) -> tuple[str, str]:
         """The labels where there are two, sorted.
 
-        Raises:
-            BadInput: there are fewer, or more.
+        BadInput: there are fewer, or more.
         """
-        found = sorted(self.counts)
-        if len(found) != 2:
+        labels = sorted({value for value in self.values if value is not None})
+        if len(labels) != 2:
             raise BadInput(
-                f"{self.source}: {len(found)} labels in {self.column!r} ({some_of(found)}); an attribute of two "
+                f"{self.source}: {len(labels)} labels in {self.column!r} ({some_of(labels)}); an attribute of two "
                 "classes is needed"
             )
-        return found[0], found[1]
+        return labels[0], labels[1]
 
-    def said(self) -> str | None:
+    def note(self) -> str | None:
         """A line on the images without a label; None where there is none."""
         if not self.unlabelled:
             return None
-        return (
-            f"{len(self.unlabelled)} of {len(self.values)} images have no {self.column!r} and are left out "
-            f"({some_of(self.unlabelled)})"
-        )
+        without = f"{len(self.unlabelled)} of {len(self.values)} images have no {self.column!r} and are left out"
+        return f"{without} ({some_of(self.unlabelled)})"
 
 
 def read_person_labels(path: Path, column: str) -> PersonLabels:
@@ -270,62 +255,61 @@ def read_person_labels(path: Path, column: str) -> PersonLabels:
 
     Rows with an empty label are left out and counted.
 
-    Raises:
-        BadInput: no such file or column, a row with neither person nor image, or a person with two labels.
+    BadInput: no such file or column, a row with neither person nor image, or a person with two labels.
     """
-    labels, empty = _read(path, column, ("identity", "path"), _person, "neither an identity nor a path with a folder")
-    return PersonLabels(column, labels, empty, {"file": path.name, "sha256": sha256_file(path)})
+
+    def person(row: Row) -> str | None:
+        parts = row.get("path", "").strip().split("/")
+        return row.get("identity", "").strip() or (parts[-2] if len(parts) > 1 else None)
+
+    lacking = "neither an identity nor a path with a folder"
+    return PersonLabels(column, *_labels(read_label_file(path), column, ("identity", "path"), person, lacking))
 
 
 def read_image_labels(path: Path, column: str, store: Store) -> ImageLabels:
     """Read a label file: the label's column, and `path` as the store has it (relative to what was extracted) or, where
     the file has bare names only, the image's name.
 
-    Raises:
-        BadInput: no such file or column, a row without path, an image with two labels, or no label for any row of the
-            store.
+    BadInput: no such file or column, a row without path, an image with two labels, or no label for any row of the
+    store.
     """
-    labels, _ = _read(path, column, ("path",), lambda row: (row["path"] or "").strip(), "no path")
-    names = store.paths()
-    found = match(names, labels)
-    values = found.values
-    if not any(values):
-        there, here = (next((name for name in some if name), "nothing") for some in (names, labels))
+    file = read_label_file(path)
+    labels, _, record = _labels(file, column, ("path",), lambda row: row["path"].strip(), "no path")
+    paths = store.paths()
+    matched = match(paths, labels)
+    if not any(matched.values):
+        in_store, in_file = (next((name for name in names if name), "nothing") for names in (paths, labels))
         raise BadInput(
-            f"{path}: has a {column!r} for no image of {store.folder} (of {here}, where the store has {there}); paths "
-            "are to be relative to the folder that was extracted"
+            f"{path}: has a {column!r} for no image of {store.folder} (of {in_file}, where the store has {in_store}); "
+            "paths are to be relative to the folder that was extracted"
         )
-    return ImageLabels(column, values, found.images, path, {"file": path.name, "sha256": sha256_file(path)})
+    return ImageLabels(column, matched.values, matched.images, path, record)
 
 
-def _read(
-    path: Path, column: str, keys: Collection[str], key: Callable[[Row], str | None], lacking: str
-) -> tuple[dict[str, str], int]:
-    """Key → label, and how many rows have none. keys: columns, of which one is needed; lacking: a row without key."""
+def _labels(
+    file: LabelFile, column: str, keys: Collection[str], key: Callable[[Row], str | None], lacking: str
+) -> tuple[dict[str, str], int, dict[str, str]]:
+    """Key → label, how many rows have no label, and the file's record.
+
+    keys: columns, of which one is needed; lacking: what is wrong with a row without a key.
+    """
+    file.require_columns([column])
+    if not set(keys) & set(file.columns):
+        names = " or ".join(map(repr, keys))
+        raise BadInput(f"{file.path}: no column {names}, so nobody can tell whose label it is")
     labels: dict[str, str] = {}
     empty = 0
-    file = read_label_file(path)
-    if column not in file.columns:
-        raise BadInput(f"{path}: no column {column!r}; there are {', '.join(file.columns) or 'none'}")
-    if not set(keys) & set(file.columns):
-        raise BadInput(f"{path}: no column {' or '.join(map(repr, keys))}, so nobody can be told whose label it is")
     for line, row in file.rows:
-        name, label = key(row), (row[column] or "").strip()
+        name, label = key(row), row[column].strip()
         if not name:
-            raise BadInput(f"{path}, line {line}: {lacking}")
+            raise BadInput(f"{file.path}, line {line}: {lacking}")
         if not label:
             empty += 1
         elif labels.setdefault(name, label) != label:
-            raise BadInput(f"{path}, line {line}: {name} has two labels, {labels[name]!r} and {label!r}; leave one")
-    return labels, empty
-
-
-def _person(row: Row) -> str | None:
-    """The person that a row is about."""
-    if name := (row.get("identity") or "").strip():
-        return name
-    parts = (row.get("path") or "").strip().split("/")
-    return parts[-2] if len(parts) > 1 else None
+            raise BadInput(
+                f"{file.path}, line {line}: {name} has two labels, {labels[name]!r} and {label!r}; leave one"
+            )
+    return labels, empty, file.record()
 
 
 @dataclass(frozen=True)
@@ -345,21 +329,19 @@ class DataSet:
     def with_identities(self, refs: list[ImageRef]) -> tuple[list[ImageRef], list[str]]:
         """The images with their people, and lines on what is left over; an image without one is nobody's.
 
-        Raises:
-            BadInput: as `label_file.by_name` and `match`; no image has a person.
+        BadInput: as `by_name` and `match`; no image has a person.
         """
         if self.identities is None:
             return refs, []
-        table = by_name(read_label_file(self.identities), ["identity"])
-        found = self._match(refs, {name: person for name, (person,) in table.items()}, self.identities)
-        whose = zip(refs, found.values, strict=True)
-        return [replace(ref, identity=person) for ref, person in whose], found.said("person", self.identities)
+        matched = self._match(refs, by_name(read_label_file(self.identities), ["identity"]), self.identities)
+        people = [values[0] if values else None for values in matched.values]
+        named = [replace(ref, identity=person) for ref, person in zip(refs, people, strict=True)]
+        return named, matched.notes("person", self.identities)
 
     def label_table(self, refs: list[ImageRef]) -> tuple[str | None, list[str]]:
         """A CSV of the labels by the images' own paths, and lines on what is left over; None without labels.
 
-        Raises:
-            BadInput: as `with_identities`, of labels.
+        BadInput: as `with_identities`, of labels.
         """
         if self.labels is None:
             return None, []
@@ -367,22 +349,20 @@ class DataSet:
         columns = [column for column in file.columns if column != "path"]
         if not columns:
             raise BadInput(f"{self.labels}: has no column beside 'path', and so no labels")
-        found = self._match(refs, by_name(file, columns), self.labels)
+        matched = self._match(refs, by_name(file, columns), self.labels)
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["path", *columns])
-        for ref, row in zip(refs, found.values, strict=True):
-            if row is not None:
-                writer.writerow([ref.relative, *row])
-        return text.getvalue(), found.said("labels", self.labels)
+        rows = zip(refs, matched.values, strict=True)
+        labelled = ([ref.relative, *values] for ref, values in rows if values is not None)
+        csv.writer(text, lineterminator="\n").writerows([["path", *columns], *labelled])
+        return text.getvalue(), matched.notes("labels", self.labels)
 
-    def _match(self, refs: list[ImageRef], table: dict, where: Path) -> Matched:
+    def _match(self, refs: list[ImageRef], table: dict, path: Path) -> Matched:
         renamed = None if self.renamed is None else read_renamed(self.renamed)
         try:
-            found = match([ref.relative for ref in refs], table, renamed)
+            matched = match([ref.relative for ref in refs], table, renamed)
         except BadInput as error:
-            raise BadInput(f"{where}: {error}") from None
-        if all(value is None for value in found.values):
-            there = next(iter(table), "nothing")
-            raise BadInput(f"{where}: has nothing of {refs[0].relative} or any other image (it has {there} …)")
-        return found
+            raise BadInput(f"{path}: {error}") from None
+        if all(value is None for value in matched.values):
+            example = next(iter(table), "nothing")
+            raise BadInput(f"{path}: has nothing of {refs[0].relative} or any other image (it has {example} …)")
+        return matched

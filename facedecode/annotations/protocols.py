@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -42,10 +42,9 @@ class Pairs:
 
     def rows(self, paths: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Where each pair's images stand in `paths` (as a store has them): two int64 (n,), -1 if absent."""
-        where = {path: row for row, path in enumerate(paths)}
-        left = np.array([where.get(path, -1) for path in self.left], dtype=np.int64)
-        right = np.array([where.get(path, -1) for path in self.right], dtype=np.int64)
-        return left, right
+        row_of = {path: row for row, path in enumerate(paths)}
+        left, right = ([row_of.get(path, -1) for path in side] for side in (self.left, self.right))
+        return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
 
     def with_extensions(self, paths: Collection[str]) -> Pairs:
         """The same pairs, where an image is not among `paths` by the one path that differs in its extension only.
@@ -55,13 +54,12 @@ class Pairs:
         stems: dict[str, list[str]] = {}
         for path in paths:
             stems.setdefault(str(PurePosixPath(path).with_suffix("")), []).append(path)
-        there = set(paths)
 
-        def found(path: str) -> str:
+        def renamed(path: str) -> str:
             same = stems.get(path.removesuffix(".jpg"), [])
-            return same[0] if path not in there and len(same) == 1 else path
+            return same[0] if len(same) == 1 else path
 
-        return replace(self, left=[found(path) for path in self.left], right=[found(path) for path in self.right])
+        return replace(self, left=[renamed(path) for path in self.left], right=[renamed(path) for path in self.right])
 
 
 class Person(NamedTuple):
@@ -80,25 +78,17 @@ def image_path(name: str, number: int) -> str:
 def read_pairs(path: str | Path) -> Pairs:
     """Read a pairs file of View 1 or View 2. BadInput names the file and the line that is wrong."""
     lines = _Lines(path)
-    header = lines.take("the number of pairs, or of folds and of pairs")
-    numbers = [lines.number(field) for field in header]
-    if len(numbers) not in (1, 2):
-        raise lines.wrong("expected one number (View 1) or two (View 2)")
-    folds, size = (1, numbers[0]) if len(numbers) == 1 else numbers
-    rows = [
-        (*_read_pair(lines, mated), mated, fold)
-        for fold in range(folds)
-        for mated in (True, False)
-        for _ in range(size)
-    ]
+    header = [lines.number(field) for field in lines.take("one number (View 1) or two (View 2)", 1, 2)]
+    folds, size = (1, *header) if len(header) == 1 else header
+    rows = [(*_read_pair(lines, mated), fold) for fold in range(folds) for mated in (True, False) for _ in range(size)]
     lines.finish()
-    names, numbers_left, others, numbers_right, mated, fold = zip(*rows, strict=True)
+    names, numbers, others, other_numbers, fold = zip(*rows, strict=True)
     return Pairs(
-        left=[image_path(name, number) for name, number in zip(names, numbers_left, strict=True)],
-        right=[image_path(name, number) for name, number in zip(others, numbers_right, strict=True)],
+        left=[image_path(name, number) for name, number in zip(names, numbers, strict=True)],
+        right=[image_path(name, number) for name, number in zip(others, other_numbers, strict=True)],
         left_people=list(names),
         right_people=list(others),
-        mated=np.array(mated, dtype=bool),
+        mated=np.array([name == other for name, other in zip(names, others, strict=True)]),
         fold=np.array(fold, dtype=np.int64),
     )
 
@@ -106,25 +96,16 @@ def read_pairs(path: str | Path) -> Pairs:
 def read_people(path: str | Path) -> list[Person]:
     """Read a people file of View 1 or View 2. BadInput names the file and the line that is wrong."""
     lines = _Lines(path)
-    header = lines.take("the number of people or of folds")
-    if len(header) != 1:
-        raise lines.wrong("expected one number, of people (View 1) or of folds (View 2)")
-    count = lines.number(header[0])
+    count = lines.number(*lines.take("one number, of people (View 1) or of folds (View 2)", 1))
     if len(lines.peek()) != 1:
         people = _read_block(lines, count, fold=0)
     else:
         people = []
         for fold in range(count):
-            size = lines.take(f"the number of people in fold {fold + 1}")
-            if len(size) != 1:
-                raise lines.wrong(f"expected the number of people in fold {fold + 1}")
-            people += _read_block(lines, lines.number(size[0]), fold)
+            (size,) = lines.take(f"the number of people in fold {fold + 1}", 1)
+            people += _read_block(lines, lines.number(size), fold)
     lines.finish()
-    seen: set[str] = set()
-    for person in people:
-        if person.name in seen:
-            raise BadInput(f"{path}: {person.name} is listed twice: name each person once.")
-        seen.add(person.name)
+    _require_once(path, [person.name for person in people])
     return people
 
 
@@ -139,9 +120,13 @@ def people_names(path: str | Path) -> list[str]:
     names = lines.whole()
     if not names:
         raise BadInput(f"{path}: names nobody: give LFW's people format, or a name on each line.")
+    _require_once(path, names)
+    return names
+
+
+def _require_once(path: str | Path, names: Sequence[str]) -> None:
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise BadInput(f"{path}: {twice[0]} is listed twice: name each person once.")
-    return names
 
 
 def require_share(share: float) -> None:
@@ -162,9 +147,7 @@ def held_out_people(
     Returns:
         bool (n,): True for held-out rows.
 
-    Raises:
-        BadInput: a row with neither identity nor path.
-        UsageError: a share outside [0, 1).
+    BadInput: a row with neither identity nor path. UsageError: a share outside [0, 1).
     """
     require_share(share)
     held_out = np.zeros(len(paths), dtype=bool)
@@ -180,14 +163,12 @@ def held_out_people(
 def select_people(identities: list[str | None], people: Path | None, exclude: tuple[str, ...] = ()) -> np.ndarray:
     """Row numbers of the people to use: those of a file (all if None), less some.
 
-    Raises:
-        BadInput: nobody is left, or a person to leave out is not among them.
+    BadInput: nobody is left, or a person to leave out is not among them.
     """
     wanted = None if people is None else set(people_names(people))
-    known = {i for i in identities if i is not None}
-    for name in exclude:
-        if name not in known:
-            raise BadInput(f"--exclude {name}: nobody in the store has that name")
+    known = set(identities)
+    if unknown := [name for name in exclude if name not in known]:
+        raise BadInput(f"--exclude {unknown[0]}: nobody in the store has that name")
     rows = [i for i, name in enumerate(identities) if name not in exclude and (wanted is None or name in wanted)]
     if not rows:
         raise BadInput(f"{people}: none of these people is in the store" if people else "nobody is left to train on")
@@ -195,27 +176,22 @@ def select_people(identities: list[str | None], people: Path | None, exclude: tu
 
 
 def _read_block(lines: _Lines, count: int, fold: int) -> list[Person]:
-    people = []
-    for _ in range(count):
-        fields = lines.take("'name images'")
-        if len(fields) != 2:
-            raise lines.wrong("expected 'name images'")
-        people.append(Person(lines.name(fields[0]), lines.number(fields[1]), fold))
-    return people
+    fields = (lines.take("'name images'", 2) for _ in range(count))
+    return [Person(lines.name(name), lines.number(images), fold) for name, images in fields]
 
 
 def _read_pair(lines: _Lines, mated: bool) -> tuple[str, int, str, int]:
-    form = "'name n1 n2' (a mated pair)" if mated else "'name1 n1 name2 n2' (a non-mated pair)"
-    fields = lines.take(form)
-    if len(fields) != (3 if mated else 4):
-        raise lines.wrong(f"expected {form}")
-    name, first = lines.name(fields[0]), lines.number(fields[1])
-    other, second = (name if mated else lines.name(fields[2])), lines.number(fields[-1])
-    if mated and first == second:
+    if mated:
+        name, first, second = lines.take("'name n1 n2' (a mated pair)", 3)
+        other = name
+    else:
+        name, first, other, second = lines.take("'name1 n1 name2 n2' (a non-mated pair)", 4)
+    pair = lines.name(name), lines.number(first), lines.name(other), lines.number(second)
+    if mated and pair[1] == pair[3]:
         raise lines.wrong("a mated pair needs two different images")
     if not mated and name == other:
         raise lines.wrong("a non-mated pair needs two different people")
-    return name, first, other, second
+    return pair
 
 
 class _Lines:
@@ -230,18 +206,19 @@ class _Lines:
             raise BadInput(f"{path}: cannot be read ({reason}): give a pairs or people file.") from None
         self._lines = text.removesuffix("\n").split("\n")
 
-    def _rest(self) -> Iterator[str]:
-        return iter(self._lines[self.line :])
-
     def peek(self) -> list[str]:
-        return next(self._rest(), "").split()
+        """The fields of the next line; none at the end."""
+        return self._lines[self.line].split() if self.line < len(self._lines) else []
 
-    def take(self, expected: str) -> list[str]:
+    def take(self, expected: str, *counts: int) -> list[str]:
+        """The fields of the next line, as many as one of `counts`."""
         fields = self.peek()
         self.line += 1
         if not fields:
             what = "the file ends" if self.line > len(self._lines) else "the line is empty"
             raise self.wrong(f"{what} where {expected} was expected")
+        if len(fields) not in counts:
+            raise self.wrong(f"expected {expected}")
         return fields
 
     def starts_with_number(self) -> bool:
@@ -253,9 +230,11 @@ class _Lines:
         return [line.strip() for line in self._lines if line.strip()]
 
     def finish(self) -> None:
-        for line in self._rest():
+        """Refuse what follows, but for empty lines."""
+        while self.line < len(self._lines):
+            rest = self.peek()
             self.line += 1
-            if line.strip():
+            if rest:
                 raise self.wrong("more lines than the header announces")
 
     def number(self, field: str) -> int:

@@ -316,7 +316,7 @@ def _train_disentangler(job: DisentanglerJob, making: Making) -> Result:
     console, job = making.console, making.settle(job)
     store = Store.open(job.store)
     labels = read_image_labels(job.labels, job.label, store)
-    if line := labels.said():
+    if line := labels.note():
         console.say(line)
     with console.progress() as stage:
         disentangler = fit_store_disentangler(
