@@ -65,9 +65,17 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def argument(help: str, *, exists: Exists | None = None, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field that is a positional argument."""
-    return dataclasses.field(default=default, metadata={_KEY: Option(help, exists=exists, positional=True)})
+def argument(
+    help: str,
+    *,
+    exists: Exists | None = None,
+    default: Any = dataclasses.MISSING,
+    parse: Callable[[Any], Any] | None = None,
+    written: Any = None,
+) -> Any:
+    """A dataclass field that is a positional argument; see `Option`."""
+    declared = Option(help, exists=exists, positional=True, parse=parse, written=written)
+    return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
 def option_of(field: dataclasses.Field) -> Option | None:

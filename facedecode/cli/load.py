@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facedecode.cli.console import Console
-from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.errors import MissingWeights, UsageError
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.decoders import Decoder
@@ -87,28 +87,3 @@ def open_drawing(
         console.say(f"no scores: {error}")
         recognizer = None
     return Drawing(drawer, folder, recognizer)
-
-
-def optional_decoder(
-    console: Console, name: str | None, recognizer: dict, device: str, without: str
-) -> tuple[Decoder | None, Path | None]:
-    """A decoder for a figure and its folder; neither where none was asked for and none ships.
-
-    recognizer: `Recognizer.describe()`. without: what there is then, for the user.
-
-    Raises:
-        MissingWeights, BadInput: the one that was asked for is not there, or another recognizer's.
-    """
-    from facedecode.decoders import find_decoder, load_decoder
-    from facedecode.decoders.checkpoint import SHIPPED
-
-    try:
-        folder = find_decoder(name or SHIPPED / recognizer["name"])
-        decoder = load_decoder(folder, device)
-        decoder.require_recognizer(recognizer, f"the decoder {name or 'shipped with facedecode'}")
-    except (MissingWeights, BadInput) as error:
-        if name is not None:
-            raise
-        console.say(f"no decoder for {recognizer['name']}: {without} ({error})")
-        return None, None
-    return decoder, folder

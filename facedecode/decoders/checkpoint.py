@@ -189,3 +189,27 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
     load_into(net, folder / "decoder.safetensors")
     net.open_files(folder, device)
     return Decoder(kind, net, provenance, device)
+
+
+def optional_decoder(
+    name: str | None, recognizer: dict, device: str, without: str, say: Callable[[str], None]
+) -> tuple[Decoder | None, Path | None]:
+    """A decoder for a figure and its folder; neither where none was asked for and none ships.
+
+    Args:
+        recognizer: `Recognizer.describe()`.
+        without: what there is then, for the user. say: told so.
+
+    Raises:
+        MissingWeights, BadInput: the one that was asked for is not there, or another recognizer's.
+    """
+    try:
+        folder = find_decoder(name or SHIPPED / recognizer["name"])
+        decoder = load_decoder(folder, device)
+        decoder.require_recognizer(recognizer, f"the decoder {name or 'shipped with facedecode'}")
+    except (MissingWeights, BadInput) as error:
+        if name is not None:
+            raise
+        say(f"no decoder for {recognizer['name']}: {without} ({error})")
+        return None, None
+    return decoder, folder

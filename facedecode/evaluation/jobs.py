@@ -219,3 +219,40 @@ class SecurityJob:
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
     required: Sequence[float] = ()
+
+
+def _named_stores(options: Sequence[str]) -> dict[str, Path]:
+    return {name: Path(folder) for name, folder in named(options, "STORES").items()}
+
+
+@dataclass(frozen=True)
+class LeakageJob:
+    """What to read from the templates of some images.
+
+    Attributes:
+        stores: label → folder, of the same images; the first is what others are compared with.
+        columns: of `labels`, each an attribute: classes, or numbers.
+        attributes: computed ones, of `attributes.measured.ATTRIBUTES`; all if None.
+        directions: folder for each attribute's direction; not written if None.
+        decoder: folder or name of the one that draws strips; the recognizer's shipped one if None, none for 'none'.
+        weights: of the recognizer that measures classes on strips, where no package has it.
+    """
+
+    stores: Mapping[str, Path] = argument(
+        "Stores of the same images, or NAME=STORE; the first is compared with.", written=list[str], parse=_named_stores
+    )
+    labels: Path | None = option(None, "CSV file with a column 'path' and columns of labels.", exists="file")
+    columns: Sequence[str] = option((), "A column of it to read (repeatable).", "--label")
+    attributes: Sequence[str] | None = option(
+        None, "A computed attribute (repeatable): yaw, turn, brightness …; all if absent.", "--attribute"
+    )
+    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
+    exclude: Sequence[str] = option((), "Leave out a person (repeatable).")
+    directions: Path | None = option(None, "Write each attribute's direction to this folder, for 'walk'.")
+    decoder: str | None = option(None, "Draws strips; else the recognizer's shipped one. none: no strips.")
+    weights: Path | None = option(None, ONE_WEIGHTS, exists="path")
+    images: Path | None = option(None, IMAGES, exists="path")
+    limit: int | None = option(None, FIRST_IMAGES, minimum=2)
+    folds: int = option(5, "Folds of people: a probe is judged on one and trained on the others.", minimum=2)
+    repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
+    seed: int = option(0, SEED, minimum=0)

@@ -16,8 +16,8 @@ from facedecode.attributes.probe import PROBES, fit_linear, fit_mlp, out_of_fold
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput
-from facedecode.evaluation.leakage import strips
-from facedecode.evaluation.leakage.measure import label_target
+from facedecode.evaluation.leakage import evaluate, strips
+from facedecode.evaluation.leakage.targets import label_target
 from facedecode.store import Store, StoreWriter
 
 PEOPLE, EACH, DIM = 60, 4, 8
@@ -250,7 +250,7 @@ def test_strips_are_of_people_whom_neither_decoder_nor_direction_has_seen(
         return original(own, x, amount)
 
     original = Direction.move
-    monkeypatch.setattr(strips, "READABLE", -np.inf)  # ten people are too few to read it
+    monkeypatch.setattr(evaluate, "READABLE", -np.inf)  # ten people are too few to read it
     monkeypatch.setattr(strips, "find_direction", spy)
     monkeypatch.setattr(Direction, "move", move)
     words = ["--attribute", "brightness", "--folds", "2", "--repetitions", "100", "--decoder", "ridge"]

@@ -1,0 +1,432 @@
+"""`evaluate leakage`: what a template gives away, read by probes on people whom no probe has seen.
+
+Several stores of the same images (as they are, protected, disentangled …) are read by the same probes on the same
+folds, so that what one hides is a paired difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from facedecode.annotations.labels import read_image_labels
+from facedecode.annotations.protocols import select_people
+from facedecode.attributes.direction import Direction, find_direction
+from facedecode.attributes.measured import ATTRIBUTES, expand_names
+from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, removal_curve
+from facedecode.attributes.target import Target
+from facedecode.errors import BadInput, MissingWeights, UsageError, some_of
+from facedecode.evaluation.cohort import require_unseen_by_store
+from facedecode.evaluation.jobs import LeakageJob
+from facedecode.evaluation.leakage.targets import TargetSet
+from facedecode.evaluation.result import Axis, Label, MetricSpec, Result, Schema, paragraphs
+from facedecode.files import make_folder
+from facedecode.provenance import describe_decoder, describe_file, describe_store
+from facedecode.report import Picture, Section, plots
+from facedecode.report.model import Unit
+from facedecode.report.text import counted
+from facedecode.statistics.bootstrap import LEVEL, Resampled
+from facedecode.store import Store
+from facedecode.store.join import common_rows
+from facedecode.store.processing import require_extracted
+
+Stage = Callable[[str], Callable[..., None]]
+REMOVED = (0, 1, 2, 4, 8, 16, 32)
+READABLE = 0.1  # above chance: along what nobody can read, nothing is to be seen
+CLASSES, NUMBERS = "balanced_accuracy", "r2"
+MEASURES: dict[str, tuple[str, Unit, Unit]] = {  # title, unit, unit of differences
+    CLASSES: ("balanced accuracy", "percent", "points"),
+    NUMBERS: ("R²", "score", "score"),
+}
+
+PROTOCOL = """
+Data: {images} of {people:,} people.{labelled}{measured}
+
+Probes are trained on all but one of {folds} folds of people and judged on that one, so that nobody is in both.
+Penalties and the end of training are chosen on people held out within the training folds. Linear: logistic regression
+of classes, ridge regression of numbers. Quadratic, of classes: a normal distribution for each. Small network: two
+hidden layers of 128 and 64. What is read is a lower bound: an attacker with more data or a better probe may read more.
+
+Balanced accuracy: the mean over classes of their accuracies; chance is 1 over the number of classes. R²: 1 less the
+squared error over that of guessing the mean. 0 is chance, and below it a probe is worse than that. Every person counts
+alike, whatever the number of images. Shuffled: the linear probe where the attribute is another person's (or image's,
+where it changes within a person).
+
+Spread: directions that carry the attribute are taken out one by one. They are found on the training folds, by ridge
+regression. What a linear probe then still reads is judged on the other fold.
+
+Intervals are {level:.0%}, by bootstrap over people ({repetitions:,} replicates, seed {seed}), for probes as they were
+trained. Differences are paired.
+"""
+STRIPS = """
+Templates of people whom the decoder has not seen are moved along the attribute's direction and drawn. The direction is
+found again without these people (Haufe et al. 2014: the pattern, in which the attribute shows in the data, not the
+filter that reads it best). One step is the distance from the mean of one class to that of the other, or from that of
+the lowest fifth to that of the highest. Change: in the attribute as measured on the pictures, over one step (half a
+step to either side of the template); of classes in a linear probe's probability for the pictures' own templates. An attribute
+that no probe reads by {readable:g} more than chance has no strip.
+"""
+
+
+def leakage_schema(job: LeakageJob) -> Schema:
+    """The figures that there will be. Raises UsageError for an unknown attribute."""
+    axes = [
+        Axis("attribute", values=[*job.columns, *expand_names(job.attributes)]),
+        Axis("store", values=list(job.stores)),
+        Axis(
+            "probe",
+            values=list(PROBES),
+            names={"linear": "linear probe", "quadratic": "quadratic probe", "mlp": "small network"},
+        ),
+        Axis("removed", "directions taken out", unit="count"),
+    ]
+    metrics = [
+        MetricSpec(
+            "drawn_change", ("attribute",), "score", "change in the pictures", "attributes/{attribute}/drawn/change"
+        ),
+        MetricSpec("drawn_expected", ("attribute",), "number", "in the data", "attributes/{attribute}/drawn/expected"),
+        MetricSpec("drawn_lost", ("attribute",), "count", "faces lost", "attributes/{attribute}/drawn/lost"),
+    ]
+    which = " from {store}" if len(job.stores) > 1 else ""
+    for name, (title, unit, points) in MEASURES.items():
+        read_from, of_store = ("attribute", "store"), "attributes/{attribute}/stores/{store}"
+        metrics += [
+            MetricSpec(
+                name,
+                (*read_from, "probe"),
+                unit,
+                "{probe}",
+                f"{of_store}/{{probe}}",
+                (f"{name}[attribute,probe,store?]",),
+                f"{{attribute}}{which}, {title}",
+                "the best probe",
+            ),
+            MetricSpec(
+                f"{name}_change",
+                (*read_from, "probe"),
+                points,
+                "{probe}: less the first store's",
+                f"{of_store}/less_first/{{probe}}",
+            ),
+            MetricSpec(f"{name}_chance", ("attribute",), unit, "chance", "attributes/{attribute}/chance"),
+            MetricSpec(f"{name}_shuffled", read_from, unit, "shuffled", f"{of_store}/shuffled"),
+            MetricSpec(f"{name}_spread", (*read_from, "removed"), unit, title, f"{of_store}/removed/{{removed}}"),
+        ]
+    return Schema("leakage", "What templates give away", axes, metrics)
+
+
+def evaluate_leakage(
+    job: LeakageJob, device: str = "cpu", stage: Stage | None = None, say: Callable[[str], None] = lambda _: None
+) -> Result:
+    """All figures of a job. say: told what was left out while there is more to do.
+
+    Raises:
+        UsageError: no store, an unknown attribute, columns without labels, or nothing to read.
+        BadInput: stores that have no image in common; a recognizer that was trained, or a map or disentangler that was
+            fitted, on the people judged; fewer people than folds need, or labels of one class.
+        MissingWeights: the decoder or the weights that were asked for are not there.
+    """
+    names = expand_names(job.attributes)
+    if not job.stores:
+        raise UsageError("give a store at least")
+    if bool(job.columns) != bool(job.labels):
+        raise UsageError("--labels and --label go together")
+    if clash := sorted(set(job.columns) & set(ATTRIBUTES)):
+        raise UsageError(f"--label {clash[0]}: a computed attribute has that name; rename the column")
+    stores = {label: Store.open(folder) for label, folder in job.stores.items()}
+    base, first = next(iter(stores.items()))
+    labels = [read_image_labels(job.labels, column, first) for column in job.columns]
+    chosen, beyond, notes = _images(stores, job)
+    rows = first.rows().take(chosen[base]).to_pylist()
+    for store in stores.values():
+        require_unseen_by_store(store, [row["identity"] for row in rows])
+    templates = {label: store.take(chosen[label]) for label, store in stores.items()}
+    attributes = TargetSet(rows, notes=notes)
+    for column in labels:
+        attributes.add_labels(column, chosen[base])
+    attributes.add_faces([name for name in names if ATTRIBUTES[name].of_faces])
+    pictures = [name for name in names if ATTRIBUTES[name].of_pictures]
+    try:
+        progress = stage("portraits") if stage and pictures else None
+        attributes.add_pictures(pictures, job.images or first.root, progress)
+    except BadInput as error:
+        if job.attributes:
+            raise
+        attributes.notes.append(f"{', '.join(pictures)} are left out: {error}")
+    if not attributes.targets:
+        raise UsageError("nothing to read: give --labels and --label, or a store with landmarks or images")
+    result = Result(leakage_schema(job))
+    _add_readings(result, attributes, templates, job, stage("probes") if stage else None)
+    directions = _directions(result, attributes, templates[base], first, job)
+    trial = [f"{beyond:,} images were left out: a trial run, not a result."] if beyond else []
+    result.warnings = [*attributes.notes, *trial]
+    used = [name for name in result.labels("attribute") if name in attributes.targets]
+    result.protocol = _protocol(job, rows, used)
+    result.sections = [_what_is_read(result, used), _spread(result, used)]
+    files = {"people": job.people, "labels": job.labels}
+    result.provenance = {
+        "stores": {label: describe_store(store) for label, store in stores.items()},
+        "files": {name: describe_file(path) for name, path in files.items() if path},
+        "settings": {
+            "columns": list(job.columns),
+            "exclude": list(job.exclude),
+            "limit": job.limit,
+            "folds": job.folds,
+            "repetitions": job.repetitions,
+            "seed": job.seed,
+        },
+    }
+    if job.decoder != "none":
+        _add_strips(result, attributes, templates[base], directions, first, job, device, stage, say)
+    return result
+
+
+def _images(stores: dict[str, Store], job: LeakageJob) -> tuple[dict[str, np.ndarray], int, list[str]]:
+    """Rows in each store of the images that all have, of the people wanted; how many more; what was left out."""
+    common = common_rows(list(stores.values()))
+    table = next(iter(stores.values())).columns(["path", "identity"])
+    identities, paths = table["identity"].to_pylist(), table["path"].to_pylist()
+    wanted = select_people(identities, job.people, tuple(job.exclude)).tolist()
+    named, shared = [i for i in wanted if identities[i] is not None], set(common[0].tolist())
+    kept = {i for i in named if i in shared}
+    notes = []
+    if len(named) < len(wanted):
+        count = len(wanted) - len(named)
+        notes.append(f"{count} of {len(wanted)} images are of nobody who is named, and are left out.")
+    if lacking := [paths[i] for i in named if i not in shared]:
+        what = f"{len(lacking)} of {len(named)} images are not in all stores, and are left out"
+        notes.append(f"{what} ({some_of(lacking)}).")
+    if not kept:
+        listed = ", ".join(str(store.folder) for store in stores.values())
+        raise BadInput(f"{listed}: no image of a known person that all have; give stores of the same images")
+    used = np.flatnonzero([i in kept for i in common[0].tolist()])[: job.limit]
+    return {label: rows[used] for label, rows in zip(stores, common, strict=True)}, len(kept) - len(used), notes
+
+
+def measure_of(target: Target) -> str:
+    """How well a target is read: by balanced accuracy, or by R²."""
+    return NUMBERS if target.classes is None else CLASSES
+
+
+def _add_readings(
+    result: Result,
+    attributes: TargetSet,
+    templates: Mapping[str, np.ndarray],
+    job: LeakageJob,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Read every attribute from the templates of every store, (n, dim) each; the first is compared with."""
+    steps = sum((len(probes_of(target)) + 1) * job.folds + 1 for target, _ in attributes.targets.values())
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress(done, steps * len(templates))
+
+    def reading(answers: np.ndarray, target: Target) -> Resampled:
+        return read(answers, target, repetitions=job.repetitions, seed=job.seed)
+
+    for name, (target, images) in attributes.targets.items():
+        measure, fold, shuffled = measure_of(target), target.folds(job.folds, job.seed), _shuffled(target, job.seed)
+        result.add(f"{measure}_chance", {"attribute": name}, 0.0 if target.classes is None else 1 / len(target.classes))
+        first: dict[str, Resampled] = {}
+        for store, inputs in ((store, every[images]) for store, every in templates.items()):
+            labels: dict[str, Label] = {"attribute": name, "store": store}
+            readings = {
+                probe: reading(out_of_fold(inputs, target, fit, fold, job.seed, step), target)
+                for probe, fit in probes_of(target).items()
+            }
+            best = max(readings, key=lambda probe: readings[probe].value)
+            for probe, figure in readings.items():
+                result.add(measure, {**labels, "probe": probe}, figure.estimate(), key=probe == best)
+                if first:
+                    result.add(f"{measure}_change", {**labels, "probe": probe}, figure.less(first[probe]))
+            first = first or readings
+            nothing = out_of_fold(inputs, shuffled, PROBES["linear"], fold, job.seed, step)
+            result.add(f"{measure}_shuffled", labels, reading(nothing, shuffled).estimate())
+            curve = removal_curve(inputs, target, fold, [number for number in REMOVED if number < inputs.shape[1]])
+            step()
+            for number, answers in curve.items():
+                result.add(f"{measure}_spread", {**labels, "removed": number}, reading(answers, target).estimate())
+        base = {next(iter(templates)): {"less_first": {}}}
+        about = {"measure": measure, "images": len(images), "stores": base}
+        result.facts.setdefault("attributes", {})[name] = about
+
+
+def _shuffled(target: Target, seed: int) -> Target:
+    """The attribute of somebody else: of another image, or where it is the same for all of a person's of another."""
+    rng = np.random.default_rng(seed)
+    order = np.argsort(target.persons, kind="stable")
+    starts = np.searchsorted(target.persons[order], np.arange(int(target.persons.max()) + 1))
+    of_person = target.values[order][starts]
+    if (of_person[target.persons] == target.values).all():
+        values = rng.permutation(of_person)[target.persons]
+    else:
+        values = rng.permutation(target.values)
+    return Target(values, target.persons, target.classes, target.name)
+
+
+def _directions(
+    result: Result, attributes: TargetSet, templates: np.ndarray, store: Store, job: LeakageJob
+) -> dict[str, Direction]:
+    """Of all attributes that have one, in the first store's templates; they are written where the job says."""
+    directions = {}
+    try:
+        require_extracted(store)
+    except BadInput as error:
+        # They would pass for directions of plain templates.
+        attributes.notes.append(f"No directions are found: {error}.")
+        return {}
+    for name, (target, images) in attributes.targets.items():
+        if target.classes is not None and len(target.classes) != 2:
+            continue
+        readings = result.along("probe", measure_of(target), {"attribute": name, "store": next(iter(job.stores))})
+        about = {
+            "store": store.fingerprint,
+            "people": sorted(set(attributes.people(images))),
+            "read": {probe: figure.as_json() for probe, figure in readings.items()},
+        }
+        try:
+            directions[name] = find_direction(name, templates[images], target, store.recognizer, about)
+        except BadInput as error:
+            attributes.notes.append(f"{error}: it has no direction.")
+    if job.directions is not None:
+        make_folder(job.directions)
+        for name, direction in directions.items():
+            direction.save(job.directions / f"{name}.safetensors")
+    return directions
+
+
+def _protocol(job: LeakageJob, rows: list[dict], used: list[str]) -> list[str]:
+    definitions = "; ".join(f"{name}: {ATTRIBUTES[name].meaning}" for name in used if name in ATTRIBUTES)
+    labelled = ", ".join(name for name in used if name not in ATTRIBUTES)
+    return paragraphs(
+        PROTOCOL,
+        images=counted(len(rows), "image"),
+        people=len({row["identity"] for row in rows}),
+        labelled=f" Labelled: {labelled}." if labelled else "",
+        measured=f" Measured: {definitions}." if definitions else "",
+        folds=job.folds,
+        level=LEVEL,
+        repetitions=job.repetitions,
+        seed=job.seed,
+    )
+
+
+def _what_is_read(result: Result, used: list[str]) -> Section:
+    tables, pictures, stores = [], [], result.labels("store")
+    several = len(stores) > 1
+    for measure, title in ((CLASSES, "Classes: balanced accuracy"), (NUMBERS, "Numbers: R²")):
+        names = [name for name in used if result.rows(measure, {"attribute": name})]
+        if not names:
+            continue
+        file, rows = measure.replace("_", "-"), ["attribute", *(["store"] if several else [])]
+        columns = [(measure, f"{measure}_change") if several else measure, f"{measure}_chance", f"{measure}_shuffled"]
+        tables.append(result.table(file, title, rows, columns))
+        points: dict[str, list] = {}
+        probe_titles = result.schema.axis("probe").names
+        for row in (row for name in names for row in result.rows(measure, {"attribute": name})):
+            probe = probe_titles[row.labels["probe"]]
+            points.setdefault(f"{row.labels['store']}, {probe}" if several else probe, []).append(row.estimate)
+        chance = result.value(f"{measure}_chance", {"attribute": names[0]})
+        data = plots.dot_plot(names, points, x_label=title, percent=measure == CLASSES, line=chance)
+        alt = f"A row for each of {', '.join(names)}: points with intervals, and chance as a line."
+        pictures.append(Picture(file, title, data, "Bars: intervals by person. Line: chance.", alt, "svg"))
+    return Section("What can be read", tables=tables, pictures=pictures)
+
+
+def _spread(result: Result, used: list[str]) -> Section:
+    pictures, several = [], len(result.labels("store")) > 1
+    for measure, (title, _, _) in MEASURES.items():
+        curves = {
+            (f"{row.labels['attribute']}, {row.labels['store']}" if several else row.labels["attribute"]): result.along(
+                "removed", f"{measure}_spread", row.labels
+            )
+            for row in result.rows(measure, {"probe": "linear"})
+            if row.estimate.value > result.value(f"{measure}_chance", row.labels) + 0.05
+        }
+        # More than the plot has colors for would be told apart by nobody.
+        curves = dict(list(curves.items())[:6])
+        if not curves:
+            continue
+        numbers = list(next(iter(curves.values())))
+        lines = {name: list(own.values()) for name, own in curves.items() if list(own) == numbers}
+        data = plots.curve_plot(
+            range(len(numbers)), lines, x_label="directions taken out", y_label=title, percent=False, ticks=numbers
+        )
+        alt = f"{title} against the directions taken out, a curve each for {', '.join(lines)}."
+        pictures.append(Picture(f"spread-{measure.replace('_', '-')}", f"Spread: {title}", data, "", alt, "svg"))
+    columns = [f"{measure}_spread" for measure in MEASURES]
+    title = "What is still read when directions are taken out"
+    table = result.table("spread", title, ["attribute", "store", "removed"], columns, shown=False)
+    note = "How many directions carry an attribute: where a curve falls to chance. All numbers are in spread.csv."
+    return Section("How it is spread over directions", [note], [table], pictures)
+
+
+def _add_strips(
+    result: Result,
+    attributes: TargetSet,
+    templates: np.ndarray,
+    directions: Mapping[str, Direction],
+    store: Store,
+    job: LeakageJob,
+    device: str,
+    stage: Stage | None,
+    say: Callable[[str], None],
+) -> None:
+    """Draw strips of the attributes that a probe reads, unless no decoder was asked for and none can draw them."""
+    from facedecode.decoders.checkpoint import optional_decoder
+    from facedecode.evaluation.leakage.strips import AMOUNTS, draw_strips
+    from facedecode.recognizers import load_described
+
+    decoder, folder = optional_decoder(job.decoder, store.recognizer, device, "no strips", say)
+    if decoder is None:
+        return
+    try:
+        recognizer = load_described(store.recognizer, job.weights, device)
+    except MissingWeights as error:
+        if job.weights is not None:
+            raise
+        say(f"classes are not measured on what is drawn: {error}")
+        recognizer = None
+    readable = {}
+    for name, direction in directions.items():
+        measure, first = measure_of(attributes.targets[name][0]), {"attribute": name, "store": next(iter(job.stores))}
+        best = max(figure.value for figure in result.along("probe", measure, first).values())
+        if best - result.value(f"{measure}_chance", first) >= READABLE:
+            readable[name] = direction
+    try:
+        strips = draw_strips(
+            attributes,
+            templates,
+            readable,
+            (decoder, recognizer),
+            job.images or store.root,
+            repetitions=job.repetitions,
+            seed=job.seed,
+            progress=stage("strips") if stage else None,
+            say=say,
+        )
+    except BadInput as error:
+        if job.decoder is not None:
+            raise
+        say(f"no strips: {error}")
+        return
+    pictures = []
+    for name, strip in strips.items():
+        title = f"{name}: {directions[name].low} to {directions[name].high}"
+        steps = ", ".join(f"{amount:+g}" for amount in AMOUNTS)
+        alt = f"Rows of faces: an original, then drawings with {name} at {steps} steps."
+        pictures.append(Picture(f"strip-{name}", title, strip.picture, "", alt))
+        for metric, figure in (("change", strip.change), ("expected", strip.expected), ("lost", strip.lost)):
+            result.add(f"drawn_{metric}", {"attribute": name}, figure)
+    if strips:
+        columns = ["drawn_change", "drawn_expected", "drawn_lost"]
+        table = result.table("strips", "Drawn along it", ["attribute"], columns)
+        result.sections.append(
+            Section("Along the directions", paragraphs(STRIPS, readable=READABLE), [table], pictures)
+        )
+        result.provenance["decoder"] = describe_decoder(decoder, folder)
