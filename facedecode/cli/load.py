@@ -87,3 +87,12 @@ def open_drawing(
         console.say(f"no scores: {error}")
         recognizer = None
     return Drawing(drawer, folder, recognizer)
+
+
+def optional_decoder(
+    console: Console, name: str | None, recognizer: dict, device: str, without: str
+) -> tuple[Decoder | None, Path | None]:
+    """As `decoders.checkpoint.optional_decoder`; the console says why there is none."""
+    from facedecode.decoders import checkpoint
+
+    return checkpoint.optional_decoder(name, recognizer, device, without, console.say)

@@ -10,6 +10,7 @@ import typer
 from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
+from facedecode.cli.load import optional_decoder
 from facedecode.errors import BadInput
 
 FIGURE = "clusters.png"
@@ -46,7 +47,6 @@ def cluster(
     """groups.csv says how large each cluster is, how tight, and whose; members.csv lists the members, nearest to the
     centroid first. clusters.png shows the face that each centroid holds, beside members.
     """
-    from facedecode.decoders.checkpoint import optional_decoder
     from facedecode.store import Store
     from facedecode.templates.clustering import Clustering, make_clusters
 
@@ -54,7 +54,7 @@ def cluster(
     source = Store.open(store)
     drawer = None
     if decoder != "none":
-        drawer, _ = optional_decoder(decoder, source.recognizer, choose_device(device), "no figure", console.say)
+        drawer, _ = optional_decoder(console, decoder, source.recognizer, choose_device(device), "no figure")
     with console.progress() as stage:
         found = make_clusters(
             source,

@@ -64,8 +64,8 @@ Templates of people whom the decoder has not seen are moved along the attribute'
 found again without these people (Haufe et al. 2014: the pattern, in which the attribute shows in the data, not the
 filter that reads it best). One step is the distance from the mean of one class to that of the other, or from that of
 the lowest fifth to that of the highest. Change: in the attribute as measured on the pictures, over one step (half a
-step to either side of the template); of classes in a linear probe's probability for the pictures' own templates. An attribute
-that no probe reads by {readable:g} more than chance has no strip.
+step to either side of the template); of classes in a linear probe's probability for the pictures' own templates. An
+attribute that no probe reads by {readable:g} more than chance has no strip.
 """
 
 
