@@ -51,7 +51,7 @@ def read(options: argparse.Namespace) -> tuple[np.ndarray, list[str], str]:
     """Templates, identities and the kind of score, from the store or drawn at random."""
     if options.store:
         store = Store.open(options.store)
-        return store.templates(), store.rows()["identity"].to_pylist(), store.manifest["score"]
+        return store.templates(), store.rows()["identity"].to_pylist(), store.score
     generator = np.random.default_rng(0)
     codes = np.repeat(np.arange(options.people), options.images)
     centers = generator.normal(size=(options.people, 128))

@@ -26,6 +26,7 @@ import numpy as np
 from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import FacedecodeError
 from facedecode.evaluation.template_sets import BareTemplates
+from facedecode.identity import RecognizerId
 from facedecode.pictures.images import load_image
 from facedecode.recognizers import load_recognizer
 
@@ -94,8 +95,8 @@ def main() -> None:
             said = time.monotonic()
             print(f"{done}/{len(paths)}, {(said - started) / done * 1000:.0f} ms an image", file=sys.stderr)
     described = recognizer.describe()
-    about = {key: described[key] for key in ("name", "weights_sha256", "score")}
-    name = f"{described['name']}, dlib's own alignment"
+    about = RecognizerId(described.name, described.weights_sha256, score=described.score)
+    name = f"{described.name}, dlib's own alignment"
     BareTemplates(arguments.output, name, about, found, np.concatenate(templates), failed).save()
     seconds = time.monotonic() - started
     print(f"{len(found)} templates, {len(failed)} images without a face, {seconds:.0f} s", file=sys.stderr)

@@ -35,7 +35,7 @@ def main() -> None:
     store = Store.open(options.store)
     rows = store.rows().to_pylist()
     chosen = select_people([row["identity"] for row in rows], options.people, tuple(options.exclude))
-    templates, score = store.templates()[chosen], store.manifest["score"]
+    templates, score = store.templates()[chosen], store.score
     names = np.array([rows[i]["identity"] for i in chosen])
     judged = held_out_people(list(names), [rows[i]["path"] for i in chosen], options.judged)
     prediction = PersonPrediction.fit(templates[~judged], names[~judged], score)

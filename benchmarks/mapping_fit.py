@@ -25,13 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
+from facedecode.identity import RecognizerId
 from facedecode.mapping.fit import Joined, fit_store_mapping
 from facedecode.mapping.least_squares import GramAccumulator, Method, Solution, solve
 from facedecode.store import Store, StoreWriter
 
 BLOCK = 4096  # templates: a store's shard
 PER_PERSON = 20
-RECOGNIZER = {"name": "synthetic", "weights_sha256": "0" * 64, "score": "cosine"}
+RECOGNIZER = RecognizerId("synthetic", "0" * 64, score="cosine")
 
 
 def pairs(count: int, dim: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

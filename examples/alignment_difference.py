@@ -42,7 +42,7 @@ def main() -> None:
     require_same_recognizer(store.recognizer, other.recognizer, str(arguments.templates))
     pairs = read_pairs(arguments.pairs)
     options = {"repetitions": arguments.repetitions, "seed": arguments.seed}
-    ours = store.recognizer["name"]
+    ours = store.recognizer.name
     if ours == other.name:
         raise UsageError(f"{arguments.templates}: these templates are named {ours} too; give another alignment's")
     source = PairsFile(pairs, arguments.pairs.name, sha256=sha256_file(arguments.pairs))

@@ -68,14 +68,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = [images.acquired_identities[row] for row in shown]
     transforms = expand_group(arguments.figure)
     mappings = [fitted(arguments.mappings, transform, store, names) for transform in transforms]
-    name = arguments.decoder or store.recognizer["name"]
+    name = arguments.decoder or store.recognizer.name
     decoder = load_decoder(name, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     require_unseen(name, decoder.provenance.training.get("people"), names)
     require_unseen_by_store(store, names)
-    recognizer = load_described(
-        store.recognizer, arguments.weights, arguments.device, store.manifest.get("precision", "fp32")
-    )
+    recognizer = load_described(store.recognizer, arguments.weights, arguments.device, store.manifest.precision)
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     rows = [images.acquired[row] for row in shown]
     root, size = arguments.images or store.root, decoder.image_size
@@ -104,7 +102,7 @@ def fitted(folder: Path, transform: Transform, store: Store, people: Sequence[st
     mapping = load_mapping(folder / f"{transform.name}.safetensors")
     if mapping.transform != transform.name:
         raise BadInput(f"{mapping.source}: undoes {mapping.transform}; fit one of {transform.name} in its place")
-    mapping.require_templates(store.manifest, store.folder)
+    mapping.require_templates(store.recognizer, store.manifest, store.folder)
     require_unseen_by_mapping(mapping, people)
     return mapping
 

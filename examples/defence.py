@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     classifier = load_classifier(arguments.classifier)
     classifier.require_recognizer(store.recognizer)
-    folder = find_decoder(arguments.decoder or store.recognizer["name"])
+    folder = find_decoder(arguments.decoder or store.recognizer.name)
     decoder = load_decoder(folder, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
     images = unseen_images(store, arguments.people)

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, first = [], None
     for label, templates in points(store, labels, judged, fitted, arguments):
         print(f"{label} …", file=sys.stderr)
-        found = measured(templates, target, whose, store.manifest["score"], arguments.repetitions)
+        found = measured(templates, target, whose, store.score, arguments.repetitions)
         first = first or found
         rows.append((label, {name: own.estimate() for name, own in found.items()}, found["tar"].less(first["tar"])))
     write_text(table, as_csv(rows))

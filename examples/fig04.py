@@ -152,7 +152,7 @@ def own_store(store: Store, rows: np.ndarray, recognizer: Recognizer, work: Path
     with StoreWriter(folder, settings, store.root, recognizer.describe(), len(rows), manifest=manifest) as writer:
         if not writer.complete:
             described = store.rows().take(rows).to_pylist()
-            if recognizer.name == store.recognizer["name"]:
+            if recognizer.name == store.recognizer.name:
                 templates = store.take(rows)
             else:
                 templates = recognizer.embed_crops(read_crops(described, store.root, recognizer.spec.crop, progress))

@@ -43,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.output.exists() and not arguments.overwrite:
         raise OutputError(f"{arguments.output} is there already; use --overwrite or another name")
     store, clusters = Store.open(arguments.store), Store.open(arguments.clusters)
-    if clusters.manifest["settings"].get("source") != store.fingerprint:
+    if clusters.manifest.settings.get("source") != store.fingerprint:
         raise BadInput(f"{clusters.folder}: not clusters of {store.folder}; cluster it again")
     rows, labels, shown = members(clusters.folder / MEMBERS, arguments.least)
-    name = arguments.decoder or store.recognizer["name"]
+    name = arguments.decoder or store.recognizer.name
     decoder = load_decoder(name, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     require_same_recognizer(clusters.recognizer, store.recognizer, str(store.folder))
@@ -109,7 +109,7 @@ def explained(values: np.ndarray, labels: np.ndarray) -> float:
 
 def nearness(store: Store, centroids: np.ndarray, rows: np.ndarray, decoder: Decoder) -> dict[str, float]:
     """Mean distances of centroids (k, dim), by the recognizer's own, and differences of their pictures."""
-    metric = "cosine" if store.manifest["score"] == "cosine" else "euclidean"
+    metric = "cosine" if store.score == "cosine" else "euclidean"
     spread = np.unique(np.linspace(0, len(store) - 1, SAMPLE).round().astype(np.int64))
     templates = {"centroids": centroids, "members": store.take(rows), "everybody": store.take(spread)}
     distances = {name: float(condensed_distances(own, metric).mean()) for name, own in templates.items()}

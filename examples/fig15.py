@@ -177,7 +177,7 @@ def draw(
     progress: Callable[[int, int], None],
 ) -> Drawn:
     """The aggregates of a person of one store, what the decoder draws of them, and both measured."""
-    names, templates, score = store.identities(), store.templates(), store.manifest["score"]
+    names, templates, score = store.identities(), store.templates(), store.score
     own = templates[[name == person for name in names]]
     away = [i for i, name in enumerate(names) if name is not None and name != person]
     if not away:

@@ -254,8 +254,8 @@ def caveats(
 ) -> Iterator[str]:
     """Who else had a part in the decoder, and which figures rest on few errors."""
     for name, judge in list(judges.items())[1:]:
-        if judge.recognizer.weights_sha256 == decoder.recognizer["weights_sha256"]:
-            yield f"{name} and {decoder.recognizer['name']} are one network: no test of transfer."
+        if judge.recognizer.weights_sha256 == decoder.recognizer.weights_sha256:
+            yield f"{name} and {decoder.recognizer.name} are one network: no test of transfer."
         elif (part := decoder.looked_through(name, judge.recognizer.weights_sha256)) is not False:
             yield f"The decoder {'was' if part else 'may have been'} trained through {name}: no test of transfer."
     owned = Counter(images.identities)

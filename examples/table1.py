@@ -285,7 +285,7 @@ def train_all(
         store = stores[training.recognizer]
         pairs = Pairs(data.templates[training.recognizer], data.portraits)
         phi = [networks[training.phi]] if training.phi else []
-        score, device = store.manifest["score"], arguments.device
+        score, device = store.score, arguments.device
         inputs = TrainingInputs(pairs, empty, settings, folder, fingerprint, score, phi=phi)
         net, _ = train_decoder(inputs, device, progress=stepped)
         people, described = sorted(set(data.identities)), recorded(settings, training)
@@ -327,7 +327,7 @@ def judge_all(
 def draw(folder: Path, device: str, data: Data, rows: Sequence[int]) -> np.ndarray:
     """What a decoder draws of these rows: (n, 64, 64, 3) uint8."""
     decoder = load_decoder(folder, device)
-    return decoder.decode(data.templates[decoder.recognizer["name"]][list(rows)])
+    return decoder.decode(data.templates[decoder.recognizer.name][list(rows)])
 
 
 if __name__ == "__main__":

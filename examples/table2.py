@@ -173,7 +173,7 @@ def require_plain(stores: Mapping[str, Store]) -> None:
     """Refuse stores whose templates are not of the original faces in fp32. Raises BadInput."""
     for store in stores.values():
         refuse_done(store.manifest, store.folder)
-        if (precision := store.manifest.get("precision", "fp32")) != "fp32":
+        if (precision := store.manifest.precision) != "fp32":
             raise BadInput(f"{store.folder}: made in {precision}, and figures are of fp32; extract it in fp32")
 
 
@@ -242,11 +242,11 @@ def perturbed_store(
         "transform": transform.name,
         "rows": hashlib.sha256(json_text([row["path"] for row in rows]).encode()).hexdigest(),
     }
-    digest = hashlib.sha256(json_text([settings, recognizer.describe()]).encode()).hexdigest()
+    digest = hashlib.sha256(json_text([settings, recognizer.describe().as_json()]).encode()).hexdigest()
     # Another job has another folder, so that templates of other images are never taken for these.
     folder = work / f"{recognizer.spec.name}-{transform.name}-{digest[:12]}"
     manifest = {
-        "score": store.manifest["score"],
+        "score": store.score,
         "transform": transform.name,
         "precision": "fp32",
         "l2_normalized": False,
@@ -344,7 +344,7 @@ def cross_fit(data: Data, judged: Sequence[int], fit: Fit) -> tuple[np.ndarray, 
 def as_templates(data: Data, mapped: np.ndarray, perturbed: Store) -> BareTemplates:
     """Mapped templates as `PairsFile` reads them: those of the judged sets, and the images that gave none."""
     there = np.flatnonzero(~np.isnan(mapped).any(axis=1))
-    recognizer = {**perturbed.recognizer, "score": perturbed.manifest["score"]}
+    recognizer = replace(perturbed.recognizer, score=perturbed.score)
     failed = [failure["path"] for failure in perturbed.failures()]
     paths = [data.paths[i] for i in there]
     return BareTemplates(perturbed.folder, "mapped", recognizer, paths, mapped[there], failed)

@@ -45,7 +45,7 @@ def compare_within_sets(
         rows, names = [places[path] for path in own], [images[path] for path in own]
         (left, no_left), (right, no_right) = ((values[rows], missing[rows]) for values, missing in sides)
         pairs = mated_non_mated_scores(
-            left, names, store.manifest["score"], (right, names), missing=no_left, missing_probes=no_right
+            left, names, store.score, (right, names), missing=no_left, missing_probes=no_right
         )
         numbers.append(np.array([number_of[person] for person in pairs.people]))
         parts.append(NonMated.from_all_pairs(pairs))

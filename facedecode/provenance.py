@@ -42,18 +42,18 @@ def describe_store(store: Store) -> dict:
     Also, where they apply, what was done to images and templates: `protection`, and the fields of `state.DONE`.
     """
     manifest = store.manifest
-    done = {name: manifest[name] for name in (*DONE, "protection") if name != "transform" and manifest.get(name)}
+    fields = {name: getattr(manifest, name) for name in (*DONE, "protection") if name != "transform"}
     return {
         "store": store.folder.name,
         "fingerprint": store.fingerprint,
-        "recognizer": store.recognizer["name"],
-        "weights_sha256": store.recognizer["weights_sha256"],
-        "score": manifest["score"],
-        "precision": manifest.get("precision"),
-        "transform": manifest.get("transform"),
+        "recognizer": store.recognizer.name,
+        "weights_sha256": store.recognizer.weights_sha256,
+        "score": store.score,
+        "precision": manifest.precision,
+        "transform": manifest.transform,
         "templates": len(store),
         "failed": len(store.failures()),
-        **done,
+        **{name: value for name, value in fields.items() if value},
     }
 
 
@@ -67,7 +67,7 @@ def describe_decoder(decoder: Decoder, folder: Path) -> dict:
     training = decoder.provenance.training
     return {
         "kind": decoder.kind,
-        "recognizer": decoder.recognizer["name"],
+        "recognizer": decoder.recognizer.name,
         "image_size": decoder.image_size,
         "sha256": sha256_file(folder / "decoder.safetensors"),
         "fingerprint": training.get("fingerprint"),

@@ -133,7 +133,7 @@ class Ranks:
         Raises:
             UsageError: on all of them, naming one that differs, and in what.
         """
-        from facedecode.store.layout import difference
+        from facedecode.records import difference
 
         if self.count == 1:
             return

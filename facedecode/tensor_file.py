@@ -12,6 +12,7 @@ import numpy as np
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import atomic_write, make_folder
+from facedecode.identity import RecognizerId
 
 Fitted = TypeVar("Fitted")
 _METADATA_KEY = "facedecode"
@@ -46,7 +47,8 @@ class Kind:
         from safetensors.numpy import save
 
         content = {name: np.ascontiguousarray(tensors[name], self.dtype) for name in self.tensors}
-        text = json.dumps({"format": self.format, "version": self.version, **about}, sort_keys=True, allow_nan=False)
+        about = {"format": self.format, "version": self.version, **about, "recognizer": about["recognizer"].as_json()}
+        text = json.dumps(about, sort_keys=True, allow_nan=False)
         with atomic_write(path) as file:
             # One entry only: safetensors writes several in random order.
             file.write(save(content, metadata={_METADATA_KEY: text}))
@@ -67,8 +69,7 @@ class Kind:
         for key, kind in self.about.items():
             if not isinstance(about.get(key), kind):
                 raise BadInput(f"{path}: its metadata lacks a usable {key!r}; fit it again")
-        if not isinstance(about["recognizer"].get("name"), str):
-            raise BadInput(f"{path}: its metadata does not name the recognizer; fit it again")
+        about["recognizer"] = RecognizerId.from_json(path, about["recognizer"])
         for key in self.tensors:
             if key not in tensors:
                 raise BadInput(f"{path}: lacks the tensor {key!r}; fit it again")

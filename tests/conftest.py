@@ -191,7 +191,7 @@ def draw_people(folder: Path, images: Path, name: str, weights: Path, people: in
                 "sha256": hashlib.sha256(file).hexdigest(),
             }
         )
-    key = (json.dumps(recognizer.describe(), sort_keys=True), people, each)
+    key = (json.dumps(recognizer.describe().as_json(), sort_keys=True), people, each)
     if key not in TEMPLATES:
         crops = (recognizer.crop(picture, face) for _, picture, _ in drawn)
         TEMPLATES[key] = np.stack([recognizer.embed_crops(crop[None])[0] for crop in crops])

@@ -22,9 +22,10 @@ from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.images import ImageRef, load_image
 from facedecode.pictures.metrics import ssim
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.records import read_json
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import score_pairs
-from facedecode.store.layout import MANIFEST, PROGRESS, has_marker, read_json
+from facedecode.store.layout import MANIFEST, PROGRESS, has_marker
 
 Row = dict[str, Any]
 # An empty cell: it does not apply, or the image was not attacked (`already`).

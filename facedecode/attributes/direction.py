@@ -10,7 +10,7 @@ import numpy as np
 
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput
-from facedecode.store import require_same_recognizer
+from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.tensor_file import Kind
 
 FILE = Kind(
@@ -45,13 +45,13 @@ class Direction:
     low: str
     high: str
     positions: tuple[float, float]
-    recognizer: dict[str, Any]
+    recognizer: RecognizerId
     report: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.vector.shape != (self.recognizer.get("dim", len(self.vector)),):
-            raise BadInput(f"a direction of shape {self.vector.shape} is not for {self.recognizer.get('name')}")
+        if self.vector.shape != (self.recognizer.dim or len(self.vector),):
+            raise BadInput(f"a direction of shape {self.vector.shape} is not for {self.recognizer.name}")
         if not abs(float(np.linalg.norm(self.vector.astype(np.float64))) - 1) < 1e-3:  # NaN, too
             raise BadInput("a direction has length 1: find it again")
         numbers = len(self.positions) == 2 and all(isinstance(x, float | int) for x in self.positions)
@@ -71,7 +71,7 @@ class Direction:
         missing = sum(self.positions) / 2 - templates.astype(np.float64) @ self.vector
         return (templates + missing[:, None] * self.vector).astype(np.float32)
 
-    def require_recognizer(self, recognizer: dict[str, Any]) -> None:
+    def require_recognizer(self, recognizer: RecognizerId) -> None:
         """Refuse templates of another recognizer. Raises BadInput naming both."""
         what = "the direction" if self.source is None else f"{self.source}: this direction"
         require_same_recognizer(recognizer, self.recognizer, what)
@@ -98,7 +98,7 @@ def load_direction(path: Path | str) -> Direction:
 
 
 def find_direction(
-    name: str, templates: np.ndarray, target: Target, recognizer: dict, about: dict | None = None
+    name: str, templates: np.ndarray, target: Target, recognizer: RecognizerId, about: dict | None = None
 ) -> Direction:
     """The direction to move along so that an attribute of two classes, or a number, changes as it does in the data.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from facedecode.attributes.gaussians import Gaussians
 from facedecode.errors import BadInput, UsageError
-from facedecode.store import require_same_recognizer
+from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.tensor_file import Kind
 
 KEEP, MEAN = "keep", "mean"
@@ -64,7 +64,7 @@ class Disentangler:
     common_mean: np.ndarray
     class_means: np.ndarray
     axes: np.ndarray
-    recognizer: dict[str, Any]
+    recognizer: RecognizerId
     report: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
 
@@ -81,10 +81,7 @@ class Disentangler:
                 raise BadInput(f"a disentangler's {name} of shape {there.shape}, not {shape}: fit it again")
             if not np.isfinite(there).all():
                 raise BadInput(f"a disentangler's {name} have NaN or infinite numbers: fit it again")
-        if self.recognizer.get("dim", dim) != dim:
-            raise BadInput(
-                f"a disentangler of {dim} numbers cannot be for templates of {self.recognizer['dim']}: fit it again"
-            )
+        self.recognizer.require_dim(dim, "a disentangler")
         if not np.allclose(self.to_common @ self.from_common, np.eye(dim), atol=1e-6):
             raise BadInput("a disentangler's maps do not undo each other: fit it again")
         if not np.allclose(self.axes.T @ self.axes, np.eye(dim), atol=1e-6):
@@ -203,7 +200,7 @@ class Disentangler:
                 listed = ", ".join((KEEP, *self.classes))
                 raise UsageError(f"--{name} {wanted}: {self._label()} knows {listed} and {MEAN}")
 
-    def require_recognizer(self, recognizer: dict[str, Any]) -> None:
+    def require_recognizer(self, recognizer: RecognizerId) -> None:
         """Refuse templates of another recognizer. Raises BadInput naming both."""
         require_same_recognizer(recognizer, self.recognizer, self._label())
 

@@ -15,6 +15,7 @@ from facedecode.attributes.gaussians import Gaussians
 from facedecode.attributes.probe import PROBES, out_of_fold, read
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.store import Store
 from facedecode.store.processing import require_extracted
 
@@ -97,7 +98,7 @@ def fit_disentangler(
     templates: np.ndarray,
     labels: Sequence[str],
     names: Sequence[str],
-    recognizer: dict[str, Any],
+    recognizer: RecognizerId,
     *,
     attribute: str,
     classes: tuple[str, str],

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.store import require_same_recognizer
+from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.tensor_file import Kind
 
 FILE = Kind(
@@ -49,7 +49,7 @@ class Classifier:
     weight: np.ndarray
     bias: np.ndarray
     names: tuple[str, ...]
-    recognizer: dict[str, Any]
+    recognizer: RecognizerId
     scale: float | None = None
     normalized: bool = False
     report: dict[str, Any] = field(default_factory=dict)
@@ -65,10 +65,10 @@ class Classifier:
             )
         if classes < 2:
             raise BadInput("a classifier of one class tells nothing apart: give two or more")
-        if self.recognizer.get("dim", self.dim) != self.dim:
+        if self.recognizer.dim not in (None, self.dim):
             raise BadInput(
-                f"a weight (classes, {self.dim}) cannot be for {self.recognizer.get('name')}, whose templates have "
-                f"{self.recognizer['dim']} numbers; take the recognizer that it was trained with"
+                f"a weight (classes, {self.dim}) cannot be for {self.recognizer.name}, whose templates have "
+                f"{self.recognizer.dim} numbers; take the recognizer that it was trained with"
             )
         if not all(isinstance(name, str) and name for name in self.names):
             raise BadInput("a class has no name, or one that is no text: name each class once")
@@ -89,7 +89,7 @@ class Classifier:
         weight: np.ndarray | Tensor,
         bias: np.ndarray | Tensor | None,
         names: Sequence[str],
-        recognizer: dict[str, Any],
+        recognizer: RecognizerId,
         *,
         scale: float | None = None,
         normalized: bool = False,
@@ -118,7 +118,7 @@ class Classifier:
             if not (lengths > 0).all():
                 raise BadInput("a class of the cosine head has a weight of zeros or NaN: it has no direction")
             weight = (weight / lengths).astype(np.float32)
-        return cls(weight, bias, tuple(names), dict(recognizer), scale, normalized, report or {})
+        return cls(weight, bias, tuple(names), recognizer, scale, normalized, report or {})
 
     @property
     def dim(self) -> int:
@@ -178,7 +178,7 @@ class Classifier:
             listed = f"names like it among its {len(self)}: {some}" if near else f"it has {len(self)}: {some}, …"
         raise UsageError(f"{self._label()} has no class {name!r}; {listed}")
 
-    def require_recognizer(self, recognizer: dict[str, Any]) -> None:
+    def require_recognizer(self, recognizer: RecognizerId) -> None:
         """Refuse templates of another recognizer, by name and by the hash of its weights.
 
         Args:

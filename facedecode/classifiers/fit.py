@@ -13,6 +13,7 @@ from facedecode.classifiers.classes import choose_images
 from facedecode.classifiers.classifier import FILE, Classifier, load_classifier
 from facedecode.classifiers.softmax import Head, Solved, fit_softmax
 from facedecode.errors import BadInput, FacedecodeWarning
+from facedecode.identity import RecognizerId
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store
@@ -86,7 +87,7 @@ def fit_classifier(
     templates: np.ndarray,
     names: Sequence[str],
     held_out: np.ndarray,
-    recognizer: dict[str, Any],
+    recognizer: RecognizerId,
     *,
     head: Head | None = None,
     provenance: dict[str, Any] | None = None,

@@ -11,6 +11,7 @@ from facedecode.errors import MissingWeights, UsageError
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.decoders import Decoder
+    from facedecode.identity import RecognizerId
     from facedecode.inversion.invert import TemplateInput
     from facedecode.recognizers.recognizer import Recognizer
 
@@ -69,7 +70,7 @@ def open_drawing(
     from facedecode.recognizers import load_described
     from facedecode.store import require_same_recognizer
 
-    name = given.recognizer["name"]
+    name = given.recognizer.name
     if decoder is None and not (SHIPPED / name / "decoder.json").is_file():
         raise MissingWeights(
             f"no decoder comes with facedecode for templates of {name}: train one by 'facedecode train STORE -o "
@@ -90,7 +91,7 @@ def open_drawing(
 
 
 def optional_decoder(
-    console: Console, name: str | None, recognizer: dict, device: str, without: str
+    console: Console, name: str | None, recognizer: RecognizerId, device: str, without: str
 ) -> tuple[Decoder | None, Path | None]:
     """As `decoders.checkpoint.optional_decoder`; the console says why there is none."""
     from facedecode.decoders import checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from facedecode.decoders.kinds import KINDS
 from facedecode.decoders.training_record import networks_looked_through
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import SHIPPED, make_folder, write_bytes, write_json
+from facedecode.identity import RecognizerId
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.recognizers.weights_file import load_into
 from facedecode.store import require_same_recognizer
@@ -35,7 +36,7 @@ class Provenance:
         training: the store's fingerprint, the people, settings and figures of the run; JSON.
     """
 
-    recognizer: dict
+    recognizer: RecognizerId
     normalized: bool = False
     training: dict = field(default_factory=dict)
 
@@ -69,7 +70,7 @@ class Decoder:
         """
         if templates.ndim != 2 or templates.shape[1] != self.dim:
             raise BadInput(
-                f"this decoder ({self.recognizer['name']}) takes templates of {self.dim} numbers, "
+                f"this decoder ({self.recognizer.name}) takes templates of {self.dim} numbers, "
                 f"not an array of shape {templates.shape}"
             )
         pictures = np.empty((len(templates), self.image_size, self.image_size, 3), np.uint8)
@@ -91,17 +92,20 @@ class Decoder:
         if KINDS[self.kind].fitting == "closed form":
             return False
         training = self.provenance.training
-        names = networks_looked_through(training, self.recognizer["name"])
+        names = networks_looked_through(training, self.recognizer.name)
         if names is None:
             return None
         same = (
-            known["name"]
-            for known in (self.recognizer, *training.get("phi", []))
-            if weights_sha256 is not None and known.get("weights_sha256") == weights_sha256
+            name
+            for name, known in [
+                (self.recognizer.name, self.recognizer.weights_sha256),
+                *((phi["name"], phi.get("weights_sha256")) for phi in training.get("phi", [])),
+            ]
+            if weights_sha256 is not None and known == weights_sha256
         )
         return not names.isdisjoint({network, *same})
 
-    def require_recognizer(self, recognizer: dict, templates: str) -> None:
+    def require_recognizer(self, recognizer: RecognizerId, templates: str) -> None:
         """Refuse templates of another recognizer than this decoder's, by name and weights."""
         require_same_recognizer(recognizer, self.recognizer, templates)
 
@@ -127,7 +131,9 @@ def save_decoder(folder: Path, kind: str, net: DecoderNetwork, provenance: Prove
             "kind": kind,
             "config": net.config,
             "frame": {"kind": "portrait", "points": PORTRAIT_POINTS},
-            **asdict(provenance),
+            "recognizer": provenance.recognizer.as_json(),
+            "normalized": provenance.normalized,
+            "training": provenance.training,
         },
     )
 
@@ -172,8 +178,11 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         version, kind, config = card["format_version"], card["kind"], card["config"]
         frame, recognizer = card["frame"]["points"], card["recognizer"]
         same_frame = [list(p) for p in frame] == [list(p) for p in PORTRAIT_POINTS]
-        provenance = Provenance(dict(recognizer), bool(card.get("normalized", False)), dict(card.get("training", {})))
-        provenance.recognizer["name"]
+        provenance = Provenance(
+            RecognizerId.from_json(path, recognizer),
+            bool(card.get("normalized", False)),
+            dict(card.get("training", {})),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path}: not a decoder's description ({type(error).__name__}: {error})") from None
     if version != FORMAT_VERSION:
@@ -192,7 +201,7 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
 
 
 def optional_decoder(
-    name: str | None, recognizer: dict, device: str, without: str, say: Callable[[str], None]
+    name: str | None, recognizer: RecognizerId, device: str, without: str, say: Callable[[str], None]
 ) -> tuple[Decoder | None, Path | None]:
     """A decoder for a figure and its folder; neither where none was asked for and none ships.
 
@@ -204,12 +213,12 @@ def optional_decoder(
         MissingWeights, BadInput: the one that was asked for is not there, or another recognizer's.
     """
     try:
-        folder = find_decoder(name or SHIPPED / recognizer["name"])
+        folder = find_decoder(name or SHIPPED / recognizer.name)
         decoder = load_decoder(folder, device)
         decoder.require_recognizer(recognizer, f"the decoder {name or 'shipped with facedecode'}")
     except (MissingWeights, BadInput) as error:
         if name is not None:
             raise
-        say(f"no decoder for {recognizer['name']}: {without} ({error})")
+        say(f"no decoder for {recognizer.name}: {without} ({error})")
         return None, None
     return decoder, folder

@@ -163,7 +163,7 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
 
         templates = store.take(rows[name][used])
         chances = None if probabilities is None else probabilities[used]
-        measure(result, name, templates, design, store.manifest["score"], job, chances, step)
+        measure(result, name, templates, design, store.score, job, chances, step)
     result.people = len(people)
     if unnamed := sum(name is None for name in identities):
         result.warnings.append(f"{unnamed:,} templates have no person and take no part.")

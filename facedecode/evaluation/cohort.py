@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from facedecode.annotations.protocols import Pairs, people_names
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.template_sets import Templates
+from facedecode.identity import RecognizerId
 from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.images import folder_identity
 from facedecode.report.text import be, counted
@@ -105,7 +106,7 @@ def require_unseen(name: str, training_people: Sequence[str] | None, identities:
     _refuse_shared(f"decoder {name}: trained on", training_people, identities)
 
 
-def require_unseen_by_recognizer(recognizer: Mapping[str, Any], identities: Sequence[str]) -> None:
+def require_unseen_by_recognizer(recognizer: RecognizerId, identities: Sequence[str]) -> None:
     """Refuse a recognizer that was trained here on people whom it is to be judged on, or to judge pictures of.
 
     It knows their faces better than others', so that its rates on them are no measure. Of the registered recognizers
@@ -117,8 +118,8 @@ def require_unseen_by_recognizer(recognizer: Mapping[str, Any], identities: Sequ
     Raises:
         BadInput: there are such people (counted). Those held out of its training count as trained on.
     """
-    made = recognizer.get("unprotected", recognizer)
-    _refuse_shared(f"recognizer {made['name']}: trained on", made.get("training_people", ()), identities)
+    made = recognizer.unprotected or recognizer
+    _refuse_shared(f"recognizer {made.name}: trained on", made.training_people, identities)
 
 
 def require_unseen_by_mapping(mapping: TemplateMapping, identities: Sequence[str]) -> None:
@@ -141,9 +142,9 @@ def require_unfitted(store: Templates, identities: Sequence[str]) -> None:
     Raises:
         BadInput: there are such people (counted).
     """
-    by = [name for name in ("mapping", "disentanglement") if store.manifest.get(name)]
+    by = [name for name in ("mapping", "disentanglement") if getattr(store.manifest, name)]
     what = f"{store.folder}: the {' and '.join(by)} of these templates was fitted on"
-    _refuse_shared(what, store.manifest.get("fitted_on") or (), identities)
+    _refuse_shared(what, store.manifest.fitted_on, identities)
 
 
 def require_unseen_by_store(store: Templates, identities: Sequence[str]) -> None:
@@ -240,15 +241,15 @@ def open_stores(folders: Sequence[Path]) -> dict[str, Store]:
     stores: dict[str, Store] = {}
     for folder in folders:
         store = Store.open(folder)
-        name = store.recognizer["name"]
+        name = store.recognizer.name
         if name in stores:
             raise UsageError(f"{folder} and {stores[name].folder} are both stores of {name}: give one a recognizer")
-        if store.manifest.get("l2_normalized"):
+        if store.manifest.l2_normalized:
             raise BadInput(f"{folder}: its templates are normalized, and decoders take raw ones; give the raw store")
         require_unprotected(store)
         stores[name] = store
-    if len({store.manifest.get("transform") for store in stores.values()}) > 1:
-        listed = ", ".join(f"{store.folder}: {store.manifest.get('transform')}" for store in stores.values())
+    if len({store.manifest.transform for store in stores.values()}) > 1:
+        listed = ", ".join(f"{store.folder}: {store.manifest.transform}" for store in stores.values())
         raise BadInput(f"the stores are of images with different transforms ({listed}); extract them alike")
     return stores
 

@@ -275,7 +275,7 @@ def _protocol(
         )
     facts = {"lpips": trunk, "networks": " and ".join(job.phi) or None, "judges": judges}
     text = PROTOCOL.replace("{metrics}", "\n\n".join(metric.meaning for metric in PICTURE_METRICS))
-    transforms = {store.manifest.get("transform") for store in stores.values()} - {None}
+    transforms = {store.manifest.transform for store in stores.values()} - {None}
     rest = {
         "images": len(images.rows),
         "people": len(set(images.identities)),
@@ -294,9 +294,9 @@ def _changes(stores: Mapping[str, Store]) -> str:
     """What was done to images or templates of a store."""
     said = []
     for name, store in stores.items():
-        if attack := store.manifest.get("attack"):
+        if attack := store.manifest.attack:
             said.append(f"The templates of {name} are of images attacked by {attack['method']}; so are the originals.")
-        if mapping := store.manifest.get("mapping"):
+        if mapping := store.manifest.mapping:
             undone = mapping["undoes"]
             said.append(f"The templates of {name} were mapped after extraction, by a map that undoes {undone}.")
     return " ".join(said)

@@ -17,20 +17,28 @@ import numpy as np
 from facedecode.annotations.protocols import Pairs
 from facedecode.errors import BadInput
 from facedecode.files import atomic_write, sha256_file
+from facedecode.identity import RecognizerId, Score
 from facedecode.provenance import describe_store
 from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, resampled_accuracy
 from facedecode.statistics.scores import encode_people, score_rows
 from facedecode.statistics.verification import FoldSplit
-from facedecode.store import Store
+from facedecode.store import Processing, Store
 
 
 class Templates(Protocol):
     """What a store and `BareTemplates` have in common."""
 
     folder: Path
-    manifest: dict
-    recognizer: dict
-    fingerprint: str
+    recognizer: RecognizerId
+
+    @property
+    def manifest(self) -> Processing: ...
+
+    @property
+    def score(self) -> Score: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def templates(self) -> np.ndarray: ...
 
@@ -46,13 +54,19 @@ class BareTemplates:
     """
 
     def __init__(
-        self, folder: Path, name: str, recognizer: dict, paths: list[str], templates: np.ndarray, failed: list[str]
+        self,
+        folder: Path,
+        name: str,
+        recognizer: RecognizerId,
+        paths: list[str],
+        templates: np.ndarray,
+        failed: list[str],
     ) -> None:
         """paths: of the templates, float32 (n, dim); failed: paths of the other images."""
         if len(paths) != len(templates):
             raise BadInput(f"{folder}: {len(templates)} templates for {len(paths)} paths")
         self.folder, self.name, self.recognizer = folder, name, recognizer
-        self.manifest = {"score": recognizer["score"]}
+        self.manifest, self.score = Processing(), recognizer.score
         self._paths, self._templates, self._failed = paths, templates, failed
 
     def templates(self) -> np.ndarray:
@@ -77,7 +91,7 @@ class BareTemplates:
         with atomic_write(self.folder) as file:
             np.savez(
                 file,
-                about=json.dumps({"name": self.name, "recognizer": self.recognizer}, sort_keys=True),
+                about=json.dumps({"name": self.name, "recognizer": self.recognizer.as_json()}, sort_keys=True),
                 paths=np.array(self._paths, dtype=np.str_),
                 failed=np.array(self._failed, dtype=np.str_),
                 templates=np.ascontiguousarray(self._templates, dtype=np.float32),
@@ -91,7 +105,8 @@ class BareTemplates:
                 about = json.loads(str(file["about"]))
                 paths, failed = file["paths"].tolist(), file["failed"].tolist()
                 templates = file["templates"]
-            made = cls(path, about["name"], about["recognizer"], paths, templates, failed)
+            recognizer = RecognizerId.from_json(path, about["recognizer"])
+            made = cls(path, about["name"], recognizer, paths, templates, failed)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
             raise BadInput(f"{path}: not templates with their paths ({type(error).__name__}: {error})") from None
         if templates.ndim != 2 or templates.dtype != np.float32 or not np.isfinite(templates).all():
@@ -103,7 +118,7 @@ def describe_templates(templates: Templates) -> dict:
     """JSON: which templates; of a store as `provenance.describe_store`."""
     if isinstance(templates, Store):
         return describe_store(templates)
-    return {"store": templates.folder.name, "fingerprint": templates.fingerprint, **templates.recognizer}
+    return {"store": templates.folder.name, "fingerprint": templates.fingerprint, **templates.recognizer.as_json()}
 
 
 @dataclass(frozen=True)
@@ -138,7 +153,7 @@ def accuracy_difference(
     scores = []
     for templates in (one, other):
         left, right = pairs.rows(templates.paths())
-        scores.append(score_rows(templates.templates(), left, right, templates.manifest["score"]))
+        scores.append(score_rows(templates.templates(), left, right, templates.score))
     names, codes = encode_people(pairs.left_people + pairs.right_people)
     left, right = np.split(codes, 2)
     options = {"people": len(names), "repetitions": repetitions, "seed": seed}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from facedecode.errors import BadInput
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.extraction.run import Extracted, Progress, StoreOptions, write_shards
 from facedecode.files import sha256_file
+from facedecode.identity import RecognizerId
 from facedecode.pictures.faces import FaceDetector
 from facedecode.pictures.images import ImageRef, folder_identity
 from facedecode.recognizers.contract import GIVEN
@@ -31,9 +31,10 @@ _FEWEST = 4
 _AGREES = 0.75
 
 
-def describe_given(name: str, dim: int, score: str) -> dict[str, Any]:
-    """A manifest's description of a recognizer of which there are templates only. name: `given:NAME`."""
-    return {"name": name, "weights_sha256": None, "license": "not stated", "dim": dim, "score": score}
+def describe_given(name: str, dim: int, score: str) -> RecognizerId:
+    """The identity of a recognizer of which there are templates only. name: `given:NAME`. BadInput: no such name."""
+    described = {"name": name, "weights_sha256": None, "license": "not stated", "dim": dim, "score": score}
+    return RecognizerId.from_json("--model", described)
 
 
 def import_embeddings(

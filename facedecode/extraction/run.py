@@ -107,7 +107,12 @@ def extract(
         **describe_inputs(refs),
     }
     manifest = {**describe, "tool_version": __version__}
-    shared = {"command": "extract", "shard_rows": options.shard_rows, "recognizer": recognizer.describe(), **manifest}
+    shared = {
+        "command": "extract",
+        "shard_rows": options.shard_rows,
+        "recognizer": recognizer.describe().as_json(),
+        **manifest,
+    }
     ranks.agree({**shared, "settings": settings})
     writer = StoreWriter(output, settings, root, recognizer.describe(), options.shard_rows, options.overwrite, manifest)
     cropper = FaceCropper(recognizer, detector, transform)

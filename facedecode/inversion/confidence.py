@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.inversion.log_variance import choose_penalty, fit_log_variance
 from facedecode.pictures.align import LOCAL_REGION
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights
-from facedecode.store import require_same_recognizer
 from facedecode.tensor_file import Kind
 
 GRID = 32
@@ -59,7 +59,7 @@ class Confidence:
     average: np.ndarray
     prior: np.ndarray
     decoder: dict[str, Any]
-    recognizer: dict[str, Any]
+    recognizer: RecognizerId
     report: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
 
@@ -69,8 +69,7 @@ class Confidence:
         shapes = [x.shape for x in (self.weight, self.bias, self.average, self.prior)]
         if not side or not dim or shapes != [(side**2, dim), (side**2,), (side, side), (side, side)]:
             raise BadInput(f"tensors of shapes {', '.join(map(str, shapes))} make no confidence map: fit it again")
-        if self.recognizer.get("dim", dim) != dim:
-            raise BadInput(f"a map for {dim} numbers cannot be for templates of {self.recognizer['dim']}: fit it again")
+        self.recognizer.require_dim(dim, "a confidence map")
         if not all(np.isfinite(x).all() for x in (self.weight, self.bias, self.average, self.prior)):
             raise BadInput("the confidence map has NaN or infinite numbers: fit it again")
         if not ((self.average > 0).all() and (self.prior > 0).all()):
@@ -112,7 +111,7 @@ class Confidence:
         best = float(np.max(1 - self.average / self.prior))
         return float(np.clip(np.ceil(12.5 * best), 1, 10)) / 10
 
-    def require_decoder(self, decoder: dict[str, Any], recognizer: dict[str, Any]) -> None:
+    def require_decoder(self, decoder: dict[str, Any], recognizer: RecognizerId) -> None:
         """Refuse another decoder than the one whose errors these are, or another recognizer's templates.
 
         Args:
@@ -158,7 +157,7 @@ def fit_confidence(
     pictures: np.ndarray,
     identities: Sequence[str],
     decoder: dict[str, Any],
-    recognizer: dict[str, Any],
+    recognizer: RecognizerId,
     *,
     grid: int = GRID,
     provenance: dict[str, Any] | None = None,

@@ -74,7 +74,7 @@ def fit_store_confidence(
     require_extracted(store)
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
     rows = store.rows().to_pylist()
-    trained = {*trained_people(decoder, folder.name), *store.recognizer.get("training_people", ())}
+    trained = {*trained_people(decoder, folder.name), *store.recognizer.training_people}
     given = select_people([row["identity"] for row in rows], people, exclude)
     # A row without a name could be of anybody.
     chosen = [i for i in given if rows[i]["identity"] and rows[i]["identity"] not in trained]

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
 from facedecode.files import make_folder, write_text
+from facedecode.identity import RecognizerId
 from facedecode.inversion.confidence import Confidence, central
 from facedecode.inversion.refinement import refine as refined
 from facedecode.mapping.maps import Mapping
@@ -24,7 +24,7 @@ from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name
 from facedecode.recognizers.contract import GIVEN
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.statistics.scores import score_pairs
-from facedecode.store import Store, load_templates, require_same_recognizer
+from facedecode.store import Manifest, Store, load_templates, require_same_recognizer
 from facedecode.store.images import read_portraits
 
 Progress = Callable[[int, int], None]
@@ -110,7 +110,7 @@ class TemplateInput:
 
     Attributes:
         templates: (n, dim) float32.
-        recognizer: the manifest's description, or just the name for a bare file.
+        recognizer: the manifest's; of a bare file the name alone is known.
         names: a file name for each, without suffix.
         manifest: of their store, if they are in one.
         rows: the store's rows, if it is a store; `root` is where its images are.
@@ -118,21 +118,21 @@ class TemplateInput:
     """
 
     templates: np.ndarray
-    recognizer: dict
+    recognizer: RecognizerId
     names: list[str]
-    manifest: dict | None = None
+    manifest: Manifest | None = None
     rows: list[dict] | None = None
     root: Path | None = None
     note: str | None = None
 
     def require(self, decoder: Decoder, what: str) -> None:
         """Refuse a decoder of another recognizer: by name and weights, or by dim where only that is known."""
-        if "weights_sha256" in self.recognizer:
+        if self.recognizer.weights_sha256:
             require_same_recognizer(self.recognizer, decoder.recognizer, what)
-        elif self.recognizer["name"] != decoder.recognizer["name"]:
+        elif self.recognizer.name != decoder.recognizer.name:
             raise BadInput(
-                f"{what} is for {decoder.recognizer['name']} and the templates are taken as "
-                f"{self.recognizer['name']}'s; say --model {decoder.recognizer['name']} if they are its own"
+                f"{what} is for {decoder.recognizer.name} and the templates are taken as "
+                f"{self.recognizer.name}'s; say --model {decoder.recognizer.name} if they are its own"
             )
 
 
@@ -141,7 +141,7 @@ def read_inputs(
     model: str | None,
     images: Path | None,
     need_images: bool = False,
-    own: dict[str, Any] | None = None,
+    own: RecognizerId | None = None,
 ) -> TemplateInput:
     """Read a store, a shard of it, or a bare `.npy`.
 
@@ -167,20 +167,20 @@ def read_inputs(
         if manifest is None:
             absent = model is not None and model.startswith(GIVEN)  # nothing says how long its templates are
             spec = None if own or absent else find_spec_by_name(model or DEFAULT_RECOGNIZER)
-            recognizer = dict(own) if own else {"name": model if absent else spec.name}
-            dim = own["dim"] if own else templates.shape[1] if absent else spec.dim
-            name = recognizer["name"]
+            recognizer = own or RecognizerId(model if absent else spec.name, None)
+            dim = own.dim if own else templates.shape[1] if absent else spec.dim
+            name = recognizer.name
             assumed = "" if model else f"{path}: taken as templates of {name} (say --model if they are not)"
             note = "; ".join(n for n in (assumed, note) if n) or None
             if templates.shape[1] != dim:
                 raise BadInput(
                     f"{path}: templates of {templates.shape[1]} numbers, and {name}'s have {dim}; say --model"
                 )
-        given = TemplateInput(templates, manifest["recognizer"] if manifest else recognizer, names, manifest, note=note)
+        given = TemplateInput(templates, manifest.recognizer if manifest else recognizer, names, manifest, note=note)
     if own:
         require_same_recognizer(given.recognizer, own, f"--model {model}")
-    elif model and given.recognizer["name"] != model and given.recognizer["name"] != find_spec_by_name(model).name:
-        raise BadInput(f"{path}: its manifest says {given.recognizer['name']}, not {model}; leave --model out")
+    elif model and given.recognizer.name != model and given.recognizer.name != find_spec_by_name(model).name:
+        raise BadInput(f"{path}: its manifest says {given.recognizer.name}, not {model}; leave --model out")
     return given
 
 

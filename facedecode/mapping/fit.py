@@ -81,7 +81,7 @@ class Joined:
     def __init__(self, store: Store, perturbed: Store) -> None:
         self._perturbed, self._originals = perturbed, join_perturbed(store, perturbed)
         self._count = len(store)
-        self.transform: str = perturbed.manifest["transform"]
+        self.transform: str = perturbed.manifest.transform
         self.fingerprint = perturbed.fingerprint
 
     def blocks(self, rows: np.ndarray, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -202,7 +202,7 @@ def _choose(store: Store, source: TemplatePairSource, people: Path | None) -> tu
     digests = store.rows()["sha256"].take(chosen).drop_null().unique().to_pylist()
     return chosen, {
         "store": store.fingerprint,
-        "precision": store.manifest.get("precision", "fp32"),
+        "precision": store.manifest.precision,
         "people": names or None,
         # The lowest hashes: two parts that have a share of their images in common have that share of these in common.
         "images": sorted(digest[:16] for digest in digests)[:_SKETCH],

@@ -16,10 +16,11 @@ from typing import Any, Literal
 import numpy as np
 
 from facedecode.errors import BadInput, FacedecodeWarning
+from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.mapping.least_squares import GramAccumulator, Method, Solution, choose_ridge, singular_values, solve
 from facedecode.mapping.sums import MappingSums
 from facedecode.statistics.scores import score_pairs
-from facedecode.store.processing import refuse_done
+from facedecode.store.processing import Processing, refuse_done
 from facedecode.tensor_file import Kind
 
 FILE = Kind(
@@ -49,7 +50,7 @@ class Mapping:
     weight: np.ndarray
     bias: np.ndarray
     transform: str
-    recognizer: dict[str, Any]
+    recognizer: RecognizerId
     report: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
 
@@ -57,8 +58,7 @@ class Mapping:
         dim = self.bias.size
         if self.bias.shape != (dim,) or self.weight.shape != (dim, dim) or dim == 0:
             raise BadInput(f"weight {self.weight.shape} and bias {self.bias.shape} make no map: fit it again")
-        if self.recognizer.get("dim", dim) != dim:
-            raise BadInput(f"a map of {dim} numbers cannot be for templates of {self.recognizer['dim']}: fit it again")
+        self.recognizer.require_dim(dim, "a map")
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise BadInput("the map has NaN or infinite numbers: fit it again")
 
@@ -81,7 +81,7 @@ class Mapping:
             raise BadInput(f"{self._label()} takes templates (n, {self.dim}), not {templates.shape}")
         return templates @ self.weight.T + self.bias
 
-    def require_recognizer(self, recognizer: dict[str, Any]) -> None:
+    def require_recognizer(self, recognizer: RecognizerId) -> None:
         """Refuse templates of another recognizer, by name and by the hash of its weights.
 
         Args:
@@ -90,38 +90,33 @@ class Mapping:
         Raises:
             BadInput: naming both.
         """
-        mine, other = (_identify(which) for which in (self.recognizer, recognizer))
-        if mine != other:
-            raise BadInput(
-                f"{self._label()} was fitted for {_show(mine)} and cannot map templates of {_show(other)}; "
-                "fit one for that recognizer with 'facedecode fit-mapping'"
-            )
+        require_same_recognizer(recognizer, self.recognizer, self._label())
 
-    def require_templates(self, manifest: dict[str, Any], where: Path | str) -> None:
+    def require_templates(self, recognizer: RecognizerId, done: Processing, where: Path | str) -> None:
         """Refuse what the map was not made for: another recognizer or precision, or templates that were mapped.
 
         Args:
-            manifest: of a store; where: its folder.
+            recognizer: of the templates. done: what was done to them: their store's manifest. where: its folder.
 
         Raises:
             BadInput: see `require_recognizer`; or naming the folder.
         """
-        self.require_recognizer(manifest["recognizer"])
-        refuse_done(manifest, where, allowed=("transform", "attack", "cluster", "aggregate", "l2_normalized"))
-        own, theirs = self.precision, manifest.get("precision", "fp32")
+        self.require_recognizer(recognizer)
+        refuse_done(done, where, allowed=("transform", "attack", "cluster", "aggregate", "l2_normalized"))
+        own, theirs = self.precision, done.precision
         if own != theirs:
             raise BadInput(
                 f"{where}: templates made in {theirs}, and {self._label()} was fitted on {own} ones, which round "
                 f"otherwise; extract them in {own}, or fit a map on {theirs} ones"
             )
 
-    def warn_of_other_faces(self, manifest: dict[str, Any], where: Path | str) -> None:
+    def warn_of_other_faces(self, done: Processing, where: Path | str) -> None:
         """Warn where the faces of a store are not those that the map is for. Arguments as of `require_templates`.
 
         Warns:
             FacedecodeWarning: the faces were perturbed otherwise, or not at all.
         """
-        made_with = manifest.get("transform")
+        made_with = done.transform
         if self.transform != made_with:
             warnings.warn(
                 f"{where}: templates of faces {f'perturbed by {made_with}' if made_with else 'as they were'}, and "
@@ -170,7 +165,7 @@ def load_mapping(path: Path | str) -> Mapping:
 def fit_mapping(
     blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
     transform: str,
-    recognizer: dict[str, Any],
+    recognizer: RecognizerId,
     *,
     kind: str = "affine",
     ridge: float | Literal["auto"] = 0.0,
@@ -262,7 +257,7 @@ def solution_of(sums: MappingSums, method: Method) -> tuple[Solution, float, str
 def _scores(mapping: Mapping, perturbed: np.ndarray, original: np.ndarray) -> dict[str, Any]:
     """Mean cosine, and mean score in the recognizer's own convention, without and with the map."""
     mapped = mapping.apply(perturbed)
-    kind = mapping.recognizer.get("score", "cosine")
+    kind = mapping.recognizer.score or "cosine"
     result: dict[str, Any] = {"scored": len(original), "score": kind}
     for name, how in (("cosine", "cosine"), ("score", kind)):
         result[f"{name}_before"] = float(score_pairs(perturbed, original, how).mean(dtype=np.float64))
@@ -306,12 +301,3 @@ def _warn_of_constants(training: GramAccumulator, solution: Solution, method: Me
         FacedecodeWarning,
         stacklevel=4,
     )
-
-
-def _identify(recognizer: dict[str, Any]) -> tuple[str | None, str | None]:
-    return recognizer.get("name"), recognizer.get("weights_sha256")
-
-
-def _show(identity: tuple[str | None, str | None]) -> str:
-    name, sha256 = identity
-    return f"{name or 'an unnamed recognizer'} (weights {sha256[:12] + '…' if sha256 else 'without a hash'})"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.mapping.least_squares import GramAccumulator
 from facedecode.pictures.perturb import parse_transform
-from facedecode.store import require_same_recognizer
 from facedecode.tensor_file import Kind
 
 _MOMENTS = ("mean_in", "mean_out", "in_in", "in_out", "out_out")
@@ -43,7 +43,7 @@ class MappingSums:
         training, held_out: sums of pairs perturbed → original; None before the first.
     """
 
-    def __init__(self, transform: str, recognizer: dict[str, Any], parts: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, transform: str, recognizer: RecognizerId, parts: list[dict[str, Any]] | None = None) -> None:
         self.transform = transform
         self.recognizer = recognizer
         self.parts = list(parts or [])

@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from facedecode.errors import MissingWeights, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.recognizers.contract import GIVEN, is_own
 from facedecode.recognizers.registry import find_spec_by_name, find_weights
 from facedecode.recognizers.spec import DEFAULT_RECOGNIZER, REGISTRY, RecognizerSpec
@@ -36,7 +36,7 @@ def load_recognizer(
     weights: Path | str | None = None,
     device: str = "cpu",
     precision: str = "fp32",
-    contract: Path | Mapping[str, Any] | None = None,
+    contract: Path | RecognizerId | None = None,
 ) -> Recognizer:
     """Load a recognizer by its registered name, by the folder that it was trained into, or a user's own model.
 
@@ -71,7 +71,7 @@ def load_recognizer(
 
 
 def load_described(
-    described: Mapping[str, Any], weights: Path | str | None = None, device: str = "cpu", precision: str = "fp32"
+    described: RecognizerId, weights: Path | str | None = None, device: str = "cpu", precision: str = "fp32"
 ) -> Recognizer:
     """The recognizer that a manifest, or the record of a decoder or a map, describes.
 
@@ -79,5 +79,5 @@ def load_described(
         described: what `Recognizer.describe` gave. A user's own model is rebuilt from it and its file.
         weights, device, precision: as in `load_recognizer`, which says what is raised, too.
     """
-    name = described["name"]
+    name = described.name
     return load_recognizer(name, weights, device, precision, described if is_own(name) else None)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.options import named
 from facedecode.pictures.align import CROPS, Crop, named_crop
 
@@ -110,14 +111,14 @@ def read_contract(model: Path, given: Path | None) -> Contract:
     return parse_contract(fields_of, str(path), model.stem)
 
 
-def described_contract(described: Mapping[str, Any]) -> Contract:
-    """The contract in a manifest's description of a recognizer. Raises BadInput where it is none."""
-    where = f"the description of {described.get('name')}"
-    if not isinstance(described.get("contract"), dict):
+def described_contract(described: RecognizerId) -> Contract:
+    """The contract in a recorded identity. Raises BadInput where it has none."""
+    where = f"the description of {described.name}"
+    if described.contract is None:
         raise BadInput(f"{where} lacks its contract: make the store again")
-    name = str(described["name"]).partition(":")[2]
-    beside = {key: described.get(key) for key in _BESIDE if described.get(key) is not None}
-    return parse_contract({**described["contract"], **beside, "name": name}, where, name)
+    name = described.name.partition(":")[2]
+    beside = {key: value for key in _BESIDE if (value := getattr(described, key)) is not None}
+    return parse_contract({**described.contract, **beside, "name": name}, where, name)
 
 
 def parse_contract(given: Any, where: str, default_name: str) -> Contract:

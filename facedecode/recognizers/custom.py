@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
+from facedecode.identity import RecognizerId
 from facedecode.recognizers.contract import OWN, Contract, described_contract, is_own, read_contract
 from facedecode.recognizers.custom_runtime import open_network
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
@@ -91,12 +91,16 @@ class OwnRecognizer(Recognizer):
     def embed_with_features(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self._with_maps(crops, all_of_it=True)
 
-    def describe(self) -> dict[str, Any]:
-        contract, channels = self.contract.describe(), self.contract.channels
-        normalization = {"mean": list(self.contract.mean), "scale": list(self.contract.scale)}
-        beside = {"layers": list(self.contract.layers), "threshold": self.contract.threshold}
-        own = {"channel_order": channels, "normalization": normalization, "contract": contract}
-        return super().describe() | own | {key: value for key, value in beside.items() if value not in (None, [])}
+    def describe(self) -> RecognizerId:
+        contract = self.contract
+        own = {
+            "channel_order": contract.channels,
+            "normalization": {"mean": contract.mean, "scale": contract.scale},
+            "contract": contract.describe(),
+            "layers": contract.layers,
+            "threshold": contract.threshold,
+        }
+        return RecognizerId.from_json(self.spec.name, super().describe().as_json() | own)
 
     def _run(self, crops: Tensor) -> Tensor:
         if not len(crops):
@@ -231,7 +235,7 @@ def load_own(
     weights: Path | str | None = None,
     device: str = "cpu",
     precision: str = "fp32",
-    contract: Path | Mapping[str, Any] | None = None,
+    contract: Path | RecognizerId | None = None,
     judge: bool = False,
 ) -> OwnRecognizer:
     """A user's own model.
@@ -250,16 +254,15 @@ def load_own(
     path = Path(called if weights is None else weights)
     if not path.is_file():
         raise MissingWeights(f"{name}: a model of your own, and there is no file {path}; give its file by --weights")
-    if isinstance(contract, Mapping):
+    if isinstance(contract, RecognizerId):
         held = described_contract(contract)
     else:
         held = read_contract(path, None if contract is None else Path(contract))
         if weights is not None and held.name != called:
             raise UsageError(f"{path}: its contract calls it {held.name!r}, not {called!r}; say {kind}{held.name}")
-    if isinstance(contract, Mapping) and (found := sha256_file(path)) != contract.get("weights_sha256"):
+    if isinstance(contract, RecognizerId) and (found := sha256_file(path)) != contract.weights_sha256:
         raise BadInput(
-            f"{path}: not the file of {name} (sha256 {found[:12]}…, expected "
-            f"{str(contract.get('weights_sha256'))[:12]}…)"
+            f"{path}: not the file of {name} (sha256 {found[:12]}…, expected {str(contract.weights_sha256)[:12]}…)"
         )
     return OwnRecognizer(kind, path, held, device, precision, judge)
 

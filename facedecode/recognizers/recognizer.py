@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from facedecode.errors import BadInput
 from facedecode.files import sha256_file
+from facedecode.identity import RecognizerId
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face
 from facedecode.pictures.images import to_tensor
@@ -148,8 +149,8 @@ class Recognizer:
         """Templates of portraits (see `crop_portraits`) → (n, dim) float32. Differentiable."""
         return self.embed(self.crop_portraits(portraits, jitter))
 
-    def describe(self) -> dict:
-        """What a manifest records of the recognizer: JSON, the same for the same weights."""
+    def describe(self) -> RecognizerId:
+        """What a store, a decoder or a fitted file records of the recognizer: the same for the same weights."""
         return self.spec.describe(self.weights_sha256)
 
 

@@ -67,7 +67,7 @@ def card_of(spec: RecognizerSpec, weights_sha256: str, classes: list[str], train
     """JSON of the card, as `read_spec` reads it."""
     return {
         "format_version": FORMAT_VERSION,
-        "recognizer": spec.describe(weights_sha256),
+        "recognizer": spec.describe(weights_sha256).as_json(),
         "architecture": spec.architecture,
         "config": dict(spec.config),
         "classes": classes,

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from facedecode.identity import RecognizerId, Score
 from facedecode.pictures.align import ARCFACE_POINTS, DLIB_POINTS, DLIB_WEIGHTS, BoxCrop, Crop, PointCrop
 
 DEFAULT_RECOGNIZER = "dlib-resnet"
-Score = Literal["cosine", "negative-euclidean"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class RecognizerSpec:
     folder: Path | None = None
     training_people: tuple[str, ...] = ()
 
-    def describe(self, weights_sha256: str) -> dict[str, Any]:
-        """What a manifest records of a recognizer with these weights: JSON, the same for the same weights."""
+    def describe(self, weights_sha256: str) -> RecognizerId:
+        """What is recorded of a recognizer with these weights: the same for the same weights."""
         described = {
             "name": self.name,
             "weights_sha256": weights_sha256,
@@ -73,8 +73,9 @@ class RecognizerSpec:
             "input_size": self.crop.size,
             "channel_order": self.channel_order,
             "normalization": {"mean": self.mean, "scale": self.scale},
+            "training_people": self.training_people,
         }
-        return described | ({"training_people": list(self.training_people)} if self.training_people else {})
+        return RecognizerId.from_json(f"the recognizer {self.name}", described)
 
 
 _DLIB_RESNET = RecognizerSpec(

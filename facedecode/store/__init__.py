@@ -8,13 +8,18 @@ A store is a folder:
     manifest.json                  written last: a folder without it is no finished store
 """
 
-from facedecode.store.layout import COLUMNS, FORMAT_VERSION, read_manifest
-from facedecode.store.reader import Store, load_templates, require_same_recognizer
+from facedecode.identity import RecognizerId, require_same_recognizer
+from facedecode.store.layout import COLUMNS, FORMAT_VERSION, Manifest, read_manifest
+from facedecode.store.processing import Processing
+from facedecode.store.reader import Store, load_templates
 from facedecode.store.writer import StoreWriter
 
 __all__ = [
     "COLUMNS",
     "FORMAT_VERSION",
+    "Manifest",
+    "Processing",
+    "RecognizerId",
     "Store",
     "StoreWriter",
     "load_templates",

@@ -55,7 +55,7 @@ def grouped_writer(
     if output.exists() and output.resolve() == store.folder.resolve():
         raise OutputError(f"{output}: is the store that is to be read; name another folder")
     manifest = {**inherited(store), kind: about, "l2_normalized": False}
-    manifest |= {"score": store.manifest["score"], "tool_version": __version__}
+    manifest |= {"score": store.score, "tool_version": __version__}
     settings = {"source": store.fingerprint, kind: about}
     return StoreWriter(output, settings, store.root, store.recognizer, _SHARD_ROWS, overwrite, manifest)
 

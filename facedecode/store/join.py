@@ -27,16 +27,16 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
             few listed); an image that changed in between.
     """
     here, there = store.folder, perturbed.folder
-    if not perturbed.manifest.get("transform"):
+    if not perturbed.manifest.transform:
         raise BadInput(f"{there}: its faces are not perturbed; give a store that 'extract --transform' made")
     try:
-        parse_transform(perturbed.manifest["transform"])
+        parse_transform(perturbed.manifest.transform)
     except UsageError as error:  # it also becomes the name of a file
         raise BadInput(f"{there}: {error}") from None
     for folder, one in ((here, store), (there, perturbed)):
         refuse_done(one.manifest, folder, allowed=("transform",))
     require_same_recognizer(perturbed.recognizer, store.recognizer, f"the store {here}")
-    precisions = [one.manifest.get("precision", "fp32") for one in (store, perturbed)]
+    precisions = [one.manifest.precision for one in (store, perturbed)]
     if precisions[0] != precisions[1]:
         raise BadInput(f"{there}: made in {precisions[1]}, and {here} in {precisions[0]}; make both in one precision")
     originals, moved = (_with_images(one) for one in (store, perturbed))

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from facedecode.errors import BadInput
+from facedecode.identity import RecognizerId, Score, is_sha256
+from facedecode.records import Migration, Record, limited, migrated, read_json
+from facedecode.store.processing import Processing
 
 FORMAT = "facedecode embedding store"
 FORMAT_VERSION = 1
+MIGRATIONS: dict[int, Migration] = {}  # version → what makes a manifest of that version one of the next
 MANIFEST = "manifest.json"
 FAILURES = "failures.jsonl"
 LABELS = "labels.csv"
 PROGRESS = "progress.json"  # there from a run's first shard until its manifest
 SHARD_NAME = re.compile(r"\d{5}\.(npy|parquet|done\.json)")
-
-_MANIFEST_FIELDS = {
-    "count": int,
-    "dim": int,
-    "shards": list,
-    "failures": dict,
-    "recognizer": dict,
-    "root": str,
-    "fingerprint": str,
-}
 
 # Every column may be null: a centroid has no image. box is x1, y1, x2, y2 and landmarks x1, y1 … x5, y5, both
 # in pixels of the upright image; path is relative to the manifest's root; sha256 is the image file's.
@@ -46,21 +40,6 @@ COLUMNS = pa.schema(
 )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises BadInput naming the file where it is missing or something else."""
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise BadInput(f"{path}: no such file") from error
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: not valid JSON") from error
-    if not isinstance(value, dict):
-        raise BadInput(f"{path}: holds no JSON object")
-    return value
-
-
 def has_marker(folder: Path, name: str) -> bool:
     """Whether `folder / name` is a manifest (or progress file) of a store, of whatever version."""
     try:
@@ -69,7 +48,62 @@ def has_marker(folder: Path, name: str) -> bool:
         return False
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Shard(Record):
+    """One shard: its `.npy` file, the rows in it, and the hashes of it and of the `.parquet` file beside it."""
+
+    file: str
+    rows: int = limited(low=1)
+    sha256: str = limited(valid=is_sha256, wanted="a SHA-256")
+    parquet_sha256: str = limited(valid=is_sha256, wanted="a SHA-256")
+
+
+@dataclass(frozen=True)
+class FailuresFile(Record):
+    """How many inputs gave no template, and the hash of the file that lists them."""
+
+    count: int = limited(low=0)
+    sha256: str = limited(valid=is_sha256, wanted="a SHA-256")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest(Processing):
+    """What a finished store's manifest says of it.
+
+    Attributes:
+        recognizer: that made the templates.
+        score: how they compare.
+        count, dim: of the templates. shards: in their order; each but the last has `shard_rows` rows.
+        failures: the inputs that gave no template.
+        root: absolute path of the folder that the rows' paths are relative to.
+        settings: all that decides the numbers; with recognizer and `shard_rows` it gives the `fingerprint`.
+        tool_version: of the facedecode that wrote it.
+    """
+
+    REMEDY: ClassVar[str] = "make the store again"
+
+    recognizer: RecognizerId
+    score: Score
+    count: int = limited(low=1)
+    dim: int = limited(low=1)
+    shards: tuple[Shard, ...]
+    failures: FailuresFile
+    root: str = limited(valid=lambda text: text and "\0" not in text, wanted="a path")
+    fingerprint: str
+    shard_rows: int = limited(low=1)
+    settings: dict[str, Any] = field(default_factory=dict)
+    tool_version: str | None = None
+
+    def check_shards(self, path: Path) -> None:
+        """Refuse shards that are not numbered one after the other, or do not add up. Raises BadInput naming `path`."""
+        for index, shard in enumerate(self.shards):
+            if shard.file != f"{index:05d}.npy":
+                raise BadInput(f"{path}: gap in the numbering: {shard.file!r} in place of {index:05d}.npy")
+        if (rows := sum(shard.rows for shard in self.shards)) != self.count:
+            raise BadInput(f"{path}: {rows} rows in its shards and a count of {self.count}; make it again")
+
+
+def read_manifest(folder: Path) -> Manifest:
     """Read and check a finished store's manifest. Raises BadInput naming what is wrong with it."""
     path = folder / MANIFEST
     if not folder.is_dir():
@@ -79,59 +113,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if has_marker(folder, PROGRESS):
             raise BadInput(f"{folder}: unfinished; run the same command again to resume")
         raise BadInput(f"{folder}: not an embedding store (no {MANIFEST}); make one with facedecode extract")
-    manifest = read_json(path)
-    if manifest.get("format") != FORMAT:
+    held = read_json(path)
+    if held.get("format") != FORMAT:
         raise BadInput(f"{path}: not the manifest of an embedding store")
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise BadInput(
-            f"{path}: format version {manifest.get('format_version')!r}, and this facedecode reads "
-            f"{FORMAT_VERSION}; use the version that wrote it"
-        )
-    for field, kind in _MANIFEST_FIELDS.items():
-        if not isinstance(manifest.get(field), kind) or isinstance(manifest[field], bool):
-            raise BadInput(f"{path}: field {field!r} is missing or malformed; make the store again")
-    _check_shard_list(path, manifest)
+    held = migrated(path, held, "format_version", FORMAT_VERSION, MIGRATIONS, "use the version that wrote it")
+    manifest = Manifest.from_json(path, held)
+    manifest.check_shards(path)
     return manifest
-
-
-def _check_shard_list(path: Path, manifest: dict[str, Any]) -> None:
-    rows = 0
-    for index, shard in enumerate(manifest["shards"]):
-        if not isinstance(shard, dict) or not isinstance(shard.get("rows"), int) or shard["rows"] < 1:
-            raise BadInput(f"{path}: shard {index} is malformed or empty; make the store again")
-        if shard.get("file") != f"{index:05d}.npy":
-            raise BadInput(f"{path}: gap in the numbering: {shard.get('file')!r} in place of {index:05d}.npy")
-        rows += shard["rows"]
-    if rows != manifest["count"] or rows == 0 or manifest["dim"] < 1:
-        raise BadInput(f"{path}: {rows} rows in its shards and a count of {manifest['count']}; make it again")
-
-
-def difference(there: dict[str, Any], here: dict[str, Any], where: tuple[str, str] = ("there", "here")) -> str | None:
-    """Name the settings in which two JSON objects differ (the first three), or None where they are equal.
-
-    where: what to call the two.
-    """
-    old, new = _flatten(there), _flatten(here)
-    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    if not keys:
-        return None
-    shown = [f"{key} {_short(old.get(key))} {where[0]}, {_short(new.get(key))} {where[1]}" for key in keys[:3]]
-    return "; ".join(shown) + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} as {"a.b": 1}, to name what differs."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 _FAILURE_FIELDS = {"path", "stage", "reason"}

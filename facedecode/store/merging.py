@@ -14,9 +14,10 @@ import numpy as np
 
 from facedecode import __version__
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError, some_of
+from facedecode.records import difference
 from facedecode.store import Store, StoreWriter
-from facedecode.store.layout import LABELS, difference
-from facedecode.store.processing import INHERITED
+from facedecode.store.layout import LABELS
+from facedecode.store.processing import INHERITED, inherited
 
 Progress = Callable[[int, int], None]
 # Of a store's settings: what its images are, and what moves templates by rounding only. Recorded of each part.
@@ -80,8 +81,9 @@ def merge_stores(
     of_parts = [{k: v for k, v in _settings(store).items() if k in _OF_PARTS} for store in stores]
     parts = [{"store": s.fingerprint, "count": len(s), **own} for s, own in zip(stores, of_parts, strict=True)]
     first = stores[0].manifest
-    manifest = {name: first[name] for name in _COMMON if name in first} | {"tool_version": __version__}
-    shard_rows = first["shard_rows"]
+    shard_rows = first.shard_rows
+    manifest = {"score": first.score, "l2_normalized": first.l2_normalized, "tool_version": __version__}
+    manifest |= inherited(stores[0])
     settings = {**common, "merged": parts}
     with StoreWriter(output, settings, root, stores[0].recognizer, shard_rows, overwrite, manifest) as writer:
         resumed = len(inputs) if writer.complete else writer.resume_inputs
@@ -106,7 +108,7 @@ def merge_stores(
 
 
 def _settings(store: Store) -> dict[str, Any]:
-    return store.manifest.get("settings", {})
+    return store.manifest.settings
 
 
 def _common_settings(stores: Sequence[Store]) -> dict[str, Any]:
@@ -114,8 +116,8 @@ def _common_settings(stores: Sequence[Store]) -> dict[str, Any]:
 
     def decides(store: Store) -> dict[str, Any]:
         settings = {k: v for k, v in _settings(store).items() if k not in (*_OF_PARTS, "merged")}
-        fields = {name: store.manifest.get(name) for name in (*_COMMON, "shard_rows")}
-        return {"recognizer": store.recognizer, "settings": settings, **fields}
+        fields = {name: getattr(store.manifest, name) for name in (*_COMMON, "shard_rows")}
+        return {"recognizer": store.recognizer.as_json(), "settings": settings, **fields}
 
     first = stores[0]
     for other in stores[1:]:

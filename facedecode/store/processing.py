@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from facedecode.errors import BadInput
+from facedecode.records import Record
 
 if TYPE_CHECKING:  # needs pyarrow
     from facedecode.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processing(Record):
+    """The fields of a manifest that say what was done to its templates.
+
+    Attributes:
+        precision: in which the recognizer made them.
+        transform: the perturbation of their faces. attack: how these were attacked.
+        mapping, disentanglement, protection: what they were changed by. l2_normalized: to length 1.
+        cluster, aggregate: how several became one.
+        imported: the file that they come from, where another program made them.
+        center_of: the `people`, and the `paths` of nobody named, whose mean is the center of a protection.
+        fitted_on: people whose templates decided a mapping or a disentanglement.
+    """
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    transform: str | None = None
+    attack: dict[str, Any] | None = None
+    mapping: dict[str, Any] | None = None
+    disentanglement: dict[str, Any] | None = None
+    protection: dict[str, Any] | None = None
+    l2_normalized: bool = False
+    cluster: dict[str, Any] | None = None
+    aggregate: dict[str, Any] | None = None
+    imported: dict[str, Any] | None = None
+    center_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    fitted_on: tuple[str, ...] = ()
+
 
 # Field of the manifest → what its templates then are.
 DONE = {
@@ -32,7 +63,7 @@ INHERITED = (
 
 
 def refuse_done(
-    manifest: Mapping[str, Any], where: Path | str, allowed: Collection[str] = (), reason: str | None = None
+    manifest: Processing, where: Path | str, allowed: Collection[str] = (), reason: str | None = None
 ) -> None:
     """Refuse templates to which something was done.
 
@@ -44,18 +75,17 @@ def refuse_done(
     Raises:
         BadInput: naming the store and what was done.
     """
-    for field, what in DONE.items():
-        if field not in allowed and manifest.get(field):
+    for name, what in DONE.items():
+        if name not in allowed and getattr(manifest, name):
             why = f", and {reason}" if reason else ""
             raise BadInput(f"{where}: templates {what}{why}; give the plain store that 'extract' made")
 
 
 def require_unprotected(store: Store) -> None:
     """Refuse a store of protected templates. Raises BadInput."""
-    if "protection" in store.recognizer:
+    if store.recognizer.protection:
         raise BadInput(
-            f"{store.folder}: its templates are protected ({store.recognizer['name']}); give the store that "
-            "'extract' made"
+            f"{store.folder}: its templates are protected ({store.recognizer.name}); give the store that 'extract' made"
         )
 
 
@@ -71,10 +101,11 @@ def require_extracted(store: Store) -> None:
 
 def inherited(store: Store) -> dict[str, Any]:
     """The fields of its manifest that a store made of it takes over."""
-    return {name: store.manifest[name] for name in INHERITED if name in store.manifest}
+    manifest = store.manifest
+    held = {"precision": manifest.precision, "transform": manifest.transform, **manifest.as_json()}
+    return {name: held[name] for name in INHERITED if held.get(name) or name in ("precision", "transform")}
 
 
-def added_people(manifest: Mapping[str, Any], fitted_on: Collection[str]) -> dict[str, list[str]]:
-    """The manifest's field `fitted_on` once what was fitted on these people is done to its templates, too."""
-    people = sorted({*manifest.get("fitted_on", ()), *fitted_on})
-    return {"fitted_on": people} if people else {}
+def added_people(manifest: Processing, fitted_on: Collection[str]) -> tuple[str, ...]:
+    """The manifest's `fitted_on` once what was fitted on these people is done to its templates, too."""
+    return tuple(sorted({*manifest.fitted_on, *fitted_on}))

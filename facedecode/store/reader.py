@@ -6,7 +6,6 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,8 @@ import pyarrow.parquet as pq
 
 from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.files import sha256_file
+from facedecode.identity import RecognizerId, Score
+from facedecode.records import read_json
 from facedecode.store.layout import (
     COLUMNS,
     FAILURES,
@@ -21,9 +22,8 @@ from facedecode.store.layout import (
     MANIFEST,
     PROGRESS,
     SHARD_NAME,
-    difference,
+    Manifest,
     has_marker,
-    read_json,
     read_manifest,
 )
 from facedecode.store.npy import read_bare, read_data, read_header, refuse_non_finite
@@ -32,13 +32,18 @@ from facedecode.store.npy import read_bare, read_data, read_header, refuse_non_f
 class Store:
     """A finished embedding store, read strictly. Open one with `Store.open`."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.dim: int = manifest["dim"]
-        self.recognizer: dict[str, Any] = manifest["recognizer"]
-        self.root = Path(manifest["root"])
-        self.fingerprint: str = manifest["fingerprint"]
+        self.dim: int = manifest.dim
+        self.recognizer: RecognizerId = manifest.recognizer
+        self.root = Path(manifest.root)
+        self.fingerprint: str = manifest.fingerprint
+
+    @property
+    def score(self) -> Score:
+        """How its templates compare; higher is more alike."""
+        return self.manifest.score
 
     @classmethod
     def open(cls, folder: Path | str, verify: bool = True) -> Store:
@@ -59,17 +64,17 @@ class Store:
         """
         store = cls(Path(folder), read_manifest(Path(folder)))
         store._check_strays()
-        for index in range(len(store.manifest["shards"])):
+        for index in range(len(store.manifest.shards)):
             store._check_shard(index, verify)
         if verify:
             store.failures()
         return store
 
     def __len__(self) -> int:
-        return self.manifest["count"]
+        return self.manifest.count
 
     def _check_strays(self) -> None:
-        listed = {shard["file"] for shard in self.manifest["shards"]}
+        listed = {shard.file for shard in self.manifest.shards}
         listed |= {Path(name).with_suffix(".parquet").name for name in listed}
         bare = []
         for path in sorted(self.folder.rglob("*")):
@@ -86,8 +91,8 @@ class Store:
             )
 
     def _check_shard(self, index: int, verify: bool) -> None:
-        shard = self.manifest["shards"][index]
-        path = self.folder / shard["file"]
+        shard = self.manifest.shards[index]
+        path = self.folder / shard.file
         header = read_header(path)
         if header.dtype != np.dtype("<f4"):
             raise BadInput(f"{path}: dtype {header.dtype.str} where a store has <f4; make the store again")
@@ -97,18 +102,18 @@ class Store:
             raise BadInput(f"{path}: Fortran order where a store has C order; make the store again")
         if header.shape[1] != self.dim:
             raise BadInput(f"{path}: {header.shape[1]} columns where the manifest says {self.dim}")
-        if header.shape[0] != shard["rows"]:
-            raise BadInput(f"{path}: {header.shape[0]} rows where the manifest says {shard['rows']}")
+        if header.shape[0] != shard.rows:
+            raise BadInput(f"{path}: {header.shape[0]} rows where the manifest says {shard.rows}")
         if verify:
-            _check_sha256(path, shard.get("sha256"))
-            _check_sha256(path.with_suffix(".parquet"), shard.get("parquet_sha256"))
+            _check_sha256(path, shard.sha256)
+            _check_sha256(path.with_suffix(".parquet"), shard.parquet_sha256)
             refuse_non_finite(path, read_data(path, header))
             self._table(index)
 
     def _templates(self, index: int) -> np.ndarray:
-        path = self.folder / self.manifest["shards"][index]["file"]
+        path = self.folder / self.manifest.shards[index].file
         header = read_header(path)
-        expected = (self.manifest["shards"][index]["rows"], self.dim)
+        expected = (self.manifest.shards[index].rows, self.dim)
         if header.shape != expected or header.dtype != np.dtype("<f4"):
             raise BadInput(f"{path}: changed since the store was opened")
         templates = read_data(path, header)
@@ -116,8 +121,8 @@ class Store:
         return templates
 
     def _table(self, index: int) -> pa.Table:
-        shard = self.manifest["shards"][index]
-        path = (self.folder / shard["file"]).with_suffix(".parquet")
+        shard = self.manifest.shards[index]
+        path = (self.folder / shard.file).with_suffix(".parquet")
         try:
             table = pq.ParquetFile(path).read()
         except FileNotFoundError as error:
@@ -126,18 +131,18 @@ class Store:
             raise BadInput(f"{path}: not a readable Parquet file; make the store again") from error
         if not table.schema.equals(COLUMNS):
             raise BadInput(f"{path}: its columns are not a store's ({', '.join(COLUMNS.names)})")
-        if table.num_rows != shard["rows"]:
-            raise BadInput(f"{path}: {table.num_rows} rows where its shard has {shard['rows']}")
+        if table.num_rows != shard.rows:
+            raise BadInput(f"{path}: {table.num_rows} rows where its shard has {shard.rows}")
         return table
 
     def shards(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
         """Yield each shard's templates, float32 (rows, dim), with its rows, one shard in memory at a time."""
-        for index in range(len(self.manifest["shards"])):
+        for index in range(len(self.manifest.shards)):
             yield self._templates(index), self._table(index)
 
     def templates(self) -> np.ndarray:
         """All templates, float32 (n, dim), in the order of the rows."""
-        return np.concatenate([self._templates(index) for index in range(len(self.manifest["shards"]))])
+        return np.concatenate([self._templates(index) for index in range(len(self.manifest.shards))])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Templates of some rows (n,), in that order, float32 (n, dim), from one memory-mapped shard at a time.
@@ -149,16 +154,16 @@ class Store:
             raise IndexError(f"{self.folder}: rows are numbered from 0 to {len(self) - 1}")
         taken = np.empty((len(rows), self.dim), np.float32)
         start = 0
-        for shard in self.manifest["shards"]:
-            here = (rows >= start) & (rows < start + shard["rows"])
+        for shard in self.manifest.shards:
+            here = (rows >= start) & (rows < start + shard.rows)
             if here.any():
-                path = self.folder / shard["file"]
+                path = self.folder / shard.file
                 header = read_header(path)
-                if header.shape != (shard["rows"], self.dim) or header.dtype != np.dtype("<f4"):
+                if header.shape != (shard.rows, self.dim) or header.dtype != np.dtype("<f4"):
                     raise BadInput(f"{path}: changed since the store was opened")
                 data = np.memmap(path, "<f4", "r", header.offset, header.shape)
                 taken[here] = data[rows[here] - start]
-            start += shard["rows"]
+            start += shard.rows
         return taken
 
     def take_rows(self, rows: np.ndarray) -> pa.Table:
@@ -167,17 +172,17 @@ class Store:
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"{self.folder}: rows are numbered from 0 to {len(self) - 1}")
         parts, places, start = [COLUMNS.empty_table()], [], 0
-        for index, shard in enumerate(self.manifest["shards"]):
-            here = np.flatnonzero((rows >= start) & (rows < start + shard["rows"]))
+        for index, shard in enumerate(self.manifest.shards):
+            here = np.flatnonzero((rows >= start) & (rows < start + shard.rows))
             if len(here):
                 parts.append(self._table(index).take(rows[here] - start))
                 places.append(here)
-            start += shard["rows"]
+            start += shard.rows
         return pa.concat_tables(parts).take(np.argsort(np.concatenate([np.empty(0, np.int64), *places])))
 
     def rows(self) -> pa.Table:
         """All rows (see COLUMNS), in the order of the templates."""
-        return pa.concat_tables(self._table(index) for index in range(len(self.manifest["shards"])))
+        return pa.concat_tables(self._table(index) for index in range(len(self.manifest.shards)))
 
     def paths(self) -> list[str | None]:
         """Image paths relative to `root`, in POSIX form; None where a template has no image of its own."""
@@ -189,12 +194,12 @@ class Store:
 
     def columns(self, names: list[str]) -> pa.Table:
         """Some columns of all rows, in the order of the templates, without the others in memory."""
-        return pa.concat_tables(self._table(index).select(names) for index in range(len(self.manifest["shards"])))
+        return pa.concat_tables(self._table(index).select(names) for index in range(len(self.manifest.shards)))
 
     def failures(self) -> list[dict[str, str]]:
         """Inputs that gave no template: {path, stage, reason} each. BadInput if the file was changed."""
         path = self.folder / FAILURES
-        _check_sha256(path, self.manifest["failures"].get("sha256"))
+        _check_sha256(path, self.manifest.failures.sha256)
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
@@ -209,7 +214,7 @@ def _check_sha256(path: Path, expected: object) -> None:
         raise BadInput(f"{path}: wrong sha256: changed since the store was written; make the store again")
 
 
-def load_templates(path: Path | str) -> tuple[np.ndarray, dict[str, Any] | None, str | None]:
+def load_templates(path: Path | str) -> tuple[np.ndarray, Manifest | None, str | None]:
     """Load templates from a store's folder, one shard of it, or a bare `.npy` file.
 
     Returns:
@@ -228,47 +233,18 @@ def load_templates(path: Path | str) -> tuple[np.ndarray, dict[str, Any] | None,
     if not has_marker(folder, PROGRESS) and not _has_store_manifest(folder):
         return templates, None, note
     manifest = read_manifest(folder)
-    for shard in manifest["shards"]:
-        if shard["file"] == path.name:
-            _check_sha256(path, shard.get("sha256"))
-    if templates.shape[1] != manifest["dim"]:
+    for shard in manifest.shards:
+        if shard.file == path.name:
+            _check_sha256(path, shard.sha256)
+    if templates.shape[1] != manifest.dim:
         raise BadInput(
-            f"{path}: templates of {templates.shape[1]} values in a store of {manifest['dim']} "
-            f"({manifest['recognizer'].get('name')}); move it elsewhere if another recognizer made it"
+            f"{path}: templates of {templates.shape[1]} values in a store of {manifest.dim} "
+            f"({manifest.recognizer.name}); move it elsewhere if another recognizer made it"
         )
-    taken = f"{path}: recognizer {manifest['recognizer'].get('name')} taken from {folder / MANIFEST}"
+    taken = f"{path}: recognizer {manifest.recognizer.name} taken from {folder / MANIFEST}"
     return templates, manifest, taken if note is None else f"{taken}; {note.removeprefix(f'{path}: ')}"
 
 
 def _has_store_manifest(folder: Path) -> bool:
     """Whether a store's manifest is there; one that cannot be read is refused rather than passed over."""
     return (folder / MANIFEST).exists() and read_json(folder / MANIFEST).get("format") == FORMAT
-
-
-def require_same_recognizer(manifest_recognizer: dict[str, Any], other: dict[str, Any], what: str) -> None:
-    """Refuse templates of one recognizer where something was made for another.
-
-    Args:
-        manifest_recognizer: the `recognizer` of the templates' manifest.
-        other: the recognizer's description in the decoder, mapping … (keys `name`, `weights_sha256`, and `contract`
-            of a user's own model).
-        what: how to call that thing in the message, e.g. "the decoder decoder/".
-
-    Raises:
-        BadInput: their names, the hashes of their weights, or their contracts differ.
-    """
-    keys = ("name", "weights_sha256")
-    if all(manifest_recognizer.get(key) == other.get(key) for key in keys):
-        # Through JSON, as a manifest is: tuples are lists there.
-        there, here = (json.loads(json.dumps(each.get("contract"))) for each in (manifest_recognizer, other))
-        if there and here and (differs := difference(there, here)):
-            raise BadInput(f"{what} takes pictures otherwise than the recognizer of the templates did ({differs})")
-    else:
-        raise BadInput(
-            f"{what} is for {_recognizer_label(other)}, and the templates come from "
-            f"{_recognizer_label(manifest_recognizer)}; use templates and {what} of one recognizer"
-        )
-
-
-def _recognizer_label(recognizer: dict[str, Any]) -> str:
-    return f"{recognizer.get('name')} (weights sha256 {str(recognizer.get('weights_sha256'))[:12]})"

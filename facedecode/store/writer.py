@@ -25,6 +25,8 @@ from facedecode.files import (
     write_json,
     write_text,
 )
+from facedecode.identity import RecognizerId
+from facedecode.records import difference, read_json
 from facedecode.store.layout import (
     FAILURES,
     FORMAT,
@@ -34,9 +36,7 @@ from facedecode.store.layout import (
     PROGRESS,
     SHARD_NAME,
     check_failures,
-    difference,
     has_marker,
-    read_json,
     rows_table,
 )
 from facedecode.store.reader import Store
@@ -88,7 +88,7 @@ class StoreWriter:
         folder: Path | str,
         settings: dict[str, Any],
         root: Path | str,
-        recognizer: dict[str, Any],
+        recognizer: RecognizerId,
         shard_rows: int = 4096,
         overwrite: bool = False,
         manifest: dict[str, Any] | None = None,
@@ -104,7 +104,7 @@ class StoreWriter:
         self._overwrite = overwrite
         self._extra = dict(manifest or {})
         # Through JSON, so that tuples compare equal to the lists that a file gives back.
-        decides = {"settings": settings, "recognizer": recognizer, "shard_rows": shard_rows}
+        decides = {"settings": settings, "recognizer": recognizer.as_json(), "shard_rows": shard_rows}
         self._decides: dict[str, Any] = json.loads(json_text(decides))
         self.fingerprint = hashlib.sha256(json_text(self._decides).encode()).hexdigest()
         self._root = str(Path(root).resolve())

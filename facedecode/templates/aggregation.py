@@ -144,7 +144,7 @@ def aggregate_store(
             for (name, members), own in zip(part, taken, strict=True):
                 try:
                     made = wanted.combine(own, None if probabilities is None else probabilities[members])
-                    distances = template_distances(own, made, store.manifest["score"])
+                    distances = template_distances(own, made, store.score)
                 except BadInput as error:
                     raise BadInput(f"{store.folder}: {name}: {error}") from None
                 templates[len(groups)] = made

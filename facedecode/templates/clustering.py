@@ -104,7 +104,7 @@ def cluster(store: Store, rows: np.ndarray, wanted: Clustering, stage: Stage | N
         BadInput: one template, all the same, fewer than clusters asked for, or with the cosine one of zeros.
         WouldNotFit: all pairs at once need more memory than there is.
     """
-    metric = wanted.metric or ("cosine" if store.manifest["score"] == "cosine" else "euclidean")
+    metric = wanted.metric or ("cosine" if store.score == "cosine" else "euclidean")
     if len(rows) < 2:
         raise BadInput(f"{store.folder}: one template makes no clusters; take more people")
     if (wanted.n_clusters or 1) > len(rows):

@@ -26,6 +26,7 @@ import numpy as np
 
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text
+from facedecode.identity import RecognizerId, Score
 
 SCHEMES = ("rotation", "biohash")
 KEY_BYTES = 32
@@ -183,7 +184,7 @@ def write_key(path: Path, key: bytes) -> None:
         raise
 
 
-def protected_recognizer(recognizer: dict, protection: dict, dim: int, score: str) -> dict:
+def protected_recognizer(recognizer: RecognizerId, protection: dict, dim: int, score: Score) -> RecognizerId:
     """What a manifest records of protected templates in the place of their recognizer.
 
     Args:
@@ -195,15 +196,15 @@ def protected_recognizer(recognizer: dict, protection: dict, dim: int, score: st
         weights_sha256: a hash of the recognizer's weights and all of the protection, so that whatever was made
         for other templates, another key or another center is refused; `protection` and `unprotected`.
     """
-    of = {"name": recognizer["name"], "weights_sha256": recognizer["weights_sha256"]}
-    return {
-        "name": f"{recognizer['name']}+{protection['scheme']}@{protection['key_id']}",
-        "weights_sha256": hashlib.sha256(json_text({"of": of, "protection": protection}).encode()).hexdigest(),
-        "dim": dim,
-        "score": score,
-        "protection": protection,
-        "unprotected": recognizer,
-    }
+    of = {"name": recognizer.name, "weights_sha256": recognizer.weights_sha256}
+    return RecognizerId(
+        name=f"{recognizer.name}+{protection['scheme']}@{protection['key_id']}",
+        weights_sha256=hashlib.sha256(json_text({"of": of, "protection": protection}).encode()).hexdigest(),
+        dim=dim,
+        score=score,
+        protection=protection,
+        unprotected=recognizer,
+    )
 
 
 def _normal(key: bytes, label: str, count: int) -> np.ndarray:

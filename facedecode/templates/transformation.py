@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from facedecode.annotations.protocols import select_people
 from facedecode.attributes.disentangler import KEEP, Disentangler
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, sha256_file
+from facedecode.identity import RecognizerId, Score
 from facedecode.mapping.maps import Mapping
 from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store.processing import added_people, inherited, require_extracted, require_unprotected
@@ -35,9 +36,10 @@ class MappedStore(Store):
 
     def __init__(self, store: Store, mapping: Mapping) -> None:
         """mapping: loaded from a file."""
-        mapping.require_templates(store.manifest, store.folder)
-        done = {"mapping": describe_mapping(mapping), **added_people(store.manifest, mapping.fitted_on or ())}
-        super().__init__(store.folder, {**store.manifest, **done})
+        mapping.require_templates(store.recognizer, store.manifest, store.folder)
+        people = added_people(store.manifest, mapping.fitted_on or ())
+        manifest = replace(store.manifest, mapping=describe_mapping(mapping), fitted_on=people)
+        super().__init__(store.folder, manifest)
         self.mapping = mapping
 
     def shards(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
@@ -77,8 +79,8 @@ class Operation:
 
     kind: Literal["protection", "mapping", "disentanglement"]
     apply: Callable[[np.ndarray], np.ndarray]
-    recognizer: dict[str, Any]
-    score: str
+    recognizer: RecognizerId
+    score: Score
     about: dict[str, Any]
     keeps_length: bool = False
     center_of: dict[str, list[str]] = field(default_factory=dict)
@@ -102,11 +104,11 @@ def mapping_operation(store: Store, mapping: Mapping) -> Operation:
     Warns:
         FacedecodeWarning: the map undoes another perturbation than that of the store's faces.
     """
-    mapping.require_templates(store.manifest, store.folder)
+    mapping.require_templates(store.recognizer, store.manifest, store.folder)
     mapping.warn_of_other_faces(store.manifest, store.folder)
     about = describe_mapping(mapping)
     fitted_on = mapping.fitted_on or ()
-    return Operation("mapping", mapping.apply, store.recognizer, store.manifest["score"], about, fitted_on=fitted_on)
+    return Operation("mapping", mapping.apply, store.recognizer, store.score, about, fitted_on=fitted_on)
 
 
 def describe_mapping(mapping: Mapping) -> dict[str, str]:
@@ -146,7 +148,7 @@ def disentanglement_operation(
         "disentanglement",
         apply,
         store.recognizer,
-        store.manifest["score"],
+        store.score,
         about,
         fitted_on=disentangler.fitted_on or (),
     )
@@ -183,7 +185,7 @@ def protection_operation(
         center = public.templates()[chosen].mean(axis=0, dtype=np.float64)
         center_of = _whose(public, chosen)
         source = {"store": public.fingerprint, "images": len(chosen), "of_sha256": center_of_sha256(center_of)}
-    made = make_scheme(scheme, key, store.dim, store.manifest["score"], bits=bits, center=center)
+    made = make_scheme(scheme, key, store.dim, store.score, bits=bits, center=center)
     if scheme == "biohash" and center is None:
         _warn_off_center(store)
     about = {**made.describe(), "center": source}
@@ -228,17 +230,18 @@ def transform_store(
     """
     if output.exists() and output.resolve() == store.folder.resolve():
         raise OutputError(f"{output}: is the store that is to be read; name another folder")
+    people = added_people(store.manifest, operation.fitted_on)
     manifest = {
         **inherited(store),
-        "l2_normalized": operation.keeps_length and bool(store.manifest.get("l2_normalized")),
+        "l2_normalized": operation.keeps_length and store.manifest.l2_normalized,
         operation.kind: operation.about,
         **({"center_of": operation.center_of} if operation.center_of else {}),
-        **added_people(store.manifest, operation.fitted_on),
+        **({"fitted_on": people} if people else {}),
         "score": operation.score,
         "tool_version": __version__,
     }
     settings = {"source": store.fingerprint, operation.kind: operation.about}
-    shard_rows = store.manifest["shard_rows"]
+    shard_rows = store.manifest.shard_rows
     with StoreWriter(
         output, settings, store.root, operation.recognizer, shard_rows, overwrite=overwrite, manifest=manifest
     ) as writer:

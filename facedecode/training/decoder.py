@@ -21,6 +21,7 @@ from facedecode.decoders.sizes import usual_widths
 from facedecode.decoders.training_record import network_and_layers, networks_looked_through
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
+from facedecode.identity import RecognizerId
 from facedecode.memory import require_memory
 from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps, load_phi
 from facedecode.pictures import align
@@ -98,7 +99,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     if job.width not in (None, 1) and not closed:
         settings = replace(settings, widths=usual_widths(kind.network, settings.image_size, job.width))
     store = Store.open(job.store)
-    if store.manifest.get("l2_normalized"):
+    if store.manifest.l2_normalized:
         raise BadInput(f"{job.store}: its templates are normalized, and decoders take raw ones; train on the raw store")
     rows = store.rows().to_pylist()
     chosen = select_people([row["identity"] for row in rows], job.people, job.exclude)
@@ -109,18 +110,18 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     start = _start(job, store.recognizer) if job.start else None
     earlier = start.provenance.training if start else {}
     # Known by what the run takes from elsewhere: nobody of them is held out, whatever the run holds out of its own.
-    known = {*(store.manifest.get("fitted_on") or []), *earlier.get("known_otherwise", [])}
+    known = {*store.manifest.fitted_on, *earlier.get("known_otherwise", [])}
     record = {
         "start": earlier.get("fingerprint"),
         "store": store.fingerprint,
-        "transform": store.manifest.get("transform"),
+        "transform": store.manifest.transform,
         "settings": {"image_size": settings.image_size} if closed else asdict(settings) | {"phi": list(job.phi)},
         "validation": 0 if closed else job.validation,
         "images": len(rows),
     }
     recognizer, phi = None, []
     if not closed:
-        changed = record["transform"] or store.manifest.get("mapping") or store.manifest.get("disentanglement")
+        changed = record["transform"] or store.manifest.mapping or store.manifest.disentanglement
         if settings.mirror and changed:
             raise BadInput(
                 f"{job.store}: its images were perturbed, or its templates mapped or disentangled ({changed}), and "
@@ -129,14 +130,14 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
         recognizer, phi = networks_of_loss(job, store.recognizer, device)
         record["phi"] = [network.describe() for network in phi]
         # Gradients bring what a network learned of the people whom it was trained on. Those of ξ its store names.
-        others = (network.recognizer for network in phi if network.name != store.recognizer["name"])
+        others = (network.recognizer for network in phi if network.name != store.recognizer.name)
         known |= {person for other in others if other for person in other.spec.training_people}
     record["people"] = sorted({row["identity"] for row in rows} - {None} | known | set(earlier.get("people", [])))
     if known:
         record["known_otherwise"] = sorted(known)
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **record}
     described["version"] = None if closed else VERSION
-    record |= {"looked_through": [], "held_out": 0} if closed else _history(job, earlier, store.recognizer["name"], phi)
+    record |= {"looked_through": [], "held_out": 0} if closed else _history(job, earlier, store.recognizer.name, phi)
     trained_on = np.count_nonzero(~held_out) * (2 if settings.mirror else 1)
     steps = 0 if closed else count_steps(trained_on, settings)
     return DecoderPlan(
@@ -145,7 +146,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
 
 
 def networks_of_loss(
-    job: DecoderJob, made_by: dict[str, Any], device: str
+    job: DecoderJob, made_by: RecognizerId, device: str
 ) -> tuple[Recognizer | None, list[PerceptualNetwork]]:
     """ξ and φ, as far as the terms, or mirrored images, need them; of `job`, only the store is not looked at.
 
@@ -157,21 +158,21 @@ def networks_of_loss(
         BadInput: weights of another network than the templates'.
     """
     weights, files, recognizer, phi = job.settings.weights, job.phi, None, []
-    names = [(spelled, *network_and_layers(spelled)) for spelled in files or (made_by["name"],)]
+    names = [(spelled, *network_and_layers(spelled)) for spelled in files or (made_by.name,)]
     # One network, whichever option names its file.
-    named = [job.weights, *(files.get(spelled) for spelled, name, _ in names if name == made_by["name"])]
+    named = [job.weights, *(files.get(spelled) for spelled, name, _ in names if name == made_by.name)]
     own_files = {path.resolve() for path in named if path}
     if len(own_files) > 1:
-        raise UsageError(f"--weights and --phi name two files for {made_by['name']}; leave one out")
+        raise UsageError(f"--weights and --phi name two files for {made_by.name}; leave one out")
     perceptual = weights.perceptual or weights.local_perceptual
-    is_phi = made_by["name"] in {name for _, name, _ in names}
+    is_phi = made_by.name in {name for _, name, _ in names}
     if weights.identity or (perceptual and is_phi) or job.settings.mirror:
         recognizer = load_described(made_by, next(iter(own_files), None), device)
         require_same_recognizer(made_by, recognizer.describe(), "the recognizer of the loss")
     if perceptual:
         phi = [
             RecognizerMaps(recognizer, layers)
-            if name == made_by["name"]
+            if name == made_by.name
             else load_phi(spelled, files.get(spelled), device)
             for spelled, name, layers in names
         ]
@@ -202,7 +203,7 @@ def _history(
     return {"held_out": held_out} | ({} if names is None else {"looked_through": sorted(names)})
 
 
-def _start(job: DecoderJob, recognizer: dict[str, Any]) -> Decoder:
+def _start(job: DecoderJob, recognizer: RecognizerId) -> Decoder:
     """The decoder to go on from; refused where it is of another kind, recognizer or size."""
     if find_decoder(job.start).resolve() == job.output.resolve():
         raise UsageError(
@@ -261,7 +262,7 @@ def train_store(
         pairs = _read_pairs(plan, ranks.local_count, reading)
         if job.overwrite and ranks.first:  # only now: had an input been missing, what is there would have stayed
             remove_decoder(job.output)
-        score, figures = plan.store.manifest["score"], {}
+        score, figures = plan.store.score, {}
         if plan.closed:
             net = plan.kind.network(pairs.templates.shape[1], plan.settings.image_size)
             portraits = torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2)
@@ -309,7 +310,7 @@ def _split(plan: DecoderPlan, pairs: Pairs, reading: Progress) -> tuple[Pairs, P
     prediction = None
     if settings.weights.identity and settings.identity_target == "person":
         names = np.array([row["identity"] for row in plan.rows], object)
-        prediction = PersonPrediction.fit(train.templates, names[~held_out], plan.store.manifest["score"])
+        prediction = PersonPrediction.fit(train.templates, names[~held_out], plan.store.score)
     if settings.mirror:
         kept = [row for row, out in zip(plan.rows, held_out, strict=True) if not out]
         mirrored = read_mirrored(kept, plan.image_root, settings.image_size, plan.recognizer, progress=reading)

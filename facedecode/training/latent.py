@@ -78,7 +78,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress = silen
         "version": VERSION,
         "generator": {"sha256": program.sha256, "range": [low, high], "latent": latent},
         "settings": {"image_size": job.image_size, "samples": job.samples, "seed": job.seed},
-        "recognizer": store.recognizer,
+        "recognizer": store.recognizer.as_json(),
         "detector": detector.settings,
         "frame": align.PORTRAIT_POINTS,
         "people": sorted(people_names(job.people)) if job.people else None,

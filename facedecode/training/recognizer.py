@@ -19,6 +19,7 @@ from facedecode.classifiers.classes import Images, choose_images
 from facedecode.classifiers.fit import accuracies
 from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder, sha256_file, write_bytes, write_json, write_text
+from facedecode.identity import is_name
 from facedecode.memory import require_memory
 from facedecode.pictures.align import named_crop
 from facedecode.progress import Progress, silent
@@ -184,9 +185,10 @@ def _name(output: Path) -> str:
     name = output.resolve().name
     if name in REGISTRY or name == "squeezenet":
         raise UsageError(f"-o {output}: {name} is another network's name; name the folder otherwise")
-    if not name or name != name.strip() or set(name) & set("@:=+[](),<>"):
+    if not is_name(name) or set(name) & set("@:=+[](),<>"):
         raise UsageError(
-            f"-o {output}: a recognizer is named as its folder, and no name has spaces at an end or one of @:=+[](),<>"
+            f"-o {output}: a recognizer is named as its folder, and no name begins with a dot, has spaces at an end or "
+            "one of @:=+[](),<>\\"
         )
     return name
 

@@ -160,7 +160,7 @@ def test_a_class_attack_end_to_end(here: Path, recognizer: Recognizer, detector:
     assert [row["success_saved"] for row in rows if row["outcome"] != "already"] == [True] * 4
     assert all(row["class_after"] == "Dark" for row in rows)
     assert all(row["score_before"] is None for row in rows)
-    manifest = Store.open("adv/emb").manifest["attack"]
+    manifest = Store.open("adv/emb").manifest.attack
     assert (manifest["method"], manifest["objective"], manifest["target"]) == ("itfgsm", "class", {"class": "Dark"})
     assert manifest["budget"]["epsilon"] == 0.1 and len(manifest["classifier_sha256"]) == 64
     assert manifest["threshold"] is None
@@ -211,7 +211,7 @@ def test_away_from_oneself(here: Path, recognizer: Recognizer, detector: FaceDet
     assert [row["success_saved"] for row in rows] == (far > 0.3).tolist() == [True] * 6
     assert all(row["score_after"] is None and row["target_probability_after"] is None for row in rows)
     assert all(row["class_after"] for row in rows)
-    assert Store.open("adv/emb").manifest["attack"]["away"] is True
+    assert Store.open("adv/emb").manifest.attack["away"] is True
 
 
 def test_the_faces_of_the_store_cut_the_same_pixels_again(here: Path, recognizer: Recognizer) -> None:
@@ -426,7 +426,7 @@ def test_attacked_templates_are_not_taken_for_enrolled_ones(here: Path, recogniz
     assert done.exit_code == 4 and "templates of attacked faces" in done.stderr
     # A stage that changes templates keeps the fact; a report says it.
     assert call("transform", "adv/emb", "-o", "kept", "--protect", "rotation", "--new-key", "key").exit_code == 0
-    assert Store.open("kept").manifest["attack"] == store.manifest["attack"]
+    assert Store.open("kept").manifest.attack == store.manifest.attack
     done = call("evaluate", "verification", "adv/emb", "--far", "0.5", "-o", "report")
     assert done.exit_code == 0 and "of images attacked by itfgsm" in done.stderr
     assert json.loads(Path("report/report.json").read_text())["provenance"]["stores"][0]["attack"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from csv import DictReader
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,7 @@ from facedecode.attributes.probe import PROBES, out_of_fold, read
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput, OutputError, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.provenance import describe_store
 from facedecode.store import Store, StoreWriter
 from facedecode.store.processing import refuse_done
@@ -27,7 +29,7 @@ from facedecode.templates.transformation import require_extracted
 PEOPLE, EACH, DIM = 400, 3, 8
 PERSONS = np.repeat(np.arange(PEOPLE), EACH)
 NAMES = [f"P{person:03d}" for person in PERSONS]
-RECOGNIZER = {"name": "made-up", "weights_sha256": "0" * 64, "dim": DIM, "score": "cosine"}
+RECOGNIZER = RecognizerId("made-up", "0" * 64, dim=DIM, score="cosine")
 
 
 def planted(seed: int = 0, people: int = PEOPLE) -> tuple[np.ndarray, list[str]]:
@@ -194,7 +196,7 @@ def test_a_file_keeps_all(made: Disentangler, tmp_path: Path):
     fitted().save(tmp_path / "second.safetensors")
     assert path.read_bytes() == (tmp_path / "second.safetensors").read_bytes()
     with pytest.raises(BadInput, match=r"gender.safetensors: this disentangler is for made-up"):
-        again.require_recognizer(RECOGNIZER | {"weights_sha256": "1" * 64})
+        again.require_recognizer(replace(RECOGNIZER, weights_sha256="1" * 64))
     with pytest.raises(BadInput, match="gone: no such disentangler; make one with 'facedecode train --kind dis"):
         load_disentangler(tmp_path / "gone")
 
@@ -209,7 +211,7 @@ def test_a_file_keeps_all(made: Disentangler, tmp_path: Path):
         ({"covariances": -np.tile(np.eye(DIM), (2, 1, 1))}, "not positive"),
         ({"classes": ("F", "mean")}, "two classes, called other than"),
         ({"classes": ("F", "F")}, "two classes"),
-        ({"recognizer": RECOGNIZER | {"dim": DIM + 1}}, "cannot be for templates of 9"),
+        ({"recognizer": replace(RECOGNIZER, dim=DIM + 1)}, "cannot be for templates of 9"),
     ],
 )
 def test_what_is_no_disentangler(made: Disentangler, change: dict, said: str):
@@ -241,7 +243,7 @@ def test_other_shapes_are_refused(made: Disentangler):
 def write_store(folder: Path, name: str = "made-up", **more: object) -> None:
     x, _ = planted()
     manifest = {"score": "cosine", "precision": "fp32", "l2_normalized": False, "transform": None, **more}
-    recognizer = RECOGNIZER | {"name": name}
+    recognizer = replace(RECOGNIZER, name=name)
     with StoreWriter(folder, {"n": 1}, folder.parent, recognizer, 500, manifest=manifest) as writer:
         rows = [{"path": f"{NAMES[k]}/{k}.jpg", "sha256": f"{k}", "identity": NAMES[k]} for k in range(len(x))]
         for start in range(0, len(rows), 500):
@@ -301,8 +303,8 @@ def test_train_and_transform(here: Path):
         assert done.exit_code == 0, done.output
         store = Store.open(here / name)
         assert store.templates() == pytest.approx(expected, abs=1e-5)
-        assert store.recognizer == Store.open(here / "emb").recognizer and store.manifest["disentanglement"]["sha256"]
-        assert describe_store(store)["disentanglement"] == store.manifest["disentanglement"]
+        assert store.recognizer == Store.open(here / "emb").recognizer and store.manifest.disentanglement["sha256"]
+        assert describe_store(store)["disentanglement"] == store.manifest.disentanglement
         with pytest.raises(BadInput, match="templates that were disentangled"):
             require_extracted(store)
         with pytest.raises(BadInput, match="templates that were disentangled"):
@@ -312,11 +314,10 @@ def test_train_and_transform(here: Path):
     (here / "key").write_bytes(b"0123456789abcdef")
     assert call("transform", "identity", "-o", "turned", "--protect", "rotation", "--key-file", "key").exit_code == 0
     assert (
-        Store.open(here / "turned").manifest["disentanglement"]
-        == Store.open(here / "identity").manifest["disentanglement"]
+        Store.open(here / "turned").manifest.disentanglement == Store.open(here / "identity").manifest.disentanglement
     )
     assert call("aggregate", "identity", "-o", "people").exit_code == 0
-    assert "disentanglement" in Store.open(here / "people").manifest
+    assert Store.open(here / "people").manifest.disentanglement
 
 
 def test_evaluations_take_both_for_people_it_was_not_fitted_on(here: Path):
@@ -325,7 +326,7 @@ def test_evaluations_take_both_for_people_it_was_not_fitted_on(here: Path):
         (here / name).write_text("\n".join(chosen) + "\n")
     assert train("--people", "fitted.txt").exit_code == 0
     assert call("transform", "emb", "-o", "identity", "--disentangle", "gender.safetensors").exit_code == 0
-    assert Store.open(here / "identity").manifest["fitted_on"] == people[::2]
+    assert Store.open(here / "identity").manifest.fitted_on == tuple(people[::2])
     options = ["--labels", "labels.csv", "--label", "gender", "--decoder", "none", "--repetitions", 100, "--folds", 2]
     for report, command in (
         ("report", ("evaluate", "leakage", "emb", "identity", *options)),

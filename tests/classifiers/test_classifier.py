@@ -24,10 +24,11 @@ from facedecode.classifiers.given import read_names
 from facedecode.classifiers.softmax import L2, SCALE, Head, fit_softmax
 from facedecode.cli import app
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, StoreWriter
 
-TINY = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 6}
+TINY = RecognizerId("tiny", "ab" * 32, dim=6)
 
 
 def call(*arguments: object) -> Result:
@@ -245,9 +246,9 @@ def test_a_saved_classifier_is_the_same(tmp_path: Path, head: Head) -> None:
     assert torch.equal(loaded.logits(x), classifier.logits(x))
     assert (loaded.names, loaded.report, loaded.scale) == (classifier.names, classifier.report, head.scale)
     with pytest.raises(BadInput, match=r"c\.safetensors: this classifier is for tiny .*abababab.*other"):
-        loaded.require_recognizer({"name": "other", "weights_sha256": "ab" * 32})
+        loaded.require_recognizer(replace(TINY, name="other"))
     with pytest.raises(BadInput, match="cdcdcdcd"):
-        loaded.require_recognizer(TINY | {"weights_sha256": "cd" * 32})
+        loaded.require_recognizer(replace(TINY, weights_sha256="cd" * 32))
 
 
 def test_files_that_are_refused(tmp_path: Path) -> None:
@@ -270,7 +271,7 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
         ({"head": linear | {"normalized": 1}}, {}, "its head (linear"),
         (cosine, {}, "weights of length 1"),
         (cosine | {"head": cosine["head"] | {"scale": -1}}, {}, "scale of -1"),
-        ({"recognizer": {}}, {}, "does not name the recognizer"),
+        ({"recognizer": RecognizerId("", None)}, {}, "field 'name'"),
     ]
     for changed, other, said in cases:
         FILE.write(path, about | changed, tensors | other)
@@ -411,7 +412,7 @@ def test_every_error_is_one_line_and_writes_nothing(here: Path) -> None:
         "normalized": {"l2_normalized": True},
         "turned": {"transform": "rotate30"},
         "mapped": {"mapping": {"undoes": "rotate30"}},
-        "protected": {"recognizer": Store.open("emb").recognizer | {"protection": {"scheme": "rotation"}}},
+        "protected": {"recognizer": replace(Store.open("emb").recognizer, protection={"scheme": "rotation"})},
     }.items():
         write(name, **manifest)
     Path("one.txt").write_text("P1\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from facedecode.decoders.nbnet import NbNet
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.decoders.sizes import usual_widths
 from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
+from facedecode.identity import RecognizerId
 
-RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 5}
+RECOGNIZER = RecognizerId("tiny", "ab" * 32, dim=5)
 WIDTHS = [8, 8, 8, 4, 4]
 
 
@@ -189,7 +191,7 @@ def test_templates_of_another_recognizer_are_refused(data) -> None:
     decoder.require_recognizer(RECOGNIZER, "the decoder")
     for other in ({"name": "other"}, {"weights_sha256": "cd" * 32}):
         with pytest.raises(BadInput, match="tiny"):
-            decoder.require_recognizer(RECOGNIZER | other, "the decoder")
+            decoder.require_recognizer(replace(RECOGNIZER, **other), "the decoder")
 
 
 def edit(field: str, value: object) -> Callable[[dict, dict], None]:
@@ -214,8 +216,8 @@ REFUSALS = {
     "frame": (edit("frame.points", [[0, 0]] * 5), "decoder.json: draws another portrait frame"),
     "odd frame": (edit("frame", {"points": 5}), "decoder.json: not a decoder's description"),
     "no recognizer": (drop("recognizer"), "decoder.json: not a decoder's description"),
-    "odd recognizer": (edit("recognizer", "tiny"), "decoder.json: not a decoder's description"),
-    "nameless recognizer": (edit("recognizer", {}), "decoder.json: not a decoder's description"),
+    "odd recognizer": (edit("recognizer", "tiny"), "decoder.json: is no JSON object"),
+    "nameless recognizer": (edit("recognizer", {}), "decoder.json: field 'name' is missing"),
     "config field": (edit("config.depth", 3), "decoder.json: its config does not fit a ridge decoder"),
     "config type": (edit("config.dim", "five"), "decoder.json: its config does not fit a ridge decoder"),
     "config sign": (edit("config.dim", -5), "decoder.json: its config does not fit a ridge decoder"),

@@ -11,13 +11,14 @@ from facedecode.annotations.protocols import Pairs, image_path
 from facedecode.errors import BadInput
 from facedecode.evaluation.template_sets import BareTemplates, accuracy_difference
 from facedecode.evaluation.verification.pairs_file import PairsFile
+from facedecode.identity import RecognizerId
 from facedecode.provenance import environment
 from facedecode.statistics.bootstrap import person_draws
 from facedecode.statistics.intervals import corrected
 from facedecode.statistics.scores import score_pairs
 from facedecode.statistics.verification import accuracy_by_fold
 
-RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "score": "cosine"}
+RECOGNIZER = RecognizerId("tiny", "ab" * 32, score="cosine")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def evaluated(store: Path, groups: SubjectSplit, weights: Path, scheme: str, **o
 
 
 def store_name(store: Path) -> str:
-    return Store.open(store).recognizer["name"]
+    return Store.open(store).recognizer.name
 
 
 def protected_store(store: Path, folder: Path, key: bytes, scheme: str = "biohash", **options) -> Path:
@@ -192,7 +193,7 @@ def test_a_center_of_people_to_judge_on_is_refused(tiny_store, groups, tmp_path)
         stored_study(source, stored("some", public_people=some), groups)
     others = stored("others", public_people=groups.train_people)
     assert stored_study(source, others, groups).key_ids == [key_id(key) for key in KEYS]
-    others[1].manifest["center_of"] = {"people": ["P7"], "paths": []}
+    others[1].manifest = replace(others[1].manifest, center_of={"people": ["P7"], "paths": []})
     with pytest.raises(BadInput, match="does not record whose mean its center is"):
         stored_study(source, others, groups)
 
@@ -220,7 +221,7 @@ def test_what_does_not_fit_is_refused_before_the_work(tiny_store, tiny, groups, 
 
 def test_images_without_a_template_match_nothing_and_link_nothing(tiny_store, tiny, groups, tmp_path):
     source = Store.open(tiny_store)
-    manifest = {"score": source.manifest["score"], "transform": None, "precision": "fp32", "l2_normalized": False}
+    manifest = {"score": source.score, "transform": None, "precision": "fp32", "l2_normalized": False}
     failures = [{"path": "P0/P0_0009.png", "stage": "detect", "reason": "no face found"}]
     with StoreWriter(tmp_path / "lost", {}, source.root, source.recognizer, manifest=manifest) as writer:
         writer.append(source.templates(), source.rows().to_pylist(), [], 30)
@@ -270,7 +271,7 @@ def test_people_whom_the_templates_owe_something_to_are_not_judged(tiny_store, g
         ("fitted_on", "mapping of these templates"),
     ]:
         store = Store.open(tiny_store)
-        store.manifest["mapping"] = {"undoes": "rotate30"}
+        store.manifest = replace(store.manifest, mapping={"undoes": "rotate30"})
         (store.recognizer if field == "training_people" else store.manifest)[field] = ["P5", "P6"]
         with pytest.raises(BadInput, match=rf"{said}.* 1 of the 6 people .*\(P5\)"):
             derived_study(store, groups, "rotation")

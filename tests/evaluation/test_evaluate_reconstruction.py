@@ -47,7 +47,7 @@ def call(*arguments):
 
 def rewritten(store, folder, images, change=lambda row: row, recognizer=None):
     """A store of the same images by another recognizer, or with other rows (its files copied to `images`)."""
-    manifest = {"score": store.recognizer["score"], "transform": None, "precision": "fp32", "l2_normalized": False}
+    manifest = {"score": store.recognizer.score, "transform": None, "precision": "fp32", "l2_normalized": False}
     templates, rows, described = store.templates(), store.rows().to_pylist(), store.recognizer
     if recognizer:
         templates = embed_pictures(recognizer, read_portraits(rows, store.root, 96))

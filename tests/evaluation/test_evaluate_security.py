@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -58,7 +59,7 @@ def rewritten(store: Path, folder: Path, keep, failed=(), **manifest) -> Path:
     rows, templates = old.rows().to_pylist(), old.templates()
     kept = [i for i, row in enumerate(rows) if keep(row["path"])]
     lost = [{"path": path, "stage": "detect", "reason": "no face found"} for path in failed]
-    fields = {"score": old.manifest["score"], "transform": None, "precision": "fp32", "l2_normalized": False} | manifest
+    fields = {"score": old.score, "transform": None, "precision": "fp32", "l2_normalized": False} | manifest
     with StoreWriter(folder, {"made": "again"}, old.root, old.recognizer, manifest=fields) as writer:
         writer.append(templates[kept], [rows[i] for i in kept], lost, len(kept))
         writer.finish()
@@ -394,7 +395,7 @@ def test_a_judge_that_trained_the_decoder_is_no_test_of_transfer(lab, figures):
 def test_two_names_of_the_same_weights_are_no_transfer(lab, figures):
     """As `dlib-resnet-pooled` is the layer before `dlib-resnet`'s last."""
     other = Store.open(lab.b)
-    other.recognizer["weights_sha256"] = figures.stores["tiny"].recognizer["weights_sha256"]
+    other.recognizer = replace(other.recognizer, weights_sha256=figures.stores["tiny"].recognizer.weights_sha256)
     one = dataclasses.replace(figures, stores={**figures.stores, "tiny-cosine": other})
     assert (
         worst_rate(figures, "type_one", 0.1, transfer=True) and worst_rate(one, "type_one", 0.1, transfer=True) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from facedecode.evaluation.verification.report import (
     verification_schema,
 )
 from facedecode.files import sha256_file
+from facedecode.identity import RecognizerId
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_threshold
 from facedecode.statistics.scores import score_pairs
@@ -69,7 +71,7 @@ def write_store(
     if change:
         change(rows, templates)
     failures = [{"path": path, "stage": "detect", "reason": "no face found"} for path in failed]
-    recognizer = {"name": name, "weights_sha256": f"{name}-weights", "score": "cosine"}
+    recognizer = RecognizerId(name, hashlib.sha256(name.encode()).hexdigest(), score="cosine")
     manifest = {"score": "cosine", "transform": None, "precision": "fp32", "l2_normalized": False, **more}
     with StoreWriter(folder, {"made": f"{folder.name} {seed}"}, Path(root), recognizer, manifest=manifest) as writer:
         writer.append(np.stack(templates), rows, failures, len(rows) + len(failures))
@@ -617,7 +619,7 @@ def turn_map(folder, transform="rotate30"):
     """Writes `turn.safetensors`, a map of the templates of `tiny`."""
     generator = np.random.default_rng(8)
     weight, bias = (generator.normal(size=shape).astype(np.float32) for shape in ((6, 6), 6))
-    mapping = Mapping(weight, bias, transform, {"name": "tiny", "weights_sha256": "tiny-weights"})
+    mapping = Mapping(weight, bias, transform, RecognizerId("tiny", hashlib.sha256(b"tiny").hexdigest()))
     mapping.save(folder / "turn.safetensors")
     return mapping
 
@@ -664,10 +666,10 @@ def test_templates_changed_by_what_was_fitted_on_people_compared_are_refused(her
         mapping.report["provenance"] = {"parts": [{"people": people}]}
         mapping.save(here / "turn.safetensors")
         run("transform", "emb", "-o", "mapped", "--mapping", "turn.safetensors", "--overwrite")
-        assert Store.open(here / "mapped").manifest.get("fitted_on") == people
+        assert Store.open(here / "mapped").manifest.fitted_on == tuple(people)
         # What is made of mapped templates is still of those people.
         run("aggregate", "mapped", "-o", "two", "--overwrite")
-        assert Store.open(here / "two").manifest.get("fitted_on") == people
+        assert Store.open(here / "two").manifest.fitted_on == tuple(people)
         for given in (("emb", "--mapping", "turn.safetensors"), ("mapped",)):
             done = call(*given, *options)
             assert done.exit_code == code, done.stderr

@@ -18,6 +18,7 @@ from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, re
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput
+from facedecode.identity import RecognizerId
 from facedecode.store import Store, StoreWriter
 from facedecode.templates.protection import protected_recognizer
 
@@ -192,7 +193,7 @@ def test_light_of_drawn_pictures():
 
 
 def write_store(folder: Path, templates: np.ndarray, landmarks: bool = True, name: str = "made-up") -> None:
-    recognizer = {"name": name, "weights_sha256": "0" * 64, "dim": templates.shape[1], "score": "cosine"}
+    recognizer = RecognizerId(name, "0" * 64, dim=templates.shape[1], score="cosine")
     manifest = {"score": "cosine", "precision": "fp32", "l2_normalized": False, "transform": None}
     with StoreWriter(folder, {"n": 1}, folder.parent, recognizer, 4096, manifest=manifest) as writer:
         rng = np.random.default_rng(0)

@@ -18,6 +18,7 @@ from facedecode.cli import app
 from facedecode.errors import BadInput
 from facedecode.evaluation.leakage import evaluate, strips
 from facedecode.evaluation.leakage.targets import label_target
+from facedecode.identity import RecognizerId
 from facedecode.store import Store, StoreWriter
 
 PEOPLE, EACH, DIM = 60, 4, 8
@@ -118,7 +119,7 @@ def write_store(folder: Path, x: np.ndarray, order: np.ndarray | None = None) ->
     """A store of made-up images, landmarks and all but their files; its rows in some order."""
     shifts = np.random.default_rng(9).normal(0, 3, len(x))
     manifest = {"score": "cosine", "precision": "fp32", "l2_normalized": False, "transform": None}
-    recognizer = {"name": "made-up", "weights_sha256": "0" * 64, "dim": DIM, "score": "cosine"}
+    recognizer = RecognizerId("made-up", "0" * 64, dim=DIM, score="cosine")
     order = np.arange(len(x)) if order is None else order
     with StoreWriter(folder, {"n": len(order)}, folder.parent / "faces", recognizer, 4096, manifest=manifest) as writer:
         rows = []
@@ -220,7 +221,7 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: l
     write_labels(tmp_path / "labels.csv")
     if arguments == ["other"]:
         with StoreWriter(
-            tmp_path / "other", {}, tmp_path, {"name": "else", "weights_sha256": "1", "dim": DIM}, 64,
+            tmp_path / "other", {}, tmp_path, RecognizerId("else", "1" * 64, dim=DIM), 64,
             manifest={"score": "cosine"},
         ) as writer:  # fmt: skip
             writer.append(templates()[:4], [{"path": f"{k}", "identity": "Q", "sha256": "q"} for k in range(4)], [], 4)

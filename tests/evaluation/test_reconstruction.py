@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,6 +32,7 @@ from facedecode.evaluation.fidelity import (
 from facedecode.evaluation.reconstruction import choose_baseline, measure, require_comparable
 from facedecode.evaluation.rendering import extreme_rows, spread_rows
 from facedecode.evaluation.result import Result, Schema
+from facedecode.identity import RecognizerId
 from facedecode.pictures.images import find_images
 from facedecode.pictures.metrics import gradient_energy, psnr, ssim
 from facedecode.statistics.bootstrap import mean_interval, person_draws, ratio_interval
@@ -39,7 +41,7 @@ from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.store import Store, StoreWriter
 
 SIDE = 32
-DESCRIBED = {"name": "pooled", "weights_sha256": "00" * 32}
+DESCRIBED = RecognizerId("pooled", "00" * 32)
 
 
 class Pooled:
@@ -406,10 +408,11 @@ def test_a_judges_store_is_of_the_same_images(scene, tmp_path):
     changed = UnseenImages([{**images.rows[0], "sha256": "f" * 64}, *images.rows[1:]], images.templates, images.missing)
     with pytest.raises(BadInput, match="another picture"):
         make_judge(Pooled(), store, changed)
-    other = store_of(tmp_path / "other", images, {"name": "other", "weights_sha256": "11" * 32})
+    other = store_of(tmp_path / "other", images, RecognizerId("other", "11" * 32))
     with pytest.raises(BadInput, match="other"):
         make_judge(Pooled(), other, images)
-    store.manifest |= {"mapping": {"undoes": "rotate30"}, "fitted_on": ["nobody", images.identities[0]]}
+    fitted_on = ("nobody", images.identities[0])
+    store.manifest = replace(store.manifest, mapping={"undoes": "rotate30"}, fitted_on=fitted_on)
     with pytest.raises(BadInput, match="the mapping of these templates was fitted on 1 of the 20 people"):
         make_reference(Pooled(), store, images)
 
@@ -454,7 +457,7 @@ def test_judges_are_of_plain_templates(scene, tmp_path):
     images, _ = scene
     store = store_of(tmp_path / "emb", images)
     for field, said in (("transform", "of perturbed faces"), ("mapping", "that were mapped")):
-        changed = Store(store.folder, {**store.manifest, field: "rotate30"})
+        changed = Store(store.folder, replace(store.manifest, **{field: "rotate30"}))
         with pytest.raises(BadInput, match=said):
             make_judge(Pooled(), changed, images)
 

@@ -283,7 +283,7 @@ def test_a_killed_run_goes_on(
     (folder,) = (here / "work").iterdir()
     assert folder.name.startswith("tiny-rotate30-") and not (folder / "manifest.json").exists()
     first = table2(*FEW)
-    assert Store.open(folder).manifest["transform"] == "rotate30"
+    assert Store.open(folder).manifest.transform == "rotate30"
     whole = table2(*FEW, "--work", "anew", output="anew-out")
     for path in folder.iterdir():
         assert path.read_bytes() == (here / "anew" / folder.name / path.name).read_bytes(), path.name

@@ -59,7 +59,7 @@ def test_rows_and_failures(mixed: Path, tmp_path: Path, recognizer: Recognizer, 
         ("Mirror/Mirror_0002a.png", "detect"),
         ("Mirror/Mirror_0009.jpg", "read"),
     ]
-    assert [shard["rows"] for shard in store.manifest["shards"]] == [2, 2, 2]
+    assert [shard.rows for shard in store.manifest.shards] == [2, 2, 2]
     assert sorted(p.name for p in (tmp_path / "emb").iterdir() if p.name.startswith((".", "progress"))) == []
     # Each template is that of the recorded face.
     for row, template in zip(store.rows().to_pylist(), store.templates(), strict=True):
@@ -110,7 +110,7 @@ def test_other_settings_are_refused_then_overwritten(photos: Path, tmp_path: Pat
         run(photos, tmp_path / "emb", recognizer, detector, transform=turned)
     assert content(tmp_path / "emb") == before
     run(photos, tmp_path / "emb", recognizer, detector, transform=turned, overwrite=True)
-    assert Store.open(tmp_path / "emb").manifest["transform"] == "rotate30"
+    assert Store.open(tmp_path / "emb").manifest.transform == "rotate30"
 
 
 def test_overwriting_with_nothing_usable_keeps_what_was_there(photos: Path, tmp_path: Path, recognizer, detector):
@@ -181,7 +181,7 @@ def test_a_transform_moves_the_template_and_keeps_the_box(photos: Path, tmp_path
     far = np.linalg.norm(plain.templates() - turned.templates(), axis=1)
     near = np.linalg.norm(plain.templates() - back.templates(), axis=1)
     assert (far > 20 * near).all()
-    assert turned.manifest["transform"] == "rotate30" and plain.manifest["transform"] is None
+    assert turned.manifest.transform == "rotate30" and plain.manifest.transform is None
     assert plain.fingerprint != turned.fingerprint
 
 

@@ -78,8 +78,8 @@ def test_templates_of_a_model_that_is_not_here(run, given: Path) -> None:
     told = run("import", "--model", "given:vendor", "--score", "negative-euclidean", "-o", given / "emb")
     assert told.exit_code == 0, told.output
     store = Store.open(given / "emb")
-    assert (store.recognizer["name"], store.recognizer["weights_sha256"]) == ("given:vendor", None)
-    assert store.manifest["score"] == "negative-euclidean"
+    assert (store.recognizer.name, store.recognizer.weights_sha256) == ("given:vendor", None)
+    assert store.score == "negative-euclidean"
     words = ["train", str(given / "emb"), "-o", str(given / "d"), "--image-size", "64"]
     told = CliRunner().invoke(app, words)
     assert told.exit_code == 3 and "--identity-weight 0 --no-mirror" in told.stderr

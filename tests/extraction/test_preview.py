@@ -109,7 +109,7 @@ def test_the_command(photos: Path, tmp_path: Path, tiny: Path, monkeypatch: pyte
     done = call("extract", photos, "-o", "emb", *options)
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["outputs"] == {"store": "emb", "preview": "grid.png"}
-    assert Store.open("emb").manifest["transform"] == "rotate-60"
+    assert Store.open("emb").manifest.transform == "rotate-60"
     done = call("extract", photos, "-o", "other", *options[:5], "shift-up", *options[6:])
     assert done.exit_code == 4 and "grid.png: another file is there" in done.stderr
     assert not Path("other").exists()

@@ -18,6 +18,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from facedecode.identity import RecognizerId
+
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
@@ -84,7 +86,7 @@ def made_up_store(folder: Path, name: str, seed: int, turned: bool = False, peop
             template = center + generator.normal(size=12)
             template[1] += turn / 3
             templates.append(template.astype(np.float32))
-    recognizer = {"name": name, "weights_sha256": "0" * 64, "dim": 12, "score": "cosine"}
+    recognizer = RecognizerId(name, "0" * 64, dim=12, score="cosine")
     values = np.stack(templates)
     if turned:
         rotation = np.linalg.qr(generator.normal(size=(12, 12)))[0]

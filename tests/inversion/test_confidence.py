@@ -23,6 +23,7 @@ from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.evaluation.calibration import calibration
+from facedecode.identity import RecognizerId
 from facedecode.inversion.confidence import (
     FILE,
     Confidence,
@@ -41,7 +42,7 @@ from facedecode.store import Store
 from facedecode.store.images import read_portraits
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 4}
+RECOGNIZER = RecognizerId("tiny", "ab" * 32, dim=4)
 DECODER = {"kind": "ridge", "sha256": "cd" * 32}
 SIDE, GRID = 16, 4
 
@@ -209,8 +210,8 @@ TENSORS = {name: getattr(example(), name) for name in FILE.tensors}
         ),
         (ABOUT | {"version": 2}, {}, "version 2, and this facedecode reads 1"),
         (ABOUT | {"decoder": "shipped"}, {}, "lacks a usable 'decoder'"),
-        (ABOUT | {"recognizer": {}}, {}, "does not name the recognizer"),
-        (ABOUT | {"recognizer": RECOGNIZER | {"dim": 128}}, {}, "4 numbers cannot be for templates of 128"),
+        (ABOUT | {"recognizer": RecognizerId("", None)}, {}, "field 'name'"),
+        (ABOUT | {"recognizer": replace(RECOGNIZER, dim=128)}, {}, "4 numbers cannot be for templates of 128"),
         (ABOUT, {"prior": np.ones((3, 3), np.float32)}, "make no confidence map"),
         (ABOUT, {"weight": np.ones(4, np.float32)}, "make no confidence map"),
         (ABOUT, {"prior": np.ones((), np.float32)}, "make no confidence map"),
@@ -238,14 +239,14 @@ def test_what_is_no_confidence_map_is_refused(tmp_path: Path) -> None:
 
 def test_another_decoder_or_recognizer_is_refused(tmp_path: Path) -> None:
     confidence = example(tmp_path / "c.safetensors")
-    confidence.require_decoder(DECODER | {"training_people": 9}, RECOGNIZER | {"license": "none"})
+    confidence.require_decoder(DECODER | {"training_people": 9}, replace(RECOGNIZER, license="none"))
     with pytest.raises(
         BadInput, match=r"c\.safetensors: .* ridge \(weights cdcdcdcdcdcd…\) .* ridge \(weights 0{12}…\)"
     ):
         confidence.require_decoder(DECODER | {"sha256": "0" * 64}, RECOGNIZER)
     for other in ({"name": "other"}, {"weights_sha256": "0" * 64}):
         with pytest.raises(BadInput, match=r"c\.safetensors: this confidence map is for tiny"):
-            confidence.require_decoder(DECODER, RECOGNIZER | other)
+            confidence.require_decoder(DECODER, replace(RECOGNIZER, **other))
     with pytest.raises(BadInput, match=r"takes templates \(n, 4\), not \(2, 5\)"):
         confidence.apply(np.zeros((2, 5)))
 
@@ -399,7 +400,7 @@ def test_invert_refuses_maps(here: Path, maps: Confidence, tiny: Path) -> None:
     assert done.exit_code == 4 and "c.safetensors: this confidence map was fitted on pictures of" in done.stderr
     done = invert("out", "--weights", tiny, "--refine", "2")
     assert done.exit_code == 2 and "of the decoder's own pictures, not of refined ones" in done.stderr
-    replace(maps, recognizer=maps.recognizer | {"weights_sha256": "0" * 64}).save("c.safetensors")
+    replace(maps, recognizer=replace(maps.recognizer, weights_sha256="0" * 64)).save("c.safetensors")
     done = invert("out", "--weights", tiny)
     assert done.exit_code == 4 and "this confidence map is for tiny (weights sha256 000000000000)" in done.stderr
     assert not Path("out").exists()

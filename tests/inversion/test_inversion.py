@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from facedecode.decoders import Decoder, Provenance
 from facedecode.decoders.closed_form import Nearest, Ridge
 from facedecode.errors import BadInput, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.inversion.invert import invert, read_inputs, write_folder, write_grid
 from facedecode.mapping.maps import Mapping
 from facedecode.pictures import align
@@ -92,19 +94,19 @@ def test_progress_ends_at_the_end(tiny_store: Path, ridge) -> None:
 def test_a_store_a_shard_and_a_bare_file(tiny_store: Path, tmp_path: Path) -> None:
     store = read_inputs(tiny_store, None, None)
     assert store.names[:2] == ["P0__P0_0001", "P0__P0_0002"] and store.root == tmp_path / "faces"
-    assert store.recognizer["name"] == "tiny" and store.note is None
+    assert store.recognizer.name == "tiny" and store.note is None
     shard = read_inputs(tiny_store / "00000.npy", None, None)
     np.testing.assert_array_equal(shard.templates, store.templates)
     assert shard.names[29] == "00000_00029" and "taken from" in shard.note
     np.save(tmp_path / "x.npy", store.templates[0].astype(np.float64))
     bare = read_inputs(tmp_path / "x.npy", "tiny", None)
-    assert bare.names == ["x"] and bare.recognizer == {"name": "tiny"} and "cast from float64" in bare.note
+    assert bare.names == ["x"] and bare.recognizer == RecognizerId("tiny", None) and "cast from float64" in bare.note
 
 
 def test_a_bare_file_is_taken_as_the_default_recognizers(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 128), np.float32))
     given = read_inputs(tmp_path / "x.npy", None, None)
-    assert given.recognizer == {"name": "dlib-resnet"} and "taken as templates of dlib-resnet" in given.note
+    assert given.recognizer == RecognizerId("dlib-resnet", None) and "taken as templates of dlib-resnet" in given.note
     np.save(tmp_path / "y.npy", np.zeros(512, np.float32))
     with pytest.raises(BadInput, match=r"y\.npy: templates of 512 numbers, and dlib-resnet's have 128; say --model"):
         read_inputs(tmp_path / "y.npy", None, None)
@@ -119,7 +121,7 @@ def test_another_recognizer_is_refused(tiny_store: Path, tmp_path: Path, ridge: 
         read_inputs(tiny_store, "dlib-resnet", None)
     given = read_inputs(tiny_store, None, None)
     given.require(ridge, "the decoder")
-    given.recognizer = given.recognizer | {"weights_sha256": "0" * 64}
+    given.recognizer = replace(given.recognizer, weights_sha256="0" * 64)
     with pytest.raises(BadInput, match="the decoder is for tiny"):
         given.require(ridge, "the decoder")
     np.save(tmp_path / "x.npy", np.zeros(128, np.float32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from facedecode.annotations.labels import read_image_labels
 from facedecode.attributes.direction import Direction, load_direction
 from facedecode.cli import app
 from facedecode.errors import BadInput, OutputError
+from facedecode.identity import RecognizerId
 from facedecode.inversion.walk import between, plan_walks
 from facedecode.store import Store, load_templates
 from facedecode.store.grouped import GROUPS, MEMBERS, Group, grouped_writer, write_groups
 
-WHOSE = {"name": "some", "weights_sha256": "0" * 64, "dim": 5}
+WHOSE = RecognizerId("some", "0" * 64, dim=5)
 RNG = np.random.default_rng(0)
 
 
@@ -104,7 +106,7 @@ def test_directions_come_back_from_their_file(tmp_path: Path):
     assert found.recognizer == WHOSE and found.report == {"r2": 0.5}
     found.require_recognizer(WHOSE)
     with pytest.raises(BadInput, match=r"gender\.safetensors: this direction is for some .*other"):
-        found.require_recognizer(WHOSE | {"name": "other"})
+        found.require_recognizer(replace(WHOSE, name="other"))
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_a_grouped_store_is_a_store_with_its_members_beside_it(tiny_store: Path,
     found = Store.open(output)
     np.testing.assert_array_equal(found.templates(), made)
     assert found.identities() == ["P0", None] and found.paths() == [None, None]
-    assert found.recognizer == store.recognizer and found.manifest["aggregate"] == {"method": "mean"}
+    assert found.recognizer == store.recognizer and found.manifest.aggregate == {"method": "mean"}
     rows = list(csv.DictReader((output / GROUPS).read_text().splitlines()))
     assert [(row["identity"], row["count"], row["purity"]) for row in rows] == [("P0", "2", ""), ("", "1", "1")]
     rows = list(csv.DictReader((output / MEMBERS).read_text().splitlines()))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from facedecode.errors import FacedecodeWarning, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.mapping.least_squares import GramAccumulator, Method, choose_ridge, gcv_scores, singular_values, solve
 from facedecode.mapping.maps import fit_mapping
 
-TINY = {"name": "tiny", "weights_sha256": "ab" * 32}
+TINY = RecognizerId("tiny", "ab" * 32)
 
 
 def pairs(n: int, d: int, seed: int = 0, noise: float = 0.5) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.mapping.least_squares import GramAccumulator
 from facedecode.mapping.maps import Mapping, fit_mapping, load_mapping
+from facedecode.store import Processing
 
-DLIB = {"name": "dlib-resnet", "weights_sha256": "ab" * 32, "score": "negative-euclidean"}
+DLIB = RecognizerId("dlib-resnet", "ab" * 32, score="negative-euclidean")
 
 
 def data(n: int, d: int, seed: int = 0, noise: float = 0.0) -> tuple[np.ndarray, ...]:
@@ -46,7 +49,7 @@ def example(d: int = 4) -> Mapping:
     perturbed, original, _, _ = data(200, d, noise=0.1)
     held_out = np.arange(200) % 10 == 0
     return fit_mapping(
-        [(perturbed, original, held_out)], "rotate30", DLIB | {"dim": d}, provenance={"store": "ef" * 32}
+        [(perturbed, original, held_out)], "rotate30", replace(DLIB, dim=d), provenance={"store": "ef" * 32}
     )
 
 
@@ -279,7 +282,7 @@ def test_refuses_what_does_not_fit() -> None:
         with pytest.raises(BadInput, match=r"rotate30: .* do not match"):
             fit_mapping([block], "rotate30", DLIB)
     with pytest.raises(BadInput, match=r"4 numbers .* 128"):
-        fit_mapping([(perturbed, original, ~every)], "rotate30", DLIB | {"dim": 128})
+        fit_mapping([(perturbed, original, ~every)], "rotate30", replace(DLIB, dim=128))
 
 
 @pytest.mark.parametrize(
@@ -287,18 +290,18 @@ def test_refuses_what_does_not_fit() -> None:
     [
         ({"precision": "bf16"}, "emb2: templates made in bf16, .* fitted on fp32 ones"),
         ({"mapping": {"undoes": "rotate30"}}, "emb2: templates that were mapped"),
-        ({"recognizer": {"name": "other"}}, "cannot map templates of other"),
+        ({"recognizer": RecognizerId("other", None)}, "come from other"),
     ],
 )
 def test_templates_of_another_kind_are_refused(more: dict, said: str) -> None:
-    manifest = {"recognizer": DLIB, "transform": "rotate30"}
-    example().require_templates(manifest, "emb2")
+    turned = Processing(transform="rotate30")
+    example().require_templates(DLIB, turned, "emb2")
     with pytest.raises(BadInput, match=said):
-        example().require_templates(manifest | more, "emb2")
-    example().warn_of_other_faces(manifest, "emb2")
+        example().require_templates(more.pop("recognizer", DLIB), replace(turned, **more), "emb2")
+    example().warn_of_other_faces(turned, "emb2")
     for transform, faces in ((None, "as they were"), ("scale0.5", r"perturbed by scale0\.5")):
         with pytest.warns(FacedecodeWarning, match=f"emb2: templates of faces {faces}, .* undoes rotate30"):
-            example().warn_of_other_faces(manifest | {"transform": transform}, "emb2")
+            example().warn_of_other_faces(replace(turned, transform=transform), "emb2")
 
 
 def test_apply() -> None:
@@ -318,15 +321,15 @@ def test_another_recognizer_is_refused(tmp_path: Path) -> None:
     mapping = load_mapping(tmp_path / "rotate30.safetensors")
     mapping.require_recognizer(DLIB)
     for other in (
-        {"name": "edgeface-xxs", "weights_sha256": "ab" * 32},
-        DLIB | {"weights_sha256": "cd" * 32},
-        {},
+        RecognizerId("edgeface-xxs", "ab" * 32),
+        replace(DLIB, weights_sha256="cd" * 32),
+        RecognizerId("dlib-resnet", None),
     ):
         with pytest.raises(BadInput) as caught:
             mapping.require_recognizer(other)
         assert "rotate30.safetensors" in str(caught.value)
-        assert "dlib-resnet (weights abababababab…)" in str(caught.value)
-        assert other.get("name", "unnamed") in str(caught.value)
+        assert "dlib-resnet (weights sha256 abababababab)" in str(caught.value)
+        assert str(other) in str(caught.value)
 
 
 # Files
@@ -362,7 +365,7 @@ ABOUT: dict[str, Any] = {
     "format": "facedecode-mapping",
     "version": 1,
     "transform": "rotate30",
-    "recognizer": DLIB,
+    "recognizer": DLIB.as_json(),
     "report": {},
 }
 TENSORS = {"weight": np.eye(3, dtype=np.float32), "bias": np.zeros(3, np.float32)}
@@ -383,8 +386,8 @@ def without(entries: dict[str, Any], key: str) -> dict[str, Any]:
         (without(ABOUT, "transform"), TENSORS, "transform"),
         (without(ABOUT, "report"), TENSORS, "report"),
         (ABOUT | {"recognizer": "dlib-resnet"}, TENSORS, "recognizer"),
-        (ABOUT | {"recognizer": {}}, TENSORS, "recognizer"),
-        (ABOUT | {"recognizer": DLIB | {"dim": 128}}, TENSORS, "3 numbers .* 128"),
+        (ABOUT | {"recognizer": {}}, TENSORS, "field 'name' is missing"),
+        (ABOUT | {"recognizer": DLIB.as_json() | {"dim": 128}}, TENSORS, "3 numbers .* 128"),
         (ABOUT, without(TENSORS, "weight"), "lacks the tensor 'weight'"),
         (ABOUT, without(TENSORS, "bias"), "lacks the tensor 'bias'"),
         (ABOUT, TENSORS | {"bias": np.zeros(4, np.float32)}, "make no map"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from typer.testing import CliRunner, Result
 from facedecode.annotations.protocols import held_out_people
 from facedecode.cli import app
 from facedecode.errors import BadInput
+from facedecode.identity import RecognizerId
 from facedecode.mapping.fit import Reembedded, _choose, sum_store
 from facedecode.mapping.least_squares import Method
 from facedecode.mapping.maps import fit_mapping, load_mapping, solve_mapping
@@ -27,7 +29,7 @@ from facedecode.store import Store, StoreWriter
 from facedecode.store.images import embed_perturbed
 from facedecode.store.join import join_perturbed
 
-TINY = {"name": "tiny", "weights_sha256": "ab" * 32, "score": "cosine"}
+TINY = RecognizerId("tiny", "ab" * 32, score="cosine")
 
 
 def call(*arguments: object) -> Result:
@@ -126,7 +128,7 @@ def test_stores_that_do_not_belong_together(here: Path, turned) -> None:
     store = Store.open("emb")
     rows, templates = store.rows().to_pylist(), store.templates()
     changed = [rows[0] | {"sha256": "0" * 64}, *rows[1:]]
-    another = store.recognizer | {"weights_sha256": "0" * 64}
+    another = replace(store.recognizer, weights_sha256="0" * 64)
     undetected = [{"path": rows[0]["path"], "stage": "detect", "reason": "no face found"}]
     made = {"transform": "rotate30"}
     write("plain", templates, rows, transform=None)
@@ -169,7 +171,7 @@ def test_a_mapped_store_is_nearer_the_originals(here: Path, turned) -> None:
     where = join_perturbed(store, Store.open("turned"))
     before, after = (Store.open(folder).templates() - store.take(where) for folder in ("turned", "back"))
     assert np.square(after).sum() < 0.7 * np.square(before).sum()
-    assert Store.open("back").manifest["mapping"]["undoes"] == "rotate30"
+    assert Store.open("back").manifest.mapping["undoes"] == "rotate30"
 
 
 # Kinds
@@ -362,8 +364,8 @@ def test_sums_that_do_not_merge() -> None:
     known = example(**part("a", ["Ann", "Bob"]))
     for about, message in (
         ({"transform": "rotate60"}, "sums of rotate60 and of rotate30 do not merge"),
-        ({"recognizer": TINY | {"name": "other"}}, "other"),
-        ({"recognizer": TINY | {"weights_sha256": "cd" * 32}}, "cdcdcdcdcdcd"),
+        ({"recognizer": replace(TINY, name="other")}, "other"),
+        ({"recognizer": replace(TINY, weights_sha256="cd" * 32)}, "cdcdcdcdcdcd"),
         ({"d": 4}, "do not merge"),
         (part("a", ["Bob", "Cid"]), "would count twice"),
         (part("a", None), "would count twice"),

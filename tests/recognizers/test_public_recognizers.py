@@ -168,8 +168,8 @@ def test_resnet50_equals_torchvisions(resnet: nn.Module, tmp_path: Path) -> None
         resnet(network_input(crops(224), VGGFACE2_MEAN, bgr=True))
     hook.remove()
     require_equal(recognizer.embed_crops(crops(224)), wanted[0])
-    assert recognizer.describe()["channel_order"] == "BGR"
-    assert recognizer.describe()["normalization"] == {"mean": VGGFACE2_MEAN, "scale": 1.0}
+    assert recognizer.describe().channel_order == "BGR"
+    assert recognizer.describe().normalization == {"mean": [*VGGFACE2_MEAN], "scale": 1.0}
     # A checkpoint of ArcFace holds its centers beside the network.
     body = {f"backbone.{k}": v for k, v in resnet.state_dict().items() if not k.startswith("fc.")}
     torch.save({"model": body | {"head.weight": torch.zeros(8631, 2048)}}, tmp_path / "arcface.pth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from typer.testing import CliRunner
 
 from facedecode.cli import app
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import COLUMNS
 from facedecode.store.merging import merge_stores
 
-RECOGNIZER = {"name": "drawn", "weights_sha256": "0" * 64, "dim": 4}
+RECOGNIZER = RecognizerId("drawn", "0" * 64, dim=4)
 SETTINGS = {"detector": {"detector": "drawn"}, "device": "cpu", "batch_size": 32}
 MANIFEST = {"score": "cosine", "l2_normalized": False, "transform": None, "precision": "fp32", "tool_version": "1"}
 PATHS = [f"P{k // 4}/{k:02d}.png" for k in range(12)]
@@ -72,11 +74,11 @@ def test_the_merged_store_is_that_of_all_images(parts: list[Store], tmp_path: Pa
     assert (result.count, result.failures, result.resumed) == (12, 2, 0)
     assert content(tmp_path / "merged", manifest=False) == content(tmp_path / "whole", manifest=False)
     merged = Store.open(tmp_path / "merged")
-    assert merged.root == whole.root and merged.manifest["score"] == "cosine"
-    assert {part["store"]: part["count"] for part in merged.manifest["settings"]["merged"]} == {
+    assert merged.root == whole.root and merged.score == "cosine"
+    assert {part["store"]: part["count"] for part in merged.manifest.settings["merged"]} == {
         part.fingerprint: len(part) for part in parts
     }
-    assert sorted(part["device"] for part in merged.manifest["settings"]["merged"]) == ["cpu", "cpu", "cuda"]
+    assert sorted(part["device"] for part in merged.manifest.settings["merged"]) == ["cpu", "cpu", "cuda"]
 
 
 def test_the_order_of_the_parts_changes_nothing(parts: list[Store], tmp_path: Path) -> None:
@@ -149,8 +151,8 @@ def test_the_same_content_under_another_name_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"recognizer": {**RECOGNIZER, "weights_sha256": "1" * 64}}, "recognizer.weights_sha256"),
-        ({"recognizer": {**RECOGNIZER, "name": "another"}}, "recognizer.name"),
+        ({"recognizer": replace(RECOGNIZER, weights_sha256="1" * 64)}, "recognizer.weights_sha256"),
+        ({"recognizer": replace(RECOGNIZER, name="another")}, "recognizer.name"),
         ({"detector": {"detector": "another"}}, "settings.detector.detector"),
         ({"transform": "rotate30"}, "transform"),
         ({"precision": "bf16"}, "precision"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_it_takes_the_recognizer(job: DecoderJob) -> None:
 
 def test_perturbed_stores_are_refused(job: DecoderJob, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Store.open(job.store)
-    opened.manifest["transform"] = "rotate30"
+    opened.manifest = replace(opened.manifest, transform="rotate30")
     monkeypatch.setattr(Store, "open", lambda path: opened)
     with pytest.raises(BadInput, match="--no-mirror"):
         train_store(job)

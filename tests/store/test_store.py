@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ import pytest
 
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, OutputInUse
 from facedecode.files import sha256_file
+from facedecode.identity import RecognizerId
 from facedecode.store import COLUMNS, Store, StoreWriter, load_templates, require_same_recognizer
 
-RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 6}
+RECOGNIZER = RecognizerId("tiny", "ab" * 32, dim=6)
 SETTINGS = {"batch_size": 4, "transform": None, "inputs": "0123"}
 
 
@@ -239,7 +241,7 @@ REFUSALS = {
     "format": (lambda f: edit(f, format="other"), "manifest.json: not the manifest"),
     "no dim": (lambda f: edit(f, dim=None), "manifest.json: field 'dim'"),
     "bool count": (lambda f: edit(f, count=True), "manifest.json: field 'count'"),
-    "odd shards": (lambda f: edit(f, shards=[3]), "manifest.json: shard 0 is malformed"),
+    "odd shards": (lambda f: edit(f, shards=[3]), "manifest.json: field 'shards.0' is no JSON object"),
     "no failures file": (lambda f: (f / "failures.jsonl").unlink(), "failures.jsonl: no such file"),
     "failures changed": (lambda f: (f / "failures.jsonl").write_text("{}\n"), "failures.jsonl: wrong sha256"),
 }
@@ -318,7 +320,7 @@ def test_a_dropped_in_file_is_ignored_with_a_warning(tmp_path):
     assert len(store) == 10
     templates, manifest, note = load_templates(folder / "x.npy")
     assert templates.dtype == np.float32 and templates.shape == (2, 6)
-    assert manifest["recognizer"] == RECOGNIZER
+    assert manifest.recognizer == RECOGNIZER
     assert "recognizer tiny taken from" in note and "cast from float64" in note
     np.save(folder / "x.npy", np.zeros(5, np.float32))
     with pytest.raises(BadInput, match=r"x\.npy: templates of 5 values in a store of 6 \(tiny\)"):
@@ -328,9 +330,9 @@ def test_a_dropped_in_file_is_ignored_with_a_warning(tmp_path):
 def test_load_store_and_shard(tmp_path):
     folder = make_store(tmp_path / "emb")
     templates, manifest, note = load_templates(folder)
-    assert templates.shape == (10, 6) and manifest["count"] == 10 and note is None
+    assert templates.shape == (10, 6) and manifest.count == 10 and note is None
     templates, manifest, note = load_templates(folder / "00002.npy")
-    assert templates.shape == (2, 6) and manifest["dim"] == 6 and "manifest.json" in note
+    assert templates.shape == (2, 6) and manifest.dim == 6 and "manifest.json" in note
     save(folder, with_value(3))
     with pytest.raises(BadInput, match="wrong sha256"):
         load_templates(folder / "00001.npy")
@@ -387,10 +389,10 @@ def test_a_header_that_lies_asks_for_no_memory(tmp_path):
 
 
 def test_recognizers_must_be_the_same():
-    require_same_recognizer(RECOGNIZER, RECOGNIZER | {"license": "MIT"}, "the decoder d/")
+    require_same_recognizer(RECOGNIZER, replace(RECOGNIZER, license="MIT"), "the decoder d/")
     for change in ({"name": "huge"}, {"weights_sha256": "cd" * 32}, {"weights_sha256": None}):
         with pytest.raises(BadInput, match=r"the decoder d/ is for .* come from tiny \(weights sha256 abab"):
-            require_same_recognizer(RECOGNIZER, RECOGNIZER | change, "the decoder d/")
+            require_same_recognizer(RECOGNIZER, replace(RECOGNIZER, **change), "the decoder d/")
 
 
 # The writer
@@ -401,7 +403,7 @@ def test_writer_refuses_another_runs_settings(tmp_path):
     before = contents(folder)
     for changes, named in [
         ({"settings": SETTINGS | {"batch_size": 8}}, "settings.batch_size 4 there, 8 here"),
-        ({"recognizer": RECOGNIZER | {"name": "huge"}}, 'recognizer.name "tiny" there, "huge" here'),
+        ({"recognizer": replace(RECOGNIZER, name="huge")}, 'recognizer.name "tiny" there, "huge" here'),
         ({"shard_rows": 5}, "shard_rows 4 there, 5 here"),
         ({"root": tmp_path / "other"}, "root "),
     ]:

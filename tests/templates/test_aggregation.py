@@ -21,6 +21,7 @@ from facedecode.evaluation.aggregation import (
     make_design,
 )
 from facedecode.evaluation.jobs import AggregationJob
+from facedecode.identity import RecognizerId
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.store import Store, StoreWriter
 from facedecode.templates import aggregation
@@ -39,7 +40,7 @@ def write_store(
     folder: Path, templates: np.ndarray, persons: list, score: str = "cosine", probabilities=None, name="made-up"
 ) -> Path:
     """A store of made-up templates, several shards of it."""
-    recognizer = {"name": name, "weights_sha256": "0" * 64, "dim": templates.shape[1], "score": score}
+    recognizer = RecognizerId(name, "0" * 64, dim=templates.shape[1], score=score)
     manifest = {"score": score, "precision": "fp32", "l2_normalized": False, "transform": None}
     with StoreWriter(folder, {"n": len(templates)}, folder.parent, recognizer, 7, manifest=manifest) as writer:
         for start in range(0, len(templates), 7):

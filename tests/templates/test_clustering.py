@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from facedecode import memory
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError, WouldNotFit
+from facedecode.identity import RecognizerId
 from facedecode.store import Store, StoreWriter
 from facedecode.templates.agglomerative import LINKAGES, agglomerate, condensed_distances, cut, linkage
 from facedecode.templates.cluster_description import Clustered, agreement
@@ -32,7 +33,7 @@ def write_store(
     folder: Path, templates: np.ndarray, persons: list[str | None], score: str = "negative-euclidean"
 ) -> Path:
     """A store of made-up templates, several shards of it."""
-    recognizer = {"name": "made-up", "weights_sha256": "0" * 64, "dim": templates.shape[1], "score": score}
+    recognizer = RecognizerId("made-up", "0" * 64, dim=templates.shape[1], score=score)
     manifest = {"score": score, "precision": "fp32", "l2_normalized": False, "transform": None}
     with StoreWriter(folder, {"n": len(templates)}, folder.parent, recognizer, 16, manifest=manifest) as writer:
         for start in range(0, len(templates), 16):
@@ -275,7 +276,7 @@ def test_cluster_writes_a_store_tables_and_a_figure(tiny_store, tiny, tmp_path, 
     metrics = json.loads(done.stdout)["metrics"]
     assert metrics["sizes"] == [3] * 10 and metrics["persons"]["adjusted_rand"] == 1
     found = Store.open("clusters")
-    assert len(found) == 10 and found.manifest["cluster"]["n_clusters"] == 10
+    assert len(found) == 10 and found.manifest.cluster["n_clusters"] == 10
     rows = list(csv.DictReader(Path("clusters/groups.csv").read_text().splitlines()))
     assert {row["count"] for row in rows} == {"3"} and {row["purity"] for row in rows} == {"1"}
     members = list(csv.DictReader(Path("clusters/members.csv").read_text().splitlines()))

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from typer.testing import CliRunner, Result
 from facedecode.cli import app
 from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, UsageError
 from facedecode.files import json_text
+from facedecode.identity import RecognizerId
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.statistics.scores import mated_non_mated_scores, score_matrix, score_pairs
 from facedecode.store import Store, StoreWriter
@@ -216,9 +218,9 @@ def test_a_protected_store_has_the_rows_and_failures_of_its_source(tiny_store, t
     assert made.root == source.root
     expected = make_scheme("rotation", KEY, 16, "negative-euclidean").protect(source.templates())
     assert np.array_equal(made.templates(), expected)
-    assert made.manifest["score"] == made.recognizer["score"] == "negative-euclidean"
-    assert made.recognizer["name"] == f"tiny+rotation@{key_id(KEY)}"
-    assert made.recognizer["unprotected"] == source.recognizer
+    assert made.score == made.recognizer.score == "negative-euclidean"
+    assert made.recognizer.name == f"tiny+rotation@{key_id(KEY)}"
+    assert made.recognizer.unprotected == source.recognizer
     everything = b"".join(content(tmp_path / "out").values())
     assert KEY not in everything
     assert KEY.hex().encode() not in everything
@@ -252,7 +254,7 @@ def test_another_key_is_another_output(tiny_store, tmp_path):
         transform_store(source, tmp_path / "out", other)
     assert content(tmp_path / "out") == before
     transform_store(source, tmp_path / "out", other, overwrite=True)
-    assert Store.open(tmp_path / "out").recognizer["protection"]["key_id"] == key_id(OTHER)
+    assert Store.open(tmp_path / "out").recognizer.protection["key_id"] == key_id(OTHER)
 
 
 def test_a_store_is_not_written_over_itself_or_protected_twice(tiny_store, tmp_path):
@@ -279,7 +281,7 @@ def test_a_center_comes_from_a_public_store(tiny_store, tmp_path):
     of = hashlib.sha256(json_text({"people": ["P1", "P4"], "paths": []}).encode()).hexdigest()
     assert operation.about["center"] == {"store": source.fingerprint, "images": 6, "of_sha256": of}
     transform_store(source, tmp_path / "out", operation)
-    made = Store.open(tmp_path / "out").manifest
+    made = Store.open(tmp_path / "out").manifest.as_json()
     assert made["center_of"] == {"people": ["P1", "P4"], "paths": []}
     assert "P4" not in json_text(made["recognizer"])
     assert operation.about["center_sha256"] == scheme.describe()["center_sha256"]
@@ -296,13 +298,13 @@ def test_templates_off_center_are_warned_of(tiny_store, tmp_path):
 
 
 def test_each_part_of_a_protection_makes_another_recognizer():
-    tiny = {"name": "tiny", "weights_sha256": "ab" * 32}
+    tiny = RecognizerId("tiny", "ab" * 32)
     base = {"scheme": "biohash", "dim": 16, "key_id": "00", "center_sha256": None}
     changes = [{}, {"scheme": "rotation"}, {"dim": 17}, {"key_id": "01"}, {"center_sha256": "cd"}]
     made = [protected_recognizer(tiny, base | change, 16, "cosine") for change in changes]
-    made.append(protected_recognizer(tiny | {"weights_sha256": "ef" * 32}, base, 16, "cosine"))
-    assert len({recognizer["weights_sha256"] for recognizer in made}) == 6
-    assert made[0]["name"] == "tiny+biohash@00"
+    made.append(protected_recognizer(replace(tiny, weights_sha256="ef" * 32), base, 16, "cosine"))
+    assert len({recognizer.weights_sha256 for recognizer in made}) == 6
+    assert made[0].name == "tiny+biohash@00"
 
 
 @pytest.fixture
@@ -355,8 +357,8 @@ def test_a_mapping_maps_a_store_and_nothing_else(keyed, tiny_store, tmp_path):
     mapped = Store.open(tmp_path / "mapped")
     assert mapped.templates() == pytest.approx(2 * source.templates() + 1, rel=1e-6)
     assert mapped.recognizer == source.recognizer
-    assert mapped.manifest["mapping"]["undoes"] == "rotate30"
-    with pytest.raises(BadInput, match="cannot map templates of"):
+    assert mapped.manifest.mapping["undoes"] == "rotate30"
+    with pytest.raises(BadInput, match=r"this mapping is for tiny .* come from tiny"):
         mapping_operation(Store.open(keyed[0]), load_mapping(tmp_path / "m.safetensors"))
 
 
@@ -438,7 +440,7 @@ def with_failures(store: Path, folder: Path) -> Store:
     source = Store.open(store)
     templates, rows = source.templates(), source.rows().to_pylist()
     failures = [{"path": "P0/lost.png", "stage": "detect", "reason": "no face found"}]
-    manifest = {"score": source.manifest["score"], "transform": None, "precision": "fp32", "l2_normalized": False}
+    manifest = {"score": source.score, "transform": None, "precision": "fp32", "l2_normalized": False}
     with StoreWriter(folder, {}, source.root, source.recognizer, shard_rows=16, manifest=manifest) as writer:
         writer.append(templates[:16], rows[:16], failures, 17)
         writer.append(templates[16:], rows[16:], [], 31)

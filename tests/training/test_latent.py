@@ -20,6 +20,7 @@ from facedecode.decoders import load_decoder
 from facedecode.decoders.latent import LatentDecoder, mean_frame
 from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, UsageError
 from facedecode.evaluation.security.report import decoder_needs
+from facedecode.identity import RecognizerId
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face
 from facedecode.recognizers.custom_runtime import load_program
@@ -28,7 +29,7 @@ from facedecode.training.jobs import LatentJob
 from facedecode.training.latent import Samples, train_latent
 
 SIDE, LATENT = 96, 3
-RECOGNIZER = {"name": "tiny", "weights_sha256": "ab" * 32, "dim": 16}
+RECOGNIZER = RecognizerId("tiny", "ab" * 32, dim=16)
 
 
 class Linear(nn.Module):

@@ -348,7 +348,7 @@ def test_people_without_names_are_no_classes(job: RecognizerJob, people: Path, t
 def test_a_folder_rebuilds_the_network(trained: Path, people: Path) -> None:
     recognizer = load_recognizer(str(trained))
     card = json.loads((trained / "recognizer.json").read_text())
-    assert recognizer.name == "own" and card["recognizer"] == json.loads(json.dumps(recognizer.describe()))
+    assert recognizer.name == "own" and card["recognizer"] == json.loads(json.dumps(recognizer.describe().as_json()))
     assert str(trained.parent) not in json.dumps(card)
     store = Store.open(people)
     crops = read_crops(store.rows().to_pylist(), store.root, recognizer.spec.crop)

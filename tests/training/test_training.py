@@ -106,7 +106,7 @@ def test_what_a_run_leaves(job: DecoderJob) -> None:
     assert Image.open(job.output / "samples" / "000008.png").height == 2 * 64 + 2
     made = decoder.provenance.training
     assert made["steps"] == 8 and len(made["curve"]) == 2 and made["settings"]["epochs"] == 2
-    assert made["store"] == Store.open(job.store).fingerprint and decoder.recognizer["name"] == "tiny"
+    assert made["store"] == Store.open(job.store).fingerprint and decoder.recognizer.name == "tiny"
     assert not (job.output / ".lock").exists()
 
 

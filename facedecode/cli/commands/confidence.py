@@ -38,7 +38,7 @@ def fit_confidence(
     from facedecode.store import Store
 
     opened = Store.open(store)
-    folder = find_decoder(decoder or opened.recognizer["name"])
+    folder = find_decoder(decoder or opened.recognizer.name)
     drawer = load_decoder(folder, choose_device(device))
     with console.progress() as stage:
         fitted = fit_store_confidence(

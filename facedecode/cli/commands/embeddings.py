@@ -20,6 +20,7 @@ from facedecode.cli.app import (
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import FailedItems, UsageError
+from facedecode.identity import RecognizerId
 
 
 def import_(
@@ -146,14 +147,14 @@ def recognizer_file(model: str | None, weights: Path | None) -> Path | None:
     return weights or file_of(model or "") or (trained_folder(model) if model else None)
 
 
-def describe_recognizer(model: str | None, weights: Path | None, spec: Path | None, device: str) -> dict:
+def describe_recognizer(model: str | None, weights: Path | None, spec: Path | None, device: str) -> RecognizerId:
     """The recognizer of a bare file's templates, as its store will describe it; of one not at hand, its name alone."""
     from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
     from facedecode.recognizers.contract import GIVEN
 
     name = model or DEFAULT_RECOGNIZER
     if name.startswith(GIVEN):
-        return {"name": name}
+        return RecognizerId(name, None)
     return load_recognizer(name, weights, device, contract=spec).describe()
 
 

@@ -63,6 +63,7 @@ def invert(
     from facedecode.inversion.refinement import require_refinable
     from facedecode.mapping.maps import load_mapping
     from facedecode.provenance import describe_decoder
+    from facedecode.store import Processing
 
     to_folder = _is_folder(output, overwrite)
     device = choose_device(device)
@@ -77,7 +78,8 @@ def invert(
         require_refinable(drawer, recognizer)
     moved = load_mapping(mapping) if mapping else None
     if moved:
-        moved.require_templates(given.manifest or {"recognizer": drawer.recognizer}, templates)
+        made_by = given.manifest.recognizer if given.manifest else drawer.recognizer
+        moved.require_templates(made_by, given.manifest or Processing(), templates)
         if given.manifest:
             moved.warn_of_other_faces(given.manifest, templates)
     maps = load_confidence(confidence) if confidence else None

@@ -127,9 +127,7 @@ def _sources(
                 raise UsageError(f"--perturbed {folder}: a second store of {source.transform}; give one a transform")
             joined[source.transform] = source
         return [(source, store) for source in joined.values()]
-    recognizer = load_described(
-        store.recognizer, weights, choose_device(device), store.manifest.get("precision", "fp32")
-    )
+    recognizer = load_described(store.recognizer, weights, choose_device(device), store.manifest.precision)
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     return [(Reembedded(store, recognizer, t, images), store) for t in transforms.values()]
 

@@ -111,7 +111,7 @@ def transform(
     with console.progress() as stage:
         result = transform_store(source, output, operation, overwrite, stage("transform"), begin)
     before = f", {result.resumed} were done before" if result.resumed else ""
-    console.say(f"{output}: {result.count} templates of {operation.recognizer['name']}{before}")
+    console.say(f"{output}: {result.count} templates of {operation.recognizer.name}{before}")
     return {"count": result.count}, {"store": str(output), **({"key": str(key_to)} if key_to else {})}
 
 

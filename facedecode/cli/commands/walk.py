@@ -89,7 +89,7 @@ def walk(
     recognizer = drawing.decoder.recognizer
     directions = [load_direction(path) for path in (*(without or ()), *([along] if along else ()))]
     for direction in directions:
-        direction.require_recognizer(given.recognizer if "weights_sha256" in given.recognizer else recognizer)
+        direction.require_recognizer(given.recognizer if given.recognizer.weights_sha256 else recognizer)
     if directions and given.manifest:
         refuse_done(given.manifest, templates, ("cluster", "aggregate"), "directions are of plain ones")
     starts, ends = find_rows(given, start, "--from"), find_rows(given, end or [], "--to")
@@ -99,7 +99,7 @@ def walk(
         without=directions,
         steps=steps,
         reach=reach,
-        score=recognizer["score"],
+        score=recognizer.score,
     )
     with console.progress() as stage:
         strips = draw_walks(walks, drawing.decoder, drawing.recognizer, stage("draw"))

@@ -160,7 +160,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
     refuse_done(store.manifest, store.folder, reason="they are perturbed here")
     training, judged = choose_people(store, job)
     require_unseen_by_recognizer(store.recognizer, judged.identities)
-    recognizer = load_described(store.recognizer, job.weights, device, store.manifest.get("precision", "fp32"))
+    recognizer = load_described(store.recognizer, job.weights, device, store.manifest.precision)
     require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
     sides = [Side(images.rows, images.templates) for images in (training, judged)]
     for transform in family.transforms:
@@ -172,7 +172,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
             )
             if not len(side.perturbed[transform.name].rows):
                 raise BadInput(f"{transform.name} leaves no face in the frame of any {name} image; leave it out")
-    kind = store.recognizer["score"]
+    kind = store.score
     ranks = add_figures(result, *sides, store.recognizer, kind, job, method)
     result.facts |= {
         "judged": {"images": len(judged.rows), "people": len(set(judged.identities))},

@@ -14,6 +14,7 @@ import numpy as np
 from facedecode import __version__
 from facedecode.errors import BadInput
 from facedecode.files import make_folder
+from facedecode.identity import RecognizerId
 from facedecode.pictures.perturb import Transform
 from facedecode.tensor_file import Kind
 
@@ -103,12 +104,12 @@ def perturbed_templates(
     return Perturbed(np.flatnonzero(there), templates[there])
 
 
-def fingerprint(rows: Sequence[dict], recognizer: dict, precision: str) -> str:
+def fingerprint(rows: Sequence[dict], recognizer: RecognizerId, precision: str) -> str:
     """SHA-256 of all that decides the perturbed templates of rows: images, faces, recognizer, this tool's version.
 
     Where the images lie is not in it.
     """
-    digest = hashlib.sha256(json.dumps([__version__, recognizer, precision], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([__version__, recognizer.as_json(), precision], sort_keys=True).encode())
     for row in rows:
         face = [[float(x) for x in np.asarray(row[key], np.float32).ravel()] for key in ("box", "landmarks")]
         digest.update(json.dumps([row["path"], row["sha256"], face]).encode())

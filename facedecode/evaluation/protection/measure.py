@@ -210,7 +210,7 @@ def _accuracy(
     kept: dict[str, AllPairs] = {}
     unprotected: tuple[Resampled, Sequence[Resampled]] | None = None
     for done, (name, values) in enumerate(templates.items()):
-        kind = study.store.manifest["score"] if name == UNPROTECTED else study.score
+        kind = study.store.score if name == UNPROTECTED else study.score
         pairs = mated_non_mated_scores(values, images.identities, kind, missing=images.missing)
         if not len(pairs.mated) or not len(pairs.non_mated):
             raise BadInput("the people to judge on need two images of somebody, and somebody else")
@@ -284,7 +284,7 @@ def _inversion(
     examples = {"originals": read_portraits([test.images.rows[i] for i in shown], root, settings.image_size)}
     attacks: dict[str, dict[str, Attack]] = {judge: {} for judge in [*judges, SYSTEM]}
     for name, (kind, known, given) in attackers.items():
-        net = _train(kind, known, study.store.manifest["score"] if name == UNPROTECTED else study.score, portraits)
+        net = _train(kind, known, study.store.score if name == UNPROTECTED else study.score, portraits)
         decoders[name] = {"kind": kind, **net.config}
         decoder = Decoder(kind, net, Provenance(study.store.recognizer, False, {"people": people}))
         examples[name] = decoder.decode(given[shown])
@@ -295,7 +295,7 @@ def _inversion(
         if study.protect:
             attacks[SYSTEM][name] = Attack(study.protect(found[RECOGNIZER]), test.images.missing)
     rates: dict[str, dict[str, SecurityRates]] = {name: {} for name in attackers}
-    score = study.store.manifest["score"]
+    score = study.store.score
     targets = {RECOGNIZER: (own.templates, own.missing, score, own.pairs)}
     targets |= {
         name: (judge.templates, judge.missing, judge.recognizer.spec.score, judge.pairs)

@@ -100,7 +100,7 @@ def derived_study(
         mean = training.templates.mean(axis=0, dtype=np.float64)
 
     def make(label: str) -> Scheme:
-        return make_scheme(scheme, study_key(seed, label), store.dim, store.manifest["score"], bits=bits, center=mean)
+        return make_scheme(scheme, study_key(seed, label), store.dim, store.score, bits=bits, center=mean)
 
     schemes = [make(f"key {k + 1}") for k in range(keys)]
 
@@ -149,10 +149,10 @@ def stored_study(store: Store, protected: Sequence[Store], people: SubjectSplit)
     first = protected[0]
     found: dict[str, Store] = {}
     for other in protected:
-        about = other.recognizer.get("protection")
+        about = other.recognizer.protection
         if about is None:
             raise BadInput(f"{other.folder}: its templates are not protected; make it by transform --protect")
-        require_same_recognizer(other.recognizer["unprotected"], store.recognizer, f"{store.folder}")
+        require_same_recognizer(other.recognizer.unprotected, store.recognizer, f"{store.folder}")
         if _common(other) != _common(first):
             raise BadInput(
                 f"{first.folder} and {other.folder}: protected in different ways (scheme, bits or center); they "
@@ -173,7 +173,7 @@ def stored_study(store: Store, protected: Sequence[Store], people: SubjectSplit)
         store=store,
         groups=people,
         scheme=_common(first),
-        score=first.manifest["score"],
+        score=first.score,
         key_ids=list(found),
         test=Protected(test, [unseen_images(other, people.people).templates for other in protected]),
         training=training and Protected(training, [trained_on(other) for other in protected]),
@@ -183,10 +183,10 @@ def stored_study(store: Store, protected: Sequence[Store], people: SubjectSplit)
 
 def _require_foreign_center(store: Store, test: UnseenImages) -> None:
     """Refuse a store whose center is the mean of people to judge on, or does not say whose it is. Raises BadInput."""
-    protection = store.recognizer["protection"]
+    protection = store.recognizer.protection
     if protection["center_sha256"] is None:
         return
-    whose = store.manifest.get("center_of") or {}
+    whose = store.manifest.center_of
     if center_of_sha256(whose) != (protection.get("center") or {}).get("of_sha256"):
         raise BadInput(f"{store.folder}: does not record whose mean its center is; make it again by transform")
     people, paths = {*whose["people"]}, {*whose["paths"]}
@@ -203,7 +203,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _common(store: Store) -> dict:
     """The protection of a store, less its key."""
-    return {name: value for name, value in store.recognizer["protection"].items() if name != "key_id"}
+    return {name: value for name, value in store.recognizer.protection.items() if name != "key_id"}
 
 
 def _require_same_images(store: Store, other: Store) -> None:

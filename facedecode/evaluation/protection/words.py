@@ -48,12 +48,12 @@ def judge_title(judge: str) -> str:
 
 def protocol(figures: ProtectionFigures, study: Study) -> list[str]:
     """How the figures were made and what they mean, the threat models among it."""
-    images, manifest = study.test.images, study.store.manifest
+    images = study.test.images
     people = len(set(images.identities))
     made = "keys that follow from the seed" if study.protect else "the keys of the stores given"
     said = [
-        f"{len(images.rows):,} images of {people:,} people, templates of {study.store.recognizer['name']} "
-        f"({manifest['score']}). {int(images.missing.sum())} of the images gave none: mated pairs with those count as "
+        f"{len(images.rows):,} images of {people:,} people, templates of {study.store.recognizer.name} "
+        f"({study.store.score}). {int(images.missing.sum())} of the images gave none: mated pairs with those count as "
         "false non-matches, and they have no part in linking.",
         f"{_scheme(study)} Protected templates are compared by {study.score}. There are {len(study.key_ids)} keys, "
         f"{made}. The schemes are examples to measure, not products.",

@@ -101,9 +101,8 @@ class SecurityFigures:
 
         Two names of the same weights are one network: `dlib-resnet-pooled` is the layer before `dlib-resnet`'s last.
         """
-        keys = ("name", "weights_sha256")
         made, shown = (self.stores[name].recognizer for name in (self.made_by[decoder], target))
-        return all(made[key] != shown[key] for key in keys)
+        return made.name != shown.name and made.weights_sha256 != shown.weights_sha256
 
     @property
     def repeated(self) -> bool:
@@ -224,7 +223,7 @@ def wanted_fmrs(job: SecurityJob) -> list[float]:
 
 def recognizer_of(name: str, decoder: Decoder, stores: Mapping[str, Store]) -> str:
     """The recognizer, among those of the stores, whose templates a decoder takes. BadInput if there is none."""
-    made = decoder.recognizer["name"]
+    made = decoder.recognizer.name
     if made not in stores:
         raise BadInput(
             f"decoder {name}: made for {made}, and the stores are of {', '.join(stores)}; add a store of {made}"

@@ -316,7 +316,7 @@ def decoder_needs(decoder: Decoder) -> str:
 
 def uses_model(decoder: Decoder) -> bool | None:
     """Whether gradients of the recognizer went into the decoder's training; None if its file does not tell."""
-    return decoder.looked_through(decoder.recognizer["name"])
+    return decoder.looked_through(decoder.recognizer.name)
 
 
 def _protocol(figures: SecurityFigures, job: SecurityJob) -> list[str]:
@@ -362,7 +362,7 @@ def _warnings(figures: SecurityFigures, job: SecurityJob) -> Iterator[str]:
             if target != made and not figures.is_transfer(name, target):
                 yield f"{target} and {made} are one network: the success of {name} there is no test of transfer."
                 continue
-            weights = figures.stores[target].recognizer["weights_sha256"]
+            weights = figures.stores[target].recognizer.weights_sha256
             if target == made or (part := decoder.looked_through(target, weights)) is False:
                 continue
             how = "was trained to be near in the maps of" if part else "may have been trained, in an earlier run, by"

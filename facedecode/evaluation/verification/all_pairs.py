@@ -108,7 +108,7 @@ def _compare_all(stores: list[Store], people: Path | None, ignore_failures: bool
     pairs = mated_non_mated_scores(
         left.templates,
         left.identities,
-        stores[0].manifest["score"],
+        stores[0].score,
         None if square else (right.templates, right.identities),
         missing=left.missing,
         missing_probes=None if square else right.missing,

@@ -64,7 +64,7 @@ def _open(stores: Sequence[str]) -> dict[str, Store]:
         if not equals or Path(spelled).exists():
             name, folder = "", spelled
         store = Store.open(folder)
-        name = name or store.recognizer["name"]
+        name = name or store.recognizer.name
         require_label(name, "STORE")
         if name in opened:
             raise UsageError(f"two stores of {name}: label them apart, as NAME=STORE")

@@ -104,7 +104,7 @@ class PairsFile:
             raise BadInput(f"{self.name}: no {'non-mated' if mated.any() else 'mated'} pairs; give a file with both")
         names, codes = encode_people([*pairs.left_people, *pairs.right_people])
         left_people, right_people = (side[keep] for side in np.split(codes, 2))
-        scores = score_rows(values, left[keep], right[keep], templates.manifest["score"])
+        scores = score_rows(values, left[keep], right[keep], templates.score)
         fold = pairs.fold[keep]
         return Comparisons(
             mated=Trials(scores[mated], left_people[mated]),

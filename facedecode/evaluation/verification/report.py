@@ -204,7 +204,7 @@ def evaluate_verification(
         rates = wanted.fmrs_for(len(comparisons.non_mated.scores), source.fmrs) if fmrs is None else fmrs
         figures[name] = verification_figures(comparisons, rates, wanted, say)
         say("histogram")
-        histograms.append(score_histogram(name, slug[name], comparisons, figures[name], own.manifest["score"]))
+        histograms.append(score_histogram(name, slug[name], comparisons, figures[name], own.score))
         del comparisons  # all pairs of a large store take gigabytes: one store at a time
     if progress:
         progress(steps, steps, "")
@@ -340,7 +340,7 @@ def _refuse_other_images(templates: Mapping[str, Templates], source: TrialSource
 
 
 def _recognizer(templates: Templates) -> tuple[str, str]:
-    return templates.recognizer["name"], templates.recognizer["weights_sha256"]
+    return templates.recognizer.name, templates.recognizer.weights_sha256
 
 
 def _protocol(
@@ -355,7 +355,7 @@ def _protocol(
         else "An image without a template (failure to acquire) matches nothing: its mated pairs are false non-matches "
         "and count in every rate."
     )
-    mapped = any("mapping" in own.manifest for own in [*templates.values(), source.probes] if own is not None)
+    mapped = any(own.manifest.mapping for own in [*templates.values(), source.probes] if own is not None)
     reported = {rate.fmr_wanted for own in figures.values() for rate in own.by_pair}
     finer = [percent(fmr) for fmr in source.fmrs if fmr not in reported] if wanted.fmrs is None else []
     return paragraphs(
@@ -375,14 +375,14 @@ def _protocol(
 def _transforms(templates: Mapping[str, Templates], source: TrialSource) -> Iterator[str]:
     """What was done to the images and to their templates, where it was."""
     for name, own in [*templates.items(), *([] if source.probes is None else [("probes", source.probes)])]:
-        made_with, undoes = own.manifest.get("transform"), (own.manifest.get("mapping") or {}).get("undoes")
+        made_with, undoes = own.manifest.transform, (own.manifest.mapping or {}).get("undoes")
         faces = f"of images with the transform {made_with}" if made_with else "of images as they were"
         if undoes:
             other = "" if undoes == made_with else ", which is not what was done to them"
             yield f"{name}: {faces}, mapped by a map that undoes {undoes}{other}"
         elif made_with:
             yield f"{name}: {faces}"
-        if attack := own.manifest.get("attack"):
+        if attack := own.manifest.attack:
             yield f"{name}: of images attacked by {attack['method']}: these are no genuine comparisons"
 
 

@@ -112,13 +112,13 @@ def protection(
         seed=seed,
     )
     judging = open_stores([stores[0], *(against or [])]) if train_people else {}
-    further = {name: store for name, store in judging.items() if name != first.recognizer["name"]}
+    further = {name: store for name, store in judging.items() if name != first.recognizer.name}
     require_figures(gates, gate_figures(study, settings.fmrs, further))
     recognizer, judges = None, {}
     if train_people:
         files = {name: Path(file) for name, file in named(weights or [], "--weights").items()}
         recognizers = load_recognizers(judging, files, choose_device(device))
-        recognizer = recognizers.pop(first.recognizer["name"])
+        recognizer = recognizers.pop(first.recognizer.name)
         judges = {name: make_judge(made, judging[name], study.test.images) for name, made in recognizers.items()}
     with console.progress() as stage:
         figures = evaluate_protection(study, settings, recognizer, judges, stage)

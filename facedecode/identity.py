@@ -1,0 +1,90 @@
+"""Which recognizer made templates: what a store, a decoder or a fitted file records of it. Free of torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from facedecode.errors import BadInput
+from facedecode.records import Record, difference, limited
+
+Score = Literal["cosine", "negative-euclidean", "negative-hamming"]
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LONGEST_NAME = 200
+
+
+def is_sha256(text: str) -> bool:
+    """Whether a text is a SHA-256 in hex, as this package writes it."""
+    return bool(_SHA256.fullmatch(text))
+
+
+def is_name(text: str) -> bool:
+    """Whether a text can name a recognizer, a decoder or a scheme: printable, and no path or part of one."""
+    plain = text.isprintable() and text == text.strip() and not set(text) & set("/\\")
+    return plain and 0 < len(text) <= _LONGEST_NAME and not text.startswith(".")
+
+
+@dataclass(frozen=True)
+class RecognizerId(Record):
+    """A recognizer's identity: its name, the hash of its weights, and all that decides a template.
+
+    Attributes:
+        name: the registered name; the folder's of one that was trained here; `onnx:NAME`, `torch:NAME` of a user's own
+            model; `given:NAME` where only templates are known; `NAME+SCHEME@KEY` of protected templates.
+        weights_sha256: of the weights file; None where that is not known.
+        dim: length of a template.
+        score: how templates compare.
+        license: of the weights.
+        crop: how a face is cut out of an image. input_size: of the crop, pixels.
+        channel_order, normalization: of the network's input.
+        training_people: whom one that was trained here was trained on, those held out among them.
+        contract: of a user's own model, see `contract.Contract`. layers, threshold: of the same.
+        protection: of protected templates, `Scheme.describe()` or more. unprotected: the recognizer before that.
+        further: fields that another version wrote.
+    """
+
+    name: str = limited(valid=is_name, wanted="a name (printable, without / and \\)")
+    weights_sha256: str | None = limited(valid=is_sha256, wanted="a SHA-256")
+    dim: int | None = limited(None, low=1)
+    score: Score | None = None
+    license: str | None = None
+    crop: dict[str, Any] | None = None
+    input_size: int | None = limited(None, low=1)
+    channel_order: Literal["RGB", "BGR"] | None = None
+    normalization: dict[str, Any] | None = None
+    training_people: tuple[str, ...] = ()
+    contract: dict[str, Any] | None = None
+    layers: tuple[str, ...] = ()
+    threshold: float | None = None
+    protection: dict[str, Any] | None = None
+    unprotected: RecognizerId | None = None
+    further: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """For messages: the name and the start of the weights' hash."""
+        return f"{self.name} (weights sha256 {self.weights_sha256[:12] if self.weights_sha256 else 'unknown'})"
+
+    def require_dim(self, dim: int, what: str) -> None:
+        """Refuse something fitted for templates of another length. Raises BadInput; what: "a map"."""
+        if self.dim not in (None, dim):
+            raise BadInput(
+                f"{what} of {dim} numbers cannot be for templates of {self.dim}, as {self.name} makes; fit it again"
+            )
+
+
+def require_same_recognizer(templates: RecognizerId, other: RecognizerId, what: str) -> None:
+    """Refuse templates of one recognizer where something was made for another.
+
+    Args:
+        templates: the recognizer that made the templates.
+        other: the recognizer of the decoder, mapping ….
+        what: how to call that thing in the message, e.g. "the decoder decoder/".
+
+    Raises:
+        BadInput: their names, the hashes of their weights, or the contracts of a user's own model differ.
+    """
+    if (templates.name, templates.weights_sha256) != (other.name, other.weights_sha256):
+        raise BadInput(f"{what} is for {other}, and the templates come from {templates}; use both of one recognizer")
+    if templates.contract and other.contract and (differs := difference(templates.contract, other.contract)):
+        raise BadInput(f"{what} takes pictures otherwise than the recognizer of the templates did ({differs})")

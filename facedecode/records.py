@@ -1,0 +1,245 @@
+"""JSON from files as typed records: each field is declared once, on a dataclass, and checked where it is read."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from facedecode.errors import BadInput
+
+Self = TypeVar("Self", bound="Record")
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+_KINDS = {str: "text", bool: "true or false", int: "a whole number"}
+
+
+class _Malformed(Exception):
+    """A value that is not what its field takes: where in the object, and what it should be."""
+
+    def __init__(self, place: str, wanted: str) -> None:
+        self.place, self.wanted = place, wanted
+
+
+def limited(
+    default: Any = MISSING, *, low: float | None = None, valid: Callable[[Any], bool] | None = None, wanted: str = ""
+) -> Any:
+    """A field of a `Record` that takes only some values of its type.
+
+    Args:
+        low: the least number. valid: whether a value is allowed; `wanted` describes those that are, "a file name".
+    """
+    limits = {"low": low, "valid": valid, "wanted": wanted}
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A JSON object as a frozen dataclass: a key for each field, and the field's annotation says what it holds.
+
+    Annotations are `str`, `int`, `float`, `bool`, `Literal`, tuples, `dict`, other records, `X | None` and `Any`.
+    A field with a default may be absent from the object, and is left out where it has its default. Other keys are
+    ignored, or kept in the field `further` where the class has one.
+
+    Attributes:
+        REMEDY: what a reader of the error can do about a malformed object.
+    """
+
+    REMEDY: ClassVar[str] = "make it again"
+
+    @classmethod
+    def from_json(cls: type[Self], where: object, value: Any) -> Self:
+        """The record of a JSON object.
+
+        Args:
+            where: the file, for messages.
+
+        Raises:
+            BadInput: naming `where` and the field: missing, of another type, or out of range.
+        """
+        try:
+            return cls._parsed(value, "")
+        except _Malformed as error:
+            place = f"field {error.place!r} " if error.place else ""
+            raise BadInput(f"{where}: {place}is {error.wanted}; {cls.REMEDY}") from None
+        except RecursionError:
+            raise BadInput(f"{where}: nested too deeply; {cls.REMEDY}") from None
+
+    @classmethod
+    def _parsed(cls: type[Self], value: Any, place: str) -> Self:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise _Malformed(place, "no JSON object")
+        hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]
+        held: dict[str, Any] = {}
+        for each in fields(cls):
+            inner = _inside(place, each.name)
+            if each.name == "further":
+                held["further"] = {key: _plain(value[key]) for key in value if key not in hints}
+            elif each.name in value:
+                held[each.name] = _limited(hints[each.name], value[each.name], inner, each.metadata)
+            elif each.default is MISSING and each.default_factory is MISSING:
+                raise _Malformed(inner, "missing")
+        return cls(**held)
+
+    def as_json(self) -> dict[str, Any]:
+        """The JSON object that `from_json` reads."""
+        held: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name == "further":
+                held |= value
+            elif each.default is MISSING or value != each.default:
+                held[each.name] = _plain(value)
+        return held
+
+
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return {name: hint for name, hint in get_type_hints(cls).items() if get_origin(hint) is not ClassVar}
+
+
+def _inside(place: str, key: object) -> str:
+    return f"{place}.{key}" if place else str(key)
+
+
+def _limited(kind: Any, value: Any, place: str, limits: Mapping[str, Any]) -> Any:
+    result = _read(kind, value, place)
+    low, valid = limits.get("low"), limits.get("valid")
+    if result is not None and ((low is not None and result < low) or (valid is not None and not valid(result))):
+        raise _Malformed(place, f"not {limits['wanted'] or f'at least {low}'}")
+    return result
+
+
+def _read(kind: Any, value: Any, place: str) -> Any:
+    """A value of JSON as an annotation wants it. place: where in the object it is. Raises _Malformed."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return _plain(value)
+    if origin in (Union, types.UnionType):
+        (inner,) = (part for part in parts if part is not type(None))
+        return None if value is None else _read(inner, value, place)
+    if origin is Literal:
+        if not isinstance(value, str) or value not in parts:
+            raise _Malformed(place, f"not {' or '.join(parts)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise _Malformed(place, "not a list")
+        parts = parts[:1] * len(value) if parts[1:] == (...,) else parts
+        if len(parts) != len(value):
+            raise _Malformed(place, f"not a list of {len(parts)}")
+        numbered = enumerate(zip(parts, value, strict=True))
+        return tuple(_read(part, each, _inside(place, i)) for i, (part, each) in numbered)
+    if origin is dict:
+        if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+            raise _Malformed(place, "not an object")
+        return {key: _read(parts[1], inner, _inside(place, key)) for key, inner in value.items()}
+    if kind is float:
+        if not is_number(value):
+            raise _Malformed(place, "not a number")
+        return value
+    if issubclass(kind, Record):
+        return value if isinstance(value, kind) else kind._parsed(value, place)
+    if type(value) is not kind:
+        raise _Malformed(place, f"not {_KINDS[kind]}")
+    return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON's own types, as reading the written file gives it."""
+    if isinstance(value, Record):
+        return value.as_json()
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def parse_json(where: object, text: str | bytes) -> dict[str, Any]:
+    """The JSON object in a text. Raises BadInput naming `where`: something else, or numbers that JSON does not have."""
+
+    def number(digits: str) -> float:
+        if not math.isfinite(value := float(digits)):
+            raise ValueError(digits)
+        return value
+
+    try:
+        value = json.loads(text, parse_float=number, parse_constant=number)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{where}: not valid JSON") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{where}: holds no JSON object")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file. Raises BadInput naming the file where it is missing or something else."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such file") from error
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+    return parse_json(path, text)
+
+
+def migrated(
+    where: object, value: dict[str, Any], key: str, version: int, migrations: Mapping[int, Migration], remedy: str
+) -> dict[str, Any]:
+    """An object of an older version of its format, brought to the present one step by step.
+
+    Args:
+        key: the object's field that holds its version.
+        version: the present one.
+        migrations: version → what makes an object of that version one of the next.
+        remedy: what to do about another version, for the message.
+
+    Raises:
+        BadInput: a version that is newer, that has no migration, or that is none.
+    """
+    found = value.get(key)
+    steps = range(found, version) if type(found) is int else range(version)
+    if type(found) is not int or found > version or not all(step in migrations for step in steps):
+        raise BadInput(f"{where}: format version {found!r}, and this facedecode reads {version}; {remedy}")
+    for step in steps:
+        try:
+            value = {**migrations[step](value), key: step + 1}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BadInput(f"{where}: malformed for its format version {step} ({error}); {remedy}") from None
+    return value
+
+
+def difference(there: dict[str, Any], here: dict[str, Any], where: tuple[str, str] = ("there", "here")) -> str | None:
+    """Name the settings in which two JSON objects differ (the first three), or None where they are equal.
+
+    where: what to call the two.
+    """
+    old, new = _flatten(there), _flatten(here)
+    keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    if not keys:
+        return None
+    shown = [f"{key} {_short(old.get(key))} {where[0]}, {_short(new.get(key))} {where[1]}" for key in keys[:3]]
+    return "; ".join(shown) + (f"; and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}, to name what differs."""
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
