@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from facedecode.errors import OutputError, OutputInUse
+from facedecode.errors import MissingWeights, OutputError, OutputInUse
 
 LOCK_NAME = ".lock"
 TEMPORARY_PATTERN = ".facedecode-*.tmp"  # what a killed run can leave behind
@@ -157,3 +157,22 @@ def locked(folder: Path | str) -> Iterator[None]:
 
 
 SHIPPED = Path(__file__).parent / "weights"
+
+
+def find_decoder(name: str | Path) -> Path:
+    """The folder of a decoder: a folder that holds one, or the shipped decoder of a recognizer's name.
+
+    Raises:
+        MissingWeights: neither; the message lists the shipped ones and the places searched.
+    """
+    path = Path(name)
+    if path.name in ("decoder.json", "decoder.safetensors"):
+        path = path.parent
+    for folder in (path, SHIPPED / str(name)):
+        if (folder / "decoder.json").is_file():
+            return folder
+    shipped = ", ".join(sorted(p.parent.name for p in SHIPPED.glob("*/decoder.json"))) or "none"
+    raise MissingWeights(
+        f"no decoder {str(name)!r}: looked for {path}/decoder.json and among the shipped ones ({shipped}); "
+        f"train one with 'facedecode train'"
+    )

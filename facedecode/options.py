@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from facedecode.errors import UsageError
 
-Exists = Literal["file", "folder", "path"]
 _KEY = "option"
 _UNSPELLABLE = "[](),@=<>"
 _RESERVED = ("originals", "real images", "chance")
@@ -29,7 +28,7 @@ class Option:
         help: one or two sentences, without the default.
         flags: `--name`, `-n`; made from the field's name if empty.
         minimum, maximum: of a number.
-        exists: a path has to be there, as such: checked before any work (exit code 4).
+        exists: what the value has to be, a key of `cli.checks.CHECKS` (`file`, `store` …): checked before any work.
         positional: an argument and no option.
         panel: the heading under which the help lists it.
         parse: turns what the user wrote, of the type `written`, into the field's value. Raises UsageError.
@@ -40,7 +39,7 @@ class Option:
     flags: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
-    exists: Exists | None = None
+    exists: str | None = None
     positional: bool = False
     panel: str | None = None
     parse: Callable[[Any], Any] | None = None
@@ -53,7 +52,7 @@ def option(
     *flags: str,
     minimum: float | None = None,
     maximum: float | None = None,
-    exists: Exists | None = None,
+    exists: str | None = None,
     panel: str | None = None,
     parse: Callable[[Any], Any] | None = None,
     written: Any = None,
@@ -68,7 +67,7 @@ def option(
 def argument(
     help: str,
     *,
-    exists: Exists | None = None,
+    exists: str | None = None,
     default: Any = dataclasses.MISSING,
     parse: Callable[[Any], Any] | None = None,
     written: Any = None,

@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import typer.core
 import typer.main
 
+from facedecode.cli.checks import Input
 from facedecode.cli.console import Console, failure_json, result_json
 from facedecode.cli.options import expand
 from facedecode.errors import FacedecodeError, GateMissed, UsageError
@@ -61,10 +62,12 @@ Model = Annotated[
         help="Recognizer: a name that 'facedecode models' lists; the folder of one trained by 'train'; torch:FILE or "
         "onnx:FILE: a model of your own.",
     ),
+    Input("model"),
 ]
 Spec = Annotated[
     Path | None,
     typer.Option("--spec", help="What a model of your own expects, JSON; FILE.json beside it if absent."),
+    Input("file"),
 ]
 Weights = Annotated[
     Path | None,
@@ -72,6 +75,7 @@ Weights = Annotated[
         "--weights",
         help="The recognizer's weights file, where no package has it; the folder of one trained by 'train'.",
     ),
+    Input("weights"),
 ]
 Identities = Annotated[
     Path | None,
@@ -79,13 +83,17 @@ Identities = Annotated[
         "--identities",
         help="File with the person of each image, in place of folders: CelebA's, or CSV with path, identity.",
     ),
+    Input("file"),
 ]
 Renamed = Annotated[
     Path | None,
     typer.Option("--renamed", help="CelebA-HQ's mapping file, where files with people or labels name CelebA's images."),
+    Input("file"),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="fp32, or bf16 (autocast; recorded in the output).")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps."), Input("device")]
+Precision = Annotated[
+    Literal["fp32", "bf16"], typer.Option("--precision", help="fp32, or bf16 (autocast; recorded in the output).")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only look at the inputs, and say what would be done.")]
@@ -93,10 +101,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no m
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 Images = Annotated[
-    Path | None, typer.Option("--images", help="Where a store's images are now, if not where its manifest says.")
+    Path | None,
+    typer.Option("--images", help="Where a store's images are now, if not where its manifest says."),
+    Input("path"),
 ]
 Decoder = Annotated[
-    str | None, typer.Option("--decoder", help="A decoder's folder; else the shipped one for the recognizer.")
+    str | None,
+    typer.Option("--decoder", help="A decoder's folder; else the shipped one for the recognizer."),
+    Input("decoder"),
 ]
 Originals = Annotated[
     bool, typer.Option("--originals", help="Show the original portraits, too (a store with its images).")
@@ -104,6 +116,7 @@ Originals = Annotated[
 BareModel = Annotated[
     str | None,
     typer.Option("--model", help="Recognizer of a bare .npy file (else dlib-resnet); torch:FILE, onnx:FILE: your own."),
+    Input("model"),
 ]
 Ridge = Annotated[
     str, typer.Option("--ridge", help="Penalty, times the templates' mean variance; 0: least squares; auto: by GCV.")

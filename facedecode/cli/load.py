@@ -66,7 +66,7 @@ def open_drawing(
             otherwise that is said.
     """
     from facedecode.decoders import find_decoder, load_decoder
-    from facedecode.decoders.checkpoint import SHIPPED
+    from facedecode.files import SHIPPED
     from facedecode.recognizers import load_described
     from facedecode.store import require_same_recognizer
 

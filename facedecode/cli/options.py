@@ -10,12 +10,12 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from facedecode.errors import BadInput, UsageError
+from facedecode.cli.checks import Input, check
+from facedecode.errors import UsageError
 from facedecode.options import Option, has_options, option_of
 
 _SEVERAL = (tuple, list, collections.abc.Sequence)
@@ -67,7 +67,7 @@ class OneOf:
         defaults = {taker.title: taker.options[name].default for taker in takers[1:]}
         for taker in takers:
             defaults |= {what: changed[name] for what, changed in taker.defaults.items() if name in changed}
-        kind, described = typing.get_args(first.annotation)
+        kind, described, *markers = typing.get_args(first.annotation)
         described = copy.copy(described)
         for what, other in defaults.items():
             if other not in (default, first.empty):
@@ -76,7 +76,7 @@ class OneOf:
         if len(titles) == 1:
             described.rich_help_panel = f"Of {titles.pop()}"
         return first.replace(
-            default=default, annotation=Annotated[kind if default is not None else kind | None, described]
+            default=default, annotation=Annotated[(kind if default is not None else kind | None, described, *markers)]
         )
 
 
@@ -89,6 +89,7 @@ def expand(function: Callable) -> tuple[list[inspect.Parameter], Callable[[dict[
     jobs: dict[str, type] = {}
     unions: dict[str, set[str]] = {}
     parameters: list[inspect.Parameter] = []
+    checked: dict[str, inspect.Parameter] = {}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         if marks := [mark for mark in typing.get_args(parameter.annotation) if isinstance(mark, OneOf)]:
             united = marks[0].parameters()
@@ -98,15 +99,42 @@ def expand(function: Callable) -> tuple[list[inspect.Parameter], Callable[[dict[
             jobs[parameter.name] = parameter.annotation
             parameters += parameters_of(parameter.annotation)
         else:
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            checked[parameter.name] = parameter
+            parameters.append(_as_typer_reads(parameter))
 
     def collect(values: dict[str, Any]) -> dict[str, Any]:
+        for name, parameter in checked.items():
+            if name in values and values[name] != parameter.default:
+                _check(parameter, values[name], values)
         made = {name: make_job(job, values) for name, job in jobs.items()}
         made |= {union: {name: values[name] for name in names} for union, names in unions.items()}
         taken = {name for job in jobs.values() for name, _, _ in _fields(job)}.union(*unions.values())
         return {name: value for name, value in values.items() if name not in taken} | made
 
     return parameters, collect
+
+
+def _as_typer_reads(parameter: inspect.Parameter) -> inspect.Parameter:
+    """The parameter by keyword, a choice as text."""
+    kind, *declared = typing.get_args(parameter.annotation) or (parameter.annotation,)
+    if declared and typing.get_origin(parameter.annotation) is Annotated:
+        parameter = parameter.replace(annotation=Annotated[(_written(kind), *declared)])
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+
+
+def _check(parameter: inspect.Parameter, value: Any, others: Mapping[str, Any]) -> None:
+    """Refuse a value that is none of the choices, or an input that is not there or of another kind."""
+    kind, *declared = typing.get_args(parameter.annotation) or (parameter.annotation,)
+    if choices := _choices(kind):
+        _refuse_other(parameter.name, value, choices)
+    for marker in declared:
+        if isinstance(marker, Input):
+            check(marker.kind, value, others)
+
+
+def _refuse_other(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{_flag(name, None)} {value}: use {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def parameters_of(job: type) -> list[inspect.Parameter]:
@@ -128,13 +156,11 @@ def make_job(job: type, values: Mapping[str, Any]) -> Any:
         if declared is not None and field.name in values:
             value = values[field.name]
             if declared.exists:
-                for path in value if isinstance(value, (list, tuple)) else [value]:
-                    _require(path, declared.exists)
+                check(declared.exists, value, values)
             if isinstance(value, list):
                 value = tuple(value)
-            choices = () if declared.parse else _choices(hints[field.name])
-            if isinstance(value, str) and choices and value not in choices:
-                raise UsageError(f"{_flag(field.name, None)} {value}: use {', '.join(choices[:-1])} or {choices[-1]}")
+            if isinstance(value, str) and not declared.parse and (choices := _choices(hints[field.name])):
+                _refuse_other(field.name, value, choices)
             if value is not None and declared.parse is not None:
                 value = declared.parse(value)
             # An option that was left out, of several values: as the job has it.
@@ -179,7 +205,9 @@ def _parameter(field: dataclasses.Field, kind: Any, declared: Option) -> inspect
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if required else default,
-        annotation=Annotated[kind, described],
+        annotation=Annotated[kind, described, Input(declared.exists)]
+        if declared.exists
+        else Annotated[kind, described],
     )
 
 
@@ -211,14 +239,3 @@ def _written(kind: Any) -> Any:
     if origin is typing.Literal:
         return type(inner[0])
     return kind
-
-
-def _require(path: Path | None, exists: str) -> None:
-    """Refuse a path that is not there, before anything is imported that takes time."""
-    if path is None or str(path) == "-":
-        return
-    is_there = {"file": path.is_file, "folder": path.is_dir, "path": path.exists}[exists]
-    if not is_there():
-        missing = {"file": "no such file", "folder": "no such folder", "path": "no such file or folder"}[exists]
-        found = "; it is a folder" if path.is_dir() else "; it is a file" if path.exists() else ""
-        raise BadInput(f"{path}: {missing}{found}")

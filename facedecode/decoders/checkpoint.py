@@ -16,7 +16,7 @@ from facedecode.decoders.base import DecoderNetwork
 from facedecode.decoders.kinds import KINDS
 from facedecode.decoders.training_record import networks_looked_through
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import SHIPPED, make_folder, write_bytes, write_json
+from facedecode.files import SHIPPED, find_decoder, make_folder, write_bytes, write_json
 from facedecode.identity import RecognizerId
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.recognizers.weights_file import load_into
@@ -143,25 +143,6 @@ def _fits_half(tensor: Tensor) -> bool:
     if not tensor.is_floating_point():
         return False
     return bool((tensor.half().to(tensor.dtype) - tensor).norm() <= 1e-3 * tensor.norm())
-
-
-def find_decoder(name: str | Path) -> Path:
-    """The folder of a decoder: a folder that holds one, or the shipped decoder of a recognizer's name.
-
-    Raises:
-        MissingWeights: neither; the message lists the shipped ones and the places searched.
-    """
-    path = Path(name)
-    if path.name in ("decoder.json", "decoder.safetensors"):
-        path = path.parent
-    for folder in (path, SHIPPED / str(name)):
-        if (folder / "decoder.json").is_file():
-            return folder
-    shipped = ", ".join(sorted(p.parent.name for p in SHIPPED.glob("*/decoder.json"))) or "none"
-    raise MissingWeights(
-        f"no decoder {str(name)!r}: looked for {path}/decoder.json and among the shipped ones ({shipped}); "
-        f"train one with 'facedecode train'"
-    )
 
 
 def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:

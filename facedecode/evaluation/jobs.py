@@ -26,7 +26,7 @@ FIRST_IMAGES = "Only the first so many images, to try it out."
 class AggregationJob:
     """How much more images a template help verification. `stores`: of the same images, one a recognizer."""
 
-    stores: Sequence[Path] = argument("Stores of the same images, one a recognizer.")
+    stores: Sequence[Path] = argument("Stores of the same images, one a recognizer.", exists="store")
     persons: int = option(50, "Take the people with most images: so many.", minimum=2)
     largest: int | None = option(
         None, "Images in a gallery template at most; half of what all have if absent.", minimum=2
@@ -70,13 +70,15 @@ class ReconstructionJob:
         columns: people in the figure of all decoders side by side.
     """
 
-    store: Path = argument("A store made by 'extract', with its images.")
-    decoders: Mapping[str, str] = option(MISSING, DECODERS, "--decoder", written=list[str], parse=_decoders)
-    against: Sequence[Path] = option((), JUDGES)
-    weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights)
+    store: Path = argument("A store made by 'extract', with its images.", exists="store")
+    decoders: Mapping[str, str] = option(
+        MISSING, DECODERS, "--decoder", written=list[str], parse=_decoders, exists="labeled decoder"
+    )
+    against: Sequence[Path] = option((), JUDGES, exists="store")
+    weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
     people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
     baseline: str | None = option(None, "The decoder that others are compared with; the first ridge if absent.")
-    lpips_trunk: Path | None = option(None, "torchvision's own file of the net: measures LPIPS too.")
+    lpips_trunk: Path | None = option(None, "torchvision's own file of the net: measures LPIPS too.", exists="file")
     lpips_net: Literal["alex", "squeeze", "vgg"] | None = option(None, "Net of LPIPS; alex if absent.")
     phi: Mapping[str, Path | None] = option(
         {},
@@ -84,8 +86,9 @@ class ReconstructionJob:
         "(repeatable).",
         written=list[str],
         parse=_networks,
+        exists="name or labeled file",
     )
-    images: Path | None = option(None, IMAGES)
+    images: Path | None = option(None, IMAGES, exists="path")
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     columns: int = option(12, "People in the figure of all decoders.", minimum=1, maximum=100)
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
@@ -105,12 +108,16 @@ class VerificationJob:
         more_fmrs: further ones, of gates.
     """
 
-    stores: Sequence[str] = argument("Stores made by 'extract', one a recognizer; NAME=STORE labels one.")
-    pairs: Path | None = option(None, "Pairs to compare, in LFW's format (View 1 or 2). Else all pairs.")
-    probes: Path | None = option(
-        None, "A store of probes to compare with STORE, the gallery; with --pairs, of the second images."
+    stores: Sequence[str] = argument(
+        "Stores made by 'extract', one a recognizer; NAME=STORE labels one.", exists="labeled store"
     )
-    mapping: Path | None = option(None, "A map made by 'fit-mapping', applied before comparison.")
+    pairs: Path | None = option(None, "Pairs to compare, in LFW's format (View 1 or 2). Else all pairs.", exists="file")
+    probes: Path | None = option(
+        None,
+        "A store of probes to compare with STORE, the gallery; with --pairs, of the second images.",
+        exists="store",
+    )
+    mapping: Path | None = option(None, "A map made by 'fit-mapping', applied before comparison.", exists="mapping")
     mapping_side: Literal["left", "right", "both"] | None = option(
         None,
         "What is mapped: left (first images of pairs, gallery), right (second images, probes; the default), or both "
@@ -119,7 +126,9 @@ class VerificationJob:
     people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
     fmrs: Sequence[float] | None = option(None, "False match rates for TAR@FAR (repeatable).", "--far")
     threshold: float | None = option(None, "Also FMR and FNMR at this score (accepted: at or above).")
-    labels: Path | None = option(None, "CSV of people's labels: column 'identity' or 'path', and --label.")
+    labels: Path | None = option(
+        None, "CSV of people's labels: column 'identity' or 'path', and --label.", exists="file"
+    )
     label: str | None = option(None, "Column of --labels with the groups to tell apart: gender.")
     ignore_failures: bool = option(False, "Leave out images that gave no template (else: no match).")
     ignore_missing: bool = option(False, "Leave out pairs of --pairs with images that a store has not.")
@@ -142,11 +151,12 @@ class EquivarianceJob:
         work: folder that keeps the perturbed templates, for a run that goes on where a killed one was.
     """
 
-    store: Path = argument("A store of unperturbed faces made by 'extract', with its images.", exists="folder")
+    store: Path = argument("A store of unperturbed faces made by 'extract', with its images.", exists="store")
     transforms: Sequence[str] = option(
         ("rotations",),
         "rotate30, …, or a group: rotations, shifts, scales, occlusions, all (repeatable).",
         "--transform",
+        exists="transforms",
     )
     people: Path | None = option(
         None, "Judge on these: a name a line, or LFW's format; all others if absent.", exists="file"
@@ -162,7 +172,7 @@ class EquivarianceJob:
         parse=parse_ridge,
     )
     work: Path | None = option(None, "Folder that keeps perturbed templates, so that a killed run goes on.")
-    weights: Path | None = option(None, ONE_WEIGHTS, exists="path")
+    weights: Path | None = option(None, ONE_WEIGHTS, exists="weights")
     images: Path | None = option(None, IMAGES, exists="path")
     limit: int | None = option(None, "Only the first so many images of both, to try it out.", minimum=2)
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
@@ -197,9 +207,11 @@ class SecurityJob:
     """
 
     stores: Sequence[Path] = argument(
-        "Stores of the same images, each by another recognizer; the first one names the images."
+        "Stores of the same images, each by another recognizer; the first one names the images.", exists="store"
     )
-    decoders: Mapping[str, str] = option(MISSING, DECODERS, "--decoder", written=list[str], parse=_decoders)
+    decoders: Mapping[str, str] = option(
+        MISSING, DECODERS, "--decoder", written=list[str], parse=_decoders, exists="labeled decoder"
+    )
     people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
     fmrs: Sequence[float] | None = option(
         None, "False match rates (repeatable); 0.1, 0.01, 0.001, 0.0001 if absent, as far as resolved.", "--fmr"
@@ -213,8 +225,8 @@ class SecurityJob:
     )
     pairs_curve_draws: int | None = option(None, "How often the pairs are drawn; 3 if absent.", minimum=1)
     pairs_curve_size: int | None = option(None, "Side of its pictures, pixels; 128 if absent.", minimum=16)
-    weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights)
-    images: Path | None = option(None, IMAGES)
+    weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
+    images: Path | None = option(None, IMAGES, exists="path")
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
@@ -239,7 +251,10 @@ class LeakageJob:
     """
 
     stores: Mapping[str, Path] = argument(
-        "Stores of the same images, or NAME=STORE; the first is compared with.", written=list[str], parse=_named_stores
+        "Stores of the same images, or NAME=STORE; the first is compared with.",
+        written=list[str],
+        parse=_named_stores,
+        exists="labeled store",
     )
     labels: Path | None = option(None, "CSV file with a column 'path' and columns of labels.", exists="file")
     columns: Sequence[str] = option((), "A column of it to read (repeatable).", "--label")
@@ -249,8 +264,10 @@ class LeakageJob:
     people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
     exclude: Sequence[str] = option((), "Leave out a person (repeatable).")
     directions: Path | None = option(None, "Write each attribute's direction to this folder, for 'walk'.")
-    decoder: str | None = option(None, "Draws strips; else the recognizer's shipped one. none: no strips.")
-    weights: Path | None = option(None, ONE_WEIGHTS, exists="path")
+    decoder: str | None = option(
+        None, "Draws strips; else the recognizer's shipped one. none: no strips.", exists="decoder"
+    )
+    weights: Path | None = option(None, ONE_WEIGHTS, exists="weights")
     images: Path | None = option(None, IMAGES, exists="path")
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     folds: int = option(5, "Folds of people: a probe is judged on one and trained on the others.", minimum=2)

@@ -58,7 +58,7 @@ class TrainingJob:
     store: Path = argument(
         "A store made by 'extract'; its images are found through it. Or a .npy file, with --images: a text file of its "
         "rows' images.",
-        exists="path",
+        exists="templates",
     )
     output: Path = option(MISSING, "Folder of the decoder or recognizer, or file of another kind.", "--output", "-o")
 
@@ -103,7 +103,9 @@ class TrainSettings:
     average: float = 0.995  # decay per step of the weights' exponential average, which is what is kept
     # A little below 1, a decoder draws less of what one image adds to its person's template.
     gain: float = option(1.0, "Scale of templates about their mean before the finished decoder draws.")
-    identity_target: str = option("person", "Aim at the 'template', or at what is expected of its 'person'.")
+    identity_target: Literal["person", "template"] = option(
+        "person", "Aim at the 'template', or at what is expected of its 'person'."
+    )
     mirror: bool = option(True, MIRROR)
     jitter: float = option(1.0, JITTER)  # strength of `losses.random_jitter`
     perceptual_after: float | None = option(
@@ -177,10 +179,11 @@ class DecoderJob(TrainingJob):
         "(repeatable).",
         parse=_networks,
         written=list[str],
+        exists="name or labeled file",
     )
-    weights: Path | None = option(None, WEIGHTS)
-    images: Path | None = option(None, IMAGES)
-    start: Path | None = option(None, START)
+    weights: Path | None = option(None, WEIGHTS, exists="weights")
+    images: Path | None = option(None, IMAGES, exists="path")
+    start: Path | None = option(None, START, exists="path")
     half: bool = option(False, "Save float16 tensors, at half the size.")
     overwrite: bool = option(False, OVERWRITE)
     settings: TrainSettings = TrainSettings()
@@ -219,7 +222,7 @@ class LatentJob(TrainingJob):
     decoder. The generator's file is copied into the decoder's folder.
     """
 
-    generator: Path = option(MISSING, "An exported program, latents → pictures (n, 3, S, S).")
+    generator: Path = option(MISSING, "An exported program, latents → pictures (n, 3, S, S).", exists="file")
     generator_range: tuple[float, float] = option(
         MISSING, "Values of its black and white: -1,1 or 0,1.", parse=_range, written=str
     )
@@ -227,7 +230,7 @@ class LatentJob(TrainingJob):
     samples: int = option(10_000, "Pictures to generate.", minimum=1)
     people: Path | None = option(None, PEOPLE, exists="file")
     image_size: int = option(128, SIZES)
-    weights: Path | None = option(None, WEIGHTS)
+    weights: Path | None = option(None, WEIGHTS, exists="weights")
     seed: int = option(0, SEED, minimum=0)
     overwrite: bool = option(False, OVERWRITE)
 
@@ -325,7 +328,7 @@ class HeadSettings:
 class RecognizerSettings:
     """How a recognizer is trained. What has no comment is as in `TrainSettings`."""
 
-    backbone: str = option(
+    backbone: Literal["small", "resnet50"] = option(
         "small", f"{_or([f'{name} ({backbone.dim} numbers)' for name, backbone in BACKBONES.items()])}."
     )
     head: HeadSettings = HeadSettings()
@@ -371,8 +374,8 @@ class RecognizerJob(TrainingJob):
     exclude: Sequence[str] = option((), EXCLUDE)
     min_images: int = option(5, MIN_IMAGES, minimum=2)
     validation: float = option(0.1, VALIDATION)
-    images: Path | None = option(None, IMAGES)
-    start: Path | None = option(None, START)
+    images: Path | None = option(None, IMAGES, exists="path")
+    start: Path | None = option(None, START, exists="path")
     overwrite: bool = option(False, OVERWRITE)
     settings: RecognizerSettings = RecognizerSettings()
 

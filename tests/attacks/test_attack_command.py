@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from facedecode import files
 from facedecode.attacks import Budget
 from facedecode.attacks.output import Row, parse_table, picture_names, read_table, summary, table_text
 from facedecode.attacks.run import Attacked, AttackJob, attack_images
@@ -21,7 +22,7 @@ from facedecode.attacks.target import AttackTarget, Threshold, choose_threshold,
 from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.cli import app
-from facedecode.decoders import Provenance, checkpoint, save_decoder
+from facedecode.decoders import Provenance, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.extraction.cropping import FaceCropper
@@ -58,7 +59,7 @@ def here(photos: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A working folder with `in` (images), `classifier.st` of three looks, and no shipped decoder."""
     shutil.copytree(photos, tmp_path / "in")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(files, "SHIPPED", tmp_path / "none")
     recognizer = load_recognizer("tiny", tiny)
     images = [photos / "Eileen/Eileen_0001.png", photos / "Mirror/Mirror_0001.png", photos / "Mirror/Mirror_0003.png"]
     items = FaceCropper(recognizer, FaceDetector()).chunk([ImageRef(path, path.name, None) for path in images])
@@ -501,8 +502,8 @@ def test_errors_are_one_line_and_nothing_is_written(here: Path, monkeypatch: pyt
         ({}, [*near, "--steps", 0], 2, "steps 0: give a whole number from 1"),
         ({}, [*near, "--c", -1], 2, "c -1.0: give a number"),
         ({}, [*near, "--c", 1], 2, "itfgsm has no use for c: leave out all but epsilon, steps"),
-        ({}, [*near, "--method", "pgd"], 2, "no attack is called 'pgd'; known: tfgsm, itfgsm, tcw, itcw, ddn"),
-        ({}, [*near, "--on-failure", "drop"], 2, "on_failure 'drop': choose one of original, keep"),
+        ({}, [*near, "--method", "pgd"], 2, "--method pgd: use tfgsm, itfgsm, tcw, itcw or ddn"),
+        ({}, [*near, "--on-failure", "drop"], 2, "--on-failure drop: use original or keep"),
         ({"images": "gone"}, near, 4, "gone: no such file or folder"),
         ({"output": "mine"}, near, 4, "mine has files (notes.txt …) and is no output of 'attack'"),
         ({"output": "in/adv"}, near, 2, "-o in/adv: lies in in, whose images are the inputs"),

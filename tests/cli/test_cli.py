@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from facedecode import __version__
+from facedecode import __version__, files
 from facedecode.cli import app
-from facedecode.decoders import Provenance, checkpoint, save_decoder
+from facedecode.decoders import Provenance, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import FacedecodeWarning
 from facedecode.files import locked, write_json
@@ -74,7 +74,7 @@ def here(photos: Path, photo_store: Path, shipped: Path, tmp_path: Path, monkeyp
     write_json(tmp_path / "emb" / "manifest.json", manifest | {"root": str((tmp_path / "lfw").resolve())})
     np.save(tmp_path / "x.npy", Store.open(photo_store).templates()[0])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint, "SHIPPED", shipped)
+    monkeypatch.setattr(files, "SHIPPED", shipped)
     return tmp_path
 
 
@@ -85,7 +85,7 @@ def here(photos: Path, photo_store: Path, shipped: Path, tmp_path: Path, monkeyp
 def test_the_three_lines_as_written(photos: Path, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     shutil.copytree(photos, tmp_path / "lfw")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint, "SHIPPED", shipped)
+    monkeypatch.setattr(files, "SHIPPED", shipped)
     done = call("extract", "lfw/", "-o", "emb/")
     assert (done.exit_code, done.stdout) == (0, ""), done.stderr
     assert "emb: 6 templates of dlib-resnet, 0 failed" in done.stderr
@@ -107,7 +107,7 @@ def test_the_three_lines_as_written(photos: Path, shipped: Path, tmp_path: Path,
 
 
 def test_the_decoder_that_ships(photos: Path, tmp_path: Path, photo_store: Path) -> None:
-    if not (checkpoint.SHIPPED / "dlib-resnet" / "decoder.json").is_file():
+    if not (files.SHIPPED / "dlib-resnet" / "decoder.json").is_file():
         pytest.skip("no decoder ships yet")
     done = call("invert", photo_store, "-o", tmp_path / "rec.png", "--originals", "--json")
     assert done.exit_code == 0, done.stderr
@@ -158,7 +158,7 @@ def test_json_prints_one_object(here: Path) -> None:
 
 
 def test_where_no_decoder_ships_it_says_how_to_get_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "SHIPPED", here / "none")
+    monkeypatch.setattr(files, "SHIPPED", here / "none")
     done = call("invert", "x.npy", "-o", "rec.png")
     assert done.exit_code == 3
     assert "no decoder comes with facedecode for templates of dlib-resnet: train one" in done.stderr
@@ -281,7 +281,7 @@ ERRORS = {
     "other settings": (["extract", "lfw", "-o", "emb", "--transform", "rotate30"], 4, "emb was made with other"),
     "damaged store there": (["extract", "lfw", "-o", "changed"], 4, "changed/00000.npy: wrong sha256"),
     "inside a store": (["extract", "lfw", "-o", "emb/new"], 4, "emb/new lies in the store"),
-    "no such store": (["invert", "missing", "-o", "rec.png"], 4, "missing: no such file"),
+    "no such store": (["invert", "missing", "-o", "rec.png"], 4, "missing: no such folder"),
     "no store": (["invert", "empty", "-o", "rec.png"], 4, "empty: not an embedding store"),
     "NaN": (["invert", "nan.npy", "-o", "rec.png"], 4, "nan.npy: row 0 holds NaN"),
     "wrong size": (["invert", "long.npy", "-o", "rec.png"], 4, "long.npy: templates of 512 numbers"),
@@ -324,7 +324,7 @@ ERRORS = {
         3,
         "no decoder 'gone'",
     ),
-    "no training store": (["train", "gone", "-o", "new"], 4, "gone: no such file or folder"),
+    "no training store": (["train", "gone", "-o", "new"], 4, "gone: no such folder"),
     "architecture": (["train", "emb", "-o", "new", "--architecture", "gan"], 2, "no decoder is called 'gan'"),
     "picture size": (["train", "emb", "-o", "new", "--image-size", "100"], 2, "image size 100"),
     "closed form's seed": (
@@ -340,7 +340,7 @@ ERRORS = {
     "training file": (["train", "emb", "-o", "file", "--batch-size", "2"], 4, "folder file"),
     "pairs elsewhere": (["evaluate", "verification", "emb", "--pairs", "pairs.txt"], 4, "not in the store"),
     "no pairs": (["evaluate", "verification", "emb", "--pairs", "garbage.txt"], 4, "garbage.txt, line 1"),
-    "no pairs file": (["evaluate", "verification", "emb", "--pairs", "gone.txt"], 4, "gone.txt: cannot be read"),
+    "no pairs file": (["evaluate", "verification", "emb", "--pairs", "gone.txt"], 4, "gone.txt: no such file"),
 }
 
 

@@ -67,12 +67,13 @@ def test_a_map(people: Path, tiny: Path) -> None:
 
 
 def test_what_the_work_would_refuse_is_refused(people: Path, tiny: Path, tmp_path: Path) -> None:
+    call("fit-mapping", "--embeddings", people, "--transform", "rotate30", "--weights", tiny, "--sums-to", "sums")
     for words, code in [
         (["train", people, "-o", "d", "--weights", tiny, "--batch-size", 500], 4),
         (["train", people, "-o", "d"], 3),
-        (["train", "x.npy", "-o", "d"], 2),
+        (["train", people / "00000.npy", "-o", "d"], 2),
         (["train", people, "-o", "d", "--kind", "classifier"], 2),
-        (["fit-mapping", "--from-sums", "sums", "-o", "m"], 2),
+        (["fit-mapping", "--from-sums", "sums/rotate30.safetensors", "-o", "m"], 2),
     ]:
         assert CliRunner().invoke(app, [*map(str, words), "--dry-run"]).exit_code == code, words
     assert not (tmp_path / "d").exists()

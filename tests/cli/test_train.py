@@ -70,10 +70,9 @@ def test_train_takes_every_option_of_what_it_makes() -> None:
     ],
 )
 def test_what_is_not_given_is_as_in_the_library(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], call: str, settings: object
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], call: str, settings: object
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("emb").mkdir()
+    monkeypatch.chdir(tiny_store.parent)
     jobs = []
 
     def run(job: object, *_: object) -> None:
@@ -81,12 +80,12 @@ def test_what_is_not_given_is_as_in_the_library(
         raise BadInput("enough")
 
     monkeypatch.setattr(call, run)
-    assert CliRunner().invoke(app, ["train", "emb", "-o", "new", *options]).exit_code == BadInput.exit_code
+    assert CliRunner().invoke(app, ["train", tiny_store.name, "-o", "new", *options]).exit_code == BadInput.exit_code
     # To the letter: 5 and 5.0 are equal, and a run of the one would not be resumed by the other.
     assert json_text(dataclasses.asdict(jobs[0].settings)) == json_text(dataclasses.asdict(settings))
     # A job says of people, images and validation what the library would.
     chosen = {"settings": settings} | ({"architecture": options[1]} if "--architecture" in options else {})
-    assert jobs[0] == type(jobs[0])(Path("emb"), Path("new"), **chosen)
+    assert jobs[0] == type(jobs[0])(Path(tiny_store.name), Path("new"), **chosen)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from facedecode.decoders import KINDS, Decoder, Provenance, checkpoint, load_decoder, save_decoder
+from facedecode import files
+from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
 from facedecode.decoders.nbnet import NbNet
 from facedecode.decoders.network import DeepFaceDecoder
@@ -284,7 +285,7 @@ def test_a_file_that_is_something_else_is_refused(folder: Path, name: str, conte
 
 
 def test_an_unknown_decoder_lists_the_shipped(tmp_path: Path, data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
+    monkeypatch.setattr(files, "SHIPPED", tmp_path)
     with pytest.raises(MissingWeights, match=r"no decoder 'x': looked for x/decoder\.json and .*\(none\).*train"):
         load_decoder("x")
     save_decoder(tmp_path / "tiny", "ridge", Ridge(5, 8).fit(*data), Provenance(RECOGNIZER))

@@ -287,7 +287,7 @@ def test_without_training_people_nothing_is_inverted(tiny_store, groups):
 
 
 @pytest.mark.parametrize(
-    "option", [("--attacker", "nearest"), ("--image-size", "64"), ("--images", "."), ("--weights", "tiny=w")]
+    "option", [("--attacker", "nearest"), ("--image-size", "64"), ("--images", "."), ("--weights", "tiny=.")]
 )
 def test_options_of_an_attacker_need_one(tiny_store, groups, option):
     result = call(tiny_store, "--scheme", "rotation", "--people", groups.people, *option)
@@ -311,12 +311,12 @@ def refused(result: Result, code: int, said: str) -> None:
 @pytest.mark.parametrize(
     ("more", "code", "said"),
     [
-        (["--scheme", "rot13"], 2, "known: rotation, biohash"),
+        (["--scheme", "rot13"], 2, "use rotation or biohash"),
         (["--scheme", "rotation", "--keys", "1"], 2, "two keys or more"),
         (["--scheme", "rotation", "--bits", "16"], 2, "leave --bits"),
         (["--scheme", "biohash", "--bits", "999"], 2, "8 to 256 bits"),
         (["--scheme", "rotation", "--fmr", "0.0001"], 4, "cannot resolve"),
-        (["--scheme", "rotation", "--attacker", "dfd"], 2, "no attacker is called 'dfd'"),
+        (["--scheme", "rotation", "--attacker", "dfd"], 2, "--attacker dfd: use ridge or nearest"),
         (["--scheme", "rotation", "--fail-if", "psnr < 1"], 2, "no figure 'psnr'"),
         (["--scheme", "biohash", "--fail-if", "linkability[length,same-image] > 1"], 2, "no figure 'linkability[len"),
         (["--scheme", "rotation", "--no-center"], 2, "a rotation has no center"),

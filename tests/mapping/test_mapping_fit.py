@@ -202,7 +202,7 @@ WRONG = [
     (["--transform", "rotate30", "--sums-to", "b", "--ridge", "0.1"], "give them with --from-sums"),
     (["--transform", "rotate30", "--ridge", "much"], "--ridge much: give a number"),
     (["--transform", "rotate30", "--ridge", "-1"], "a ridge of -1.0 makes no sense"),
-    (["--transform", "rotate30", "--kind", "cubic"], "no kind of map is called 'cubic'"),
+    (["--transform", "rotate30", "--kind", "cubic"], "--kind cubic: use affine, orthogonal or low-rank"),
     (["--transform", "rotate30", "--rank", "3"], "a rank goes with a low-rank map"),
     (["--transform", "scale3"], "one of the groups rotations, shifts, scales, occlusions, all"),
     (["--perturbed", "turned", "--perturbed", "turned"], "a second store of rotate30"),
@@ -210,8 +210,10 @@ WRONG = [
 ]
 
 
-def test_wrong_usage(here: Path, turned) -> None:
+def test_wrong_usage(here: Path, tiny: Path, turned) -> None:
     turned()
+    assert call(*options(tiny, "--transform", "rotate30", "--sums-to", "sums")).exit_code == 0
+    Path("sums/rotate30.safetensors").rename("a")
     for arguments, says in WRONG:
         done = call("fit-mapping", *arguments)
         assert done.exit_code == 2 and says in done.stderr, (arguments, done.stderr)

@@ -298,7 +298,7 @@ def test_what_cluster_refuses(store, tmp_path, monkeypatch):
         ("-k", 61): (4, "61 clusters of 60 templates"),
         ("-k", 0): (2, "1 or more"),
         ("-k", 2, "--person", "nobody"): (4, "--person nobody"),
-        ("-k", 2, "--linkage", "single"): (2, "ward, average, complete"),
+        ("-k", 2, "--linkage", "single"): (2, "ward, average or complete"),
         ("-k", 2, "--decoder", "none.such"): (3, "none.such"),
     }
     for arguments, (code, said) in refused.items():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from scipy import stats
 from typer.testing import CliRunner, Result
 
@@ -405,11 +406,11 @@ def test_a_key_is_made_only_for_an_output_that_can_be_written(tiny_store, tmp_pa
         (["--protect", "rotation", "--key-file", "k", "--new-key", "l"], 2, "one of --key-file and --new-key"),
         (["--protect", "rotation", "--key-file", "k", "--bits", "64"], 2, "leave --bits"),
         (["--protect", "biohash", "--key-file", "k", "--bits", "4"], 2, "8 to 256 bits"),
-        (["--protect", "rot13", "--new-key", "l"], 2, "known: rotation, biohash"),
-        (["--protect", "biohash", "--key-file", "k", "--center-people", "p"], 2, "give --center"),
+        (["--protect", "rot13", "--new-key", "l"], 2, "use rotation or biohash"),
+        (["--protect", "biohash", "--key-file", "k", "--center-people", "k"], 2, "give --center"),
         (["--mapping", "m", "--key-file", "k"], 2, "go with --protect"),
-        (["--mapping", "m"], 4, "m: no such mapping"),
-        (["--protect", "rotation", "--key-file", "missing"], 4, "missing: no such key file"),
+        (["--mapping", "n"], 4, "n: no such mapping"),
+        (["--protect", "rotation", "--key-file", "missing"], 4, "missing: no such file"),
         (["--protect", "rotation", "--key-file", "short"], 4, "short: a key of 3 bytes"),
         (["--protect", "rotation", "--new-key", "k"], 4, "is there already"),
     ],
@@ -418,6 +419,7 @@ def test_one_line_for_each_mistake(tiny_store, tmp_path, monkeypatch, options, c
     monkeypatch.chdir(tmp_path)
     Path("k").write_bytes(KEY)
     Path("short").write_bytes(b"abc")
+    save_file({}, "m", {"facedecode": '{"format": "facedecode-mapping"}'})
     result = call("transform", tiny_store, "-o", "out", *options)
     assert result.exit_code == code
     assert said in result.stderr

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from facedecode.cli.app import Overwrite, Seed, command
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 
@@ -16,20 +17,26 @@ _LISTED = 3
 
 def aggregate(
     console: Console,
-    store: Annotated[Path, typer.Argument(help="The store to read.")],
+    store: Annotated[Path, typer.Argument(help="The store to read."), Input("store")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
-    method: Annotated[str, typer.Option("--method", help="mean, normalized-mean (of directions) or median.")] = "mean",
+    method: Annotated[
+        Literal["mean", "normalized-mean", "median"],
+        typer.Option("--method", help="mean, normalized-mean (of directions) or median."),
+    ] = "mean",
     weight: Annotated[
-        str,
+        Literal["none", "probability", "norm"],
         typer.Option("--weight", help="Of a mean: none, the detector's probability, or norm (a template's length)."),
     ] = "none",
     count: Annotated[
         int | None, typer.Option("--count", "-n", help="So many of each person's, drawn at random; else all.")
     ] = None,
     fewer: Annotated[
-        str, typer.Option("--fewer", help="Who has fewer than --count: leave-out, or use what there is.")
+        Literal["leave-out", "use"],
+        typer.Option("--fewer", help="Who has fewer than --count: leave-out, or use what there is."),
     ] = "leave-out",
-    people: Annotated[Path | None, typer.Option("--people", help="Only these: a name a line, or LFW's format.")] = None,
+    people: Annotated[
+        Path | None, typer.Option("--people", help="Only these: a name a line, or LFW's format."), Input("file")
+    ] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from facedecode.cli.app import Device, DryRun, Model, Overwrite, Spec, Weights, choose_device, command
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.cli.load import optional_decoder
@@ -19,9 +20,13 @@ def attack(
     images: Annotated[
         list[Path],
         typer.Argument(help="Images, or folders of them (a subfolder is an identity); - reads a list from stdin."),
+        Input("images"),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder: pictures, their store, a table, a figure.")],
-    method: Annotated[str, typer.Option("--method", help="tfgsm, itfgsm, tcw, itcw or ddn.")] = "itfgsm",
+    method: Annotated[
+        Literal["tfgsm", "itfgsm", "tcw", "itcw", "ddn"],
+        typer.Option("--method", help="tfgsm, itfgsm, tcw, itcw or ddn."),
+    ] = "itfgsm",
     target: Annotated[
         str | None, typer.Option("--target", help="Whom to be taken for: an image, or the name of a class.")
     ] = None,
@@ -29,11 +34,13 @@ def attack(
         bool, typer.Option("--away", help="No target: away from each image's own template (dodging).")
     ] = False,
     objective: Annotated[
-        str | None,
+        Literal["class", "embedding"] | None,
         typer.Option("--objective", help="class (softmax) or embedding (template); class if there is a classifier."),
     ] = None,
     classifier: Annotated[
-        Path | None, typer.Option("--classifier", help="Made by 'train --kind classifier': attacked, or looked at.")
+        Path | None,
+        typer.Option("--classifier", help="Made by 'train --kind classifier': attacked, or looked at."),
+        Input("classifier"),
     ] = None,
     threshold: Annotated[
         float | None, typer.Option("--threshold", help="Score at which an embedding attack has succeeded.")
@@ -42,7 +49,9 @@ def attack(
         float | None, typer.Option("--fmr", help="Instead: the score of this false match rate; --thresholds-from.")
     ] = None,
     thresholds_from: Annotated[
-        Path | None, typer.Option("--thresholds-from", help="The store whose non-mated pairs set the score of --fmr.")
+        Path | None,
+        typer.Option("--thresholds-from", help="The store whose non-mated pairs set the score of --fmr."),
+        Input("store"),
     ] = None,
     epsilon: Annotated[
         str | None, typer.Option("--epsilon", help="Largest change of a pixel in [0, 1], as 0.03 or 8/255.")
@@ -56,10 +65,13 @@ def attack(
     search_steps: Annotated[int | None, typer.Option("--search-steps", help="Values of c tried for each.")] = None,
     max_gradients: Annotated[int | None, typer.Option("--max-gradients", help="Of one image in all runs.")] = None,
     on_failure: Annotated[
-        str, typer.Option("--on-failure", help="What to save of a face that resisted: original, or keep (the attempt).")
+        Literal["original", "keep"],
+        typer.Option("--on-failure", help="What to save of a face that resisted: original, or keep (the attempt)."),
     ] = "original",
     decoder: Annotated[
-        str | None, typer.Option("--decoder", help="Draws the figure's last row; else the recognizer's shipped one.")
+        str | None,
+        typer.Option("--decoder", help="Draws the figure's last row; else the recognizer's shipped one."),
+        Input("decoder"),
     ] = None,
     model: Model = "dlib-resnet",
     weights: Weights = None,

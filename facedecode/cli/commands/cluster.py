@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.cli.load import optional_decoder
@@ -18,18 +19,23 @@ FIGURE = "clusters.png"
 
 def cluster(
     console: Console,
-    store: Annotated[Path, typer.Argument(help="The store to read.")],
+    store: Annotated[Path, typer.Argument(help="The store to read."), Input("store")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder: the store of the centroids, and a figure.")],
     n_clusters: Annotated[int | None, typer.Option("--n-clusters", "-k", help="So many clusters.")] = None,
     distance_threshold: Annotated[
         float | None, typer.Option("--distance-threshold", help="Or: no merge at that distance or above.")
     ] = None,
-    linkage: Annotated[str, typer.Option("--linkage", help="ward, average or complete.")] = "ward",
+    linkage: Annotated[
+        Literal["ward", "average", "complete"], typer.Option("--linkage", help="ward, average or complete.")
+    ] = "ward",
     metric: Annotated[
-        str | None, typer.Option("--metric", help="cosine or euclidean; else what the recognizer's score goes by.")
+        Literal["cosine", "euclidean"] | None,
+        typer.Option("--metric", help="cosine or euclidean; else what the recognizer's score goes by."),
     ] = None,
     person: Annotated[list[str] | None, typer.Option("--person", help="Only this one's (repeatable).")] = None,
-    people: Annotated[Path | None, typer.Option("--people", help="Only these: a name a line, or LFW's format.")] = None,
+    people: Annotated[
+        Path | None, typer.Option("--people", help="Only these: a name a line, or LFW's format."), Input("file")
+    ] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
     two_stage: Annotated[
         int | None,
@@ -38,6 +44,7 @@ def cluster(
     decoder: Annotated[
         str | None,
         typer.Option("--decoder", help="Draws the figure; else the recognizer's shipped one. none: no figure."),
+        Input("decoder"),
     ] = None,
     images: Images = None,
     device: Device = "auto",

@@ -8,19 +8,26 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, choose_device, command
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 
 
 def fit_confidence(
     console: Console,
-    store: Annotated[Path, typer.Argument(help="A store made by 'extract'; its images are found through it.")],
+    store: Annotated[
+        Path, typer.Argument(help="A store made by 'extract'; its images are found through it."), Input("store")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The map's file, NAME.safetensors.")],
     decoder: Annotated[
-        str | None, typer.Option("--decoder", help="A decoder's folder; else the shipped one for the recognizer.")
+        str | None,
+        typer.Option("--decoder", help="A decoder's folder; else the shipped one for the recognizer."),
+        Input("decoder"),
     ] = None,
     people: Annotated[
-        Path | None, typer.Option("--people", help="Fit on these people only: a name a line, or LFW's format.")
+        Path | None,
+        typer.Option("--people", help="Fit on these people only: a name a line, or LFW's format."),
+        Input("file"),
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
     limit: Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ from facedecode.cli.app import (
     choose_device,
     command,
 )
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import FailedItems, UsageError
@@ -25,9 +26,11 @@ from facedecode.identity import RecognizerId
 
 def import_(
     console: Console,
-    embeddings: Annotated[Path, typer.Argument(help="A .npy file: a template a row.")],
+    embeddings: Annotated[Path, typer.Argument(help="A .npy file: a template a row."), Input("array")],
     images: Annotated[
-        Path, typer.Option("--images", help="Text file with the path of each row's image, one a line, in their order.")
+        Path,
+        typer.Option("--images", help="Text file with the path of each row's image, one a line, in their order."),
+        Input("file"),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The store's folder.")],
     model: Annotated[
@@ -36,11 +39,12 @@ def import_(
             "--model",
             help="Recognizer that made them (else dlib-resnet); torch:FILE, onnx:FILE; given:NAME: one not at hand.",
         ),
+        Input("model"),
     ] = None,
     weights: Weights = None,
     spec: Spec = None,
     score: Annotated[
-        str | None,
+        Literal["cosine", "negative-euclidean"] | None,
         typer.Option("--score", help="Of given:NAME: cosine, which is the default, or negative-euclidean."),
     ] = None,
     identities: Identities = None,

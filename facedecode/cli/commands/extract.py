@@ -21,6 +21,7 @@ from facedecode.cli.app import (
     choose_precision,
     command,
 )
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import FailedItems, UsageError
@@ -31,6 +32,7 @@ def extract(
     images: Annotated[
         list[Path],
         typer.Argument(help="Images, or folders of them (a subfolder is an identity); - reads a list from stdin."),
+        Input("images"),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The store's folder.")],
     model: Model = "dlib-resnet",
@@ -42,10 +44,13 @@ def extract(
         typer.Option(
             "--labels", help="File with labels by image, CelebA's or CSV; they go to labels.csv in the store."
         ),
+        Input("file"),
     ] = None,
     renamed: Renamed = None,
     transform: Annotated[
-        str | None, typer.Option("--transform", help="Perturb each face first: rotate30, shift-left+scale0.5, ….")
+        str | None,
+        typer.Option("--transform", help="Perturb each face first: rotate30, shift-left+scale0.5, …."),
+        Input("transform"),
     ] = None,
     preview: Annotated[
         Path | None, typer.Option("--preview", help="First draw up to 8 of the faces, as a PNG, to look at.")

@@ -20,6 +20,7 @@ from facedecode.cli.app import (
     choose_device,
     command,
 )
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.cli.load import open_drawing, read_given
@@ -30,20 +31,26 @@ MOST_IN_A_GRID = 1024
 
 def invert(
     console: Console,
-    templates: Annotated[Path, typer.Argument(help="A store, one of its shards, or a bare .npy file.")],
+    templates: Annotated[
+        Path, typer.Argument(help="A store, one of its shards, or a bare .npy file."), Input("templates")
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A .png (a picture, or a grid), or a folder for one PNG each.")
     ],
     decoder: Decoder = None,
     mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="A map made by 'fit-mapping', applied to the templates first.")
+        Path | None,
+        typer.Option("--mapping", help="A map made by 'fit-mapping', applied to the templates first."),
+        Input("mapping"),
     ] = None,
     refine: Annotated[
         int | None,
         typer.Option("--refine", min=1, help="Improve each picture in so many steps by the recognizer's gradients."),
     ] = None,
     confidence: Annotated[
-        Path | None, typer.Option("--confidence", help="A map made by 'fit-confidence': show what is pinned down.")
+        Path | None,
+        typer.Option("--confidence", help="A map made by 'fit-confidence': show what is pinned down."),
+        Input("confidence map"),
     ] = None,
     originals: Originals = False,
     model: BareModel = None,
@@ -57,6 +64,7 @@ def invert(
     """The score is the recognizer's own, between the picture's template and the one it was drawn from. A score near
     a mated pair's says that the picture carries the identity; it does not say that the picture is true.
     """
+    to_folder = _is_folder(output, overwrite)
     from facedecode.inversion.confidence import load_confidence
     from facedecode.inversion.invert import invert as run
     from facedecode.inversion.invert import write_folder, write_grid
@@ -65,7 +73,6 @@ def invert(
     from facedecode.provenance import describe_decoder
     from facedecode.store import Processing
 
-    to_folder = _is_folder(output, overwrite)
     device = choose_device(device)
     given, weights = read_given(templates, model, weights, spec, images, device, need_images=originals)
     if given.note:

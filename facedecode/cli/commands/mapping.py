@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from facedecode.cli.app import Device, DryRun, Images, Overwrite, Ridge, Weights, choose_device, command
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
@@ -25,26 +26,35 @@ def fit_mapping(
         typer.Option(
             "--transform", help="rotate30, …, or a group: rotations, shifts, scales, occlusions, all (repeatable)."
         ),
+        Input("transforms"),
     ] = None,
     embeddings: Annotated[
-        Path, typer.Option("--embeddings", help="Store of the original templates; its manifest names the images.")
+        Path,
+        typer.Option("--embeddings", help="Store of the original templates; its manifest names the images."),
+        Input("store"),
     ] = Path("emb"),
     perturbed: Annotated[
         list[Path] | None,
         typer.Option("--perturbed", help="Instead: a store that 'extract --transform' made of them (repeatable)."),
+        Input("store"),
     ] = None,
     from_sums: Annotated[
         list[Path] | None,
         typer.Option("--from-sums", help="Instead: files that --sums-to wrote, merged (repeatable)."),
+        Input("mapping sums"),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the maps, NAME.safetensors each.")] = Path(
         "mappings"
     ),
-    kind: Annotated[str, typer.Option("--kind", help="affine, orthogonal or low-rank.")] = "affine",
+    kind: Annotated[
+        Literal["affine", "orthogonal", "low-rank"], typer.Option("--kind", help="affine, orthogonal or low-rank.")
+    ] = "affine",
     rank: Annotated[int | None, typer.Option("--rank", help="Of a low-rank map.")] = None,
     ridge: Ridge = "0",
     people: Annotated[
-        Path | None, typer.Option("--people", help="Fit on these people only: a name a line, or LFW's format.")
+        Path | None,
+        typer.Option("--people", help="Fit on these people only: a name a line, or LFW's format."),
+        Input("file"),
     ] = None,
     sums_to: Annotated[
         Path | None, typer.Option("--sums-to", help="Write sums to merge to this folder instead of maps.")

@@ -8,17 +8,21 @@ from typing import Annotated
 import typer
 
 from facedecode.cli.app import Overwrite, command
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 
 
 def merge(
     console: Console,
-    stores: Annotated[list[Path], typer.Argument(help="Stores of different images, by one recognizer and settings.")],
+    stores: Annotated[
+        list[Path], typer.Argument(help="Stores of different images, by one recognizer and settings."), Input("store")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
     images: Annotated[
         Path | None,
         typer.Option("--images", help="The folder that holds all images now, at the paths that the stores have."),
+        Input("folder"),
     ] = None,
     overwrite: Overwrite = False,
 ) -> tuple[dict, dict]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from facedecode.cli.app import Overwrite, command
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
@@ -15,12 +16,15 @@ from facedecode.errors import UsageError
 
 def transform(
     console: Console,
-    store: Annotated[Path, typer.Argument(help="The store to read.")],
+    store: Annotated[Path, typer.Argument(help="The store to read."), Input("store")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
     protect: Annotated[
-        str | None, typer.Option("--protect", help="Protect templates with a key: rotation, biohash.")
+        Literal["rotation", "biohash"] | None,
+        typer.Option("--protect", help="Protect templates with a key: rotation, biohash."),
     ] = None,
-    key_file: Annotated[Path | None, typer.Option("--key-file", help="The key: a file of 16 bytes or more.")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option("--key-file", help="The key: a file of 16 bytes or more."), Input("file")
+    ] = None,
     key_to: Annotated[
         Path | None, typer.Option("--new-key", help="Make a key, write it to this new file, and use it.")
     ] = None,
@@ -28,20 +32,23 @@ def transform(
         int | None, typer.Option("--bits", help="Of a biohash; as many as a template has numbers if absent.")
     ] = None,
     center: Annotated[
-        Path | None, typer.Option("--center", help="A store of a public set: its mean is taken off before biohash.")
+        Path | None,
+        typer.Option("--center", help="A store of a public set: its mean is taken off before biohash."),
+        Input("store"),
     ] = None,
     center_people: Annotated[
-        Path | None, typer.Option("--center-people", help="Its people: a name a line, or LFW's format.")
+        Path | None, typer.Option("--center-people", help="Its people: a name a line, or LFW's format."), Input("file")
     ] = None,
     mapping: Annotated[
-        Path | None, typer.Option("--mapping", help="Apply a map made by 'fit-mapping' instead.")
+        Path | None, typer.Option("--mapping", help="Apply a map made by 'fit-mapping' instead."), Input("mapping")
     ] = None,
     disentangle: Annotated[
         Path | None,
         typer.Option("--disentangle", help="Part templates by a file made by 'train --kind disentangler' instead."),
+        Input("disentangler"),
     ] = None,
     part: Annotated[
-        str | None, typer.Option("--part", help="Of --disentangle: identity, which is the default.")
+        Literal["identity"] | None, typer.Option("--part", help="Of --disentangle: identity, which is the default.")
     ] = None,
     components: Annotated[
         int | None,

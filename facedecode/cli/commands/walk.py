@@ -19,6 +19,7 @@ from facedecode.cli.app import (
     choose_device,
     command,
 )
+from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.cli.load import open_drawing, read_given
@@ -29,7 +30,9 @@ _MOST_PICTURES = 1024
 
 def walk(
     console: Console,
-    templates: Annotated[Path, typer.Argument(help="A store, one of its shards, or a bare .npy file.")],
+    templates: Annotated[
+        Path, typer.Argument(help="A store, one of its shards, or a bare .npy file."), Input("templates")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .png: a strip of pictures for each --from.")],
     start: Annotated[
         list[str], typer.Option("--from", help="Where to begin: an image of the store, or a row's number (repeatable).")
@@ -38,11 +41,14 @@ def walk(
         list[str] | None, typer.Option("--to", help="Where to go: one for all, or one for each --from.")
     ] = None,
     along: Annotated[
-        Path | None, typer.Option("--along", help="Or a direction to go along, made by 'evaluate leakage'.")
+        Path | None,
+        typer.Option("--along", help="Or a direction to go along, made by 'evaluate leakage'."),
+        Input("direction"),
     ] = None,
     without: Annotated[
         list[Path] | None,
         typer.Option("--without", help="First take this direction's attribute out of the templates (repeatable)."),
+        Input("direction"),
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=2, help="Pictures in a strip.")] = 7,
     reach: Annotated[

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facedecode.cli.checks import Input
 from facedecode.cli.console import Console
 from facedecode.errors import GateMissed, UsageError
 from facedecode.options import option
@@ -32,20 +33,25 @@ FailIf = Annotated[
     typer.Option("--fail-if", help="Exit with 5 where this holds: 'tar@far=0.001 < 0.9' (repeatable)."),
 ]
 Repetitions = Annotated[int, typer.Option("--repetitions", min=100, help="Replicates of the person bootstrap.")]
-People = Annotated[Path | None, typer.Option("--people", help="Only these people: a name a line, or LFW's format.")]
+People = Annotated[
+    Path | None, typer.Option("--people", help="Only these people: a name a line, or LFW's format."), Input("file")
+]
 Against = Annotated[
     list[Path] | None,
     typer.Option("--against", help="Store of the same images by another recognizer, as a further judge (repeatable)."),
+    Input("store"),
 ]
 JudgeWeights = Annotated[
     list[str] | None,
     typer.Option("--weights", help="NAME=FILE: a recognizer's weights, where no package has them (repeatable)."),
+    Input("labeled weights"),
 ]
 Decoders = Annotated[
     list[str],
     typer.Option(
         "--decoder", help="A decoder's folder or a recognizer's name (shipped); NAME=… labels it (repeatable)."
     ),
+    Input("labeled decoder"),
 ]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
+from facedecode.cli.checks import Input
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import (
     Against,
@@ -32,9 +33,11 @@ def protection(
     stores: Annotated[
         list[Path],
         typer.Argument(help="The store of unprotected templates; then, without --scheme, two or more protected ones."),
+        Input("store"),
     ],
     scheme: Annotated[
-        str | None, typer.Option("--scheme", help="Protect here, with keys from the seed: rotation, biohash.")
+        Literal["rotation", "biohash"] | None,
+        typer.Option("--scheme", help="Protect here, with keys from the seed: rotation, biohash."),
     ] = None,
     keys: Annotated[int | None, typer.Option("--keys", help="Number of keys of --scheme; 5 if absent.")] = None,
     bits: Annotated[
@@ -46,7 +49,9 @@ def protection(
     ] = None,
     people: People = None,
     train_people: Annotated[
-        Path | None, typer.Option("--train-people", help="Whom an attacker trains on: a name a line, or LFW's format.")
+        Path | None,
+        typer.Option("--train-people", help="Whom an attacker trains on: a name a line, or LFW's format."),
+        Input("file"),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", help="Less this person of --train-people (repeatable).")
@@ -55,7 +60,7 @@ def protection(
         list[float] | None, typer.Option("--fmr", help="False match rates (repeatable); 0.01 and 0.001 if absent.")
     ] = None,
     attacker: Annotated[
-        str | None,
+        Literal["ridge", "nearest"] | None,
         typer.Option("--attacker", help="What is trained on protected templates: ridge, nearest; ridge if absent."),
     ] = None,
     image_size: Annotated[

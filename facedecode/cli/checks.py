@@ -1,0 +1,184 @@
+"""Looks at a user's inputs before any work, and without torch: are they there, and of the kind that an option takes?"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facedecode.errors import BadInput, MissingWeights, UsageError
+
+Others = Mapping[str, Any]
+Check = Callable[[str, Others], None]
+
+
+@dataclass(frozen=True)
+class Input:
+    """Says of an option, in its annotation, what it takes.
+
+    kind: a key of `CHECKS`.
+    """
+
+    kind: str
+
+
+def check(kind: str, value: Any, others: Mapping[str, Any]) -> None:
+    """Refuse a value, or one of several, that is not of a kind.
+
+    others: all values by the names of their parameters.
+
+    Raises:
+        BadInput: it is not there, or of another kind.
+        MissingWeights: there are no such weights.
+        UsageError: a name that is malformed.
+    """
+    for one in value if isinstance(value, list | tuple) else [value]:
+        if one is not None:
+            CHECKS[kind](str(one), others)
+
+
+def _file(value: str, _: Others) -> None:
+    path = Path(value)
+    if not path.is_file():
+        raise BadInput(f"{value}: no such file{_instead(path)}")
+
+
+def _folder(value: str, _: Others) -> None:
+    path = Path(value)
+    if not path.is_dir():
+        raise BadInput(f"{value}: no such folder{_instead(path)}")
+
+
+def _path(value: str, _: Others) -> None:
+    if not Path(value).exists():
+        raise BadInput(f"{value}: no such file or folder; check the path")
+
+
+def _instead(path: Path) -> str:
+    return "; it is a folder" if path.is_dir() else "; it is a file" if path.exists() else ""
+
+
+def _images(value: str, others: Others) -> None:
+    if value != "-":
+        _path(value, others)
+
+
+def _store(value: str, _: Others) -> None:
+    from facedecode.store.layout import read_manifest
+
+    read_manifest(Path(value))
+
+
+def _array(value: str, _: Others) -> None:
+    from facedecode.store.npy import read_header
+
+    read_header(Path(value))
+
+
+def _templates(value: str, others: Others) -> None:
+    path = Path(value)
+    (_array if path.is_file() or path.suffix == ".npy" else _store)(value, others)
+
+
+def _labeled(of: Check) -> Check:
+    """Of NAME=VALUE; a value alone is labeled by itself."""
+    return lambda value, others: of(value.partition("=")[2] or value, others)
+
+
+def _after_equals(value: str, others: Others) -> None:
+    if file := value.partition("=")[2]:
+        _file(file, others)
+
+
+def _fitted(name: str, command: str) -> Check:
+    """A file that a command fitted; see `tensor_file.Kind`."""
+
+    def check_fitted(value: str, _: Others) -> None:
+        if not Path(value).is_file():
+            raise BadInput(f"{value}: no such {name}; make one with 'facedecode {command}'{_instead(Path(value))}")
+        if _about(Path(value)).get("format") != f"facedecode-{name.replace(' ', '-')}":
+            raise BadInput(f"{value}: not a {name}; make one with 'facedecode {command}'")
+
+    return check_fitted
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """The JSON that facedecode put into a safetensors file; empty where there is none."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError
+            about = json.loads(json.loads(file.read(length)).get("__metadata__", {}).get("facedecode", "{}"))
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        raise BadInput(f"{path}: not a readable safetensors file; fit it again") from None
+    return about if isinstance(about, dict) else {}
+
+
+def _device(value: str, _: Others) -> None:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise UsageError(f"--device {value}: no such device; use auto, cpu, cuda, cuda:N or mps")
+
+
+def _model(value: str, others: Others) -> None:
+    from facedecode.recognizers.contract import GIVEN, file_of
+    from facedecode.recognizers.registry import find_spec_by_name
+
+    if file := file_of(value):
+        _file(str(file), others)
+    elif not value.startswith(GIVEN):
+        find_spec_by_name(value, others.get("weights"))
+
+
+def _transform(value: str, _: Others) -> None:
+    from facedecode.pictures.perturb import parse_transform
+
+    parse_transform(value)
+
+
+def _transforms(value: str, _: Others) -> None:
+    from facedecode.pictures.perturb import expand_group
+
+    expand_group(value)
+
+
+def _weights(value: str, _: Others) -> None:
+    if not Path(value).exists():
+        raise MissingWeights(f"{value}: no such weights file")
+
+
+def _decoder(value: str, _: Others) -> None:
+    from facedecode.files import find_decoder
+
+    if value != "none":
+        find_decoder(value)
+
+
+CHECKS: Mapping[str, Check] = {
+    "file": _file,
+    "folder": _folder,
+    "path": _path,
+    "images": _images,
+    "store": _store,
+    "labeled store": _labeled(_store),
+    "templates": _templates,
+    "array": _array,
+    "mapping": _fitted("mapping", "fit-mapping"),
+    "mapping sums": _fitted("mapping-sums file", "fit-mapping --sums-to"),
+    "direction": _fitted("direction", "evaluate leakage"),
+    "disentangler": _fitted("disentangler", "train --kind disentangler"),
+    "classifier": _fitted("classifier", "train --kind classifier"),
+    "confidence map": _fitted("confidence map", "fit-confidence"),
+    "weights": _weights,
+    "labeled weights": _labeled(_weights),
+    "name or labeled file": _after_equals,
+    "model": _model,
+    "decoder": _decoder,
+    "labeled decoder": _labeled(_decoder),
+    "device": _device,
+    "transform": _transform,
+    "transforms": _transforms,
+}
