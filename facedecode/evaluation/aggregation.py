@@ -17,7 +17,7 @@ from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen_by_store
 from facedecode.evaluation.jobs import AggregationJob
-from facedecode.evaluation.result import Axis, Label, MetricSpec, Result, Schema, paragraphs
+from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.provenance import describe_file, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
@@ -27,6 +27,7 @@ from facedecode.store import Store
 from facedecode.store.join import common_rows
 from facedecode.templates.aggregation import Aggregation, person_order
 
+TEXTS = texts("aggregation")
 MEAN = Aggregation()
 # What is tried beside the mean.
 OTHERS = {
@@ -55,73 +56,15 @@ AXES = (
     Axis("n", "images", unit="count"),
     Axis("template", "template"),
 )
-METRICS = (
-    MetricSpec(
-        "tar",
-        ("recognizer", "fmr", "n"),
-        "percent",
-        "{recognizer}: TAR",
-        path="{recognizer}/tar_at_far/{fmr}/{n}",
-        gates=("tar[recognizer?,n]@far",),
-    ),
-    MetricSpec(
-        "gain",
-        ("recognizer", "fmr", "n"),
-        "points",
-        "{recognizer}: less that of 1",
-        path="{recognizer}/gain/{fmr}/{n}",
-        gates=("gain[recognizer?,n]@far",),
-        headline="{recognizer}, TAR at FAR {fmr}: gain from 1 to {n} images",
-    ),
-    MetricSpec(
-        "short_of_largest",
-        ("recognizer", "fmr", "n"),
-        "points",
-        "{recognizer}: short of the largest",
-        path="{recognizer}/short_of_largest/{fmr}/{n}",
-    ),
-    MetricSpec("levels_off", ("recognizer", "fmr"), "count", path="{recognizer}/levels_off/{fmr}"),
-    MetricSpec(
-        "template_tar",
-        ("recognizer", "template", "fmr"),
-        "percent",
-        "TAR at FAR {fmr}",
-        "{recognizer}/ways/{template}/{fmr}/tar",
-    ),
-    MetricSpec(
-        "over_mean",
-        ("recognizer", "template", "fmr"),
-        "points",
-        "TAR at FAR {fmr}: less the mean's",
-        "{recognizer}/ways/{template}/{fmr}/over_mean",
-    ),
-    MetricSpec("mated", ("recognizer",), "count"),
-    MetricSpec("non_mated", ("recognizer",), "count"),
-)
-PROTOCOL = """
-Data: the {persons} people with the most images (from {most} down to {least}). In each of {draws} draws, the images of
-a person are put in random order. The first {largest} are candidates for the gallery, and the next {largest} are probes.
-The gallery template of n images is made of the first n candidates, so every n is judged on the same probes.
-
-Comparisons: every gallery template with every probe of its draw. That makes {mated:,} mated and {non_mated:,} non-mated
-comparisons for each n, over all draws. TAR at FAR f: the share of mated comparisons at or above the threshold. The
-threshold is the smallest one at which at most f of the non-mated comparisons are accepted. Each n has its own
-threshold, as a system with such templates would. Every person has the same number of comparisons.
-
-Levels off: the smallest n from which the largest n is not measurably better, so that no interval of the difference lies
-above 0. With more people, smaller differences could be measured.
-
-Intervals are {level:.0%}, by bootstrap over people ({repetitions:,} replicates, seed {seed}). Thresholds are set anew
-in each replicate, and differences are paired. The intervals are for people like these, with many pictures each. They do
-not cover chance in the draws, which are averaged.
-"""
 
 
 def aggregation_schema(job: AggregationJob) -> Schema:
     """The figures that there will be."""
     recognizer = Axis("recognizer", values=list(open_stores(job.stores)))
     fmr = Axis("fmr", "FAR", list(job.fmrs), "percent")
-    return Schema("aggregation", "What a template gains from more images", [recognizer, fmr, *AXES], METRICS)
+    return Schema(
+        "aggregation", "What a template gains from more images", [recognizer, fmr, *AXES], declared(TEXTS["metrics"])
+    )
 
 
 def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) -> Result:
@@ -170,7 +113,7 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
     if probabilities is None:
         result.warnings.append("The store has no detector probabilities: means weighted by them are left out.")
     result.protocol = paragraphs(
-        PROTOCOL,
+        TEXTS["protocol"],
         persons=len(people),
         most=max(people.values()),
         least=least,

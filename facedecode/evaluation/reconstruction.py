@@ -33,7 +33,7 @@ from facedecode.evaluation.fidelity import (
 )
 from facedecode.evaluation.jobs import ReconstructionJob
 from facedecode.evaluation.rendering import PLACES, Examples, draw_examples
-from facedecode.evaluation.result import MetricSpec, Result, Schema, paragraphs
+from facedecode.evaluation.result import MetricSpec, Result, Schema, paragraphs, texts
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
 from facedecode.provenance import describe_decoder, describe_file, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
@@ -48,35 +48,11 @@ if TYPE_CHECKING:  # these need torch
     from facedecode.perceptual.lpips import Lpips
     from facedecode.perceptual.phi import PerceptualNetwork
 
+TEXTS = texts("reconstruction")
 Progress = Callable[[int, int], None]
 SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}
 _BATCH = 64  # portraits at once: 3 MB at 128 px
 _ACROSS = 6  # faces, as many as a phone's width shows
-
-PROTOCOL = """
-Data: {images:,} images of {people:,} people ({who}). {missing:,} of them gave no template of {attacked}: they have no
-picture and are in no other figure. No decoder was trained on any of these people. This compares the names in each
-decoder's file and nothing else (LFW has some people under two names).
-
-Each decoder draws a portrait from nothing but the template of {attacked}. The portrait is rounded to 8 bits and
-compared with the portrait cut from the original image, in the same frame (eyes and mouth at fixed places, {side} px).
-'{originals}' are these portraits themselves, shown in the same way: what a perfect decoder would get.
-
-{metrics}
-
-Grid peak: power of luma along rows and columns at a period of 2, 4, 8 or 16 px, over a straight line through the log
-power beside it. Up-sampling that leaves a grid shows there.
-
-Every image counts alike. Intervals are {level:.0%}, by bootstrap over people ({repetitions:,} replicates, seed {seed}).
-All decoders share the replicates, so differences and ratios are paired.
-
-The people in the figures are chosen by rule: spread evenly over the sorted names, or by rank of PSNR or of the score by
-{attacked}.
-
-The templates are of images transformed by {transforms}; the originals are shown without it.
-
-{changes}
-"""
 
 
 def reconstruction_schema(job: ReconstructionJob) -> Schema:
@@ -274,7 +250,7 @@ def _protocol(
             f"{lpips['trunk']} (verified by its hash), pictures in [-1, 1]; lower is better."
         )
     facts = {"lpips": trunk, "networks": " and ".join(job.phi) or None, "judges": judges}
-    text = PROTOCOL.replace("{metrics}", "\n\n".join(metric.meaning for metric in PICTURE_METRICS))
+    text = TEXTS["protocol"].replace("{metrics}", "\n\n".join(metric.meaning for metric in PICTURE_METRICS))
     transforms = {store.manifest.transform for store in stores.values()} - {None}
     rest = {
         "images": len(images.rows),

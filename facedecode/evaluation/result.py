@@ -9,18 +9,19 @@ How to write an evaluation (`evaluation/aggregation.py` is a whole one):
 1.  `age_schema(job)` returns the `Schema`, before the work. An axis with `values=None` is open: its values are
     known only after the work. Gates are checked against the schema with `Schema.require`.
 
-        Schema("age", "How old the people look", axes=[Axis("recognizer", values=names), Axis("fmr", "FMR", fmrs,
-        "percent")], metrics=[MetricSpec("error", ("recognizer",), "number", "error, years",
-        gates=("error[recognizer?]",), headline="Error of {recognizer}")])
+        Schema("age", "How old the people look", [Axis("recognizer", values=names)], declared(texts("age")["metrics"]))
+
+    The metrics are a table in `texts/age.md` (see `declared`), or `MetricSpec` objects. The prose is there, too.
 
 2.  `evaluate_age(job, …)` computes, and adds one row a figure, in the order in which key figures are to be shown:
 
         result = Result(age_schema(job))
         result.add("error", {"recognizer": "edgeface-xxs"}, estimate)
 
-3.  It says what the figures mean and returns the result: `result.protocol` (see `paragraphs`), `result.sections` of
-    `result.table(…)` and pictures, `result.warnings`, `result.people`, `result.provenance`, and in `result.facts` what
-    stands in report.json beside the figures. A plot's figures are `result.along("n", "tar", {"fmr": 0.001})`.
+3.  It says what the figures mean and returns the result: `result.protocol` (see `texts` and `paragraphs`),
+    `result.sections` of `result.table(…)` and pictures, `result.warnings`, `result.people`, `result.provenance`, and in
+    `result.facts` what stands in report.json beside the figures. A plot's figures are
+    `result.along("n", "tar", {"fmr": 0.001})`.
 
 Where a figure stands:
 -   in report.json at the metric's `path`, "{recognizer}/tar_at_far/{fmr}"; if there is none, under its labels, then its
@@ -33,12 +34,14 @@ Where a figure stands:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import resources
+from typing import Any, cast, get_args
 
 from facedecode.errors import UsageError
 from facedecode.report import Column, Headline, Report, Section, Table
@@ -444,6 +447,31 @@ class Result:
         if row is None:
             return None
         return getattr(row.estimate, part, None) if part else row.estimate
+
+
+@functools.cache
+def texts(name: str) -> dict[str, str]:
+    """What an evaluation's report says, by heading: the file `texts/NAME.md`."""
+    text = resources.files(__package__).joinpath("texts", f"{name}.md").read_text("utf-8")
+    parts = re.split(r"(?m)^# (\w+)$", text)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def declared(table: str) -> list[MetricSpec]:
+    """Metrics from a Markdown table with a row a metric: name, unit, title, report.json, gates, key figure, note.
+
+    The column report.json holds the metric's path; its axes are those that the path names. In parentheses it only names
+    the axes, and the metric is not in report.json. Several gates stand apart by spaces.
+    """
+    specs = []
+    for line in table.strip().splitlines()[2:]:
+        name, unit, title, path, gates, headline, note = (cell.strip() for cell in line.strip().strip("|").split("|"))
+        axes = tuple(re.findall(r"\{(\w+)\}", path))
+        if unit not in get_args(Unit):
+            raise ValueError(f"{name}: no unit {unit!r}")
+        place = None if path.startswith("(") else path
+        specs.append(MetricSpec(name, axes, cast(Unit, unit), title, place, tuple(gates.split()), headline, note))
+    return specs
 
 
 def paragraphs(text: str, **facts: object) -> list[str]:

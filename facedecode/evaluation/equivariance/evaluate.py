@@ -26,7 +26,7 @@ from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.linearity import SIMPLER, MapFigures, fit_maps
 from facedecode.evaluation.equivariance.perturbed import Side, perturbed_templates
 from facedecode.evaluation.jobs import EquivarianceJob
-from facedecode.evaluation.result import Axis, Result, Schema, paragraphs
+from facedecode.evaluation.result import Axis, Result, Schema, paragraphs, texts
 from facedecode.mapping.least_squares import Method
 from facedecode.mapping.maps import FEW
 from facedecode.provenance import describe_file, describe_store
@@ -36,61 +36,11 @@ from facedecode.statistics.bootstrap import LEVEL
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.processing import refuse_done
 
+TEXTS = texts("equivariance")
 Stage = Callable[[str], Callable[..., None]]
 SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}
 _FEW = 4  # perturbations that each have a headline
 
-PROTOCOL = """
-Data: maps and estimator are fitted on {fitted}, and judged on {judged}. Images that gave no template take no part.
-
-A face is detected once, in the original picture. The picture is perturbed about that face, and cropped by the
-original's box and landmarks (docs/perturbations.md).{aliases}
-
-Maps are affine, M(e′) = W e′ + b, fitted by least squares (Eq. 6 of the paper){ridge}.
-
-Score: {score}; higher is more alike. A template is scored against that of the very same image. The score says how near
-a template comes to the original, not whether a person would be accepted.
-
-Every image counts alike. Intervals are {level:.0%}, by bootstrap over the people judged ({repetitions:,} replicates,
-seed {seed}), for maps as they were fitted. Explained displacements are ratios of means. Differences are paired.
-"""
-LINEARITY = """
-Explained displacement: 1 − Σ‖e − M(e′)‖² / Σ‖e − e′‖², where e is the template of an image and e′ that of the same
-image perturbed. It is 100 % where the map M brings every template back, and 0 where the map is no better than none.
-Compare it with what simpler maps explain: an orthogonal one (it cannot shrink), a shift (it moves every template
-alike), and the mean template (it ignores the perturbed template, and explains all that is common).
-"""
-COMPOSITION = """
-A perturbation in two steps can be undone by the map fitted for the whole, or by the two steps' maps in reverse order.
-The maps compose as the perturbations do where both explain as much. Disagreement: the mean squared distance between
-what both make of the same templates, over the spread of what the fitted map makes of them. Distance of weights:
-‖W − W₁W₂‖ / ‖W‖, in which a direction counts alike whether templates vary in it or not. Difference: less the fitted
-map, in percentage points, paired.
-"""
-INVERSE = """
-A map is also fitted the other way, from originals to perturbed templates. If it were the inverse of the map that undoes
-the perturbation, the two in a row would give every perturbed template back. The share that is lost, over the templates'
-spread, is 0 then, and 100 % where nothing but the mean is left. Least squares draws towards the mean both ways. So what
-perturbed and original templates do not share is lost, even where the relation between them is linear.
-"""
-OPPOSITE = """
-Opposite rotations: the map that does a rotation (fitted from originals to perturbed templates) replaces the one that
-undoes the opposite rotation. It explains as much if turning back is turning the other way.
-"""
-INTERPOLATION = """
-Each angle's map is left out and made from its two neighbors' maps; no rotation (the identity) counts as a neighbor.
-This is done by linear interpolation, and by the matrix logarithm, M₁ exp(t · log(M₁⁻¹ M₂)), which is exact for a
-one-parameter family of maps. A step with negative eigenvalues has no real principal logarithm. The mean of its two
-complex branches is taken then, and the eigenvalues are counted. The logarithm is taken among the directions in which
-templates vary and all maps read something. Where a map has no inverse even there, there is no figure. Difference: less
-the angle's own map, in percentage points, paired.
-"""
-ESTIMATION = """
-A linear discriminant, fitted on the other people's templates, estimates which perturbation a template has gone through,
-or none. All classes are equally likely; chance is {chance:.3g} %. The template is then corrected by the map of the
-estimate, and scored against the template of the original image. Its score is compared with that of the template as it
-is, and with that after the map of the true perturbation.
-"""
 CORRECTED = """
 Mean {score} with the original's template. The row 'none' shows what correction costs templates that need none; it has
 no part in the last row.
@@ -309,7 +259,7 @@ def _protocol(
         who.append(f"{counted(len(images.rows), 'image')} of {people}")
     ridge = f" with a ridge of {job.ridge} times the templates' mean variance" if job.ridge else ""
     return paragraphs(
-        PROTOCOL,
+        TEXTS["protocol"],
         fitted=who[0],
         judged=who[1],
         aliases="".join(f" {name} is {other} under another name." for name, other in family.aliases.items()),
@@ -369,13 +319,13 @@ def _sections(result: Result, family: Family, score: str) -> list[Section]:
         alt = f"Explained displacement against the angle, a curve each for {', '.join(curves)}."
         title = "Explained displacement of rotations"
         pictures.append(Picture("undone-by-angle", title, data, "Bands: intervals.", alt, "svg"))
-    sections = [Section("How much of a perturbation is linear", paragraphs(LINEARITY), [undone], pictures)]
+    sections = [Section("How much of a perturbation is linear", paragraphs(TEXTS["linearity"]), [undone], pictures)]
 
     columns = ["composed_fitted", "composed", "composed_difference", "disagreement", "frobenius"]
     table = result.table("compositions", "Maps one after the other", ["composition"], columns)
     without = ["Not measured: no perturbation here is two of the others in a row."]
     sections.append(
-        Section("Do the maps compose?", paragraphs(COMPOSITION), [table])
+        Section("Do the maps compose?", paragraphs(TEXTS["composition"]), [table])
         if table.rows
         else Section("Do the maps compose?", without)
     )
@@ -390,8 +340,8 @@ def _sections(result: Result, family: Family, score: str) -> list[Section]:
     opposites = result.table("opposites", "Turning back by turning the other way", ["opposite"], columns)
     text = ["No two rotations here are opposite ones, so none was tried in place of the other."]
     if opposites.rows:
-        tables, text = [*tables, opposites], paragraphs(OPPOSITE)
-    sections.append(Section("Is the map's inverse the inverse map?", [*paragraphs(INVERSE), *text], tables))
+        tables, text = [*tables, opposites], paragraphs(TEXTS["opposite"])
+    sections.append(Section("Is the map's inverse the inverse map?", [*paragraphs(TEXTS["inverse"]), *text], tables))
 
     columns = ["interpolated_linear_fitted"]
     columns += [f"interpolated_{by}{end}" for by in ("linear", "logarithm") for end in ("", "_difference")]
@@ -399,7 +349,9 @@ def _sections(result: Result, family: Family, score: str) -> list[Section]:
     table = result.table("interpolations", title, ["gap"], [*columns, "negative"])
     without = ["Not measured: no rotation here stands between two others (or one and none at all)."]
     title = "One family of maps? Angles that were left out"
-    sections.append(Section(title, paragraphs(INTERPOLATION), [table]) if table.rows else Section(title, without))
+    sections.append(
+        Section(title, paragraphs(TEXTS["interpolation"]), [table]) if table.rows else Section(title, without)
+    )
 
     classes, confusion = result.labels("class"), result.facts["estimation"]["confusion"]
     picture = Picture(
@@ -414,7 +366,7 @@ def _sections(result: Result, family: Family, score: str) -> list[Section]:
         result.table("recall", "Accuracy by perturbation", ["class"], ["recall"]),
         result.table("confusion", "Confusion matrix", ["class"], ["confusion"], shown=False),
     ]
-    text = paragraphs(ESTIMATION, chance=100 * result.value("chance", {}))
+    text = paragraphs(TEXTS["estimation"], chance=100 * result.value("chance", {}))
     sections.append(Section("Which perturbation was it?", text, tables, [picture]))
     note = paragraphs(CORRECTED, score=score)[0]
     table = result.table("corrections", "Mean scores", ["corrected"], list(CORRECTIONS), note=note)

@@ -15,7 +15,7 @@ from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import open_stores
 from facedecode.evaluation.jobs import SecurityJob
 from facedecode.evaluation.rendering import spread_rows
-from facedecode.evaluation.result import Axis, Label, MetricSpec, Result, Schema, paragraphs
+from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.evaluation.security.measure import (
     OTHER,
     RANKS,
@@ -38,64 +38,12 @@ from facedecode.store.images import read_portraits
 if TYPE_CHECKING:  # needs torch
     from facedecode.decoders import Decoder
 
+TEXTS = texts("security")
 TYPES = {"type_one": "type I", "type_two": "type II"}
 _SAMPLES = 8
 _GENERATOR = "a generator of faces, and the recognizer's templates of its pictures (black-box)"
 # Metrics of each type of attack: name by person, by comparison; and what a comparison is.
 _SUCCESS = {"type_one": ("type1", "type1_pairs", "image"), "type_two": ("type2", "type2_pairs", "pair")}
-
-PROTOCOL = """
-Data: {images:,} images of {people:,} people ({who}). No decoder was trained on any of them: the names in each
-decoder's file were compared, and nothing but names (LFW has some people under two names).
-
-Threat model. The attacker has a template of {attacked}, one at a time, and a decoder for that recognizer. Making a
-decoder took templates of other people together with their images{more}. The attacker presents one picture, as the
-decoder draws it: no refinement against a recognizer, no choice among several, and no view of scores.
-
-The picture is presented digitally: rounded to 8 bits, in the portrait frame that decoders draw, cropped by that frame,
-with no new face detection and no presentation-attack detection. Not covered are a picture printed or shown on a screen,
-a detector that refuses it, liveness checks, attempts at more than one template, and protected templates. These figures
-say how much of an identity a template gives away; a deployed system may accept fewer such pictures.
-
-Success attack rate: the share of comparisons with the picture that score at least the threshold. Type I compares it
-with the very image that made the template, type II with each other image of the same person. Beside it stands the
-recognizer's own TAR, the same comparison with the real image in place of the picture: about what type II can reach.
-
-Thresholds are set for each recognizer ({judges}) on all its real non-mated pairs of these images: the smallest one that
-lets through at most the FMR wanted. Tied scores are never split.
-
-By person (macro average): the mean over a person's comparisons, then over people. By image or pair (micro average):
-every comparison alike, so that people with many images count for more. Key figures and gates are by person.
-
-An image that gave no template gives no picture, and nothing matches it: its comparisons count as failures.
-
-Intervals are {level:g} %, by bootstrap over people ({repetitions:,} replicates, seed {seed}), with thresholds set anew
-in each. All decoders share the replicates.
-"""
-HOLDINGS = (
-    "A decoder is judged on people whom it was not trained on. Apart from the decoder, the attacker holds the template "
-    "that is attacked, and nothing of the recognizers that its picture is shown to. The whole threat model stands "
-    "under Protocol."
-)
-TRANSFER = (
-    "Where a picture is shown to the recognizer that made the template, the template is used against the system that "
-    "it was taken from. Elsewhere it is transfer: that recognizer did not make the template, and the attacker needs "
-    "nothing of it. A decoder in whose training it took part is named among the warnings."
-)
-GALLERY = (
-    "Gallery: one real template a person, of the first image by path that has one. Probes: the reconstructions of the "
-    "other images of people with two images or more; and, as with type I, the reconstruction of the enrolled image "
-    "itself. Of equal scores the worst rank counts. A probe without a template, or of a person who could not be "
-    "enrolled, is never identified. Intervals draw the probes' people again and hold the gallery fixed."
-)
-CURVE = """
-Closed-form decoders (ridge regression; the picture of the nearest template) are fitted on pairs drawn at random from
-{available:,} images of {people:,} people ({file}), none of them judged, with templates of {made}; pictures of {side}
-px. A draw is the beginning of one random order of images, so its smaller numbers are part of its larger ones. Rates are
-over all draws together (seeds: {seeds}). Intervals are over the people judged; the lowest and the highest draw show
-how much the draw of pairs matters. Ridge penalizes its weights by the same amount for every number of pairs, that of
-the ridge decoder of all of them. It is not tuned for each, and an attacker who does may do better.
-"""
 
 
 def slug(name: str) -> str:
@@ -120,58 +68,7 @@ def _schema(decoders: list[str], recognizers: list[str], fmrs: list[float]) -> S
         Axis("fitted", "decoder", list(CURVE_KINDS)),
         Axis("pairs", unit="count"),
     ]
-    both, pair = ("decoder", "recognizer", "fmr"), "[decoder,recognizer]"
-    identified, curve = ("recognizer", "source", "probe", "rank"), ("fitted", "recognizer", "pairs")
-    rates, points = "identification/{recognizer}/rates/{source}/{probe}", "pairs_curve/{fitted}/{recognizer}/{pairs}"
-    specs: list[MetricSpec] = []
-
-    def declare(name: str, labels: tuple[str, ...], title: str, path: str | None, gates: tuple[str, ...] = ()) -> None:
-        specs.append(MetricSpec(name, labels, "percent", title, path, gates))
-
-    for kind, (people, pairs, what) in _SUCCESS.items():
-        title, path = TYPES[kind], f"attacks/{{decoder}}/{{recognizer}}/{kind}"
-        declare(people, both, f"{title}, by person", f"{path}/people/{{fmr}}", (f"{people}{pair}@fmr",))
-        declare(pairs, both, f"{title}, by {what}", f"{path}/pairs/{{fmr}}")
-        declare(f"curve_{people}", curve, f"{title}, by person", f"{points}/{kind}/people")
-        declare(f"curve_{pairs}", curve, f"{title}, by comparison", f"{points}/{kind}/pairs")
-        declare(f"lowest_{people}", curve, "lowest draw", None)
-        declare(f"highest_{people}", curve, "highest draw", None)
-        for which, gates in (("same recognizer", (f"{people}@fmr",)), ("transfer", ())):
-            headline = f"Success of {title} at FMR {{fmr}}, {which}"
-            specs.append(MetricSpec(f"worst_{people}_{which}", ("fmr",), "percent", "", None, gates, headline))
-    path = "recognizers/{recognizer}/tar"
-    specs += [
-        MetricSpec(
-            "tar",
-            ("recognizer", "fmr"),
-            "percent",
-            "TAR of real images, by person",
-            f"{path}/people/{{fmr}}",
-            ("tar[recognizer?]@fmr", "tar[recognizer?]@far"),
-            "TAR of {recognizer} on real pairs at FMR {fmr}",
-            "what type II can reach",
-        ),
-        MetricSpec(
-            "tar_pairs", ("recognizer", "fmr"), "percent", "TAR of real images, by pair", f"{path}/pairs/{{fmr}}"
-        ),
-        MetricSpec("gallery", ("recognizer",), "count", "gallery", "identification/{recognizer}/gallery"),
-        MetricSpec("people", ("recognizer",), "count", "people", "identification/{recognizer}/people"),
-        MetricSpec("chance", ("recognizer",), "percent", "chance", "identification/{recognizer}/chance"),
-        MetricSpec("draws", curve, "count", "draws", f"{points}/draws"),
-        MetricSpec(
-            "worst_rank1",
-            (),
-            "percent",
-            path=None,
-            gates=("rank1",),
-            headline="Rank-1 identification by another image's reconstruction",
-        ),
-    ]
-    declare("identified", identified, "rank {rank}, by person", f"{rates}/people/rank{{rank}}")
-    declare("identified_pairs", identified, "rank {rank}, by probe", f"{rates}/pairs/rank{{rank}}")
-    declare("rank1", ("decoder", "recognizer"), "rank 1", None, (f"rank1{pair}",))
-    declare("rank1_same", ("decoder", "recognizer"), "rank 1", None, (f"rank1_same{pair}",))
-    return Schema("security", "Security of face templates against inversion", axes, specs)
+    return Schema("security", "Security of face templates against inversion", axes, declared(TEXTS["metrics"]))
 
 
 def evaluate_security(job: SecurityJob, device: str = "cpu", steps: Steps | None = None) -> Result:
@@ -229,7 +126,7 @@ def _add_worst(result: Result, figures: SecurityFigures) -> None:
                 decoder, target, rate = worst
                 made = figures.made_by[decoder]
                 where = f"transfer from {made} to {target}" if which == "transfer" else f"against {target} itself"
-                name = f"worst_{_SUCCESS[kind][0]}_{which}"
+                name = f"{'transfer' if which == 'transfer' else 'worst'}_{_SUCCESS[kind][0]}"
                 key = fmr == figures.headline_fmr
                 result.add(name, {"fmr": fmr}, rate, key=key, note=f"{decoder}, {where}{several}")
 
@@ -332,7 +229,7 @@ def _protocol(figures: SecurityFigures, job: SecurityJob) -> list[str]:
         more += f"; for {', '.join(latent)}, in place of all that, {_GENERATOR}"
     who = f"the people of {job.people.name}" if job.people else "all people of the store"
     return paragraphs(
-        PROTOCOL,
+        TEXTS["protocol"],
         images=len(figures.images.rows),
         people=len(set(figures.images.identities)),
         who=who + ("; the first images only" if figures.images.beyond else ""),
@@ -391,7 +288,9 @@ def _holdings(figures: SecurityFigures) -> Section:
     columns = [Column("decoder"), Column("kind"), Column("for templates of"), Column("made with")]
     columns += [Column("training images", "count"), Column("training people", "count"), Column("side, px", "count")]
     return Section(
-        "Decoders and what it takes to make them", [HOLDINGS], [Table("decoders", "Decoders", columns, rows)]
+        "Decoders and what it takes to make them",
+        paragraphs(TEXTS["holdings"]),
+        [Table("decoders", "Decoders", columns, rows)],
     )
 
 
@@ -444,7 +343,12 @@ def _matrix(result: Result, figures: SecurityFigures) -> Section:
         )
         alt = f"{title}: rows are decoders, columns the recognizers that their pictures are shown to."
         pictures.append(Picture(name, title, drawn, alt=alt, kind="svg"))
-    return Section(f"Made by one recognizer, shown to another (FMR {percent(fmr)})", [TRANSFER], tables, pictures)
+    return Section(
+        f"Made by one recognizer, shown to another (FMR {percent(fmr)})",
+        paragraphs(TEXTS["transfer"]),
+        tables,
+        pictures,
+    )
 
 
 def _identification(result: Result, figures: SecurityFigures) -> Section:
@@ -467,7 +371,7 @@ def _identification(result: Result, figures: SecurityFigures) -> Section:
             caption = f"Probes of other images; by person, {100 * LEVEL:g} % intervals, gallery held fixed."
             alt = "Share of probes identified against the rank, for each decoder and for real images."
             pictures.append(Picture(f"cmc-{slug(target)}", title, drawn, caption, alt, "svg"))
-    return Section("Identification in a gallery (closed set)", [GALLERY], tables, pictures)
+    return Section("Identification in a gallery (closed set)", paragraphs(TEXTS["gallery"]), tables, pictures)
 
 
 def _curve(result: Result, figures: SecurityFigures) -> Iterator[Section]:
@@ -496,7 +400,7 @@ def _curve(result: Result, figures: SecurityFigures) -> Iterator[Section]:
             caption = f"By person, {100 * LEVEL:g} % intervals."
             pictures.append(Picture(f"{name}-{slug(target)}", title, drawn, caption, alt, "svg"))
     text = paragraphs(
-        CURVE,
+        TEXTS["curve"],
         available=plan.available,
         people=len(plan.people),
         file=plan.settings.people.name,

@@ -5,24 +5,25 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.cohort import require_unseen_by_store
-from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, MetricSpec, Result, Schema, paragraphs
+from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.evaluation.template_sets import Templates, describe_templates
 from facedecode.evaluation.trials import Comparisons, TrialSource
 from facedecode.evaluation.verification.differential import Differential
 from facedecode.evaluation.verification.measure import Figures, VerificationSettings, verification_figures
 from facedecode.report import Column, Picture, Section, Table
-from facedecode.report.model import Unit
 from facedecode.report.plots import det_plot, histogram_plot, roc_plot
 from facedecode.report.text import be, counted, percent
 from facedecode.statistics.bootstrap import Estimate, RateAtFmr
 from facedecode.statistics.verification import Roc
 
+TEXTS = texts("verification")
 TITLES = {
     "pairs": "Verification of image pairs",
     "all-pairs": "Verification, all pairs",
@@ -32,47 +33,8 @@ CORNERS = 2000  # of a ROC curve's CSV
 ACROSS = ("across", "groups")
 """The label of non-mated pairs of two people of different groups."""
 _RATES = {"fmr": "FMR", "fnmr": "FNMR by pairs", "fnmr_by_person": "FNMR by people"}
-_COUNTS = {
-    "false_accepts": "false accepts",
-    "non_mated": "non-mated pairs",
-    "false_rejects": "false rejects",
-    "mated": "mated pairs",
-}
+_COUNTS = ("false_accepts", "non_mated", "false_rejects", "mated")
 
-PROTOCOL = """
-{source} {failures}
-
-[folds] Accuracy: each fold at the threshold that is best on all the others; mean and standard error over folds (LFW
-README). EER and TAR at FAR pool the folds.
-
-TAR at FAR (1 - FNMR at FMR): a comparison is accepted if its score is at or above the threshold. The threshold for a
-FAR f is the smallest with at most floor(f · N) of the N non-mated pairs accepted. Equal scores are never split.
-
-Weighting: by people (macro average), the mean over each person's mated pairs and then over people, so that nobody with
-many images decides the figure; by pairs (micro average), the mean over all mated pairs.
-
-Intervals: {level:g} %, from {repetitions:,} replicates of a bootstrap by person (seed {seed}). People are drawn with
-replacement; a mated pair of person i weighs w_i, and a non-mated pair of i and j weighs w_i · w_j. Intervals are
-corrected for bias and skewness by a jackknife that leaves out each person in turn (BCa, Efron 1987), with Student's t
-for few people. A rate of 0 or 100 % has at least the Clopper-Pearson interval of the people behind it. Thresholds of a
-FAR, of accuracy and of the EER are set anew in each replicate; a given threshold stays as it is.
-
-A figure that rests on fewer than {few} errors is named among the warnings.
-
-[mapped] Templates were mapped before comparison, as the warnings say. A map does better on people whom it was fitted
-on: fit it on others than those compared ('fit-mapping --people').
-
-Not reported, because the non-mated pairs are too few: FAR {finer}.
-"""
-GROUPS = """
-Groups by {column}: {sizes}. {without}One threshold holds for all groups: the overall one of each FMR, set anew in
-each replicate. A group's FNMR is that of its people's mated pairs; its FMR is that of the non-mated pairs with both
-people in the group.
-
-Intervals of the groups' rates and of ratios are made as those of TAR at FAR, with the thresholds of the replicates.
-There is none where fewer than two people stand behind a rate. A ratio has plain percentiles where its lower rate rests
-on the errors of one person, and no upper end where replicates without such an error reach it.
-"""
 
 Progress = Callable[[int, int, str], None]
 
@@ -94,73 +56,24 @@ def verification_schema(
         groups: of people.
     """
     rates = sorted({*(wanted.fmrs or ()), *wanted.more_fmrs} if fmrs is None else set(fmrs), reverse=True)
-    alone, of = len(names) == 1, "" if len(names) == 1 else "{recognizer}: "
-    group_keys: dict[Label, tuple[str | int, ...]] = {
-        ACROSS: ("across_groups",),
-        **{name: ("groups", place) for place, name in enumerate(groups)},
-    }
+    alone = len(names) == 1
+    group_keys: dict[Label, tuple[str | int, ...]] = {ACROSS: ("across_groups",)}
+    group_keys |= {name: ("groups", place) for place, name in enumerate(groups)}
     axes = [
         Axis("recognizer", values=list(names), keys={name: () if alone else ("recognizers", name) for name in names}),
         Axis("fmr", "FAR", rates, "percent"),
         Axis("group", values=[*groups, ACROSS], names={ACROSS: "across groups"}, keys=group_keys),
         Axis("rate", values=list(_RATES), names=_RATES),
     ]
-
-    def spec(name: str, unit: Unit, title: str, path: str | None, gate: str = "", headline: str = "") -> MetricSpec:
-        """A metric of each recognizer; one whose path names further axes has these."""
-        place = path if path is not None else "{fmr}" if "@" in gate else ""
-        more = tuple(axis for axis in ("fmr", "group", "rate") if f"{{{axis}}}" in place)
-        word, _, at = gate.partition("@")
-        gates = (f"{word}[recognizer?]{'@' if at else ''}{at}",) if gate else ()
-        path = None if path is None else f"{{recognizer}}/{path}"
-        return MetricSpec(name, ("recognizer", *more), unit, title, path, gates, headline and of + headline)
-
-    at = "differential/at_fmr/{fmr}"
-    specs = [
-        spec("accuracy", "percent", "accuracy", "accuracy", "accuracy" if folds else "", "accuracy"),
-        spec("standard_error", "percent", "standard error", "accuracy/standard_error"),
-        spec("eer", "percent", "EER", "eer", "eer", "EER"),
-        spec("tar_by_pair", "percent", "TAR by pairs", "tar_at_far/{fmr}", "tar_by_pair@far"),
-        spec("tar", "percent", "TAR by people", "tar_at_far_by_person/{fmr}", "tar@far", "TAR at FAR {fmr}"),
-        spec("fnmr", "percent", "FNMR by people", None, "fnmr@fmr"),
-        spec("fta", "percent", "failure to acquire", "failure_to_acquire", "fta", "failure to acquire"),
-        spec("failed", "count", "images without a template", "failure_to_acquire/failed"),
-        spec("left_out", "text", "left out", None),
-        spec("mated", "count", "mated pairs", "counts/mated"),
-        spec("mated_people", "count", "of people", "counts/mated_people"),
-        spec("non_mated", "count", "non-mated pairs", "counts/non_mated"),
-        spec("people", "count", "people", "counts/people"),
-        spec("images", "count", "images", "counts/images"),
-    ]
-    if wanted.threshold is not None:
-        shown = f"{wanted.threshold:g}"
-        specs += [
-            spec("threshold", "score", "threshold", "at_threshold/threshold"),
-            spec("threshold_fmr", "percent", "FMR", "at_threshold/fmr", "fmr", f"FMR at {shown}"),
-            spec("threshold_fnmr", "percent", "FNMR by pairs", "at_threshold/fnmr"),
-            spec(
-                "threshold_fnmr_by_person",
-                "percent",
-                "FNMR by people",
-                "at_threshold/fnmr_by_person",
-                "fnmr",
-                f"FNMR at {shown}",
-            ),
-            *(spec(f"threshold_{name}", "count", title, f"at_threshold/{name}") for name, title in _COUNTS.items()),
-        ]
-    if wanted.labels is not None:
-        specs += [
-            spec("group_name", "text", "group", f"{at}/{{group}}/group"),
-            spec("group_threshold", "score", "threshold", f"{at}/threshold"),
-            *(spec(f"group_{name}", "percent", title, f"{at}/{{group}}/{name}") for name, title in _RATES.items()),
-            *(spec(f"group_{name}", "count", title, f"{at}/{{group}}/{name}") for name, title in _COUNTS.items()),
-            spec("worst", "text", "highest", f"{at}/ratios/{{rate}}/worst"),
-            spec("best", "text", "lowest", f"{at}/ratios/{{rate}}/best"),
-            spec("ratio", "number", "ratio", f"{at}/ratios/{{rate}}/ratio"),
-            # Gates use the person-weighted FNMR.
-            spec("fmr_ratio", "number", "ratio", None, "fmr_ratio@fmr"),
-            spec("fnmr_ratio", "number", "ratio", None, "fnmr_ratio@fmr"),
-        ]
+    specs = declared(TEXTS["metrics"])
+    if not folds:
+        specs = [spec for spec in specs if spec.name != "accuracy"]
+    if wanted.threshold is None:
+        specs = [spec for spec in specs if not spec.name.startswith("threshold")]
+    if wanted.labels is None:
+        specs = [spec for spec in specs if spec.name not in ("fmr_ratio", "fnmr_ratio")]
+    if not alone:
+        specs = [replace(spec, headline=spec.headline and f"{{recognizer}}: {spec.headline}") for spec in specs]
     return Schema("verification", TITLES[kind], axes, specs)
 
 
@@ -266,11 +179,12 @@ def _add(result: Result, name: str, own: Figures) -> None:
         result.add("fnmr", point, complement(person))
     if (fixed := own.at_threshold) is not None:
         accepts, rejects = {"false accept": fixed.false_accepts}, {"false reject": fixed.false_rejects}
-        note = counted(fixed.false_accepts, "false accept")
+        shown = f"{fixed.threshold:g}"
+        note = f"{shown}; {counted(fixed.false_accepts, 'false accept')}"
         result.add("threshold", at, fixed.threshold)
         result.add("threshold_fmr", at, fixed.fmr, accepts, note=note)
         result.add("threshold_fnmr", at, fixed.fnmr, rejects)
-        result.add("threshold_fnmr_by_person", at, fixed.fnmr_by_person, note="by person")
+        result.add("threshold_fnmr_by_person", at, fixed.fnmr_by_person, note=f"{shown}; by person")
         for count in _COUNTS:
             result.add(f"threshold_{count}", at, getattr(fixed, count))
     lost = f"{own.failed_images:,} of {own.failure_to_acquire.n:,} images"
@@ -359,7 +273,7 @@ def _protocol(
     reported = {rate.fmr_wanted for own in figures.values() for rate in own.by_pair}
     finer = [percent(fmr) for fmr in source.fmrs if fmr not in reported] if wanted.fmrs is None else []
     return paragraphs(
-        PROTOCOL,
+        TEXTS["protocol"],
         source=source.describe(),
         failures=failures,
         folds=any(own.accuracy for own in figures.values()),
@@ -494,7 +408,7 @@ def _differential(result: Result, figures: Mapping[str, Figures], slug: Mapping[
         sizes = (f"{k}: {n:,} people, {counted(own.groups.images[k], 'image')}" for k, n in own.groups.people.items())
         nobody = own.groups.unlabelled_people
         without = f"Without a label, and so in no group: {nobody:,} people. " if nobody else ""
-        words = words or paragraphs(GROUPS, column=column, sizes=", ".join(sizes), without=without)
+        words = words or paragraphs(TEXTS["groups"], column=column, sizes=", ".join(sizes), without=without)
     if tables:
         yield Section("Differential performance", words, tables)
 
