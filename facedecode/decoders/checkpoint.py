@@ -47,7 +47,7 @@ class Decoder:
     def __init__(self, kind: str, net: DecoderNetwork, provenance: Provenance, device: str = "cpu"):
         self.kind = kind
         self.device = torch.device(device)
-        self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
+        self.net = net.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self._drawing = net.for_drawing().to(memory_format=torch.channels_last)
         self.provenance = provenance
         self.recognizer = provenance.recognizer

@@ -16,6 +16,7 @@ class MeanFace(ClosedForm):
 
     def __init__(self, dim: int, image_size: int = 128):
         super().__init__(dim, image_size)
+        self.mean: Tensor
         self.register_buffer("mean", torch.zeros(3, image_size, image_size))
 
     def fit(self, templates: Tensor, portraits: Tensor, score: str | None = None) -> MeanFace:

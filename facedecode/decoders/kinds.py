@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from facedecode.errors import UsageError
 
 if TYPE_CHECKING:  # needs torch
-    from facedecode.decoders.base import DecoderNetwork
+    from facedecode.decoders.base import ClosedForm, DecoderNetwork, TrainedNetwork
 
 Fitting = Literal["gradients", "closed form", "generator"]
 
@@ -76,3 +76,20 @@ def find_kind(name: str) -> DecoderKind:
     if name not in KINDS:
         raise UsageError(f"no decoder is called {name!r}; known: {', '.join(KINDS)}")
     return KINDS[name]
+
+
+def closed_form(name: str) -> type[ClosedForm]:
+    """The class of the closed form of that name; needs torch. Raises UsageError where there is none."""
+    return _class_of(name, "closed form")
+
+
+def trained_network(name: str) -> type[TrainedNetwork]:
+    """The class of the networks of that name, which gradients train; needs torch. Raises UsageError as `closed_form`."""
+    return _class_of(name, "gradients")
+
+
+def _class_of(name: str, fitting: Fitting) -> Any:
+    kind = find_kind(name)
+    if kind.fitting != fitting:
+        raise UsageError(f"{name} is no decoder that is fitted by {fitting}; those are {', '.join(fitted_by(fitting))}")
+    return kind.network

@@ -16,7 +16,8 @@ import torch
 from facedecode import __version__
 from facedecode.annotations.protocols import held_out_people, require_share, select_people
 from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, save_decoder
-from facedecode.decoders.kinds import DecoderKind, find_kind
+from facedecode.decoders.base import DecoderNetwork
+from facedecode.decoders.kinds import DecoderKind, closed_form, find_kind, trained_network
 from facedecode.decoders.sizes import usual_widths
 from facedecode.decoders.training_record import network_and_layers, networks_looked_through
 from facedecode.errors import BadInput, OutputError, UsageError
@@ -97,7 +98,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     require_share(job.validation)
     closed = kind.fitting == "closed form"
     if job.width not in (None, 1) and not closed:
-        settings = replace(settings, widths=usual_widths(kind.network, settings.image_size, job.width))
+        settings = replace(settings, widths=usual_widths(trained_network(kind.name), settings.image_size, job.width))
     store = Store.open(job.store)
     if store.manifest.l2_normalized:
         raise BadInput(f"{job.store}: its templates are normalized, and decoders take raw ones; train on the raw store")
@@ -119,7 +120,8 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
         "validation": 0 if closed else job.validation,
         "images": len(rows),
     }
-    recognizer, phi = None, []
+    recognizer: Recognizer | None = None
+    phi: list[PerceptualNetwork] = []
     if not closed:
         changed = record["transform"] or store.manifest.mapping or store.manifest.disentanglement
         if settings.mirror and changed:
@@ -138,7 +140,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **record}
     described["version"] = None if closed else VERSION
     record |= {"looked_through": [], "held_out": 0} if closed else _history(job, earlier, store.recognizer.name, phi)
-    trained_on = np.count_nonzero(~held_out) * (2 if settings.mirror else 1)
+    trained_on = int(np.count_nonzero(~held_out)) * (2 if settings.mirror else 1)
     steps = 0 if closed else count_steps(trained_on, settings)
     return DecoderPlan(
         *(job, kind, settings, store, chosen, rows, held_out, steps, start, recognizer, phi, record, described)
@@ -262,10 +264,12 @@ def train_store(
         pairs = _read_pairs(plan, ranks.local_count, reading)
         if job.overwrite and ranks.first:  # only now: had an input been missing, what is there would have stayed
             remove_decoder(job.output)
-        score, figures = plan.store.score, {}
+        score = plan.store.score
+        figures: dict[str, Any] = {}
+        net: DecoderNetwork
         if plan.closed:
-            net = plan.kind.network(pairs.templates.shape[1], plan.settings.image_size)
             portraits = torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2)
+            net = closed_form(job.architecture)(pairs.templates.shape[1], plan.settings.image_size)
             net.fit(torch.from_numpy(pairs.templates), portraits, score)
         else:
             inputs = TrainingInputs(

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facedecode.decoders.base import DecoderNetwork, TrainedNetwork
-from facedecode.decoders.kinds import KINDS
+from facedecode.decoders.base import TrainedNetwork
+from facedecode.decoders.kinds import trained_network
 from facedecode.errors import UsageError
 from facedecode.files import make_folder
-from facedecode.perceptual.phi import PerceptualNetwork
+from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
 from facedecode.progress import Progress, silent
@@ -92,7 +93,7 @@ class TrainingInputs:
     architecture: str = "dfd"
     recognizer: Recognizer | None = None
     phi: Sequence[PerceptualNetwork] = ()
-    start: DecoderNetwork | None = None
+    start: TrainedNetwork | None = None
     accumulate: int = 1
 
     def __post_init__(self) -> None:
@@ -104,13 +105,14 @@ class TrainingInputs:
         if self.start is not None:
             return rebuilt(self.start, self.start.state_dict())
         settings, templates = self.settings, torch.from_numpy(self.train.templates)
-        own = {} if settings.coarse is None else {"coarse": settings.coarse}
-        net = KINDS[self.architecture].network(templates.shape[1], settings.image_size, settings.widths, **own)
+        chosen = {} if settings.coarse is None else {"coarse": settings.coarse}
+        network = trained_network(self.architecture)
+        net = network(templates.shape[1], settings.image_size, settings.widths, **chosen)
         net.prepare(templates, torch.from_numpy(self.train.portraits).permute(0, 3, 1, 2))
         return net
 
 
-def rebuilt(net: DecoderNetwork, state: dict[str, Tensor]) -> DecoderNetwork:
+def rebuilt(net: TrainedNetwork, state: dict[str, Tensor]) -> TrainedNetwork:
     """A network as this one with other tensors."""
     copy = type(net)(**net.config)
     copy.load_state_dict(state)
@@ -119,7 +121,7 @@ def rebuilt(net: DecoderNetwork, state: dict[str, Tensor]) -> DecoderNetwork:
 
 def train_decoder(
     inputs: TrainingInputs, device: str = "cpu", ranks: Ranks | None = None, progress: Progress = silent
-) -> tuple[DecoderNetwork, dict]:
+) -> tuple[TrainedNetwork, dict[str, Any]]:
     """Train a network that decodes; resume where an earlier run with the same fingerprint stopped.
 
     Args:
@@ -157,7 +159,7 @@ class LossContext:
     share: float
 
 
-class DecoderRun(ResumableRun):
+class DecoderRun(ResumableRun[TrainSettings, TrainedNetwork]):
     """The training run of one decoder."""
 
     def __init__(self, inputs: TrainingInputs, device: torch.device, ranks: Ranks | None = None):
@@ -183,13 +185,13 @@ class DecoderRun(ResumableRun):
         with self._autocast():
             drawn = self.net(batch[0]).float()
         pictures = drawn.detach().requires_grad_()
-        pieces = [tensor.tensor_split(self.inputs.accumulate) for tensor in (pictures, *batch[1:])]
+        pieces, portraits, targets = (t.tensor_split(self.inputs.accumulate) for t in (pictures, *batch[1:]))
         with self._autocast():
-            contexts = self.look(pieces[1])
+            contexts = self.look(portraits)
         total = drawn.new_zeros(())
-        for *piece, context in zip(*pieces, contexts, strict=True):
+        for piece, portrait, target, context in zip(pieces, portraits, targets, contexts, strict=True):
             with self._autocast():
-                loss = self.loss(*piece, context) * context.share
+                loss = self.loss(piece, portrait, target, context) * context.share
             loss.backward()
             total += loss.detach()
         drawn.backward(pictures.grad)
@@ -212,7 +214,7 @@ class DecoderRun(ResumableRun):
         means = [sum(c.share * m.square().mean() for c, m in zip(contexts, maps, strict=True)) for maps in columns]
         self.ranks.sum(means)
         remaining = iter(means)
-        sizes = [tuple([next(remaining) for _ in maps] for maps in both) for both in contexts[0].originals]
+        sizes = [([next(remaining) for _ in a], [next(remaining) for _ in b]) for a, b in contexts[0].originals]
         for context in contexts:
             context.sizes = sizes
         return contexts
@@ -236,7 +238,7 @@ class DecoderRun(ResumableRun):
     def loss(self, drawn: Tensor, portraits: Tensor, targets: Tensor, context: LossContext | None = None) -> Tensor:
         """The weighted sum of the terms that are on, a mean over rows; `context` where they are part of a batch."""
         weights, side = self.weights(), drawn.shape[-1]
-        local = [losses.local_region(x) for x in (drawn, portraits)]
+        local = losses.local_region(drawn), losses.local_region(portraits)
         terms = [
             (weights.pixel, lambda: losses.pixel_loss(drawn, portraits)),
             (weights.gradient, lambda: losses.gradient_loss(drawn, portraits, side)),
@@ -269,7 +271,8 @@ class DecoderRun(ResumableRun):
         weights, template = self.weights(), None
         total = view.new_zeros(())
         if weights.perceptual:
-            if weights.identity and network.recognizer is self.inputs.recognizer:
+            own = isinstance(network, RecognizerMaps) and network.recognizer is self.inputs.recognizer
+            if weights.identity and own:
                 maps, template = network.maps_and_template(view)
             else:
                 maps = network.maps(view)
@@ -279,9 +282,9 @@ class DecoderRun(ResumableRun):
             total = total + weights.local_perceptual * losses.perceptual_loss(maps, originals[1], sizes[1])
         return total, template
 
-    def averaged(self) -> DecoderNetwork:
+    def averaged(self) -> TrainedNetwork:
         """A copy of the network with the averaged weights."""
-        net = rebuilt(self.net, self.average).to(self.device, memory_format=torch.channels_last)
+        net = rebuilt(self.net, self.average).to(self.device).to(memory_format=torch.channels_last)
         net.template_scale.div_(self.settings.gain)
         return net
 
@@ -292,7 +295,7 @@ class DecoderRun(ResumableRun):
         if not pairs:
             return
         net = self.averaged().eval()
-        psnr, scores, pictures = [], [], []
+        psnr, scores, pictures = [], [], list[Tensor]()
         for start in range(0, min(most, len(pairs)), 64):
             templates, portraits, _ = pairs.batch(np.arange(start, min(start + 64, most, len(pairs))), self.device)
             drawn = net(templates).clamp(0, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass
+from dataclasses import KW_ONLY, MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,34 +15,20 @@ from facedecode.errors import UsageError
 from facedecode.options import argument, option
 
 PEOPLE = "Train on these people only: a name a line, or LFW's format."
-EXCLUDE = "Leave out a person (repeatable)."
-VALIDATION = "Share of the people held out."
-IMAGES = "Where a store's images are now, if not where its manifest says."
 WEIGHTS = "The recognizer's weights file, where no package has it; the folder of one trained by 'train'."
-START = "Go on from this decoder, or recognizer, instead of a random network."
 MIN_IMAGES = "Images that a person needs to be one of the classes."
 HEAD = "Of a classifier: linear, or cosine (normalized weights and templates). Of a recognizer: arcface, or softmax."
 SCALE = "Of cosine and arcface heads: what multiplies cosines; 64 if absent."
-JITTER = "Random crops before networks look; 0: off."
-MIRROR = "Train on each image turned over, too; a decoder takes its recognizer."
+SEED = "Seed of everything random."
+SIZES = f"Side of the pictures: {', '.join(map(str, IMAGE_SIZES[:-1]))} or {IMAGE_SIZES[-1]} pixels."
 EPOCHS = "Passes over the training people."
 BATCH_SIZE = "Images of a step."
 LEARNING_RATE = "Peak of the one-cycle schedule."
-PRECISION = "fp32, or bf16 (autocast; recorded in the output)."
-SEED = "Seed of everything random."
-OVERWRITE = "Replace an output that is there."
-SIZES = f"Side of the pictures: {', '.join(map(str, IMAGE_SIZES[:-1]))} or {IMAGE_SIZES[-1]} pixels."
 TARGETS = ("template", "person")
 
 
 def _or(names: Sequence[str]) -> str:
     return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
-def _require_positive(settings: Any, *names: str) -> None:
-    for name in names:
-        if not 0 < getattr(settings, name) < math.inf:
-            raise UsageError(f"{name.replace('_', ' ')} {getattr(settings, name)}: give a number above 0")
 
 
 def _require_not_negative(values: Mapping[str, float]) -> None:
@@ -61,6 +47,55 @@ class TrainingJob:
         exists="templates",
     )
     output: Path = option(MISSING, "Folder of the decoder or recognizer, or file of another kind.", "--output", "-o")
+    _: KW_ONLY
+    overwrite: bool = option(False, "Replace an output that is there.")
+
+
+@dataclass(frozen=True)
+class PeopleJob(TrainingJob):
+    """A job on all people of a store, or some."""
+
+    _: KW_ONLY
+    people: Path | None = option(None, PEOPLE, exists="file")
+    exclude: tuple[str, ...] = option((), "Leave out a person (repeatable).")
+
+
+@dataclass(frozen=True)
+class ImagesJob(PeopleJob):
+    """A job on the people's images. `validation`: of these people, nobody is trained on, and the curve is of them."""
+
+    _: KW_ONLY
+    validation: float = option(0.1, "Share of the people held out.")
+    images: Path | None = option(None, "Where a store's images are now, if not where its manifest says.", exists="path")
+    start: Path | None = option(
+        None, "Go on from this decoder, or recognizer, instead of a random network.", exists="path"
+    )
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How any network is trained (`training.trainer`)."""
+
+    _: KW_ONLY
+    image_size: int = option(128, SIZES)
+    epochs: float = option(5.0, EPOCHS)  # the last partial batch of each is left out
+    batch_size: int = option(32, BATCH_SIZE, minimum=2)
+    learning_rate: float = option(1.5e-3, LEARNING_RATE)  # warm-up over a tenth of the steps, then half a cosine
+    weight_decay: float = 1e-2  # of AdamW
+    average: float = 0.995  # decay per step of the weights' exponential average, which is what is kept
+    mirror: bool = option(True, "Train on each image turned over, too; a decoder takes its recognizer.")
+    jitter: float = option(1.0, "Random crops before networks look; 0: off.")  # strength of `losses.random_jitter`
+    seed: int = option(0, SEED, minimum=0)
+    precision: Literal["fp32", "bf16"] = option("fp32", "fp32, or bf16 (autocast; recorded in the output).")
+    save_every: int = 200  # steps between saved states
+    validate_every: int = 100  # steps between points of the validation curve
+
+    def check_run(self) -> None:
+        """Raise UsageError for settings that no run can have."""
+        for name, value in {"epochs": self.epochs, "learning rate": self.learning_rate}.items():
+            if not 0 < value < math.inf:
+                raise UsageError(f"{name} {value}: give a number above 0")
+        _require_not_negative({"jitter": self.jitter})
 
 
 @dataclass(frozen=True)
@@ -90,42 +125,33 @@ class LossWeights:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(RunSettings):
     """How a network that decodes is trained. The defaults train the decoder that ships (docs/decoder.md)."""
 
-    image_size: int = option(128, SIZES)
+    _: KW_ONLY
     widths: tuple[int, ...] | None = None  # channels at each size; the network's own if None
     coarse: int | None = None  # side of the coarse picture, px, of a network that has one; its own if None
-    epochs: float = option(5.0, EPOCHS)  # the last partial batch of each is left out
-    batch_size: int = option(32, BATCH_SIZE, minimum=2)
-    learning_rate: float = option(1.5e-3, LEARNING_RATE)  # warm-up over a tenth of the steps, then half a cosine
-    weight_decay: float = 1e-2  # of AdamW
-    average: float = 0.995  # decay per step of the weights' exponential average, which is what is kept
     # A little below 1, a decoder draws less of what one image adds to its person's template.
     gain: float = option(1.0, "Scale of templates about their mean before the finished decoder draws.")
     identity_target: Literal["person", "template"] = option(
         "person", "Aim at the 'template', or at what is expected of its 'person'."
     )
-    mirror: bool = option(True, MIRROR)
-    jitter: float = option(1.0, JITTER)  # strength of `losses.random_jitter`
     perceptual_after: float | None = option(
         None,
         "Share of the steps for the terms on pixels alone; then those that look through networks count alone. All "
         "count in every step if absent.",
     )
-    seed: int = option(0, SEED, minimum=0)
-    precision: Literal["fp32", "bf16"] = option("fp32", PRECISION)
-    save_every: int = 200  # steps between saved states
-    validate_every: int = 100  # steps between points of the validation curve
     weights: LossWeights = LossWeights()
 
     def check(self, architecture: str = "dfd") -> None:
         """Raise UsageError for settings that no run of such a network can have."""
         require_image_size(self.image_size)
+        self.check_run()
         if self.identity_target not in TARGETS:
             raise UsageError(f"identity target {self.identity_target!r}: the identity term can aim at {_or(TARGETS)}")
-        _require_positive(self, "epochs", "learning_rate", "gain")
-        _require_not_negative(asdict(self.weights) | {"jitter": self.jitter})
+        if not 0 < self.gain < math.inf:
+            raise UsageError(f"gain {self.gain}: give a number above 0")
+        _require_not_negative(asdict(self.weights))
         if not self.weights.any():
             raise UsageError("every loss term is switched off: give at least one a weight")
         if self.perceptual_after is not None:
@@ -154,7 +180,7 @@ def _networks(spelled: Sequence[str]) -> dict[str, Path | None]:
 
 
 @dataclass(frozen=True)
-class DecoderJob(TrainingJob):
+class DecoderJob(ImagesJob):
     """A decoder: a network, or a closed form, which takes only the size of its pictures from `settings`.
 
     `phi`: perceptual networks, each with its weights file, or None where a package has it; the recognizer itself if
@@ -166,9 +192,6 @@ class DecoderJob(TrainingJob):
         f"Of a decoder. A network: {_or(fitted_by('gradients'))}; a closed form: {_or(fitted_by('closed form'))}; or "
         f"{_or(fitted_by('generator'))}: through a generator of yours.",
     )
-    people: Path | None = option(None, PEOPLE, exists="file")
-    exclude: Sequence[str] = option((), EXCLUDE)
-    validation: float = option(0.1, VALIDATION)
     width: float | None = option(None, "Share of the network's channels (1); 0.5 is a quarter of the arithmetic.")
     accumulate: int = option(
         1, "Pieces of a batch that go through the loss in turn: less memory, same result.", minimum=1
@@ -182,10 +205,7 @@ class DecoderJob(TrainingJob):
         exists="name or labeled file",
     )
     weights: Path | None = option(None, WEIGHTS, exists="weights")
-    images: Path | None = option(None, IMAGES, exists="path")
-    start: Path | None = option(None, START, exists="path")
     half: bool = option(False, "Save float16 tensors, at half the size.")
-    overwrite: bool = option(False, OVERWRITE)
     settings: TrainSettings = TrainSettings()
 
     def check(self) -> None:
@@ -232,20 +252,16 @@ class LatentJob(TrainingJob):
     image_size: int = option(128, SIZES)
     weights: Path | None = option(None, WEIGHTS, exists="weights")
     seed: int = option(0, SEED, minimum=0)
-    overwrite: bool = option(False, OVERWRITE)
 
 
 @dataclass(frozen=True)
-class ClassifierJob(TrainingJob):
+class ClassifierJob(PeopleJob):
     """A softmax over the people of a store who have images enough."""
 
-    people: Path | None = option(None, PEOPLE, exists="file")
-    exclude: Sequence[str] = option((), EXCLUDE)
     min_images: int = option(10, MIN_IMAGES, minimum=2)
     head: str = option("linear", HEAD)
     l2: float | None = option(None, "Penalty on a linear head's weights; 0.001 if absent.")
     scale: float | None = option(None, SCALE)
-    overwrite: bool = option(False, OVERWRITE)
 
 
 @dataclass(frozen=True)
@@ -258,7 +274,6 @@ class ClassifierImport(TrainingJob):
     names: Path = option(MISSING, "The classes of --from-head, one a line, in the order of its rows.", exists="file")
     head: str = option("linear", HEAD)
     scale: float | None = option(None, SCALE)
-    overwrite: bool = option(False, OVERWRITE)
 
 
 @dataclass(frozen=True)
@@ -325,9 +340,10 @@ class HeadSettings:
 
 
 @dataclass(frozen=True)
-class RecognizerSettings:
-    """How a recognizer is trained. What has no comment is as in `TrainSettings`."""
+class RecognizerSettings(RunSettings):
+    """How a recognizer is trained."""
 
+    _: KW_ONLY
     backbone: Literal["small", "resnet50"] = option(
         "small", f"{_or([f'{name} ({backbone.dim} numbers)' for name, backbone in BACKBONES.items()])}."
     )
@@ -338,12 +354,7 @@ class RecognizerSettings:
     learning_rate: float = option(2e-3, LEARNING_RATE)
     weight_decay: float = 5e-2
     average: float = 0.99
-    mirror: bool = option(True, MIRROR)  # half of the crops, drawn anew each time
-    jitter: float = option(1.0, JITTER)
     light: float = 0.2  # standard deviation of a random contrast (log) and, halved, of a brightness
-    seed: int = option(0, SEED, minimum=0)
-    precision: Literal["fp32", "bf16"] = option("fp32", PRECISION)
-    save_every: int = 200
     validate_every: int = 200
 
     def check(self) -> None:
@@ -353,8 +364,8 @@ class RecognizerSettings:
         step = BACKBONES[self.backbone].step
         if self.image_size < step or self.image_size % step:
             raise UsageError(f"image size {self.image_size}: the backbone {self.backbone} takes multiples of {step}")
-        _require_positive(self, "epochs", "learning_rate")
-        _require_not_negative({"jitter": self.jitter, "light": self.light})
+        self.check_run()
+        _require_not_negative({"light": self.light})
 
     def describe(self) -> dict[str, Any]:
         """JSON for provenance: what plays a part."""
@@ -362,7 +373,7 @@ class RecognizerSettings:
 
 
 @dataclass(frozen=True)
-class RecognizerJob(TrainingJob):
+class RecognizerJob(ImagesJob):
     """A recognizer: a network trained to tell the people of a store's images apart; its folder's name is its own.
 
     `validation`: share of the people who are no class: the curve's verification is of them. `start`: the folder of a
@@ -370,22 +381,13 @@ class RecognizerJob(TrainingJob):
     layout.
     """
 
-    people: Path | None = option(None, PEOPLE, exists="file")
-    exclude: Sequence[str] = option((), EXCLUDE)
     min_images: int = option(5, MIN_IMAGES, minimum=2)
-    validation: float = option(0.1, VALIDATION)
-    images: Path | None = option(None, IMAGES, exists="path")
-    start: Path | None = option(None, START, exists="path")
-    overwrite: bool = option(False, OVERWRITE)
     settings: RecognizerSettings = RecognizerSettings()
 
 
 @dataclass(frozen=True)
-class DisentanglerJob(TrainingJob):
+class DisentanglerJob(PeopleJob):
     """What parts templates into identity and an attribute of two classes."""
 
     labels: Path = option(MISSING, "CSV file with a column 'path', and the one of --label.", exists="file")
     label: str = option(MISSING, "Column of --labels, of two classes: gender.")
-    people: Path | None = option(None, PEOPLE, exists="file")
-    exclude: Sequence[str] = option((), EXCLUDE)
-    overwrite: bool = option(False, OVERWRITE)

@@ -152,7 +152,7 @@ def plan_recognizer(job: RecognizerJob) -> RecognizerPlan:
     }
     described = {**record, "classes": classes, "architecture": spec.architecture, "config": spec.config}
     described |= {"crop": spec.crop.describe(), "version": VERSION}
-    steps = count_steps(np.count_nonzero(~others & ~images.held_out), settings)
+    steps = count_steps(int(np.count_nonzero(~others & ~images.held_out)), settings)
     return RecognizerPlan(job, store, images, others, classes, steps, start, spec, record, described)
 
 

@@ -116,7 +116,7 @@ class FaceSplit:
     others: Faces
 
 
-class RecognizerRun(ResumableRun):
+class RecognizerRun(ResumableRun[RecognizerSettings, nn.ModuleDict]):
     """The training run of one recognizer: a backbone and a head.
 
     `curve.csv` has the share of images held out whose person is named (`accuracy`), and of people held out the equal

@@ -13,7 +13,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -26,27 +26,34 @@ from facedecode.errors import BadInput, OutputError
 from facedecode.files import write_bytes, write_text
 from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
+from facedecode.training.jobs import RunSettings
 
 STATE = "state.safetensors"
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
-def share_batch_norm(net: nn.Module, ranks: Ranks) -> nn.Module:
+def share_batch_norm(net: nn.Module, ranks: Ranks) -> None:
     """Make a network's batch normalizations take their statistics of the whole batch, in place.
 
     Parameters, buffers and their names stay as they are. torch's SyncBatchNorm does this on CUDA only.
     """
     if ranks.count == 1:
-        return net
+        return
     for name, module in net.named_children():
         if isinstance(module, BatchNorm):
             setattr(net, name, _SharedBatchNorm(module, ranks))
         else:
             share_batch_norm(module, ranks)
-    return net
 
 
 class _SharedBatchNorm(nn.Module):
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
     def __init__(self, norm: BatchNorm, ranks: Ranks) -> None:
         super().__init__()
         self.eps, self.momentum, self.ranks = norm.eps, norm.momentum, ranks
@@ -112,17 +119,8 @@ def _channels(values: Tensor, like: Tensor) -> Tensor:
     return values.view(1, -1, *[1] * (like.ndim - 2))
 
 
-class RunSettings(Protocol):
-    """What every run's settings say; see `jobs.TrainSettings`."""
-
-    epochs: float
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    average: float
-    seed: int
-    save_every: int
-    validate_every: int
+Settings = TypeVar("Settings", bound=RunSettings)
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def count_steps(images: int, settings: RunSettings) -> int:
@@ -133,7 +131,7 @@ def count_steps(images: int, settings: RunSettings) -> int:
     return max(1, round(settings.epochs * batches))
 
 
-class ResumableRun(ABC):
+class ResumableRun(ABC, Generic[Settings, Net]):
     """Network, optimizer, average of the weights, and step: the state of one training run.
 
     A kind of run says what the loss of a step is, and what a point of the validation curve.
@@ -146,9 +144,9 @@ class ResumableRun(ABC):
 
     def __init__(
         self,
-        net: nn.Module,
+        net: Net,
         images: int,
-        settings: RunSettings,
+        settings: Settings,
         folder: Path,
         fingerprint: str,
         device: torch.device,
@@ -171,8 +169,8 @@ class ResumableRun(ABC):
         self.step = self.saved_step = 0
         self.curve: list[dict] = []
         self.ranks = ranks or Ranks()
-        net = net.to(device, memory_format=torch.channels_last).train()
-        self.net = share_batch_norm(net, self.ranks)
+        self.net = net.to(device).to(memory_format=torch.channels_last).train()
+        share_batch_norm(self.net, self.ranks)
         self.average = {name: t.clone() for name, t in self.net.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.net.parameters(), settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
@@ -292,12 +290,11 @@ class ResumableRun(ABC):
         states = [self.optimizer.state[p] for p in self.net.parameters()] if self.step else []
         if not self.ranks.first:
             for state, p in zip(states, self.net.parameters(), strict=False):
-                moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
-                state.update(step=torch.tensor(float(self.step)), **moments)
-        moments = [state[name] for state in states for name in ("exp_avg", "exp_avg_sq")]
-        state = self.net.state_dict()
+                state.update(step=torch.tensor(float(self.step)), **{name: torch.zeros_like(p) for name in _MOMENTS})
+        moments = [state[name] for state in states for name in _MOMENTS]
+        weights = self.net.state_dict()
         # By name: a state that was read has another order than one that was made.
-        self.ranks.copy_from_first([*state.values(), *(self.average[name] for name in state), *moments])
+        self.ranks.copy_from_first([*weights.values(), *(self.average[name] for name in weights), *moments])
 
     def save(self) -> None:
         """Write the whole state in one file, atomically."""
