@@ -51,8 +51,8 @@ def import_store_classifier(
     }
     if there := classifier_there(path, provenance, overwrite):
         return there
-    report = {"classes": len(classes), "images": 0, "accuracy": None, "accuracy_person_weighted": None}
-    report["provenance"] = provenance
+    report: dict[str, Any] = {"classes": len(classes), "images": 0, "provenance": provenance}
+    report |= {"accuracy": None, "accuracy_person_weighted": None}
     try:
         classifier = Classifier.from_linear(weight, bias, classes, store.recognizer, scale=scale, report=report)
     except BadInput as error:

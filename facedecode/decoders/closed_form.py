@@ -14,9 +14,10 @@ _NOTHING = 1e-20  # of the templates' power: the rounding of equal float32 templ
 class MeanFace(ClosedForm):
     """Draws the mean training portrait whatever the template: what an attacker has without any template."""
 
+    mean: Tensor
+
     def __init__(self, dim: int, image_size: int = 128):
         super().__init__(dim, image_size)
-        self.mean: Tensor
         self.register_buffer("mean", torch.zeros(3, image_size, image_size))
 
     def fit(self, templates: Tensor, portraits: Tensor, score: str | None = None) -> MeanFace:
@@ -34,6 +35,9 @@ class MeanFace(ClosedForm):
 
 class Nearest(ClosedForm):
     """Draws the training portrait whose template is nearest by the recognizer's own score."""
+
+    templates: Tensor
+    portraits: Tensor
 
     def __init__(self, dim: int, image_size: int = 128, count: int = 0, score: str = "cosine"):
         super().__init__(dim, image_size)
@@ -62,6 +66,9 @@ class Ridge(ClosedForm):
 
     Minimizes Σ‖x − W e − b‖² + n·λ‖W‖² with λ = penalty · trace(cov(e)) / dim; b is not penalized.
     """
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, dim: int, image_size: int = 128, penalty: float = 1e-2):
         super().__init__(dim, image_size)

@@ -84,7 +84,7 @@ def closed_form(name: str) -> type[ClosedForm]:
 
 
 def trained_network(name: str) -> type[TrainedNetwork]:
-    """The class of the networks of that name, which gradients train; needs torch. Raises UsageError as `closed_form`."""
+    """The same of networks that gradients train."""
     return _class_of(name, "gradients")
 
 

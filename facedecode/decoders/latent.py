@@ -42,6 +42,10 @@ class LatentDecoder(DecoderNetwork):
         generator: see `Generator`.
     """
 
+    weight: Tensor
+    bias: Tensor
+    frame: Tensor
+
     def __init__(self, dim: int, image_size: int, generator: Generator):
         super().__init__()
         require_image_size(image_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ class DeepFaceDecoder(TrainedNetwork):
     """
 
     CHANNELS = (512, 256, 128, 64, 32, 16)
+    coarse_weight: Tensor
+    coarse_bias: Tensor
 
     def __init__(self, dim: int, image_size: int = 128, widths: Sequence[int] | None = None, coarse: int = 32):
         super().__init__(dim, image_size, widths)
@@ -64,7 +67,7 @@ class DeepFaceDecoder(TrainedNetwork):
     def for_drawing(self) -> DeepFaceDecoder:
         """A copy: each batch normalization is part of the convolution before it."""
         net = copy.deepcopy(self).eval()
-        for stage in net.stages:
+        for stage in cast(Any, net.stages):
             for at in (0, 3):
                 stage[at], stage[at + 1] = fuse_conv_bn_eval(stage[at], stage[at + 1]), nn.Identity()
         return net

@@ -16,7 +16,7 @@ import torch
 from facedecode import __version__
 from facedecode.annotations.protocols import held_out_people, require_share, select_people
 from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, save_decoder
-from facedecode.decoders.base import DecoderNetwork
+from facedecode.decoders.base import DecoderNetwork, TrainedNetwork
 from facedecode.decoders.kinds import DecoderKind, closed_form, find_kind, trained_network
 from facedecode.decoders.sizes import usual_widths
 from facedecode.decoders.training_record import network_and_layers, networks_looked_through
@@ -61,7 +61,7 @@ class DecoderPlan:
     rows: list[dict[str, Any]]
     held_out: np.ndarray
     steps: int
-    start: Decoder | None
+    start: TrainedNetwork | None
     recognizer: Recognizer | None
     phi: list[PerceptualNetwork]
     record: dict[str, Any]
@@ -108,8 +108,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     held_out = np.zeros(len(rows), bool)
     if not closed:
         held_out = held_out_people([row["identity"] for row in rows], [row["path"] for row in rows], job.validation)
-    start = _start(job, store.recognizer) if job.start else None
-    earlier = start.provenance.training if start else {}
+    start, earlier = _start(job, store.recognizer) if job.start else (None, {})
     # Known by what the run takes from elsewhere: nobody of them is held out, whatever the run holds out of its own.
     known = {*store.manifest.fitted_on, *earlier.get("known_otherwise", [])}
     record = {
@@ -205,8 +204,8 @@ def _history(
     return {"held_out": held_out} | ({} if names is None else {"looked_through": sorted(names)})
 
 
-def _start(job: DecoderJob, recognizer: RecognizerId) -> Decoder:
-    """The decoder to go on from; refused where it is of another kind, recognizer or size."""
+def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, dict[str, Any]]:
+    """The network to go on from, and its record; refused where it is of another kind, recognizer or size."""
     if find_decoder(job.start).resolve() == job.output.resolve():
         raise UsageError(
             f"--start and -o are both {job.output}: what is gone on from would be lost; name another folder"
@@ -219,14 +218,15 @@ def _start(job: DecoderJob, recognizer: RecognizerId) -> Decoder:
             "from others; train it again"
         )
     same = start.kind == job.architecture and start.image_size == job.settings.image_size
-    if find_kind(job.architecture).fitting != "gradients" or not same:
+    if not isinstance(start.net, TrainedNetwork) or not same:
         raise BadInput(
             f"{job.start}: a {start.kind} decoder of {start.image_size} px; --start goes on from a network of the same "
             "--architecture and --image-size"
         )
     # The gain belongs to the finished decoder; going on, it is the new run's to set.
-    start.net.template_scale.mul_(start.provenance.training.get("settings", {}).get("gain", 1.0))
-    return start
+    record = start.provenance.training
+    start.net.template_scale.mul_(record.get("settings", {}).get("gain", 1.0))
+    return start.net, record
 
 
 def train_store(
@@ -281,7 +281,7 @@ def train_store(
                 architecture=job.architecture,
                 recognizer=plan.recognizer,
                 phi=plan.phi,
-                start=plan.start.net if plan.start else None,
+                start=plan.start,
                 accumulate=job.accumulate,
             )
             net, figures = train_decoder(inputs, device, ranks, training)

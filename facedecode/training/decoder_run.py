@@ -271,8 +271,11 @@ class DecoderRun(ResumableRun[TrainSettings, TrainedNetwork]):
         weights, template = self.weights(), None
         total = view.new_zeros(())
         if weights.perceptual:
-            own = isinstance(network, RecognizerMaps) and network.recognizer is self.inputs.recognizer
-            if weights.identity and own:
+            if (
+                weights.identity
+                and isinstance(network, RecognizerMaps)
+                and network.recognizer is self.inputs.recognizer
+            ):
                 maps, template = network.maps_and_template(view)
             else:
                 maps = network.maps(view)

@@ -17,7 +17,7 @@ import torch
 from facedecode import __version__
 from facedecode.annotations.protocols import people_names
 from facedecode.decoders import Decoder, Provenance, load_decoder, save_decoder
-from facedecode.decoders.latent import LatentDecoder, brought_to_unit, mean_frame
+from facedecode.decoders.latent import Generator, LatentDecoder, brought_to_unit, mean_frame
 from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder, write_bytes
@@ -91,7 +91,9 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress = silen
         if not job.overwrite and (ready := ready_decoder(job.output, fingerprint, device, resumes=False)) is not None:
             return ready
         samples, side = sample_faces(program, latent, job, recognizer, detector, progress)
-        about = {"file": f"generator{program.suffix}", "side": side, **described["generator"]}
+        about = Generator(
+            file=f"generator{program.suffix}", sha256=program.sha256, latent=latent, side=side, range=(low, high)
+        )
         net = LatentDecoder(recognizer.spec.dim, job.image_size, about)
         figures = fit(net, samples)
         remove_decoder(job.output)  # only now: had an input been missing, what is there would have stayed
@@ -206,10 +208,10 @@ def fit(net: LatentDecoder, samples: Samples) -> dict[str, float | int]:
             FacedecodeWarning,
             stacklevel=2,
         )
-    found = net.latents(torch.from_numpy(samples.templates[fitted:])).numpy()
-    wanted = samples.latents[fitted:]
+    predicted = net.latents(torch.from_numpy(samples.templates[fitted:])).numpy()
+    latents = samples.latents[fitted:]
     # Latents are standard normal by construction: 0 is what one knows without a template.
-    r2 = 1 - float(((found - wanted) ** 2).sum() / (wanted**2).sum())
+    r2 = 1 - float(((predicted - latents) ** 2).sum() / (latents**2).sum())
     return {"ridge": ridge, "r2": r2, "frame_spread": spread, "fitted": fitted}
 
 
@@ -218,5 +220,5 @@ def _score_again(net: LatentDecoder, samples: Samples, recognizer: Recognizer) -
     rows = samples.templates[-max(1, int(HELD_OUT * len(samples.latents))) :][:_DRAWN]
     with torch.inference_mode():
         parts = torch.from_numpy(rows).to(net.weight.device).split(_BATCH)
-        found = torch.cat([recognizer.embed_portraits(net(part)) for part in parts]).cpu().numpy()
-    return float(score_pairs(found, rows, recognizer.spec.score).mean())
+        again = torch.cat([recognizer.embed_portraits(net(part)) for part in parts]).cpu().numpy()
+    return float(score_pairs(again, rows, recognizer.spec.score).mean())

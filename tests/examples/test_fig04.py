@@ -26,7 +26,8 @@ def here(tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     for kind in HEADS:
         settings = RecognizerSettings(image_size=16, head=HeadSettings(kind), epochs=1, batch_size=2)
         few = tmp_path / "few.txt"
-        train_recognizer(RecognizerJob(tiny_store, tmp_path / kind, few, min_images=3, validation=0, settings=settings))
+        job = RecognizerJob(tiny_store, tmp_path / kind, people=few, min_images=3, validation=0, settings=settings)
+        train_recognizer(job)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

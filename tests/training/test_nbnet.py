@@ -230,10 +230,9 @@ def test_settings_that_no_run_can_have(job: DecoderJob, settings: dict, reason: 
 
 
 def test_what_is_given_takes_the_place_of_the_networks_own_defaults(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("emb").mkdir()
+    monkeypatch.chdir(tiny_store.parent)
     seen: list[DecoderJob] = []
 
     def train(job: DecoderJob, *_: object) -> None:
