@@ -37,11 +37,11 @@ from facedecode.pictures import align
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.images import load_image, save_image
 from facedecode.pictures.perturb import Transform, expand_group, perturb
-from facedecode.recognizers import load_described
+from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.report.text import show_number
 from facedecode.statistics.scores import score_pairs
-from facedecode.store import Store, require_same_recognizer
+from facedecode.store import Store
 from facedecode.store.images import read_portraits, row_face
 from facedecode.store.processing import refuse_done
 
@@ -73,8 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     require_unseen(name, decoder.provenance.training.get("people"), names)
     require_unseen_by_store(store, names)
-    recognizer = load_described(store.recognizer, arguments.weights, arguments.device, store.manifest.precision)
-    require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
+    recognizer = load_recognizer(store.recognizer, arguments.weights, arguments.device, store.manifest.precision)
     rows = [images.acquired[row] for row in shown]
     root, size = arguments.images or store.root, decoder.image_size
     originals, templates = read_portraits(rows, root, size), images.templates[~images.missing][shown]

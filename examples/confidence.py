@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ((name, store),) = open_stores([given.store]).items()
     folder = find_decoder(given.decoder or name)
     decoder, confidence = load_decoder(folder), load_confidence(given.confidence)
-    confidence.require_decoder(describe_decoder(decoder, folder), store.recognizer)
+    confidence.require_decoder(describe_decoder(decoder), store.recognizer)
     images = unseen_images(store, given.people, given.limit)
     identities = images.acquired_identities
     require_unseen(folder.name, decoder.provenance.training.get("people"), identities)
@@ -390,7 +390,7 @@ def average_maps(measured: Measured, confidence: Confidence) -> Section:
 def provide(given: argparse.Namespace, store: Store, decoder: Decoder, folder: Path, confidence: Confidence) -> dict:
     return {
         "stores": [describe_store(store)],
-        "decoders": {folder.name: describe_decoder(decoder, folder)},
+        "decoders": {folder.name: describe_decoder(decoder)},
         "confidence": {
             **describe_file(given.confidence),
             "images": confidence.report["images"],

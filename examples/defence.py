@@ -36,13 +36,13 @@ from facedecode.evaluation.verification.all_pairs import AllPairs
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.pictures.metrics import ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
-from facedecode.recognizers import load_described
+from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable, write_report
 from facedecode.statistics.bootstrap import NonMated, Trials, mean_interval, resampled_tar
 from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
 from facedecode.statistics.verification import thresholds_at_fmr
-from facedecode.store import Store, require_same_recognizer
+from facedecode.store import Store
 from facedecode.store.images import read_crops
 from facedecode.store.processing import refuse_done
 
@@ -75,8 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     require_writable(arguments.output, arguments.overwrite)
     store = Store.open(arguments.store)
     refuse_done(store.manifest, store.folder, reason="their images are attacked here")
-    recognizer = load_described(store.recognizer, arguments.weights, arguments.device)
-    require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
+    recognizer = load_recognizer(store.recognizer, arguments.weights, arguments.device)
     classifier = load_classifier(arguments.classifier)
     classifier.require_recognizer(store.recognizer)
     folder = find_decoder(arguments.decoder or store.recognizer.name)
@@ -125,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         measured = measure(probes, targets, attacked, recognizer, classifier, decoder, threshold, wanted, say)
     provenance = {
         "stores": [describe_store(store)],
-        "decoders": [describe_decoder(decoder, folder)],
+        "decoders": [describe_decoder(decoder)],
         "settings": {
             "people": describe_file(arguments.people),
             "classifier": describe_file(arguments.classifier),

@@ -34,12 +34,12 @@ from facedecode.options import named
 from facedecode.pictures.images import save_image
 from facedecode.pictures.metrics import psnr, ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
-from facedecode.recognizers import load_described, load_recognizer
+from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.recognizers.registry import read_card
 from facedecode.report.folder import require_writable, write_report
 from facedecode.statistics.security import success_attack_rates
-from facedecode.store import Store, StoreWriter, require_same_recognizer
+from facedecode.store import Store, StoreWriter
 from facedecode.store.images import read_crops, read_portraits
 from facedecode.store.processing import require_extracted
 from facedecode.training.decoder import train_store
@@ -60,8 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         name: load_recognizer(path, device=arguments.device)
         for name, path in named(arguments.recognizer, "--recognizer").items()
     }
-    own = load_described(store.recognizer, arguments.weights, arguments.device)
-    require_same_recognizer(store.recognizer, own.describe(), "the recognizer's weights file")
+    own = load_recognizer(store.recognizer, arguments.weights, arguments.device)
     recognizers[own.name] = own
     train, test = choose_rows(store, recognizers, arguments)
     with Console().progress() as stage:
@@ -94,9 +93,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     shown = spread_rows([row["identity"] for row in rows], arguments.columns)
     provenance = {
         "store": describe_store(store),
-        "recognizers": {name: read_card(r.spec.folder)["training"] for name, r in recognizers.items() if r.spec.folder},
+        "recognizers": {name: read_card(r.spec.folder).training for name, r in recognizers.items() if r.spec.folder},
         "stores": {name: describe_store(each) for name, each in stores.items()},
-        "decoders": {" ".join(key): describe_decoder(decoders[key], folders[key]) for key in decoders},
+        "decoders": {" ".join(key): describe_decoder(decoders[key]) for key in decoders},
         "files": [describe_file(path) for path in (arguments.train_people, arguments.people)],
         "settings": {
             "training_images": len(train),

@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     grid = picture(found, numbers)
     provenance = {
         "stores": [describe_store(store) for store in stores.values()],
-        "decoders": {label: describe_decoder(decoders[label], find_decoder(name)) for label, _, name in arguments.row},
+        "decoders": {label: describe_decoder(decoders[label]) for label, _, name in arguments.row},
         "detector": detector.settings,
         "settings": {
             "person": arguments.person,

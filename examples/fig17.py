@@ -34,7 +34,7 @@ from facedecode.evaluation.cohort import require_unseen, require_unseen_by_store
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
-from facedecode.recognizers import load_described
+from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.custom import load_judge
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.bootstrap import mean_interval
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     own.require_recognizer(store.recognizer)
     decoder = load_decoder(arguments.decoder)
     decoder.require_recognizer(store.recognizer, f"the decoder {arguments.decoder}")
-    recognizer = load_described(store.recognizer, arguments.weights)
+    recognizer = load_recognizer(store.recognizer, arguments.weights)
     labels, names = read_image_labels(arguments.labels, own.attribute, store).values, store.identities()
     judged = rows_of(names, labels, arguments.people, own.classes, arguments.measured)
     people = [names[i] for rows in judged for i in rows]

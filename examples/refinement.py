@@ -348,7 +348,7 @@ def provide(
 ) -> dict:
     return {
         "stores": [describe_store(store) for store in stores.values()],
-        "decoders": {folder.name: describe_decoder(decoder, folder)},
+        "decoders": {folder.name: describe_decoder(decoder)},
         "recognizers": {
             name: {"weights_sha256": judge.recognizer.weights_sha256, "score": judge.recognizer.spec.score}
             for name, judge in judges.items()

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         both = [*shown, *judged]
         require_unseen(label, decoder.provenance.training.get("people"), [row["identity"] for row in both])
         require_unseen_by_store(stores[Path(store)], [row["identity"] for row in both])
-        decoders[label] = describe_decoder(decoder, find_decoder(name))
+        decoders[label] = describe_decoder(decoder)
         own = templates[Path(store)]
         pictures = decoder.decode(np.stack([own[row["path"], row["sha256"]] for row in both]))
         drawn.append(reduced(pictures, arguments.side) if arguments.side else pictures)

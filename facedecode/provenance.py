@@ -62,14 +62,14 @@ def describe_file(path: Path) -> dict:
     return {"name": path.name, "sha256": sha256_file(path)}
 
 
-def describe_decoder(decoder: Decoder, folder: Path) -> dict:
-    """JSON: which decoder, and what it was trained on. folder: where it was loaded from."""
+def describe_decoder(decoder: Decoder) -> dict:
+    """JSON: which decoder, and what it was trained on. It was loaded from a folder."""
     training = decoder.provenance.training
     return {
         "kind": decoder.kind,
         "recognizer": decoder.recognizer.name,
         "image_size": decoder.image_size,
-        "sha256": sha256_file(folder / "decoder.safetensors"),
+        "sha256": sha256_file(decoder.folder / "decoder.safetensors"),
         "fingerprint": training.get("fingerprint"),
         "training_store": training.get("store"),
         "training_people": len(training.get("people") or ()),

@@ -79,7 +79,6 @@ def attack_images(
     cropper: FaceCropper,
     aim: AttackTarget,
     decoder: Decoder | None = None,
-    decoder_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Attacked:
     """Attack the faces of images, and write pictures, templates, table and figure.
@@ -87,7 +86,6 @@ def attack_images(
     Args:
         cropper: with the recognizer to attack.
         decoder: draws the figure's last row, from the attacked templates; the figure is without it if None.
-        decoder_folder: where the decoder was loaded from.
         progress: called with (inputs done, all inputs, a word on successes).
 
     Raises:
@@ -117,7 +115,7 @@ def attack_images(
         "detector": cropper.detector.settings,
         "device": recognizer.device.type,
         "batch_size": job.batch_size,
-        "figure": describe_decoder(decoder, decoder_folder) if decoder else None,
+        "figure": describe_decoder(decoder) if decoder else None,
         **describe_inputs(refs),
     }
     made = not job.output.exists()

@@ -8,9 +8,26 @@ from typing import TYPE_CHECKING, Any
 from facedecode.decoders.kinds import KINDS
 
 if TYPE_CHECKING:
-    from facedecode.decoders.checkpoint import Decoder, Provenance, find_decoder, load_decoder, save_decoder
+    from facedecode.decoders.checkpoint import (
+        Decoder,
+        Provenance,
+        find_decoder,
+        load_decoder,
+        load_decoder_for,
+        optional_decoder,
+        save_decoder,
+    )
 
-__all__ = ["KINDS", "Decoder", "Provenance", "find_decoder", "load_decoder", "save_decoder"]
+__all__ = [
+    "KINDS",
+    "Decoder",
+    "Provenance",
+    "find_decoder",
+    "load_decoder",
+    "load_decoder_for",
+    "optional_decoder",
+    "save_decoder",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,10 +42,12 @@ class Provenance:
 
 
 class Decoder:
-    """A trained decoder with its provenance."""
+    """A trained decoder with its provenance. folder: where it was loaded from, if it was."""
 
-    def __init__(self, kind: str, net: DecoderNetwork, provenance: Provenance, device: str = "cpu"):
-        self.kind = kind
+    def __init__(
+        self, kind: str, net: DecoderNetwork, provenance: Provenance, device: str = "cpu", folder: Path | None = None
+    ):
+        self.kind, self.folder = kind, folder
         self.device = torch.device(device)
         self.net = net.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self._drawing = net.for_drawing().to(memory_format=torch.channels_last)
@@ -105,9 +107,19 @@ class Decoder:
         )
         return not names.isdisjoint({network, *same})
 
-    def require_recognizer(self, recognizer: RecognizerId, templates: str) -> None:
-        """Refuse templates of another recognizer than this decoder's, by name and weights."""
-        require_same_recognizer(recognizer, self.recognizer, templates)
+    def require_recognizer(self, recognizer: RecognizerId, what: str) -> None:
+        """Refuse templates of another recognizer, by name and weights; by the name alone where that is all we know.
+
+        what: this decoder, for the message.
+        """
+        mine = self.recognizer
+        if recognizer.weights_sha256:
+            require_same_recognizer(recognizer, mine, what)
+        elif recognizer.name != mine.name:
+            raise BadInput(
+                f"{what} is for {mine.name} and the templates are taken as {recognizer.name}'s; say --model "
+                f"{mine.name} if they are its own"
+            )
 
 
 def save_decoder(folder: Path, kind: str, net: DecoderNetwork, provenance: Provenance, half: bool = False) -> None:
@@ -178,28 +190,37 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         raise BadInput(f"{path}: its config does not fit a {kind} decoder ({error})") from None
     load_into(net, folder / "decoder.safetensors")
     net.open_files(folder, device)
-    return Decoder(kind, net, provenance, device)
+    return Decoder(kind, net, provenance, device, folder)
+
+
+def load_decoder_for(recognizer: RecognizerId, name: str | Path | None = None, device: str = "cpu") -> Decoder:
+    """The decoder called `name` (see `find_decoder`), else the one that is shipped for a recognizer.
+
+    Raises:
+        MissingWeights: no such decoder.
+        BadInput: as `load_decoder`, or it is for templates of another recognizer.
+    """
+    if name is None and not (SHIPPED / recognizer.name / "decoder.json").is_file():
+        raise MissingWeights(
+            f"no decoder comes with facedecode for templates of {recognizer.name}: train one by 'facedecode train "
+            "STORE -o decoder', and name it by --decoder"
+        )
+    decoder = load_decoder(name or SHIPPED / recognizer.name, device)
+    decoder.require_recognizer(recognizer, f"the decoder {name or 'shipped with facedecode'}")
+    return decoder
 
 
 def optional_decoder(
-    name: str | None, recognizer: RecognizerId, device: str, without: str, say: Callable[[str], None]
-) -> tuple[Decoder | None, Path | None]:
-    """A decoder for a figure and its folder; neither where none was asked for and none ships.
+    recognizer: RecognizerId, name: str | None, device: str, without: str, say: Callable[[str], object]
+) -> Decoder | None:
+    """`load_decoder_for`, for a figure: None where the user named no decoder and none is shipped.
 
-    Args:
-        recognizer: `Recognizer.describe()`.
-        without: what there is then, for the user. say: told so.
-
-    Raises:
-        MissingWeights, BadInput: the one that was asked for is not there, or another recognizer's.
+    say: is told so. without: what the user gets then, for the message.
     """
     try:
-        folder = find_decoder(name or SHIPPED / recognizer.name)
-        decoder = load_decoder(folder, device)
-        decoder.require_recognizer(recognizer, f"the decoder {name or 'shipped with facedecode'}")
+        return load_decoder_for(recognizer, name, device)
     except (MissingWeights, BadInput) as error:
         if name is not None:
             raise
         say(f"no decoder for {recognizer.name}: {without} ({error})")
-        return None, None
-    return decoder, folder
+        return None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from facedecode.recognizers.contract import OWN
+from facedecode.recognizers.contract import custom_kind
 
 
 def network_and_layers(phi: str) -> tuple[str, tuple[str, ...] | None]:
     """What `--phi` names: NAME, or NAME:LAYER+LAYER → the network's name, and the layers chosen (None: its own)."""
-    own = next((prefix for prefix in OWN if phi.startswith(prefix)), "")  # torch:NAME has a colon of its own
-    name, colon, layers = phi.removeprefix(own).partition(":")
-    return own + name, tuple(dict.fromkeys(layers.split("+"))) if colon else None
+    kind = custom_kind(phi)  # torch:NAME has a colon of its own
+    name, colon, layers = phi.removeprefix(kind).partition(":")
+    return kind + name, tuple(dict.fromkeys(layers.split("+"))) if colon else None
 
 
 def networks_looked_through(training: dict[str, Any], recognizer: str) -> set[str] | None:

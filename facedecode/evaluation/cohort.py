@@ -261,13 +261,13 @@ def load_recognizers(
 
     Raises:
         UsageError: weights of a recognizer that no store is of.
-        MissingWeights, BadInput: as `load_described`.
+        MissingWeights, BadInput: as `load_recognizer`.
     """
-    from facedecode.recognizers import load_described
+    from facedecode.recognizers import load_recognizer
 
     if unused := sorted(set(weights) - set(stores)):
         raise UsageError(f"--weights {unused[0]}: no store is of that recognizer; there are {', '.join(stores)}")
-    return {name: load_described(store.recognizer, weights.get(name), device) for name, store in stores.items()}
+    return {name: load_recognizer(store.recognizer, weights.get(name), device) for name, store in stores.items()}
 
 
 def _failed_rows(paths: Sequence[str], rows: Sequence[dict]) -> list[dict]:

@@ -127,7 +127,7 @@ def evaluate_reconstruction(job: ReconstructionJob, device: str = "cpu", progres
     result.protocol = _protocol(job, images, references, stores, what, size)
     result.provenance = {
         "stores": [describe_store(own) for own in stores.values()],
-        "decoders": {name: describe_decoder(own, folders[name]) for name, own in decoders.items()},
+        "decoders": {name: describe_decoder(decoder) for name, decoder in decoders.items()},
         "recognizers": {
             name: {"weights_sha256": by.recognizer.weights_sha256, "score": by.recognizer.spec.score}
             for name, by in references.items()

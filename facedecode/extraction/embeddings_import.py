@@ -20,7 +20,7 @@ from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
 from facedecode.pictures.faces import FaceDetector
 from facedecode.pictures.images import ImageRef, folder_identity
-from facedecode.recognizers.contract import GIVEN
+from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
@@ -157,7 +157,7 @@ def _agreement(
         raise BadInput(
             f"{embeddings}: of {len(there)} images looked at, {nearer} are nearer to their own template than to the "
             f"others by {recognizer.name}; are the paths in the order of the rows, and --model right? "
-            f"(--model {GIVEN}NAME: a recognizer that is not here)"
+            f"(--model {TEMPLATES_ONLY}NAME: a recognizer that is not here)"
         )
     return [
         f"{embeddings}: median score against {recognizer.name}'s own templates {np.median(scores[0]):.3f}, of other "

@@ -41,7 +41,6 @@ def trained_people(decoder: Decoder, name: str) -> list[str]:
 def fit_store_confidence(
     store: Store,
     decoder: Decoder,
-    folder: Path,
     path: Path,
     *,
     people: Path | None = None,
@@ -56,7 +55,7 @@ def fit_store_confidence(
     Of the people that are given, those whom the decoder, or its recognizer, was trained on are left out.
 
     Args:
-        folder: where the decoder was loaded from. path: of the map's file.
+        decoder: loaded from a folder. path: of the map's file.
         people: file with the people to fit on; all of the store if None. exclude: people to leave out.
         images: where the store's images are, if not where its manifest says.
         limit: fit on the first so many images only, by path.
@@ -72,20 +71,21 @@ def fit_store_confidence(
         WouldNotFit: the portraits would not fit in memory.
     """
     require_extracted(store)
-    decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
+    name = decoder.folder.name
+    decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     rows = store.rows().to_pylist()
-    trained = {*trained_people(decoder, folder.name), *store.recognizer.training_people}
+    trained = {*trained_people(decoder, name), *store.recognizer.training_people}
     given = select_people([row["identity"] for row in rows], people, exclude)
     # A row without a name could be of anybody.
     chosen = [i for i in given if rows[i]["identity"] and rows[i]["identity"] not in trained]
     if not chosen:
         raise BadInput(
-            f"decoder {folder.name}: trained on everybody who is given, and its errors on them are too small to go by; "
+            f"decoder {name}: trained on everybody who is given, and its errors on them are too small to go by; "
             "give other people, by --people or another store"
         )
     chosen = sorted(chosen, key=lambda i: rows[i]["path"] or "")[:limit]
     rows = [rows[i] for i in chosen]
-    described = describe_decoder(decoder, folder)
+    described = describe_decoder(decoder)
     identities = [row["identity"] for row in rows]
     provenance = {"store": store.fingerprint, "decoder": described["sha256"], "limit": limit}
     people_used = sorted(set(identities))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,17 +13,14 @@ import numpy as np
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
 from facedecode.files import make_folder, write_text
-from facedecode.identity import RecognizerId
 from facedecode.inversion.confidence import Confidence, central
+from facedecode.inversion.inputs import TemplateInput
 from facedecode.inversion.refinement import refine as refined
 from facedecode.mapping.maps import Mapping
 from facedecode.pictures.figures import heat_pictures, picture_grid, square_grid, with_scale
 from facedecode.pictures.images import save_image
-from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name
-from facedecode.recognizers.contract import GIVEN
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.statistics.scores import score_pairs
-from facedecode.store import Manifest, Store, load_templates, require_same_recognizer
 from facedecode.store.images import read_portraits
 
 Progress = Callable[[int, int], None]
@@ -102,93 +98,6 @@ def invert(
 
 SCALE_TITLE = "share of the variance that the template explains; 0: made up"
 _MAP = "-confidence"
-
-
-@dataclass
-class TemplateInput:
-    """Templates to invert.
-
-    Attributes:
-        templates: (n, dim) float32.
-        recognizer: the manifest's; of a bare file the name alone is known.
-        names: a file name for each, without suffix.
-        manifest: of their store, if they are in one.
-        rows: the store's rows, if it is a store; `root` is where its images are.
-        note: what was assumed or cast, for the user.
-    """
-
-    templates: np.ndarray
-    recognizer: RecognizerId
-    names: list[str]
-    manifest: Manifest | None = None
-    rows: list[dict] | None = None
-    root: Path | None = None
-    note: str | None = None
-
-    def require(self, decoder: Decoder, what: str) -> None:
-        """Refuse a decoder of another recognizer: by name and weights, or by dim where only that is known."""
-        if self.recognizer.weights_sha256:
-            require_same_recognizer(self.recognizer, decoder.recognizer, what)
-        elif self.recognizer.name != decoder.recognizer.name:
-            raise BadInput(
-                f"{what} is for {decoder.recognizer.name} and the templates are taken as "
-                f"{self.recognizer.name}'s; say --model {decoder.recognizer.name} if they are its own"
-            )
-
-
-def read_inputs(
-    path: Path,
-    model: str | None,
-    images: Path | None,
-    need_images: bool = False,
-    own: RecognizerId | None = None,
-) -> TemplateInput:
-    """Read a store, a shard of it, or a bare `.npy`.
-
-    Args:
-        model: the recognizer's name; refused where the manifest names another.
-        images: overrides the store's source root.
-        need_images: a bare file is refused.
-        own: `Recognizer.describe()` of a user's own model, where `model` is that.
-
-    Raises:
-        BadInput: unreadable, or not what was asked for.
-    """
-    if path.is_dir():
-        store = Store.open(path)
-        rows = store.rows().to_pylist()
-        names = _file_names([row["path"] for row in rows])
-        given = TemplateInput(store.templates(), store.recognizer, names, store.manifest, rows, images or store.root)
-    else:
-        if need_images:
-            raise BadInput(f"{path}: --originals needs a whole store, whose manifest says where the images are")
-        templates, manifest, note = load_templates(path)
-        names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]
-        if manifest is None:
-            absent = model is not None and model.startswith(GIVEN)  # nothing says how long its templates are
-            spec = None if own or absent else find_spec_by_name(model or DEFAULT_RECOGNIZER)
-            recognizer = own or RecognizerId(model if absent else spec.name, None)
-            dim = own.dim if own else templates.shape[1] if absent else spec.dim
-            name = recognizer.name
-            assumed = "" if model else f"{path}: taken as templates of {name} (say --model if they are not)"
-            note = "; ".join(n for n in (assumed, note) if n) or None
-            if templates.shape[1] != dim:
-                raise BadInput(
-                    f"{path}: templates of {templates.shape[1]} numbers, and {name}'s have {dim}; say --model"
-                )
-        given = TemplateInput(templates, manifest.recognizer if manifest else recognizer, names, manifest, note=note)
-    if own:
-        require_same_recognizer(given.recognizer, own, f"--model {model}")
-    elif model and given.recognizer.name != model and given.recognizer.name != find_spec_by_name(model).name:
-        raise BadInput(f"{path}: its manifest says {given.recognizer.name}, not {model}; leave --model out")
-    return given
-
-
-def _file_names(paths: list[str | None]) -> list[str]:
-    """A name for each row's picture, after its image; those that would coincide get the row's number."""
-    names = [f"{i:05d}" if p is None else str(Path(p).with_suffix("")).replace("/", "__") for i, p in enumerate(paths)]
-    seen = Counter(name.lower() for name in names)  # some file systems do not tell case
-    return [name if seen[name.lower()] == 1 else f"{name}_{i:05d}" for i, name in enumerate(names)]
 
 
 def write_grid(output: Path, given: TemplateInput, result: Inverted, originals: bool = False) -> None:

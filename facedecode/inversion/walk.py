@@ -13,7 +13,7 @@ from facedecode.attributes.direction import Direction
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
 from facedecode.files import atomic_write
-from facedecode.inversion.invert import TemplateInput
+from facedecode.inversion.inputs import TemplateInput
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures

@@ -22,7 +22,7 @@ from facedecode.errors import MissingWeights, UsageError
 from facedecode.files import sha256_file
 from facedecode.perceptual.lpips import pair_distances
 from facedecode.pictures import align
-from facedecode.recognizers import REGISTRY, is_own, load_recognizer
+from facedecode.recognizers import REGISTRY, is_custom, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.registry import trained_folder
 from facedecode.recognizers.weights_file import load_into
@@ -91,7 +91,7 @@ class RecognizerMaps(PerceptualNetwork):
         if layers is not None:
             self.layers = tuple(layers)
             recognizer = _with_layers(recognizer, self.layers)
-        elif is_own(recognizer.spec.name) and recognizer.spec.feature_layers:
+        elif is_custom(recognizer.spec.name) and recognizer.spec.feature_layers:
             # Its contract may name layers that give no map.
             recognizer = _with_layers(recognizer, recognizer.spec.feature_layers)
         if not recognizer.spec.feature_layers:
@@ -192,7 +192,7 @@ def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> Per
     """
     name, layers = network_and_layers(name)
     if name != SQUEEZENET:
-        if name not in REGISTRY and not is_own(name) and not trained_folder(weights or name):
+        if name not in REGISTRY and not is_custom(name) and not trained_folder(weights or name):
             known = ", ".join([SQUEEZENET, *sorted(REGISTRY), "torch:FILE"])
             raise UsageError(
                 f"no perceptual network is called {name!r}; known: {known}, or the folder of a trained recognizer"

@@ -190,10 +190,6 @@ class BoxCrop:
 Crop = PointCrop | BoxCrop
 
 
-CROPS = ("arcface", "dlib", "box")
-"""Names of `named_crop`."""
-
-
 def named_crop(name: str, size: int, factor: float = 1.0, side: str = "longer") -> Crop:
     """A crop that recognizers are commonly trained on, at `size` pixels.
 
@@ -210,7 +206,7 @@ def named_crop(name: str, size: int, factor: float = 1.0, side: str = "longer") 
         return PointCrop(size, _scaled(DLIB_POINTS, size / 150), DLIB_WEIGHTS, residuals="image")
     if name == "box":
         return BoxCrop(size, factor, side)
-    raise ValueError(f"no crop is called {name!r}; there are {', '.join(CROPS)}")
+    raise ValueError(f"no crop is called {name!r}; there are arcface, dlib, box")
 
 
 def _scaled(points: Points, factor: float) -> Points:

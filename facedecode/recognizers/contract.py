@@ -5,81 +5,82 @@ Nothing that decides a template is guessed: a wrong mean gives templates that lo
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from facedecode.errors import BadInput, UsageError
 from facedecode.identity import RecognizerId
 from facedecode.options import named
-from facedecode.pictures.align import CROPS, Crop, named_crop
+from facedecode.pictures.align import Crop, named_crop
+from facedecode.records import Record, is_number, limited, read_json
 
-OWN = ("onnx:", "torch:")
-"""What the name of a user's own model begins with: `onnx:FILE` on the command line, `onnx:NAME` in a manifest."""
-
-_NEEDED = ("crop", "channels", "mean", "scale")
-_CHOICES = {
-    "crop": CROPS,
-    "box_side": ("longer", "shorter", "mean", "both"),
-    "channels": ("RGB", "BGR"),
-    "score": ("cosine", "negative-euclidean"),
-    "gives": ("probability", "logit"),
-}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-# What a manifest has beside, not in, the contract: it decides no template.
+CUSTOM = ("onnx:", "torch:")
+"""Beginnings of the names of users' own models: `onnx:FILE` on the command line, `onnx:NAME` in a manifest."""
+TEMPLATES_ONLY = "given:"
+"""Beginning of the names of recognizers of which there are only templates here."""
+# Fields that a manifest has beside, not in, the contract: they decide no template.
 _BESIDE = ("name", "license", "layers", "threshold")
-_MOST_PIXELS = 4096
 
 
-GIVEN = "given:"
-"""What the name of a recognizer begins with of which there are templates only."""
+def custom_kind(name: str) -> str:
+    """`onnx:` or `torch:` where a recognizer's name is that of a user's own model, else empty."""
+    return next((prefix for prefix in CUSTOM if name.startswith(prefix)), "")
 
 
-def is_own(name: str) -> bool:
+def is_custom(name: str) -> bool:
     """Whether a recognizer's name is that of a user's own model."""
-    return name.startswith(OWN)
+    return bool(custom_kind(name))
 
 
-def file_of(name: str) -> Path | None:
-    """The file of a user's own model that a command line names: FILE of `onnx:FILE`; None of any other name."""
-    return Path(name.partition(":")[2]) if is_own(name) else None
+def custom_file(name: str) -> Path | None:
+    """The file of a user's own model that a command line names: FILE of `onnx:FILE`; None for any other name."""
+    return Path(name.partition(":")[2]) if is_custom(name) else None
+
+
+def _between(low: float, high: float) -> dict[str, Any]:
+    return {"valid": lambda value: low <= value <= high, "wanted": f"from {low:g} to {high:g}"}
 
 
 @dataclass(frozen=True)
-class Contract:
+class Contract(Record):
     """What a model takes and gives.
 
     Attributes:
-        crop: one of `align.CROPS`. box_factor, box_side: of the crop `box`, as in `BoxCrop`.
-        channels: their order, `RGB` or `BGR`.
+        crop: as in `align.named_crop`. box_factor, box_side: of the crop `box`, as in `BoxCrop`.
+        channels: their order.
         mean, scale: the input is `(255 · picture − mean) / scale`, in the order of `channels`.
-        name: what the manifest calls the model, after `onnx:` or `torch:`.
+        name: in manifests, after `onnx:` or `torch:`.
         size: of the crop, px; None where the file says it.
         score, license: as in `RecognizerSpec`. threshold: its `recommended_threshold`.
-        layers: modules of an exported program whose outputs serve as φ.
+        layers: modules of an exported program with outputs that serve as φ.
         output: number of the output that is the template, where there are several.
-        gives: of a judge: `probability` or `logit`, of its second class. classes: a judge's two.
+        gives: of a judge: what its numbers are. classes: a judge's two; a single number is of the second.
     """
 
-    crop: str
-    channels: str
+    REMEDY: ClassVar[str] = "see docs/own-models.md"
+
+    crop: Literal["arcface", "dlib", "box"]
+    channels: Literal["RGB", "BGR"]
     mean: tuple[float, float, float]
     scale: tuple[float, float, float]
-    name: str
-    size: int | None = None
-    box_factor: float = 1.0
-    box_side: str = "longer"
-    score: str = "cosine"
+    name: str = limited(
+        valid=re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch, wanted="a name of letters, digits, '.', '_' and '-'"
+    )
+    size: int | None = limited(None, **_between(8, 4096))
+    box_factor: float = limited(1.0, **_between(0.1, 10))
+    box_side: Literal["longer", "shorter", "mean", "both"] = "longer"
+    score: Literal["cosine", "negative-euclidean"] = "cosine"
     license: str = "not stated"
     threshold: float | None = None
-    layers: tuple[str, ...] = ()
-    output: int | None = None
-    gives: str | None = None
-    classes: tuple[str, str] | None = None
+    layers: tuple[str, ...] = limited((), valid=all, wanted="names of modules")
+    output: int | None = limited(None, low=0)
+    gives: Literal["probability", "logit"] | None = None
+    classes: tuple[str, ...] | None = limited(
+        None, valid=lambda names: all(names) and len(names) == len({*names}) == 2, wanted="two names"
+    )
 
     def how_to_crop(self, size: int) -> Crop:
         """The crop at `size` pixels."""
@@ -87,112 +88,61 @@ class Contract:
 
     def describe(self) -> dict[str, Any]:
         """JSON for a manifest: all that decides a template."""
-        return {key: value for key, value in asdict(self).items() if key not in _BESIDE and value is not None}
+        described = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _BESIDE}
+        return {name: value for name, value in described.items() if value is not None}
 
 
-def read_contract(model: Path, given: Path | None) -> Contract:
-    """The contract of a model file: that in `given`, else in the model's own name with `.json` behind it.
+def read_contract(model: Path, path: Path | None) -> Contract:
+    """The contract of a model file: that in `path`, else in the file with the model's own name and `.json` behind it.
 
     Raises:
         UsageError: neither is there.
         BadInput: naming the file: no JSON object, a field that is missing, unknown or malformed.
     """
-    path = given or model.with_name(f"{model.name}.json")
-    try:
-        fields_of = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    path = path or model.with_name(f"{model.name}.json")
+    if not path.exists():
         raise UsageError(
-            f"{model}: what it expects of pictures is not said: write {path}, a JSON object with "
-            f"{', '.join(_NEEDED)} (docs/own-models.md), or name one by --spec"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or "not valid JSON"
-        raise BadInput(f"{path}: cannot be read as the contract of {model.name} ({reason})") from None
-    return parse_contract(fields_of, str(path), model.stem)
-
-
-def described_contract(described: RecognizerId) -> Contract:
-    """The contract in a recorded identity. Raises BadInput where it has none."""
-    where = f"the description of {described.name}"
-    if described.contract is None:
-        raise BadInput(f"{where} lacks its contract: make the store again")
-    name = described.name.partition(":")[2]
-    beside = {key: value for key in _BESIDE if (value := getattr(described, key)) is not None}
-    return parse_contract({**described.contract, **beside, "name": name}, where, name)
-
-
-def parse_contract(given: Any, where: str, default_name: str) -> Contract:
-    """A contract from JSON's object. where: for messages. Raises BadInput naming the field."""
-    if not isinstance(given, dict):
-        raise BadInput(f"{where}: holds no JSON object")
-    given = {key: value for key, value in given.items() if value is not None}
-    known = [field.name for field in fields(Contract)]
-    if unknown := sorted(set(given) - set(known)):
-        raise BadInput(f"{where}: there is no field {unknown[0]!r}; there are {', '.join(known)}")
-    if missing := [name for name in _NEEDED if name not in given]:
-        raise BadInput(f"{where}: does not say {' and '.join(missing)} (docs/own-models.md)")
-    checked: dict[str, Any] = {"name": default_name, **given}
-    for name, choices in _CHOICES.items():
-        if name in checked and checked[name] not in choices:
-            raise BadInput(f"{where}: {name} is {_shown(checked[name])}; use {', '.join(choices)}")
-    if not isinstance(checked["name"], str) or not _NAME.fullmatch(checked["name"]):
-        raise BadInput(f"{where}: a name has letters, digits, '.', '_' and '-' only, not {_shown(checked['name'])}")
-    contract = Contract(**checked)
-    mean, scale = _three(contract.mean, "mean", where), _three(contract.scale, "scale", where)
-    contract = replace(contract, mean=mean, scale=scale)
-    if any(value < 1 for value in contract.scale) or any(0 < abs(value) < 1 for value in contract.mean):
-        raise BadInput(
-            f"{where}: mean and scale are of pictures from 0 to 255, not {_shown(given['mean'])} and "
-            f"{_shown(given['scale'])}; multiply both by 255"
+            f"{model}: nothing tells what it expects of pictures: write {path}, a JSON object with crop, channels, "
+            "mean, scale (docs/own-models.md), or name one by --spec"
         )
-    _check_number(contract.size, "size", where, whole=True, low=8, high=_MOST_PIXELS)
-    _check_number(contract.box_factor, "box_factor", where, low=0.1, high=10)
-    _check_number(contract.threshold, "threshold", where)
-    _check_number(contract.output, "output", where, whole=True, low=0)
+    return parse_contract(read_json(path), str(path), model.stem)
+
+
+def recorded_contract(identity: RecognizerId) -> Contract:
+    """The contract in a recorded identity. Raises BadInput where it has none."""
+    where, name = f"the description of {identity.name}", identity.name.partition(":")[2]
+    if identity.contract is None:
+        raise BadInput(f"{where} lacks its contract: make the store again")
+    beside = {key: getattr(identity, key) for key in _BESIDE}
+    return parse_contract({**identity.contract, **beside, "name": name}, where, name)
+
+
+def parse_contract(value: Any, where: str, default_name: str) -> Contract:
+    """A contract from a JSON object. where: for messages. Raises BadInput naming the field."""
+    if not isinstance(value, dict):
+        raise BadInput(f"{where}: holds no JSON object")
+    value = {"name": default_name} | {key: each for key, each in value.items() if each is not None}
+    known = [each.name for each in fields(Contract)]
+    if unknown := sorted(set(value) - set(known)):
+        raise BadInput(f"{where}: there is no field {unknown[0]!r}; there are {', '.join(known)}")
+    for key in {"mean", "scale"} & value.keys():
+        numbers = [value[key]] * 3 if is_number(value[key]) else value[key]
+        if not isinstance(numbers, list | tuple) or len(numbers) != 3 or not all(map(is_number, numbers)):
+            raise BadInput(f"{where}: field {key!r} is not a number, or one for each channel; {Contract.REMEDY}")
+        value[key] = tuple(map(float, numbers))
+    contract = Contract.from_json(where, value)
+    if any(each < 1 for each in contract.scale) or any(0 < abs(each) < 1 for each in contract.mean):
+        raise BadInput(
+            f"{where}: mean and scale are of pictures from 0 to 255, not {contract.mean} and {contract.scale}; "
+            "multiply both by 255"
+        )
     if contract.crop != "box" and (contract.box_factor, contract.box_side) != (1, "longer"):
         raise BadInput(f"{where}: box_factor and box_side go with the crop box")
-    if not isinstance(contract.license, str):
-        raise BadInput(f"{where}: license is text, not {_shown(contract.license)}")
-    layers, classes = contract.layers, contract.classes
-    if not _texts(layers):
-        raise BadInput(f"{where}: layers are names of modules, not {_shown(layers)}")
-    if classes is not None and (not _texts(classes) or len(set(classes)) != 2 or len(classes) != 2):
-        raise BadInput(f"{where}: classes are two names, not {_shown(classes)}")
-    return replace(contract, layers=tuple(layers), classes=None if classes is None else tuple(classes))
-
-
-def _three(value: Any, name: str, where: str) -> tuple[float, float, float]:
-    values = list(value) if isinstance(value, list | tuple) else [value] * 3
-    if len(values) != 3 or not all(_is_number(each) for each in values):
-        raise BadInput(f"{where}: {name} is a number, or one for each channel, not {_shown(value)}")
-    return tuple(float(each) for each in values)
-
-
-def _check_number(
-    value: Any, name: str, where: str, whole: bool = False, low: float = -math.inf, high: float = math.inf
-) -> None:
-    if value is None:
-        return
-    if not _is_number(value) or (whole and not isinstance(value, int)) or not low <= value <= high:
-        span = "" if low == -math.inf else f" of at least {low}" if high == math.inf else f" from {low} to {high}"
-        raise BadInput(f"{where}: {name} is a {'whole ' if whole else ''}number{span}, not {_shown(value)}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _texts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(each, str) and each for each in value)
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    return contract
 
 
 def named_networks(options: Sequence[str], option: str) -> dict[str, str]:
-    """Perceptual networks, as `named`; of a model of one's own its file is enough.
+    """Perceptual networks, as `named`; for a user's own model its file is enough.
 
     `torch:FILE` and `torch:FILE:LAYER+LAYER` become `torch:NAME=FILE` and so on, by the name in its contract.
 
@@ -201,7 +151,7 @@ def named_networks(options: Sequence[str], option: str) -> dict[str, str]:
     """
     spelled = []
     for given in options:
-        kind = next((prefix for prefix in OWN if given.startswith(prefix)), "")
+        kind = custom_kind(given)
         file, colon, layers = given.removeprefix(kind).partition(":")
         if kind and "=" not in given and Path(file).is_file():
             given = f"{kind}{read_contract(Path(file), None).name}{colon}{layers}={file}"

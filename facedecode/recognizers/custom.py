@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
-from facedecode.recognizers.contract import OWN, Contract, described_contract, is_own, read_contract
+from facedecode.recognizers.contract import Contract, custom_kind, is_custom, read_contract, recorded_contract
 from facedecode.recognizers.custom_runtime import open_network
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.recognizers.spec import RecognizerSpec
@@ -24,11 +24,10 @@ _SAME = 1e-3
 _LARGEST = 1e6
 
 
-class OwnRecognizer(Recognizer):
-    """A model that a user brings, tried out on two pictures before any work.
+class CustomRecognizer(Recognizer):
+    """A model of the user's, tried on two pictures before any work.
 
-    Attributes:
-        contract: what it expects, with its size.
+    contract: what it expects, with its size.
     """
 
     def __init__(
@@ -40,30 +39,26 @@ class OwnRecognizer(Recognizer):
         precision: str = "fp32",
         judge: bool = False,
     ):
-        """kind: one of `OWN`. judge: it gives one number or two of a picture instead of a template.
+        """kind: `onnx:` or `torch:`. judge: it gives one number or two for a picture instead of a template.
 
         Raises:
-            MissingWeights, UsageError, BadInput: as `open_network`; sizes that contradict each other or that nobody
-                says; bf16 or layers of a model that has none; a first batch whose outputs are not templates.
+            MissingWeights, UsageError, BadInput: as `open_network`; sizes that contradict each other or are not known;
+                bf16 or layers where the model has none; outputs that cannot be templates.
         """
         self.weights, self.device, self.precision = path, torch.device(device), precision
         self._judge = judge
         if judge != (contract.gives is not None):
-            raise UsageError(f"{path}: 'gives' (probability, logit) is said of a judge, and of no recognizer")
+            raise UsageError(f"{path}: 'gives' (probability, logit) is for a judge, and not for a recognizer")
         if kind == "onnx:" and precision != "fp32":
             raise UsageError(f"--precision {precision}: an ONNX model computes as it was exported; leave it out")
         self.net, self.weights_sha256 = open_network(kind, path, device)
         size = _agreed_size(path, self.net.size, contract.size)
         self.contract = dataclasses.replace(contract, size=size)
         self._batches = self.net.batches
-        self._flip = contract.channels == "BGR"
-        self._mean, self._scale = (
-            torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (contract.mean, contract.scale)
-        )
-        # Until it is known how long a template is.
+        self._mean, self._scale = self._channels(contract.mean), self._channels(contract.scale)
         self.spec = RecognizerSpec(
             name=kind + contract.name,
-            dim=0,
+            dim=0,  # not known yet
             crop=contract.how_to_crop(size),
             mean=contract.mean,
             scale=contract.scale,
@@ -71,13 +66,14 @@ class OwnRecognizer(Recognizer):
             license=contract.license,
             architecture="",
             obtain="it is a model of your own: pass its file with --weights",
+            channel_order=contract.channels,
             feature_layers=contract.layers,
             recommended_threshold=contract.threshold,
         )
         for layer in contract.layers:
             if layer not in self.layer_names():
                 raise BadInput(f"{path}: has no layer {layer!r}; it has {', '.join(self.layer_names()[:8])}, …")
-        self.spec = dataclasses.replace(self.spec, dim=self._try_out())
+        self.spec = dataclasses.replace(self.spec, dim=self._tried_dim())
         self.white_box = self.net.gradients and self._gradients_flow()
 
     def layer_names(self) -> tuple[str, ...]:
@@ -86,21 +82,15 @@ class OwnRecognizer(Recognizer):
         return self.net.layers
 
     def features(self, crops: Tensor) -> list[Tensor]:
-        return self._with_maps(crops, all_of_it=False)[1]
+        return self._with_maps(crops, with_template=False)[1]
 
     def embed_with_features(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return self._with_maps(crops, all_of_it=True)
+        return self._with_maps(crops, with_template=True)
 
     def describe(self) -> RecognizerId:
         contract = self.contract
-        own = {
-            "channel_order": contract.channels,
-            "normalization": {"mean": contract.mean, "scale": contract.scale},
-            "contract": contract.describe(),
-            "layers": contract.layers,
-            "threshold": contract.threshold,
-        }
-        return RecognizerId.from_json(self.spec.name, super().describe().as_json() | own)
+        further = {"contract": contract.describe(), "layers": contract.layers, "threshold": contract.threshold}
+        return RecognizerId.from_json(self.spec.name, super().describe().as_json() | further)
 
     def _run(self, crops: Tensor) -> Tensor:
         if not len(crops):
@@ -109,12 +99,12 @@ class OwnRecognizer(Recognizer):
             parts = [self._template(self.net(part), len(part))[:count] for part, count in self._parts(crops)]
         return torch.cat(parts)
 
-    def _with_maps(self, crops: Tensor, all_of_it: bool) -> tuple[Tensor | None, list[Tensor]]:
+    def _with_maps(self, crops: Tensor, with_template: bool) -> tuple[Tensor | None, list[Tensor]]:
         templates, maps = [], []
         with self._autocast():
             for part, count in self._parts(crops):
                 try:
-                    found, output = self.net.maps(part, self.spec.feature_layers, all_of_it)
+                    kept, output = self.net.maps(part, self.spec.feature_layers, with_template)
                 except RuntimeError as error:
                     side = crops.shape[-1]
                     if side == self.contract.size:
@@ -123,20 +113,14 @@ class OwnRecognizer(Recognizer):
                         f"{self.spec.name}: its layers do not take a part of {side} px ({str(error)[:80]}): leave "
                         "--local-perceptual-weight at 0"
                     ) from None
-                maps.append([each[:count] for each in found])
-                if all_of_it:
+                maps.append([each[:count] for each in kept])
+                if with_template:
                     templates.append(self._template(output, len(part))[:count])
         return torch.cat(templates) if templates else None, [torch.cat(each) for each in zip(*maps, strict=True)]
 
-    def _autocast(self) -> torch.autocast:
-        # A caller that computes in bf16 (training) takes the network along.
-        half = self.precision == "bf16" or torch.is_autocast_enabled(self.device.type)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
-
     def _parts(self, crops: Tensor) -> list[tuple[Tensor, int]]:
         """Normalized pictures in batches that the network takes, the last filled up; how many of each count."""
-        x = crops.flip(1) if self._flip else crops
-        x = ((x * 255 - self._mean) / self._scale).contiguous()
+        x = self._normalized(crops).contiguous()
         fewest, most = self._batches
         parts = []
         for part in x.split(most or len(x)):
@@ -146,7 +130,7 @@ class OwnRecognizer(Recognizer):
         return parts
 
     def _template(self, outputs: Any, count: int) -> Tensor:
-        """What the network gives of a batch, as float32 (count, dim)."""
+        """The output of the network for a batch, as float32 (count, dim)."""
         path = self.weights
         if isinstance(outputs, tuple | list):
             if len(outputs) > 1 and self.contract.output is None:
@@ -165,8 +149,8 @@ class OwnRecognizer(Recognizer):
             raise BadInput(f"{path}: gives {tuple(outputs.shape)} of {count} pictures, not ({count}, d)")
         return outputs.float()
 
-    def _try_out(self) -> int:
-        """The length of a template. Raises BadInput where the outputs of two pictures cannot be templates."""
+    def _tried_dim(self) -> int:
+        """The length of a template, by two pictures. Raises BadInput where the outputs cannot be templates."""
         path, pictures = self.weights, self._pictures()
         with torch.no_grad():
             both = self._first_batch(pictures)
@@ -195,7 +179,7 @@ class OwnRecognizer(Recognizer):
         return both.shape[1]
 
     def _first_batch(self, pictures: Tensor) -> Tensor:
-        """Outputs of the two pictures; a network whose file does not say what batches it takes is asked."""
+        """Outputs for the two pictures; tries single pictures where the file does not tell which batches it takes."""
         try:
             return self._run(pictures)
         except (RuntimeError, BadInput) as error:
@@ -230,41 +214,39 @@ class OwnRecognizer(Recognizer):
         return F.interpolate(looks, size, mode="bilinear", align_corners=False).to(self.device)
 
 
-def load_own(
+def load_custom(
     name: str,
     weights: Path | str | None = None,
     device: str = "cpu",
     precision: str = "fp32",
     contract: Path | RecognizerId | None = None,
     judge: bool = False,
-) -> OwnRecognizer:
+) -> CustomRecognizer:
     """A user's own model.
 
     Args:
         name: `onnx:FILE` or `torch:FILE`; with `weights`, `onnx:NAME` or `torch:NAME`, as a manifest has it.
-        contract: a JSON file, or a manifest's description of the recognizer; FILE.json if None.
-        judge: see `OwnRecognizer`.
+        contract: a JSON file, or the identity in a manifest; FILE.json if None.
+        judge: see `CustomRecognizer`.
 
     Raises:
         MissingWeights: no file, or ONNX Runtime is missing.
-        UsageError, BadInput: as `read_contract` and `OwnRecognizer`; another file than the description's.
+        UsageError, BadInput: as `read_contract` and `CustomRecognizer`; another file than the recorded one.
     """
-    kind = next(prefix for prefix in OWN if name.startswith(prefix))
+    kind = custom_kind(name)
     called = name.removeprefix(kind)
     path = Path(called if weights is None else weights)
     if not path.is_file():
         raise MissingWeights(f"{name}: a model of your own, and there is no file {path}; give its file by --weights")
     if isinstance(contract, RecognizerId):
-        held = described_contract(contract)
-    else:
-        held = read_contract(path, None if contract is None else Path(contract))
-        if weights is not None and held.name != called:
-            raise UsageError(f"{path}: its contract calls it {held.name!r}, not {called!r}; say {kind}{held.name}")
-    if isinstance(contract, RecognizerId) and (found := sha256_file(path)) != contract.weights_sha256:
-        raise BadInput(
-            f"{path}: not the file of {name} (sha256 {found[:12]}…, expected {str(contract.weights_sha256)[:12]}…)"
-        )
-    return OwnRecognizer(kind, path, held, device, precision, judge)
+        if (sha256 := sha256_file(path)) != contract.weights_sha256:
+            recorded = str(contract.weights_sha256)[:12]
+            raise BadInput(f"{path}: not the file of {name} (sha256 {sha256[:12]}…, expected {recorded}…)")
+        return CustomRecognizer(kind, path, recorded_contract(contract), device, precision, judge)
+    expected = read_contract(path, contract)
+    if weights is not None and expected.name != called:
+        raise UsageError(f"{path}: its contract calls it {expected.name!r}, not {called!r}; say {kind}{expected.name}")
+    return CustomRecognizer(kind, path, expected, device, precision, judge)
 
 
 def _agreed_size(path: Path, of_file: int | None, of_contract: int | None) -> int:
@@ -276,14 +258,12 @@ def _agreed_size(path: Path, of_file: int | None, of_contract: int | None) -> in
 
 
 class PictureJudge:
-    """Probabilities of two classes, by a model that gives (n,), (n, 1) or (n, 2) numbers of pictures.
+    """Probabilities of two classes, by a model that gives (n,), (n, 1) or (n, 2) numbers for pictures.
 
-    Attributes:
-        classes: the two; a single number is the second's.
-        model: with its crop and the hash of its file.
+    classes: the two; a single number is of the second. model: with its crop and the hash of its file.
     """
 
-    def __init__(self, model: OwnRecognizer):
+    def __init__(self, model: CustomRecognizer):
         self.model = model
         if model.contract.classes is None:
             raise BadInput(f"{model.weights}: its contract does not say by 'classes' which two it tells apart")
@@ -292,28 +272,28 @@ class PictureJudge:
             raise BadInput(f"{model.weights}: gives {model.spec.dim} numbers of a picture, not one or two")
 
     def probabilities(self, portraits: np.ndarray) -> np.ndarray:
-        """Of portraits (n, P, P, 3) uint8 RGB: float64 (n, 2), in the order of `classes`.
+        """For portraits (n, P, P, 3) uint8 RGB: float64 (n, 2), in the order of `classes`.
 
         Raises:
-            BadInput: what is declared a probability is none.
+            BadInput: numbers that are no probabilities, although the contract calls them that.
         """
-        said = torch.from_numpy(embed_pictures(self.model, portraits)).double()
+        outputs = torch.from_numpy(embed_pictures(self.model, portraits)).double()
         if self.model.contract.gives == "logit":
-            said = torch.sigmoid(said) if said.shape[1] == 1 else torch.softmax(said, 1)
-        second = said[:, -1:]
-        both = said if said.shape[1] == 2 else torch.cat([1 - second, second], 1)
+            outputs = torch.sigmoid(outputs) if outputs.shape[1] == 1 else torch.softmax(outputs, 1)
+        second = outputs[:, -1:]
+        both = outputs if outputs.shape[1] == 2 else torch.cat([1 - second, second], 1)
         if not ((both >= 0) & (both <= 1)).all() or ((both.sum(1) - 1).abs() > 1e-3).any():
             raise BadInput(f"{self.model.weights}: gives no probabilities; if they are logits, say so by 'gives'")
         return both.numpy()
 
 
 def load_judge(name: str, spec: Path | None = None, device: str = "cpu") -> PictureJudge:
-    """A judge from `torch:FILE` or `onnx:FILE`, whose contract says `gives` and `classes`.
+    """A judge from `torch:FILE` or `onnx:FILE` with `gives` and `classes` in its contract.
 
     Raises:
         UsageError: another name.
-        MissingWeights, UsageError, BadInput: as `load_own`; no classes, or more numbers than two.
+        MissingWeights, UsageError, BadInput: as `load_custom`; no classes, or more numbers than two.
     """
-    if not is_own(name):
+    if not is_custom(name):
         raise UsageError(f"{name}: a judge is torch:FILE or onnx:FILE")
-    return PictureJudge(load_own(name, None, device, contract=spec, judge=True))
+    return PictureJudge(load_custom(name, None, device, contract=spec, judge=True))

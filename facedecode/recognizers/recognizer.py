@@ -18,15 +18,11 @@ from facedecode.pictures import align
 from facedecode.pictures.faces import Face
 from facedecode.pictures.images import to_tensor
 from facedecode.recognizers.cache import require_recorded
-from facedecode.recognizers.networks import BUILDERS
+from facedecode.recognizers.networks import BUILDERS, MapsComplete
 from facedecode.recognizers.spec import RecognizerSpec
 
 # Crops that a CPU is given at once when it makes templates: with more, each takes longer.
 _CPU_SLICE = 16
-
-
-class _Enough(Exception):
-    """All maps that were asked for are there."""
 
 
 class Recognizer:
@@ -34,7 +30,7 @@ class Recognizer:
 
     Attributes:
         spec: its contract.
-        weights_sha256: of the file that the weights were read from.
+        weights: the file that they were read from. weights_sha256: of that file.
         white_box: gradients flow from templates to pixels.
     """
 
@@ -54,7 +50,7 @@ class Recognizer:
         self.precision = precision
         net = BUILDERS[spec.architecture](weights, **spec.config)
         self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-        self._mean = torch.tensor(spec.mean, device=self.device).view(1, 3, 1, 1)
+        self._mean, self._scale = self._channels(spec.mean), spec.scale
 
     @property
     def name(self) -> str:
@@ -77,35 +73,34 @@ class Recognizer:
         return self._run(crops)
 
     def features(self, crops: Tensor) -> list[Tensor]:
-        """The internal maps named by the spec's `feature_layers`, (n, channels, height, width), shallow to deep.
+        """The maps of the spec's `feature_layers`, (n, channels, height, width), shallow to deep. Differentiable.
 
-        Differentiable. `crops` are RGB in [0, 1] of any size that the layers can take: what comes after the last of
-        them is not run.
+        `crops` are RGB in [0, 1] of any size that the layers can take: the network is not run beyond the last of them.
         """
         maps: list[Tensor] = []
-        with self._keeping(maps, only=True), suppress(_Enough):
+        with self._keeping(maps, only=True), suppress(MapsComplete):
             self._run(crops)
         return maps
 
     def layer_names(self) -> tuple[str, ...]:
-        """Modules of the network whose outputs can serve as features. Raises UsageError where it shows none."""
+        """Modules of the network that can be feature layers. Raises UsageError where it shows none."""
         return tuple(name for name, _ in self.net.named_modules() if name)
 
     def embed_with_features(self, crops: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What `embed` and `features` give of the same crops, in one pass."""
+        """The results of `embed` and `features` in one pass."""
         maps: list[Tensor] = []
         with self._keeping(maps):
             return self.embed(crops), maps
 
     @contextmanager
     def _keeping(self, maps: list[Tensor], only: bool = False) -> Iterator[None]:
-        """Fill `maps` from the feature layers while the network runs; with `only`, stop (_Enough) at the last."""
+        """Fill `maps` from the feature layers while the network runs; with `only`, stop it at the last."""
         layers = [self.net.get_submodule(name) for name in self.spec.feature_layers]
 
         def keep(layer: nn.Module, inputs: object, output: Tensor) -> None:
             maps.append(output.float())
             if only and len(maps) == len(layers):
-                raise _Enough
+                raise MapsComplete
 
         hooks = [layer.register_forward_hook(keep) for layer in layers]
         try:
@@ -115,13 +110,21 @@ class Recognizer:
                 hook.remove()
 
     def _run(self, crops: Tensor) -> Tensor:
+        with self._autocast():
+            return self.net(self._normalized(crops).contiguous(memory_format=torch.channels_last)).float()
+
+    def _normalized(self, crops: Tensor) -> Tensor:
         if self.spec.channel_order == "BGR":
             crops = crops.flip(1)
-        x = ((crops * 255 - self._mean) / self.spec.scale).contiguous(memory_format=torch.channels_last)
+        return (crops * 255 - self._mean) / self._scale
+
+    def _channels(self, values: tuple[float, float, float]) -> Tensor:
+        return torch.tensor(values, device=self.device).view(1, 3, 1, 1)
+
+    def _autocast(self) -> torch.autocast:
         # A caller that computes in bf16 (training) takes the network along.
         half = self.precision == "bf16" or torch.is_autocast_enabled(self.device.type)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            return self.net(x).float()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half)
 
     def embed_crops(self, crops: np.ndarray) -> np.ndarray:
         """Templates of uint8 crops: (n, S, S, 3) → (n, dim) float32, without gradients."""

@@ -1,104 +1,100 @@
-"""A recognizer's contract by its name or folder, and where its weights are. Free of torch."""
+"""From a recognizer's name, folder, file or recorded identity to the recognizer. Free of torch until one is loaded.
+
+A recognizer is called by its registered name, by the folder that it was trained into, or, as a model of the user's, by
+`torch:FILE` or `onnx:FILE`. A store, a decoder and a fitted file record its identity (`RecognizerId`).
+"""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.pictures.align import PointCrop
 from facedecode.recognizers.cache import cache_folder
-from facedecode.recognizers.spec import REGISTRY, RecognizerSpec
+from facedecode.recognizers.contract import TEMPLATES_ONLY, custom_file, is_custom
+from facedecode.recognizers.spec import DEFAULT_RECOGNIZER, REGISTRY, RecognizerSpec
+from facedecode.records import Record, migrated, read_json
+
+if TYPE_CHECKING:  # seconds to import
+    from facedecode.recognizers.recognizer import Recognizer
 
 FORMAT_VERSION = 1
 CARD = "recognizer.json"
 WEIGHTS = "recognizer.safetensors"
-# Architecture → modules whose outputs serve as perceptual features φ.
-ARCHITECTURES = {"small_resnet": ("stages.0", "stages.1", "stages.2"), "resnet50": ("layer1", "layer2", "layer3")}
+# Architecture → modules with outputs that serve as perceptual features φ.
+TRAINED_LAYERS = {"small_resnet": ("stages.0", "stages.1", "stages.2"), "resnet50": ("layer1", "layer2", "layer3")}
 
 
-def read_card(folder: Path) -> dict[str, Any]:
-    """The card of a trained recognizer. Raises BadInput: unreadable, or of another version."""
-    path = folder / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        version = card["format_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: not a recognizer's card ({type(error).__name__}: {error}); train it again") from None
-    if version != FORMAT_VERSION:
-        raise BadInput(f"{path}: format version {version!r}; this facedecode reads version {FORMAT_VERSION}")
-    return card
+def load_recognizer(
+    name: str | RecognizerId = DEFAULT_RECOGNIZER,
+    weights: Path | str | None = None,
+    device: str = "cpu",
+    precision: str = "fp32",
+    contract: Path | None = None,
+) -> Recognizer:
+    """Load a recognizer.
 
+    Args:
+        name: a key of `REGISTRY`; the folder of one that was trained here; `torch:FILE` or `onnx:FILE`; or the identity
+            that a store, a decoder or a fitted file records, which the loaded one must have.
+        weights: the weights file, or the folder of one that was trained here; found by the name if None.
+        device: a torch device.
+        precision: `fp32`, or `bf16` (autocast; recorded in everything made with it).
+        contract: of a model of the user's, JSON; FILE.json if None.
 
-def read_spec(folder: Path) -> RecognizerSpec:
-    """The contract of a trained recognizer. Raises BadInput: its card cannot be read, or lacks something."""
-    card, path = read_card(folder), folder / CARD
-    try:
-        own, architecture = card["recognizer"], card["architecture"]
-        crop, normalization = own["crop"], own["normalization"]
-        if crop["kind"] != "five-point similarity" or own["score"] != "cosine":
-            raise ValueError("unknown crop or score")
-        points = tuple((float(x), float(y)) for x, y in crop["points"])
-        if architecture not in ARCHITECTURES or len(points) != 5:
-            raise ValueError(f"unknown architecture {architecture!r}, or not five points")
-        return RecognizerSpec(
-            name=str(own["name"]),
-            dim=int(own["dim"]),
-            crop=PointCrop(int(own["input_size"]), points, residuals=crop["residuals"]),
-            mean=tuple(map(float, normalization["mean"])),
-            scale=float(normalization["scale"]),
-            score=own["score"],
-            license=str(own["license"]),
-            architecture=architecture,
-            obtain="give the folder that it was trained into",
-            feature_layers=ARCHITECTURES[architecture],
-            sha256=str(own["weights_sha256"]),
-            config=dict(card["config"]),
-            folder=folder,
-            training_people=tuple(map(str, own["training_people"])),
+    Raises:
+        UsageError: no recognizer has that name (the known ones are listed); a contract for a registered one.
+        MissingWeights: the weights file, or a package that it needs, is missing.
+        BadInput: the weights file is damaged or another model's; a folder's card cannot be read.
+    """
+    identity = name if isinstance(name, RecognizerId) else None
+    called = identity.name if identity else str(name)
+    if called.startswith(TEMPLATES_ONLY):
+        raise MissingWeights(
+            f"{called}: nothing but its templates is here; a network learns from them by --identity-weight 0 "
+            "--no-mirror --phi with another network, or --perceptual-weight 0"
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: not a recognizer's card ({type(error).__name__}: {error}); train it again") from None
+    if is_custom(called) and "@" not in called:
+        from facedecode.recognizers.custom import load_custom
+
+        return load_custom(called, weights, device, precision, identity or contract)
+    if contract is not None:
+        raise UsageError(f"--spec is the contract of a model of your own (onnx:FILE, torch:FILE); {called} has one")
+    from facedecode.recognizers.recognizer import Recognizer
+
+    spec = find_spec_by_name(called, weights)
+    recognizer = Recognizer(spec, find_weights(spec, weights), device, precision)
+    if identity:
+        require_same_recognizer(identity, recognizer.describe(), f"the weights file {recognizer.weights}")
+    return recognizer
 
 
-def card_of(spec: RecognizerSpec, weights_sha256: str, classes: list[str], training: dict[str, Any]) -> dict[str, Any]:
-    """JSON of the card, as `read_spec` reads it."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "recognizer": spec.describe(weights_sha256).as_json(),
-        "architecture": spec.architecture,
-        "config": dict(spec.config),
-        "classes": classes,
-        "training": training,
-    }
-
-
-def trained_folder(name: Path | str) -> Path | None:
-    """The folder of a trained recognizer: `name`, or where that file of it lies; None where there is no such."""
-    path = Path(name)
-    folder = path.parent if path.name in (CARD, WEIGHTS) else path
-    return folder if (folder / CARD).is_file() else None
+def recognizer_file(name: str | None, weights: Path | None) -> Path | None:
+    """The file or folder that the user named for a recognizer, by --weights or --model; None if neither names one."""
+    return weights or custom_file(name or "") or (trained_folder(name) if name else None)
 
 
 def find_spec_by_name(name: str, weights: Path | str | None = None) -> RecognizerSpec:
     """The spec registered under `name`, or of the recognizer that was trained into the folder `name`.
 
     Args:
-        weights: of a trained recognizer that is given by name, its folder.
+        weights: where a trained recognizer is called by its name, its folder.
 
     Raises:
         UsageError: no recognizer has that name; the known names are listed.
-        MissingWeights: the name is that of protected templates, which no recognizer makes of pictures.
-        BadInput: a folder whose card cannot be read, or that holds a recognizer of another name.
+        MissingWeights: the name is that of protected templates, which no recognizer makes of images.
+        BadInput: a folder with a card that cannot be read, or with a recognizer of another name.
     """
     if name in REGISTRY:
         return REGISTRY[name]
     if folder := trained_folder(name):
-        return read_spec(folder)
+        return read_card(folder).spec(folder)
     if weights is not None and (folder := trained_folder(weights)):
-        spec = read_spec(folder)
+        spec = read_card(folder).spec(folder)
         if spec.name != name:
             raise BadInput(f"{folder}: holds the recognizer {spec.name}, not {name}; give the folder of {name}")
         return spec
@@ -114,15 +110,13 @@ def find_spec_by_name(name: str, weights: Path | str | None = None) -> Recognize
 
 
 def find_weights(spec: RecognizerSpec, weights: Path | str | None = None) -> Path:
-    """The weights file of a recognizer: `weights` if given, else its folder's, its package's, or the cache's.
+    """The weights file of a recognizer: `weights` if given, else in its folder, its package or the cache.
 
     Raises:
-        MissingWeights: it is not there; the message says where it was looked for and how to get it.
+        MissingWeights: it is not there; the message lists the places and how to get it.
     """
-    if weights is None and spec.folder is not None:
-        weights = spec.folder
-    if weights is not None:
-        path = Path(weights)
+    if given := weights or spec.folder:
+        path = Path(given)
         if spec.folder is not None and (folder := trained_folder(path)):
             path = folder / WEIGHTS
         if not path.is_file():
@@ -134,23 +128,90 @@ def find_weights(spec: RecognizerSpec, weights: Path | str | None = None) -> Pat
     for path in places:
         if path.is_file():
             return path
-    looked = ", ".join(map(str, places)) or f"package {spec.package} (not installed)"
-    raise MissingWeights(f"{spec.name}: no weights; looked in {looked}; {spec.obtain}")
+    searched = ", ".join(map(str, places)) or f"package {spec.package} (not installed)"
+    raise MissingWeights(f"{spec.name}: no weights; looked in {searched}; {spec.obtain}")
 
 
 def weights_places(spec: RecognizerSpec) -> list[Path]:
-    """Where weights of a recognizer are looked for that are not given; the first that is there is taken."""
+    """Where weights of a registered recognizer can be; the first that is there is taken."""
     places = []
     if spec.package is not None:
         # The package is located, never imported: importing it needs pkg_resources.
-        found = find_spec(spec.package)
-        folders = list(found.submodule_search_locations or []) if found else []
-        places += [Path(folder) / spec.package_file for folder in folders]
-    if spec.url is not None:
-        places.append(cached_weights(spec))
-    return places
+        package = find_spec(spec.package)
+        places += [
+            Path(folder) / spec.package_file for folder in (package and package.submodule_search_locations) or ()
+        ]
+    return [*places, cached_weights(spec)] if spec.url is not None else places
 
 
 def cached_weights(spec: RecognizerSpec) -> Path:
     """Where the download of a recognizer's weights goes; it may not be there yet. The spec has a `url`."""
     return cache_folder() / str(spec.url).rpartition("/")[2]
+
+
+def trained_folder(name: Path | str) -> Path | None:
+    """The folder of a trained recognizer: `name`, or where that file of it lies; None where there is no such."""
+    path = Path(name)
+    folder = path.parent if path.name in (CARD, WEIGHTS) else path
+    return folder if (folder / CARD).is_file() else None
+
+
+@dataclass(frozen=True)
+class RecognizerCard(Record):
+    """The file `recognizer.json` in the folder of a recognizer that was trained here.
+
+    Attributes:
+        recognizer: its identity.
+        architecture: key of `TRAINED_LAYERS`. config: what rebuilds the network.
+        classes: the people that it was trained to tell apart.
+        training: data, settings and figures of the run.
+    """
+
+    REMEDY: ClassVar[str] = "train it again"
+
+    recognizer: RecognizerId
+    architecture: str
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    training: dict[str, Any]
+    format_version: int = FORMAT_VERSION
+
+    def as_json(self) -> dict[str, Any]:
+        return super().as_json() | {"format_version": self.format_version}
+
+    def spec(self, folder: Path) -> RecognizerSpec:
+        """The spec of the recognizer in a folder. Raises BadInput: the card lacks something."""
+        identity = self.recognizer
+        try:
+            crop, normalization = identity.crop, identity.normalization
+            if crop["kind"] != "five-point similarity" or identity.score != "cosine":
+                raise ValueError("unknown crop or score")
+            points = tuple((float(x), float(y)) for x, y in crop["points"])
+            if self.architecture not in TRAINED_LAYERS or len(points) != 5:
+                raise ValueError(f"unknown architecture {self.architecture!r}, or not five points")
+            return RecognizerSpec(
+                name=identity.name,
+                dim=int(identity.dim),
+                crop=PointCrop(int(identity.input_size), points, residuals=crop["residuals"]),
+                mean=tuple(map(float, normalization["mean"])),
+                scale=float(normalization["scale"]),
+                score=identity.score,
+                license=str(identity.license),
+                architecture=self.architecture,
+                obtain="give the folder that it was trained into",
+                feature_layers=TRAINED_LAYERS[self.architecture],
+                sha256=identity.weights_sha256,
+                config=self.config,
+                folder=folder,
+                training_people=identity.training_people,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise BadInput(f"{folder / CARD}: not a recognizer's card ({reason}); train it again") from None
+
+
+def read_card(folder: Path) -> RecognizerCard:
+    """The card of a trained recognizer. Raises BadInput: unreadable, malformed, or of another version."""
+    path = folder / CARD
+    value = migrated(path, read_json(path), "format_version", FORMAT_VERSION, {}, RecognizerCard.REMEDY)
+    return RecognizerCard.from_json(path, value)

@@ -28,7 +28,7 @@ from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps, load_ph
 from facedecode.pictures import align
 from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
-from facedecode.recognizers import load_described
+from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.images import read_mirrored, read_portraits
@@ -168,8 +168,7 @@ def networks_of_loss(
     perceptual = weights.perceptual or weights.local_perceptual
     is_phi = made_by.name in {name for _, name, _ in names}
     if weights.identity or (perceptual and is_phi) or job.settings.mirror:
-        recognizer = load_described(made_by, next(iter(own_files), None), device)
-        require_same_recognizer(made_by, recognizer.describe(), "the recognizer of the loss")
+        recognizer = load_recognizer(made_by, next(iter(own_files), None), device)
     if perceptual:
         phi = [
             RecognizerMaps(recognizer, layers)

@@ -25,7 +25,7 @@ from facedecode.mapping.least_squares import GramAccumulator, choose_ridge
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.progress import Progress, silent
-from facedecode.recognizers import load_described
+from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.custom_runtime import Program, load_program
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import score_pairs
@@ -68,8 +68,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress = silen
     require_image_size(job.image_size)
     store = Store.open(job.store)
     require_extracted(store)
-    recognizer = load_described(store.recognizer, job.weights, device)
-    require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer")
+    recognizer = load_recognizer(store.recognizer, job.weights, device)
     program = load_program(job.generator, device)
     latent = _latent_size(job, program)
     detector = FaceDetector(device)

@@ -24,7 +24,7 @@ from facedecode.memory import require_memory
 from facedecode.pictures.align import named_crop
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.networks import RESNET50, WIDTHS, SmallResNet, new_resnet50
-from facedecode.recognizers.registry import ARCHITECTURES, CARD, WEIGHTS, card_of, read_card, read_spec, trained_folder
+from facedecode.recognizers.registry import CARD, TRAINED_LAYERS, WEIGHTS, RecognizerCard, read_card, trained_folder
 from facedecode.recognizers.spec import REGISTRY, RecognizerSpec
 from facedecode.recognizers.weights_file import Layout, load_into
 from facedecode.store import Store
@@ -136,7 +136,7 @@ def plan_recognizer(job: RecognizerJob) -> RecognizerPlan:
         license="that of the images it was trained on",
         architecture=backbone.architecture,
         obtain="",
-        feature_layers=ARCHITECTURES[backbone.architecture],
+        feature_layers=TRAINED_LAYERS[backbone.architecture],
         config=backbone_config(settings),
         training_people=tuple(sorted(known | set(start.people))),
     )
@@ -166,7 +166,7 @@ def _start(job: RecognizerJob) -> Start:
             raise UsageError(
                 f"--start and -o are both {folder}: what is gone on from would be lost; name another folder"
             )
-        spec = read_spec(folder)
+        spec = read_card(folder).spec(folder)
         if (spec.architecture, dict(spec.config)) != (architecture, backbone_config(settings)):
             raise BadInput(
                 f"{folder}: a {spec.architecture} for crops of {spec.crop.size} px; --start goes on from one of the "
@@ -217,7 +217,7 @@ def train_recognizer(
             raise OutputError(f"{job.output} is {what}; name another folder for the recognizer")
     with locked(job.output):
         if not job.overwrite and (job.output / CARD).exists():
-            finished = read_card(job.output).get("training", {})
+            finished = read_card(job.output).training
             if finished.get("fingerprint") != fingerprint:
                 raise OutputError(f"{job.output} holds another recognizer; use --overwrite or another folder")
             return finished
@@ -273,4 +273,6 @@ def _write(folder: Path, spec: RecognizerSpec, net: nn.ModuleDict, classes: list
     write_bytes(folder / WEIGHTS, weights)
     write_bytes(folder / "head.safetensors", save_tensors(dict(net["head"].state_dict())))
     write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
-    write_json(folder / CARD, card_of(spec, hashlib.sha256(weights).hexdigest(), classes, training))
+    identity = spec.describe(hashlib.sha256(weights).hexdigest())
+    card = RecognizerCard(identity, spec.architecture, dict(spec.config), tuple(classes), training)
+    write_json(folder / CARD, card.as_json())

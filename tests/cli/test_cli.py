@@ -419,7 +419,7 @@ def test_a_bug_is_exit_code_1(here: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def broken(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("oops [x]\nsecond line")
 
-    monkeypatch.setattr("facedecode.inversion.invert.read_inputs", broken)
+    monkeypatch.setattr("facedecode.inversion.inputs.read_inputs", broken)
     done = call("invert", "x.npy", "-o", "rec.png", "--json")
     line = "a bug in facedecode: ZeroDivisionError: oops [x] second line (run again with --debug)"
     assert (done.exit_code, done.stderr) == (1, f"error: {line}\n")

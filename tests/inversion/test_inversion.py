@@ -14,8 +14,8 @@ from PIL import Image
 from facedecode.decoders import Decoder, Provenance
 from facedecode.decoders.closed_form import Nearest, Ridge
 from facedecode.errors import BadInput, UsageError
-from facedecode.identity import RecognizerId
-from facedecode.inversion.invert import invert, read_inputs, write_folder, write_grid
+from facedecode.inversion.inputs import read_inputs
+from facedecode.inversion.invert import invert, write_folder, write_grid
 from facedecode.mapping.maps import Mapping
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
@@ -92,48 +92,48 @@ def test_progress_ends_at_the_end(tiny_store: Path, ridge) -> None:
 
 
 def test_a_store_a_shard_and_a_bare_file(tiny_store: Path, tmp_path: Path) -> None:
-    store = read_inputs(tiny_store, None, None)
+    store = read_inputs(tiny_store)
     assert store.names[:2] == ["P0__P0_0001", "P0__P0_0002"] and store.root == tmp_path / "faces"
     assert store.recognizer.name == "tiny" and store.note is None
-    shard = read_inputs(tiny_store / "00000.npy", None, None)
+    shard = read_inputs(tiny_store / "00000.npy")
     np.testing.assert_array_equal(shard.templates, store.templates)
     assert shard.names[29] == "00000_00029" and "taken from" in shard.note
     np.save(tmp_path / "x.npy", store.templates[0].astype(np.float64))
-    bare = read_inputs(tmp_path / "x.npy", "tiny", None)
-    assert bare.names == ["x"] and bare.recognizer == RecognizerId("tiny", None) and "cast from float64" in bare.note
+    bare = read_inputs(tmp_path / "x.npy", "tiny")
+    assert bare.names == ["x"] and bare.recognizer == {"name": "tiny"} and "cast from float64" in bare.note
 
 
 def test_a_bare_file_is_taken_as_the_default_recognizers(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 128), np.float32))
-    given = read_inputs(tmp_path / "x.npy", None, None)
-    assert given.recognizer == RecognizerId("dlib-resnet", None) and "taken as templates of dlib-resnet" in given.note
+    given = read_inputs(tmp_path / "x.npy")
+    assert given.recognizer == {"name": "dlib-resnet"} and "taken as templates of dlib-resnet" in given.note
     np.save(tmp_path / "y.npy", np.zeros(512, np.float32))
     with pytest.raises(BadInput, match=r"y\.npy: templates of 512 numbers, and dlib-resnet's have 128; say --model"):
-        read_inputs(tmp_path / "y.npy", None, None)
+        read_inputs(tmp_path / "y.npy")
     with pytest.raises(UsageError, match="no recognizer is called 'nobody'"):
-        read_inputs(tmp_path / "y.npy", "nobody", None)
+        read_inputs(tmp_path / "y.npy", "nobody")
     with pytest.raises(BadInput, match="--originals needs a whole store"):
-        read_inputs(tmp_path / "y.npy", None, None, need_images=True)
+        read_inputs(tmp_path / "y.npy", need_images=True)
 
 
 def test_another_recognizer_is_refused(tiny_store: Path, tmp_path: Path, ridge: Decoder) -> None:
     with pytest.raises(BadInput, match="its manifest says tiny, not dlib-resnet"):
-        read_inputs(tiny_store, "dlib-resnet", None)
-    given = read_inputs(tiny_store, None, None)
-    given.require(ridge, "the decoder")
+        read_inputs(tiny_store, "dlib-resnet")
+    given = read_inputs(tiny_store)
+    ridge.require_recognizer(given.recognizer, "the decoder")
     given.recognizer = replace(given.recognizer, weights_sha256="0" * 64)
     with pytest.raises(BadInput, match="the decoder is for tiny"):
-        given.require(ridge, "the decoder")
+        ridge.require_recognizer(given.recognizer, "the decoder")
     np.save(tmp_path / "x.npy", np.zeros(128, np.float32))
     with pytest.raises(BadInput, match="is for tiny and the templates are taken as dlib-resnet's; say --model tiny"):
-        read_inputs(tmp_path / "x.npy", None, None).require(ridge, "the decoder")
+        ridge.require_recognizer(read_inputs(tmp_path / "x.npy").recognizer, "the decoder")
 
 
 # ---------------------------------------------------------------- outputs
 
 
 def test_a_folder_of_pictures(tiny_store: Path, tmp_path: Path, ridge, recognizer) -> None:
-    given = read_inputs(tiny_store, None, None)
+    given = read_inputs(tiny_store)
     result = invert(given.templates, ridge, recognizer)
     write_folder(tmp_path / "out", given, result)
     rows = list(csv.DictReader((tmp_path / "out" / "scores.csv").open()))
@@ -149,14 +149,14 @@ def test_no_picture_takes_anothers_place(tiny_store: Path, monkeypatch: pytest.M
     paths = ["a/b.jpg", "a/b.png", "a__b.jpg", "A/B.jpg", "c.d.jpg", None, "dir.x/plain"]
     rows = pa.table({"path": paths})
     monkeypatch.setattr(Store, "rows", lambda self: rows)
-    names = read_inputs(tiny_store, None, None).names
+    names = read_inputs(tiny_store).names
     assert names == ["a__b_00000", "a__b_00001", "a__b_00002", "A__B_00003", "c.d", "00005", "dir.x__plain"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 30])
 @pytest.mark.parametrize("originals", [False, True])
 def test_grids_hold_every_picture(tiny_store: Path, tmp_path: Path, ridge, recognizer, portraits, count, originals):
-    given = read_inputs(tiny_store, None, None)
+    given = read_inputs(tiny_store)
     given.rows = given.rows[:count]
     result = invert(given.templates[:count], ridge, recognizer)
     write_grid(tmp_path / "grid.png", given, result, originals)
@@ -171,12 +171,12 @@ def test_grids_hold_every_picture(tiny_store: Path, tmp_path: Path, ridge, recog
 
 def test_originals_that_have_moved(tiny_store: Path, tmp_path: Path, ridge) -> None:
     (tmp_path / "faces").rename(tmp_path / "elsewhere")
-    given = read_inputs(tiny_store, None, None)
+    given = read_inputs(tiny_store)
     result = invert(given.templates, ridge)
     with pytest.raises(BadInput, match=r"faces: 30 of 30 images are not there .*--images"):
         write_grid(tmp_path / "grid.png", given, result, originals=True)
     assert not (tmp_path / "grid.png").exists()
-    write_grid(tmp_path / "grid.png", read_inputs(tiny_store, None, tmp_path / "elsewhere"), result, originals=True)
+    write_grid(tmp_path / "grid.png", read_inputs(tiny_store, images=tmp_path / "elsewhere"), result, originals=True)
     assert (tmp_path / "grid.png").is_file()
 
 

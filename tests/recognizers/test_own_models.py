@@ -23,7 +23,7 @@ from facedecode.decoders.training_record import network_and_layers
 from facedecode.errors import BadInput, FacedecodeError, MissingWeights, UsageError
 from facedecode.perceptual.phi import RecognizerMaps, load_phi
 from facedecode.pictures import align
-from facedecode.recognizers import REGISTRY, load_described, load_recognizer
+from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.contract import named_networks, parse_contract
 from facedecode.store import Store, require_same_recognizer
 from facedecode.training.decoder import train_store
@@ -305,7 +305,7 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
         "torch:junk.pt2": (b"junk" * 99, {}, BadInput, "no model of PyTorch"),
         "torch:size.pt2": (good, {"size": 64}, BadInput, "takes pictures of 32 px, and its contract says size 64"),
         "torch:layers.pt2": (good, {"layers": ["conv9"]}, BadInput, "has no layer 'conv9'"),
-        "torch:judge.pt2": (good, {"gives": "logit"}, UsageError, "'gives' .* of a judge"),
+        "torch:judge.pt2": (good, {"gives": "logit"}, UsageError, "'gives' .* is for a judge"),
         "torch:name.pt2": (good, {"name": "a=b"}, BadInput, "a name has letters"),
         "onnx:cut.onnx": (onnx_file()[:-9], {"size": 8}, BadInput, "ONNX Runtime cannot read it"),
         "onnx:two.onnx": (onnx_file(inputs=2), {"size": 8}, BadInput, r"takes 2 inputs \(x0, x1\)"),
@@ -346,23 +346,25 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"crop": "eyes"}, 'crop is "eyes"; use arcface, dlib, box'),
-        ({"channels": "rgb"}, 'channels is "rgb"; use RGB, BGR'),
-        ({"mean": [1, 2]}, "mean is a number, or one for each channel"),
-        ({"mean": "0"}, "mean is a number"),
-        ({"mean": 0.5}, "of pictures from 0 to 255, not 0.5 and"),
-        ({"scale": -127.5}, "and -127.5; multiply"),
-        ({"scale": 0.5, "mean": 0.5}, "of pictures from 0 to 255, not 0.5 and 0.5; multiply both by 255"),
-        ({"size": 112.5}, "size is a whole number"),
-        ({"size": True}, "size is a whole number"),
-        ({"score": "euclidean"}, "score is"),
+        ({"crop": "eyes"}, "field 'crop' is not arcface or dlib or box"),
+        ({"channels": "rgb"}, "field 'channels' is not RGB or BGR"),
+        ({"mean": [1, 2]}, "field 'mean' is not a number, or one for each channel"),
+        ({"mean": "0"}, "field 'mean' is not a number"),
+        ({"mean": 0.5}, r"of pictures from 0 to 255, not \(0.5, 0.5, 0.5\) and"),
+        ({"scale": -127.5}, r"-127.5\); multiply"),
+        ({"scale": 0.5, "mean": 0.5}, r"of pictures from 0 to 255, not \(0.5, .* and \(0.5, .*; multiply both by 255"),
+        ({"size": 112.5}, "field 'size' is not a whole number"),
+        ({"size": True}, "field 'size' is not a whole number"),
+        ({"size": 7}, "field 'size' is not from 8 to 4096"),
+        ({"score": "euclidean"}, "field 'score' is not"),
         ({"box_factor": 1.3}, "box_factor and box_side go with the crop box"),
         ({"box_side": "mean"}, "box_factor and box_side go with the crop box"),
-        ({"crop": "box", "box_side": "top"}, "box_side is"),
-        ({"layers": "conv"}, "layers are names"),
-        ({"classes": ["a", "a"]}, "classes are two names"),
+        ({"crop": "box", "box_side": "top"}, "field 'box_side' is not"),
+        ({"layers": "conv"}, "field 'layers' is not a list"),
+        ({"layers": [""]}, "field 'layers' is not names of modules"),
+        ({"classes": ["a", "a"]}, "field 'classes' is not two names"),
         ({"sise": 1}, "there is no field 'sise'"),
-        ({"threshold": "high"}, "threshold is a number"),
+        ({"threshold": "high"}, "field 'threshold' is not a number"),
     ],
 )
 def test_bad_contracts(change: dict, said: str) -> None:
@@ -372,7 +374,7 @@ def test_bad_contracts(change: dict, said: str) -> None:
 
 def test_a_contract_says_all_that_is_needed(tmp_path: Path) -> None:
     for lacking in ("crop", "channels", "mean", "scale"):
-        with pytest.raises(BadInput, match=f"does not say {lacking}"):
+        with pytest.raises(BadInput, match=f"field '{lacking}' is missing"):
             parse_contract({k: v for k, v in CONTRACT.items() if k != lacking}, "net.json", "net")
     with pytest.raises(BadInput, match="holds no JSON object"):
         parse_contract([CONTRACT], "net.json", "net")
@@ -396,20 +398,20 @@ def test_a_manifest_is_enough_to_find_the_model_again(net: TinyNet, tmp_path: Pa
     file = keep(tmp_path / "a.pt2", exported(net), layers=["conv"], threshold=-0.5, license="mine")
     draw_people(tmp_path / "emb", tmp_path / "faces", "torch:mine", file, people=3)
     held = Store.open(tmp_path / "emb").recognizer
-    own = load_described(held, file)
+    own = load_recognizer(held, file)
     (tmp_path / "a.pt2.json").unlink()
-    again = load_described(held, file)
+    again = load_recognizer(held, file)
     assert (
         again.spec == own.spec and again.spec.feature_layers == ("conv",) and again.spec.recommended_threshold == -0.5
     )
     assert again.describe() == held
     moved = file.rename(tmp_path / "renamed.pt2")
-    assert load_described(held, moved).name == "torch:mine"
+    assert load_recognizer(held, moved).name == "torch:mine"
     other = keep(tmp_path / "other.pt2", exported(net, 1))
     with pytest.raises(BadInput, match=r"other\.pt2: not the file of torch:mine \(sha256"):
-        load_described(held, other)
+        load_recognizer(held, other)
     with pytest.raises(MissingWeights, match="torch:mine: a model of your own"):
-        load_described(held)
+        load_recognizer(held)
     keep(tmp_path / "b.pt2", moved.read_bytes(), mean=100)
     with pytest.raises(BadInput, match=r"takes pictures otherwise .*mean"):
         require_same_recognizer(held, load_recognizer(f"torch:{tmp_path / 'b.pt2'}").describe(), "it")

@@ -11,7 +11,6 @@ from facedecode.cli.app import Device, DryRun, Model, Overwrite, Spec, Weights, 
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
-from facedecode.cli.load import optional_decoder
 from facedecode.errors import FailedItems, UsageError
 
 
@@ -107,6 +106,7 @@ def attack(
     from facedecode.attacks.target import choose_objective, choose_threshold, find_aim, refuse_target_alone
     from facedecode.classifiers.classifier import load_classifier
     from facedecode.cli.commands.extract import listed
+    from facedecode.decoders import optional_decoder
     from facedecode.extraction.cropping import FaceCropper
     from facedecode.pictures.faces import FaceDetector
     from facedecode.pictures.images import find_images
@@ -129,7 +129,7 @@ def attack(
     if score and threshold is None:
         console.say(f"success is judged at the score {score.said}")
     without = "the figure is without reconstructions"
-    drawer, folder = optional_decoder(console, decoder, recognizer.describe(), device, without)
+    drawer = optional_decoder(recognizer.describe(), decoder, device, without, console.say)
     job = AttackJob(
         inputs=images,
         output=output,
@@ -144,7 +144,7 @@ def attack(
         console.say(f"{counts['images']} images would be attacked by {method}, {aim.said}, and go to {output}")
         return counts, {}
     with console.progress() as stage:
-        result = attack_images(job, cropper, aim, drawer, folder, stage("attack"))
+        result = attack_images(job, cropper, aim, drawer, stage("attack"))
     metrics = {"failed": len(result.failures), **summary(result.rows)}
     _say(console, output, method, aim.said, metrics, result.resumed)
     if strict and result.failures:

@@ -11,7 +11,6 @@ from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, c
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
-from facedecode.cli.load import optional_decoder
 from facedecode.errors import BadInput
 
 FIGURE = "clusters.png"
@@ -61,7 +60,9 @@ def cluster(
     source = Store.open(store)
     drawer = None
     if decoder != "none":
-        drawer, _ = optional_decoder(console, decoder, source.recognizer, choose_device(device), "no figure")
+        from facedecode.decoders import optional_decoder
+
+        drawer = optional_decoder(source.recognizer, decoder, choose_device(device), "no figure", console.say)
     with console.progress() as stage:
         found = make_clusters(
             source,

@@ -40,18 +40,16 @@ def fit_confidence(
     """Draws the store's templates, and fits, for each cell of a grid, the expected error of a picture given its
     template. People whom the decoder was trained on are left out: its errors on them are too small.
     """
-    from facedecode.decoders import find_decoder, load_decoder
+    from facedecode.decoders import load_decoder_for
     from facedecode.inversion.confidence_fit import fit_store_confidence
     from facedecode.store import Store
 
     opened = Store.open(store)
-    folder = find_decoder(decoder or opened.recognizer.name)
-    drawer = load_decoder(folder, choose_device(device))
+    drawer = load_decoder_for(opened.recognizer, decoder, choose_device(device))
     with console.progress() as stage:
         fitted = fit_store_confidence(
             opened,
             drawer,
-            folder,
             output,
             people=people,
             exclude=tuple(exclude or ()),
@@ -62,7 +60,9 @@ def fit_confidence(
         )
     report = fitted.report
     if drawer.provenance.training.get("start") and "held_out" not in drawer.provenance.training:
-        console.say(f"decoder {folder.name} went on from another, which is taken to have held out the same people")
+        console.say(
+            f"decoder {drawer.folder.name} went on from another, which is taken to have held out the same people"
+        )
     explained = report["explained"]
     console.say(
         f"{output}: {report['images']} images of {len(fitted.people)} people whom the decoder has not seen; explains "

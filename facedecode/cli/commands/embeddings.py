@@ -89,18 +89,20 @@ def import_store(
     from facedecode.extraction.run import StoreOptions
     from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
-    from facedecode.recognizers.contract import GIVEN
+    from facedecode.recognizers.contract import TEMPLATES_ONLY
 
     if model is None:
         console.say(f"{embeddings}: taken as templates of {DEFAULT_RECOGNIZER} (say --model if they are not)")
     name = model or DEFAULT_RECOGNIZER
-    given = name.startswith(GIVEN)
+    given = name.startswith(TEMPLATES_ONLY)
     if score not in (None, "cosine", "negative-euclidean"):
         raise UsageError(f"--score {score}: use cosine or negative-euclidean")
-    if given and (weights or spec or name == GIVEN):
-        raise UsageError(f"--model {name}: {GIVEN}NAME is a recognizer not at hand; leave --weights and --spec out")
+    if given and (weights or spec or name == TEMPLATES_ONLY):
+        raise UsageError(
+            f"--model {name}: {TEMPLATES_ONLY}NAME is a recognizer not at hand; leave --weights and --spec out"
+        )
     if score and not given:
-        raise UsageError(f"--score is said of {GIVEN}NAME; {name} has its own")
+        raise UsageError(f"--score is said of {TEMPLATES_ONLY}NAME; {name} has its own")
     if renamed and not identities:
         raise UsageError("--renamed says how --identities names the images; give both")
     device = choose_device(device)
@@ -143,21 +145,13 @@ def store_of_bare(
     return made
 
 
-def recognizer_file(model: str | None, weights: Path | None) -> Path | None:
-    """Where the recognizer of --model and --weights is, for a store that only names it; None: where its package is."""
-    from facedecode.recognizers.contract import file_of
-    from facedecode.recognizers.registry import trained_folder
-
-    return weights or file_of(model or "") or (trained_folder(model) if model else None)
-
-
 def describe_recognizer(model: str | None, weights: Path | None, spec: Path | None, device: str) -> RecognizerId:
     """The recognizer of a bare file's templates, as its store will describe it; of one not at hand, its name alone."""
     from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
-    from facedecode.recognizers.contract import GIVEN
+    from facedecode.recognizers.contract import TEMPLATES_ONLY
 
     name = model or DEFAULT_RECOGNIZER
-    if name.startswith(GIVEN):
+    if name.startswith(TEMPLATES_ONLY):
         return RecognizerId(name, None)
     return load_recognizer(name, weights, device, contract=spec).describe()
 

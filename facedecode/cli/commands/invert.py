@@ -23,7 +23,6 @@ from facedecode.cli.app import (
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
-from facedecode.cli.load import open_drawing, read_given
 from facedecode.errors import OutputError, UsageError
 
 MOST_IN_A_GRID = 1024
@@ -66,6 +65,7 @@ def invert(
     """
     to_folder = _is_folder(output, overwrite)
     from facedecode.inversion.confidence import load_confidence
+    from facedecode.inversion.inputs import load_networks, read_inputs
     from facedecode.inversion.invert import invert as run
     from facedecode.inversion.invert import write_folder, write_grid
     from facedecode.inversion.refinement import require_refinable
@@ -74,13 +74,15 @@ def invert(
     from facedecode.store import Processing
 
     device = choose_device(device)
-    given, weights = read_given(templates, model, weights, spec, images, device, need_images=originals)
+    given = read_inputs(templates, model, weights, spec, images, device, need_images=originals)
     if given.note:
         console.say(given.note)
     if not to_folder and len(given.templates) > MOST_IN_A_GRID:
         raise UsageError(f"{len(given.templates)} templates are too many for one grid; give a folder: -o out/")
-    drawing = open_drawing(console, given, decoder, weights, device, need_recognizer=bool(refine))
-    drawer, recognizer = drawing.decoder, drawing.recognizer
+    networks = load_networks(given, decoder, device, need_recognizer=bool(refine))
+    drawer, recognizer = networks.decoder, networks.recognizer
+    if networks.note:
+        console.say(networks.note)
     if refine:
         require_refinable(drawer, recognizer)
     moved = load_mapping(mapping) if mapping else None
@@ -91,7 +93,7 @@ def invert(
             moved.warn_of_other_faces(given.manifest, templates)
     maps = load_confidence(confidence) if confidence else None
     if maps:
-        maps.require_decoder(describe_decoder(drawer, drawing.folder), drawer.recognizer)
+        maps.require_decoder(describe_decoder(drawer), drawer.recognizer)
     with console.progress() as stage:
         said = stage("refine, steps" if refine else "invert")
         result = run(

@@ -124,8 +124,8 @@ def _sources(
     """Each source of perturbed templates once, with the store of the originals."""
     from facedecode.mapping.fit import Joined, Reembedded
     from facedecode.pictures.perturb import expand_group
-    from facedecode.recognizers import load_described
-    from facedecode.store import Store, require_same_recognizer
+    from facedecode.recognizers import load_recognizer
+    from facedecode.store import Store
 
     transforms = {t.name: t for name in transform or [] for t in expand_group(name)}
     store = Store.open(embeddings)
@@ -137,8 +137,7 @@ def _sources(
                 raise UsageError(f"--perturbed {folder}: a second store of {source.transform}; give one a transform")
             joined[source.transform] = source
         return [(source, store) for source in joined.values()]
-    recognizer = load_described(store.recognizer, weights, choose_device(device), store.manifest.precision)
-    require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
+    recognizer = load_recognizer(store.recognizer, weights, choose_device(device), store.manifest.precision)
     return [(Reembedded(store, recognizer, t, images), store) for t in transforms.values()]
 
 

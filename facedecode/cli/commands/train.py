@@ -11,7 +11,7 @@ import typer
 
 from facedecode.cli.app import BareModel, Device, DryRun, Spec, choose_device, command
 from facedecode.cli.commands import summary
-from facedecode.cli.commands.embeddings import describe_recognizer, recognizer_file, store_of_bare
+from facedecode.cli.commands.embeddings import describe_recognizer, store_of_bare
 from facedecode.cli.console import Console
 from facedecode.cli.options import OneOf, Variant, make_job
 from facedecode.decoders.kinds import find_kind, fitted_by
@@ -112,6 +112,8 @@ def train(
     if bare:
         values.pop("images", None)
         if "weights" in variant.options:
+            from facedecode.recognizers.registry import recognizer_file
+
             values["weights"] = recognizer_file(model, weights)
     if variant is NETWORK:
         values = {**NETWORK_DEFAULTS[options["architecture"]], **values}

@@ -22,7 +22,6 @@ from facedecode.cli.app import (
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
-from facedecode.cli.load import open_drawing, read_given
 from facedecode.errors import OutputError, UsageError
 
 _MOST_PICTURES = 1024
@@ -71,6 +70,7 @@ def walk(
     (and with the last, where there is one).
     """
     from facedecode.attributes.direction import load_direction
+    from facedecode.inversion.inputs import load_networks, read_inputs
     from facedecode.inversion.walk import draw_walks, find_rows, plan_walks, write_strips, write_templates
     from facedecode.store.processing import refuse_done
 
@@ -88,11 +88,13 @@ def walk(
         if path is not None and path.exists() and not (overwrite and path.is_file()):
             raise OutputError(f"{path}: is there already; use --overwrite or another name")
     device = choose_device(device)
-    given, weights = read_given(templates, model, weights, spec, images, device, need_images=originals)
+    given = read_inputs(templates, model, weights, spec, images, device, need_images=originals)
     if given.note:
         console.say(given.note)
-    drawing = open_drawing(console, given, decoder, weights, device)
-    recognizer = drawing.decoder.recognizer
+    networks = load_networks(given, decoder, device)
+    if networks.note:
+        console.say(networks.note)
+    recognizer = networks.decoder.recognizer
     directions = [load_direction(path) for path in (*(without or ()), *([along] if along else ()))]
     for direction in directions:
         direction.require_recognizer(given.recognizer if given.recognizer.weights_sha256 else recognizer)
@@ -108,7 +110,7 @@ def walk(
         score=recognizer.score,
     )
     with console.progress() as stage:
-        strips = draw_walks(walks, drawing.decoder, drawing.recognizer, stage("draw"))
+        strips = draw_walks(walks, networks.decoder, networks.recognizer, stage("draw"))
     if save:
         write_templates(save, walks)
     write_strips(output, given, walks, strips, (starts, ends) if originals else None)

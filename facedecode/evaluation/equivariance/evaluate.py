@@ -102,7 +102,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
     Warns:
         FacedecodeWarning: see `mapping.maps.solve_mapping`.
     """
-    from facedecode.recognizers import load_described
+    from facedecode.recognizers import load_recognizer
 
     family, result = Family.of(job.transforms), Result(equivariance_schema(job))
     method = Method(ridge=job.ridge)
@@ -110,8 +110,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
     refuse_done(store.manifest, store.folder, reason="they are perturbed here")
     training, judged = choose_people(store, job)
     require_unseen_by_recognizer(store.recognizer, judged.identities)
-    recognizer = load_described(store.recognizer, job.weights, device, store.manifest.precision)
-    require_same_recognizer(store.recognizer, recognizer.describe(), "the recognizer's weights file")
+    recognizer = load_recognizer(store.recognizer, job.weights, device, store.manifest.precision)
     sides = [Side(images.rows, images.templates) for images in (training, judged)]
     for transform in family.transforms:
         for side, name in zip(sides, ("training", "judged"), strict=True):

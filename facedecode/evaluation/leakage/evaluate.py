@@ -380,13 +380,13 @@ def _add_strips(
     """Draw strips of the attributes that a probe reads, unless no decoder was asked for and none can draw them."""
     from facedecode.decoders.checkpoint import optional_decoder
     from facedecode.evaluation.leakage.strips import AMOUNTS, draw_strips
-    from facedecode.recognizers import load_described
+    from facedecode.recognizers import load_recognizer
 
-    decoder, folder = optional_decoder(job.decoder, store.recognizer, device, "no strips", say)
+    decoder = optional_decoder(store.recognizer, job.decoder, device, "no strips", say)
     if decoder is None:
         return
     try:
-        recognizer = load_described(store.recognizer, job.weights, device)
+        recognizer = load_recognizer(store.recognizer, job.weights, device)
     except MissingWeights as error:
         if job.weights is not None:
             raise
@@ -429,4 +429,4 @@ def _add_strips(
         result.sections.append(
             Section("Along the directions", paragraphs(STRIPS, readable=READABLE), [table], pictures)
         )
-        result.provenance["decoder"] = describe_decoder(decoder, folder)
+        result.provenance["decoder"] = describe_decoder(decoder)

@@ -457,7 +457,7 @@ def _provenance(figures: SecurityFigures, job: SecurityJob) -> dict:
     return {
         "stores": [describe_store(store) for store in figures.stores.values()],
         "decoders": {
-            name: describe_decoder(decoder, find_decoder(job.decoders[name]))
+            name: describe_decoder(decoder)
             for name, decoder in figures.decoders.items()
         },
         "recognizers": {

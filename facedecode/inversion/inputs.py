@@ -1,0 +1,146 @@
+"""The templates to invert, the decoder that draws them, and the recognizer that scores its pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from facedecode.decoders.checkpoint import Decoder, load_decoder_for
+from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.identity import RecognizerId, require_same_recognizer
+from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name, is_custom, load_recognizer
+from facedecode.recognizers.contract import TEMPLATES_ONLY
+from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.registry import recognizer_file
+from facedecode.store import Manifest, Store, load_templates
+
+
+@dataclass
+class TemplateInput:
+    """Templates to invert.
+
+    Attributes:
+        templates: (n, dim) float32.
+        recognizer: from the manifest; for a bare file only the name is known.
+        weights: the recognizer's file, where the user named it.
+        names: a file name for each, without suffix.
+        manifest: of their store, if they are in one.
+        rows: the store's rows, if it is a store; `root` is where its images are.
+        note: for the user, an assumption or a cast.
+    """
+
+    templates: np.ndarray
+    recognizer: RecognizerId
+    weights: Path | None
+    names: list[str]
+    manifest: Manifest | None = None
+    rows: list[dict] | None = None
+    root: Path | None = None
+    note: str | None = None
+
+
+def read_inputs(
+    path: Path,
+    model: str | None = None,
+    weights: Path | None = None,
+    spec: Path | None = None,
+    images: Path | None = None,
+    device: str = "cpu",
+    *,
+    need_images: bool = False,
+) -> TemplateInput:
+    """Read a store, a shard of it, or a bare `.npy`.
+
+    Args:
+        model: the recognizer's name, as in `load_recognizer`; refused where the manifest names another.
+        weights: the recognizer's file. spec: its contract, where `model` is a model of the user's.
+        images: where the images are, if not where the manifest says.
+        device: to try a model of the user's on.
+        need_images: a bare file is refused.
+
+    Raises:
+        BadInput: unreadable, or templates of another recognizer. UsageError, MissingWeights: as `load_recognizer`.
+    """
+    custom = None
+    if model is not None and is_custom(model):
+        custom = load_recognizer(model, weights, device, contract=spec).describe()
+    elif spec is not None:
+        raise UsageError("--spec goes with --model torch:FILE or onnx:FILE; a store's manifest has its recognizer's")
+    weights = recognizer_file(model, weights)
+    if path.is_dir():
+        store = Store.open(path)
+        rows, root = store.rows().to_pylist(), images or store.root
+        names = _file_names([row["path"] for row in rows])
+        result = TemplateInput(store.templates(), store.recognizer, weights, names, store.manifest, rows, root)
+    else:
+        if need_images:
+            raise BadInput(f"{path}: --originals needs a whole store, whose manifest says where the images are")
+        templates, manifest, note = load_templates(path)
+        names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]
+        if manifest is None:
+            recognizer, assumed = _recognizer_of_bare(path, templates, model, custom)
+            note = "; ".join(filter(None, (assumed, note))) or None
+        else:
+            recognizer = manifest.recognizer
+        result = TemplateInput(templates, recognizer, weights, names, manifest, note=note)
+    name = result.recognizer.name
+    if custom:
+        require_same_recognizer(result.recognizer, custom, f"--model {model}")
+    elif model and name != model and name != find_spec_by_name(model).name:
+        raise BadInput(f"{path}: its manifest says {name}, not {model}; leave --model out")
+    return result
+
+
+def _recognizer_of_bare(
+    path: Path, templates: np.ndarray, model: str | None, custom: RecognizerId | None
+) -> tuple[RecognizerId, str | None]:
+    """The recognizer of templates without a manifest, and a note where it is assumed."""
+    if model is not None and model.startswith(TEMPLATES_ONLY):  # nothing tells how long its templates are
+        return RecognizerId(model, None), None
+    if custom:
+        recognizer, dim = custom, custom.dim
+    else:
+        spec = find_spec_by_name(model or DEFAULT_RECOGNIZER)
+        recognizer, dim = RecognizerId(spec.name, None), spec.dim
+    name = recognizer.name
+    if templates.shape[1] != dim:
+        raise BadInput(f"{path}: templates of {templates.shape[1]} numbers, and {name}'s have {dim}; say --model")
+    return recognizer, None if model else f"{path}: taken as templates of {name} (say --model if they are not)"
+
+
+def _file_names(paths: list[str | None]) -> list[str]:
+    """A name for each row's picture, after its image; those that would coincide get the row's number."""
+    names = [f"{i:05d}" if p is None else str(Path(p).with_suffix("")).replace("/", "__") for i, p in enumerate(paths)]
+    uses = Counter(name.lower() for name in names)  # some file systems ignore case
+    return [name if uses[name.lower()] == 1 else f"{name}_{i:05d}" for i, name in enumerate(names)]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """A decoder, and the recognizer of its templates; None where its weights are missing, and `note` says why."""
+
+    decoder: Decoder
+    recognizer: Recognizer | None
+    note: str | None = None
+
+
+def load_networks(
+    inputs: TemplateInput, decoder: str | None = None, device: str = "cpu", *, need_recognizer: bool = False
+) -> Networks:
+    """The decoder of that name or folder, or the shipped one, and the recognizer.
+
+    Raises:
+        BadInput: the decoder is for templates of another recognizer.
+        MissingWeights: no such decoder; or the recognizer's weights are missing although the user named them or they
+            are needed.
+    """
+    drawer = load_decoder_for(inputs.recognizer, decoder, device)
+    try:
+        return Networks(drawer, load_recognizer(drawer.recognizer, inputs.weights, device))
+    except (MissingWeights, UsageError) as error:  # UsageError: the name of one that was trained elsewhere
+        if inputs.weights is not None or need_recognizer:
+            raise
+        return Networks(drawer, None, f"no scores: {error}")
