@@ -14,6 +14,7 @@ from PIL import Image
 from facedecode.decoders import Decoder, Provenance
 from facedecode.decoders.closed_form import Nearest, Ridge
 from facedecode.errors import BadInput, UsageError
+from facedecode.identity import RecognizerId
 from facedecode.inversion.inputs import read_inputs
 from facedecode.inversion.invert import invert, write_folder, write_grid
 from facedecode.mapping.maps import Mapping
@@ -100,13 +101,13 @@ def test_a_store_a_shard_and_a_bare_file(tiny_store: Path, tmp_path: Path) -> No
     assert shard.names[29] == "00000_00029" and "taken from" in shard.note
     np.save(tmp_path / "x.npy", store.templates[0].astype(np.float64))
     bare = read_inputs(tmp_path / "x.npy", "tiny")
-    assert bare.names == ["x"] and bare.recognizer == {"name": "tiny"} and "cast from float64" in bare.note
+    assert bare.names == ["x"] and bare.recognizer == RecognizerId("tiny", None) and "cast from float64" in bare.note
 
 
 def test_a_bare_file_is_taken_as_the_default_recognizers(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((2, 128), np.float32))
     given = read_inputs(tmp_path / "x.npy")
-    assert given.recognizer == {"name": "dlib-resnet"} and "taken as templates of dlib-resnet" in given.note
+    assert given.recognizer == RecognizerId("dlib-resnet", None) and "taken as templates of dlib-resnet" in given.note
     np.save(tmp_path / "y.npy", np.zeros(512, np.float32))
     with pytest.raises(BadInput, match=r"y\.npy: templates of 512 numbers, and dlib-resnet's have 128; say --model"):
         read_inputs(tmp_path / "y.npy")

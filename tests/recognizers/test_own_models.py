@@ -306,7 +306,7 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
         "torch:size.pt2": (good, {"size": 64}, BadInput, "takes pictures of 32 px, and its contract says size 64"),
         "torch:layers.pt2": (good, {"layers": ["conv9"]}, BadInput, "has no layer 'conv9'"),
         "torch:judge.pt2": (good, {"gives": "logit"}, UsageError, "'gives' .* is for a judge"),
-        "torch:name.pt2": (good, {"name": "a=b"}, BadInput, "a name has letters"),
+        "torch:name.pt2": (good, {"name": "a=b"}, BadInput, "a name of letters"),
         "onnx:cut.onnx": (onnx_file()[:-9], {"size": 8}, BadInput, "ONNX Runtime cannot read it"),
         "onnx:two.onnx": (onnx_file(inputs=2), {"size": 8}, BadInput, r"takes 2 inputs \(x0, x1\)"),
         "onnx:last.onnx": (onnx_file(shape=("n", 8, 8, 3)), {"size": 8}, BadInput, r"takes pictures \(n, 8, 8, 3\)"),
