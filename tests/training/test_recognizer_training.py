@@ -385,16 +385,19 @@ def test_names_without_a_folder_say_what_to_give(trained: Path, tmp_path: Path) 
     ("damage", "said"),
     [
         (lambda card: card | {"format_version": 9}, "format version 9"),
-        (lambda card: {k: v for k, v in card.items() if k != "architecture"}, "not a recognizer's card"),
+        (lambda card: {k: v for k, v in card.items() if k != "architecture"}, "field 'architecture' is missing"),
         (lambda card: card | {"architecture": "os"}, "unknown architecture 'os'"),
         (lambda card: card | {"config": {"size": 16, "depth": 3}}, "does not fit a small_resnet"),
         (
             lambda card: card | {"recognizer": card["recognizer"] | {"weights_sha256": "0" * 64}},
             "not the known weights",
         ),
-        (lambda card: card | {"recognizer": card["recognizer"] | {"score": "angle"}}, "unknown crop or score"),
+        (
+            lambda card: card | {"recognizer": card["recognizer"] | {"score": "angle"}},
+            "recognizer.score' is not",
+        ),
         (lambda card: card | {"config": card["config"] | {"dim": 64}}, "not these weights"),
-        (lambda card: [card], "not a recognizer's card"),
+        (lambda card: [card], "holds no JSON object"),
     ],
 )
 def test_damaged_cards_are_refused(trained: Path, tmp_path: Path, damage: Callable, said: str) -> None:

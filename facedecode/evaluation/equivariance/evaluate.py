@@ -33,7 +33,7 @@ from facedecode.provenance import describe_file, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import counted
 from facedecode.statistics.bootstrap import LEVEL
-from facedecode.store import Store, require_same_recognizer
+from facedecode.store import Store
 from facedecode.store.processing import refuse_done
 
 TEXTS = texts("equivariance")

@@ -441,7 +441,6 @@ def _samples(figures: SecurityFigures, job: SecurityJob) -> tuple[list[Section],
 
 
 def _provenance(figures: SecurityFigures, job: SecurityJob) -> dict:
-    from facedecode.decoders import find_decoder
 
     curve: Mapping | None = None
     if figures.plan is not None:
