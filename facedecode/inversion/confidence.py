@@ -1,11 +1,9 @@
-"""What does a template pin down of a face, and what did the decoder make up? A map for each template.
+"""Which parts of a picture its template determines, and which the decoder made up: a map for each template.
 
-The map is of the error of pixel values that is to be expected *given the template*: for each cell of a coarse grid the
-expected square of (original - reconstruction), over the cell's pixels and RGB, as a function σ²(e) of the template e
-(`log_variance`). By itself a small error says little: a cell in which all portraits are alike has a small error
-whatever the template. What the template pins down is where the error is small compared with what is expected without
-any template, σ²_prior: the spread of portraits about the mean face in that cell. Confidence is the share of that
-spread which is explained, 1 - σ²(e)/σ²_prior, from 0 (made up: the mean face would do as well) to 1 (pinned down).
+For each cell of a coarse grid, σ²(e) is the expected square of (original - reconstruction) over the cell's pixels and
+RGB, given the template e (`log_variance`); σ²_prior is the spread of portraits about the mean face in that cell.
+Confidence is the share of that spread which is explained, 1 - σ²(e)/σ²_prior, from 0 (the mean face would do as well)
+to 1. A small error alone says little: where all portraits are alike, it is small whatever the template.
 """
 
 from __future__ import annotations
@@ -44,9 +42,9 @@ class Confidence:
     """Expected errors of one decoder's pictures; grids are (S, S), rows from the top.
 
     weight: (S·S, d), bias: (S·S,) float32: log σ²(e) = weight · e + bias for each cell, row by row.
-    average: (S, S) float32, the mean squared error whatever the template. prior: (S, S) float32, σ²_prior. Of both, as
-        of σ²(e), every person has an equal part.
-    decoder: `provenance.describe_decoder` of the decoder. recognizer: `Recognizer.describe()` of its templates'.
+    average: (S, S) float32, the mean squared error over all templates. prior: (S, S) float32, σ²_prior. People weigh
+        alike, however many images they have.
+    decoder: `provenance.describe_decoder` of the decoder. recognizer: of its templates.
     report: JSON; see `fit_confidence`.
     source: the file it was loaded from, if it was.
 
@@ -82,7 +80,7 @@ class Confidence:
 
     @property
     def people(self) -> list[str]:
-        """Whom it was fitted on; it must not be judged on them."""
+        """The people that it was fitted on; it must not be judged on them."""
         return self.report.get("people", [])
 
     def variances(self, templates: np.ndarray) -> np.ndarray:
@@ -104,22 +102,12 @@ class Confidence:
 
     @property
     def scale(self) -> float:
-        """Where a color scale of confidences ends: the least of 0.1, 0.2, … 1 that the best cells do not pass.
-
-        It depends on no template, so that maps of one file compare. A quarter more than the best cell has on average.
-        """
+        """Where the color scale of all maps ends: a quarter more than the best cell has on average, 0.1, 0.2 … or 1."""
         best = float(np.max(1 - self.average / self.prior))
         return float(np.clip(np.ceil(12.5 * best), 1, 10)) / 10
 
     def require_decoder(self, decoder: dict[str, Any], recognizer: RecognizerId) -> None:
-        """Refuse another decoder than the one whose errors these are, or another recognizer's templates.
-
-        Args:
-            decoder: `provenance.describe_decoder`. recognizer: of its templates.
-
-        Raises:
-            BadInput: naming both.
-        """
+        """Refuse another decoder, as `provenance.describe_decoder` gives it, or other templates. Raises BadInput."""
         require_same_recognizer(recognizer, self.recognizer, self._label())
         mine, other = (_show(which) for which in (self.decoder, decoder))
         if mine != other:
@@ -163,23 +151,23 @@ def fit_confidence(
     provenance: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Confidence:
-    """Fit the expected errors of a decoder to those that it made, on people whom it was not trained on.
+    """Fit the expected errors of a decoder to its errors on people.
 
-    All people weigh alike, however many images they have. That the decoder has not seen them is the caller's to make
-    sure (`confidence_fit`): its errors on training people are too small.
+    All people weigh alike, however many images they have. The caller makes sure that the decoder was not trained on
+    them (`confidence_fit`): its errors on training people are too small.
 
     Args:
-        templates: (n, d) float, raw. portraits: (n, P, P, 3) uint8, their originals. pictures: likewise, what the
-            decoder drew of the templates. identities: n names; the penalty is chosen on people left out in turn.
-        decoder: `provenance.describe_decoder`. recognizer: `Recognizer.describe()`.
+        templates: (n, d) float, raw. portraits: (n, P, P, 3) uint8, their originals. pictures: likewise, the decoder's.
+            identities: n names, for cross-validation by person.
+        decoder: `provenance.describe_decoder`. recognizer: of the templates.
         grid: S, cells along a side; P is a multiple.
         provenance: JSON to keep with the map, such as the store's fingerprint.
         progress: called with (done, total) trial fits.
 
     Returns:
-        The map. Its report has `images`, `people` (their names), `penalty`, `cross_validation`
-        (see `log_variance.choose_penalty`), `explained` (the share of the prior variance, over all cells and in the
-        central region, in the fit) and `provenance`.
+        The map. Its report has `images`, `people` (their names), `penalty`, `cross_validation` (see
+        `log_variance.choose_penalty`), `explained` (share of the prior variance over all cells and in the central
+        region) and `provenance`.
 
     Raises:
         BadInput: fewer than 5 people, shapes that do not match, templates that are not finite or all equal.
@@ -200,7 +188,7 @@ def fit_confidence(
     # One scale for all dimensions: recognizers compare by angle or distance, so that no direction is special.
     scale = float(np.sqrt(templates.var(0).mean()))
     if not scale > 0:
-        raise BadInput("the templates are all equal or not finite: nothing can be told apart by them")
+        raise BadInput("the templates are all equal or not finite: they tell nothing apart")
     z, flat = (templates - center) / scale, squares.reshape(len(squares), -1)
     penalty, tried = choose_penalty(z, flat, identities, progress=progress)
     a, b = fit_log_variance(z, flat, penalty, weights)
@@ -248,7 +236,7 @@ def mean_face(portraits: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def central(cells: np.ndarray) -> np.ndarray:
-    """The cells of the central facial region (`align.LOCAL_REGION`): (…, S, S) → (…, rows, columns)."""
+    """The cells of the central facial region, `align.LOCAL_REGION`: (…, S, S) → (…, rows, columns)."""
     x1, y1, x2, y2 = (round(v * cells.shape[-1]) for v in LOCAL_REGION)
     return cells[..., y1:y2, x1:x2]
 

@@ -1,4 +1,4 @@
-"""A confidence map from a store: what a decoder draws of people whom it was not trained on, beside their portraits."""
+"""A confidence map from a store: a decoder's pictures of people whom it was not trained on, beside their portraits."""
 
 from __future__ import annotations
 
@@ -19,15 +19,11 @@ Stage = Callable[[str], Callable[..., None]]
 
 
 def trained_people(decoder: Decoder, name: str) -> list[str]:
-    """Whom a decoder's weights were fitted to: the people that it records, less those that `train` held out.
+    """The people that a decoder's weights were fitted to: those in its record, without those that `train` held out.
 
-    Whom it knows otherwise (a perceptual network was trained on them, a map of its templates fitted) nobody held out.
-    A record has both; who was held out follows from the names (`held_out_people`) and the share that is recorded.
-    Of a decoder that went on from another (`train --start`), the share is the smaller one of both; where an older
-    record has only its own, the first run is taken to have held out the same people.
-
-    Raises:
-        BadInput: it records nobody.
+    People whom it knows in another way (a perceptual network was trained on them) count as trained on. The held-out
+    people follow from the names (`held_out_people`) and the recorded share, for a decoder that went on from another
+    (`train --start`) the smaller share of both. Raises BadInput: it records nobody.
     """
     training = decoder.provenance.training
     if not (people := training.get("people")):
@@ -52,7 +48,8 @@ def fit_store_confidence(
 ) -> Confidence:
     """Fit the confidence map of a decoder on the templates of `store`, and write it to `path`.
 
-    Of the people that are given, those whom the decoder, or its recognizer, was trained on are left out.
+    People that the decoder or its recognizer was trained on are left out. A map that is there and was fitted on the
+    same store with the same settings is loaded instead.
 
     Args:
         decoder: loaded from a folder. path: of the map's file.
@@ -60,8 +57,6 @@ def fit_store_confidence(
         images: where the store's images are, if not where its manifest says.
         limit: fit on the first so many images only, by path.
         stage: gives a progress callback for each named stage.
-
-    A map that is there and was fitted on the same store with the same settings is loaded instead.
 
     Raises:
         OutputError: another map is at `path`, and `overwrite` is off.
@@ -90,11 +85,11 @@ def fit_store_confidence(
     provenance = {"store": store.fingerprint, "decoder": described["sha256"], "limit": limit}
     people_used = sorted(set(identities))
 
-    def same(own: Confidence) -> bool:
-        return own.report.get("provenance") == provenance and own.people == people_used
+    def same(other: Confidence) -> bool:
+        return other.report.get("provenance") == provenance and other.people == people_used
 
-    if there := FILE.finished(path, load_confidence, same, overwrite):
-        return there
+    if finished := FILE.finished(path, load_confidence, same, overwrite):
+        return finished
     side = decoder.image_size
     require_memory(
         2 * 3 * len(rows) * side**2,

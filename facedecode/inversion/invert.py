@@ -1,4 +1,4 @@
-"""Templates → pictures, and how well each picture's own template agrees with the one it was drawn from."""
+"""Templates → pictures, with the score of each picture's own template against the one it was drawn from."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Inverted:
 
     Attributes:
         pictures: (n, P, P, 3) uint8 RGB portraits.
-        scores: (n,) float32, the recognizer's score of each picture's template against the template that was
-            decoded (after the mapping, if there is one); None without a recognizer.
-        before: (n,) float32, the scores before refinement; None where nothing was refined.
-        explained: (n, S, S) float32, `Confidence.explained` of what was decoded; None where it was not asked for.
-        scale: where its color scale ends, `Confidence.scale`.
+        scores: (n,) float32, the score of each picture's template against the template that was decoded (after the
+            mapping, if there is one); None without a recognizer.
+        before: (n,) float32, the scores before refinement; None without it.
+        explained: (n, S, S) float32, `Confidence.explained` of the decoded templates; None without a confidence map.
+        scale: `Confidence.scale`.
     """
 
     pictures: np.ndarray
@@ -62,12 +62,11 @@ def invert(
 
     Args:
         templates: (n, dim) float32, raw, of the decoder's recognizer.
-        recognizer: judges the pictures, after their rounding to 8 bits.
+        recognizer: scores the pictures, after their rounding to 8 bits.
         mapping: applied to the templates first.
         progress: called with (done, total) pictures; while refining, (done, total) steps of single pictures.
-        refine: steps of refinement (see `facedecode.inversion.refinement`), 0 for none.
-        seed: of refinement's randomness.
-        confidence: of this decoder; says what each template pins down.
+        refine: steps of refinement (see `inversion.refinement`), 0 for none. seed: of its randomness.
+        confidence: the map of this decoder.
 
     Raises:
         BadInput: templates of another length; a gradient of refinement that is not finite.
@@ -80,8 +79,8 @@ def invert(
     if refine:
         if recognizer is None:
             raise UsageError("refinement needs the recognizer whose templates are inverted")
-        found = refined(templates, decoder, recognizer, refine, seed=seed, progress=progress)
-        return Inverted(found.pictures, found.after, found.before)
+        result = refined(templates, decoder, recognizer, refine, seed=seed, progress=progress)
+        return Inverted(result.pictures, result.after, result.before)
     pictures, scores = [], []
     for start in range(0, len(templates), batch_size):
         rows = np.ascontiguousarray(templates[start : start + batch_size])

@@ -25,21 +25,17 @@ _SMALLEST_ANGLE = 1e-4
 
 
 def between(start: np.ndarray, end: np.ndarray, fractions: Sequence[float], score: str) -> np.ndarray:
-    """Templates on the way from one to another.
+    """Templates on the way from one to another, (dim,) float32 each: (fractions, dim) float32.
 
-    Templates that are compared by their angle turn at a constant rate on the great circle through both (Shoemake 1985),
-    while their lengths change linearly; others move on the straight line, as distances do.
+    For the score `cosine`, they turn at a constant rate on the great circle through both (Shoemake 1985), while their
+    lengths change linearly. Otherwise they move on the straight line.
 
     Args:
-        start, end: (dim,) float32, finite.
         fractions: of the way: 0 is the start, 1 the end; others than those between lead beyond.
-        score: the recognizer's, `cosine` or another.
-
-    Returns:
-        (fractions, dim) float32; at 0 and 1 the given ones, but for rounding.
+        score: the recognizer's.
 
     Raises:
-        BadInput: where angles count, a template of zeros, or two opposite ones, between which every way is as short.
+        BadInput: for cosine, a template of zeros, or two opposite ones.
     """
     t = np.asarray(fractions, np.float64)[:, None]
     a, b = start.astype(np.float64), end.astype(np.float64)
@@ -67,12 +63,10 @@ def along(start: np.ndarray, direction: Direction, amounts: Sequence[float]) -> 
 
 @dataclass(frozen=True)
 class Walks:
-    """What is to be drawn.
+    """Strips to draw.
 
-    Attributes:
-        templates: (strips, steps, dim) float32.
-        amounts: of the way, or along the direction: (steps,).
-        starts: (strips, dim) float32, where they begin, as given. ends: likewise; None along a direction.
+    templates: (strips, steps, dim) float32. amounts: of the way, or along the direction, (steps,).
+    starts: (strips, dim) float32, as given. ends: likewise; None along a direction.
     """
 
     templates: np.ndarray
@@ -83,12 +77,11 @@ class Walks:
 
 @dataclass(frozen=True)
 class Strips:
-    """What was drawn.
+    """Strips of pictures.
 
-    Attributes:
-        pictures: (strips, steps, P, P, 3) uint8 RGB.
-        to_start: (strips, steps) float32, the recognizer's score of each picture's own template with the template where
-            its strip begins; None without a recognizer. to_end: likewise with its end; None along a direction.
+    pictures: (strips, steps, P, P, 3) uint8 RGB.
+    to_start: (strips, steps) float32, the score of each picture's template with the template at the strip's start; None
+        without a recognizer. to_end: likewise with its end; None along a direction.
     """
 
     pictures: np.ndarray
@@ -119,12 +112,11 @@ def plan_walks(
     """
     if isinstance(goal, Direction):
         amounts = np.linspace(-reach, reach, steps)
-        return Walks(
-            np.stack([along(start, goal, amounts) for start in _less(starts, without)]), amounts.tolist(), starts, None
-        )
+        templates = np.stack([along(start, goal, amounts) for start in _without(starts, without)])
+        return Walks(templates, amounts.tolist(), starts, None)
     amounts = np.linspace(0, 1, steps)
     goals = np.broadcast_to(goal, starts.shape)
-    pairs = zip(_less(starts, without), _less(goals, without), strict=True)
+    pairs = zip(_without(starts, without), _without(goals, without), strict=True)
     return Walks(np.stack([between(a, b, amounts, score) for a, b in pairs]), amounts.tolist(), starts, goals)
 
 
@@ -137,37 +129,51 @@ def draw_walks(
     for i, templates in enumerate(walks.templates):
         pictures.append(decoder.decode(templates))
         if recognizer is not None:
-            own = embed_pictures(recognizer, pictures[-1])
+            embedded = embed_pictures(recognizer, pictures[-1])
             for name, ends in (("start", walks.starts), ("end", walks.ends)):
                 if ends is not None:
                     goal = np.broadcast_to(ends[i], (steps, dim))
-                    scores[name].append(score_pairs(own, goal, recognizer.spec.score))
+                    scores[name].append(score_pairs(embedded, goal, recognizer.spec.score))
         if progress:
             progress(i + 1, strips)
-    to_start, to_end = (np.stack(found) if found else None for found in scores.values())
+    to_start, to_end = (np.stack(each) if each else None for each in scores.values())
     return Strips(np.stack(pictures), to_start, to_end)
 
 
-def _less(templates: np.ndarray, directions: Sequence[Direction]) -> np.ndarray:
+def _without(templates: np.ndarray, directions: Sequence[Direction]) -> np.ndarray:
     for direction in directions:
         templates = direction.without(templates)
     return templates
 
 
 def find_rows(given: TemplateInput, names: Sequence[str], option: str) -> list[int]:
-    """The rows that are meant: a row's number, an image's path in the store, or the part of it after the last slash.
+    """The rows that names mean: a row's number, an image's path in the store, or its last part, with its ending or not.
 
     Raises:
         BadInput: there is no such row, or more than one of that name.
     """
-    paths = [row["path"] for row in given.rows or ()]
-    places = {path: i for i, path in enumerate(paths) if path is not None}
-    short: dict[str, list[int]] = {}
-    for path, i in places.items():
-        name = PurePosixPath(path)
-        for end in {name.name, name.stem}:
-            short.setdefault(end, []).append(i)
-    return [_row(name, option, len(given.templates), places, short) for name in names]
+    rows: dict[str, list[int]] = {}
+    for i, row in enumerate(given.rows or ()):
+        if row["path"] is not None:
+            name = PurePosixPath(row["path"])
+            for part in {row["path"], name.name, name.stem}:
+                rows.setdefault(part, []).append(i)
+
+    def find(name: str) -> int:
+        exact = [i for i in rows.get(name, ()) if given.rows[i]["path"] == name]
+        if found := exact or rows.get(name):
+            if len(found) > 1:
+                raise BadInput(f"{option} {name}: {len(found)} images have that name; give the path below the root")
+            return found[0]
+        if name.isdecimal():
+            if int(name) < len(given.templates):
+                return int(name)
+            raise BadInput(f"{option} {name}: the templates are numbered from 0 to {len(given.templates) - 1}")
+        near = difflib.get_close_matches(name, rows, 3, 0.6)
+        hint = f"there are {', '.join(near)}" if near else "give an image's path in the store, or a row's number"
+        raise BadInput(f"{option} {name}: no template of that image; {hint}")
+
+    return [find(name) for name in names]
 
 
 def write_strips(
@@ -175,24 +181,21 @@ def write_strips(
 ) -> None:
     """One PNG, a strip in a row, under each picture its place and scores.
 
-    ends: rows of the starts and of the goals (one for all, or one each; none along a direction), whose portraits stand
-        at the ends.
+    ends: rows of the starts and of the goals (one for all, or one each; none along a direction), to show their
+        portraits at the ends.
     """
-    side = strips.pictures.shape[2]
     rows = list(strips.pictures)
     captions = [
-        [_caption(amount, *scores) for amount, *scores in zip(walks.amounts, *found, strict=True)]
-        for found in zip(*(x for x in (strips.to_start, strips.to_end) if x is not None), strict=True)
+        [_caption(amount, *scores) for amount, *scores in zip(walks.amounts, *of_strip, strict=True)]
+        for of_strip in zip(*(x for x in (strips.to_start, strips.to_end) if x is not None), strict=True)
     ] or [[_caption(amount) for amount in walks.amounts]] * len(rows)
-    for where, chosen in enumerate(ends or ()):
-        if not chosen:
-            continue
-        portraits = read_portraits([given.rows[i] for i in chosen], given.root, side)
-        portraits = np.broadcast_to(portraits, (len(rows), *portraits.shape[1:]))
-        for i, portrait in enumerate(portraits):
-            pair = (portrait[None], rows[i]) if where == 0 else (rows[i], portrait[None])
-            rows[i] = np.concatenate(pair)
-            captions[i] = ["original", *captions[i]] if where == 0 else [*captions[i], "original"]
+    for at_end, chosen in enumerate(ends or ()):
+        if chosen:
+            portraits = read_portraits([given.rows[i] for i in chosen], given.root, strips.pictures.shape[2])
+            for i, portrait in enumerate(np.broadcast_to(portraits, (len(rows), *portraits.shape[1:]))):
+                row, caption = [portrait[None], rows[i]], [["original"], captions[i]]
+                rows[i] = np.concatenate(row[::-1] if at_end else row)
+                captions[i] = sum(caption[::-1] if at_end else caption, [])
     save_image(output, picture_grid(rows, captions=captions))
 
 
@@ -201,22 +204,6 @@ def write_templates(path: Path, walks: Walks) -> None:
     flat = np.ascontiguousarray(walks.templates.reshape(-1, walks.templates.shape[-1]), "<f4")
     with atomic_write(path) as file:
         np.lib.format.write_array(file, flat, version=(1, 0), allow_pickle=False)
-
-
-def _row(name: str, option: str, count: int, places: dict[str, int], short: dict[str, list[int]]) -> int:
-    if name in places:
-        return places[name]
-    if found := short.get(name):
-        if len(found) > 1:
-            raise BadInput(f"{option} {name}: {len(found)} images have that name; give the path from the source root")
-        return found[0]
-    if name.isdecimal():
-        if int(name) < count:
-            return int(name)
-        raise BadInput(f"{option} {name}: the templates are numbered from 0 to {count - 1}")
-    near = difflib.get_close_matches(name, [*places, *short], 3, 0.6)
-    hint = f"there are {', '.join(near)}" if near else "give an image's path in the store, or a row's number"
-    raise BadInput(f"{option} {name}: no template of that image; {hint}")
 
 
 def _caption(amount: float, *scores: float) -> str:
