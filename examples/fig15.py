@@ -23,7 +23,7 @@ from fig15_report import make_report
 
 from facedecode.attributes.measured import SIDE, measure_faces, measure_pictures
 from facedecode.cli.console import Console
-from facedecode.decoders import Decoder, find_decoder, load_decoder
+from facedecode.decoders import Decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store
 from facedecode.pictures.faces import FaceDetector, choose_face

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from arguments import positive
 
-from facedecode.decoders import find_decoder, load_decoder
+from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeError, OutputError
 from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store, unseen_images
 from facedecode.evaluation.rendering import spread_rows

@@ -193,9 +193,9 @@ def write_strips(
         if chosen:
             portraits = read_portraits([given.rows[i] for i in chosen], given.root, strips.pictures.shape[2])
             for i, portrait in enumerate(np.broadcast_to(portraits, (len(rows), *portraits.shape[1:]))):
-                row, caption = [portrait[None], rows[i]], [["original"], captions[i]]
-                rows[i] = np.concatenate(row[::-1] if at_end else row)
-                captions[i] = sum(caption[::-1] if at_end else caption, [])
+                place = len(rows[i]) if at_end else 0
+                rows[i] = np.insert(rows[i], place, portrait, axis=0)
+                captions[i] = [*captions[i][:place], "original", *captions[i][place:]]
     save_image(output, picture_grid(rows, captions=captions))
 
 

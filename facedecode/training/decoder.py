@@ -30,7 +30,7 @@ from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.store import Store, require_same_recognizer
+from facedecode.store import Store
 from facedecode.store.images import read_mirrored, read_portraits
 from facedecode.store.layout import MANIFEST
 from facedecode.training.decoder_run import VERSION, Pairs, TrainingInputs, require_gradients, train_decoder

@@ -29,7 +29,7 @@ from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.custom_runtime import Program, load_program
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import score_pairs
-from facedecode.store import Store, require_same_recognizer
+from facedecode.store import Store
 from facedecode.store.layout import MANIFEST
 from facedecode.store.processing import require_extracted
 from facedecode.training.decoder import ready_decoder, remove_decoder

@@ -455,10 +455,7 @@ def _provenance(figures: SecurityFigures, job: SecurityJob) -> dict:
         }
     return {
         "stores": [describe_store(store) for store in figures.stores.values()],
-        "decoders": {
-            name: describe_decoder(decoder)
-            for name, decoder in figures.decoders.items()
-        },
+        "decoders": {name: describe_decoder(decoder) for name, decoder in figures.decoders.items()},
         "recognizers": {
             name: {"weights_sha256": judge.recognizer.weights_sha256, "score": judge.recognizer.spec.score}
             for name, judge in figures.judges.items()
