@@ -222,7 +222,11 @@ TENSORS = {name: getattr(example(), name) for name in FILE.tensors}
 )
 def test_malformed_files_are_refused(tmp_path: Path, about: dict, tensors: dict, said: str) -> None:
     path = tmp_path / "c.safetensors"
-    save_file(TENSORS | tensors, path, metadata={"facedecode": json.dumps(about)})
+    save_file(
+        TENSORS | tensors,
+        path,
+        metadata={"facedecode": json.dumps(about | {"recognizer": about["recognizer"].as_json()})},
+    )
     with pytest.raises(BadInput, match=f"{path}: .*{said}") as caught:
         load_confidence(path)
     assert "\n" not in str(caught.value)
@@ -415,10 +419,10 @@ def test_a_mapping_comes_first(here: Path, maps: Confidence) -> None:
 
 
 def test_no_map_takes_a_pictures_place(here: Path, maps: Confidence, monkeypatch: pytest.MonkeyPatch) -> None:
-    from facedecode.inversion import invert as invert_module
+    from facedecode.inversion import inputs
 
     names = [f"x{i}" for i in range(29)] + ["X3-Confidence"]
-    monkeypatch.setattr(invert_module, "_file_names", lambda paths: names)
+    monkeypatch.setattr(inputs, "_file_names", lambda paths: names)
     done = invert("out")
     assert done.exit_code == 4 and "x3-confidence.png would be two pictures" in done.stderr
     assert not Path("out").exists()
