@@ -124,12 +124,12 @@ def _device(value: str, _: Others) -> None:
 
 
 def _model(value: str, others: Others) -> None:
-    from facedecode.recognizers.contract import GIVEN, file_of
+    from facedecode.recognizers.contract import TEMPLATES_ONLY, custom_file
     from facedecode.recognizers.registry import find_spec_by_name
 
-    if file := file_of(value):
+    if file := custom_file(value):
         _file(str(file), others)
-    elif not value.startswith(GIVEN):
+    elif not value.startswith(TEMPLATES_ONLY):
         find_spec_by_name(value, others.get("weights"))
 
 
