@@ -131,19 +131,19 @@ def fit_disentangler(
     if not np.isfinite(x).all():
         raise BadInput("the templates have NaN or infinite numbers: extract them again")
     held_out = held_out_people(names, names, _HELD_OUT)
-    values = np.array([classes.index(label) for label in labels], np.int64)
-    people = {part: _people(values[rows], names, rows, classes) for part, rows in _parts(held_out).items()}
-    for name, count in people["training"].items():
+    values, owners = np.array([classes.index(label) for label in labels], np.int64), np.asarray(names, np.str_)
+    fitted_on, judges = (_people(values[rows], owners[rows], classes) for rows in (~held_out, held_out))
+    for name, count in fitted_on.items():
         if count < FEWEST_PEOPLE:
             raise BadInput(
                 f"{attribute}: {count} people of class {name!r} to fit on (others are held out), and {FEWEST_PEOPLE} "
                 "are needed; take more people, or label more images"
             )
-    target = _target(values[~held_out], names, ~held_out, classes, attribute)
-    found = Gaussians.fit(x[~held_out], target.values, target.weights)
-    if not (found.spread > _NO_SPREAD * (found.means**2).mean(1)).all():
+    target = _target(values[~held_out], owners[~held_out], classes, attribute)
+    measured = Gaussians.fit(x[~held_out], target.values, target.weights)
+    if not (measured.spread > _NO_SPREAD * (measured.means**2).mean(1)).all():
         raise BadInput(f"{attribute}: the templates of a class are all equal, and nothing can be told of them")
-    shrunk = found.shrunk(shrinkage)
+    shrunk = measured.shrunk(shrinkage)
     to_common = barycenter_maps(shrunk.covariances)
     fields = {
         "attribute": attribute,
@@ -156,16 +156,16 @@ def fit_disentangler(
         "recognizer": recognizer,
     }
     identity, _ = Disentangler(**fields, class_means=shrunk.means, axes=np.eye(x.shape[1])).split(x[~held_out])
-    own = Gaussians.fit(identity.astype(np.float64), target.values, target.weights)
-    widest_last = np.linalg.eigh(own.covariances.mean(0))[1]
-    made = Disentangler(**fields, class_means=own.means, axes=widest_last[:, ::-1].copy())
+    identities = Gaussians.fit(identity.astype(np.float64), target.values, target.weights)
+    widest_last = np.linalg.eigh(identities.covariances.mean(0))[1]
+    made = Disentangler(**fields, class_means=identities.means, axes=widest_last[:, ::-1].copy())
     made.report.update(
         {
             "training_images": int((~held_out).sum()),
-            "training_people": people["training"],
+            "training_people": fitted_on,
             "held_out_images": int(held_out.sum()),
-            "held_out_people": people["held_out"],
-            **_judge(made, x[held_out], values[held_out], names, held_out, people["held_out"], progress),
+            "held_out_people": judges,
+            **_judge(made, x[held_out], values[held_out], owners[held_out], progress),
             "provenance": provenance or {},
         }
     )
@@ -191,49 +191,36 @@ def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def _judge(
-    made: Disentangler,
-    x: np.ndarray,
-    values: np.ndarray,
-    names: Sequence[str],
-    held_out: np.ndarray,
-    people: dict[str, int],
-    progress: Progress | None,
+    made: Disentangler, x: np.ndarray, values: np.ndarray, names: np.ndarray, progress: Progress | None
 ) -> dict[str, Any]:
     """The report's figures of people held out."""
-    if min(people.values()) == 0:
+    fewest = min(_people(values, names, made.classes).values())
+    if fewest == 0:
         return {"told": None, "probes": None}
-    target = _target(values, names, held_out, made.classes, made.attribute)
-    found: dict[str, Any] = {"told": read(made.posterior(x), target).estimate().as_json(), "probes": None}
-    if min(people.values()) < _FEWEST_JUDGES:
-        return found
+    target = _target(values, names, made.classes, made.attribute)
+    figures: dict[str, Any] = {"told": read(made.posterior(x), target).estimate().as_json(), "probes": None}
+    if fewest < _FEWEST_JUDGES:
+        return figures
     fold = target.folds(_FOLDS)
     inputs = {"template": x, "identity": made.split(x)[0]}
     probes: dict[str, dict[str, Any]] = {}
     for name, fit in PROBES.items():
         probes[name] = {}
-        for part, own in inputs.items():
+        for part, vectors in inputs.items():
             try:
-                said = out_of_fold(own, target, fit, fold)
+                answers = out_of_fold(vectors, target, fit, fold)
             except BadInput:  # a fold that left a probe nobody of a class
-                return found
-            probes[name][part] = read(said, target).estimate().as_json()
+                return figures
+            probes[name][part] = read(answers, target).estimate().as_json()
             if progress:
                 progress(sum(map(len, probes.values())), len(PROBES) * len(inputs))
-    return found | {"probes": probes}
+    return figures | {"probes": probes}
 
 
-def _parts(held_out: np.ndarray) -> dict[str, np.ndarray]:
-    return {"training": ~held_out, "held_out": held_out}
+def _people(values: np.ndarray, names: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    """Class → how many people have an image of it."""
+    return {name: len(set(names[values == number])) for number, name in enumerate(classes)}
 
 
-def _people(values: np.ndarray, names: Sequence[str], rows: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
-    """Class → how many people of these rows have an image of it."""
-    own = np.asarray(names, object)[rows]
-    return {name: len(set(own[values == number])) for number, name in enumerate(classes)}
-
-
-def _target(
-    values: np.ndarray, names: Sequence[str], rows: np.ndarray, classes: tuple[str, str], attribute: str
-) -> Target:
-    _, persons = np.unique(np.asarray(names, np.str_)[rows], return_inverse=True)
-    return Target(values, persons, classes, attribute)
+def _target(values: np.ndarray, names: np.ndarray, classes: tuple[str, str], attribute: str) -> Target:
+    return Target(values, np.unique(names, return_inverse=True)[1], classes, attribute)

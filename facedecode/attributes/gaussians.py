@@ -20,10 +20,10 @@ class Gaussians:
         """Weighted moments of each class. x: (n, dim); values: int (n,), classes from 0; weights: (n,)."""
         means, covariances = [], []
         for value in range(int(values.max()) + 1):
-            own = values == value
-            share = weights[own] / weights[own].sum()
-            means.append(share @ x[own])
-            centered = x[own] - means[-1]
+            rows = values == value
+            share = weights[rows] / weights[rows].sum()
+            means.append(share @ x[rows])
+            centered = x[rows] - means[-1]
             covariances.append((centered * share[:, None]).T @ centered)
         return cls(np.stack(means), np.stack(covariances))
 

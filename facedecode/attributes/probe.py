@@ -16,6 +16,7 @@ from facedecode.attributes.target import Target
 from facedecode.statistics.bootstrap import REPETITIONS, Resampled, resample
 from facedecode.statistics.resampling import Replicates
 
+_RIDGE = 1e-2  # of a removed direction's regression, times the mean variance
 _PENALTIES = 10.0 ** np.arange(-4, 3)  # of the linear probe, times the number of people
 _SHRINKAGES = (0.95, 0.8, 0.5, 0.2, 0.05, 0.01, 0.001)  # of covariances towards the identity, the safest first
 _FLOOR = 1e-6  # variance of standardized inputs: a class of one image has none of its own
@@ -59,9 +60,11 @@ def fit_quadratic(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
     reduce = _varying(inputs, target.weights)
     x = reduce(inputs)
     inner = target.held_out(_HELD_OUT)
-    tried, judged = _gaussians(x[~inner], target.of_people(~inner)), target.of_people(inner)
-    rates = [_balanced(tried.shrunk(share, _FLOOR).posterior(x[inner]), judged) for share in _SHRINKAGES]
-    best = _gaussians(x, target).shrunk(_SHRINKAGES[int(np.argmax(rates))], _FLOOR)
+    training, judged = target.of_people(~inner), target.of_people(inner)
+    tried = Gaussians.fit(x[~inner], training.values, training.weights)
+    guesses = (tried.shrunk(share, _FLOOR).posterior(x[inner]).argmax(1) for share in _SHRINKAGES)
+    rates = [float(judged.weights @ (guess == judged.values)) for guess in guesses]  # balanced accuracy
+    best = Gaussians.fit(x, target.values, target.weights).shrunk(_SHRINKAGES[int(np.argmax(rates))], _FLOOR)
     return lambda more: best.posterior(reduce(more))
 
 
@@ -76,21 +79,16 @@ def fit_mlp(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
 
     standardize = _standardizer(inputs, target.weights)
     x = torch.from_numpy(standardize(inputs).astype(np.float32))
-    outputs = 1 if target.classes is None else len(target.classes)
-    mean, scale = _moments(target)
-    values = (target.values - mean) / scale if target.classes is None else target.values
-    y = torch.from_numpy(values.astype(np.float32 if target.classes is None else np.int64))
-    w = torch.from_numpy((target.weights * len(values)).astype(np.float32))
+    is_number = target.classes is None
+    mean, scale = _moments(target) if is_number else (0.0, 1.0)
+    y = torch.from_numpy(((target.values - mean) / scale).astype(np.float32 if is_number else np.int64))
+    w = torch.from_numpy((target.weights * len(target.values)).astype(np.float32))
     inner = target.held_out(_HELD_OUT)
     train, held_out = torch.from_numpy(np.flatnonzero(~inner)), torch.from_numpy(np.flatnonzero(inner))
 
     def loss(rows: torch.Tensor) -> torch.Tensor:
         out = net(x[rows])
-        each = (
-            F.mse_loss(out[:, 0], y[rows], reduction="none")
-            if target.classes is None
-            else F.cross_entropy(out, y[rows], reduction="none")
-        )
+        each = (out[:, 0] - y[rows]) ** 2 if is_number else F.cross_entropy(out, y[rows], reduction="none")
         return (w[rows] * each).sum() / w[rows].sum()
 
     with torch.random.fork_rng(devices=[]):
@@ -99,9 +97,9 @@ def fit_mlp(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
         layers: list[nn.Module] = []
         for a, b in pairwise(sizes):
             layers += [nn.Linear(a, b), nn.ReLU(), nn.Dropout(0.2)]
-        net = nn.Sequential(*layers, nn.Linear(sizes[-1], outputs))
+        net = nn.Sequential(*layers, nn.Linear(sizes[-1], 1 if is_number else len(target.classes)))
         optimizer = torch.optim.AdamW(net.parameters(), _RATE, weight_decay=_DECAY)
-        best, kept, since = np.inf, None, 0
+        best, kept, since = np.inf, net.state_dict(), 0
         for _ in range(_EPOCHS):
             net.train()
             for rows in train[torch.randperm(len(train))].split(_BATCH):
@@ -112,10 +110,10 @@ def fit_mlp(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
                 optimizer.step()
             net.eval()
             with torch.no_grad():
-                found = float(loss(held_out))
+                judged = float(loss(held_out))
             since += 1
-            if found < best:
-                best, since = found, 0
+            if judged < best:
+                best, since = judged, 0
                 kept = {name: value.clone() for name, value in net.state_dict().items()}
             if since > _PATIENCE:
                 break
@@ -125,7 +123,7 @@ def fit_mlp(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
     def predict(more: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             out = net(torch.from_numpy(standardize(more).astype(np.float32)))
-        return out[:, 0].double().numpy() * scale + mean if target.classes is None else out.softmax(1).double().numpy()
+        return out[:, 0].double().numpy() * scale + mean if is_number else out.softmax(1).double().numpy()
 
     return predict
 
@@ -151,15 +149,13 @@ def out_of_fold(
     Raises:
         BadInput: too few people of a class, or who differ, to train a probe on each set of all folds but one.
     """
-    found = None
+    answers = np.empty(len(inputs) if target.classes is None else (len(inputs), len(target.classes)))
     for number in np.unique(fold):
-        there, here = fold != number, fold == number
-        said = fit(inputs[there], target.of_people(there), seed)(inputs[here])
-        found = np.empty((len(inputs), *said.shape[1:])) if found is None else found
-        found[here] = said
+        training, test = fold != number, fold == number
+        answers[test] = fit(inputs[training], target.of_people(training), seed)(inputs[test])
         if progress:
             progress()
-    return found
+    return answers
 
 
 def _standardizer(inputs: np.ndarray, weights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -180,20 +176,14 @@ def _varying(inputs: np.ndarray, weights: np.ndarray) -> Callable[[np.ndarray], 
 
 
 def _moments(target: Target) -> tuple[float, float]:
-    if target.classes is not None:
-        return 0.0, 1.0
     mean = float(target.weights @ target.values)
     return mean, float(np.sqrt(target.weights @ (target.values - mean) ** 2)) or 1.0
 
 
 def _fit_linear(x: np.ndarray, target: Target, penalty: float) -> Predict:
     if target.classes is None:
-        mean = target.weights @ target.values
-        center = target.weights @ x
-        weighted = (x - center) * target.weights[:, None]
-        gram = weighted.T @ (x - center) + penalty * np.eye(x.shape[1])
-        slope = np.linalg.solve(gram, weighted.T @ (target.values - mean))
-        return lambda more: mean + (more - center) @ slope
+        slopes, center, mean = _ridge(x, target.values[:, None], target.weights, lambda gram: penalty)
+        return lambda more: (mean + (more - center) @ slopes)[:, 0]
     from sklearn.linear_model import LogisticRegression
 
     # scikit-learn's C multiplies the sum of losses, which the weights make a mean.
@@ -202,88 +192,73 @@ def _fit_linear(x: np.ndarray, target: Target, penalty: float) -> Predict:
     return lambda more: model.predict_proba(more)
 
 
-def _gaussians(x: np.ndarray, target: Target) -> Gaussians:
-    return Gaussians.fit(x, target.values, target.weights)
+def _ridge(
+    x: np.ndarray, y: np.ndarray, weights: np.ndarray, penalty: Callable[[np.ndarray], float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weighted ridge regression, (n, d) → (n, k): slopes (d, k), and the means of x and y. penalty: of XᵀX (d, d)."""
+    center, mean = weights @ x, weights @ y
+    weighted = (x - center) * weights[:, None]
+    gram = weighted.T @ (x - center)
+    gram += penalty(gram) * np.eye(len(gram))
+    return np.linalg.solve(gram, weighted.T @ (y - mean)), center, mean
 
 
-def _balanced(said: np.ndarray, target: Target) -> float:
-    """Balanced accuracy, persons counting alike."""
-    return float(target.weights @ (said.argmax(1) == target.values))
-
-
-def _loss(said: np.ndarray, target: Target) -> float:
+def _loss(answers: np.ndarray, target: Target) -> float:
     """Weighted squared error, or cross entropy."""
     if target.classes is None:
-        return float(target.weights @ (said - target.values) ** 2)
-    return float(-(target.weights @ np.log(np.clip(said[np.arange(len(said)), target.values], 1e-12, 1))))
-
-
-_RIDGE = 1e-2  # times the mean variance
+        return float(target.weights @ (answers - target.values) ** 2)
+    return float(-(target.weights @ np.log(np.clip(answers[np.arange(len(answers)), target.values], 1e-12, 1))))
 
 
 def removal_curve(
     templates: np.ndarray, target: Target, fold: np.ndarray, removed: Sequence[int]
 ) -> dict[int, np.ndarray]:
-    """What a linear probe says of people of each fold once so many directions, found on the others, are gone.
+    """What a linear probe says of people of each fold once so many directions, learned on the others, are gone.
 
     Args:
         templates: (n, dim). fold: int (n,). removed: numbers of directions, rising.
 
     Returns:
-        number → scores (n, classes) or predictions (n,), as `probe.out_of_fold`.
+        number → scores (n, classes) or predictions (n,), as `out_of_fold`.
     """
     shape = (len(templates),) if target.classes is None else (len(templates), len(target.classes))
-    found = {number: np.empty(shape) for number in removed}
-    for which in np.unique(fold):
-        there, here = fold != which, fold == which
-        part = target.of_people(there)
-        for number, (x, y) in _walk(templates[there], templates[here], part, removed):
-            found[number][here] = _ridge(x, part)(y)
-    return found
+    answers = {number: np.empty(shape) for number in removed}
+    for number in np.unique(fold):
+        training, test = fold != number, fold == number
+        part = target.of_people(training)
+        x, y = (templates[rows].astype(np.float64) for rows in (training, test))
+        for gone in range(max(removed) + 1):
+            slopes, center, mean = _ridge(x, _scores_of(part), part.weights, _mean_variance)
+            if gone in answers:
+                answers[gone][test] = _as_answers((y - center) @ slopes + mean, part)
+            direction = _strongest(slopes)
+            x, y = (values - np.outer(values @ direction, direction) for values in (x, y))
+    return answers
 
 
-def _walk(train: np.ndarray, test: np.ndarray, target: Target, removed: Sequence[int]):
-    x, y = train.astype(np.float64), test.astype(np.float64)
-    for number in range(max(removed) + 1):
-        if number in removed:
-            yield number, (x, y)
-        direction = _direction(x, target)
-        x, y = (values - np.outer(values @ direction, direction) for values in (x, y))
+def _mean_variance(gram: np.ndarray) -> float:
+    return _RIDGE * float(np.trace(gram)) / len(gram)
 
 
-def _direction(x: np.ndarray, target: Target) -> np.ndarray:
-    """The one that reads it best; of several classes the one along which their scores vary most."""
-    slopes = _slopes(x, target)[0]
+def _strongest(slopes: np.ndarray) -> np.ndarray:
+    """The direction that reads it best; of several classes the one along which their scores vary most."""
     vector = slopes[:, 0] if slopes.shape[1] == 1 else np.linalg.svd(slopes, full_matrices=False)[0][:, 0]
     length = np.linalg.norm(vector)
     return vector / length if length > 0 else np.eye(len(vector))[0]
 
 
-def _ridge(x: np.ndarray, target: Target):
-    slopes, center, mean = _slopes(x, target)
-
-    def predict(more: np.ndarray) -> np.ndarray:
-        said = (more - center) @ slopes + mean
-        if target.classes is None:
-            return said[:, 0]
-        return np.column_stack([-said[:, 0], said[:, 0]]) if len(target.classes) == 2 else said
-
-    return predict
-
-
-def _slopes(x: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _scores_of(target: Target) -> np.ndarray:
+    """What a regression is to give: the number; of two classes -1 or 1; of more a column each, (n, k)."""
     if target.classes is None:
-        wanted = target.values[:, None]
-    elif len(target.classes) == 2:
-        wanted = (2.0 * target.values - 1)[:, None]
-    else:
-        wanted = np.eye(len(target.classes))[target.values]
-    weights = target.weights
-    center, mean = weights @ x, weights @ wanted
-    weighted = (x - center) * weights[:, None]
-    gram = weighted.T @ (x - center)
-    gram += _RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    return np.linalg.solve(gram, weighted.T @ (wanted - mean)), center, mean
+        return target.values[:, None]
+    return 2.0 * target.values[:, None] - 1 if len(target.classes) == 2 else np.eye(len(target.classes))[target.values]
+
+
+def _as_answers(scores: np.ndarray, target: Target) -> np.ndarray:
+    """Undoes `_scores_of` of a regression's output."""
+    if target.classes is None:
+        return scores[:, 0]
+    return np.hstack([-scores, scores]) if len(target.classes) == 2 else scores
 
 
 def read(answers: np.ndarray, target: Target, repetitions: int = REPETITIONS, seed: int = 0) -> Resampled:
