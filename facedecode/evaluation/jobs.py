@@ -273,3 +273,73 @@ class LeakageJob:
     folds: int = option(5, "Folds of people: a probe is judged on one and trained on the others.", minimum=2)
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
+
+
+@dataclass(frozen=True)
+class ProtectionJob:
+    """What protected templates to evaluate: protected here by a scheme, or in stores.
+
+    Attributes:
+        stores: of unprotected templates; then, without `scheme`, two or more of the same templates, protected.
+        keys: number of keys of `scheme`; 5 if None. bits: see `protection.make_scheme`.
+        center: take the training people's mean template off before a biohash; so it is if None.
+        people: file with the people to judge on; all of the store if None.
+        train_people: file with the people whom an attacker trains on, less `exclude`; no attack if None.
+        fmrs: false match rates; 0.01 and 0.001 if None. required: further ones, of gates.
+        attacker: the closed form that is trained; ridge if None. image_size: of its pictures, px; 128 if None.
+        against: stores of the same images by other recognizers, which judge the pictures too.
+        weights: recognizer → its weights file, where no package carries it.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+
+    stores: Sequence[Path] = argument(
+        "The store of unprotected templates; then, without --scheme, two or more protected ones.", exists="store"
+    )
+    scheme: Literal["rotation", "biohash"] | None = option(
+        None, "Protect here, with keys from the seed: rotation, biohash."
+    )
+    keys: int | None = option(None, "Number of keys of --scheme; 5 if absent.")
+    bits: int | None = option(None, "Of a biohash; as many as a template has numbers if absent.")
+    center: bool | None = option(
+        None, "Take the training people's mean off before a biohash, or do not.", "--center/--no-center"
+    )
+    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
+    train_people: Path | None = option(
+        None, "Whom an attacker trains on: a name a line, or LFW's format.", exists="file"
+    )
+    exclude: Sequence[str] = option((), "Less this person of --train-people (repeatable).")
+    fmrs: Sequence[float] | None = option(None, "False match rates (repeatable); 0.01 and 0.001 if absent.", "--fmr")
+    attacker: str | None = option(None, "What is trained on protected templates: ridge, nearest; ridge if absent.")
+    image_size: int | None = option(None, "Side of its pictures, pixels; 128 if absent.", minimum=16)
+    against: Sequence[Path] = option((), JUDGES, exists="store")
+    weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
+    images: Path | None = option(None, IMAGES, exists="path")
+    repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
+    seed: int = option(0, SEED, minimum=0)
+    required: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        if not self.train_people:
+            needing = {"against": self.against, "weights": self.weights, "images": self.images}
+            needing |= {"attacker": self.attacker, "image-size": self.image_size}
+            if named := [name for name, value in needing.items() if value]:
+                raise UsageError(
+                    f"--{named[0]} is for an attacker's pictures, and there is no attacker: give --train-people"
+                )
+            if self.exclude:
+                raise UsageError("--exclude leaves out people of --train-people; give it")
+        if self.scheme is None:
+            if self.keys is not None or self.bits is not None or self.center is not None:
+                raise UsageError("--keys, --bits, --center and --no-center go with --scheme; stores have theirs")
+            if len(self.stores) < 3:
+                raise UsageError("linking compares two keys or more: give stores under two keys, or --scheme")
+        elif len(self.stores) > 1:
+            raise UsageError("give --scheme and one store, or protected stores and no --scheme")
+        elif self.keys is not None and self.keys < 2:
+            raise UsageError(f"--keys {self.keys}: linking compares templates under two keys or more")
+        elif self.scheme == "rotation" and self.center is not None:
+            raise UsageError("a rotation has no center: leave --center and --no-center to biohash")
+        elif self.scheme == "biohash" and self.center is not False and not self.train_people:
+            raise UsageError("a biohash is centered at the training people's mean: give --train-people, or --no-center")

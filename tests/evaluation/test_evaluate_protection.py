@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
+from typer.testing import Result as Done
 
 from facedecode.cli import app
 from facedecode.errors import BadInput, WouldNotFit
-from facedecode.evaluation.protection import linkage
-from facedecode.evaluation.protection.measure import Settings, evaluate_protection
-from facedecode.evaluation.protection.protected import SubjectSplit, derived_study, stored_study
-from facedecode.evaluation.protection.report import protection_report
+from facedecode.evaluation.jobs import ProtectionJob
+from facedecode.evaluation.protection import evaluate, linkage
+from facedecode.evaluation.protection.evaluate import evaluate_protection
+from facedecode.evaluation.protection.inversion import invert
+from facedecode.evaluation.protection.protected import Study, make_study
+from facedecode.evaluation.result import Result
 from facedecode.files import sha256_file
-from facedecode.recognizers import load_recognizer
 from facedecode.statistics.bootstrap import person_draws
 from facedecode.statistics.intervals import corrected
 from facedecode.statistics.scores import mated_non_mated_scores
@@ -27,10 +28,9 @@ from facedecode.templates.protection import key_id, make_scheme, study_key
 from facedecode.templates.transformation import protection_operation, transform_store
 
 KEYS = b"0123456789abcdef", b"fedcba9876543210"
-SETTINGS = Settings(fmrs=(0.1, 0.05), image_size=16, repetitions=100)
 
 
-def call(*arguments: object) -> Result:
+def call(*arguments: object) -> Done:
     return CliRunner().invoke(app, ["evaluate", "protection", *(str(a) for a in arguments)])
 
 
@@ -45,20 +45,21 @@ def people_file(path: Path, names: list[str]) -> Path:
 
 
 @pytest.fixture
-def groups(tmp_path) -> SubjectSplit:
+def groups(tmp_path) -> dict:
     """Six people to judge on, three to train on (of four, less one)."""
     test = people_file(tmp_path / "test.txt", [f"P{k}" for k in range(6)])
     train = people_file(tmp_path / "train.txt", [f"P{k}" for k in range(6, 10)])
-    return SubjectSplit(test, train, ("P9",))
+    return {"people": test, "train_people": train, "exclude": ("P9",)}
 
 
-def evaluated(store: Path, groups: SubjectSplit, weights: Path, scheme: str, **options):
-    study = derived_study(Store.open(store), groups, scheme, keys=5, **options)
-    return study, evaluate_protection(study, SETTINGS, load_recognizer(store_name(store), weights))
+def job_of(*stores: Path, weights: Path | None = None, **options) -> ProtectionJob:
+    settings = {"fmrs": (0.1, 0.05), "image_size": 16, "repetitions": 100} | options
+    return ProtectionJob(stores, weights={"tiny": weights} if weights else {}, **settings)
 
 
-def store_name(store: Path) -> str:
-    return Store.open(store).recognizer.name
+def evaluated(store: Path, groups: dict, weights: Path, scheme: str, **options) -> tuple[Study, Result]:
+    job = job_of(store, weights=weights, scheme=scheme, **groups, **options)
+    return make_study(job), evaluate_protection(job)
 
 
 def protected_store(store: Path, folder: Path, key: bytes, scheme: str = "biohash", **options) -> Path:
@@ -68,26 +69,32 @@ def protected_store(store: Path, folder: Path, key: bytes, scheme: str = "biohas
     return folder
 
 
-def test_a_rotation_changes_no_rate_and_its_key_gives_everything_away(tiny_store, tiny, groups):
-    _, figures = evaluated(tiny_store, groups, tiny, "rotation")
-    plain, rotated = figures.accuracy["unprotected"], figures.accuracy["one-key"]
-    assert rotated.eer.value == pytest.approx(plain.eer.value)
-    assert (rotated.eer_change.value, rotated.eer_change.low, rotated.eer_change.high) == pytest.approx((0, 0, 0))
-    assert [rate.value for rate in rotated.tar["people"]] == [rate.value for rate in plain.tar["people"]]
-    assert [change.value for change in rotated.tar_change] == [0, 0]
+def test_a_rotation_changes_no_rate_and_its_key_gives_everything_away(tiny_store, tiny, groups, monkeypatch):
+    inversions = []
+    monkeypatch.setattr(evaluate, "invert", lambda *given: inversions.append(invert(*given)) or inversions[-1])
+    _, found = evaluated(tiny_store, groups, tiny, "rotation")
+    plain, rotated = (found.value("eer", {"system": name}).value for name in ("unprotected", "one-key"))
+    assert rotated == pytest.approx(plain)
+    change = found.value("eer_change", {"system": "one-key"})
+    assert (change.value, change.low, change.high) == pytest.approx((0, 0, 0))
+    before, after = (list(found.along("fmr", "tar", {"system": name}).values()) for name in ("unprotected", "one-key"))
+    assert [rate.value for rate in after] == [rate.value for rate in before]
+    assert [row.estimate.value for row in found.rows("tar_change", {"system": "one-key"})] == [0, 0]
     # Ridge is blind to a rotation of its input: with the key it draws what it draws without protection.
-    drawn = figures.inversion.examples
+    drawn = inversions[0].examples
     assert np.abs(drawn["known"].astype(int) - drawn["unprotected"]).max() <= 1
     assert np.abs(drawn["unknown"].astype(int) - drawn["unprotected"]).max() > 10
-    rates = figures.inversion.rates
-    assert rates["known"]["recognizer"].type_one["people"][0].value == pytest.approx(
-        rates["unprotected"]["recognizer"].type_one["people"][0].value, abs=0.06
+    known, unprotected = (
+        found.value("type_one", {"attacker": name, "judge": "recognizer", "fmr": 0.1}).value
+        for name in ("known", "unprotected")
     )
-    assert figures.linkage["length", "same-image"].d_sys.value > figures.linkage["own", "same-image"].d_sys.value
+    assert known == pytest.approx(unprotected, abs=0.06)
+    length, own = (found.value("linkability", {"score": s, "images": "same-image"}).value for s in ("length", "own"))
+    assert length > own
 
 
 def test_accuracy_equals_the_scores_of_each_system(tiny_store, tiny, groups):
-    study, figures = evaluated(tiny_store, groups, tiny, "biohash", bits=64)
+    study, result = evaluated(tiny_store, groups, tiny, "biohash", bits=64)
     images, training = study.test.images, study.training.images
     assert sorted(set(images.identities)) == [f"P{k}" for k in range(6)]
     assert sorted(set(training.identities)) == ["P6", "P7", "P8"]
@@ -106,17 +113,17 @@ def test_accuracy_equals_the_scores_of_each_system(tiny_store, tiny, groups):
     }
     for name, (templates, kind) in expected.items():
         pairs = mated_non_mated_scores(templates, images.identities, kind)
-        found = figures.accuracy[name]
-        assert found.eer.value == eer(pairs.mated, pairs.non_mated).value
+        assert result.value("eer", {"system": name}).value == eer(pairs.mated, pairs.non_mated).value
         weights = person_weights(pairs.mated_people)
         point = tar_at_fmr(pairs.mated, pairs.non_mated, 0.1, weights)
-        assert found.tar["people"][0].value == pytest.approx(point.tar)
-        assert found.tar["people"][0].threshold == point.threshold
+        rate = result.value("tar", {"system": name, "fmr": 0.1})
+        assert rate.value == pytest.approx(point.tar)
+        assert rate.threshold == point.threshold
     assert study.key_ids == [key_id(study_key(0, f"key {k}")) for k in range(1, 6)]
 
 
 def test_changes_are_paired(tiny_store, tiny, groups):
-    study, figures = evaluated(tiny_store, groups, tiny, "biohash", bits=8)
+    study, result = evaluated(tiny_store, groups, tiny, "biohash", bits=8)
     names = study.test.images.identities
     pairs = [
         mated_non_mated_scores(study.test.images.templates, names, "negative-euclidean"),
@@ -139,63 +146,66 @@ def test_changes_are_paired(tiny_store, tiny, groups):
             owners = drawn / drawn.sum()
             rates.append(owners @ shares)
         changes.append(rates[1] - rates[0] if len(rates) == 2 else np.nan)
-    found = figures.accuracy["one-key"].tar_change[0]
+    found = result.value("tar_change", {"system": "one-key", "fmr": 0.1})
     value, changes, without = changes[0], np.array(changes[1:101]), np.array(changes[101:])
     assert np.isfinite(changes).sum() > 95 and found.value == pytest.approx(value)
     assert (found.low, found.high) == pytest.approx(corrected(value, changes, without), abs=0.02)
 
 
 def test_the_protected_system_judges_with_its_own_key(tiny_store, tiny, groups):
-    study, figures = evaluated(tiny_store, groups, tiny, "biohash", bits=128)
-    rates = figures.inversion.rates
+    study, result = evaluated(tiny_store, groups, tiny, "biohash", bits=128)
+    rates = result.as_json()["inversion"]
     assert set(rates) == {"unprotected", "known", "unknown", "mean-face"}
     assert all(set(by_judge) == {"recognizer", "system"} for by_judge in rates.values())
-    system = rates["known"]["system"].type_one["people"][0]
+    system = result.value("type_one", {"attacker": "known", "judge": "system", "fmr": 0.1})
     pairs = mated_non_mated_scores(study.test.keys[0], study.test.images.identities, "negative-hamming")
     assert system.threshold == tar_at_fmr(pairs.mated, pairs.non_mated, 0.1).threshold
     # The mean face is one picture, so one template: whoever it is taken for, it is taken for them always.
-    assert rates["mean-face"]["system"].type_one["pairs"][0].n == 18
+    assert rates["mean-face"]["system"]["type_one"]["pairs"]["0.1"]["n"] == 18
 
 
 def test_stores_and_keys_made_here_agree(tiny_store, tiny, groups, tmp_path):
-    study, figures = evaluated(tiny_store, groups, tiny, "rotation")
+    study, derived = evaluated(tiny_store, groups, tiny, "rotation")
     keys = {f"k{k}": study_key(0, f"key {k}") for k in range(1, 6)}
     folders = [protected_store(tiny_store, tmp_path / name, key, "rotation") for name, key in keys.items()]
-    stored = stored_study(Store.open(tiny_store), [Store.open(folder) for folder in folders], groups)
-    again = evaluate_protection(stored, SETTINGS, load_recognizer("tiny", tiny))
-    assert stored.key_ids == study.key_ids
-    assert set(again.accuracy) == {"unprotected", "one-key"}
-    assert again.accuracy["one-key"] == figures.accuracy["one-key"]
-    assert again.linkage["own", "different-images"].d_sys == figures.linkage["own", "different-images"].d_sys
-    assert set(again.inversion.rates["known"]) == {"recognizer"}
-    assert again.inversion.rates["unknown"]["recognizer"] == figures.inversion.rates["unknown"]["recognizer"]
-    report = protection_report(again, stored)
+    job = job_of(tiny_store, *folders, weights=tiny, **groups)
+    stored = evaluate_protection(job)
+    assert make_study(job).key_ids == study.key_ids
+    here, again = derived.as_json(), stored.as_json()
+    assert set(again["accuracy"]) == {"unprotected", "one-key"}
+    assert again["accuracy"]["one-key"] == here["accuracy"]["one-key"]
+    assert again["linkability"]["own"]["different-images"] == here["linkability"]["own"]["different-images"]
+    assert set(again["inversion"]["known"]) == {"recognizer"}
+    assert again["inversion"]["unknown"]["recognizer"] == here["inversion"]["unknown"]["recognizer"]
+    report = stored.report()
     assert any("do not hold its key" in warning for warning in report.warnings)
-    assert any("fewer than 30 successes" in warning for warning in report.warnings)
+    assert any("rest on fewer than 30 errors" in warning for warning in report.warnings)
     described = report.provenance
     assert [one["fingerprint"] for one in described["stores"][1:]] == [Store.open(f).fingerprint for f in folders]
-    assert described["settings"]["people"] == {"file": "test.txt", "sha256": sha256_file(groups.people)}
+    assert described["settings"]["people"] == {"file": "test.txt", "sha256": sha256_file(groups["people"])}
     assert described["settings"]["exclude"] == ["P9"]
     assert described["decoders"]["known"] == {"kind": "ridge", "dim": 16, "image_size": 16, "penalty": 0.01}
-    worst = max(found.d_sys.value for found in again.linkage.values())
-    assert report.gates["linkability"].value == worst == again.linkage["length", "same-image"].d_sys.value
+    worst = max(row.estimate.value for row in stored.rows("linkability"))
+    longest = stored.value("linkability", {"score": "length", "images": "same-image"})
+    assert report.gates["linkability"].value == worst == longest.value
 
 
 def test_a_center_of_people_to_judge_on_is_refused(tiny_store, groups, tmp_path):
-    source = Store.open(tiny_store)
     some = people_file(tmp_path / "some.txt", ["P5", "P7"])
 
-    def stored(name: str, **options) -> list[Store]:
+    def stored(name: str, **options) -> ProtectionJob:
         folders = [protected_store(tiny_store, tmp_path / f"{name}{k}", key, **options) for k, key in enumerate(KEYS)]
-        return [Store.open(folder) for folder in folders]
+        return job_of(tiny_store, *folders, **groups)
 
     with pytest.raises(BadInput, match=r"1 of the people to judge on are in its center \(P5\)"):
-        stored_study(source, stored("some", public_people=some), groups)
-    others = stored("others", public_people=groups.train_people)
-    assert stored_study(source, others, groups).key_ids == [key_id(key) for key in KEYS]
-    others[1].manifest = replace(others[1].manifest, center_of={"people": ["P7"], "paths": []})
+        make_study(stored("some", public_people=some))
+    others = stored("others", public_people=groups["train_people"])
+    assert make_study(others).key_ids == [key_id(key) for key in KEYS]
+    path = others.stores[2] / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"center_of": {"people": ["P7"], "paths": []}}))
     with pytest.raises(BadInput, match="does not record whose mean its center is"):
-        stored_study(source, others, groups)
+        make_study(others)
 
 
 def test_people_all_of_whose_images_failed_have_no_key_of_their_own(tiny_store, groups, tmp_path):
@@ -205,7 +215,7 @@ def test_people_all_of_whose_images_failed_have_no_key_of_their_own(tiny_store, 
         writer.append(source.templates(), source.rows().to_pylist(), [], 30)
         writer.finish(failures)
     everybody = people_file(tmp_path / "all.txt", [*(f"P{k}" for k in range(6)), "Lost"])
-    study = derived_study(Store.open(tmp_path / "lost"), SubjectSplit(everybody), "rotation")
+    study = make_study(ProtectionJob([tmp_path / "lost"], "rotation", people=everybody))
     steps = []
     protected = study.protect_apart(lambda done, total: steps.append((done, total)))
     assert steps[-1] == (6, 6)
@@ -213,10 +223,9 @@ def test_people_all_of_whose_images_failed_have_no_key_of_their_own(tiny_store, 
 
 
 def test_what_does_not_fit_is_refused_before_the_work(tiny_store, tiny, groups, monkeypatch):
-    study = derived_study(Store.open(tiny_store), groups, "rotation")
     monkeypatch.setattr("facedecode.memory.available_bytes", lambda: 1_000_000)
     with pytest.raises(WouldNotFit, match="a ridge decoder of 16 numbers, and 9 portraits of 128 px"):
-        evaluate_protection(study, Settings(fmrs=(0.1,)), load_recognizer("tiny", tiny))
+        evaluate_protection(job_of(tiny_store, scheme="rotation", fmrs=(0.1,), image_size=None, **groups))
 
 
 def test_images_without_a_template_match_nothing_and_link_nothing(tiny_store, tiny, groups, tmp_path):
@@ -228,12 +237,13 @@ def test_images_without_a_template_match_nothing_and_link_nothing(tiny_store, ti
         writer.finish(failures)
     _, whole = evaluated(tiny_store, groups, tiny, "biohash")
     _, lost = evaluated(tmp_path / "lost", groups, tiny, "biohash")
-    for name, figures in lost.accuracy.items():
-        for before, after in zip(whole.accuracy[name].tar["pairs"], figures.tar["pairs"], strict=True):
-            assert (before.n, after.n) == (18, 21)
-            assert after.accepted <= before.accepted
-    assert lost.linkage["own", "same-image"].mated == whole.linkage["own", "same-image"].mated
-    assert lost.inversion.rates["known"]["system"].type_one["pairs"][0].n == 19
+    for row in lost.rows("tar_pairs"):
+        before, after = whole.value("tar_pairs", row.labels), row.estimate
+        assert (before.n, after.n) == (18, 21)
+        assert after.accepted <= before.accepted
+    labels = {"score": "own", "images": "same-image"}
+    assert lost.value("mated", labels) == whole.value("mated", labels)
+    assert lost.value("type_one_pairs", {"attacker": "known", "judge": "system", "fmr": 0.1}).n == 19
 
 
 # The command
@@ -242,7 +252,7 @@ def test_images_without_a_template_match_nothing_and_link_nothing(tiny_store, ti
 @pytest.fixture
 def options(tiny_store, tiny, groups) -> list:
     return [
-        *(tiny_store, "--people", groups.people, "--train-people", groups.train_people, "--exclude", "P9"),
+        *(tiny_store, "--people", groups["people"], "--train-people", groups["train_people"], "--exclude", "P9"),
         *("--weights", f"tiny={tiny}", "--fmr", "0.1", "--image-size", "16", "--repetitions", "100"),
     ]
 
@@ -266,20 +276,28 @@ def test_the_command_reports_and_gates(options, tmp_path):
 
 
 def test_people_whom_the_templates_owe_something_to_are_not_judged(tiny_store, groups):
-    for field, said in [
-        ("training_people", "recognizer tiny: trained on"),
-        ("fitted_on", "mapping of these templates"),
-    ]:
-        store = Store.open(tiny_store)
-        store.manifest = replace(store.manifest, mapping={"undoes": "rotate30"})
-        (store.recognizer if field == "training_people" else store.manifest)[field] = ["P5", "P6"]
+    path = tiny_store / "manifest.json"
+    manifest = json.loads(path.read_text())
+    trained = {"recognizer": manifest["recognizer"] | {"training_people": ["P5", "P6"]}}
+    mapped = {"mapping": {"undoes": "rotate30"}, "fitted_on": ["P5", "P6"]}
+    for change, said in ((trained, "recognizer tiny: trained on"), (mapped, "mapping of these templates")):
+        path.write_text(json.dumps(manifest | change))
         with pytest.raises(BadInput, match=rf"{said}.* 1 of the 6 people .*\(P5\)"):
-            derived_study(store, groups, "rotation")
+            make_study(job_of(tiny_store, scheme="rotation", **groups))
 
 
 def test_without_training_people_nothing_is_inverted(tiny_store, groups):
     result = call(
-        tiny_store, "--scheme", "rotation", "--people", groups.people, "--fmr", "0.1", "--repetitions", "100", "--json"
+        tiny_store,
+        "--scheme",
+        "rotation",
+        "--people",
+        groups["people"],
+        "--fmr",
+        "0.1",
+        "--repetitions",
+        "100",
+        "--json",
     )
     assert result.exit_code == 0, result.output
     assert "inversion" not in json.loads(result.stdout)["metrics"]
@@ -290,7 +308,7 @@ def test_without_training_people_nothing_is_inverted(tiny_store, groups):
     "option", [("--attacker", "nearest"), ("--image-size", "64"), ("--images", "."), ("--weights", "tiny=.")]
 )
 def test_options_of_an_attacker_need_one(tiny_store, groups, option):
-    result = call(tiny_store, "--scheme", "rotation", "--people", groups.people, *option)
+    result = call(tiny_store, "--scheme", "rotation", "--people", groups["people"], *option)
     refused(result, 2, f"{option[0]} is for an attacker's pictures")
 
 
@@ -301,7 +319,7 @@ def test_equal_runs_give_equal_numbers(options):
     assert json.loads(other)["metrics"]["linkability"] != json.loads(first)["metrics"]["linkability"]
 
 
-def refused(result: Result, code: int, said: str) -> None:
+def refused(result: Done, code: int, said: str) -> None:
     assert result.exit_code == code, result.output
     assert said in result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: ")
@@ -316,7 +334,7 @@ def refused(result: Result, code: int, said: str) -> None:
         (["--scheme", "rotation", "--bits", "16"], 2, "leave --bits"),
         (["--scheme", "biohash", "--bits", "999"], 2, "8 to 256 bits"),
         (["--scheme", "rotation", "--fmr", "0.0001"], 4, "cannot resolve"),
-        (["--scheme", "rotation", "--attacker", "dfd"], 2, "--attacker dfd: use ridge or nearest"),
+        (["--scheme", "rotation", "--attacker", "dfd"], 2, "no attacker is called 'dfd'"),
         (["--scheme", "rotation", "--fail-if", "psnr < 1"], 2, "no figure 'psnr'"),
         (["--scheme", "biohash", "--fail-if", "linkability[length,same-image] > 1"], 2, "no figure 'linkability[len"),
         (["--scheme", "rotation", "--no-center"], 2, "a rotation has no center"),
@@ -332,12 +350,12 @@ def test_one_line_for_each_mistake(options, more, code, said):
 
 
 def test_people_are_judged_or_trained_on(tiny_store, tiny, groups):
-    result = call(tiny_store, "--scheme", "rotation", "--people", groups.people, "--train-people", groups.people)
+    result = call(tiny_store, "--scheme", "rotation", "--people", groups["people"], "--train-people", groups["people"])
     refused(result, 4, "6 people are judged and trained on (P0, P1, P2, …)")
-    result = call(tiny_store, "--scheme", "rotation", "--train-people", groups.train_people)
+    result = call(tiny_store, "--scheme", "rotation", "--train-people", groups["train_people"])
     refused(result, 4, "4 people are judged and trained on")
     refused(
-        call(tiny_store, "--scheme", "biohash", "--people", groups.people), 2, "give --train-people, or --no-center"
+        call(tiny_store, "--scheme", "biohash", "--people", groups["people"]), 2, "give --train-people, or --no-center"
     )
     refused(call(tiny_store, "--scheme", "rotation", "--exclude", "P1"), 2, "give it")
 

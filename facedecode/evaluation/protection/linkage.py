@@ -70,21 +70,6 @@ class LinkageFigures:
         """Whether uncorrected D_sys is above the interval of what unlinked templates give."""
         return self.measured.d_sys > self.d_sys_null.high
 
-    def metrics(self) -> dict:
-        """JSON."""
-        null = {"d_sys": self.d_sys_null, "maximal": self.maximal_null}
-        return {
-            "linkability": self.d_sys.as_json(),
-            "d_sys_raw": self.measured.d_sys,
-            "maximal_linkability": self.maximal.as_json(),
-            "maximal_linkability_raw": self.measured.maximal,
-            "null": {name: {"mean": level.mean, "high": level.high} for name, level in null.items()},
-            "by_keys": self.by_keys,
-            "mated": self.mated,
-            "non_mated": self.non_mated,
-            "bins": len(self.measured.mated),
-        }
-
 
 @dataclass(frozen=True)
 class LinkageScores:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.cohort import UnseenImages, require_unseen_by_store, unseen_images
+from facedecode.errors import BadInput
+from facedecode.evaluation.cohort import UnseenImages, listed, require_unseen_by_store, unseen_images
+from facedecode.evaluation.jobs import ProtectionJob
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.processing import require_unprotected
@@ -17,18 +17,7 @@ from facedecode.templates.protection import Scheme, make_scheme, study_key
 from facedecode.templates.transformation import center_of_sha256
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class SubjectSplit:
-    """Whom to judge on, and whom an attacker trains on.
-
-    people, train_people: people files; all of the store, or no training, if None. exclude: of the training people.
-    """
-
-    people: Path | None = None
-    train_people: Path | None = None
-    exclude: tuple[str, ...] = ()
+KEYS = 5
 
 
 @dataclass(frozen=True)
@@ -44,7 +33,7 @@ class Study:
     """Templates of a store under two keys or more.
 
     Attributes:
-        store: of the unprotected templates. groups: whose.
+        store: of the unprotected templates.
         scheme: JSON, what the schemes have in common: its name, dim and center.
         score: how protected templates are compared.
         key_ids: of the keys.
@@ -55,7 +44,6 @@ class Study:
     """
 
     store: Store
-    groups: SubjectSplit
     scheme: dict
     score: str
     key_ids: list[str]
@@ -66,54 +54,45 @@ class Study:
     protect_apart: Callable[[Progress | None], np.ndarray] | None = None
 
 
-def derived_study(
-    store: Store,
-    people: SubjectSplit,
-    scheme: str,
-    *,
-    keys: int = 5,
-    bits: int | None = None,
-    center: bool | None = None,
-    seed: int = 0,
-) -> Study:
-    """Protect a store's templates under keys that follow from the seed, for a study that others can repeat.
-
-    Args:
-        bits: see `protection.make_scheme`.
-        center: take the training people's mean template off before a biohash; so it is if None.
+def make_study(job: ProtectionJob) -> Study:
+    """The study of a job: with keys made here, or of its stores.
 
     Raises:
-        UsageError: fewer than two keys, an unknown scheme, bits out of range, a center without training people, or a
-            word on the center of a rotation.
+        UsageError, BadInput: as `derived_study` and `stored_study`.
+    """
+    store, *protected = (Store.open(folder) for folder in job.stores)
+    return stored_study(store, protected, job) if job.scheme is None else derived_study(store, job)
+
+
+def derived_study(store: Store, job: ProtectionJob) -> Study:
+    """Protect a store's templates under keys that follow from the seed, for a study that others can repeat.
+
+    Raises:
+        UsageError: an unknown scheme, or bits out of range.
         BadInput: the store's templates are protected already; people that are not in it or in both groups.
     """
-    if keys < 2:
-        raise UsageError(f"--keys {keys}: linking compares templates under two keys or more")
-    if scheme == "rotation" and center is not None:
-        raise UsageError("a rotation has no center: leave --center and --no-center to biohash")
     require_unprotected(store)
-    test, training = _select(store, people)
+    test, training = _select(store, job)
     mean = None
-    if scheme == "biohash" and center is not False:
-        if training is None:
-            raise UsageError("a biohash is centered at the training people's mean: give --train-people, or --no-center")
+    if job.scheme == "biohash" and job.center is not False:
         mean = training.templates.mean(axis=0, dtype=np.float64)
 
     def make(label: str) -> Scheme:
-        return make_scheme(scheme, study_key(seed, label), store.dim, store.score, bits=bits, center=mean)
+        key = study_key(job.seed, label)
+        return make_scheme(job.scheme, key, store.dim, store.score, bits=job.bits, center=mean)
 
-    schemes = [make(f"key {k + 1}") for k in range(keys)]
+    schemes = [make(f"key {k + 1}") for k in range(job.keys or KEYS)]
 
     def protect_apart(progress: Progress | None = None) -> np.ndarray:
         from threadpoolctl import threadpool_limits  # of scikit-learn's dependencies
 
-        there = np.flatnonzero(~test.missing)
+        acquired = np.flatnonzero(~test.missing)
         names, codes = encode_people(test.acquired_identities)
         protected = np.zeros((len(test.rows), schemes[0].dim), np.float32)
         # Decompositions of small matrices, one a person: threads only get into each other's way.
         with threadpool_limits(1):
             for k, name in enumerate(names):
-                rows = there[codes == k]
+                rows = acquired[codes == k]
                 protected[rows] = make(f"person {name}").protect(test.templates[rows])
                 if progress:
                     progress(k + 1, len(names))
@@ -123,7 +102,6 @@ def derived_study(
     del described["key_id"]
     return Study(
         store=store,
-        groups=people,
         scheme=described,
         score=schemes[0].score,
         key_ids=[made.key_id for made in schemes],
@@ -134,20 +112,17 @@ def derived_study(
     )
 
 
-def stored_study(store: Store, protected: Sequence[Store], people: SubjectSplit) -> Study:
+def stored_study(store: Store, protected: Sequence[Store], job: ProtectionJob) -> Study:
     """Take the protected templates from stores that `transform --protect` made of `store`, one a key.
 
     Raises:
-        UsageError: fewer than two protected stores.
         BadInput: a store that should be protected is not, or the other way about; two under one key; different
             schemes, bits or centers; other images than the store's, or another recognizer's templates; a center that is
             the mean of people to judge on, or of people who are not recorded.
     """
     require_unprotected(store)
-    if len(protected) < 2:
-        raise UsageError("linking compares two keys or more: give stores under two keys, or --scheme")
     first = protected[0]
-    found: dict[str, Store] = {}
+    by_key: dict[str, Store] = {}
     for other in protected:
         about = other.recognizer.protection
         if about is None:
@@ -158,25 +133,20 @@ def stored_study(store: Store, protected: Sequence[Store], people: SubjectSplit)
                 f"{first.folder} and {other.folder}: protected in different ways (scheme, bits or center); they "
                 "must differ by their keys only"
             )
-        if (key := about["key_id"]) in found:
-            raise BadInput(f"{found[key].folder} and {other.folder}: protected with one and the same key")
-        found[key] = other
+        if (key := about["key_id"]) in by_key:
+            raise BadInput(f"{by_key[key].folder} and {other.folder}: protected with one and the same key")
+        by_key[key] = other
         _require_same_images(store, other)
-    test, training = _select(store, people)
+    test, training = _select(store, job)
     for other in protected:
         _require_foreign_center(other, test)
-
-    def trained_on(other: Store) -> np.ndarray:
-        return _chosen(other, people.train_people, people.exclude).templates
-
     return Study(
         store=store,
-        groups=people,
         scheme=_common(first),
         score=first.score,
-        key_ids=list(found),
-        test=Protected(test, [unseen_images(other, people.people).templates for other in protected]),
-        training=training and Protected(training, [trained_on(other) for other in protected]),
+        key_ids=list(by_key),
+        test=Protected(test, [unseen_images(other, job.people).templates for other in protected]),
+        training=training and Protected(training, [_training(other, job).templates for other in protected]),
         stores=protected,
     )
 
@@ -186,19 +156,15 @@ def _require_foreign_center(store: Store, test: UnseenImages) -> None:
     protection = store.recognizer.protection
     if protection["center_sha256"] is None:
         return
-    whose = store.manifest.center_of
-    if center_of_sha256(whose) != (protection.get("center") or {}).get("of_sha256"):
+    center_of = store.manifest.center_of
+    if center_of_sha256(center_of) != (protection.get("center") or {}).get("of_sha256"):
         raise BadInput(f"{store.folder}: does not record whose mean its center is; make it again by transform")
-    people, paths = {*whose["people"]}, {*whose["paths"]}
+    people, paths = {*center_of["people"]}, {*center_of["paths"]}
     if shared := sorted({row["identity"] for row in test.rows if row["identity"] in people or row["path"] in paths}):
         raise BadInput(
-            f"{store.folder}: {len(shared)} of the people to judge on are in its center ({_listed(shared)}); give "
+            f"{store.folder}: {len(shared)} of the people to judge on are in its center ({listed(shared)}); give "
             "--people others, or --center-people of transform"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
 
 
 def _common(store: Store) -> dict:
@@ -214,29 +180,27 @@ def _require_same_images(store: Store, other: Store) -> None:
         )
 
 
-def _select(store: Store, people: SubjectSplit) -> tuple[UnseenImages, UnseenImages | None]:
+def _select(store: Store, job: ProtectionJob) -> tuple[UnseenImages, UnseenImages | None]:
     """The images to judge on, and to train on. BadInput: they share people, or `require_unseen_by_store`."""
-    test = unseen_images(store, people.people)
+    test = unseen_images(store, job.people)
     require_unseen_by_store(store, test.identities)
-    if people.train_people is None:
-        if people.exclude:
-            raise UsageError("--exclude leaves out people of --train-people; give it")
+    if job.train_people is None:
         return test, None
-    training = _chosen(store, people.train_people, people.exclude)
+    training = _training(store, job)
     if shared := sorted(set(test.identities) & set(training.identities)):
         raise BadInput(
-            f"{len(shared)} people are judged and trained on ({_listed(shared)}); give --people others than those"
+            f"{len(shared)} people are judged and trained on ({listed(shared)}); give --people others than those"
         )
     return test, training
 
 
-def _chosen(store: Store, file: Path, exclude: Sequence[str]) -> UnseenImages:
-    """The images that gave a template, of a people file's persons less some."""
-    found = unseen_images(store, file)
-    known = set(found.identities)
-    if unknown := [name for name in exclude if name not in known]:
+def _training(store: Store, job: ProtectionJob) -> UnseenImages:
+    """The images of an attacker's people that gave a template."""
+    images = unseen_images(store, job.train_people)
+    known = set(images.identities)
+    if unknown := [name for name in job.exclude if name not in known]:
         raise BadInput(f"--exclude {unknown[0]}: nobody among the training people has that name")
-    keep = [i for i, row in enumerate(found.rows) if row["identity"] not in exclude and not found.missing[i]]
+    keep = [i for i, name in enumerate(images.identities) if name not in job.exclude and not images.missing[i]]
     if not keep:
-        raise BadInput(f"{file}: nobody is left to train on")
-    return UnseenImages([found.rows[i] for i in keep], found.templates[keep], found.missing[keep])
+        raise BadInput(f"{job.train_people}: nobody is left to train on")
+    return UnseenImages([images.rows[i] for i in keep], images.templates[keep], images.missing[keep])
