@@ -440,7 +440,7 @@ def test_every_error_is_one_line_and_writes_nothing(here: Path) -> None:
         (train("--min-images", 3, output="emb"), 4, "emb: is a folder, and a classifier is a file"),
         (train("--min-images", 3, output="file"), 4, "file: not a readable safetensors file"),
         (train("--min-images", 3, output="file/c"), 4, "file"),
-        (train("--head", "mlp"), 2, "--head mlp: use linear, cosine"),
+        (train("--head", "mlp"), 2, "no head is called 'mlp'"),
         (train("--l2", 0), 2, "an L2 penalty of 0"),
         (train("--l2", "nan"), 2, "an L2 penalty of nan"),
         (train("--scale", 3), 2, "a linear head has no scale"),
