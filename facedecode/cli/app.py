@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import traceback
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from facedecode.cli.options import expand
 from facedecode.errors import FacedecodeError, GateMissed, UsageError
 from facedecode.ranks import Meeting, Ranks
 
+_Panels = dict[str, list[tuple[str, str]]]  # heading → names and meanings
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -142,27 +144,58 @@ class LazyGroup(typer.core.TyperGroup):
         modules = {name: entry[0] for section in self.sections.values() for name, entry in section.items()}
         return load_command(self.package, modules[name], name) if name in modules else None
 
+    def get_help_option(self, context: typer.Context):
+        """The option --help, off where it is not given: Typer imports its converters for a value of None."""
+        option = super().get_help_option(context)
+        if option is not None:
+            option.default = False
+        return option
+
     def format_help(self, context: typer.Context, formatter: object) -> None:
         """Print the help: usage, options, and the commands by section."""
-        from rich.console import Console as RichConsole
-        from rich.padding import Padding
-        from rich.panel import Panel
-        from rich.table import Table
-        from rich.text import Text
-
-        console = RichConsole()
-        usage = " ".join(self.collect_usage_pieces(context))
-        console.print(Padding(Text(f"\nUsage: {context.command_path} {usage}\n\n{self.help}\n"), (0, 1)))
-        options = [record for p in self.get_params(context) if (record := p.get_help_record(context))]
         commands = {
             title: [(name, summary) for name, (_, summary) in section.items()]
             for title, section in self.sections.items()
         }
-        for title, rows in {"Options": options, **commands}.items():
-            table = Table.grid(padding=(0, 2))
-            for row in rows:
-                table.add_row(*row)
-            console.print(Panel(table, title=title, title_align="left", border_style="dim"))
+        _print_help(self, context, commands)
+
+
+class PlainCommand(typer.core.TyperCommand):
+    """A command with a help page that takes little time to print."""
+
+    def format_help(self, context: typer.Context, formatter: object) -> None:
+        """Print the help: usage, what the command does, and its options."""
+        _print_help(self, context, {})
+
+
+def _print_help(
+    command: typer.core.TyperCommand | typer.core.TyperGroup, context: typer.Context, more: _Panels
+) -> None:
+    """As Typer does, less what its help imports: Markdown and tracebacks. more: panels after those of the options."""
+    from rich.console import Console as RichConsole
+    from rich.padding import Padding
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    console = RichConsole()
+    usage = " ".join(command.collect_usage_pieces(context))
+    text = (command.help or "").replace(r"\[", "[")
+    console.print(Padding(Text(f"\nUsage: {context.command_path} {usage}\n\n{text}\n"), (0, 1)))
+    panels: _Panels = {}
+    for parameter in command.get_params(context):
+        if record := parameter.get_help_record(context):
+            title = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            names = re.sub(r"<list\[(\w+)\]>|<(\w+) range>", r"<\1\2>", record[0])
+            meaning = re.sub(r"(\S+)<=x<=(\S+)\]", r"\1 to \2]", re.sub(r"x>=(\S+)\]", r"at least \1]", record[1]))
+            panels.setdefault(getattr(parameter, "rich_help_panel", None) or title, []).append((names, meaning))
+    arguments = panels.pop("Arguments", None)
+    for title, rows in {**({"Arguments": arguments} if arguments else {}), **panels, **more}.items():
+        table = Table.grid(padding=(0, 2))
+        table.add_column(max_width=max(28, console.width // 3))
+        for row in rows:
+            table.add_row(*map(Text, row))
+        console.print(Panel(table, title=title, title_align="left", border_style="dim"))
 
 
 def lazy_group(package: str, sections: Mapping[str, Mapping[str, tuple[str, str]]], help: str) -> typer.Typer:
@@ -237,7 +270,7 @@ def command(title: str, function: Callable[..., tuple[dict, dict]], summary: str
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     details = [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(function) or "").split("\n\n")]
     # Rich takes what stands in brackets for its own markup.
-    app.command(help="\n\n".join([summary, *details]).replace("[", r"\["))(run)
+    app.command(cls=PlainCommand, help="\n\n".join([summary, *details]).replace("[", r"\["))(run)
     return app
 
 
