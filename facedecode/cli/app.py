@@ -298,30 +298,12 @@ def _every_command(*, quiet: Quiet = False, json: Json = False, debug: Debug = F
 _EVERY_COMMAND = tuple(inspect.signature(_every_command, eval_str=True).parameters.values())
 
 
-def choose_device(name: str, ranks: Ranks | None = None) -> str:
-    """A torch device by its name; `auto` takes CUDA where it works, and each of several processes a GPU of its own.
+def start_torch(device: str, ranks: Ranks | None = None) -> str:
+    """Prepare torch for a command: fp32 that is exact, and the device by its name, see `device.find_device`."""
+    from facedecode.device import exact_fp32, find_device
 
-    Raises:
-        UsageError: an unknown name, or a device that this machine does not have.
-    """
-    import torch
-
-    # Convolutions in TF32 are not the fp32 that manifests record.
-    torch.backends.cudnn.allow_tf32 = False
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if ranks is not None and ranks.count > 1 and name.startswith("cuda"):
-        if name != "cuda":
-            raise UsageError(f"--device {name}: each process takes a GPU of its own; use --device cuda")
-        name = f"cuda:{ranks.local}"
-    try:
-        kind = torch.device(name).type
-    except RuntimeError:
-        raise UsageError(f"--device {name}: no such device; use auto, cpu, cuda, cuda:N or mps") from None
-    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    if (torch.device(name).index or 0) >= here.get(kind, 0):
-        raise UsageError(f"--device {name}: torch finds no such device on this machine; use --device cpu")
-    return name
+    exact_fp32()
+    return find_device(device, ranks.local if ranks is not None and ranks.count > 1 else None)
 
 
 def choose_precision(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from facedecode.cli.app import Device, DryRun, Model, Overwrite, Spec, Weights, choose_device, command
+from facedecode.cli.app import Device, DryRun, Model, Overwrite, Spec, Weights, command, start_torch
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
@@ -117,7 +117,7 @@ def attack(
         raise UsageError("--threshold, --fmr and --thresholds-from are of templates: leave them out for a class")
     images = listed(images)
     refuse_target_alone(target, find_images(images)[1])
-    device = choose_device(device)
+    device = start_torch(device)
     recognizer = load_recognizer(model, weights, device, contract=spec)
     victim_of(recognizer)
     head = load_classifier(classifier) if classifier else None

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from facedecode.cli.app import Device, Images, Overwrite, Seed, choose_device, command
+from facedecode.cli.app import Device, Images, Overwrite, Seed, command, start_torch
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
@@ -62,7 +62,7 @@ def cluster(
     if decoder != "none":
         from facedecode.decoders import optional_decoder
 
-        drawer = optional_decoder(source.recognizer, decoder, choose_device(device), "no figure", console.say)
+        drawer = optional_decoder(source.recognizer, decoder, start_torch(device), "no figure", console.say)
     with console.progress() as stage:
         found = make_clusters(
             source,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from facedecode.cli.app import Device, Images, Overwrite, choose_device, command
+from facedecode.cli.app import Device, Images, Overwrite, command, start_torch
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
@@ -45,7 +45,7 @@ def fit_confidence(
     from facedecode.store import Store
 
     opened = Store.open(store)
-    drawer = load_decoder_for(opened.recognizer, decoder, choose_device(device))
+    drawer = load_decoder_for(opened.recognizer, decoder, start_torch(device))
     with console.progress() as stage:
         fitted = fit_store_confidence(
             opened,

@@ -14,8 +14,8 @@ from facedecode.cli.app import (
     Renamed,
     Spec,
     Weights,
-    choose_device,
     command,
+    start_torch,
 )
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
@@ -105,7 +105,7 @@ def import_store(
         raise UsageError(f"--score is said of {TEMPLATES_ONLY}NAME; {name} has its own")
     if renamed and not identities:
         raise UsageError("--renamed says how --identities names the images; give both")
-    device = choose_device(device)
+    device = start_torch(device)
     recognizer = name if given else load_recognizer(name, weights, device, contract=spec)
     with console.progress() as stage:
         result = import_embeddings(

@@ -17,9 +17,9 @@ from facedecode.cli.app import (
     Renamed,
     Spec,
     Weights,
-    choose_device,
     choose_precision,
     command,
+    start_torch,
 )
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
@@ -89,7 +89,7 @@ def extract(
             return {"count": len(found)}, {}
     precision = choose_precision(precision)
     perturbation = parse_transform(transform) if transform else None
-    device = choose_device(device, console.ranks)
+    device = start_torch(device, console.ranks)
     recognizer, detector = load_recognizer(model, weights, device, precision, spec), FaceDetector(device)
     outputs: dict = {"preview": str(preview)} if preview else {}
     if preview and console.ranks.first:

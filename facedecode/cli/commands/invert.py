@@ -17,8 +17,8 @@ from facedecode.cli.app import (
     Seed,
     Spec,
     Weights,
-    choose_device,
     command,
+    start_torch,
 )
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
@@ -73,7 +73,7 @@ def invert(
     from facedecode.provenance import describe_decoder
     from facedecode.store import Processing
 
-    device = choose_device(device)
+    device = start_torch(device)
     given = read_inputs(templates, model, weights, spec, images, device, need_images=originals)
     if given.note:
         console.say(given.note)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from facedecode.cli.app import Device, DryRun, Images, Overwrite, Ridge, Weights, choose_device, command
+from facedecode.cli.app import Device, DryRun, Images, Overwrite, Ridge, Weights, command, start_torch
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
@@ -137,7 +137,7 @@ def _sources(
                 raise UsageError(f"--perturbed {folder}: a second store of {source.transform}; give one a transform")
             joined[source.transform] = source
         return [(source, store) for source in joined.values()]
-    recognizer = load_recognizer(store.recognizer, weights, choose_device(device), store.manifest.precision)
+    recognizer = load_recognizer(store.recognizer, weights, start_torch(device), store.manifest.precision)
     return [(Reembedded(store, recognizer, t, images), store) for t in transforms.values()]
 
 

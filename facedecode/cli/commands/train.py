@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from facedecode.cli.app import BareModel, Device, DryRun, Spec, choose_device, command
+from facedecode.cli.app import BareModel, Device, DryRun, Spec, command, start_torch
 from facedecode.cli.commands import summary
 from facedecode.cli.commands.embeddings import describe_recognizer, store_of_bare
 from facedecode.cli.console import Console
@@ -128,7 +128,7 @@ def train(
         return dataclasses.replace(job, store=made)
 
     def describe() -> Any:
-        return describe_recognizer(model, weights, spec, choose_device(device))
+        return describe_recognizer(model, weights, spec, start_torch(device))
 
     return _RUN[variant.job](job, Making(console, device, dry_run, settle, describe if bare else None))
 
@@ -186,7 +186,7 @@ def _train_decoder(job: DecoderJob, making: Making) -> Result:
 
     console = making.console
     job.check()
-    device = choose_device(making.device, console.ranks)
+    device = start_torch(making.device, console.ranks)
     if making.describe and find_kind(job.architecture).fitting == "gradients":
         # A network that is missing, or gives no gradients, is refused before a store is made.
         networks_of_loss(job, making.describe(), device)
@@ -223,7 +223,7 @@ def _train_latent(job: LatentJob, making: Making) -> Result:
 
     console, job = making.console, making.settle(job)
     with console.progress() as stage:
-        decoder = train_latent(job, choose_device(making.device), stage("generate"))
+        decoder = train_latent(job, start_torch(making.device), stage("generate"))
     record = decoder.provenance.training
     console.say(
         f"{job.output}: latent decoder, fitted to {record['images']} of {job.samples} generated pictures; templates "
@@ -241,7 +241,7 @@ def _train_recognizer(job: RecognizerJob, making: Making) -> Result:
 
     console, settings = making.console, job.settings
     settings.check()
-    device, job = choose_device(making.device), making.settle(job)
+    device, job = start_torch(making.device), making.settle(job)
     if making.dry_run:
         plan = plan_recognizer(job)
         counts = {"classes": len(plan.classes), "images": len(plan.images.rows), "steps": plan.steps}

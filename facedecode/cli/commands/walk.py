@@ -16,8 +16,8 @@ from facedecode.cli.app import (
     Overwrite,
     Spec,
     Weights,
-    choose_device,
     command,
+    start_torch,
 )
 from facedecode.cli.checks import Input
 from facedecode.cli.commands import summary
@@ -87,7 +87,7 @@ def walk(
             raise UsageError(f"{path}: give a name that ends in {suffix}")
         if path is not None and path.exists() and not (overwrite and path.is_file()):
             raise OutputError(f"{path}: is there already; use --overwrite or another name")
-    device = choose_device(device)
+    device = start_torch(device)
     given = read_inputs(templates, model, weights, spec, images, device, need_images=originals)
     if given.note:
         console.say(given.note)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facedecode.cli.app import Device, choose_device, command
+from facedecode.cli.app import Device, command, start_torch
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
@@ -25,7 +25,7 @@ def equivariance(
         console,
         report,
         lambda: equivariance_schema(job),
-        lambda stage: evaluate_equivariance(job, choose_device(device), stage),
+        lambda stage: evaluate_equivariance(job, start_torch(device), stage),
     )
 
 

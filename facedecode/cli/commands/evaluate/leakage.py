@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from facedecode.cli.app import Device, choose_device, command
+from facedecode.cli.app import Device, command, start_torch
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
@@ -23,7 +23,7 @@ def leakage(console: Console, job: LeakageJob, report: ReportOptions, device: De
         console,
         report,
         lambda: leakage_schema(job),
-        lambda stage: evaluate_leakage(job, choose_device(device), stage, console.say),
+        lambda stage: evaluate_leakage(job, start_torch(device), stage, console.say),
     )
     return metrics, outputs | ({"directions": str(job.directions)} if job.directions else {})
 

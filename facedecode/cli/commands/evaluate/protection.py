@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from facedecode.cli.app import Device, choose_device, command
+from facedecode.cli.app import Device, start_torch, command
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
@@ -29,7 +29,7 @@ def protection(
         console,
         report,
         lambda: protection_schema(job),
-        lambda stage: evaluate_protection(job, choose_device(device), stage),
+        lambda stage: evaluate_protection(job, start_torch(device), stage),
     )
 
 

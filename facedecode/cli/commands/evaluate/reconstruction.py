@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from facedecode.cli.app import Device, choose_device, command
+from facedecode.cli.app import Device, command, start_torch
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
@@ -24,7 +24,7 @@ def reconstruction(
         console,
         report,
         lambda: reconstruction_schema(job),
-        lambda stage: evaluate_reconstruction(job, choose_device(device), stage("reconstruction")),
+        lambda stage: evaluate_reconstruction(job, start_torch(device), stage("reconstruction")),
     )
 
 

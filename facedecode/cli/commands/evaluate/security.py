@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from facedecode.cli.app import Device, choose_device, command
+from facedecode.cli.app import Device, command, start_torch
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
@@ -28,7 +28,7 @@ def security(console: Console, job: SecurityJob, report: ReportOptions, device: 
         report,
         lambda: security_schema(job),
         lambda stage: evaluate_security(
-            job, choose_device(device), Steps(stage("pictures"), stage("portraits"), stage("pairs curve"))
+            job, start_torch(device), Steps(stage("pictures"), stage("portraits"), stage("pairs curve"))
         ),
     )
 
