@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from facedecode.cli.app import Device, start_torch, command
+from facedecode.cli.app import Device, command, start_torch
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
