@@ -491,4 +491,4 @@ def test_help_imports_no_torch_and_defaults_are_the_librarys() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "--from-head" in shown and f"{L2:g} if absent" in shown and f"{SCALE:g} if absent" in shown
-    assert re.search(rf"--min-images.*?\[default:\W+{MIN_IMAGES}\]", shown, re.DOTALL)
+    assert re.search(rf"--min-images.*?\[default:\W+{MIN_IMAGES}; at least 2\]", shown, re.DOTALL)

@@ -81,6 +81,6 @@ def test_what_is_wrong_is_said_with_its_exit_code(arguments: tuple, code: int, m
 
 def test_help_has_every_option_with_its_default() -> None:
     text = run("--help").stdout
-    for words in ("Paint.", "Paints [things].", "--color", "-c", "[default: red, blue]", "--no-mirror", "8<=x<=512"):
+    for words in ("Paint.", "Paints [things].", "--color", "-c", "[default: red, blue]", "--no-mirror", "8 to 512"):
         assert words in text
     assert "hidden" not in text
