@@ -38,7 +38,7 @@ from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.recognizers.registry import read_card
 from facedecode.report.folder import require_writable, write_report
-from facedecode.statistics.security import success_attack_rates
+from facedecode.statistics.security import Attack, Originals, attack_success
 from facedecode.store import Store, StoreWriter
 from facedecode.store.images import read_crops, read_portraits
 from facedecode.store.processing import require_extracted
@@ -190,7 +190,8 @@ def judge(
     templates = store.take(np.array([place[row["path"]] for row in rows]))
     pictures, people = decoder.decode(templates), [row["identity"] for row in rows]
     again = embed_pictures(recognizer, pictures)
-    rates = success_attack_rates(again, templates, people, recognizer.spec.score, RATES, **options)
+    originals = Originals(templates, people, recognizer.spec.score)
+    rates = attack_success({"": Attack(again)}, originals, RATES, **options)[""]
     return Drawn(psnr(pictures, originals), ssim(pictures, originals), pictures, rates)
 
 

@@ -62,38 +62,32 @@ class Attack:
     missing: np.ndarray | None = None
 
 
-def type_one_trials(
-    reconstructions: np.ndarray,
-    originals: np.ndarray,
-    identities: Sequence[str],
-    kind: str,
-    *,
-    missing: np.ndarray | None = None,
-    missing_originals: np.ndarray | None = None,
-) -> Trials:
-    """Reconstruction i against original i: both (n, dim); n trials.
+@dataclass(frozen=True)
+class Originals:
+    """What the attacked recognizer makes of the images themselves.
 
-    missing: bool (n,), reconstructions in which no face was found; missing_originals: originals without a
-    template. Either makes the trial no success (its score is -inf).
+    templates: (n, dim). identities: n names. kind: the score that compares them. missing: bool (n,), images without a
+    template; None if there are none.
     """
-    rows = np.arange(len(identities))
-    return _trials(reconstructions, originals, identities, kind, rows, rows, missing, missing_originals)
+
+    templates: np.ndarray
+    identities: Sequence[str]
+    kind: str
+    missing: np.ndarray | None = None
 
 
-def type_two_trials(
-    reconstructions: np.ndarray,
-    originals: np.ndarray,
-    identities: Sequence[str],
-    kind: str,
-    *,
-    missing: np.ndarray | None = None,
-    missing_originals: np.ndarray | None = None,
-) -> Trials:
+def type_one_trials(attack: Attack, originals: Originals) -> Trials:
+    """Reconstruction i against original i: n trials, of score -inf where either is missing."""
+    rows = np.arange(len(originals.identities))
+    return _trials(attack, originals, rows, rows)
+
+
+def type_two_trials(attack: Attack, originals: Originals) -> Trials:
     """Reconstruction i against original j for all ordered pairs i, j of different images of one person.
 
-    Arguments as in `type_one_trials`. BadInput where nobody has two images.
+    The score is -inf where either is missing. BadInput where nobody has two images.
     """
-    _, codes = encode_people(identities)
+    _, codes = encode_people(originals.identities)
     order = np.argsort(codes, kind="stable")
     left, right = [], []
     for rows in np.split(order, np.flatnonzero(np.diff(codes[order])) + 1):
@@ -103,40 +97,14 @@ def type_two_trials(
     i, j = np.concatenate(left), np.concatenate(right)
     if not len(i):
         raise BadInput("nobody has two images, so there is no attack of type II.")
-    return _trials(reconstructions, originals, identities, kind, i, j, missing, missing_originals)
-
-
-def success_attack_rates(
-    reconstructions: np.ndarray,
-    originals: np.ndarray,
-    identities: Sequence[str],
-    kind: str,
-    fmrs: Sequence[float] = FMRS,
-    *,
-    missing: np.ndarray | None = None,
-    missing_originals: np.ndarray | None = None,
-    pairs: AllPairs | None = None,
-    repetitions: int = REPETITIONS,
-    seed: int = 0,
-    level: float = LEVEL,
-) -> SecurityRates:
-    """Type I and type II success of reconstructions (n, dim) of the images behind originals (n, dim).
-
-    `attack_success` of one attack.
-    """
-    attack = {"": Attack(reconstructions, missing)}
-    options = {"missing_originals": missing_originals, "pairs": pairs, "level": level}
-    return attack_success(attack, originals, identities, kind, fmrs, repetitions=repetitions, seed=seed, **options)[""]
+    return _trials(attack, originals, i, j)
 
 
 def attack_success(
     attacks: Mapping[str, Attack],
-    originals: np.ndarray,
-    identities: Sequence[str],
-    kind: str,
+    originals: Originals,
     fmrs: Sequence[float] = FMRS,
     *,
-    missing_originals: np.ndarray | None = None,
     pairs: AllPairs | None = None,
     repetitions: int = REPETITIONS,
     seed: int = 0,
@@ -144,27 +112,25 @@ def attack_success(
 ) -> dict[str, SecurityRates]:
     """Type I and type II success of several attacks on one recognizer: all share thresholds and replicates.
 
-    Templates are the attacked recognizer's, row i of each belonging to image i of person identities[i].
-    Thresholds come from all non-mated pairs of the originals (`pairs`, if at hand from
-    `mated_non_mated_scores` on the same rows). Intervals by person, thresholds set anew in each replicate.
-    Where nobody has two images there is no type II and no TAR: those are empty.
+    Thresholds come from all non-mated pairs of the originals (`pairs`, if at hand from `mated_non_mated_scores` on the
+    same rows). Intervals by person, thresholds set anew in each replicate. Where nobody has two images there is no
+    type II and no TAR: those are empty.
     """
+    names, kind = originals.identities, originals.kind
     if pairs is None:
-        pairs = mated_non_mated_scores(originals, identities, kind, missing=missing_originals)
-    elif not np.array_equal(encode_people(identities)[1], pairs.left_codes) or not pairs.square:
+        pairs = mated_non_mated_scores(originals.templates, names, kind, missing=originals.missing)
+    elif not np.array_equal(encode_people(names)[1], pairs.left_codes) or not pairs.square:
         raise BadInput("these pairs were made from other templates: make them from the same originals.")
-    groups = {}
+    groups: dict[tuple[str, str], Trials] = {}
     for name, attack in attacks.items():
-        options = {"missing": attack.missing, "missing_originals": missing_originals}
-        groups[name, "type_one"] = type_one_trials(attack.templates, originals, identities, kind, **options)
+        groups[name, "type_one"] = type_one_trials(attack, originals)
         if len(pairs.mated):
-            groups[name, "type_two"] = type_two_trials(attack.templates, originals, identities, kind, **options)
+            groups[name, "type_two"] = type_two_trials(attack, originals)
     if len(pairs.mated):
-        groups["mated"] = Trials(pairs.mated, pairs.mated_people)
-    trials = {(group, "pairs"): found for group, found in groups.items()}
-    trials |= {(group, "people"): found.person_weighted() for group, found in groups.items()}
+        groups["", "mated"] = Trials(pairs.mated, pairs.mated_people)
+    weighted = {"pairs": groups, "people": {group: trials.person_weighted() for group, trials in groups.items()}}
     rates = rates_at_fmr(
-        trials,
+        {(*group, by): trials for by, each in weighted.items() for group, trials in each.items()},
         NonMated.from_all_pairs(pairs),
         fmrs,
         people=len(pairs.people),
@@ -173,40 +139,28 @@ def attack_success(
         level=level,
     )
 
-    def weighted(group: object) -> dict[str, list[RateAtFmr]]:
-        return {by: rates[group, by] for by in ("pairs", "people") if (group, by) in rates}
+    def of(name: str, trials: str) -> dict[str, list[RateAtFmr]]:
+        return {by: rates[name, trials, by] for by in weighted if (name, trials, by) in rates}
 
-    mated = weighted("mated")
-    return {name: SecurityRates(weighted((name, "type_one")), weighted((name, "type_two")), mated) for name in attacks}
+    return {name: SecurityRates(of(name, "type_one"), of(name, "type_two"), of("", "mated")) for name in attacks}
 
 
-def _trials(
-    reconstructions: np.ndarray,
-    originals: np.ndarray,
-    identities: Sequence[str],
-    kind: str,
-    left: np.ndarray,
-    right: np.ndarray,
-    missing: np.ndarray | None,
-    missing_originals: np.ndarray | None,
-) -> Trials:
-    reconstructions, originals = np.asarray(reconstructions), np.asarray(originals)
-    if reconstructions.shape != originals.shape or len(originals) != len(identities):
+def _trials(attack: Attack, originals: Originals, left: np.ndarray, right: np.ndarray) -> Trials:
+    """The pictures of images `left` against originals `right`."""
+    drawn, real = np.asarray(attack.templates), np.asarray(originals.templates)
+    if drawn.shape != real.shape or len(real) != len(originals.identities):
         raise BadInput(
-            f"reconstructions {reconstructions.shape}, originals {originals.shape} and {len(identities)} "
+            f"reconstructions {drawn.shape}, originals {real.shape} and {len(originals.identities)} "
             "identities differ: give one row an image in each, with a flag where one is missing."
         )
-    _, codes = encode_people(identities)
-    there = _present(missing, len(codes))[left] & _present(missing_originals, len(codes))[right]
-    both = np.concatenate([reconstructions, originals])
-    scores = score_rows(both, np.where(there, left, -1), np.where(there, right + len(codes), -1), kind)
-    return Trials(scores, codes[left])
+    _, codes = encode_people(originals.identities)
+    present = _present(attack.missing, len(codes))[left] & _present(originals.missing, len(codes))[right]
+    left_rows, right_rows = np.where(present, left, -1), np.where(present, right + len(codes), -1)
+    return Trials(score_rows(np.concatenate([drawn, real]), left_rows, right_rows, originals.kind), codes[left])
 
 
 def _present(missing: np.ndarray | None, count: int) -> np.ndarray:
-    if missing is None:
-        return np.ones(count, dtype=bool)
-    missing = np.asarray(missing, dtype=bool)
+    missing = np.zeros(count, dtype=bool) if missing is None else np.asarray(missing, dtype=bool)
     if missing.shape != (count,):
         raise BadInput(f"{count} images need as many flags, not {missing.shape}.")
     return ~missing
@@ -248,19 +202,19 @@ def identification_ranks(
     if len(names) != len(codes) or len(codes) != len(gallery):
         raise BadInput(f"{len(names)} people for {len(gallery)} gallery templates: enroll one template a person.")
     probes = np.asarray(probes)
-    there = np.ones(len(probes), bool) if missing is None else ~np.asarray(missing, dtype=bool)
-    if not len(probes) == len(probe_people) == len(there):
-        raise BadInput(f"{len(probes)} probes, {len(probe_people)} identities and {len(there)} flags: give one each.")
+    present = np.ones(len(probes), bool) if missing is None else ~np.asarray(missing, dtype=bool)
+    if not len(probes) == len(probe_people) == len(present):
+        raise BadInput(f"{len(probes)} probes, {len(probe_people)} identities and {len(present)} flags: give one each.")
     place = {name: column for column, name in enumerate(gallery_people)}
     mate = np.array([place.get(name, -1) for name in probe_people], dtype=np.int64)
     ranks = np.full(len(probes), len(gallery) + 1, dtype=np.int64)
-    able = np.flatnonzero(there & (mate >= 0))
+    able = np.flatnonzero(present & (mate >= 0))
     step = max(1, _BLOCK_SCORES // len(gallery))
     for start in range(0, len(able), step):
         rows = able[start : start + step]
         scores = score_matrix(probes[rows], gallery, kind)
-        own = np.take_along_axis(scores, mate[rows, None], axis=1)
-        ranks[rows] = np.count_nonzero(scores >= own, axis=1)
+        of_mates = np.take_along_axis(scores, mate[rows, None], axis=1)
+        ranks[rows] = np.count_nonzero(scores >= of_mates, axis=1)
     return ranks
 
 
@@ -279,5 +233,14 @@ def identification_rates(
     person_weighted: every person with a probe counts alike. The probes' people are drawn again, and the gallery
     is held fixed: the intervals say nothing of another gallery.
     """
-    options = {"person_weighted": person_weighted, "repetitions": repetitions, "seed": seed, "level": level}
-    return [mean_interval(np.asarray(ranks) <= rank, identities, **options) for rank in at]
+    return [
+        mean_interval(
+            np.asarray(ranks) <= rank,
+            identities,
+            person_weighted=person_weighted,
+            repetitions=repetitions,
+            seed=seed,
+            level=level,
+        )
+        for rank in at
+    ]

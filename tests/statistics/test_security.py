@@ -7,7 +7,14 @@ import pytest
 
 from facedecode.errors import BadInput
 from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
-from facedecode.statistics.security import success_attack_rates, type_one_trials, type_two_trials
+from facedecode.statistics.security import (
+    Attack,
+    Originals,
+    SecurityRates,
+    attack_success,
+    type_one_trials,
+    type_two_trials,
+)
 from facedecode.statistics.verification import thresholds_at_fmr
 
 
@@ -20,12 +27,17 @@ def attacked():
     return reconstructions, originals, [f"p{k}" for k in codes]
 
 
+def success(attack: Attack, originals: Originals, fmrs: list[float], **options: object) -> SecurityRates:
+    return attack_success({"": attack}, originals, fmrs, **options)[""]
+
+
 def test_rates_equal_loops(attacked):
     reconstructions, originals, names = attacked
     lost, gone = np.zeros((2, len(names)), dtype=bool)
     lost[[2, 7]] = gone[[11]] = True
     reconstructions[2] = originals[11] = np.nan
-    found = success_attack_rates(*attacked, "cosine", [0.1, 0.01], missing=lost, missing_originals=gone, repetitions=60)
+    attack, victim = Attack(reconstructions, lost), Originals(originals, names, "cosine", gone)
+    found = success(attack, victim, [0.1, 0.01], repetitions=60)
 
     def succeeds(i, j, threshold):
         if lost[i] or gone[j]:
@@ -56,42 +68,43 @@ def test_rates_equal_loops(attacked):
 
 def test_perfect_and_hopeless_reconstructions(attacked):
     _, originals, names = attacked
-    perfect = success_attack_rates(originals, originals, names, "negative-euclidean", [0.01], repetitions=20)
+    perfect = success(Attack(originals), Originals(originals, names, "negative-euclidean"), [0.01], repetitions=20)
     assert perfect.type_one["pairs"][0].value == 1
     assert perfect.type_two["pairs"][0].value == perfect.mated["pairs"][0].value
     nothing = np.ones(len(names), dtype=bool)
-    hopeless = success_attack_rates(originals, originals, names, "cosine", [0.01], missing=nothing, repetitions=20)
+    hopeless = success(Attack(originals, nothing), Originals(originals, names, "cosine"), [0.01], repetitions=20)
     assert hopeless.type_one["people"][0].value == hopeless.type_two["people"][0].value == 0
     assert hopeless.type_two["people"][0].low == 0 < hopeless.type_two["people"][0].high < 1
 
 
 def test_pairs_at_hand_give_the_same(attacked):
-    _, originals, names = attacked
+    reconstructions, originals, names = attacked
+    attack, victim = Attack(reconstructions), Originals(originals, names, "cosine")
     pairs = mated_non_mated_scores(originals, names, "cosine")
     options = {"fmrs": [0.01], "repetitions": 30, "seed": 3}
-    assert success_attack_rates(*attacked, "cosine", pairs=pairs, **options) == success_attack_rates(
-        *attacked, "cosine", **options
-    )
+    assert success(attack, victim, pairs=pairs, **options) == success(attack, victim, **options)
     with pytest.raises(BadInput, match="other templates"):
-        success_attack_rates(*attacked[:2], names[::-1], "cosine", pairs=pairs)
+        success(attack, Originals(originals, names[::-1], "cosine"), [0.01], pairs=pairs)
 
 
 def test_type_two_is_ordered_pairs(attacked):
-    trials = type_two_trials(*attacked, "cosine")
-    assert len(trials.scores) == 9 * 8 + 10 * 3 * 2
-    assert len(type_one_trials(*attacked, "cosine").scores) == len(attacked[2])
+    reconstructions, originals, names = attacked
+    attack, victim = Attack(reconstructions), Originals(originals, names, "cosine")
+    assert len(type_two_trials(attack, victim).scores) == 9 * 8 + 10 * 3 * 2
+    assert len(type_one_trials(attack, victim).scores) == len(names)
 
 
 def test_wrong_input(attacked):
     reconstructions, originals, names = attacked
+    victim = Originals(originals, names, "cosine")
     with pytest.raises(BadInput, match="one row an image"):
-        type_one_trials(reconstructions[1:], originals, names, "cosine")
+        type_one_trials(Attack(reconstructions[1:]), victim)
     with pytest.raises(BadInput, match="two images"):
-        type_two_trials(originals[:2], originals[:2], ["a", "b"], "cosine")
+        type_two_trials(Attack(originals[:2]), Originals(originals[:2], ["a", "b"], "cosine"))
     with pytest.raises(BadInput, match="flags"):
-        type_one_trials(reconstructions, originals, names, "cosine", missing=np.zeros(2, dtype=bool))
+        type_one_trials(Attack(reconstructions, np.zeros(2, dtype=bool)), victim)
     reconstructions[0] = np.nan
     with pytest.raises(BadInput, match="NaN"):
-        type_one_trials(reconstructions, originals, names, "cosine")
+        type_one_trials(Attack(reconstructions), victim)
     with pytest.raises(BadInput, match="cannot resolve"):
-        success_attack_rates(originals, originals, names, "cosine", [1e-6])
+        success(Attack(originals), victim, [1e-6])

@@ -15,7 +15,7 @@ from facedecode.evaluation.protection.protected import Study
 from facedecode.evaluation.rendering import embed_drawn, spread_rows
 from facedecode.memory import require_memory
 from facedecode.statistics.scores import AllPairs
-from facedecode.statistics.security import Attack, SecurityRates, attack_success
+from facedecode.statistics.security import Attack, Originals, SecurityRates, attack_success
 
 if TYPE_CHECKING:  # needs torch
     from torch import nn
@@ -108,6 +108,84 @@ def invert(
         # Whoever holds unprotected templates attacks the protected system through the camera all the same.
         if study.protect:
             attacks[SYSTEM][attacker] = Attack(study.protect(embedded[RECOGNIZER]), missing)
+    names = test.images.identities
+    targets = {
+        name: (Originals(judge.templates, names, judge.recognizer.spec.score, judge.missing), judge.pairs)
+        for name, judge in judges.items()
+    }
+    if study.protect:
+        targets[SYSTEM] = Originals(test.keys[0], names, study.score, missing), protected_pairs
+    rates: dict[str, dict[str, SecurityRates]]
+    decoders: dict[str, dict]
+    examples: dict[str, np.ndarray]
+
+
+def require_trainable(study: Study, job: ProtectionJob) -> None:
+    """Refuse a training that would fail later on.
+
+    Raises:
+        BadInput: fewer than two training images, or images that are missing.
+        WouldNotFit: the decoder needs more memory than there is.
+    """
+    from facedecode.store.images import portrait_batches
+
+    rows, side, kind = study.training.images.rows, job.image_size or IMAGE_SIZE, job.attacker or RIDGE
+    if len(rows) < 2:
+        raise BadInput(f"an attacker trains on two images or more, and there are {len(rows)}: give --train-people more")
+    dims = max(study.store.dim, study.training.keys[0].shape[1])
+    weights = _BYTES_A_WEIGHT * dims if kind == RIDGE else 0
+    require_memory(
+        3 * side**2 * (2 * len(rows) + weights),
+        f"a {kind} decoder of {dims} numbers, and {len(rows)} portraits of {side} px",
+        "take smaller portraits (--image-size), fewer --bits or --train-people",
+    )
+    # The first portraits alone: all images are looked for before one is read.
+    shown = [study.test.images.rows[i] for i in _shown(study)]
+    next(portrait_batches([*rows, *shown], job.images or study.store.root, side))
+
+
+def invert(
+    study: Study,
+    job: ProtectionJob,
+    fmrs: list[float],
+    judges: Mapping[str, Judge],
+    protected_pairs: AllPairs,
+    begin: Stage,
+) -> Inversion:
+    """Train an attacker's decoders, show their pictures to everybody, and count.
+
+    Args:
+        judges: the recognizer of the unprotected templates as 'recognizer', and others by their names.
+        protected_pairs: of the templates under the first key.
+    """
+    from facedecode.decoders import Decoder, Provenance
+    from facedecode.store.images import read_portraits
+
+    test, training, missing = study.test, study.training, study.test.images.missing
+    root, side, kind = job.images or study.store.root, job.image_size or IMAGE_SIZE, job.attacker or RIDGE
+    portraits = read_portraits(training.images.rows, root, side, begin("portraits"))
+    people = sorted(set(training.images.identities))
+    # Attacker → decoder, the templates that it is trained on, and those that it is given.
+    attackers = {
+        PLAIN: (kind, training.images.templates, test.images.templates),
+        KNOWN: (kind, training.keys[0], test.keys[0]),
+        UNKNOWN: (kind, training.keys[1], test.keys[0]),
+        NOTHING: ("mean-face", training.keys[0], test.keys[0]),
+    }
+    shown, decoders = _shown(study), {}
+    examples = {"originals": read_portraits([test.images.rows[i] for i in shown], root, side)}
+    attacks: dict[str, dict[str, Attack]] = {judge: {} for judge in [*judges, SYSTEM]}
+    for attacker, (kind, known, stolen) in attackers.items():
+        net = _train(kind, known, study.store.score if attacker == PLAIN else study.score, portraits)
+        decoders[attacker] = {"kind": kind, **net.config}
+        decoder = Decoder(kind, net, Provenance(study.store.recognizer, False, {"people": people}))
+        examples[attacker] = decoder.decode(stolen[shown])
+        embedded = embed_drawn(decoder, stolen, missing, judges, begin(f"pictures ({attacker})"))
+        for judge, templates in embedded.items():
+            attacks[judge][attacker] = Attack(templates, missing)
+        # Whoever holds unprotected templates attacks the protected system through the camera all the same.
+        if study.protect:
+            attacks[SYSTEM][attacker] = Attack(study.protect(embedded[RECOGNIZER]), missing)
     targets = {
         name: (judge.templates, judge.missing, judge.recognizer.spec.score, judge.pairs)
         for name, judge in judges.items()
@@ -115,17 +193,9 @@ def invert(
     if study.protect:
         targets[SYSTEM] = (test.keys[0], missing, study.score, protected_pairs)
     rates: dict[str, dict[str, SecurityRates]] = {attacker: {} for attacker in attackers}
-    for judge, (templates, gone, score, pairs) in targets.items():
+    for judge, (originals, pairs) in targets.items():
         success = attack_success(
-            attacks[judge],
-            templates,
-            test.images.identities,
-            score,
-            fmrs,
-            missing_originals=gone,
-            pairs=pairs,
-            repetitions=job.repetitions,
-            seed=job.seed,
+            attacks[judge], originals, fmrs, pairs=pairs, repetitions=job.repetitions, seed=job.seed
         )
         for attacker, reached in success.items():
             rates[attacker][judge] = reached

@@ -37,6 +37,7 @@ from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.security import (
     FMRS,
     Attack,
+    Originals,
     SecurityRates,
     attack_success,
     enrolled_rows,
@@ -158,27 +159,13 @@ def measure_security(job: SecurityJob, device: str = "cpu", steps: Steps | None 
     rates, scores, identification = {}, {}, {}
     for target, judge in judges.items():
         attacks = {name: Attack(drawn[name][target], judges[made_by[name]].missing) for name in decoders}
+        originals = Originals(judge.templates, images.identities, judge.recognizer.spec.score, judge.missing)
         success = attack_success(
-            attacks,
-            judge.templates,
-            images.identities,
-            judge.recognizer.spec.score,
-            fmrs,
-            missing_originals=judge.missing,
-            pairs=judge.pairs,
-            repetitions=job.repetitions,
-            seed=job.seed,
+            attacks, originals, fmrs, pairs=judge.pairs, repetitions=job.repetitions, seed=job.seed
         )
         for name, attack in attacks.items():
             rates[name, target] = success[name]
-            scores[name, target] = type_one_trials(
-                attack.templates,
-                judge.templates,
-                images.identities,
-                judge.recognizer.spec.score,
-                missing=attack.missing,
-                missing_originals=judge.missing,
-            ).scores
+            scores[name, target] = type_one_trials(attack, originals).scores
         identification[target] = identify(attacks, images, judge, repetitions=job.repetitions, seed=job.seed)
     curve: list[CurvePoint] = []
     if plan is not None:

@@ -23,7 +23,7 @@ from facedecode.evaluation.cohort import Judge, require_unseen
 from facedecode.evaluation.rendering import embed_drawn
 from facedecode.memory import require_memory
 from facedecode.statistics.bootstrap import REPETITIONS, NonMated, RateAtFmr, Trials, rates_at_fmr
-from facedecode.statistics.security import type_one_trials, type_two_trials
+from facedecode.statistics.security import Attack, Originals, type_one_trials, type_two_trials
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
 
@@ -208,13 +208,11 @@ def _fit(
 def _trials(
     drawn: np.ndarray, judge: Judge, identities: Sequence[str], missing: np.ndarray
 ) -> Iterator[tuple[str, Trials]]:
-    for attack, trials in (("type_one", type_one_trials), ("type_two", type_two_trials)):
-        if attack == "type_one" or len(judge.pairs.mated):
-            kind = judge.recognizer.spec.score
-            yield (
-                attack,
-                trials(drawn, judge.templates, identities, kind, missing=missing, missing_originals=judge.missing),
-            )
+    attack = Attack(drawn, missing)
+    originals = Originals(judge.templates, identities, judge.recognizer.spec.score, judge.missing)
+    yield "type_one", type_one_trials(attack, originals)
+    if len(judge.pairs.mated):
+        yield "type_two", type_two_trials(attack, originals)
 
 
 def _points(
