@@ -18,8 +18,8 @@ from pathlib import Path
 from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import FacedecodeError, UsageError
 from facedecode.evaluation.template_sets import AccuracyDifference, BareTemplates, accuracy_difference
+from facedecode.evaluation.trials import PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings
-from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.evaluation.verification.report import evaluate_verification
 from facedecode.files import sha256_file
 from facedecode.provenance import environment

@@ -31,8 +31,7 @@ from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.cohort import UnseenImages, require_unseen, require_unseen_by_store, unseen_images
-from facedecode.evaluation.trials import Comparisons
-from facedecode.evaluation.verification.all_pairs import AllPairs
+from facedecode.evaluation.trials import AllPairs, Comparisons
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.pictures.metrics import ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment

@@ -28,7 +28,7 @@ from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, FacedecodeError
 from facedecode.evaluation.cohort import require_unseen, require_unseen_by_recognizer
 from facedecode.evaluation.rendering import spread_rows
-from facedecode.evaluation.verification.all_pairs import AllPairs
+from facedecode.evaluation.trials import AllPairs
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.options import named
 from facedecode.pictures.images import save_image

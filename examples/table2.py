@@ -33,9 +33,8 @@ from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning
 from facedecode.evaluation.cohort import load_recognizers, open_stores, require_unseen_by_store, unseen_images
 from facedecode.evaluation.template_sets import BareTemplates, Templates
-from facedecode.evaluation.trials import Comparisons
+from facedecode.evaluation.trials import Comparisons, PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
-from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.files import json_text, make_folder
 from facedecode.mapping.maps import fit_mapping
 from facedecode.options import named

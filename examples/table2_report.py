@@ -9,9 +9,8 @@ from typing import Any
 
 from facedecode.annotations.protocols import Pairs
 from facedecode.evaluation.result import FEW_ERRORS
-from facedecode.evaluation.verification.all_pairs import AllPairs
+from facedecode.evaluation.trials import AllPairs, PairsFile
 from facedecode.evaluation.verification.measure import Figures
-from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.evaluation.verification.report import figures_json, slugs
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.plots import roc_plot

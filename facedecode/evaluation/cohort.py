@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facedecode.annotations.protocols import Pairs, people_names
-from facedecode.errors import BadInput, UsageError
+from facedecode.annotations.protocols import people_names
+from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.template_sets import Templates
 from facedecode.identity import RecognizerId
 from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.images import folder_identity
-from facedecode.report.text import be, counted
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.processing import refuse_done, require_unprotected
@@ -61,11 +60,8 @@ class UnseenImages:
 def unseen_images(store: Store, people: Path | None, limit: int | None = None) -> UnseenImages:
     """The images of a people file's persons (of all, if None) in a store, with those that failed there.
 
-    Args:
-        limit: the first so many images only, by path.
-
-    Raises:
-        BadInput: none of these people has a template in the store; an image has no identity, or a template no image.
+    limit: the first so many images only, by path. BadInput where none of these people has a template, an image has no
+    identity, or a template no image.
     """
     rows, templates = store.rows().to_pylist(), store.templates()
     failed = _failed_rows([failure["path"] for failure in store.failures()], rows)
@@ -96,37 +92,26 @@ def unseen_images(store: Store, people: Path | None, limit: int | None = None) -
 
 
 def require_unseen(name: str, training_people: Sequence[str] | None, identities: Sequence[str]) -> None:
-    """Refuse a decoder that was trained on people it is to be judged on.
-
-    Raises:
-        BadInput: there are such people (counted), or the decoder does not record whom it was trained on.
-    """
+    """BadInput for a decoder that was trained on people it is to be judged on, or does not record its people."""
     if not training_people:
         raise BadInput(f"decoder {name}: it does not record the people it was trained on; train it again")
     _refuse_shared(f"decoder {name}: trained on", training_people, identities)
 
 
 def require_unseen_by_recognizer(recognizer: RecognizerId, identities: Sequence[str]) -> None:
-    """Refuse a recognizer that was trained here on people whom it is to be judged on, or to judge pictures of.
+    """BadInput for a recognizer that was trained here on people whom it is to be judged on, or to judge pictures of.
 
-    It knows their faces better than others', so that its rates on them are no measure. Of the registered recognizers
-    nobody recorded whom they were trained on.
-
-    Args:
-        recognizer: `Recognizer.describe()`, or what stands in its place where templates are protected.
-
-    Raises:
-        BadInput: there are such people (counted). Those held out of its training count as trained on.
+    It knows their faces better than others'. People held out of its training count as trained on. Of the registered
+    recognizers nobody recorded the people they were trained on.
     """
     made = recognizer.unprotected or recognizer
     _refuse_shared(f"recognizer {made.name}: trained on", made.training_people, identities)
 
 
 def require_unseen_by_mapping(mapping: TemplateMapping, identities: Sequence[str]) -> None:
-    """Refuse a map that was fitted on people whom it is to be judged on. Those held out of its fit count as fitted on.
+    """BadInput for a map that was fitted on people whom it is to be judged on, or does not record its people.
 
-    Raises:
-        BadInput: there are such people (counted), or the map does not record whom it was fitted on.
+    People held out of its fit count as fitted on.
     """
     if mapping.fitted_on is None:
         raise BadInput(
@@ -137,23 +122,14 @@ def require_unseen_by_mapping(mapping: TemplateMapping, identities: Sequence[str
 
 
 def require_unfitted(store: Templates, identities: Sequence[str]) -> None:
-    """Refuse templates changed by what was fitted on people whom they are to be judged on: a map, a disentangler.
-
-    Raises:
-        BadInput: there are such people (counted).
-    """
+    """BadInput for templates changed by a map or disentangler that was fitted on people to be judged."""
     by = [name for name in ("mapping", "disentanglement") if getattr(store.manifest, name)]
     what = f"{store.folder}: the {' and '.join(by)} of these templates was fitted on"
     _refuse_shared(what, store.manifest.fitted_on, identities)
 
 
 def require_unseen_by_store(store: Templates, identities: Sequence[str]) -> None:
-    """Refuse templates that owe something to people whom they are to be judged on: to the training of their
-    recognizer, or to what they were changed by since.
-
-    Raises:
-        BadInput: see `require_unseen_by_recognizer` and `require_unfitted`.
-    """
+    """`require_unseen_by_recognizer` and `require_unfitted`."""
     require_unseen_by_recognizer(store.recognizer, identities)
     require_unfitted(store, identities)
 
@@ -165,9 +141,9 @@ def _mapping_name(mapping: TemplateMapping) -> str:
 def _refuse_shared(what: str, training_people: Sequence[str], identities: Sequence[str]) -> None:
     people = set(identities)
     if shared := sorted(people & set(training_people)):
-        listed = ", ".join(shared[:3]) + (", …" if len(shared) > 3 else "")
+        names = some_of(shared)
         raise BadInput(
-            f"{what} {len(shared)} of the {len(people)} people it is to be judged on ({listed}); judge it on others"
+            f"{what} {len(shared)} of the {len(people)} people it is to be judged on ({names}); judge it on others"
         )
 
 
@@ -194,8 +170,7 @@ def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Ju
     """A judge from its store of the same images.
 
     Raises:
-        BadInput: as in `make_reference`, or the store's templates are of transformed or attacked images, or were
-            mapped: its thresholds would be of other templates than those of the pictures.
+        BadInput: as `make_reference`, or the store's images were transformed or attacked, or its templates mapped.
         WouldNotFit: the scores of all pairs would not fit in memory.
     """
     refuse_done(store.manifest, store.folder, reason="pictures are judged as they are")
@@ -208,10 +183,7 @@ def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Ju
 def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -> Reference:
     """A recognizer with its templates of the images, from its store of them.
 
-    Raises:
-        BadInput: the store is another recognizer's, it has not seen one of the images, or it has seen a file of
-            the same name and another content; the recognizer was trained on one of the people, or what was done to
-            the store's templates was fitted on one.
+    BadInput where the store is another recognizer's, or has other images; also as `require_unseen_by_store`.
     """
     require_unseen_by_recognizer(recognizer.describe(), images.identities)
     require_unfitted(store, images.identities)
@@ -222,8 +194,8 @@ def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -
     place = np.array([where.get(row["path"], -1) for row in images.rows])
     missing = place < 0
     if unknown := [row["path"] for row in images.rows if row["path"] not in where and row["path"] not in failed]:
-        listed = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        raise BadInput(f"{store.folder}: {len(unknown)} of the images are not in this store ({listed})")
+        names = some_of(unknown)
+        raise BadInput(f"{store.folder}: {len(unknown)} of the images are not in this store ({names})")
     for row, i in zip(images.rows, place, strict=True):
         if i >= 0 and row.get("sha256") and rows[i]["sha256"] and row["sha256"] != rows[i]["sha256"]:
             raise BadInput(f"{store.folder}: {row['path']} is another picture there; extract the same images")
@@ -273,9 +245,7 @@ def load_recognizers(
 def _failed_rows(paths: Sequence[str], rows: Sequence[dict]) -> list[dict]:
     """Rows for inputs that gave no template, each with the identity that `extract` gave it.
 
-    A store does not keep that of a failure. It is one for all images of a folder (`images.find_images`): the one
-    that the store's rows of that folder have. Where it has none, the folder's name is taken as in
-    `images.folder_identity`, as if the source root were what the user named.
+    A store does not keep that of a failure. It is the one of the folder's other images, or that of the folder's name.
     """
     known = {_folder(row["path"]): row["identity"] for row in rows if row["path"] is not None}
     return [
@@ -287,37 +257,3 @@ def _failed_rows(paths: Sequence[str], rows: Sequence[dict]) -> list[dict]:
 
 def _folder(path: str) -> PurePosixPath:
     return PurePosixPath(path).parent
-
-
-def unknown_people(people: Path | None, there: set[str], where: str) -> list[str]:
-    """A warning where a people file names people whom the stores do not have."""
-    if people is None:
-        return []
-    wanted = people_names(people)
-    unknown = [name for name in wanted if name not in there]
-    if not unknown:
-        return []
-    said = f"{len(unknown)} of the {len(wanted)} people of {people.name} {be(len(unknown))} not in {where}"
-    return [f"{said} ({listed(unknown)})"]
-
-
-def failed_images(images: Iterable[tuple[str, str]], templates: Templates) -> list[tuple[str, str, str]]:
-    """(path, person, why) of images, (path, person) each, that gave no template."""
-    reasons = {failure["path"]: f"{failure['stage']}: {failure['reason']}" for failure in templates.failures()}
-    return [(path, person, reasons.get(path, "no template")) for path, person in images]
-
-
-def repeated_pairs(pairs: Pairs, digests: dict[str, str | None]) -> list[str]:
-    """Warnings of pairs that are there twice, either way round, and of pairs of one picture with itself."""
-    both = list(zip(pairs.left, pairs.right, strict=True))
-    said = []
-    if again := len(both) - len({frozenset(pair) for pair in both}):
-        said.append(f"{counted(again, 'pair')} {be(again)} listed again (a with b, or b with a): each line counts")
-    if same := sum(a == b or (digests.get(a) is not None and digests[a] == digests.get(b)) for a, b in both):
-        said.append(f"{counted(same, 'pair')} {be(same)} of one picture twice (equal files): such a score says nothing")
-    return said
-
-
-def listed(names: Collection[str | None]) -> str:
-    """The first three."""
-    return ", ".join(str(name) for name in list(names)[:3]) + (", …" if len(names) > 3 else "")

@@ -1,7 +1,7 @@
 """Two sets of templates of the same images, compared on the same pairs.
 
 `BareTemplates` are templates with their paths in one `.npz` file, read like a store as far as
-`evaluation.verification.pairs_file.PairsFile` needs one: for templates that another program's alignment made.
+`evaluation.trials.PairsFile` needs one: for templates that another program's alignment made.
 """
 
 from __future__ import annotations

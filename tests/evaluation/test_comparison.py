@@ -10,7 +10,7 @@ import pytest
 from facedecode.annotations.protocols import Pairs, image_path
 from facedecode.errors import BadInput
 from facedecode.evaluation.template_sets import BareTemplates, accuracy_difference
-from facedecode.evaluation.verification.pairs_file import PairsFile
+from facedecode.evaluation.trials import PairsFile
 from facedecode.identity import RecognizerId
 from facedecode.provenance import environment
 from facedecode.statistics.bootstrap import person_draws

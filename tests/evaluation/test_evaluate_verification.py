@@ -17,11 +17,9 @@ from facedecode.annotations.labels import PersonLabels, read_person_labels
 from facedecode.annotations.protocols import read_pairs
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.trials import Comparisons
-from facedecode.evaluation.verification.all_pairs import AllPairs, GalleryProbes
+from facedecode.evaluation.trials import AllPairs, Comparisons, PairsFile
 from facedecode.evaluation.verification.differential import differential_rates
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
-from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.evaluation.verification.report import (
     _thinned,
     evaluate_verification,
@@ -179,19 +177,19 @@ def test_a_picture_is_not_compared_with_itself(tmp_path):
 def test_gallery_and_probes(tmp_path):
     gallery = write_store(tmp_path / "gallery", {"ann": 2, "bob": 1})
     probes = write_store(tmp_path / "probes", {"ann": 3, "cyd": 1}, seed=1, root="/elsewhere")
-    made = GalleryProbes(probes).compare(gallery)
+    made = AllPairs(probes=probes).compare(gallery)
     assert (len(made.mated.scores), len(made.non_mated.scores), made.left_out) == (6, 6, {})
     same_pictures = write_store(tmp_path / "again", {"ann": 3, "cyd": 1}, seed=1)
-    made = GalleryProbes(same_pictures).compare(gallery)
+    made = AllPairs(probes=same_pictures).compare(gallery)
     assert (len(made.mated.scores), len(made.non_mated.scores)) == (4, 6)
     assert made.left_out == {"mated pairs of a picture with itself": 2} and "among the probes" in made.warnings[0]
 
 
 def test_probes_of_another_recognizer_or_of_the_gallery_itself_are_refused(store, tmp_path):
     with pytest.raises(BadInput, match=r"for other .* of one recognizer"):
-        GalleryProbes(write_store(tmp_path / "other", name="other")).compare(store)
+        AllPairs(probes=write_store(tmp_path / "other", name="other")).compare(store)
     with pytest.raises(BadInput, match="the gallery again"):
-        GalleryProbes(Store.open(store.folder)).compare(store)
+        AllPairs(probes=Store.open(store.folder)).compare(store)
 
 
 def test_the_second_images_of_pairs_can_come_from_another_store(store, tmp_path, pairs):
@@ -610,7 +608,7 @@ def test_labels_may_be_words_of_the_report(here):
 def test_the_store_of_probes_is_recorded(here):
     probes = write_store(here / "probes", seed=1, root="/elsewhere")
     report = evaluate_verification(
-        {"tiny": Store.open("emb")}, GalleryProbes(probes), VerificationSettings(fmrs=[0.1], repetitions=9)
+        {"tiny": Store.open("emb")}, AllPairs(probes=probes), VerificationSettings(fmrs=[0.1], repetitions=9)
     )
     assert [(s["store"], s.get("role")) for s in report.provenance["stores"]] == [("emb", None), ("probes", "probes")]
 
@@ -666,10 +664,10 @@ def test_templates_changed_by_what_was_fitted_on_people_compared_are_refused(her
         mapping.report["provenance"] = {"parts": [{"people": people}]}
         mapping.save(here / "turn.safetensors")
         run("transform", "emb", "-o", "mapped", "--mapping", "turn.safetensors", "--overwrite")
-        assert Store.open(here / "mapped").manifest.fitted_on == tuple(people)
+        assert Store.open(here / "mapped").manifest.fitted_on == tuple(people or ())
         # What is made of mapped templates is still of those people.
         run("aggregate", "mapped", "-o", "two", "--overwrite")
-        assert Store.open(here / "two").manifest.fitted_on == tuple(people)
+        assert Store.open(here / "two").manifest.fitted_on == tuple(people or ())
         for given in (("emb", "--mapping", "turn.safetensors"), ("mapped",)):
             done = call(*given, *options)
             assert done.exit_code == code, done.stderr
@@ -805,7 +803,7 @@ ERRORS = {
         4,
         "8 images that the pairs name are",
     ),
-    "map of another": (["other", "--mapping", "turn.safetensors"], 4, "fitted for tiny"),
+    "map of another": (["other", "--mapping", "turn.safetensors"], 4, "this mapping is for tiny"),
     "map for two": (["emb", "other", "--mapping", "turn.safetensors"], 2, "give one STORE"),
     "no map": (["emb", "--mapping", "gone.safetensors"], 4, "gone.safetensors: no such mapping"),
     "mapped twice": (["twice", "--mapping", "turn.safetensors"], 4, "templates that were mapped"),

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from facedecode.annotations.protocols import held_out_people
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, some_of
 from facedecode.evaluation.cohort import (
     UnseenImages,
-    listed,
     open_stores,
     require_unseen_by_recognizer,
     unseen_images,
@@ -228,7 +227,7 @@ def choose_people(store: Store, job: EquivarianceJob) -> tuple[UnseenImages, Uns
     groups = [names - set(job.exclude) for names in groups]
     if shared := sorted(groups[0] & groups[1]):
         raise BadInput(
-            f"{len(shared)} people are judged and fitted on ({listed(shared)}); give --people others than those"
+            f"{len(shared)} people are judged and fitted on ({some_of(shared)}); give --people others than those"
         )
     absent = [list(images.absent) if images else [] for images in (training, judged)]
     chosen = [_images(everybody, names, gone, job.limit) for names, gone in zip(groups, absent, strict=True)]
@@ -275,7 +274,7 @@ def _sample_warnings(training: UnseenImages, judged: UnseenImages, dim: int, ran
         if images.beyond:
             yield f"Only the first {len(images.rows):,} images {what} were taken: a trial run, not a result."
         if images.absent:
-            yield f"{len(images.absent):,} people {what} have no image in the store ({listed(images.absent)})."
+            yield f"{len(images.absent):,} people {what} have no image in the store ({some_of(images.absent)})."
     if len(training.rows) <= FEW * dim:
         yield (
             f"{counted(len(training.rows), 'image')} are few for maps of {dim} dimensions, so the maps are fitted with "

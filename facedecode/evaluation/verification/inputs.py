@@ -10,10 +10,8 @@ from facedecode.annotations.labels import read_person_labels
 from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import UsageError
 from facedecode.evaluation.jobs import VerificationJob
-from facedecode.evaluation.trials import TrialSource
-from facedecode.evaluation.verification.all_pairs import AllPairs, GalleryProbes
+from facedecode.evaluation.trials import AllPairs, PairsFile, TrialSource
 from facedecode.evaluation.verification.measure import VerificationSettings
-from facedecode.evaluation.verification.pairs_file import PairsFile
 from facedecode.files import sha256_file
 from facedecode.mapping.maps import load_mapping
 from facedecode.options import require_label
@@ -104,4 +102,4 @@ def _source(job: VerificationJob, probes: Store | MappedStore | None) -> TrialSo
         return PairsFile(read_pairs(job.pairs), job.pairs.name, job.ignore_missing, sha256_file(job.pairs), probes)
     if job.ignore_missing:
         raise UsageError("--ignore-missing is about images that --pairs names: give --pairs, or leave it away")
-    return AllPairs(job.people) if probes is None else GalleryProbes(probes, job.people)
+    return AllPairs(job.people, probes)
