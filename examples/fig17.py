@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from arguments import positive
+from picture_judge import load_judge
 
 from facedecode.annotations.labels import read_image_labels
 from facedecode.annotations.protocols import people_names, select_people
@@ -35,7 +36,6 @@ from facedecode.evaluation.rendering import spread_rows
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
 from facedecode.recognizers import load_recognizer
-from facedecode.recognizers.custom import load_judge
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import score_pairs
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if seen := sorted(set(people) & set(others)):
             raise BadInput(f"{what} is fitted to {len(seen)} of these people ({seen[0]}, …); give others")
     if arguments.judge:
-        told = picture_judge(arguments.judge, arguments.judge_spec, own.classes)
+        told = judge_of_pictures(arguments.judge, arguments.judge_spec, own.classes)
     else:
         told = template_probe(store, labels, names, arguments.train_people, own.classes)
     columns = {"disentangled": ("keep", "keep")}
@@ -137,7 +137,7 @@ def rows_of(
 Told = Callable[[np.ndarray, np.ndarray], np.ndarray]  # pictures and their templates → probability of the second class
 
 
-def picture_judge(name: str, spec: Path | None, classes: Sequence[str]) -> Told:
+def judge_of_pictures(name: str, spec: Path | None, classes: Sequence[str]) -> Told:
     """A classifier of the user's own, which looks at the pictures."""
     judge = load_judge(name, spec)
     if set(judge.classes) != set(classes):

@@ -25,11 +25,11 @@ import numpy as np
 from arguments import positive
 
 from facedecode.decoders import load_decoder
-from facedecode.errors import BadInput, FacedecodeError, OutputError
+from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store, unseen_images
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.files import write_json
-from facedecode.pictures.figures import enlarged, picture_grid, reduced, shortened
+from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.images import save_image
 from facedecode.pictures.metrics import mean_psnr, psnr, ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
@@ -99,6 +99,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         told = {"pictures": len(judged), "side": int(originals.shape[1]), "rows": figures, "provenance": made_of}
         write_json(arguments.figures, told)
     print(f"look at {arguments.output}", file=sys.stderr)
+
+
+def reduced(pictures: np.ndarray, side: int) -> np.ndarray:
+    """Pictures (n, P, P, 3) uint8 at `side` px, the mean of whole blocks of pixels: (n, side, side, 3), rounded.
+
+    Raises:
+        UsageError: P is no multiple of `side`.
+    """
+    n, size = pictures.shape[:2]
+    if size % side:
+        raise UsageError(f"pictures of {size} px cannot be shown at {side} px: give a divisor of {size}")
+    blocks = pictures.reshape(n, side, size // side, side, size // side, 3)
+    return np.rint(blocks.mean((2, 4))).astype(np.uint8)
 
 
 def psnr_captions(originals: np.ndarray, pictures: np.ndarray, count: int) -> list[str]:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from facedecode.errors import UsageError
-
 GAP = 2
 _SMALLEST_SHOWN = 112  # px: smaller pictures are shown enlarged
 
@@ -57,19 +55,6 @@ def enlarged(pictures: np.ndarray) -> np.ndarray:
     """Pictures (n, P, P, 3) for a grid, small ones by a whole factor: (n, P', P', 3)."""
     factor = -(-_SMALLEST_SHOWN // pictures.shape[1])
     return pictures.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def reduced(pictures: np.ndarray, side: int) -> np.ndarray:
-    """Pictures (n, P, P, 3) uint8 at `side` px, the mean of whole blocks of pixels: (n, side, side, 3), rounded.
-
-    Raises:
-        UsageError: P is no multiple of `side`.
-    """
-    n, size = pictures.shape[:2]
-    if size % side:
-        raise UsageError(f"pictures of {size} px cannot be shown at {side} px: give a divisor of {size}")
-    blocks = pictures.reshape(n, side, size // side, side, size // side, 3)
-    return np.rint(blocks.mean((2, 4))).astype(np.uint8)
 
 
 def png_bytes(picture: np.ndarray) -> bytes:

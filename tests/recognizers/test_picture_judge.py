@@ -20,7 +20,6 @@ from facedecode.attributes.disentangler_fit import fit_store_disentangler
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, UsageError
 from facedecode.pictures import align
-from facedecode.recognizers.custom import load_judge
 from facedecode.store import Store
 from facedecode.training.decoder import train_store
 from facedecode.training.jobs import DecoderJob
@@ -43,12 +42,19 @@ class Brightness(nn.Module):
 
 
 @pytest.fixture
+def load_judge(script: Callable[[str], ModuleType]) -> Callable:
+    return script("picture_judge").load_judge
+
+
+@pytest.fixture
 def portraits() -> np.ndarray:
     """Pictures of one gray each, from black to white."""
     return np.broadcast_to(np.arange(0, 256, 51, dtype=np.uint8)[:, None, None, None], (6, 64, 64, 3)).copy()
 
 
-def test_a_judge_gives_probabilities_of_two_classes(portraits: np.ndarray, tmp_path: Path) -> None:
+def test_a_judge_gives_probabilities_of_two_classes(
+    portraits: np.ndarray, load_judge: Callable, tmp_path: Path
+) -> None:
     gray = np.arange(0, 256, 51) / 255
     sigmoid = 1 / (1 + np.exp(-gray))
     cases = [("flat", "probability", gray), ("1", "probability", gray), ("both", "probability", gray)]
@@ -60,7 +66,7 @@ def test_a_judge_gives_probabilities_of_two_classes(portraits: np.ndarray, tmp_p
         np.testing.assert_allclose(judge.probabilities(portraits), np.stack([1 - second, second], 1), atol=1e-5)
 
 
-def test_an_onnx_judge(portraits: np.ndarray, tmp_path: Path) -> None:
+def test_an_onnx_judge(portraits: np.ndarray, load_judge: Callable, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
     mean = [onnx.helper.make_node("ReduceMean", ["p"], ["y"], axes=[1, 2, 3], keepdims=0)]
@@ -69,7 +75,7 @@ def test_an_onnx_judge(portraits: np.ndarray, tmp_path: Path) -> None:
     np.testing.assert_allclose(found[:, 1], np.arange(0, 256, 51) / 255, atol=1e-5)
 
 
-def test_what_is_no_judge(portraits: np.ndarray, tmp_path: Path) -> None:
+def test_what_is_no_judge(portraits: np.ndarray, load_judge: Callable, tmp_path: Path) -> None:
     def judge(form: str, **said: object):
         return load_judge(f"torch:{keep(tmp_path / 'j.pt2', exported(Brightness(form)), **SAID | said)}")
 
