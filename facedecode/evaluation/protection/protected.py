@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from facedecode.errors import BadInput
-from facedecode.evaluation.cohort import UnseenImages, listed, require_unseen_by_store, unseen_images
+from facedecode.errors import BadInput, some_of
+from facedecode.evaluation.cohort import UnseenImages, require_unseen_by_store, unseen_images
 from facedecode.evaluation.jobs import ProtectionJob
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store, require_same_recognizer
@@ -162,7 +162,7 @@ def _require_foreign_center(store: Store, test: UnseenImages) -> None:
     people, paths = {*center_of["people"]}, {*center_of["paths"]}
     if shared := sorted({row["identity"] for row in test.rows if row["identity"] in people or row["path"] in paths}):
         raise BadInput(
-            f"{store.folder}: {len(shared)} of the people to judge on are in its center ({listed(shared)}); give "
+            f"{store.folder}: {len(shared)} of the people to judge on are in its center ({some_of(shared)}); give "
             "--people others, or --center-people of transform"
         )
 
@@ -189,7 +189,7 @@ def _select(store: Store, job: ProtectionJob) -> tuple[UnseenImages, UnseenImage
     training = _training(store, job)
     if shared := sorted(set(test.identities) & set(training.identities)):
         raise BadInput(
-            f"{len(shared)} people are judged and trained on ({listed(shared)}); give --people others than those"
+            f"{len(shared)} people are judged and trained on ({some_of(shared)}); give --people others than those"
         )
     return test, training
 
