@@ -25,10 +25,13 @@ import numpy as np
 
 from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import FacedecodeError
-from facedecode.evaluation.template_sets import BareTemplates
 from facedecode.identity import RecognizerId
 from facedecode.pictures.images import load_image
 from facedecode.recognizers import load_recognizer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+
+from template_sets import BareTemplates
 
 SIZE, PADDING = 150, 0.25
 BATCH = 64

@@ -15,9 +15,10 @@ import shlex
 import sys
 from pathlib import Path
 
+from template_sets import AccuracyDifference, BareTemplates, accuracy_difference
+
 from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import FacedecodeError, UsageError
-from facedecode.evaluation.template_sets import AccuracyDifference, BareTemplates, accuracy_difference
 from facedecode.evaluation.trials import PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings
 from facedecode.evaluation.verification.report import evaluate_verification

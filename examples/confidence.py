@@ -20,11 +20,11 @@ from statistics import NormalDist
 
 import numpy as np
 from arguments import positive
+from calibration import BINS, Bin, calibration
 
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput, FacedecodeError
-from facedecode.evaluation.calibration import BINS, Bin, calibration
 from facedecode.evaluation.cohort import (
     UnseenImages,
     open_stores,

@@ -26,13 +26,19 @@ from arguments import positive
 from table2_ceiling import FEATURES, PENALTIES, WIDTHS, fit_ceiling
 from table2_report import LINEAR, MAPS, NONLINEAR, ORIGINAL, UNMAPPED, Cell, Condition, Pairing, Undone, make_report
 from table2_sets import compare_within_sets
+from template_sets import BareTemplates
 
 from facedecode import __version__
 from facedecode.annotations.protocols import Pairs, read_pairs, read_people
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning
-from facedecode.evaluation.cohort import load_recognizers, open_stores, require_unseen_by_store, unseen_images
-from facedecode.evaluation.template_sets import BareTemplates, Templates
+from facedecode.evaluation.cohort import (
+    Templates,
+    load_recognizers,
+    open_stores,
+    require_unseen_by_store,
+    unseen_images,
+)
 from facedecode.evaluation.trials import Comparisons, PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.files import json_text, make_folder

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from facedecode.evaluation.template_sets import Templates
+from facedecode.evaluation.cohort import Templates
 from facedecode.evaluation.trials import Comparisons
 from facedecode.statistics.bootstrap import NonMated, Trials
 from facedecode.statistics.scores import encode_people, mated_non_mated_scores

@@ -5,24 +5,52 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, UsageError, some_of
-from facedecode.evaluation.template_sets import Templates
-from facedecode.identity import RecognizerId
+from facedecode.identity import RecognizerId, Score
 from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.images import folder_identity
+from facedecode.provenance import describe_store
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
-from facedecode.store import Store, require_same_recognizer
+from facedecode.store import Processing, Store, require_same_recognizer
 from facedecode.store.processing import refuse_done, require_unprotected
 
 if TYPE_CHECKING:  # these need torch
-    from facedecode.evaluation.template_sets import Templates
     from facedecode.mapping.maps import Mapping as TemplateMapping
     from facedecode.recognizers.recognizer import Recognizer
+
+
+class Templates(Protocol):
+    """What evaluations read of a store, and of what stands in its place."""
+
+    folder: Path
+    recognizer: RecognizerId
+
+    @property
+    def manifest(self) -> Processing: ...
+
+    @property
+    def score(self) -> Score: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def templates(self) -> np.ndarray: ...
+
+    def paths(self) -> list[str | None]: ...
+
+    def failures(self) -> list[dict[str, str]]: ...
+
+
+def describe_templates(templates: Templates) -> dict:
+    """JSON: which templates; of a store as `provenance.describe_store`."""
+    if isinstance(templates, Store):
+        return describe_store(templates)
+    return {"store": templates.folder.name, "fingerprint": templates.fingerprint, **templates.recognizer.as_json()}
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import Pairs, people_names
 from facedecode.errors import BadInput, some_of
-from facedecode.evaluation.cohort import UnseenImages, unseen_images
-from facedecode.evaluation.template_sets import Templates, describe_templates
+from facedecode.evaluation.cohort import Templates, UnseenImages, describe_templates, unseen_images
 from facedecode.files import sha256_file
 from facedecode.memory import require_memory_for_pairs
 from facedecode.report.text import be, counted

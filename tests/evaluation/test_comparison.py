@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from template_sets import BareTemplates, accuracy_difference
 
 from facedecode.annotations.protocols import Pairs, image_path
 from facedecode.errors import BadInput
-from facedecode.evaluation.template_sets import BareTemplates, accuracy_difference
 from facedecode.evaluation.trials import PairsFile
 from facedecode.identity import RecognizerId
 from facedecode.provenance import environment

@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from calibration import calibration
 from PIL import Image
 from safetensors.numpy import save_file
 from scipy import stats
@@ -22,7 +23,6 @@ from facedecode.cli import app
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, OutputError, UsageError
-from facedecode.evaluation.calibration import calibration
 from facedecode.identity import RecognizerId
 from facedecode.inversion.confidence import (
     FILE,

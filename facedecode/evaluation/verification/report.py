@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError, some_of
-from facedecode.evaluation.cohort import require_unseen_by_store
+from facedecode.evaluation.cohort import Templates, describe_templates, require_unseen_by_store
 from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, Result, Schema, declared, paragraphs, texts
-from facedecode.evaluation.template_sets import Templates, describe_templates
 from facedecode.evaluation.trials import Comparisons, TrialSource
 from facedecode.evaluation.verification.differential import Differential
 from facedecode.evaluation.verification.measure import Figures, VerificationSettings, verification_figures

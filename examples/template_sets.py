@@ -10,41 +10,18 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from facedecode.annotations.protocols import Pairs
 from facedecode.errors import BadInput
+from facedecode.evaluation.cohort import Templates
 from facedecode.files import atomic_write, sha256_file
-from facedecode.identity import RecognizerId, Score
-from facedecode.provenance import describe_store
+from facedecode.identity import RecognizerId
 from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, resampled_accuracy
 from facedecode.statistics.scores import encode_people, score_rows
 from facedecode.statistics.verification import FoldSplit
-from facedecode.store import Processing, Store
-
-
-class Templates(Protocol):
-    """What a store and `BareTemplates` have in common."""
-
-    folder: Path
-    recognizer: RecognizerId
-
-    @property
-    def manifest(self) -> Processing: ...
-
-    @property
-    def score(self) -> Score: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def templates(self) -> np.ndarray: ...
-
-    def paths(self) -> list[str | None]: ...
-
-    def failures(self) -> list[dict[str, str]]: ...
+from facedecode.store import Processing
 
 
 class BareTemplates:
@@ -112,13 +89,6 @@ class BareTemplates:
         if templates.ndim != 2 or templates.dtype != np.float32 or not np.isfinite(templates).all():
             raise BadInput(f"{path}: templates are finite float32 (n, dim), not {templates.dtype} {templates.shape}")
         return made
-
-
-def describe_templates(templates: Templates) -> dict:
-    """JSON: which templates; of a store as `provenance.describe_store`."""
-    if isinstance(templates, Store):
-        return describe_store(templates)
-    return {"store": templates.folder.name, "fingerprint": templates.fingerprint, **templates.recognizer.as_json()}
 
 
 @dataclass(frozen=True)
