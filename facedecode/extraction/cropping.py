@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,7 +75,7 @@ class FaceCropper:
         for items in self.chunks([refs[start : start + batch_size] for start in starts], workers):
             yield from items
 
-    def chunks(self, chunks: list[list[ImageRef]], workers: int | None = None) -> Iterator[list[Cropped]]:
+    def chunks(self, chunks: list[list[ImageRef]], workers: int | None = None) -> Generator[list[Cropped], None, None]:
         """The results chunk by chunk, otherwise as `items`."""
         workers = workers or cores()
         # One core a worker: several that each ran on all cores would wait for one another.

@@ -88,7 +88,8 @@ def import_embeddings(
 
     def items(position: int) -> Iterator[Cropped]:
         cropped = cropper.items(refs[position:], options.batch_size, options.workers)
-        for item, item.template in zip(cropped, templates[position:], strict=True):
+        for item, template in zip(cropped, templates[position:], strict=True):
+            item.template = template
             yield item
 
     with StoreWriter(output, settings, root, described, options.shard_rows, options.overwrite, manifest) as writer:

@@ -134,7 +134,8 @@ def load_confidence(path: Path | str) -> Confidence:
     path = Path(path)
     about, tensors = FILE.read(path)
     try:
-        return Confidence(**tensors, **{key: about[key] for key in FILE.about}, source=path)
+        values: dict[str, Any] = {**tensors, **{key: about[key] for key in FILE.about}}
+        return Confidence(**values, source=path)
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from None
 
@@ -204,8 +205,8 @@ def fit_confidence(
         },
         "provenance": provenance or {},
     }
-    tensors = (weight, a - weight @ center, average, prior)
-    return Confidence(*(x.astype(np.float32) for x in tensors), decoder, recognizer, report)
+    tensors = [x.astype(np.float32) for x in (weight, a - weight @ center, average, prior)]
+    return Confidence(tensors[0], tensors[1], tensors[2], tensors[3], decoder, recognizer, report)
 
 
 def squared_errors(portraits: np.ndarray, pictures: np.ndarray, grid: int = GRID) -> np.ndarray:

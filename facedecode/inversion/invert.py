@@ -79,8 +79,8 @@ def invert(
     if refine:
         if recognizer is None:
             raise UsageError("refinement needs the recognizer whose templates are inverted")
-        result = refined(templates, decoder, recognizer, refine, seed=seed, progress=progress)
-        return Inverted(result.pictures, result.after, result.before)
+        best = refined(templates, decoder, recognizer, refine, seed=seed, progress=progress)
+        return Inverted(best.pictures, best.after, best.before)
     pictures, scores = [], []
     for start in range(0, len(templates), batch_size):
         rows = np.ascontiguousarray(templates[start : start + batch_size])

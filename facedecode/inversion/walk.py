@@ -111,13 +111,13 @@ def plan_walks(
         BadInput: see `between`.
     """
     if isinstance(goal, Direction):
-        amounts = np.linspace(-reach, reach, steps)
+        amounts = np.linspace(-reach, reach, steps).tolist()
         templates = np.stack([along(start, goal, amounts) for start in _without(starts, without)])
-        return Walks(templates, amounts.tolist(), starts, None)
-    amounts = np.linspace(0, 1, steps)
+        return Walks(templates, amounts, starts, None)
+    amounts = np.linspace(0, 1, steps).tolist()
     goals = np.broadcast_to(goal, starts.shape)
     pairs = zip(_without(starts, without), _without(goals, without), strict=True)
-    return Walks(np.stack([between(a, b, amounts, score) for a, b in pairs]), amounts.tolist(), starts, goals)
+    return Walks(np.stack([between(a, b, amounts, score) for a, b in pairs]), amounts, starts, goals)
 
 
 def draw_walks(
@@ -125,7 +125,8 @@ def draw_walks(
 ) -> Strips:
     """Decode them, and score the pictures where there is a recognizer."""
     strips, steps, dim = walks.templates.shape
-    pictures, scores = [], {"start": [], "end": []}
+    pictures: list[np.ndarray] = []
+    scores: dict[str, list[np.ndarray]] = {"start": [], "end": []}
     for i, templates in enumerate(walks.templates):
         pictures.append(decoder.decode(templates))
         if recognizer is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def require_trunk(path: Path, net: str) -> str:
     return sha256
 
 
-def build_model(net: str) -> nn.Module:
+def build_model(net: str) -> Any:
     """The package's model with its calibrated layers; the trunk is still random, see `load_trunk`."""
     import lpips
 
@@ -84,7 +85,7 @@ def build_model(net: str) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def load_trunk(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def load_trunk(model: Any, state: Mapping[str, Tensor], path: Path) -> None:
     """Put torchvision's state dict under the model. Raises BadInput: a tensor is missing or has another shape."""
     expected = model.net.state_dict()
     tensors = {}

@@ -11,6 +11,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ class PerceptualNetwork(ABC):
         """Internal maps (n, channels, height, width), from shallow to deep, for a view or a part of one."""
 
     @abstractmethod
-    def region(self, side: int) -> tuple[float, float, float, float]:
+    def region(self, side: int) -> tuple[float, ...]:
         """The central facial region (`align.LOCAL_REGION`) in a view of portraits of `side` px, in its pixels."""
 
     def local(self, view: Tensor, side: int) -> Tensor:
@@ -112,7 +113,7 @@ class RecognizerMaps(PerceptualNetwork):
         template, maps = self.recognizer.embed_with_features(view)
         return maps, template
 
-    def region(self, side: int) -> tuple[float, float, float, float]:
+    def region(self, side: int) -> tuple[float, ...]:
         matrix = self.recognizer.spec.crop.matrix(align.portrait_face(side))
         corners = np.array(align.LOCAL_REGION).reshape(2, 2) * side
         return tuple((corners @ matrix[:, :2].T + matrix[:, 2]).ravel())
@@ -145,8 +146,9 @@ class SqueezeNet(PerceptualNetwork):
         from torchvision.models import squeezenet1_1
 
         self.name, self.weights_sha256, self.device = SQUEEZENET, sha256_file(weights), torch.device(device)
-        net = load_into(squeezenet1_1(weights=None), weights).features.eval().requires_grad_(False)
-        self._kept = _SQUEEZENET_LAYERS
+        whole: Any = load_into(squeezenet1_1(weights=None), weights)
+        net = whole.features.eval().requires_grad_(False)
+        self._kept: tuple[int, ...] = _SQUEEZENET_LAYERS
         if layers is not None:
             numbers = [str(k) for k in range(len(net))]
             if wrong := [layer for layer in layers if layer not in numbers]:
@@ -178,7 +180,7 @@ class SqueezeNet(PerceptualNetwork):
                 maps.append(x.float())
         return maps
 
-    def region(self, side: int) -> tuple[float, float, float, float]:
+    def region(self, side: int) -> tuple[float, ...]:
         return tuple(v * max(side, _SQUEEZENET_SIDE) for v in align.LOCAL_REGION)
 
 

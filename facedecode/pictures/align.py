@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # seconds to import
     from torch import Tensor
 
 Points = tuple[tuple[float, float], ...]
+BoxSide = Literal["longer", "shorter", "mean", "both"]
 
 # Mean positions of MTCNN's points in the 112-px crop of insightface's ArcFace models.
 ARCFACE_POINTS: Points = (
@@ -169,7 +170,7 @@ class BoxCrop:
 
     size: int
     factor: float = 1.0
-    side: Literal["longer", "shorter", "mean", "both"] = "longer"
+    side: BoxSide = "longer"
 
     def matrix(self, face: Face) -> np.ndarray:
         """(2, 3) from image to crop coordinates."""
@@ -190,7 +191,7 @@ class BoxCrop:
 Crop = PointCrop | BoxCrop
 
 
-def named_crop(name: str, size: int, factor: float = 1.0, side: str = "longer") -> Crop:
+def named_crop(name: str, size: int, factor: float = 1.0, side: BoxSide = "longer") -> Crop:
     """A crop that recognizers are commonly trained on, at `size` pixels.
 
     Args:

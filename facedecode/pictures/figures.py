@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -74,7 +75,7 @@ def shortened(caption: str, side: int) -> str:
     return caption + "…"
 
 
-def _font(height: int) -> ImageFont.FreeTypeFont:
+def _font(height: int) -> Any:
     """The font beside pictures of that height."""
     return ImageFont.load_default(max(11, height // 10))
 
@@ -100,7 +101,7 @@ def heat_pictures(maps: np.ndarray, side: int, high: float) -> np.ndarray:
 def with_scale(picture: np.ndarray, high: float, title: str) -> np.ndarray:
     """A picture (H, W, 3) uint8 with the scale of its maps, 0 to `high` in percent, below it."""
     height, width = picture.shape[:2]
-    font = ImageFont.load_default(11)
+    font: Any = ImageFont.load_default(11)
     line, bar = round(font.size * 1.4), font.size
     span = min(width, 24 * font.size) - 2 * GAP
     margin = round(font.getlength("100 %") / 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class PsnrEstimate(Estimate):
     infinite: int
 
 
-def mean_psnr(values: np.ndarray, identities: Sequence[str], **options: float) -> PsnrEstimate:
+def mean_psnr(values: np.ndarray, identities: Sequence[str], **options: Any) -> PsnrEstimate:
     """Mean of the finite values of `psnr` with its interval by person; options as `bootstrap.mean_interval`.
 
     Where all are infinite the value is NaN, and None in JSON.

@@ -14,6 +14,7 @@ The cascade (Zhang et al. 2016, https://arxiv.org/abs/1604.02878) and every roun
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,15 +54,14 @@ class Mtcnn:
         self.slices = _CPU_SLICES if self.device.type == "cpu" else _CUDA_SLICES
         pnet, self.rnet, self.onet = (self._prepare(net()) for net in (PNet, RNet, ONet))
         conv1, prelu1, conv2 = _widen(pnet.conv1, pnet.prelu1, pnet.conv2)
-        self.trunk = nn.Sequential(conv1, prelu1, pnet.pool1, conv2, pnet.prelu2, pnet.conv3, pnet.prelu3).to(
-            self.device, memory_format=torch.channels_last
-        )
+        trunk = nn.Sequential(conv1, prelu1, pnet.pool1, conv2, pnet.prelu2, pnet.conv3, pnet.prelu3)
+        self.trunk = trunk.to(self.device).to(memory_format=torch.channels_last)
         self.regress = pnet.conv4_2.weight.flatten(1), pnet.conv4_2.bias
         # softmax([a, b])[1] = sigmoid(b - a)
         weight, bias = pnet.conv4_1.weight.flatten(1), pnet.conv4_1.bias
         self.classify = (weight[1] - weight[0])[:, None], bias[1] - bias[0]
 
-    def _prepare(self, net: PNet | RNet | ONet) -> nn.Module:
+    def _prepare(self, net: PNet | RNet | ONet) -> Any:
         net = net.eval().requires_grad_(False)
         net.conv1 = _take_raw_pixels(net.conv1)
         return net.to(self.device, memory_format=torch.channels_last)
@@ -162,7 +162,7 @@ class Mtcnn:
         low, high, where = (part.to(self.device).long() for part in (low[inside], high[inside], owner))
         per_slice = max(1, self.slices[1] // (size * size))
         slices = zip(*(part.split(per_slice) for part in (where, low, high)), strict=True)
-        outputs = [net(table.crop(*part, size)) for part in slices if len(part[0])]
+        outputs = [net(table.crop(image, first, end, size)) for image, first, end in slices if len(image)]
         if not outputs:  # the networks take no empty batch
             blank = torch.zeros(1, 4, size, size, device=self.device)
             outputs = [tuple(part[:0] for part in net(blank))]
@@ -246,7 +246,7 @@ def _windows(length: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return step * length // size, ((step + 1) * length + size - 1) // size
 
 
-def _take_raw_pixels(conv: nn.Conv2d) -> nn.Conv2d:
+def _take_raw_pixels(conv: Any) -> nn.Conv2d:
     """A convolution of (x - 127.5) / 128 as one of x, with a fourth input channel that it ignores."""
     raw = nn.Conv2d(4, conv.out_channels, conv.kernel_size, conv.stride).requires_grad_(False)
     raw.weight.zero_()
@@ -255,7 +255,7 @@ def _take_raw_pixels(conv: nn.Conv2d) -> nn.Conv2d:
     return raw
 
 
-def _widen(first: nn.Conv2d, slopes: nn.PReLU, second: nn.Conv2d) -> tuple[nn.Conv2d, nn.PReLU, nn.Conv2d]:
+def _widen(first: Any, slopes: nn.PReLU, second: Any) -> tuple[nn.Conv2d, nn.PReLU, nn.Conv2d]:
     """The same function with zeros between the convolutions, up to a whole vector of 16 channels."""
     wide = nn.Conv2d(first.in_channels, 16, first.kernel_size), nn.PReLU(16), nn.Conv2d(16, second.out_channels, 3)
     for new, old in zip(wide, (first, slopes, second), strict=True):

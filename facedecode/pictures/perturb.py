@@ -241,4 +241,4 @@ def perturb(image: np.ndarray, face: Face, transform: Transform, device: str = "
 
 def _inside(points: np.ndarray, width: int, height: int) -> np.ndarray:
     """Which of the points (n, 2) lie in a frame: bool (n,)."""
-    return ((points >= 0) & (points < (width, height))).all(axis=1)
+    return np.all((points >= 0) & (points < (width, height)), axis=1)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from facedecode.errors import BadInput, UsageError
 from facedecode.identity import RecognizerId
 from facedecode.options import named
-from facedecode.pictures.align import Crop, named_crop
+from facedecode.pictures.align import BoxSide, Crop, named_crop
 from facedecode.records import Record, is_number, limited, read_json
 
 CUSTOM = ("onnx:", "torch:")
@@ -38,6 +38,10 @@ def is_custom(name: str) -> bool:
 def custom_file(name: str) -> Path | None:
     """The file of a user's own model that a command line names: FILE of `onnx:FILE`; None for any other name."""
     return Path(name.partition(":")[2]) if is_custom(name) else None
+
+
+def _is_plain(name: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name))
 
 
 def _between(low: float, high: float) -> dict[str, Any]:
@@ -66,12 +70,10 @@ class Contract(Record):
     channels: Literal["RGB", "BGR"]
     mean: tuple[float, float, float]
     scale: tuple[float, float, float]
-    name: str = limited(
-        valid=re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch, wanted="a name of letters, digits, '.', '_' and '-'"
-    )
+    name: str = limited(valid=_is_plain, wanted="a name of letters, digits, '.', '_' and '-'")
     size: int | None = limited(None, **_between(8, 4096))
     box_factor: float = limited(1.0, **_between(0.1, 10))
-    box_side: Literal["longer", "shorter", "mean", "both"] = "longer"
+    box_side: BoxSide = "longer"
     score: Literal["cosine", "negative-euclidean"] = "cosine"
     license: str = "not stated"
     threshold: float | None = None

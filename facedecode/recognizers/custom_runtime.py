@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, MissingWeights, UsageError, some_of
@@ -66,7 +66,7 @@ class Program:
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, self.device)
-        self.module: nn.Module = program.module()
+        self.module: Any = program.module()
         self.outputs = len(program.graph_signature.user_outputs)
         inputs = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         value = inputs[0].meta.get("val") if inputs else None
@@ -194,7 +194,7 @@ class ExportedNetwork(Network):
     no_layers = "its program does not remember the modules that it came from"
 
     def __init__(self, path: Path, program: Program):
-        self._graph = program.module
+        self._graph: Any = program.module
         self.size, self.batches = _square(path, (None, *program.shape)), program.batches
         self._last: dict[str, fx.Node] = {}  # of each module
         for node in self._graph.graph.nodes:

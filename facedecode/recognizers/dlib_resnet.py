@@ -7,6 +7,7 @@ domain). The file has `affine` layers in place of batch normalization; here they
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -114,7 +115,7 @@ def load_dlib_resnet(path: Path) -> DlibResNet:
     reader = _Reader(path)
     net = DlibResNet()
 
-    def conv(layer: nn.Conv2d) -> None:
+    def conv(layer: Any) -> None:
         reader.seek(b"con_4")
         filters = reader.tensor(layer.weight.numel() + layer.bias.numel()).double()
         reader.seek(b"affine_")

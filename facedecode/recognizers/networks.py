@@ -225,7 +225,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 """`RecognizerSpec.architecture` → what builds the network from the weights file and the spec's `config`."""
 
 
-def _new_vgg16() -> nn.Module:
+def _new_vgg16() -> Any:
     from torchvision.models import vgg16
 
     with torch.device("meta"):
@@ -236,7 +236,7 @@ def _new_vgg16() -> nn.Module:
     return net
 
 
-def new_resnet50() -> nn.Module:
+def new_resnet50() -> Any:
     """torchvision's ResNet-50 up to its pooling, with random weights."""
     from torchvision.models import resnet50
 

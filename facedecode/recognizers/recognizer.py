@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,8 +50,9 @@ class Recognizer:
         self.device = torch.device(device)
         self.precision = precision
         net = BUILDERS[spec.architecture](weights, **spec.config)
-        self.net = net.eval().requires_grad_(False).to(self.device, memory_format=torch.channels_last)
-        self._mean, self._scale = self._channels(spec.mean), spec.scale
+        self.net: Any = net.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
+        self._mean = self._channels(spec.mean)
+        self._scale: Any = spec.scale
 
     @property
     def name(self) -> str:

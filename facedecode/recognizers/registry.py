@@ -186,6 +186,7 @@ class RecognizerCard(Record):
             crop, normalization = identity.crop, identity.normalization
             if crop["kind"] != "five-point similarity" or identity.score != "cosine":
                 raise ValueError("unknown crop or score")
+            red, green, blue = normalization["mean"]
             points = tuple((float(x), float(y)) for x, y in crop["points"])
             if self.architecture not in TRAINED_LAYERS or len(points) != 5:
                 raise ValueError(f"unknown architecture {self.architecture!r}, or not five points")
@@ -193,7 +194,7 @@ class RecognizerCard(Record):
                 name=identity.name,
                 dim=int(identity.dim),
                 crop=PointCrop(int(identity.input_size), points, residuals=crop["residuals"]),
-                mean=tuple(map(float, normalization["mean"])),
+                mean=(float(red), float(green), float(blue)),
                 scale=float(normalization["scale"]),
                 score=identity.score,
                 license=str(identity.license),

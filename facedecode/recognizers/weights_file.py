@@ -210,7 +210,7 @@ def _unwrap(state: Any, place: str = "") -> dict[str, dict[str, Tensor]]:
         return {}
     if state and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
         return {place: dict(state)}
-    networks = {}
+    networks: dict[str, dict[str, Tensor]] = {}
     for key in WRAPPERS:
         networks |= _unwrap(state.get(key), f"{place}.{key}" if place else key)
     return networks
