@@ -85,11 +85,7 @@ class DecoderPlan:
 def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     """Look at a job, and load the networks that it needs; nothing is written, and no picture read.
 
-    Raises:
-        BadInput: the store, its people, or what is gone on from cannot be used.
-        UsageError: an unknown architecture, or settings that no run can have.
-        OutputError: the output is an embedding store.
-        MissingWeights: a term needs a network, and its weights are not found.
+    Raises as `train_store`.
     """
     kind, settings = find_kind(job.architecture), job.settings
     if (job.output / MANIFEST).exists():
@@ -240,10 +236,10 @@ def train_store(
     ranks: the processes that train together, see `train_decoder`; on others than the first, the result is None.
 
     Raises:
-        BadInput: the store, its images or its people cannot be used; the loss diverged.
-        UsageError: an unknown architecture, several processes for a closed form, or started for different work.
+        BadInput: the store, its images, its people or the decoder to go on from cannot be used; the loss diverged.
+        UsageError: settings that no run can have; several processes for a closed form, or for different work.
         PeerLost: one of the processes is gone.
-        OutputError: the folder holds another decoder or run, and `overwrite` is off.
+        OutputError: the folder holds a store, or another decoder or run, and `overwrite` is off.
         MissingWeights: a term needs a network, and its weights are not found.
     """
     plan = plan_training(job, device)

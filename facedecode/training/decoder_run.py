@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,8 +26,7 @@ from facedecode.training import losses
 from facedecode.training.jobs import LossWeights, TrainSettings
 from facedecode.training.trainer import ResumableRun
 
-# Of what a step computes: a state, or a decoder, of another version is another job's.
-VERSION = 2
+VERSION = 2  # of what a step computes: part of the fingerprint
 
 
 @dataclass
@@ -65,7 +64,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What a run trains a network of, and through which other networks.
+    """The data, networks and settings of one run.
 
     Attributes:
         train, validation: pairs of different people; `validation` may be empty.
@@ -76,9 +75,9 @@ class TrainingInputs:
         architecture: a key of `KINDS`; that of `start` where there is one.
         recognizer: the one that made the templates (ξ); the identity term needs it, and the curve's scores.
         phi: the perceptual networks; the perceptual terms need one.
-        start: a network to go on from, of the same recognizer; else a random one with the settings' `widths`.
+        start: a network to go on from, of the same recognizer; else a random one.
         accumulate: pieces in which a process's part of a batch goes through the networks of the loss, one at a time in
-            memory. The result is the same up to rounding, so it is part of no fingerprint.
+            memory. The result is the same up to rounding.
 
     Raises:
         UsageError: a term lacks the network that it looks through, or that is a black box.
@@ -147,15 +146,14 @@ class LossContext:
 
     Attributes:
         jitter: (n, 2, 3), see `losses.random_jitter`.
-        originals: of each perceptual network the maps of the rows' originals, those of its whole view and those of the
-            central region; none for a term that is off.
+        originals: for each perceptual network, term → the maps of the rows' originals.
         sizes: the mean squares of those maps over the whole batch.
         share: of the batch that these rows are.
     """
 
     jitter: Tensor
-    originals: list[tuple[list[Tensor], list[Tensor]]]
-    sizes: list[tuple[list[Tensor], list[Tensor]]]
+    originals: list[dict[str, list[Tensor]]]
+    sizes: list[dict[str, list[Tensor]]]
     share: float
 
 
@@ -182,23 +180,20 @@ class DecoderRun(ResumableRun[TrainSettings, TrainedNetwork]):
         """
         rows = self.rows()
         batch = self.inputs.train.batch(rows[self.ranks.part(len(rows))], self.device)
-        with self._autocast():
+        with self.autocast():
             drawn = self.net(batch[0]).float()
         pictures = drawn.detach().requires_grad_()
         pieces, portraits, targets = (t.tensor_split(self.inputs.accumulate) for t in (pictures, *batch[1:]))
-        with self._autocast():
+        with self.autocast():
             contexts = self.look(portraits)
         total = drawn.new_zeros(())
         for piece, portrait, target, context in zip(pieces, portraits, targets, contexts, strict=True):
-            with self._autocast():
+            with self.autocast():
                 loss = self.loss(piece, portrait, target, context) * context.share
             loss.backward()
             total += loss.detach()
         drawn.backward(pictures.grad)
         return total
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def look(self, pieces: Sequence[Tensor]) -> list[LossContext]:
         """How the loss looks at this process's part of the step's batch: its portraits, in pieces (n, 3, P, P)."""
@@ -208,25 +203,30 @@ class DecoderRun(ResumableRun[TrainSettings, TrainedNetwork]):
         contexts = []
         for portraits, moves in zip(pieces, jitter.split([len(piece) for piece in pieces]), strict=True):
             moves = moves.to(portraits)
-            originals = [self._originals(network, portraits, moves) for network in self.inputs.phi]
+            with torch.no_grad():
+                originals = [
+                    {term: network.maps(view) for term, view in self.views(network, portraits, moves).items()}
+                    for network in self.inputs.phi
+                ]
             contexts.append(LossContext(moves, originals, [], len(portraits) / batch))
-        columns = zip(*([m for maps in c.originals for m in [*maps[0], *maps[1]]] for c in contexts), strict=True)
+        columns = zip(*([m for n in c.originals for maps in n.values() for m in maps] for c in contexts), strict=True)
         means = [sum(c.share * m.square().mean() for c, m in zip(contexts, maps, strict=True)) for maps in columns]
         self.ranks.sum(means)
         remaining = iter(means)
-        sizes = [([next(remaining) for _ in a], [next(remaining) for _ in b]) for a, b in contexts[0].originals]
+        sizes = [{term: [next(remaining) for _ in maps] for term, maps in n.items()} for n in contexts[0].originals]
         for context in contexts:
             context.sizes = sizes
         return contexts
 
-    @torch.no_grad()
-    def _originals(
-        self, network: PerceptualNetwork, portraits: Tensor, jitter: Tensor
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """One network's maps of originals, see `LossContext`."""
-        weights, view = self.weights(), network.view(portraits, jitter)
-        whole = network.maps(view) if weights.perceptual else []
-        return whole, network.maps(network.local(view, portraits.shape[-1])) if weights.local_perceptual else []
+    def views(self, network: PerceptualNetwork, pictures: Tensor, jitter: Tensor) -> dict[str, Tensor]:
+        """What a perceptual network sees of pictures (n, 3, P, P): term → view, of the terms that are on."""
+        weights, views = self.weights(), {}
+        if weights.perceptual or weights.local_perceptual:
+            view = network.view(pictures, jitter)
+            views = {"perceptual": view} if weights.perceptual else {}
+            if weights.local_perceptual:
+                views["local_perceptual"] = network.local(view, pictures.shape[-1])
+        return views
 
     def weights(self) -> LossWeights:
         """The weights of this step's terms."""
@@ -250,40 +250,22 @@ class DecoderRun(ResumableRun[TrainSettings, TrainedNetwork]):
         if not weights.of_networks().any():
             return total
         context = context or self.look([portraits])[0]
-        pictures, templates = drawn.clamp(0, 1), None
-        if weights.perceptual or weights.local_perceptual:
-            for network, originals, sizes in zip(self.inputs.phi, context.originals, context.sizes, strict=True):
-                view = network.view(pictures, context.jitter)
-                term, by_network = self._perceptual(network, view, side, originals, sizes)
-                total = total + term / len(self.inputs.phi)
-                templates = templates if by_network is None else by_network
+        pictures, templates, recognizer = drawn.clamp(0, 1), None, self.inputs.recognizer
+        for network, originals, sizes in zip(self.inputs.phi, context.originals, context.sizes, strict=True):
+            part, own = drawn.new_zeros(()), isinstance(network, RecognizerMaps) and network.recognizer is recognizer
+            for term, view in self.views(network, pictures, context.jitter).items():
+                if term == "perceptual" and weights.identity and own:
+                    maps, templates = cast(RecognizerMaps, network).maps_and_template(view)
+                else:
+                    maps = network.maps(view)
+                part = part + getattr(weights, term) * losses.perceptual_loss(maps, originals[term], sizes[term])
+            total = total + part / len(self.inputs.phi)
         if weights.identity:
             if templates is None:
-                templates = self.inputs.recognizer.embed_portraits(pictures, context.jitter)
+                templates = recognizer.embed_portraits(pictures, context.jitter)
             distance = losses.identity_loss(templates, targets, self.inputs.score)
             total = total + weights.identity * distance / self.spread
         return total
-
-    def _perceptual(
-        self, network: PerceptualNetwork, view: Tensor, side: int, originals: Sequence, sizes: Sequence
-    ) -> tuple[Tensor, Tensor | None]:
-        """One network's perceptual terms, and the template that came with its maps where ξ is that network."""
-        weights, template = self.weights(), None
-        total = view.new_zeros(())
-        if weights.perceptual:
-            if (
-                weights.identity
-                and isinstance(network, RecognizerMaps)
-                and network.recognizer is self.inputs.recognizer
-            ):
-                maps, template = network.maps_and_template(view)
-            else:
-                maps = network.maps(view)
-            total = total + weights.perceptual * losses.perceptual_loss(maps, originals[0], sizes[0])
-        if weights.local_perceptual:
-            maps = network.maps(network.local(view, side))
-            total = total + weights.local_perceptual * losses.perceptual_loss(maps, originals[1], sizes[1])
-        return total, template
 
     def averaged(self) -> TrainedNetwork:
         """A copy of the network with the averaged weights."""

@@ -278,15 +278,11 @@ class ClassifierImport(TrainingJob):
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network that can be trained to recognize.
+    """A network that can be trained to recognize."""
 
-    architecture: a key of `recognizers.networks.BUILDERS`. step: its crops are a multiple of it, pixels. dim: of its
-    templates.
-    """
-
-    architecture: str
-    step: int
-    dim: int
+    architecture: str  # a key of `recognizers.networks.BUILDERS`
+    step: int  # pixels: the side of its crops is a multiple of it
+    dim: int  # of its templates
 
 
 BACKBONES = {"small": Backbone("small_resnet", 16, 128), "resnet50": Backbone("resnet50", 32, 2048)}
@@ -298,8 +294,8 @@ class HeadSettings:
     """The layer that teaches a recognizer to tell people apart. Raises UsageError: numbers that make no sense."""
 
     head: str = option("arcface", HEAD)
-    scale: float | None = option(None, SCALE)  # s: the radius of the sphere that templates are put on
-    margin: float | None = option(None, "Of arcface: radians added to the angle to one's own class; 0.5 if absent.")
+    scale: float = option(64.0, SCALE)  # s: the radius of the sphere that templates are put on
+    margin: float = option(0.5, "Of arcface: radians added to the angle to one's own class.")
     # Share of the steps over which the margin grows from 0. At its full size from the first step on, few images a
     # person give a random network nothing to start from.
     warm_up: float = 0.3
@@ -307,36 +303,21 @@ class HeadSettings:
     def __post_init__(self) -> None:
         if self.head not in HEADS:
             raise UsageError(f"--head {self.head}: a recognizer is trained with {_or(HEADS)}")
-        for name in ("scale", "margin"):
-            if self.head == "softmax" and getattr(self, name) is not None:
-                raise UsageError(f"--{name} does not go with a softmax head; leave it out")
-        if not 0 < self.s < math.inf:
-            raise UsageError(f"--scale {self.s:g}: give a number above 0")
-        if not 0 <= self.m < math.pi / 2:
-            raise UsageError(
-                f"--margin {self.m:g}: give an angle in radians, 0 or more and less than {math.pi / 2:.2f}"
-            )
+        if not 0 < self.scale < math.inf:
+            raise UsageError(f"--scale {self.scale:g}: give a number above 0")
+        if not 0 <= self.margin < math.pi / 2:
+            raise UsageError(f"--margin {self.margin:g}: give radians, 0 or more and less than {math.pi / 2:.2f}")
         if not 0 <= self.warm_up <= 1:
             raise UsageError(f"a margin warm-up of {self.warm_up:g}: give a share of the steps, from 0 to 1")
 
-    @property
-    def s(self) -> float:
-        """ArcFace's scale."""
-        return 64.0 if self.scale is None else self.scale
-
-    @property
-    def m(self) -> float:
-        """ArcFace's margin, radians."""
-        return 0.5 if self.margin is None else self.margin
-
     def margin_at(self, step: int, steps: int) -> float:
         """The margin at a step: linear up to `warm_up` of all steps."""
-        return self.m * min(1.0, step / max(1.0, self.warm_up * steps))
+        return self.margin * min(1.0, step / max(1.0, self.warm_up * steps))
 
     def describe(self) -> dict[str, Any]:
         """JSON: the kind, and what plays a part in it."""
-        arcface = {"scale": self.s, "margin": self.m, "warm_up": self.warm_up} if self.head == "arcface" else {}
-        return {"kind": self.head, **arcface}
+        arcface = {"scale": self.scale, "margin": self.margin, "warm_up": self.warm_up}
+        return {"kind": self.head, **(arcface if self.head == "arcface" else {})}
 
 
 @dataclass(frozen=True)

@@ -105,13 +105,7 @@ class RecognizerPlan:
 
 
 def plan_recognizer(job: RecognizerJob) -> RecognizerPlan:
-    """Look at a job; nothing is written, and no picture read.
-
-    Raises:
-        BadInput: the store, its people, or what is gone on from cannot be used.
-        UsageError: settings that no run can have, or a folder's name that no recognizer can have.
-        MissingWeights: those to start from are not there.
-    """
+    """Look at a job; nothing is written, and no picture read. Raises as `train_recognizer`."""
     job.settings.check()
     name = _name(job.output)
     store = Store.open(job.store)

@@ -18,8 +18,7 @@ from facedecode.training.jobs import BACKBONES, HeadSettings, RecognizerSettings
 from facedecode.training.losses import random_jitter
 from facedecode.training.trainer import ResumableRun
 
-# Of what a step computes: a state, or a recognizer, of another version is another job's.
-VERSION = 1
+VERSION = 1  # of what a step computes: part of the fingerprint
 MEAN, SCALE = (127.5, 127.5, 127.5), 127.5
 _JUDGED = 2000  # images of a kind that a point of the curve is of, about, at most
 
@@ -73,7 +72,7 @@ def make_head(settings: HeadSettings, dim: int, classes: int) -> SoftMaxHead | A
     """A head with random weights for templates (n, dim)."""
     if settings.head == "softmax":
         return SoftMaxHead(dim, classes)
-    return ArcFaceHead(dim, classes, settings.s)
+    return ArcFaceHead(dim, classes, settings.scale)
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class RecognizerRun(ResumableRun[RecognizerSettings, nn.ModuleDict]):
         rows = self.rows()
         crops = self.augmented(to_unit(self.train.crops[rows], self.device), self.generator())
         classes = torch.from_numpy(self.train.classes[rows]).to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        with self.autocast():
             templates = self.net["backbone"](normalized(crops))
         margin = self.settings.head.margin_at(self.step, self.steps)
         return F.cross_entropy(self.net["head"](templates.float(), classes, margin), classes)

@@ -239,6 +239,10 @@ class ResumableRun(ABC, Generic[Settings, Net]):
             return self.settings.learning_rate * (self.step + 1) / warm
         return self.settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (self.step - warm) / (self.steps - warm)))
 
+    def autocast(self) -> torch.autocast:
+        """Where the network runs in the settings' precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
+
     def generator(self) -> torch.Generator:
         """What this step draws from."""
         return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)

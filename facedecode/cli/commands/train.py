@@ -118,8 +118,7 @@ def train(
     if variant is NETWORK:
         values = {**NETWORK_DEFAULTS[options["architecture"]], **values}
     job = _make(variant, values, meaning)
-    if variant is NETWORK:
-        _refuse_idle(context, job, given)
+    _refuse_idle(context, job, given)
 
     def settle(job: Job) -> Job:
         if not bare:
@@ -164,13 +163,15 @@ def _refuse_others(context: typer.Context, names: set[str], why: str) -> None:
             raise UsageError(f"{flag} does not {why}; leave it out")
 
 
-def _refuse_idle(context: typer.Context, job: DecoderJob, given: set[str]) -> None:
-    """Refuse options of terms that are off."""
-    terms = job.settings.weights.of_networks()
-    idle = {"identity_target"} if not terms.identity else set()
-    idle |= {"phi"} if not (terms.perceptual or terms.local_perceptual) else set()
-    idle |= {"jitter"} if not terms.any() else set()
-    _refuse_others(context, idle & given, "go with a term whose weight is 0")
+def _refuse_idle(context: typer.Context, job: TrainingJob, given: set[str]) -> None:
+    """Refuse options of a term that is off, or of another head."""
+    if isinstance(job, RecognizerJob) and job.settings.head.head == "softmax":
+        _refuse_others(context, {"scale", "margin"} & given, "go with a softmax head")
+    if isinstance(job, DecoderJob):
+        terms = job.settings.weights.of_networks()
+        used = {"identity_target": terms.identity, "phi": terms.perceptual or terms.local_perceptual}
+        idle = {name for name, on in {**used, "jitter": terms.any()}.items() if not on}
+        _refuse_others(context, idle & given, "go with a term whose weight is 0")
 
 
 def _make(variant: Variant, values: dict[str, Any], meaning: str) -> Any:
