@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -16,6 +16,7 @@ from facedecode.cli.console import Console
 from facedecode.cli.options import OneOf, Variant, make_job
 from facedecode.decoders.kinds import find_kind, fitted_by
 from facedecode.errors import UsageError
+from facedecode.identity import RecognizerId
 from facedecode.training.jobs import (
     CLOSED_FORM_OPTIONS,
     NETWORK_DEFAULTS,
@@ -47,24 +48,23 @@ HEAD = Variant("classifiers", ClassifierImport)
 RECOGNIZER = Variant("recognizers", RecognizerJob)
 DISENTANGLER = Variant("disentanglers", DisentanglerJob)
 VARIANTS = (NETWORK, CLOSED_FORM, LATENT, CLASSIFIER, HEAD, RECOGNIZER, DISENTANGLER)
-KINDS = ("decoder", "recognizer", "classifier", "disentangler")
 
 
 @dataclass(frozen=True)
-class Making:
+class Call:
     """What a call of `train` has besides the job.
 
     Attributes:
-        device: as it was named.
-        settle: gives the job a store where it has a bare file, which takes long: called when nothing is left to refuse.
-        describe: the recognizer of a bare file's templates; None for a store.
+        device: as the user named it.
+        with_store: the job with a store in place of a bare file. This takes long: it comes after all refusals.
+        recognizer: describes the recognizer of a bare file's templates; None where the job has a store.
     """
 
     console: Console
     device: str
     dry_run: bool
-    settle: Callable[[Any], Any]
-    describe: Callable[[], Any] | None
+    with_store: Callable[[Any], Any]
+    recognizer: Callable[[], RecognizerId] | None
 
 
 def train(
@@ -72,7 +72,7 @@ def train(
     context: typer.Context,
     *,
     kind: Annotated[
-        str,
+        Literal["decoder", "recognizer", "classifier", "disentangler"],
         typer.Option(
             "--kind",
             help="decoder, recognizer (a network that makes templates), classifier (people, by a softmax on their "
@@ -98,7 +98,7 @@ def train(
         what = f"{store} is made a store" if bare else f"{meaning} is fitted"
         raise UsageError(f"{what} in one process; start it without torchrun")
     if not bare and (model or spec):
-        raise UsageError("--model and --spec are said of a bare .npy file; a store's manifest has its recognizer")
+        raise UsageError("--model and --spec go with a bare .npy file; a store's manifest names its recognizer")
     allowed = {"kind", *variant.options} | ({"architecture"} if kind == "decoder" else set())
     allowed |= {"model", "weights", "spec", "images", "device"} if bare else set()
     allowed |= {"device"} if kind in ("decoder", "recognizer") else set()
@@ -120,16 +120,16 @@ def train(
     job = _make(variant, values, meaning)
     _refuse_idle(context, job, given)
 
-    def settle(job: Job) -> Job:
+    def with_store(job: Job) -> Job:
         if not bare:
             return job
         made = store_of_bare(console, store, images, job.output, model, weights, spec, device, options["overwrite"])
         return dataclasses.replace(job, store=made)
 
-    def describe() -> Any:
+    def recognizer() -> RecognizerId:
         return describe_recognizer(model, weights, spec, start_torch(device))
 
-    return _RUN[variant.job](job, Making(console, device, dry_run, settle, describe if bare else None))
+    return _RUN[variant.job](job, Call(console, device, dry_run, with_store, recognizer if bare else None))
 
 
 def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Variant, str]:
@@ -137,13 +137,9 @@ def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Variant, str
     if kind == "decoder":
         variants = {"gradients": NETWORK, "closed form": CLOSED_FORM, "generator": LATENT}
         return variants[find_kind(architecture).fitting], f"--architecture {architecture} (--kind decoder)"
-    if kind == "recognizer":
-        return RECOGNIZER, "--kind recognizer"
     if kind == "classifier":
         return (HEAD, "--from-head") if from_head else (CLASSIFIER, "--kind classifier without --from-head")
-    if kind == "disentangler":
-        return DISENTANGLER, "--kind disentangler"
-    raise UsageError(f"--kind {kind}: use {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    return (RECOGNIZER if kind == "recognizer" else DISENTANGLER), f"--kind {kind}"
 
 
 def _given(context: typer.Context) -> set[str]:
@@ -152,15 +148,11 @@ def _given(context: typer.Context) -> set[str]:
     return {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
 
 
-def _flags(context: typer.Context) -> dict[str, str]:
-    return {p.name: p.opts[0] for p in context.command.params if p.name}
-
-
 def _refuse_others(context: typer.Context, names: set[str], why: str) -> None:
     """Refuse options that would be dropped silently."""
-    for name, flag in _flags(context).items():
-        if name in names:
-            raise UsageError(f"{flag} does not {why}; leave it out")
+    for parameter in context.command.params:
+        if parameter.name in names:
+            raise UsageError(f"{parameter.opts[0]} does not {why}; leave it out")
 
 
 def _refuse_idle(context: typer.Context, job: TrainingJob, given: set[str]) -> None:
@@ -182,17 +174,17 @@ def _make(variant: Variant, values: dict[str, Any], meaning: str) -> Any:
     return make_job(variant.job, values)
 
 
-def _train_decoder(job: DecoderJob, making: Making) -> Result:
+def _train_decoder(job: DecoderJob, call: Call) -> Result:
     from facedecode.training.decoder import networks_of_loss, plan_training, train_store
 
-    console = making.console
+    console = call.console
     job.check()
-    device = start_torch(making.device, console.ranks)
-    if making.describe and find_kind(job.architecture).fitting == "gradients":
+    device = start_torch(call.device, console.ranks)
+    if call.recognizer and find_kind(job.architecture).fitting == "gradients":
         # A network that is missing, or gives no gradients, is refused before a store is made.
-        networks_of_loss(job, making.describe(), device)
-    job = making.settle(job)
-    if making.dry_run:
+        networks_of_loss(job, call.recognizer(), device)
+    job = call.with_store(job)
+    if call.dry_run:
         return _say_plan(console, plan_training(job, device))
     with console.progress() as stage:
         decoder = train_store(job, device, stage("portraits"), stage("train"), console.ranks)
@@ -219,12 +211,12 @@ def _say_plan(console: Console, plan: DecoderPlan) -> Result:
     return counts, {}
 
 
-def _train_latent(job: LatentJob, making: Making) -> Result:
+def _train_latent(job: LatentJob, call: Call) -> Result:
     from facedecode.training.latent import train_latent
 
-    console, job = making.console, making.settle(job)
+    console, job = call.console, call.with_store(job)
     with console.progress() as stage:
-        decoder = train_latent(job, start_torch(making.device), stage("generate"))
+        decoder = train_latent(job, start_torch(call.device), stage("generate"))
     record = decoder.provenance.training
     console.say(
         f"{job.output}: latent decoder, fitted to {record['images']} of {job.samples} generated pictures; templates "
@@ -237,13 +229,13 @@ def _train_latent(job: LatentJob, making: Making) -> Result:
     return record["figures"], {"decoder": str(job.output)}
 
 
-def _train_recognizer(job: RecognizerJob, making: Making) -> Result:
+def _train_recognizer(job: RecognizerJob, call: Call) -> Result:
     from facedecode.training.recognizer import plan_recognizer, train_recognizer
 
-    console, settings = making.console, job.settings
+    console, settings = call.console, job.settings
     settings.check()
-    device, job = start_torch(making.device), making.settle(job)
-    if making.dry_run:
+    device, job = start_torch(call.device), call.with_store(job)
+    if call.dry_run:
         plan = plan_recognizer(job)
         counts = {"classes": len(plan.classes), "images": len(plan.images.rows), "steps": plan.steps}
         console.say(
@@ -265,13 +257,13 @@ def _train_recognizer(job: RecognizerJob, making: Making) -> Result:
     return metrics, {"recognizer": str(job.output)}
 
 
-def _train_classifier(job: ClassifierJob, making: Making) -> Result:
+def _train_classifier(job: ClassifierJob, call: Call) -> Result:
     from facedecode.classifiers.fit import fit_store_classifier
     from facedecode.classifiers.softmax import Head
     from facedecode.store import Store
 
-    console, head = making.console, Head(job.head, job.l2, job.scale)
-    job = making.settle(job)
+    console, head = call.console, Head(job.head, job.l2, job.scale)
+    job = call.with_store(job)
     with console.progress() as stage:
         classifier = fit_store_classifier(
             Store.open(job.store),
@@ -293,13 +285,13 @@ def _train_classifier(job: ClassifierJob, making: Making) -> Result:
     return _without(report, "training_images", "held_out_images"), {"classifier": str(job.output)}
 
 
-def _import_classifier(job: ClassifierImport, making: Making) -> Result:
+def _import_classifier(job: ClassifierImport, call: Call) -> Result:
     from facedecode.classifiers.given import import_store_classifier
     from facedecode.classifiers.softmax import Head
     from facedecode.store import Store
 
     scale = Head(job.head, None, job.scale).scale
-    job = making.settle(job)
+    job = call.with_store(job)
     classifier = import_store_classifier(
         Store.open(job.store), job.from_head, job.names, job.output, scale=scale, overwrite=job.overwrite
     )
@@ -307,16 +299,16 @@ def _import_classifier(job: ClassifierImport, making: Making) -> Result:
     judged = "the store has no image of its classes to judge it on"
     if report["images"]:
         judged = f"right on {_percent(report['accuracy'])} of the store's {report['images']} images of its classes"
-    making.console.say(f"{job.output}: {classifier.head} classifier of {report['classes']} classes; {judged}")
+    call.console.say(f"{job.output}: {classifier.head} classifier of {report['classes']} classes; {judged}")
     return _without(report, "training_images", "held_out_images"), {"classifier": str(job.output)}
 
 
-def _train_disentangler(job: DisentanglerJob, making: Making) -> Result:
+def _train_disentangler(job: DisentanglerJob, call: Call) -> Result:
     from facedecode.annotations.labels import read_image_labels
     from facedecode.attributes.disentangler_fit import fit_store_disentangler
     from facedecode.store import Store
 
-    console, job = making.console, making.settle(job)
+    console, job = call.console, call.with_store(job)
     store = Store.open(job.store)
     labels = read_image_labels(job.labels, job.label, store)
     if line := labels.note():
@@ -356,7 +348,7 @@ def _percent(estimate: dict) -> str:
     return f"{estimate['value']:.1%} ({estimate['low']:.1%} to {estimate['high']:.1%})"
 
 
-_RUN: dict[type, Callable[[Any, Making], Result]] = {
+_RUN: dict[type, Callable[[Any, Call], Result]] = {
     DecoderJob: _train_decoder,
     LatentJob: _train_latent,
     RecognizerJob: _train_recognizer,
