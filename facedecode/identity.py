@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from facedecode.errors import BadInput
-from facedecode.records import Record, difference, limited
+from facedecode.records import Limit, Positive, Record, difference
 
 Score = Literal["cosine", "negative-euclidean", "negative-hamming"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -23,6 +23,10 @@ def is_name(text: str) -> bool:
     """Whether a text can name a recognizer, a decoder or a scheme: printable, and no path or part of one."""
     plain = text.isprintable() and text == text.strip() and not set(text) & set("/\\")
     return plain and 0 < len(text) <= _LONGEST_NAME and not text.startswith(".")
+
+
+Name = Annotated[str, Limit(is_name, "a name (printable, without / and \\)")]
+Sha256 = Annotated[str, Limit(is_sha256, "a SHA-256")]
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,13 @@ class RecognizerId(Record):
         further: fields that another version wrote.
     """
 
-    name: str = limited(valid=is_name, wanted="a name (printable, without / and \\)")
-    weights_sha256: str | None = limited(valid=is_sha256, wanted="a SHA-256")
-    dim: int | None = limited(None, low=1)
+    name: Name
+    weights_sha256: Sha256 | None
+    dim: Positive | None = None
     score: Score | None = None
     license: str | None = None
     crop: dict[str, Any] | None = None
-    input_size: int | None = limited(None, low=1)
+    input_size: Positive | None = None
     channel_order: Literal["RGB", "BGR"] | None = None
     normalization: dict[str, Any] | None = None
     training_people: tuple[str, ...] = ()

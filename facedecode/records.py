@@ -7,9 +7,9 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from facedecode.errors import BadInput
 
@@ -25,25 +25,29 @@ class _Malformed(Exception):
         self.place, self.wanted = place, wanted
 
 
-def limited(
-    default: Any = MISSING, *, low: float | None = None, valid: Callable[[Any], bool] | None = None, wanted: str = ""
-) -> Any:
-    """A field of a `Record` that takes only some values of its type.
+@dataclass(frozen=True)
+class Limit:
+    """What a field takes, of the values of its type: `Annotated[int, Limit(...)]`.
 
-    Args:
-        low: the least number. valid: whether a value is allowed; `wanted` describes those that are, "a file name".
+    Attributes:
+        valid: whether it takes a value. wanted: what it takes, for messages: "a SHA-256".
     """
-    limits = {"low": low, "valid": valid, "wanted": wanted}
-    return field(default=default, metadata=limits)
+
+    valid: Callable[[Any], bool]
+    wanted: str
+
+
+Count = Annotated[int, Limit(lambda n: n >= 0, "at least 0")]
+Positive = Annotated[int, Limit(lambda n: n >= 1, "at least 1")]
 
 
 @dataclass(frozen=True)
 class Record:
     """A JSON object as a frozen dataclass: a key for each field, and the field's annotation says what it holds.
 
-    Annotations are `str`, `int`, `float`, `bool`, `Literal`, tuples, `dict`, other records, `X | None` and `Any`.
-    A field with a default may be absent from the object, and is left out where it has its default. Other keys are
-    ignored, or kept in the field `further` where the class has one.
+    Annotations are `str`, `int`, `float`, `bool`, `Literal`, tuples, `dict`, other records, `X | None` and `Any`, and
+    any of these `Annotated` by a `Limit`. A field with a default may be absent from the object, and is left out where
+    it is None or empty by default. Other keys are ignored, or kept in the field `further` where the class has one.
 
     Attributes:
         REMEDY: what a reader of the error can do about a malformed object.
@@ -73,14 +77,14 @@ class Record:
     def _parsed(cls: type[Self], value: Any, place: str) -> Self:
         if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
             raise _Malformed(place, "no JSON object")
-        hints: dict[str, Any] = _hints(cls)  # type: ignore[arg-type]
+        hints: dict[str, Any] = field_types(cls)
         held: dict[str, Any] = {}
         for each in fields(cls):
             inner = _inside(place, each.name)
             if each.name == "further":
-                held["further"] = {key: _plain(value[key]) for key in value if key not in hints}
+                held["further"] = {key: plain(value[key]) for key in value if key not in hints}
             elif each.name in value:
-                held[each.name] = _limited(hints[each.name], value[each.name], inner, each.metadata)
+                held[each.name] = _read(hints[each.name], value[each.name], inner)
             elif each.default is MISSING and each.default_factory is MISSING:
                 raise _Malformed(inner, "missing")
         return cls(**held)
@@ -92,33 +96,35 @@ class Record:
             value = getattr(self, each.name)
             if each.name == "further":
                 held |= value
-            elif each.default is MISSING or value != each.default:
-                held[each.name] = _plain(value)
+            elif (each.default is MISSING and each.default_factory is MISSING) or value not in (None, (), {}):
+                held[each.name] = plain(value)
         return held
 
 
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return {name: hint for name, hint in get_type_hints(cls).items() if get_origin(hint) is not ClassVar}
+def _field_types(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
+
+
+# The annotations of a record's fields by name, with what annotates them.
+field_types: Callable[[Any], dict[str, Any]] = functools.cache(_field_types)
 
 
 def _inside(place: str, key: object) -> str:
     return f"{place}.{key}" if place else str(key)
 
 
-def _limited(kind: Any, value: Any, place: str, limits: Mapping[str, Any]) -> Any:
-    result = _read(kind, value, place)
-    low, valid = limits.get("low"), limits.get("valid")
-    if result is not None and ((low is not None and result < low) or (valid is not None and not valid(result))):
-        raise _Malformed(place, f"not {limits['wanted'] or f'at least {low}'}")
-    return result
-
-
 def _read(kind: Any, value: Any, place: str) -> Any:
     """A value of JSON as an annotation wants it. place: where in the object it is. Raises _Malformed."""
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
-        return _plain(value)
+        return plain(value)
+    if origin is Annotated:
+        result = _read(parts[0], value, place)
+        for limit in parts[1:]:
+            if isinstance(limit, Limit) and not limit.valid(result):
+                raise _Malformed(place, f"not {limit.wanted}")
+        return result
     if origin in (Union, types.UnionType):
         (inner,) = (part for part in parts if part is not type(None))
         return None if value is None else _read(inner, value, place)
@@ -154,13 +160,13 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value as JSON's own types, as reading the written file gives it."""
     if isinstance(value, Record):
         return value.as_json()
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def parse_json(where: object, text: str | bytes) -> dict[str, Any]:

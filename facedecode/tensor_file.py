@@ -1,115 +1,213 @@
-"""Small fitted things as one safetensors file: tensors, and JSON that says what they are and are for."""
+"""What is fitted to templates, as one safetensors file: tensors, a typed header, and a checksum of both."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 import numpy as np
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import atomic_write, make_folder
-from facedecode.identity import RecognizerId
+from facedecode.identity import RecognizerId, require_same_recognizer
+from facedecode.records import Migration, Record, field_types, migrated, parse_json, plain
 
-Fitted = TypeVar("Fitted")
 _METADATA_KEY = "facedecode"
+Self = TypeVar("Self", bound="Fitted")
+
+
+def unchecked(header: dict[str, Any]) -> dict[str, Any]:
+    """The migration of headers that differ from the next version's by the checksum only."""
+    return header
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What such a file holds.
+    """A kind of file.
 
     Attributes:
         name: "mapping": how messages call it, and the end of the file's `format`.
         command: what makes one, "fit-mapping".
-        version: of the file that this facedecode writes and reads.
-        about: entries of its JSON and their types; `recognizer` is a `Recognizer.describe()`.
-        tensors: their names.
-        dtype: of all of them.
+        version: of the file that this facedecode writes.
+        migrations: older version → what makes its header one of the next version.
     """
 
     name: str
     command: str
-    version: int
-    about: Mapping[str, type]
-    tensors: Sequence[str]
-    dtype: type = np.float32
+    version: int = 2
+    migrations: Mapping[int, Migration] = field(default_factory=lambda: {1: unchecked})
 
     @property
     def format(self) -> str:
         return f"facedecode-{self.name.replace(' ', '-')}"
 
-    def write(self, path: Path | str, about: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-        """Write the file, atomically; equal content gives equal bytes. Raises OutputError."""
+    def write(self, path: Path | str, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+        """Write a file, atomically; equal content gives equal bytes. Raises OutputError.
+
+        header: JSON. tensors: contiguous.
+        """
         from safetensors.numpy import save
 
-        content = {name: np.ascontiguousarray(tensors[name], self.dtype) for name in self.tensors}
-        about = {"format": self.format, "version": self.version, **about, "recognizer": about["recognizer"].as_json()}
-        text = json.dumps(about, sort_keys=True, allow_nan=False)
+        content = {"format": self.format, "version": self.version, **header}
+        text = json.dumps(content | {"sha256": _checksum(content, tensors)}, sort_keys=True, allow_nan=False)
         with atomic_write(path) as file:
             # One entry only: safetensors writes several in random order.
-            file.write(save(content, metadata={_METADATA_KEY: text}))
+            file.write(save(dict(tensors), metadata={_METADATA_KEY: text}))
 
-    def read(self, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What `write` wrote: the JSON and the tensors.
-
-        Raises:
-            BadInput: naming the file: missing, truncated or not safetensors, of another kind, an unknown version,
-                missing entries, or wrong types. Shapes and values are the caller's to check.
-        """
-        about, tensors = self._content(path)
-        version = about.get("version")
-        if about.get("format") != self.format:
-            raise BadInput(f"{path}: not a {self.name}; make one with 'facedecode {self.command}'")
-        if version != self.version:
-            raise BadInput(f"{path}: version {version!r}, and this facedecode reads {self.version}; fit it again")
-        for key, kind in self.about.items():
-            if not isinstance(about.get(key), kind):
-                raise BadInput(f"{path}: its metadata lacks a usable {key!r}; fit it again")
-        about["recognizer"] = RecognizerId.from_json(path, about["recognizer"])
-        for key in self.tensors:
-            if key not in tensors:
-                raise BadInput(f"{path}: lacks the tensor {key!r}; fit it again")
-            if tensors[key].dtype != self.dtype:
-                raise BadInput(f"{path}: {key!r} is {tensors[key].dtype}, not {np.dtype(self.dtype)}; fit it again")
-        return about, tensors
-
-    def finished(
-        self, path: Path, load: Callable[[Path], Fitted], same: Callable[[Fitted], bool], overwrite: bool
-    ) -> Fitted | None:
-        """What an earlier run of the same work left at `path`; else None, and the place is made ready for it.
+    def read(self, path: Path, dtypes: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The header and the tensors of a file.
 
         Args:
-            load: reads such a file. same: whether what it read is what would be made.
+            dtypes: names of the tensors, with their types.
 
         Raises:
-            OutputError: it is a folder, or holds something else and `overwrite` is off. BadInput: as `load`.
+            BadInput: naming the file: missing, truncated or not safetensors, of another kind, of a version that is
+                not known, changed since it was written, or lacking a tensor. The rest is the caller's to check.
         """
-        if path.is_dir():
-            raise OutputError(f"{path}: is a folder, and a {self.name} is a file; give -o {path}.safetensors")
-        if path.exists() and not overwrite:
-            there = load(path)
-            if same(there):
-                return there
-            raise OutputError(f"{path}: holds a {self.name} of other data or settings; use --overwrite or another -o")
-        make_folder(path.parent)
-        return None
+        written, tensors = self._content(path, dtypes)
+        if written.get("format") != self.format:
+            raise BadInput(f"{path}: not a {self.name}; make one with 'facedecode {self.command}'")
+        header = migrated(path, written, "version", self.version, self.migrations, "fit it again")
+        for name, dtype in dtypes.items():
+            if name not in tensors:
+                raise BadInput(f"{path}: lacks the tensor {name!r}; fit it again")
+            if tensors[name].dtype != dtype:
+                raise BadInput(f"{path}: {name!r} is {tensors[name].dtype}, not {np.dtype(dtype)}; fit it again")
+        checksum = written.get("sha256")
+        if checksum is None and written["version"] == self.version:
+            raise BadInput(f"{path}: field 'sha256' is missing; fit it again")
+        if checksum is not None and checksum != _checksum(written, tensors):
+            raise BadInput(f"{path}: wrong sha256: changed since it was written; fit it again")
+        return header, tensors
 
-    def _content(self, path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def _content(self, path: Path, dtypes: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         from safetensors import SafetensorError, safe_open
 
         if not path.is_file():
             raise BadInput(f"{path}: no such {self.name}; make one with 'facedecode {self.command}'")
         try:
             with safe_open(path, framework="numpy") as file:
-                about = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-                there = set(file.keys())
+                text = (file.metadata() or {}).get(_METADATA_KEY, "{}")
+                held = set(file.keys())
                 # Other types than these may not exist in NumPy.
-                tensors = {name: file.get_tensor(name) for name in self.tensors if name in there}
+                tensors = {name: file.get_tensor(name) for name in dtypes if name in held}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
             reason = str(error).partition("\n")[0]
             raise BadInput(f"{path}: not a readable safetensors file ({reason}); fit it again") from error
-        return about if isinstance(about, dict) else {}, tensors
+        try:
+            return parse_json(path, text), tensors
+        except BadInput:
+            raise BadInput(f"{path}: not a {self.name}; make one with 'facedecode {self.command}'") from None
+
+
+def _checksum(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 of the header but for the checksum itself, and of each tensor's name, type, shape and bytes."""
+    covered = {key: value for key, value in header.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(covered, sort_keys=True, allow_nan=False).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype.str} {tensors[name].shape}".encode())
+        digest.update(np.ascontiguousarray(tensors[name]).data)
+    return digest.hexdigest()
+
+
+# Fields of a `Fitted` that are tensors of its file.
+Float32 = Annotated[np.ndarray, np.float32]
+Float64 = Annotated[np.ndarray, np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted(Record):
+    """What is fitted to the templates of one recognizer and kept in one file.
+
+    A subclass declares its tensors (`Float32`, `Float64`) and the other fields of its header. Its `__post_init__`
+    checks shapes and values, and raises BadInput without naming a file.
+
+    Attributes:
+        KIND: of its files.
+        recognizer: the one whose templates it is for.
+        report: JSON: what it was fitted on, and how well it does.
+        source: the file that it was loaded from; None if it was made here.
+    """
+
+    REMEDY: ClassVar[str] = "fit it again"
+    KIND: ClassVar[Kind]
+
+    recognizer: RecognizerId = field(kw_only=True)
+    report: dict[str, Any] = field(default_factory=dict, kw_only=True)
+    source: Path | None = field(default=None, kw_only=True)
+
+    @classmethod
+    def _tensors_of(cls) -> dict[str, type]:
+        hints = field_types(cls)
+        return {name: get_args(hint)[1] for name, hint in hints.items() if hint in (Float32, Float64)}
+
+    @classmethod
+    def _header_of(cls) -> list[str]:
+        return [f.name for f in fields(cls) if f.init and f.name not in {"source", *cls._tensors_of()}]
+
+    @classmethod
+    def load(cls: type[Self], path: Path | str) -> Self:
+        """Read what `save` wrote, also of an older version.
+
+        Raises:
+            BadInput: naming the file: as `Kind.read`; a field that is missing or malformed; shapes or values that
+                make no such thing.
+        """
+        path = Path(path)
+        header, tensors = cls.KIND.read(path, cls._tensors_of())
+        held = {name: header[name] for name in cls._header_of() if name in header}
+        try:
+            made = cls.from_json(path, {**held, **tensors})
+        except BadInput as error:
+            raise error if str(error).startswith(f"{path}: ") else BadInput(f"{path}: {error}") from None
+        object.__setattr__(made, "source", path)
+        return made
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file, atomically; equal content gives equal bytes. Raises OutputError."""
+        dtypes = self._tensors_of()
+        tensors: dict[str, np.ndarray] = {}
+        for name, dtype in dtypes.items():
+            tensors[name] = np.ascontiguousarray(getattr(self, name), dtype)
+        self.KIND.write(path, {name: plain(getattr(self, name)) for name in self._header_of()}, tensors)
+
+    @classmethod
+    def finished(cls: type[Self], path: Path, same: Callable[[Self], bool], overwrite: bool) -> Self | None:
+        """What an earlier run of the same work left at `path`; else None, and the place is made ready for it.
+
+        Args:
+            same: whether what was read is what would be made.
+
+        Raises:
+            OutputError: it is a folder, or holds something else and `overwrite` is off. BadInput: as `load`.
+        """
+        name = cls.KIND.name
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder, and a {name} is a file; give -o {path}.safetensors")
+        if path.exists() and not overwrite:
+            earlier = cls.load(path)
+            if same(earlier):
+                return earlier
+            raise OutputError(f"{path}: holds a {name} of other data or settings; use --overwrite or another -o")
+        make_folder(path.parent)
+        return None
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return f"the {self.KIND.name}" if self.source is None else f"{self.source}: this {self.KIND.name}"
+
+    def require_recognizer(self, recognizer: RecognizerId) -> None:
+        """Refuse templates of another recognizer, by name and by the hash of its weights. Raises BadInput."""
+        require_same_recognizer(recognizer, self.recognizer, self.label)
+
+    def require_templates_of(self, templates: np.ndarray, dim: int, dtype: type) -> np.ndarray:
+        """Templates (n, dim) as another type. Raises BadInput for another shape."""
+        values: np.ndarray = np.asarray(templates, dtype)
+        if values.ndim != 2 or values.shape[1] != dim:
+            raise BadInput(f"{self.label} takes templates (n, {dim}), not {values.shape}")
+        return values

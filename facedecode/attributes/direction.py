@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput
-from facedecode.identity import RecognizerId, require_same_recognizer
-from facedecode.tensor_file import Kind
-
-FILE = Kind(
-    "direction",
-    "evaluate leakage",
-    1,
-    {"attribute": str, "low": str, "high": str, "positions": list, "recognizer": dict, "report": dict},
-    tensors=("vector",),
-)
+from facedecode.identity import RecognizerId
+from facedecode.tensor_file import Fitted, Float32, Kind
 
 
 @dataclass(frozen=True, eq=False)
-class Direction:
+class Direction(Fitted):
     """Where an attribute lies.
 
     Attributes:
@@ -32,30 +23,25 @@ class Direction:
         low, high: what its ends are called: the classes of an attribute of two, else "low" and "high".
         positions: mean of template · vector over the images of the low class and of the high one (of a computed
             attribute: over its lowest and its highest fifth).
-        recognizer: `Recognizer.describe()` of the one whose templates it is of.
-        report: JSON: whom it was found on, and how well it tells the attribute.
-        source: the file it was loaded from, if it was.
 
     Raises:
         BadInput: a vector of another shape, length or dim, or positions that are not two rising numbers.
     """
 
-    vector: np.ndarray
+    KIND: ClassVar[Kind] = Kind("direction", "evaluate leakage")
+
+    vector: Float32
     attribute: str
     low: str
     high: str
     positions: tuple[float, float]
-    recognizer: RecognizerId
-    report: dict[str, Any] = field(default_factory=dict)
-    source: Path | None = None
 
     def __post_init__(self) -> None:
         if self.vector.shape != (self.recognizer.dim or len(self.vector),):
             raise BadInput(f"a direction of shape {self.vector.shape} is not for {self.recognizer.name}")
         if not abs(float(np.linalg.norm(self.vector.astype(np.float64))) - 1) < 1e-3:  # NaN, too
             raise BadInput("a direction has length 1: find it again")
-        numbers = len(self.positions) == 2 and all(isinstance(x, float | int) for x in self.positions)
-        if not (numbers and np.isfinite(self.positions).all() and self.positions[0] < self.positions[1]):
+        if not self.positions[0] < self.positions[1]:
             raise BadInput(f"a direction has two rising positions, not {self.positions}: find it again")
 
     def move(self, templates: np.ndarray, amount: float) -> np.ndarray:
@@ -71,30 +57,8 @@ class Direction:
         missing = sum(self.positions) / 2 - templates.astype(np.float64) @ self.vector
         return (templates + missing[:, None] * self.vector).astype(np.float32)
 
-    def require_recognizer(self, recognizer: RecognizerId) -> None:
-        """Refuse templates of another recognizer. Raises BadInput naming both."""
-        what = "the direction" if self.source is None else f"{self.source}: this direction"
-        require_same_recognizer(recognizer, self.recognizer, what)
 
-    def save(self, path: Path | str) -> None:
-        """Write one safetensors file, atomically; equal directions give equal bytes. Raises OutputError."""
-        about = {name: getattr(self, name) for name in ("attribute", "low", "high", "recognizer", "report")}
-        FILE.write(path, about | {"positions": list(self.positions)}, {"vector": self.vector})
-
-
-def load_direction(path: Path | str) -> Direction:
-    """Read what `Direction.save` wrote.
-
-    Raises:
-        BadInput: naming the file, as `tensor_file.Kind.read`, and as `Direction`.
-    """
-    path = Path(path)
-    about, tensors = FILE.read(path)
-    fields = {name: about[name] for name in ("attribute", "low", "high", "recognizer", "report")}
-    try:
-        return Direction(tensors["vector"], positions=tuple(about["positions"]), source=path, **fields)
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
+load_direction = Direction.load
 
 
 def find_direction(
@@ -128,7 +92,7 @@ def find_direction(
     if not positions[0] < positions[1]:
         raise BadInput(f"{name} does not rise along any direction of these templates")
     report = {"images": len(values), "persons": int(target.persons.max()) + 1, **(about or {})}
-    return Direction(vector.astype(np.float32), name, low, high, positions, recognizer, report)
+    return Direction(vector.astype(np.float32), name, low, high, positions, recognizer=recognizer, report=report)
 
 
 def at_ends(values: np.ndarray, target: Target) -> tuple[float, float]:

@@ -8,32 +8,21 @@ dependent part is the class, told by quadratic discriminant analysis. Transport 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
 from facedecode.attributes.gaussians import Gaussians
 from facedecode.errors import BadInput, UsageError
-from facedecode.identity import RecognizerId, require_same_recognizer
-from facedecode.tensor_file import Kind
+from facedecode.tensor_file import Fitted, Float64, Kind, unchecked
 
 KEEP, MEAN = "keep", "mean"
-_TENSORS = ("means", "covariances", "to_common", "from_common", "common_mean", "class_means", "axes")
-FILE = Kind(
-    "disentangler",
-    "train --kind disentangler",
-    2,
-    {"attribute": str, "classes": list, "recognizer": dict, "report": dict},
-    tensors=_TENSORS,
-    dtype=np.float64,  # in float32, back and forth would not end where it began
-)
 
 
 @dataclass(frozen=True, eq=False)
-class Disentangler:
+class Disentangler(Fitted):
     """Parts templates, and joins them again.
 
     Attributes:
@@ -46,27 +35,25 @@ class Disentangler:
         common_mean: (dim,) float64, of the barycenter.
         class_means: (2, dim) float64, of the identity parts of each class's images: what the average person is.
         axes: (dim, dim) float64, orthonormal columns: principal axes of the identity parts, the widest first.
-        recognizer: `Recognizer.describe()` of the one whose templates it parts.
         report: JSON: whom it was fitted on, and how well it does on others; see `disentangler_fit`.
-        source: the file it was loaded from, if it was.
 
     Raises:
         BadInput: other shapes, numbers that are not finite, a covariance that is none, maps that do not undo each
             other, or classes that are not two names other than "keep" and "mean".
     """
 
+    KIND: ClassVar[Kind] = Kind("disentangler", "train --kind disentangler", 3, {2: unchecked})
+
     attribute: str
     classes: tuple[str, str]
-    means: np.ndarray
-    covariances: np.ndarray
-    to_common: np.ndarray
-    from_common: np.ndarray
-    common_mean: np.ndarray
-    class_means: np.ndarray
-    axes: np.ndarray
-    recognizer: RecognizerId
-    report: dict[str, Any] = field(default_factory=dict)
-    source: Path | None = None
+    # In float32, back and forth would not end where it began.
+    means: Float64
+    covariances: Float64
+    to_common: Float64
+    from_common: Float64
+    common_mean: Float64
+    class_means: Float64
+    axes: Float64
 
     def __post_init__(self) -> None:
         names = [name for name in self.classes if isinstance(name, str) and name not in ("", KEEP, MEAN)]
@@ -154,7 +141,7 @@ class Disentangler:
     def require_components(self, components: int | None) -> None:
         """Refuse what `identity` would. Raises UsageError."""
         if components is not None and not 1 <= components <= self.dim:
-            raise UsageError(f"--components {components}: {self._label()} has identity parts of {self.dim} numbers")
+            raise UsageError(f"--components {components}: {self.label} has identity parts of {self.dim} numbers")
 
     def join(self, identity: np.ndarray, dependent: np.ndarray) -> np.ndarray:
         """Templates, float32 (n, dim), of identity parts (n, dim) and dependent parts (n, 2): undoes `split`.
@@ -166,7 +153,7 @@ class Disentangler:
         """
         values, shares = self._checked(identity), np.asarray(dependent, np.float64)
         if shares.shape != (len(values), 2):
-            raise BadInput(f"{self._label()} takes dependent parts ({len(values)}, 2), not {shares.shape}")
+            raise BadInput(f"{self.label} takes dependent parts ({len(values)}, 2), not {shares.shape}")
         centered = values - self.common_mean
         joined = np.zeros_like(values)
         for number in range(2):
@@ -198,40 +185,13 @@ class Disentangler:
         for name, wanted in (("dependent", dependent), ("independent", independent)):
             if wanted not in (KEEP, MEAN, *self.classes):
                 listed = ", ".join((KEEP, *self.classes))
-                raise UsageError(f"--{name} {wanted}: {self._label()} knows {listed} and {MEAN}")
-
-    def require_recognizer(self, recognizer: RecognizerId) -> None:
-        """Refuse templates of another recognizer. Raises BadInput naming both."""
-        require_same_recognizer(recognizer, self.recognizer, self._label())
-
-    def save(self, path: Path | str) -> None:
-        """Write one safetensors file, atomically; equal ones give equal bytes. Raises OutputError."""
-        about = {name: getattr(self, name) for name in ("attribute", "recognizer", "report")}
-        FILE.write(path, about | {"classes": list(self.classes)}, {name: getattr(self, name) for name in _TENSORS})
+                raise UsageError(f"--{name} {wanted}: {self.label} knows {listed} and {MEAN}")
 
     def _share(self, wanted: str) -> np.ndarray:
         return np.full(2, 0.5) if wanted == MEAN else np.eye(2)[self.classes.index(wanted)]
 
     def _checked(self, templates: np.ndarray) -> np.ndarray:
-        values = np.asarray(templates, np.float64)
-        if values.ndim != 2 or values.shape[1] != self.dim:
-            raise BadInput(f"{self._label()} takes templates (n, {self.dim}), not {values.shape}")
-        return values
-
-    def _label(self) -> str:
-        return "the disentangler" if self.source is None else f"{self.source}: this disentangler"
+        return self.require_templates_of(templates, self.dim, np.float64)
 
 
-def load_disentangler(path: Path | str) -> Disentangler:
-    """Read what `Disentangler.save` wrote.
-
-    Raises:
-        BadInput: naming the file, as `tensor_file.Kind.read`, and as `Disentangler`.
-    """
-    path = Path(path)
-    about, tensors = FILE.read(path)
-    fields = {name: about[name] for name in ("attribute", "recognizer", "report")}
-    try:
-        return Disentangler(classes=tuple(about["classes"]), source=path, **tensors, **fields)
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
+load_disentangler = Disentangler.load

@@ -10,7 +10,7 @@ import numpy as np
 
 from facedecode.annotations.labels import ImageLabels
 from facedecode.annotations.protocols import held_out_people, select_people
-from facedecode.attributes.disentangler import FILE, Disentangler, load_disentangler
+from facedecode.attributes.disentangler import Disentangler
 from facedecode.attributes.gaussians import Gaussians
 from facedecode.attributes.probe import PROBES, out_of_fold, read
 from facedecode.attributes.target import Target
@@ -74,9 +74,7 @@ def fit_store_disentangler(
         "shrinkage": shrinkage,
         "people": sorted(set(names)),
     }
-    if there := FILE.finished(
-        path, load_disentangler, lambda own: own.report.get("provenance") == provenance, overwrite
-    ):
+    if there := Disentangler.finished(path, lambda own: own.report.get("provenance") == provenance, overwrite):
         return there
     made = fit_disentangler(
         store.take(rows),

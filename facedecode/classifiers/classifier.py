@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,46 +13,43 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.identity import RecognizerId, require_same_recognizer
-from facedecode.tensor_file import Kind
+from facedecode.identity import RecognizerId
+from facedecode.tensor_file import Fitted, Float32, Kind
 
-FILE = Kind(
-    "classifier",
-    "train --kind classifier",
-    1,
-    {"names": list, "head": dict, "recognizer": dict, "report": dict},
-    tensors=("weight", "bias"),
-)
+
+def _without_head(header: dict[str, Any]) -> dict[str, Any]:
+    """A header of version 1, which had the scale and the normalization in one entry with the head's name."""
+    head = header["head"]
+    return header | {"scale": head["scale"], "normalized": head["normalized"]}
+
+
 _LISTED = 20  # names that an error lists in full
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier:
+class Classifier(Fitted):
     """Logits of known people, affine in a template or in its direction.
 
     weight: (classes, dim) float32, for templates as the recognizer gives them: no standardization is left to do.
         Rows of a cosine head have length 1.
     bias: (classes,) float32; zeros in a cosine head.
     names: of the classes, sorted; n → row n of the weight.
-    recognizer: `Recognizer.describe()` of the one whose templates it takes.
     scale: of a cosine head, whose logits are scale · cos(weight, template); None for a linear head.
     normalized: whether a linear head takes templates of length 1 (it is given any, and normalizes them itself).
-    report: JSON; see `fit.fit_classifier`.
-    source: the file it was loaded from, if it was.
+    report: see `fit.fit_classifier`.
 
     Raises:
         BadInput: other shapes, NaN or infinite numbers, names that are not sorted, unique and as many as classes, fewer
             than two classes; in a cosine head a bias, or rows that have not length 1.
     """
 
-    weight: np.ndarray
-    bias: np.ndarray
+    KIND: ClassVar[Kind] = Kind("classifier", "train --kind classifier", 2, {1: _without_head})
+
+    weight: Float32
+    bias: Float32
     names: tuple[str, ...]
-    recognizer: RecognizerId
     scale: float | None = None
     normalized: bool = False
-    report: dict[str, Any] = field(default_factory=dict)
-    source: Path | None = None
     _tensors: dict[tuple, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -70,8 +66,8 @@ class Classifier:
                 f"a weight (classes, {self.dim}) cannot be for {self.recognizer.name}, whose templates have "
                 f"{self.recognizer.dim} numbers; take the recognizer that it was trained with"
             )
-        if not all(isinstance(name, str) and name for name in self.names):
-            raise BadInput("a class has no name, or one that is no text: name each class once")
+        if not all(self.names):
+            raise BadInput("a class has no name: name each class once")
         if list(self.names) != sorted(set(self.names)):
             twice = next((a for a, b in zip(self.names, self.names[1:], strict=False) if a == b), None)
             raise BadInput(f"two classes are called {twice!r}" if twice else "the classes' names are not sorted")
@@ -118,7 +114,7 @@ class Classifier:
             if not (lengths > 0).all():
                 raise BadInput("a class of the cosine head has a weight of zeros or NaN: it has no direction")
             weight = (weight / lengths).astype(np.float32)
-        return cls(weight, bias, tuple(names), recognizer, scale, normalized, report or {})
+        return cls(weight, bias, tuple(names), scale, normalized, recognizer=recognizer, report=report or {})
 
     @property
     def dim(self) -> int:
@@ -142,7 +138,7 @@ class Classifier:
             BadInput: another shape.
         """
         if templates.ndim != 2 or templates.shape[1] != self.dim:
-            raise BadInput(f"{self._label()} takes templates (n, {self.dim}), not {tuple(templates.shape)}")
+            raise BadInput(f"{self.label} takes templates (n, {self.dim}), not {tuple(templates.shape)}")
         # Halves are not precise enough for the small differences that attacks are made of.
         x = templates if templates.dtype == torch.float64 else templates.float()
         weight, bias = self._on(x)
@@ -176,24 +172,7 @@ class Classifier:
         if len(self) > _LISTED:
             some = ", ".join([folded[n] for n in near] or self.names[:5])
             listed = f"names like it among its {len(self)}: {some}" if near else f"it has {len(self)}: {some}, …"
-        raise UsageError(f"{self._label()} has no class {name!r}; {listed}")
-
-    def require_recognizer(self, recognizer: RecognizerId) -> None:
-        """Refuse templates of another recognizer, by name and by the hash of its weights.
-
-        Args:
-            recognizer: `Recognizer.describe()`, or the same from a store's manifest.
-
-        Raises:
-            BadInput: naming both.
-        """
-        require_same_recognizer(recognizer, self.recognizer, self._label())
-
-    def save(self, path: Path | str) -> None:
-        """Write one safetensors file, atomically; equal classifiers give equal bytes. Raises OutputError."""
-        head = {"kind": self.head, "scale": self.scale, "normalized": self.normalized}
-        about = {"names": list(self.names), "head": head, "recognizer": self.recognizer, "report": self.report}
-        FILE.write(path, about, {"weight": self.weight, "bias": self.bias})
+        raise UsageError(f"{self.label} has no class {name!r}; {listed}")
 
     def _on(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias on the device and in the type of a tensor, copied there once."""
@@ -202,34 +181,8 @@ class Classifier:
             self._tensors[key] = tuple(torch.tensor(x, device=key[0], dtype=key[1]) for x in (self.weight, self.bias))
         return self._tensors[key]
 
-    def _label(self) -> str:
-        return "the classifier" if self.source is None else f"{self.source}: this classifier"
 
-
-def load_classifier(path: Path | str) -> Classifier:
-    """Read what `Classifier.save` wrote.
-
-    Raises:
-        BadInput: naming the file, as `tensor_file.Kind.read`; a head that is not known; as `Classifier`.
-    """
-    path = Path(path)
-    about, tensors = FILE.read(path)
-    head, scale, normalized = (about["head"].get(key) for key in ("kind", "scale", "normalized"))
-    known = (head == "linear" and scale is None) or (head == "cosine" and isinstance(scale, float | int))
-    if not known or not isinstance(normalized, bool):
-        raise BadInput(f"{path}: its head ({head}, scale {scale}) is none that this facedecode knows; train it again")
-    try:
-        return Classifier(
-            **tensors,
-            names=tuple(about["names"]),
-            recognizer=about["recognizer"],
-            scale=scale,
-            normalized=normalized,
-            report=about["report"],
-            source=path,
-        )
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
+load_classifier = Classifier.load
 
 
 def _array(values: np.ndarray | Tensor) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from facedecode.classifiers.classes import choose_images
-from facedecode.classifiers.classifier import FILE, Classifier, load_classifier
+from facedecode.classifiers.classifier import Classifier
 from facedecode.classifiers.softmax import Head, Solved, fit_softmax
 from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.identity import RecognizerId
@@ -79,8 +79,8 @@ def fit_store_classifier(
 
 
 def classifier_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> Classifier | None:
-    """A classifier of the same work, see `tensor_file.Kind.finished`."""
-    return FILE.finished(path, load_classifier, lambda own: own.report.get("provenance") == provenance, overwrite)
+    """A classifier of the same work, see `tensor_file.Fitted.finished`."""
+    return Classifier.finished(path, lambda own: own.report.get("provenance") == provenance, overwrite)
 
 
 def fit_classifier(
@@ -153,7 +153,7 @@ def fit_classifier(
         )
     report = {"provenance": provenance or {}}
     weight, bias = weight.astype(np.float32), bias.astype(np.float32)
-    classifier = Classifier(weight, bias, tuple(classes), recognizer, head.scale, report=report)
+    classifier = Classifier(weight, bias, tuple(classes), head.scale, recognizer=recognizer, report=report)
     report.update(_judge(classifier, templates, names, codes, held_out, solved))
     return classifier
 

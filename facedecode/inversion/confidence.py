@@ -9,36 +9,28 @@ to 1. A small error alone says little: where all portraits are alike, it is smal
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.identity import RecognizerId, require_same_recognizer
+from facedecode.identity import RecognizerId
 from facedecode.inversion.log_variance import choose_penalty, fit_log_variance
 from facedecode.pictures.align import LOCAL_REGION
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights
-from facedecode.tensor_file import Kind
+from facedecode.tensor_file import Fitted, Float32, Kind
 
 GRID = 32
 """Cells along a side of the portrait."""
-FILE = Kind(
-    "confidence map",
-    "fit-confidence",
-    1,
-    {"decoder": dict, "recognizer": dict, "report": dict},
-    tensors=("weight", "bias", "average", "prior"),
-)
 _LEAST = (0.5 / 255) ** 2  # pixels are rounded to 8 bits: no error is known to be less
 _AT_ONCE = 256  # pictures
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Confidence:
+class Confidence(Fitted):
     """Expected errors of one decoder's pictures; grids are (S, S), rows from the top.
 
     weight: (S·S, d), bias: (S·S,) float32: log σ²(e) = weight · e + bias for each cell, row by row.
@@ -46,20 +38,18 @@ class Confidence:
         alike, however many images they have.
     decoder: `provenance.describe_decoder` of the decoder. recognizer: of its templates.
     report: JSON; see `fit_confidence`.
-    source: the file it was loaded from, if it was.
 
     Raises:
         BadInput: other shapes, NaN or infinite numbers, variances that are not positive.
     """
 
-    weight: np.ndarray
-    bias: np.ndarray
-    average: np.ndarray
-    prior: np.ndarray
+    KIND: ClassVar[Kind] = Kind("confidence map", "fit-confidence")
+
+    weight: Float32
+    bias: Float32
+    average: Float32
+    prior: Float32
     decoder: dict[str, Any]
-    recognizer: RecognizerId
-    report: dict[str, Any] = field(default_factory=dict)
-    source: Path | None = None
 
     def __post_init__(self) -> None:
         side = len(self.prior) if self.prior.ndim else 0
@@ -85,9 +75,7 @@ class Confidence:
 
     def variances(self, templates: np.ndarray) -> np.ndarray:
         """σ²(e): (n, d) raw templates, any float type → (n, S, S) float64. Raises BadInput for another shape."""
-        templates = np.asarray(templates, np.float64)
-        if templates.ndim != 2 or templates.shape[1] != self.weight.shape[1]:
-            raise BadInput(f"{self._label()} takes templates (n, {self.weight.shape[1]}), not {templates.shape}")
+        templates = self.require_templates_of(templates, self.weight.shape[1], np.float64)
         # No error of values in [0, 1] is larger than 1, however strange the template.
         log = np.minimum(templates @ self.weight.T.astype(np.float64) + self.bias, 0)
         return np.exp(log).reshape(len(templates), self.grid, self.grid)
@@ -108,36 +96,16 @@ class Confidence:
 
     def require_decoder(self, decoder: dict[str, Any], recognizer: RecognizerId) -> None:
         """Refuse another decoder, as `provenance.describe_decoder` gives it, or other templates. Raises BadInput."""
-        require_same_recognizer(recognizer, self.recognizer, self._label())
+        self.require_recognizer(recognizer)
         mine, other = (_show(which) for which in (self.decoder, decoder))
         if mine != other:
             raise BadInput(
-                f"{self._label()} was fitted on pictures of {mine} and says nothing of those of {other}; "
+                f"{self.label} was fitted on pictures of {mine} and says nothing of those of {other}; "
                 "fit one for that decoder with 'facedecode fit-confidence'"
             )
 
-    def save(self, path: Path | str) -> None:
-        """Write one safetensors file, atomically; equal maps give equal bytes. Raises OutputError."""
-        about = {"decoder": self.decoder, "recognizer": self.recognizer, "report": self.report}
-        FILE.write(path, about, {name: getattr(self, name) for name in FILE.tensors})
 
-    def _label(self) -> str:
-        return "the confidence map" if self.source is None else f"{self.source}: this confidence map"
-
-
-def load_confidence(path: Path | str) -> Confidence:
-    """Read what `Confidence.save` wrote.
-
-    Raises:
-        BadInput: naming the file, as `tensor_file.Kind.read`; wrong shapes, NaN or infinite numbers.
-    """
-    path = Path(path)
-    about, tensors = FILE.read(path)
-    try:
-        values: dict[str, Any] = {**tensors, **{key: about[key] for key in FILE.about}}
-        return Confidence(**values, source=path)
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
+load_confidence = Confidence.load
 
 
 def fit_confidence(
@@ -205,8 +173,15 @@ def fit_confidence(
         },
         "provenance": provenance or {},
     }
-    tensors = [x.astype(np.float32) for x in (weight, a - weight @ center, average, prior)]
-    return Confidence(tensors[0], tensors[1], tensors[2], tensors[3], decoder, recognizer, report)
+    return Confidence(
+        weight=weight.astype(np.float32),
+        bias=(a - weight @ center).astype(np.float32),
+        average=average.astype(np.float32),
+        prior=prior.astype(np.float32),
+        decoder=decoder,
+        recognizer=recognizer,
+        report=report,
+    )
 
 
 def squared_errors(portraits: np.ndarray, pictures: np.ndarray, grid: int = GRID) -> np.ndarray:

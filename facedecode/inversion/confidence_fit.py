@@ -8,7 +8,7 @@ from pathlib import Path
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
-from facedecode.inversion.confidence import FILE, Confidence, fit_confidence, load_confidence
+from facedecode.inversion.confidence import Confidence, fit_confidence
 from facedecode.memory import require_memory
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store
@@ -88,8 +88,8 @@ def fit_store_confidence(
     def same(other: Confidence) -> bool:
         return other.report.get("provenance") == provenance and other.people == people_used
 
-    if finished := FILE.finished(path, load_confidence, same, overwrite):
-        return finished
+    if there := Confidence.finished(path, same, overwrite):
+        return there
     side = decoder.image_size
     require_memory(
         2 * 3 * len(rows) * side**2,

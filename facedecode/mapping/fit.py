@@ -17,7 +17,7 @@ from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, make_folder
 from facedecode.mapping.least_squares import Method
-from facedecode.mapping.maps import FILE, Mapping, load_mapping, solve_mapping
+from facedecode.mapping.maps import Mapping, solve_mapping
 from facedecode.mapping.sums import MappingSums, load_sums
 from facedecode.pictures.perturb import Transform
 from facedecode.recognizers.recognizer import Recognizer
@@ -223,12 +223,12 @@ def _provenance(parts: list[dict[str, Any]], method: Method) -> dict[str, Any]:
 
 
 def _mapping_there(path: Path, transform: str, provenance: dict[str, Any], overwrite: bool) -> Mapping | None:
-    """A map of the same work, see `tensor_file.Kind.finished`."""
+    """A map of the same work, see `tensor_file.Fitted.finished`."""
 
     def same(own: Mapping) -> bool:
         return own.report.get("provenance") == provenance and own.transform == transform
 
-    return FILE.finished(path, load_mapping, same, overwrite)
+    return Mapping.finished(path, same, overwrite)
 
 
 def _sum(

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.identity import RecognizerId, require_same_recognizer
+from facedecode.identity import RecognizerId
 from facedecode.mapping.least_squares import GramAccumulator, Method, Solution, choose_ridge, singular_values, solve
 from facedecode.mapping.sums import MappingSums
 from facedecode.statistics.scores import score_pairs
 from facedecode.store.processing import Processing, refuse_done
-from facedecode.tensor_file import Kind
+from facedecode.tensor_file import Fitted, Float32, Kind
 
-FILE = Kind(
-    "mapping", "fit-mapping", 1, {"transform": str, "recognizer": dict, "report": dict}, tensors=("weight", "bias")
-)
 # With fewer pairs a dimension than this, least squares does more harm than good on others: a ridge is chosen where
 # none was asked for.
 FEW = 3
@@ -34,25 +31,22 @@ SMALL_RIDGE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Mapping:
+class Mapping(Fitted):
     """An affine map of templates: e ≈ weight · e′ + bias.
 
     weight: (d, d) float32. bias: (d,) float32.
     transform: the perturbation that it undoes.
-    recognizer: `Recognizer.describe()` of the one whose templates it maps.
-    report: JSON; see `fit_mapping`.
-    source: the file it was loaded from, if it was.
+    report: see `solve_mapping`.
 
     Raises:
         BadInput: other shapes, or NaN or infinite numbers.
     """
 
-    weight: np.ndarray
-    bias: np.ndarray
+    KIND: ClassVar[Kind] = Kind("mapping", "fit-mapping")
+
+    weight: Float32
+    bias: Float32
     transform: str
-    recognizer: RecognizerId
-    report: dict[str, Any] = field(default_factory=dict)
-    source: Path | None = None
 
     def __post_init__(self) -> None:
         dim = self.bias.size
@@ -76,21 +70,7 @@ class Mapping:
 
     def apply(self, templates: np.ndarray) -> np.ndarray:
         """Map templates (n, d), any float type → (n, d) float32. Raises BadInput for another shape."""
-        templates = np.asarray(templates, np.float32)
-        if templates.ndim != 2 or templates.shape[1] != self.dim:
-            raise BadInput(f"{self._label()} takes templates (n, {self.dim}), not {templates.shape}")
-        return templates @ self.weight.T + self.bias
-
-    def require_recognizer(self, recognizer: RecognizerId) -> None:
-        """Refuse templates of another recognizer, by name and by the hash of its weights.
-
-        Args:
-            recognizer: `Recognizer.describe()`, or the same from a store's manifest.
-
-        Raises:
-            BadInput: naming both.
-        """
-        require_same_recognizer(recognizer, self.recognizer, self._label())
+        return self.require_templates_of(templates, self.dim, np.float32) @ self.weight.T + self.bias
 
     def require_templates(self, recognizer: RecognizerId, done: Processing, where: Path | str) -> None:
         """Refuse what the map was not made for: another recognizer or precision, or templates that were mapped.
@@ -106,7 +86,7 @@ class Mapping:
         own, theirs = self.precision, done.precision
         if own != theirs:
             raise BadInput(
-                f"{where}: templates made in {theirs}, and {self._label()} was fitted on {own} ones, which round "
+                f"{where}: templates made in {theirs}, and {self.label} was fitted on {own} ones, which round "
                 f"otherwise; extract them in {own}, or fit a map on {theirs} ones"
             )
 
@@ -120,7 +100,7 @@ class Mapping:
         if self.transform != made_with:
             warnings.warn(
                 f"{where}: templates of faces {f'perturbed by {made_with}' if made_with else 'as they were'}, and "
-                f"{self._label().removesuffix(': this mapping')} undoes {self.transform}",
+                f"{self.label.removesuffix(': this mapping')} undoes {self.transform}",
                 FacedecodeWarning,
                 stacklevel=3,
             )
@@ -131,35 +111,12 @@ class Mapping:
         parts = self.report.get("provenance", {}).get("parts") or [{}]
         return parts[0].get("precision", "fp32")
 
-    def save(self, path: Path | str) -> None:
-        """Write one safetensors file, atomically; equal maps give equal bytes. Raises OutputError."""
-        about = {"transform": self.transform, "recognizer": self.recognizer, "report": self.report}
-        FILE.write(path, about, {"weight": self.weight, "bias": self.bias})
-
-    def _label(self) -> str:
-        return f"the {self.transform} mapping" if self.source is None else f"{self.source}: this mapping"
+    @property
+    def label(self) -> str:
+        return f"the {self.transform} mapping" if self.source is None else super().label
 
 
-def load_mapping(path: Path | str) -> Mapping:
-    """Read a mapping that `Mapping.save` wrote.
-
-    Raises:
-        BadInput: naming the file: missing, truncated or not safetensors, no mapping, an unknown version,
-            missing entries, wrong shapes or types, NaN or infinite numbers.
-    """
-    path = Path(path)
-    about, tensors = FILE.read(path)
-    try:
-        return Mapping(
-            weight=tensors["weight"],
-            bias=tensors["bias"],
-            transform=about["transform"],
-            recognizer=about["recognizer"],
-            report=about["report"],
-            source=path,
-        )
-    except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
+load_mapping = Mapping.load
 
 
 def fit_mapping(
@@ -234,7 +191,7 @@ def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] 
         "held_out": None,
         "provenance": provenance or {},
     }
-    mapping = Mapping(weight, bias, sums.transform, sums.recognizer, report)
+    mapping = Mapping(weight, bias, sums.transform, recognizer=sums.recognizer, report=report)
     if held.n:
         report["held_out"] = held.judge(weight, bias) | _scores(mapping, *sums.sample())
     return mapping

@@ -6,8 +6,9 @@ are kept apart, so that a map of any kind can be fitted and judged from them, an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,19 +16,33 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.mapping.least_squares import GramAccumulator
 from facedecode.pictures.perturb import parse_transform
+from facedecode.records import Count, Record
 from facedecode.tensor_file import Kind
 
 _MOMENTS = ("mean_in", "mean_out", "in_in", "in_out", "out_out")
 _SIDES = ("training", "held_out")
-FILE = Kind(
-    "mapping-sums file",
-    "fit-mapping --sums-to",
-    1,
-    {"transform": str, "recognizer": dict, "parts": list, "n": dict, "left_out": int},
-    tensors=(*(f"{side}.{moment}" for side in _SIDES for moment in _MOMENTS), "sample", "priorities"),
-    dtype=np.float64,
-)
+_KIND = Kind("mapping-sums file", "fit-mapping --sums-to")
+_TENSORS = dict.fromkeys((*(f"{side}.{m}" for side in _SIDES for m in _MOMENTS), "sample", "priorities"), np.float64)
 _SAMPLE_NUMBERS = 2**22  # of held-out templates kept for the scores: 16 MB a side
+
+
+@dataclass(frozen=True)
+class _Counts(Record):
+    training: Count
+    held_out: Count
+
+
+@dataclass(frozen=True)
+class _Header(Record):
+    """What a file of sums says of them, beside the numbers: see `MappingSums`. n: the pairs of each side."""
+
+    REMEDY: ClassVar[str] = "make it again"
+
+    transform: str
+    recognizer: RecognizerId
+    parts: tuple[dict[str, Any], ...]
+    n: _Counts
+    left_out: Count
 
 
 class MappingSums:
@@ -107,15 +122,12 @@ class MappingSums:
         """
         if self.training is None:
             raise BadInput(f"{self.transform}: no pair of templates to sum; give more images")
-        about = {
-            "transform": self.transform,
-            "recognizer": self.recognizer,
-            "parts": self.parts,
-            "n": {side: getattr(self, side).n for side in _SIDES},
-            "left_out": self.left_out,
-        }
+        counts = _Counts(self.training.n, self.held_out.n)
+        header = _Header(self.transform, self.recognizer, tuple(self.parts), counts, self.left_out)
         tensors = {f"{side}.{m}": np.atleast_1d(getattr(getattr(self, side), m)) for side in _SIDES for m in _MOMENTS}
-        FILE.write(path, about, tensors | {"sample": self._sample.rows, "priorities": self._sample.priorities})
+        tensors |= {"sample": self._sample.rows, "priorities": self._sample.priorities}
+        contiguous = {name: np.ascontiguousarray(values, np.float64) for name, values in tensors.items()}
+        _KIND.write(path, header.as_json(), contiguous)
 
     def _begin(self, dim: int) -> None:
         if self.training is None:
@@ -131,25 +143,21 @@ def load_sums(path: Path | str) -> MappingSums:
             entries, wrong shapes or types, NaN or infinite numbers.
     """
     path = Path(path)
-    about, tensors = FILE.read(path)
+    held, tensors = _KIND.read(path, _TENSORS)
+    header = _Header.from_json(path, held)
     try:
-        parse_transform(about["transform"])
+        parse_transform(header.transform)
     except UsageError as error:  # it also becomes the name of a file
         raise BadInput(f"{path}: {error}") from None
-    sums = MappingSums(about["transform"], about["recognizer"], about["parts"])
-    sums.left_out = about["left_out"]
+    sums = MappingSums(header.transform, header.recognizer, list(header.parts))
+    sums.left_out = header.left_out
     dim = tensors["training.mean_in"].size
     shapes = {"mean_in": (dim,), "mean_out": (dim,), "in_in": (dim, dim), "in_out": (dim, dim), "out_out": (1,)}
     kept = tensors["priorities"].size
     expected = {f"{side}.{moment}": shape for side in _SIDES for moment, shape in shapes.items()}
     expected |= {"sample": (2, kept, dim), "priorities": (kept,)}
-    counts = [about["n"].get(side) for side in _SIDES]
-    if (
-        dim == 0
-        or any(tensors[name].shape != shape for name, shape in expected.items())
-        or not all(isinstance(n, int) and n >= 0 for n in counts)
-        or kept > counts[1]
-    ):
+    counts = [header.n.training, header.n.held_out]
+    if dim == 0 or any(tensors[name].shape != shape for name, shape in expected.items()) or kept > counts[1]:
         raise BadInput(f"{path}: its tensors do not fit together; make it again")
     if not all(np.isfinite(values).all() for values in tensors.values()):
         raise BadInput(f"{path}: holds NaN or infinite numbers; make it again")

@@ -9,13 +9,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from facedecode.errors import BadInput, UsageError
 from facedecode.identity import RecognizerId
 from facedecode.options import named
 from facedecode.pictures.align import BoxSide, Crop, named_crop
-from facedecode.records import Record, is_number, limited, read_json
+from facedecode.records import Count, Limit, Record, is_number, read_json
 
 CUSTOM = ("onnx:", "torch:")
 """Beginnings of the names of users' own models: `onnx:FILE` on the command line, `onnx:NAME` in a manifest."""
@@ -44,8 +44,12 @@ def _is_plain(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name))
 
 
-def _between(low: float, high: float) -> dict[str, Any]:
-    return {"valid": lambda value: low <= value <= high, "wanted": f"from {low:g} to {high:g}"}
+def _are_two(names: Sequence[str]) -> bool:
+    return all(names) and len(names) == len({*names}) == 2
+
+
+def _between(low: float, high: float) -> Limit:
+    return Limit(lambda value: low <= value <= high, f"from {low:g} to {high:g}")
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,17 @@ class Contract(Record):
     channels: Literal["RGB", "BGR"]
     mean: tuple[float, float, float]
     scale: tuple[float, float, float]
-    name: str = limited(valid=_is_plain, wanted="a name of letters, digits, '.', '_' and '-'")
-    size: int | None = limited(None, **_between(8, 4096))
-    box_factor: float = limited(1.0, **_between(0.1, 10))
+    name: Annotated[str, Limit(_is_plain, "a name of letters, digits, '.', '_' and '-'")]
+    size: Annotated[int, _between(8, 4096)] | None = None
+    box_factor: Annotated[float, _between(0.1, 10)] = 1.0
     box_side: BoxSide = "longer"
     score: Literal["cosine", "negative-euclidean"] = "cosine"
     license: str = "not stated"
     threshold: float | None = None
-    layers: tuple[str, ...] = limited((), valid=all, wanted="names of modules")
-    output: int | None = limited(None, low=0)
+    layers: Annotated[tuple[str, ...], Limit(all, "names of modules")] = ()
+    output: Count | None = None
     gives: Literal["probability", "logit"] | None = None
-    classes: tuple[str, ...] | None = limited(
-        None, valid=lambda names: all(names) and len(names) == len({*names}) == 2, wanted="two names"
-    )
+    classes: Annotated[tuple[str, ...], Limit(_are_two, "two names")] | None = None
 
     def how_to_crop(self, size: int) -> Crop:
         """The crop at `size` pixels."""

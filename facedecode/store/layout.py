@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from facedecode.errors import BadInput
-from facedecode.identity import RecognizerId, Score, is_sha256
-from facedecode.records import Migration, Record, limited, migrated, read_json
+from facedecode.identity import RecognizerId, Score, Sha256
+from facedecode.records import Count, Limit, Migration, Positive, Record, migrated, read_json
 from facedecode.store.processing import Processing
 
 FORMAT = "facedecode embedding store"
@@ -53,17 +53,17 @@ class Shard(Record):
     """One shard: its `.npy` file, the rows in it, and the hashes of it and of the `.parquet` file beside it."""
 
     file: str
-    rows: int = limited(low=1)
-    sha256: str = limited(valid=is_sha256, wanted="a SHA-256")
-    parquet_sha256: str = limited(valid=is_sha256, wanted="a SHA-256")
+    rows: Positive
+    sha256: Sha256
+    parquet_sha256: Sha256
 
 
 @dataclass(frozen=True)
 class FailuresFile(Record):
     """How many inputs gave no template, and the hash of the file that lists them."""
 
-    count: int = limited(low=0)
-    sha256: str = limited(valid=is_sha256, wanted="a SHA-256")
+    count: Count
+    sha256: Sha256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +84,13 @@ class Manifest(Processing):
 
     recognizer: RecognizerId
     score: Score
-    count: int = limited(low=1)
-    dim: int = limited(low=1)
+    count: Positive
+    dim: Positive
     shards: tuple[Shard, ...]
     failures: FailuresFile
-    root: str = limited(valid=lambda text: text and "\0" not in text, wanted="a path")
+    root: Annotated[str, Limit(lambda text: bool(text) and "\0" not in text, "a path")]
     fingerprint: str
-    shard_rows: int = limited(low=1)
+    shard_rows: Positive
     settings: dict[str, Any] = field(default_factory=dict)
     tool_version: str | None = None
 

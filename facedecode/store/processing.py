@@ -101,9 +101,8 @@ def require_extracted(store: Store) -> None:
 
 def inherited(store: Store) -> dict[str, Any]:
     """The fields of its manifest that a store made of it takes over."""
-    manifest = store.manifest
-    held = {"precision": manifest.precision, "transform": manifest.transform, **manifest.as_json()}
-    return {name: held[name] for name in INHERITED if held.get(name) or name in ("precision", "transform")}
+    held = {"transform": None, **store.manifest.as_json()}
+    return {name: held[name] for name in INHERITED if name in held}
 
 
 def added_people(manifest: Processing, fitted_on: Collection[str]) -> tuple[str, ...]:

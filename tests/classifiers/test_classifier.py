@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner, Result
 
 from facedecode.classifiers.classes import choose_images, held_out_images
-from facedecode.classifiers.classifier import FILE, Classifier, load_classifier
+from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.classifiers.fit import MIN_IMAGES, fit_classifier
 from facedecode.classifiers.given import read_names
 from facedecode.classifiers.softmax import L2, SCALE, Head, fit_softmax
@@ -59,7 +59,7 @@ def fitted(head: Head | None = None, spread: float = 0.6, **more: object) -> Cla
 def example(**more: object) -> Classifier:
     rng = np.random.default_rng(0)
     weight, bias = rng.normal(size=(3, 6)).astype(np.float32), rng.normal(size=3).astype(np.float32)
-    return Classifier(weight, bias, ("Ann", "Bob", "Cid"), TINY, **more)
+    return Classifier(weight, bias, ("Ann", "Bob", "Cid"), recognizer=TINY, **more)
 
 
 # ---------------------------------------------------------------- the fit
@@ -251,14 +251,19 @@ def test_a_saved_classifier_is_the_same(tmp_path: Path, head: Head) -> None:
         loaded.require_recognizer(replace(TINY, weights_sha256="cd" * 32))
 
 
-def test_files_that_are_refused(tmp_path: Path) -> None:
-    good, path = example(), tmp_path / "c.safetensors"
-    linear = {"kind": "linear", "scale": None, "normalized": False}
-    about = {"names": list(good.names), "head": linear, "recognizer": TINY, "report": {}}
-    tensors = {"weight": good.weight, "bias": good.bias}
-    cosine = {"head": {"kind": "cosine", "scale": 3.0, "normalized": False}}
-    cases = [
-        ({}, {"weight": np.where(good.weight > 1, np.nan, good.weight)}, "NaN or infinite"),
+HEADER = {
+    "names": ["Ann", "Bob", "Cid"],
+    "scale": None,
+    "normalized": False,
+    "recognizer": TINY.as_json(),
+    "report": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "tensors", "said"),
+    [
+        ({}, {"weight": np.full((3, 6), np.nan)}, "NaN or infinite"),
         ({}, {"bias": np.full(3, np.inf)}, "NaN or infinite"),
         ({}, {"bias": np.zeros(4)}, "make no classifier"),
         ({}, {"weight": np.zeros((3, 5))}, "templates have 6 numbers"),
@@ -266,20 +271,36 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
         ({"names": ["Ann"]}, {"weight": np.ones((1, 6)), "bias": np.ones(1)}, "one class"),
         ({"names": ["Bob", "Ann", "Cid"]}, {}, "not sorted"),
         ({"names": ["Ann", "Ann", "Cid"]}, {}, "two classes are called 'Ann'"),
-        ({"names": ["Ann", "Bob", {}]}, {}, "no name"),
-        ({"head": {"kind": "mlp"}}, {}, "its head (mlp"),
-        ({"head": linear | {"normalized": 1}}, {}, "its head (linear"),
-        (cosine, {}, "weights of length 1"),
-        (cosine | {"head": cosine["head"] | {"scale": -1}}, {}, "scale of -1"),
-        ({"recognizer": RecognizerId("", None)}, {}, "field 'name'"),
-    ]
-    for changed, other, said in cases:
-        FILE.write(path, about | changed, tensors | other)
-        with pytest.raises(BadInput) as caught:
-            load_classifier(path)
-        assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value), said
-    replace(FILE, version=2).write(path, about, tensors)
-    with pytest.raises(BadInput, match="version 2, and this facedecode reads 1"):
+        ({"names": ["", "Ann", "Bob"]}, {}, "no name"),
+        ({"names": ["Ann", "Bob", {}]}, {}, "field 'names.2' is not text"),
+        ({"normalized": 1}, {}, "field 'normalized' is not true or false"),
+        ({"scale": 3.0}, {}, "weights of length 1"),
+        ({"scale": -1}, {}, "scale of -1"),
+        ({"recognizer": {}}, {}, "field 'recognizer.name' is missing"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, changed: dict, tensors: dict, said: str) -> None:
+    good, path = example(), tmp_path / "c.safetensors"
+    all_tensors = {"weight": good.weight, "bias": good.bias} | tensors
+    arrays = {name: np.asarray(values, np.float32) for name, values in all_tensors.items()}
+    Classifier.KIND.write(path, HEADER | changed, arrays)
+    with pytest.raises(BadInput) as caught:
+        load_classifier(path)
+    assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value), said
+
+
+def test_files_of_other_versions(tmp_path: Path) -> None:
+    good, path = example(), tmp_path / "c.safetensors"
+    tensors = {"weight": good.weight, "bias": good.bias}
+    before = {key: HEADER[key] for key in ("names", "recognizer", "report")}
+    before |= {"head": {"kind": "linear", "scale": None, "normalized": True}}
+    replace(Classifier.KIND, version=1).write(path, before, tensors)
+    assert load_classifier(path).normalized is True and load_classifier(path).scale is None
+    replace(Classifier.KIND, version=1).write(path, {**before, "head": 5}, tensors)
+    with pytest.raises(BadInput, match="malformed for its format version 1"):
+        load_classifier(path)
+    replace(Classifier.KIND, version=3).write(path, HEADER, tensors)
+    with pytest.raises(BadInput, match="version 3, and this facedecode reads 2"):
         load_classifier(path)
     with pytest.raises(BadInput, match="gone: no such classifier; make one with 'facedecode train --kind classifier'"):
         load_classifier(tmp_path / "gone")

@@ -617,7 +617,7 @@ def turn_map(folder, transform="rotate30"):
     """Writes `turn.safetensors`, a map of the templates of `tiny`."""
     generator = np.random.default_rng(8)
     weight, bias = (generator.normal(size=shape).astype(np.float32) for shape in ((6, 6), 6))
-    mapping = Mapping(weight, bias, transform, RecognizerId("tiny", hashlib.sha256(b"tiny").hexdigest()))
+    mapping = Mapping(weight, bias, transform, recognizer=RecognizerId("tiny", hashlib.sha256(b"tiny").hexdigest()))
     mapping.save(folder / "turn.safetensors")
     return mapping
 

@@ -25,7 +25,6 @@ from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.identity import RecognizerId
 from facedecode.inversion.confidence import (
-    FILE,
     Confidence,
     central,
     fit_confidence,
@@ -68,7 +67,9 @@ def example(source: Path | None = None) -> Confidence:
     weight = rng.normal(0, 0.1, (GRID**2, 4)).astype(np.float32)
     bias, average = np.full(GRID**2, -4, np.float32), np.full((GRID, GRID), np.exp(-4), np.float32)
     prior = np.full((GRID, GRID), 0.03, np.float32)
-    return Confidence(weight, bias, average, prior, DECODER, RECOGNIZER, {"people": ["A", "B"]}, source)
+    return Confidence(
+        weight, bias, average, prior, DECODER, recognizer=RECOGNIZER, report={"people": ["A", "B"]}, source=source
+    )
 
 
 # ---------------------------------------------------------------- the fit
@@ -179,7 +180,7 @@ def test_saved_and_loaded_again(tmp_path: Path) -> None:
     confidence, path = fitted(), tmp_path / "confidence.safetensors"
     confidence.save(path)
     loaded = load_confidence(path)
-    for name in FILE.tensors:
+    for name in NAMES:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(confidence, name))
     assert (loaded.decoder, loaded.recognizer, loaded.report) == (DECODER, RECOGNIZER, confidence.report)
     assert loaded.source == path and loaded.people == confidence.people and loaded.grid == GRID
@@ -190,14 +191,15 @@ def test_saved_and_loaded_again(tmp_path: Path) -> None:
         confidence.save(tmp_path / "missing" / "confidence.safetensors")
 
 
+NAMES = ("weight", "bias", "average", "prior")
 ABOUT = {
     "format": "facedecode-confidence-map",
     "version": 1,
     "decoder": DECODER,
-    "recognizer": RECOGNIZER,
+    "recognizer": RECOGNIZER.as_json(),
     "report": {},
 }
-TENSORS = {name: getattr(example(), name) for name in FILE.tensors}
+TENSORS = {name: getattr(example(), name) for name in NAMES}
 
 
 @pytest.mark.parametrize(
@@ -208,10 +210,10 @@ TENSORS = {name: getattr(example(), name) for name in FILE.tensors}
             {},
             "not a confidence map; make one with 'facedecode fit-confidence'",
         ),
-        (ABOUT | {"version": 2}, {}, "version 2, and this facedecode reads 1"),
-        (ABOUT | {"decoder": "shipped"}, {}, "lacks a usable 'decoder'"),
-        (ABOUT | {"recognizer": RecognizerId("", None)}, {}, "field 'name'"),
-        (ABOUT | {"recognizer": replace(RECOGNIZER, dim=128)}, {}, "4 numbers cannot be for templates of 128"),
+        (ABOUT | {"version": 3}, {}, "version 3, and this facedecode reads 2"),
+        (ABOUT | {"decoder": "shipped"}, {}, "field 'decoder' is not an object"),
+        (ABOUT | {"recognizer": {}}, {}, "field 'recognizer.name' is missing"),
+        (ABOUT | {"recognizer": RECOGNIZER.as_json() | {"dim": 128}}, {}, "4 numbers cannot be for templates of 128"),
         (ABOUT, {"prior": np.ones((3, 3), np.float32)}, "make no confidence map"),
         (ABOUT, {"weight": np.ones(4, np.float32)}, "make no confidence map"),
         (ABOUT, {"prior": np.ones((), np.float32)}, "make no confidence map"),
@@ -222,11 +224,7 @@ TENSORS = {name: getattr(example(), name) for name in FILE.tensors}
 )
 def test_malformed_files_are_refused(tmp_path: Path, about: dict, tensors: dict, said: str) -> None:
     path = tmp_path / "c.safetensors"
-    save_file(
-        TENSORS | tensors,
-        path,
-        metadata={"facedecode": json.dumps(about | {"recognizer": about["recognizer"].as_json()})},
-    )
+    save_file(TENSORS | tensors, path, metadata={"facedecode": json.dumps(about)})
     with pytest.raises(BadInput, match=f"{path}: .*{said}") as caught:
         load_confidence(path)
     assert "\n" not in str(caught.value)
@@ -412,7 +410,9 @@ def test_invert_refuses_maps(here: Path, maps: Confidence, tiny: Path) -> None:
 
 def test_a_mapping_comes_first(here: Path, maps: Confidence) -> None:
     decoder, templates = load_decoder("ridge"), Store.open("emb").templates()
-    mapping = Mapping(2 * np.eye(16, dtype=np.float32), np.ones(16, np.float32), "rotate30", decoder.recognizer, {})
+    mapping = Mapping(
+        2 * np.eye(16, dtype=np.float32), np.ones(16, np.float32), "rotate30", recognizer=decoder.recognizer
+    )
     result = run_invert(templates, decoder, mapping=mapping, confidence=maps)
     np.testing.assert_allclose(result.explained, maps.explained(2 * templates + 1), atol=1e-5)
     assert result.scale == maps.scale and run_invert(templates, decoder).explained is None

@@ -76,7 +76,7 @@ def test_a_mapping_comes_first(tiny_store: Path, oracle, recognizer) -> None:
     templates = Store.open(tiny_store).templates()
     rng = np.random.default_rng(0)
     there = np.linalg.qr(rng.normal(size=(16, 16)))[0].astype(np.float32)
-    mapping = Mapping(there.T, np.ones(16, np.float32), "rotate30", recognizer.describe(), {})
+    mapping = Mapping(there.T, np.ones(16, np.float32), "rotate30", recognizer=recognizer.describe())
     moved = (templates - 1) @ there.T  # mapped back: moved @ there + 1
     plain, mapped = invert(templates, oracle, recognizer), invert(moved, oracle, recognizer, mapping)
     np.testing.assert_array_equal(mapped.pictures, plain.pictures)

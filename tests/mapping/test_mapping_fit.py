@@ -430,12 +430,12 @@ def test_mapped_templates_are_no_originals(here: Path, tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "version 2, and this facedecode reads 1"),
+        ({"version": 3}, "version 3, and this facedecode reads 2"),
         ({"format": "facedecode-mapping"}, "not a mapping-sums file"),
         ({"transform": None}, "transform"),
-        ({"n": {"training": 48}}, "do not fit together"),
+        ({"n": {"training": 48}}, "field 'n.held_out' is missing"),
         ({"n": {"training": 48, "held_out": 3}}, "do not fit together"),
-        ({"n": {"training": -1, "held_out": 12}}, "do not fit together"),
+        ({"n": {"training": -1, "held_out": 12}}, "field 'n.training' is not at least 0"),
         ({"training.in_in": np.zeros((3, 2))}, "do not fit together"),
         ({"sample": np.zeros((2, 5, 3))}, "do not fit together"),
         ({"held_out.mean_in": np.array([0, np.nan, 0])}, "NaN or infinite"),
@@ -446,7 +446,7 @@ def test_malformed_sums_are_refused(tmp_path: Path, change: dict, message: str) 
     path = tmp_path / "sums.safetensors"
     example().save(path)
     with safe_open(path, framework="numpy") as file:
-        about = json.loads(file.metadata()["facedecode"])
+        about = json.loads(file.metadata()["facedecode"]) | {"version": 1, "sha256": None}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     for key, value in change.items():
         (tensors if isinstance(value, np.ndarray) else about)[key] = value

@@ -351,7 +351,7 @@ def test_a_network_cannot_have_terms_of_a_recognizer_there(keyed, tmp_path):
 def test_a_mapping_maps_a_store_and_nothing_else(keyed, tiny_store, tmp_path):
     source = Store.open(tiny_store)
     weight, bias = np.eye(16, dtype=np.float32) * 2, np.ones(16, np.float32)
-    Mapping(weight, bias, "rotate30", source.recognizer).save(tmp_path / "m.safetensors")
+    Mapping(weight, bias, "rotate30", recognizer=source.recognizer).save(tmp_path / "m.safetensors")
     with pytest.warns(FacedecodeWarning, match="undoes rotate30"):
         operation = mapping_operation(source, load_mapping(tmp_path / "m.safetensors"))
     transform_store(source, tmp_path / "mapped", operation)

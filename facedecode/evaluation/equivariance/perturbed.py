@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -16,19 +16,24 @@ from facedecode.errors import BadInput
 from facedecode.files import make_folder
 from facedecode.identity import RecognizerId
 from facedecode.pictures.perturb import Transform
-from facedecode.tensor_file import Kind
+from facedecode.tensor_file import Fitted, Float32, Kind
 
 if TYPE_CHECKING:  # needs torch
     from facedecode.recognizers.recognizer import Recognizer
 
 Progress = Callable[[int, int], None]
-FILE = Kind(
-    "perturbed-templates file",
-    "evaluate equivariance --work",
-    1,
-    {"recognizer": dict, "transform": str, "fingerprint": str},
-    tensors=("templates", "there"),
-)
+
+
+@dataclass(frozen=True, eq=False)
+class _PerturbedFile(Fitted):
+    """`Perturbed` templates of all images in a file: zeros, and 0 in `there`, of those that lost their face."""
+
+    KIND: ClassVar[Kind] = Kind("perturbed-templates file", "evaluate equivariance --work")
+
+    templates: Float32
+    there: Float32
+    transform: str
+    fingerprint: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +104,8 @@ def perturbed_templates(
     for which, made in embed_perturbed(rows, root, recognizer, transform, progress=progress):
         templates[which], there[which] = made, True
     if path is not None:
-        about = {"recognizer": recognizer.describe(), "transform": transform.name, "fingerprint": mark}
-        FILE.write(path, about, {"templates": templates, "there": there})
+        kept = _PerturbedFile(templates, there, transform.name, mark, recognizer=recognizer.describe())
+        kept.save(path)
     return Perturbed(np.flatnonzero(there), templates[there])
 
 
@@ -118,11 +123,11 @@ def fingerprint(rows: Sequence[dict], recognizer: RecognizerId, precision: str) 
 
 def _load(path: Path, transform: Transform, mark: str, shape: tuple[int, int]) -> Perturbed:
     try:
-        about, tensors = FILE.read(path)
+        kept = _PerturbedFile.load(path)
     except BadInput:
         raise BadInput(f"{path}: damaged; remove it") from None
-    templates, there = tensors["templates"], tensors["there"]
-    if (about["transform"], about["fingerprint"]) != (transform.name, mark) or templates.shape != shape:
+    templates, there = kept.templates, kept.there
+    if (kept.transform, kept.fingerprint) != (transform.name, mark) or templates.shape != shape:
         raise BadInput(f"{path}: holds other templates than its name says; remove it")
     if there.shape != shape[:1] or not np.isin(there, (0, 1)).all() or not np.isfinite(templates).all():
         raise BadInput(f"{path}: damaged; remove it")
