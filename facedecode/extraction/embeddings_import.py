@@ -115,18 +115,18 @@ def listed_images(path: Path) -> tuple[Path, list[ImageRef]]:
         raise BadInput(
             f"{path}: cannot be read ({reason}); give a text file with the path of an image a line"
         ) from None
-    found: dict[Path, int] = {}
+    lines_of: dict[Path, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise BadInput(f"{path}, line {number}: empty; give the path of each template's image, in their order")
         # Not resolve(): where the user keeps a picture is its name, wherever a link leads.
         image = Path(os.path.abspath(line.strip()))  # noqa: PTH100
-        if image in found:
-            raise BadInput(f"{path}, line {number}: {line.strip()} is there already, in line {found[image]}")
-        found[image] = number
-    root = _common({image.parent for image in found})
+        if image in lines_of:
+            raise BadInput(f"{path}, line {number}: {line.strip()} is there already, in line {lines_of[image]}")
+        lines_of[image] = number
+    root = _common({image.parent for image in lines_of})
     return root, [
-        ImageRef(image, image.relative_to(root).as_posix(), folder_identity(image.parent, root)) for image in found
+        ImageRef(image, image.relative_to(root).as_posix(), folder_identity(image.parent, root)) for image in lines_of
     ]
 
 
@@ -144,19 +144,19 @@ def _agreement(
     """
     spread = np.unique(np.linspace(0, len(refs) - 1, min(_LOOKED_AT, len(refs))).astype(int))
     items = list(FaceCropper(recognizer, detector).items([refs[i] for i in spread], _LOOKED_AT, 1))
-    there = [k for k, item in enumerate(items) if not item.failure]
-    if len(there) < _FEWEST:
+    usable = [k for k, item in enumerate(items) if not item.failure]
+    if len(usable) < _FEWEST:
         return []
-    own = np.stack([items[k].template for k in there])
-    rows, kind = spread[there], recognizer.spec.score
-    scores = np.stack([score_pairs(own, np.roll(templates[rows], k, axis=0), kind) for k in range(len(there))])
+    embedded = np.stack([items[k].template for k in usable])
+    rows, kind = spread[usable], recognizer.spec.score
+    scores = np.stack([score_pairs(embedded, np.roll(templates[rows], k, axis=0), kind) for k in range(len(usable))])
     # Lists are sorted by person: a list that is off by a row gives most images a template of their own person.
-    beside = np.stack([score_pairs(own, templates[(rows + k) % len(templates)], kind) for k in (-2, -1, 1, 2)])
+    beside = np.stack([score_pairs(embedded, templates[(rows + k) % len(templates)], kind) for k in (-2, -1, 1, 2)])
     nearer = int(((scores[0] > np.median(scores[1:], axis=0)) & (scores[0] > beside.max(0))).sum())
     # Of paths in another order it is every other image, more or less.
-    if nearer <= _AGREES * len(there):
+    if nearer <= _AGREES * len(usable):
         raise BadInput(
-            f"{embeddings}: of {len(there)} images looked at, {nearer} are nearer to their own template than to the "
+            f"{embeddings}: of {len(usable)} images looked at, {nearer} are nearer to their own template than to the "
             f"others by {recognizer.name}; are the paths in the order of the rows, and --model right? "
             f"(--model {TEMPLATES_ONLY}NAME: a recognizer that is not here)"
         )

@@ -51,7 +51,7 @@ def write_preview(
     if path.suffix.lower() != ".png":
         raise OutputError(f"{path}: the preview is written as PNG; give a name that ends in .png")
     _, refs = find_images(inputs)
-    if any(path.resolve().is_relative_to(Path(given).resolve()) for given in inputs):
+    if any(path.resolve().is_relative_to(Path(each).resolve()) for each in inputs):
         raise OutputError(f"{path}: lies among the images, and would be one of them; give another place")
     columns, captions = [], []
     for share in np.array_split(np.arange(len(refs)), min(faces, len(refs))):

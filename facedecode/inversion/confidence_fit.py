@@ -70,9 +70,9 @@ def fit_store_confidence(
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     rows = store.rows().to_pylist()
     trained = {*trained_people(decoder, name), *store.recognizer.training_people}
-    given = select_people([row["identity"] for row in rows], people, exclude)
+    selected = select_people([row["identity"] for row in rows], people, exclude)
     # A row without a name could be of anybody.
-    chosen = [i for i in given if rows[i]["identity"] and rows[i]["identity"] not in trained]
+    chosen = [i for i in selected if rows[i]["identity"] and rows[i]["identity"] not in trained]
     if not chosen:
         raise BadInput(
             f"decoder {name}: trained on everybody who is given, and its errors on them are too small to go by; "

@@ -99,13 +99,13 @@ SCALE_TITLE = "share of the variance that the template explains; 0: made up"
 _MAP = "-confidence"
 
 
-def write_grid(output: Path, given: TemplateInput, result: Inverted, originals: bool = False) -> None:
+def write_grid(output: Path, inputs: TemplateInput, result: Inverted, originals: bool = False) -> None:
     """One picture, or all in a grid; below each row its confidence maps, and with `originals` its portraits above."""
     side, count = result.pictures.shape[1], len(result.pictures)
     scores = [""] * count if result.scores is None else [f"{s:.2f}" for s in result.scores]
     layers = {"rebuilt": (result.pictures, scores)}
     if originals:
-        layers = {"original": (read_portraits(given.rows, given.root, side), [""] * count)} | layers
+        layers = {"original": (read_portraits(inputs.rows, inputs.root, side), [""] * count)} | layers
     if result.explained is not None:
         maps = heat_pictures(result.explained, side, result.scale)
         layers["confidence"] = (maps, [f"{share:.0%}" for share in central_confidence(result)])
@@ -114,19 +114,19 @@ def write_grid(output: Path, given: TemplateInput, result: Inverted, originals: 
         return
     if count == 1:
         row = np.concatenate([pictures for pictures, _ in layers.values()])
-        grid = picture_grid([row], captions=[[f"{name} {said[0]}".strip() for name, (_, said) in layers.items()]])
+        grid = picture_grid([row], captions=[[f"{name} {text[0]}".strip() for name, (_, text) in layers.items()]])
     else:
-        columns, rows, under = min(8, count), [], []
+        columns, rows, captions = min(8, count), [], []
         for start in range(0, count, columns):
             part = slice(start, start + columns)
-            for pictures, said in layers.values():
+            for pictures, texts in layers.values():
                 rows.append(pictures[part])
-                under.append(said[part] if any(said) else [])
-        grid = picture_grid(rows, captions=under)
+                captions.append(texts[part] if any(texts) else [])
+        grid = picture_grid(rows, captions=captions)
     save_image(output, grid if result.explained is None else with_scale(grid, result.scale, SCALE_TITLE))
 
 
-def write_folder(output: Path, given: TemplateInput, result: Inverted) -> None:
+def write_folder(output: Path, inputs: TemplateInput, result: Inverted) -> None:
     """One PNG a template, and `scores.csv` with (file, score), written last; with `before` where it was refined.
 
     With confidence maps NAME-confidence.png beside each, and the column `confidence`.
@@ -139,14 +139,14 @@ def write_folder(output: Path, given: TemplateInput, result: Inverted) -> None:
     if result.explained is not None:
         columns["confidence"] = central_confidence(result)
         maps = heat_pictures(result.explained, result.pictures.shape[1], result.scale)
-        known = {name.lower() for name in given.names}
-        if taken := [name for name in given.names if f"{name}{_MAP}".lower() in known]:
+        known = {name.lower() for name in inputs.names}
+        if taken := [name for name in inputs.names if f"{name}{_MAP}".lower() in known]:
             raise BadInput(f"{taken[0]}{_MAP}.png would be two pictures; give a .png, or rename one of the images")
     make_folder(output)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", *columns])
-    for i, (name, picture) in enumerate(zip(given.names, result.pictures, strict=True)):
+    for i, (name, picture) in enumerate(zip(inputs.names, result.pictures, strict=True)):
         save_image(output / f"{name}.png", picture)
         if maps is not None:
             save_image(output / f"{name}{_MAP}.png", with_scale(maps[i], result.scale, SCALE_TITLE))

@@ -66,7 +66,7 @@ class Walks:
     """Strips to draw.
 
     templates: (strips, steps, dim) float32. amounts: of the way, or along the direction, (steps,).
-    starts: (strips, dim) float32, as given. ends: likewise; None along a direction.
+    starts: (strips, dim) float32, as inputs. ends: likewise; None along a direction.
     """
 
     templates: np.ndarray
@@ -147,29 +147,29 @@ def _without(templates: np.ndarray, directions: Sequence[Direction]) -> np.ndarr
     return templates
 
 
-def find_rows(given: TemplateInput, names: Sequence[str], option: str) -> list[int]:
+def find_rows(inputs: TemplateInput, names: Sequence[str], option: str) -> list[int]:
     """The rows that names mean: a row's number, an image's path in the store, or its last part, with its ending or not.
 
     Raises:
         BadInput: there is no such row, or more than one of that name.
     """
     rows: dict[str, list[int]] = {}
-    for i, row in enumerate(given.rows or ()):
+    for i, row in enumerate(inputs.rows or ()):
         if row["path"] is not None:
             name = PurePosixPath(row["path"])
             for part in {row["path"], name.name, name.stem}:
                 rows.setdefault(part, []).append(i)
 
     def find(name: str) -> int:
-        exact = [i for i in rows.get(name, ()) if given.rows[i]["path"] == name]
-        if found := exact or rows.get(name):
-            if len(found) > 1:
-                raise BadInput(f"{option} {name}: {len(found)} images have that name; give the path below the root")
-            return found[0]
+        exact = [i for i in rows.get(name, ()) if inputs.rows[i]["path"] == name]
+        if named := exact or rows.get(name):
+            if len(named) > 1:
+                raise BadInput(f"{option} {name}: {len(named)} images have that name; give the path below the root")
+            return named[0]
         if name.isdecimal():
-            if int(name) < len(given.templates):
+            if int(name) < len(inputs.templates):
                 return int(name)
-            raise BadInput(f"{option} {name}: the templates are numbered from 0 to {len(given.templates) - 1}")
+            raise BadInput(f"{option} {name}: the templates are numbered from 0 to {len(inputs.templates) - 1}")
         near = difflib.get_close_matches(name, rows, 3, 0.6)
         hint = f"there are {', '.join(near)}" if near else "give an image's path in the store, or a row's number"
         raise BadInput(f"{option} {name}: no template of that image; {hint}")
@@ -178,7 +178,7 @@ def find_rows(given: TemplateInput, names: Sequence[str], option: str) -> list[i
 
 
 def write_strips(
-    output: Path, given: TemplateInput, walks: Walks, strips: Strips, ends: tuple[list[int], list[int]] | None = None
+    output: Path, inputs: TemplateInput, walks: Walks, strips: Strips, ends: tuple[list[int], list[int]] | None = None
 ) -> None:
     """One PNG, a strip in a row, under each picture its place and scores.
 
@@ -192,7 +192,7 @@ def write_strips(
     ] or [[_caption(amount) for amount in walks.amounts]] * len(rows)
     for at_end, chosen in enumerate(ends or ()):
         if chosen:
-            portraits = read_portraits([given.rows[i] for i in chosen], given.root, strips.pictures.shape[2])
+            portraits = read_portraits([inputs.rows[i] for i in chosen], inputs.root, strips.pictures.shape[2])
             for i, portrait in enumerate(np.broadcast_to(portraits, (len(rows), *portraits.shape[1:]))):
                 place = len(rows[i]) if at_end else 0
                 rows[i] = np.insert(rows[i], place, portrait, axis=0)

@@ -58,28 +58,28 @@ def find_images(inputs: Sequence[Path]) -> tuple[Path, list[ImageRef]]:
     """
     if not inputs:
         raise BadInput("no input: name an image or a folder of images")
-    found: dict[Path, str | None] = {}
+    identities: dict[Path, str | None] = {}
     tops: list[Path] = []
-    for given in inputs:
+    for named in inputs:
         # Not resolve(): where the user keeps a picture is its name, wherever a link leads.
-        top = Path(os.path.abspath(given))  # noqa: PTH100
+        top = Path(os.path.abspath(named))  # noqa: PTH100
         if top.is_dir():
             tops.append(top)
             images = list(_walk(top))
             if not images:
-                raise BadInput(f"{given}: no image in this folder (looked for {', '.join(sorted(EXTENSIONS))})")
+                raise BadInput(f"{named}: no image in this folder (looked for {', '.join(sorted(EXTENSIONS))})")
         elif top.is_file():
             tops.append(top.parent)
             images = [(top, None)]
         elif top.exists():
-            raise BadInput(f"{given}: neither a file nor a folder; name an image or a folder of images")
+            raise BadInput(f"{named}: neither a file nor a folder; name an image or a folder of images")
         else:
-            raise BadInput(f"{given}: no such file or folder; check the path")
+            raise BadInput(f"{named}: no such file or folder; check the path")
         for path, identity in images:
-            if found.get(path) is None:
-                found[path] = identity
+            if identities.get(path) is None:
+                identities[path] = identity
     root = Path(os.path.commonpath(tops))
-    refs = [ImageRef(path, path.relative_to(root).as_posix(), identity) for path, identity in found.items()]
+    refs = [ImageRef(path, path.relative_to(root).as_posix(), identity) for path, identity in identities.items()]
     for ref in refs:
         if not _is_utf8(ref.relative):
             raise BadInput(f"{str(ref.path)!a}: the name is not valid UTF-8; rename it")

@@ -80,9 +80,9 @@ class Mtcnn:
         boxes, points, owner = self._finish(table, boxes, owner)
         results = []
         for i in range(len(images)):
-            own, marks = boxes[owner == i].numpy(), points[owner == i].numpy()
-            order = np.argsort((own[:, 2] - own[:, 0]) * (own[:, 3] - own[:, 1]))[::-1]
-            results.append((own[order, :4], own[order, 4], marks[order]))
+            faces, marks = boxes[owner == i].numpy(), points[owner == i].numpy()
+            order = np.argsort((faces[:, 2] - faces[:, 0]) * (faces[:, 3] - faces[:, 1]))[::-1]
+            results.append((faces[order, :4], faces[order, 4], marks[order]))
         return results
 
     def _propose(self, table: SummedArea) -> tuple[Tensor, Tensor]:
@@ -260,9 +260,9 @@ def _widen(first: Any, slopes: nn.PReLU, second: Any) -> tuple[nn.Conv2d, nn.PRe
     wide = nn.Conv2d(first.in_channels, 16, first.kernel_size), nn.PReLU(16), nn.Conv2d(16, second.out_channels, 3)
     for new, old in zip(wide, (first, slopes, second), strict=True):
         new.requires_grad_(False)
-        for value, given in zip(new.parameters(), old.parameters(), strict=True):
+        for value, small in zip(new.parameters(), old.parameters(), strict=True):
             value.zero_()
-            value[tuple(slice(length) for length in given.shape)] = given
+            value[tuple(slice(length) for length in small.shape)] = small
     return wide
 
 
@@ -295,9 +295,9 @@ def _final_each(boxes: Tensor, owner: Tensor, count: int) -> Tensor:
     low, high, scores = boxes[:, :2], boxes[:, 2:4], boxes[:, 4]
     area = (high - low + 1).prod(dim=1)
     for i in range(count):
-        own = (owner == i).nonzero()[:, 0]
+        boxes_of_image = (owner == i).nonzero()[:, 0]
         # NumPy's order, as in facenet-pytorch: where scores are equal (often 1.0), it decides which box stays.
-        left = own[torch.from_numpy(scores[own].numpy().argsort())]
+        left = boxes_of_image[torch.from_numpy(scores[boxes_of_image].numpy().argsort())]
         while len(left):
             best, left = left[-1], left[:-1]
             kept.append(best[None])

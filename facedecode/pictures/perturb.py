@@ -143,8 +143,8 @@ _GROUPS: dict[str, tuple[str, ...]] = {
 
 def _step(part: str) -> Step | None:
     """What a part of a name does to coordinates; None for an occluder, or an unknown name."""
-    if part not in _STEPS and (found := _ANY_ROTATION.fullmatch(part)) and abs(int(found[1])) <= 180:
-        return _rotation(int(found[1]))
+    if part not in _STEPS and (match := _ANY_ROTATION.fullmatch(part)) and abs(int(match[1])) <= 180:
+        return _rotation(int(match[1]))
     return _STEPS.get(part)
 
 

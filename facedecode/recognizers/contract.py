@@ -154,10 +154,10 @@ def named_networks(options: Sequence[str], option: str) -> dict[str, str]:
         UsageError, BadInput: as `named` and `read_contract`.
     """
     spelled = []
-    for given in options:
-        kind = custom_kind(given)
-        file, colon, layers = given.removeprefix(kind).partition(":")
-        if kind and "=" not in given and Path(file).is_file():
-            given = f"{kind}{read_contract(Path(file), None).name}{colon}{layers}={file}"
-        spelled.append(given)
+    for text in options:
+        kind = custom_kind(text)
+        file, colon, layers = text.removeprefix(kind).partition(":")
+        if kind and "=" not in text and Path(file).is_file():
+            text = f"{kind}{read_contract(Path(file), None).name}{colon}{layers}={file}"
+        spelled.append(text)
     return named(spelled, option)

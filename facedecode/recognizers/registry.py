@@ -115,8 +115,8 @@ def find_weights(spec: RecognizerSpec, weights: Path | str | None = None) -> Pat
     Raises:
         MissingWeights: it is not there; the message lists the places and how to get it.
     """
-    if given := weights or spec.folder:
-        path = Path(given)
+    if weights is not None or spec.folder is not None:
+        path = Path(weights or spec.folder)
         if spec.folder is not None and (folder := trained_folder(path)):
             path = folder / WEIGHTS
         if not path.is_file():
