@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shlex
-import sys
 from pathlib import Path
 
+from arguments import Parser, command_line, finish, run
 from template_sets import AccuracyDifference, BareTemplates, accuracy_difference
 
 from facedecode.annotations.protocols import read_pairs
-from facedecode.errors import FacedecodeError, UsageError
+from facedecode.errors import UsageError
 from facedecode.evaluation.trials import PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings
 from facedecode.evaluation.verification.report import evaluate_verification
 from facedecode.files import sha256_file
 from facedecode.provenance import environment
 from facedecode.report import Column, Headline, Report, Section, Table
-from facedecode.report.folder import require_writable, write_report
+from facedecode.report.folder import require_writable
 from facedecode.store import Store, require_same_recognizer
 
 TITLE = "Alignment: ours against another, LFW pairs"
@@ -50,22 +49,17 @@ def main() -> None:
     result = evaluate_verification({ours: store, other.name: other}, source, VerificationSettings(**options))
     difference = accuracy_difference(store, other, source.found_in(store), **options)
     report = with_difference(result.report(), difference, f"{ours} less {other.name}")
-    command = shlex.join(["python", "examples/alignment_difference.py", *sys.argv[1:]])
+    command = command_line(__file__)
     provenance = {**report.provenance, "command": command, "environment": environment()}
     report = dataclasses.replace(report, provenance=provenance)
-    write_report(report, arguments.output, overwrite=arguments.overwrite)
-    print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
+    finish(report, arguments)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--repetitions", "--seed")
     parser.add_argument("store", type=Path, help="store of the images that the pairs name")
     parser.add_argument("templates", type=Path, help="made by benchmarks/dlib_own_alignment.py")
     parser.add_argument("--pairs", type=Path, required=True, help="LFW's pairs.txt")
-    parser.add_argument("--repetitions", type=int, default=1000, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args()
 
 
@@ -92,8 +86,4 @@ def with_difference(report: Report, difference: AccuracyDifference, what: str) -
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"alignment_difference.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

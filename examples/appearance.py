@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, positive, refuse_existing, run
 
 from facedecode.decoders import load_decoder
-from facedecode.errors import BadInput, FacedecodeError, NoFace, OutputError
+from facedecode.errors import BadInput, NoFace
 from facedecode.evaluation.cohort import (
     open_stores,
     require_unseen,
@@ -59,8 +59,7 @@ class Perturbed:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
-    if arguments.output.exists() and not arguments.overwrite:
-        raise OutputError(f"{arguments.output} is there already; use --overwrite or another name")
+    refuse_existing(arguments.output, arguments.overwrite)
     store = next(iter(open_stores([arguments.store]).values()))
     refuse_done(store.manifest, store.folder, reason="the figure perturbs them itself")
     images = unseen_images(store, arguments.people)
@@ -121,7 +120,7 @@ def perturbed(root: Path, row: dict, recognizer: Recognizer, transforms: Sequenc
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--device", "--images", output="a PNG file")
     parser.add_argument("store", type=Path, help="store of the unperturbed templates, with its images")
     parser.add_argument("--figure", choices=list(FIGURES), required=True, help="what is done to the faces")
     parser.add_argument("--mappings", type=Path, default=Path("mappings"), help="folder that fit-mapping wrote")
@@ -129,16 +128,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--people", type=Path, required=True, help="people whom neither decoder nor maps have seen")
     parser.add_argument("--shown", type=positive, default=1, help="people in the figure, five rows each")
     parser.add_argument("--weights", type=Path, help="the recognizer's file, where no package has it")
-    parser.add_argument("--images", type=Path, help="folder of the images, if not where the store says")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a PNG file")
-    parser.add_argument("--overwrite", action="store_true", help="replace a picture that is there")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"appearance.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

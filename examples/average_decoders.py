@@ -18,9 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from arguments import run
 
 from facedecode.decoders import Provenance, load_decoder, save_decoder
-from facedecode.errors import BadInput, FacedecodeError, OutputError
+from facedecode.errors import BadInput, OutputError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -62,8 +63,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"average_decoders.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -11,20 +11,18 @@ writes a report like those of `facedecode evaluate`.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, command_line, finish, positive, run
 from calibration import BINS, Bin, calibration
 
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
-from facedecode.errors import BadInput, FacedecodeError
+from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import (
     UnseenImages,
     open_stores,
@@ -39,7 +37,7 @@ from facedecode.memory import require_memory
 from facedecode.pictures.figures import heat_pictures, picture_grid, png_bytes, shortened, with_scale
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
-from facedecode.report.folder import require_writable, write_report
+from facedecode.report.folder import require_writable
 from facedecode.report.plots import calibration_plot
 from facedecode.statistics.bootstrap import LEVEL, Estimate, mean_interval
 from facedecode.statistics.scores import encode_people
@@ -119,21 +117,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = faces(portraits[rows], pictures[rows], [identities[k] for k in rows], measured, rows, confidence)
     report = make_report(given, images, confidence, figures, [shown, average_maps(measured, confidence)])
     report.provenance.update(provide(given, store, decoder, folder, confidence))
-    write_report(report, given.output, overwrite=given.overwrite)
-    print(f"look at {given.output / 'report.html'}", file=sys.stderr)
+    finish(report, given)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--repetitions", "--seed")
     parser.add_argument("store", type=Path, help="store of the decoder's recognizer, with its images")
     parser.add_argument("--confidence", type=Path, required=True, help="a map made by 'facedecode fit-confidence'")
     parser.add_argument("--people", type=Path, required=True, help="people whom neither map nor decoder was fitted on")
     parser.add_argument("--decoder", help="its folder; the shipped one for the recognizer if not given")
     parser.add_argument("--limit", type=positive, help="the first so many images only")
-    parser.add_argument("--repetitions", type=int, default=1000, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args(arguments)
 
 
@@ -405,14 +398,10 @@ def provide(given: argparse.Namespace, store: Store, decoder: Decoder, folder: P
             "seed": given.seed,
             "level": LEVEL,
         },
-        "command": shlex.join(["python", "examples/confidence.py", *sys.argv[1:]]),
+        "command": command_line(__file__),
         "environment": environment(),
     }
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"confidence.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -11,15 +11,13 @@ writes a report like those of `facedecode evaluate`.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from arguments import positive
+from arguments import Parser, command_line, finish, positive, run
 from defence_report import ATTACKS, CLASS, CLASS_THROUGH, EMBEDDING, EMBEDDING_THROUGH, Effects, Measured, make_report
 from torch import Tensor
 
@@ -29,7 +27,7 @@ from facedecode.attacks.methods import Budget
 from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
-from facedecode.errors import BadInput, FacedecodeError
+from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import UnseenImages, require_unseen, require_unseen_by_store, unseen_images
 from facedecode.evaluation.trials import AllPairs, Comparisons
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
@@ -37,7 +35,7 @@ from facedecode.pictures.metrics import ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.report.folder import require_writable, write_report
+from facedecode.report.folder import require_writable
 from facedecode.statistics.bootstrap import NonMated, Trials, mean_interval, resampled_tar
 from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
 from facedecode.statistics.verification import thresholds_at_fmr
@@ -138,16 +136,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             "repetitions": arguments.repetitions,
             "seed": arguments.seed,
         },
-        "command": shlex.join(["python", "examples/defence.py", *(sys.argv[1:] if argv is None else argv)]),
+        "command": command_line(__file__, argv),
         "environment": environment(),
     }
     report = make_report(measured, recognizer.name, classifier, provenance)
-    write_report(report, arguments.output, overwrite=arguments.overwrite)
-    print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
+    finish(report, arguments)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--device", "--repetitions", "--seed")
     parser.add_argument("store", type=Path, help="store of the attacked recognizer, with its images")
     parser.add_argument("--classifier", type=Path, required=True, help="made by 'facedecode train --kind classifier'")
     parser.add_argument("--people", type=Path, required=True, help="the people to judge on: LFW's format, or a list")
@@ -158,11 +155,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--alpha", type=float, default=1 / 255, help="change of a pixel in one step")
     parser.add_argument("--fmr", type=float, default=0.001, help="at which impersonation is judged")
     parser.add_argument("--limit", type=positive, help="so many people only, to try it out")
-    parser.add_argument("--repetitions", type=positive, default=1000, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args(argv)
 
 
@@ -335,8 +327,4 @@ def _planes(crops: np.ndarray, device: str) -> Tensor:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"defence.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

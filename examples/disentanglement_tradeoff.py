@@ -20,14 +20,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, positive, refuse_existing, run
 
 from facedecode.annotations.labels import ImageLabels, read_image_labels
 from facedecode.annotations.protocols import select_people
 from facedecode.attributes.disentangler_fit import fit_disentangler
 from facedecode.attributes.probe import PROBES, out_of_fold, read
 from facedecode.attributes.target import Target
-from facedecode.errors import BadInput, FacedecodeError, OutputError
+from facedecode.errors import BadInput
 from facedecode.files import make_folder, write_bytes, write_text
 from facedecode.report.plot_style import COLORS, MARKERS, figure_of, legend
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Resampled, Trials, resampled_tar
@@ -46,8 +46,7 @@ Point = tuple[str, np.ndarray]
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     table, figure = arguments.output / "tradeoff.csv", arguments.output / "tradeoff.svg"
-    if table.exists() and not arguments.overwrite:
-        raise OutputError(f"{table} is there already; use --overwrite or another folder")
+    refuse_existing(table, arguments.overwrite)
     store = Store.open(arguments.store)
     require_extracted(store)
     labels = read_image_labels(arguments.labels, arguments.label, store)
@@ -152,7 +151,7 @@ def drawn(rows: Sequence[tuple[str, dict[str, Estimate], Estimate]]) -> bytes:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, output="a folder")
     parser.add_argument("store", type=Path)
     parser.add_argument("--labels", type=Path, required=True, help="CSV with the label by path")
     parser.add_argument("--label", required=True, help="its column, of two classes")
@@ -162,14 +161,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="of the way to the identity part")
     parser.add_argument("--kept", type=positive, nargs="*", default=KEPT, help="components of the identity part")
     parser.add_argument("--repetitions", type=positive, default=REPETITIONS, help="of the bootstrap")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a folder")
-    parser.add_argument("--overwrite", action="store_true")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"disentanglement_tradeoff.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -19,11 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from arguments import positive
+from arguments import Parser, positive, refuse_existing, run
 from torch import Tensor, nn
 
 from facedecode.annotations.protocols import select_people
-from facedecode.errors import FacedecodeError, OutputError
 from facedecode.files import atomic_write
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
@@ -51,8 +50,7 @@ class Eigenfaces(nn.Module):
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
-    if arguments.output.exists() and not arguments.overwrite:
-        raise OutputError(f"{arguments.output} is there already; use --overwrite or another name")
+    refuse_existing(arguments.output, arguments.overwrite)
     store = Store.open(arguments.store)
     rows = store.rows().to_pylist()
     chosen = select_people([row["identity"] for row in rows], arguments.people, tuple(arguments.exclude))
@@ -67,21 +65,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--images", output="a .pt2 file")
     parser.add_argument("store", type=Path, help="made by 'facedecode extract'; its images are found through it")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a .pt2 file")
     parser.add_argument("--people", type=Path, help="of these people only")
     parser.add_argument("--exclude", action="append", default=[], help="leave out a person (repeatable)")
     parser.add_argument("--components", type=positive, default=64)
     parser.add_argument("--size", type=positive, default=64, help="side of a picture, pixels")
-    parser.add_argument("--images", type=Path, help="folder of the images, if not where the store says")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"eigenface_generator.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

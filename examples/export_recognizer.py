@@ -10,7 +10,6 @@ Beside it lies FILE.json, which says what the file expects of pictures: a patter
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 import warnings
@@ -18,9 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from arguments import Parser, refuse_existing, run
 from torch import nn
 
-from facedecode.errors import FacedecodeError, OutputError, UsageError
+from facedecode.errors import UsageError
 from facedecode.files import json_text, write_bytes, write_text
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
@@ -28,20 +28,17 @@ from facedecode.recognizers.recognizer import Recognizer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, output="a .pt2, .pt or .onnx")
     parser.add_argument("model", help="a registered recognizer")
     parser.add_argument("--weights", type=Path, help="its file, where no package has it")
     parser.add_argument("--fixed-batch", type=int, help="a file that takes just so many pictures at once")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a .pt2, .pt or .onnx")
-    parser.add_argument("--overwrite", action="store_true")
     arguments = parser.parse_args(argv)
     form = FORMS.get(arguments.output.suffix)
     if form is None:
         raise UsageError(f"-o {arguments.output}: give a name that ends in {', '.join(FORMS)}")
     beside = arguments.output.with_name(f"{arguments.output.name}.json")
     for path in (arguments.output, beside):
-        if path.exists() and not arguments.overwrite:
-            raise OutputError(f"{path} is there already; use --overwrite or another name")
+        refuse_existing(path, arguments.overwrite)
     recognizer = load_recognizer(arguments.model, arguments.weights)
     write_bytes(arguments.output, export(recognizer, form, arguments.fixed_batch))
     write_text(beside, json_text(contract(recognizer, arguments.model)))
@@ -91,8 +88,4 @@ def contract(recognizer: Recognizer, name: str) -> dict:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"export_recognizer.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -13,19 +13,18 @@ recognizer's templates go to `--work`, and so do the decoders, which an interrup
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, command_line, positive, run
 from fig04_report import Drawn, make_report
 
 from facedecode.annotations.protocols import people_names, select_people
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder
-from facedecode.errors import BadInput, FacedecodeError
+from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import require_unseen, require_unseen_by_recognizer
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.trials import AllPairs
@@ -105,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "batch_size": arguments.batch_size,
             **options,
         },
-        "command": shlex.join(["python", "examples/fig04.py", *(sys.argv[1:] if argv is None else argv)]),
+        "command": command_line(__file__, argv),
         "environment": environment(),
     }
     for card in provenance["recognizers"].values():
@@ -196,7 +195,7 @@ def judge(
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--device", "--repetitions", output="folder of the report")
     parser.add_argument("store", type=Path)
     parser.add_argument(
         "--recognizer", action="append", required=True, metavar="NAME=FOLDER", help="made by 'train --kind recognizer'"
@@ -209,18 +208,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=float, default=2.0, help="of the networks' training")
     parser.add_argument("--batch-size", type=positive, default=16)
     parser.add_argument("--columns", type=positive, default=8, help="people in the picture")
-    parser.add_argument("--repetitions", type=positive, default=1000, help="replicates of the person bootstrap")
     parser.add_argument("--work", type=Path, required=True, help="folder for templates and decoders")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="folder of the report")
     parser.add_argument("--picture", type=Path, help="also write the picture here")
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"fig04.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -18,16 +18,15 @@ import argparse
 import csv
 import io
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, positive, refuse_existing, run
 
 from facedecode.attributes.measured import ATTRIBUTES, SIDE, measure_faces, measure_pictures
 from facedecode.decoders import Decoder, load_decoder
-from facedecode.errors import BadInput, FacedecodeError, OutputError
+from facedecode.errors import BadInput
 from facedecode.files import write_text
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.grouped import MEMBERS
@@ -40,8 +39,7 @@ COLUMNS = ("attribute", "explained", "by_chance", "p", "lowest", "highest", "dev
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
-    if arguments.output.exists() and not arguments.overwrite:
-        raise OutputError(f"{arguments.output} is there already; use --overwrite or another name")
+    refuse_existing(arguments.output, arguments.overwrite)
     store, clusters = Store.open(arguments.store), Store.open(arguments.clusters)
     if clusters.manifest.settings.get("source") != store.fingerprint:
         raise BadInput(f"{clusters.folder}: not clusters of {store.folder}; cluster it again")
@@ -131,22 +129,14 @@ def picture_difference(pictures: np.ndarray) -> float:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--device", "--images", output="a CSV file")
     parser.add_argument("store", type=Path, help="the store that was clustered, with its images")
     parser.add_argument("--clusters", type=Path, required=True, help="what 'facedecode cluster' made of it")
     parser.add_argument("--decoder", help="its folder; the shipped one for the store's recognizer if not given")
     parser.add_argument("--least", type=positive, default=5, help="leave out clusters of fewer members (default 5)")
-    parser.add_argument("--images", type=Path, help="folder of the images, if not where the store says")
     parser.add_argument("--repetitions", type=positive, default=2_000, help="clusters drawn at random (default 2,000)")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a CSV file")
-    parser.add_argument("--overwrite", action="store_true", help="replace a table that is there")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"fig14.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -11,20 +11,19 @@ evenly lit the drawn faces are, how much they differ from draw to draw, and wher
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, command_line, positive, refuse_existing, run
 from fig15_report import make_report
 
 from facedecode.attributes.measured import SIDE, measure_faces, measure_pictures
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, load_decoder
-from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
+from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store
 from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
@@ -71,8 +70,7 @@ class Drawn:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     require_writable(arguments.output, arguments.overwrite)
-    if arguments.picture and arguments.picture.exists() and not arguments.overwrite:
-        raise OutputError(f"{arguments.picture} is there already; use --overwrite or another name")
+    refuse_existing(arguments.picture, arguments.overwrite)
     labels = [label for label, *_ in arguments.row]
     if len(set(labels)) < len(labels):
         raise UsageError("two rows have one LABEL: name them apart")
@@ -112,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "seed": arguments.seed,
             "repetitions": arguments.repetitions,
         },
-        "command": shlex.join(["python", "examples/fig15.py", *(sys.argv[1:] if argv is None else argv)]),
+        "command": command_line(__file__, argv),
         "environment": environment(),
     }
     write_report(make_report(found, grid, provenance), arguments.output, overwrite=arguments.overwrite)
@@ -217,7 +215,7 @@ def picture(found: dict[str, Drawn], numbers: Sequence[int]) -> np.ndarray:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--device", output="a folder for the report")
     parser.add_argument("--person", required=True, help="whom no decoder was trained on, with many images")
     parser.add_argument(
         "--row",
@@ -230,10 +228,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--draws", type=several, default=40, help="random choices of the images, 3 or more")
     parser.add_argument("--seed", type=int, default=0, help="of the first draw")
     parser.add_argument("--repetitions", type=positive, default=REPETITIONS, help="of the bootstrap")
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--picture", type=Path, help="write the picture as a PNG file, too")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a folder for the report")
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args(argv)
 
 
@@ -245,8 +240,4 @@ def several(text: str) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"fig15.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

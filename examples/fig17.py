@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, positive, refuse_existing, run
 from picture_judge import load_judge
 
 from facedecode.annotations.labels import read_image_labels
@@ -30,7 +30,7 @@ from facedecode.attributes.disentangler import load_disentangler
 from facedecode.attributes.probe import fit_quadratic
 from facedecode.attributes.target import Target
 from facedecode.decoders import load_decoder
-from facedecode.errors import BadInput, FacedecodeError, OutputError
+from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import require_unseen, require_unseen_by_store
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.pictures.figures import picture_grid
@@ -46,8 +46,7 @@ from facedecode.store.processing import require_extracted
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
-    if arguments.output.exists() and not arguments.overwrite:
-        raise OutputError(f"{arguments.output} is there already; use --overwrite or another name")
+    refuse_existing(arguments.output, arguments.overwrite)
     store, own = Store.open(arguments.store), load_disentangler(arguments.disentangler)
     require_extracted(store)
     own.require_recognizer(store.recognizer)
@@ -98,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__)
     parser.add_argument("store", type=Path)
     parser.add_argument("--disentangler", type=Path, required=True, help="made by 'train --kind disentangler'")
     parser.add_argument("--decoder", required=True, help="a folder, or the name of a shipped one")
@@ -111,8 +110,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--labels", type=Path, required=True, help="CSV with the disentangler's attribute")
     parser.add_argument("--shown", type=positive, default=3, help="people of each class")
     parser.add_argument("--measured", type=positive, default=150, help="people of each class")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--overwrite", action="store_true")
     return parser.parse_args(argv)
 
 
@@ -159,8 +156,4 @@ def template_probe(
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"fig17.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, command_line, finish, positive, run
 
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
-from facedecode.errors import BadInput, FacedecodeError
+from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import (
     Judge,
     UnseenImages,
@@ -43,7 +42,7 @@ from facedecode.pictures.figures import picture_grid, png_bytes, shortened
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
-from facedecode.report.folder import require_writable, write_report
+from facedecode.report.folder import require_writable
 from facedecode.report.text import percent, show_number
 from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, RateAtFmr, Trials, mean_interval, rates_at_fmr
 from facedecode.statistics.scores import encode_people, score_pairs, score_rows
@@ -110,12 +109,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = sys.argv[1:] if argv is None else argv
     provenance = provide(command, arguments, stores, judges, decoder, folder, rows)
     report = dataclasses.replace(report, sections=[*report.sections, shown], provenance=provenance)
-    write_report(report, arguments.output, overwrite=arguments.overwrite)
-    print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
+    finish(report, arguments)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--repetitions", "--seed")
     parser.add_argument("store", type=Path, help="store of the attacked recognizer, with its images")
     parser.add_argument("--against", type=Path, nargs="+", required=True, help="stores of the same images by others")
     parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE, where no package has them")
@@ -123,10 +121,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--decoder", help="its folder; the shipped one for the attacked recognizer if not given")
     parser.add_argument("--images", type=positive, default=300, help="how many to refine")
     parser.add_argument("--steps", type=positive, default=16)
-    parser.add_argument("--repetitions", type=positive, default=1000, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args(argv)
 
 
@@ -363,14 +357,10 @@ def provide(
             "seed": arguments.seed,
             "level": LEVEL,
         },
-        "command": shlex.join(["python", "examples/refinement.py", *command]),
+        "command": command_line(__file__, command),
         "environment": environment(),
     }
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"refinement.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -15,17 +15,16 @@ Fig. 6 and 7. `--figures FILE` adds what no eight pictures tell: PSNR and SSIM o
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, command_line, positive, refuse_existing, run
 
 from facedecode.decoders import load_decoder
-from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
+from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store, unseen_images
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.files import write_json
@@ -40,8 +39,7 @@ from facedecode.store.images import read_portraits
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     for output in (arguments.output, arguments.figures):
-        if output is not None and output.exists() and not arguments.overwrite:
-            raise OutputError(f"{output} is there already; use --overwrite or another name")
+        refuse_existing(output, arguments.overwrite)
     folders = list(dict.fromkeys(Path(store) for _, store, _ in arguments.row))
     stores = dict(zip(folders, open_stores(folders).values(), strict=True))
     images = {folder: unseen_images(store, arguments.people) for folder, store in stores.items()}
@@ -93,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "stores": [describe_store(store) for store in stores.values()],
             "decoders": decoders,
             "files": [describe_file(arguments.people)],
-            "command": shlex.join(["python", "examples/side_by_side.py", *(sys.argv[1:] if argv is None else argv)]),
+            "command": command_line(__file__, argv),
             "environment": environment(),
         }
         told = {"pictures": len(judged), "side": int(originals.shape[1]), "rows": figures, "provenance": made_of}
@@ -129,7 +127,7 @@ def quality(pictures: np.ndarray, originals: np.ndarray, people: Sequence[str]) 
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--device", "--images", output="a PNG file")
     parser.add_argument(
         "--row",
         nargs=3,
@@ -144,16 +142,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--psnr", action="store_true", help="write PSNR (dB) under each picture")
     parser.add_argument("--figures", type=Path, help="a JSON file for PSNR and SSIM over many people's pictures")
     parser.add_argument("--judged", type=positive, default=600, help="people in --figures, one picture each")
-    parser.add_argument("--images", type=Path, help="folder of the images, if not where the first store says")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="a PNG file")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that are there")
     return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"side_by_side.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

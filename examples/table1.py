@@ -15,20 +15,18 @@ import argparse
 import hashlib
 import io
 import itertools
-import shlex
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, command_line, finish, positive, run
 from table1_report import Judged, make_report
 
 from facedecode.annotations.protocols import select_people
 from facedecode.cli.console import Console
 from facedecode.decoders import Provenance, load_decoder, save_decoder
-from facedecode.errors import BadInput, FacedecodeError, UsageError
+from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store
 from facedecode.evaluation.fidelity import joined, picture_values
 from facedecode.evaluation.rendering import spread_rows
@@ -37,7 +35,7 @@ from facedecode.options import named
 from facedecode.perceptual.phi import SQUEEZENET, PerceptualNetwork, load_phi
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.provenance import describe_file, describe_store, environment
-from facedecode.report.folder import require_writable, write_report
+from facedecode.report.folder import require_writable
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
 from facedecode.training.decoder_run import VERSION, Pairs, TrainingInputs, train_decoder
@@ -172,16 +170,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             training.name(): load_decoder(folders[training]).provenance.training["fingerprint"] for training in unique
         },
         "settings": settings,
-        "command": shlex.join(["python", "examples/table1.py", *(sys.argv[1:] if argv is None else argv)]),
+        "command": command_line(__file__, argv),
         "environment": environment(),
     }
     report = make_report(judged, test.identities, test.portraits[shown], shown, test.beyond, provenance)
-    write_report(report, arguments.output, overwrite=arguments.overwrite)
-    print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
+    finish(report, arguments)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--device", "--repetitions")
     parser.add_argument("stores", type=Path, nargs="+", help="stores of the same images, one a recognizer")
     parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE of a recognizer, where no package has it")
     parser.add_argument("--squeezenet", type=Path, required=True, help="weights of the network that judges")
@@ -197,10 +194,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=positive, help="judge on so many images only, to try it out")
     parser.add_argument("--rows", nargs="*", help=f"of {', '.join(ROWS)}; all if not given")
     parser.add_argument("--variants", nargs="*", help="XI/PHI, names of recognizers; all if not given")
-    parser.add_argument("--repetitions", type=positive, default=1000, help="of the bootstrap")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args(argv)
 
 
@@ -278,7 +271,7 @@ def train_all(
     for number, training in enumerate(missing):
         folder, settings, fingerprint = jobs[training]
 
-        def stepped(step: int, steps: int, note: str, number: int = number, name: str = training.name()) -> None:
+        def stepped(step: int, steps: int, note: str = "", number: int = number, name: str = training.name()) -> None:
             progress(number * steps + step, len(missing) * steps, f"{name} {note}")
 
         make_folder(folder)
@@ -331,8 +324,4 @@ def draw(folder: Path, device: str, data: Data, rows: Sequence[int]) -> np.ndarr
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"table1.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import shlex
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from arguments import positive
+from arguments import Parser, command_line, finish, positive, run
 from table2_ceiling import FEATURES, PENALTIES, WIDTHS, fit_ceiling
 from table2_report import LINEAR, MAPS, NONLINEAR, ORIGINAL, UNMAPPED, Cell, Condition, Pairing, Undone, make_report
 from table2_sets import compare_within_sets
@@ -31,7 +29,7 @@ from template_sets import BareTemplates
 from facedecode import __version__
 from facedecode.annotations.protocols import Pairs, read_pairs, read_people
 from facedecode.cli.console import Console
-from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning
+from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.evaluation.cohort import (
     Templates,
     load_recognizers,
@@ -47,7 +45,7 @@ from facedecode.options import named
 from facedecode.pictures.perturb import Transform, parse_transform
 from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.report.folder import require_writable, write_report
+from facedecode.report.folder import require_writable
 from facedecode.statistics.bootstrap import Estimate, ratio_interval, resampled_accuracy, resampled_tar
 from facedecode.statistics.verification import FoldSplit
 from facedecode.store import Store, StoreWriter, require_same_recognizer
@@ -148,16 +146,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     provenance = {
         "stores": [*map(describe_store, stores.values()), *(describe_store(one) | {"role": "probes"} for one in made)],
         "settings": settings,
-        "command": shlex.join(["python", "examples/table2.py", *(sys.argv[1:] if argv is None else argv)]),
+        "command": command_line(__file__, argv),
         "environment": environment(),
     }
     report = make_report(cells, undone, pairs, beyond, provenance)
-    write_report(report, arguments.output, overwrite=arguments.overwrite)
-    print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
+    finish(report, arguments)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(__doc__, "--device", "--repetitions", "--seed")
     parser.add_argument("stores", type=Path, nargs="+", help="stores of the original images, one a recognizer")
     parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE of a recognizer, where no package has it")
     parser.add_argument("--pairs", type=Path, required=True, help="pairs in folds: LFW's pairs.txt")
@@ -166,11 +163,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, required=True, help="folder for perturbed templates, kept between runs")
     parser.add_argument("--limit-folds", type=positive, help="judge so many folds only, to try it out")
     parser.add_argument("--limit", type=positive, help="fit to so many images only, to try it out")
-    parser.add_argument("--repetitions", type=positive, default=1000, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--overwrite", action="store_true", help="replace a report that is there")
     return parser.parse_args(argv)
 
 
@@ -392,8 +384,4 @@ def share_undone(data: Data, mapped: np.ndarray, wanted: VerificationSettings) -
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FacedecodeError as error:
-        print(f"table2.py: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run(main)

@@ -152,11 +152,11 @@ def test_what_is_there_is_not_trained_again(
     module, trained = script("table1"), []
     train = module.train_decoder
 
-    def counted(pairs, validation, recognizer, settings, folder, *rest, **more):
+    def counted(inputs, *rest, **more):
         if len(trained) == 1:
             raise KeyboardInterrupt
-        trained.append(folder)
-        return train(pairs, validation, recognizer, settings, folder, *rest, **more)
+        trained.append(inputs.folder)
+        return train(inputs, *rest, **more)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module, "train_decoder", counted)

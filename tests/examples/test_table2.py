@@ -192,7 +192,7 @@ def test_within_sets_an_image_without_a_template_matches_nothing_and_a_copy_is_n
     class Twins:
         """The store, its second picture being the first one again."""
 
-        manifest, paths, templates = store.manifest, store.paths, store.templates
+        manifest, paths, templates, score = store.manifest, store.paths, store.templates, store.score
 
         def rows(self):
             table = store.rows()
