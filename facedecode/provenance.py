@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from facedecode import __version__
 from facedecode.files import sha256_file
+from facedecode.options import option_of
+from facedecode.statistics.intervals import LEVEL
 from facedecode.store.processing import DONE
 
 if TYPE_CHECKING:  # these need pyarrow or torch
@@ -60,6 +64,24 @@ def describe_store(store: Store) -> dict:
 def describe_file(path: Path) -> dict:
     """JSON: which file: its name, without the folder, and the SHA-256 of its bytes."""
     return {"name": path.name, "sha256": sha256_file(path)}
+
+
+def describe_job(job: Any) -> dict:
+    """JSON: what a job's options say, and the confidence level; of a file what `describe_file` says.
+
+    Stores, decoders, weights and folders are left out: they have descriptions of their own, and their paths are nobody
+    else's business.
+    """
+    settings: dict[str, Any] = {}
+    for field in dataclasses.fields(job):
+        declared, value = option_of(field), getattr(job, field.name)
+        if declared is None or declared.exists not in (None, "file", "transforms") or isinstance(value, Mapping):
+            continue
+        if isinstance(value, Path) and declared.exists == "file":
+            value = describe_file(value)
+        if not isinstance(value, Path):
+            settings[field.name] = list(value) if isinstance(value, tuple | list) else value
+    return settings | {"level": LEVEL}
 
 
 def describe_decoder(decoder: Decoder) -> dict:

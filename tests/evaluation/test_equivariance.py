@@ -19,14 +19,13 @@ from typer.testing import Result as Done
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.equivariance import estimation, linearity
-from facedecode.evaluation.equivariance.affine import Affine, between, mixed, relative_distance
+from facedecode.evaluation.equivariance.affine import affine, apply, between, coordinates, relative_distance
 from facedecode.evaluation.equivariance.estimation import fit_discriminant
 from facedecode.evaluation.equivariance.evaluate import add_figures, choose_people, equivariance_schema
 from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.perturbed import Perturbed, Side
 from facedecode.evaluation.jobs import EquivarianceJob
 from facedecode.evaluation.result import Result
-from facedecode.mapping.least_squares import Method
 from facedecode.pictures.perturb import parse_transform
 from facedecode.recognizers import load_recognizer
 from facedecode.statistics.bootstrap import person_draws
@@ -67,7 +66,7 @@ def judge(names: list[str], fit_on: Side, judge_on: Side, also: tuple[str, ...] 
     job = EquivarianceJob(Path(), [*names, *also], repetitions=100)
     result = Result(equivariance_schema(job))
     recognizer = {"name": "made up", "weights_sha256": "0" * 64, "score": "negative-euclidean"}
-    add_figures(result, fit_on, judge_on, recognizer, "negative-euclidean", job, Method())
+    add_figures(result, fit_on, judge_on, recognizer, "negative-euclidean", job)
     return result
 
 
@@ -124,9 +123,9 @@ def test_a_step_of_half_a_turn_has_no_real_logarithm_and_that_is_counted() -> No
     assert values(found, "undone") == pytest.approx([1] * 11, abs=1e-9)
     assert values(found, "composed_difference") == pytest.approx([0] * 18, abs=1e-9)
     assert max(values(found, "interpolated_logarithm")) < 0.9
-    exact = between(Affine(turn(-30, (3,)), np.zeros(3)), Affine(turn(-90, (3,)), np.zeros(3)), 0.5)
-    assert exact.negative == 2 and exact.map is not None
-    np.testing.assert_allclose(exact.map.weight[:2, :2], 0, atol=1e-6)  # the mean of +90° and −90°
+    exact, negative = between(affine(turn(-30, (3,)), np.zeros(3)), affine(turn(-90, (3,)), np.zeros(3)), 0.5)
+    assert negative == 2
+    np.testing.assert_allclose(exact[:2, :2], 0, atol=1e-6)  # the mean of +90° and −90°
 
 
 def test_what_is_destroyed_is_not_explained() -> None:
@@ -194,13 +193,16 @@ def test_interpolations_of_single_maps() -> None:
     rng = np.random.default_rng(2)
     generator = np.zeros((4, 4))
     generator[:3] = 0.3 * rng.normal(size=(3, 4))
-    one, other = (Affine.from_matrix(expm(t * generator)) for t in (1.0, 3.0))
-    np.testing.assert_allclose(between(one, other, 0.5).map.matrix, expm(2 * generator), atol=1e-9)
-    np.testing.assert_allclose(between(one, other, 0).map.matrix, one.matrix, atol=1e-9)
-    np.testing.assert_allclose(mixed(one, other, 0.25).matrix, 0.75 * one.matrix + 0.25 * other.matrix)
+    one, other = (expm(t * generator) for t in (1.0, 3.0))
+    np.testing.assert_allclose(between(one, other, 0.5)[0], expm(2 * generator), atol=1e-9)
+    np.testing.assert_allclose(between(one, other, 0)[0], one, atol=1e-9)
     points = rng.normal(size=(5, 3))
-    np.testing.assert_allclose(one.after(other).apply(points), one.apply(other.apply(points)))
-    assert between(Affine(np.diag([1.0, 0, 1]), np.zeros(3)), other, 0.5).map is None
+    np.testing.assert_allclose(apply(one @ other, points), apply(one, apply(other, points)))
+    np.testing.assert_allclose(apply(affine(np.diag([1.0, 2, 3]), np.ones(3)), points), points * [1, 2, 3] + 1)
+    inwards, outwards = coordinates(np.ones(3), np.eye(3)[:, 1:])
+    np.testing.assert_allclose(apply(outwards @ inwards, points)[:, 1:], points[:, 1:])
+    np.testing.assert_allclose(apply(inwards, np.ones((1, 3))), [[0, 0]])
+    assert between(affine(np.diag([1.0, 0, 1]), np.zeros(3)), other, 0.5) == (None, 0)
     assert relative_distance(np.eye(2), np.zeros((2, 2))) == 1 and np.isnan(relative_distance(np.zeros(2), np.ones(2)))
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.equivariance.affine import Affine
+from facedecode.evaluation.equivariance.affine import apply
 from facedecode.evaluation.equivariance.perturbed import Side
-from facedecode.evaluation.result import MetricSpec, Result
+from facedecode.evaluation.result import Result
 from facedecode.statistics.bootstrap import Estimate, mean_interval
 from facedecode.statistics.scores import score_pairs
 
@@ -21,24 +21,7 @@ if TYPE_CHECKING:
 # harmless.
 _SHRINKAGE = 1e-6
 NONE, EVERY = "none", "every perturbation"
-CORRECTIONS = {
-    "without": "as it is",
-    "oracle": "map of the true perturbation",
-    "estimated": "map of the estimated perturbation",
-    "gain": "gain by the estimated map",
-    "shortfall": "short of the true map",
-}
-METRICS = (
-    MetricSpec("accuracy", (), "percent", "", "estimation/accuracy", ("accuracy",), "Accuracy of the estimator"),
-    MetricSpec("chance", (), "percent", "", "estimation/chance"),
-    MetricSpec("recall", ("class",), "percent", "accuracy", "estimation/recall/{class}"),
-    MetricSpec("confusion", ("class", "estimate"), "percent", "estimated {estimate}", None),
-    *(
-        MetricSpec(name, ("corrected",), "score", title, f"estimation/{{corrected}}/{name}")
-        for name, title in CORRECTIONS.items()
-    ),
-    MetricSpec("overall_gain", (), "score", "", None, ("gain",), "Gain in score by the estimated map"),
-)
+CORRECTIONS = "without", "oracle", "estimated", "gain", "shortfall"
 
 
 def fit_discriminant(groups: Sequence[tuple[str, np.ndarray]]) -> LinearDiscriminantAnalysis:
@@ -67,7 +50,7 @@ def add_estimation(
     result: Result,
     fitted_on: Side,
     judged: Side,
-    maps: Mapping[str, Affine],
+    maps: Mapping[str, np.ndarray],
     score: str,
     *,
     repetitions: int,
@@ -76,13 +59,13 @@ def add_estimation(
     """Fit the estimator on one side's templates; add its figures and those of its corrections on the other's.
 
     Args:
-        maps: of each perturbation, which undo it. An unperturbed template is left as it is.
+        maps: matrices that undo each perturbation. An unperturbed template is left as it is.
         score: the recognizer's own kind.
     """
     classes = (NONE, *maps)
     groups = [fitted_on.templates, *(fitted_on.perturbed[name].templates for name in maps)]
     estimator = fit_discriminant(list(zip(classes, groups, strict=True)))
-    undo = [Affine.identity(judged.templates.shape[1]), *maps.values()]
+    undo = [np.eye(judged.templates.shape[1] + 1), *maps.values()]
     confusion = np.zeros((len(classes), len(classes)))
     right, people, scores = {}, {}, {}
     for place, name in enumerate(classes):
@@ -93,8 +76,8 @@ def add_estimation(
         confusion[place] = np.bincount(guessed, minlength=len(classes)) / len(guessed)
         corrected = templates.astype(np.float64)
         for guess in np.unique(guessed):
-            corrected[guessed == guess] = undo[guess].apply(templates[guessed == guess])
-        compared = (templates.astype(np.float64), undo[place].apply(templates), corrected)
+            corrected[guessed == guess] = apply(undo[guess], templates[guessed == guess])
+        compared = (templates.astype(np.float64), apply(undo[place], templates), corrected)
         scores[name] = np.stack([score_pairs(x, original, score) for x in compared], axis=1).astype(np.float64)
 
     def mean(values: np.ndarray, names: Sequence[str]) -> Estimate:

@@ -6,7 +6,8 @@ means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -19,19 +20,19 @@ from facedecode.evaluation.cohort import (
     require_unseen_by_recognizer,
     unseen_images,
 )
-from facedecode.evaluation.equivariance import estimation, linearity
 from facedecode.evaluation.equivariance.estimation import CORRECTIONS, EVERY, NONE, add_estimation
 from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.linearity import SIMPLER, MapFigures, fit_maps
 from facedecode.evaluation.equivariance.perturbed import Side, perturbed_templates
 from facedecode.evaluation.jobs import EquivarianceJob
-from facedecode.evaluation.result import Axis, Result, Schema, paragraphs, texts
+from facedecode.evaluation.result import Axis, Result, Schema, declared, paragraphs, texts
+from facedecode.identity import RecognizerId
 from facedecode.mapping.least_squares import Method
 from facedecode.mapping.maps import FEW
-from facedecode.provenance import describe_file, describe_store
-from facedecode.report import Picture, Section, plots
+from facedecode.provenance import describe_job, describe_store
+from facedecode.report import Picture, Section, Table, plots
 from facedecode.report.text import counted
-from facedecode.statistics.bootstrap import LEVEL
+from facedecode.statistics.intervals import LEVEL
 from facedecode.store import Store
 from facedecode.store.processing import refuse_done
 
@@ -40,51 +41,30 @@ Stage = Callable[[str], Callable[..., None]]
 SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}
 _FEW = 4  # perturbations that each have a headline
 
-CORRECTED = """
-Mean {score} with the original's template. The row 'none' shows what correction costs templates that need none; it has
-no part in the last row.
-"""
-
 
 def equivariance_schema(job: EquivarianceJob) -> Schema:
     """The figures that there will be. Raises UsageError as `Family.of`."""
     family = Family.of(job.transforms)
-    chains, opposites, gaps = family.chains(), family.opposites(), family.gaps()
+    chains = {pair: f"{pair[0]}, then {pair[1]}: {whole}" for pair, whole in family.chains().items()}
+    opposites = {pair: f"{pair[0]}, by the map that does {pair[1]}" for pair in family.opposites()}
+    classes = [NONE, *family.names]
+    corrected = {name: ("corrections", name) for name in classes} | {EVERY: ("perturbed",)}
     axes = [
         Axis("transform", "perturbation", family.names),
         Axis("simpler", "map", list(SIMPLER), names=SIMPLER),
-        Axis(
-            "composition",
-            "perturbations",
-            list(chains),
-            names={pair: f"{pair[0]}, then {pair[1]}: {whole}" for pair, whole in chains.items()},
-            keys={pair: (place,) for place, pair in enumerate(chains)},
-        ),
-        Axis(
-            "opposite",
-            "rotation",
-            opposites,
-            names={pair: f"{pair[0]}, by the map that does {pair[1]}" for pair in opposites},
-            keys={pair: (place,) for place, pair in enumerate(opposites)},
-        ),
-        Axis(
-            "gap",
-            "left out",
-            [gap.transform for gap in gaps],
-            names={gap.transform: gap.title for gap in gaps},
-            keys={gap.transform: (place,) for place, gap in enumerate(gaps)},
-        ),
-        Axis("class", "perturbation", [NONE, *family.names]),
-        Axis("estimate", "estimate", [NONE, *family.names]),
-        Axis(
-            "corrected",
-            "perturbation",
-            [NONE, *family.names, EVERY],
-            keys={name: ("corrections", name) for name in [NONE, *family.names]} | {EVERY: ("perturbed",)},
-        ),
+        _numbered("composition", "perturbations", chains),
+        _numbered("opposite", "rotation", opposites),
+        _numbered("gap", "left out", {gap.transform: gap.title for gap in family.gaps()}),
+        Axis("class", "perturbation", classes),
+        Axis("estimate", "estimate", classes),
+        Axis("corrected", "perturbation", list(corrected), keys=corrected),
     ]
-    metrics = [*linearity.METRICS, *estimation.METRICS]
-    return Schema("equivariance", "How linear the space of templates is", axes, metrics)
+    return Schema("equivariance", "How linear the space of templates is", axes, declared(TEXTS["metrics"]))
+
+
+def _numbered(name: str, title: str, titles: Mapping[Any, str]) -> Axis:
+    """An axis of values with titles; they make a list in report.json."""
+    return Axis(name, title, list(titles), names=titles, keys={value: (place,) for place, value in enumerate(titles)})
 
 
 def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stage | None = None) -> Result:
@@ -104,7 +84,6 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
     from facedecode.recognizers import load_recognizer
 
     family, result = Family.of(job.transforms), Result(equivariance_schema(job))
-    method = Method(ridge=job.ridge)
     store = next(iter(open_stores([job.store]).values()))
     refuse_done(store.manifest, store.folder, reason="they are perturbed here")
     training, judged = choose_people(store, job)
@@ -120,52 +99,33 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
             )
             if not len(side.perturbed[transform.name].rows):
                 raise BadInput(f"{transform.name} leaves no face in the frame of any {name} image; leave it out")
-    kind = store.score
-    ranks = add_figures(result, *sides, store.recognizer, kind, job, method)
-    result.facts |= {
-        "judged": {"images": len(judged.rows), "people": len(set(judged.identities))},
-        "training": {"images": len(training.rows), "people": len(set(training.identities))},
-    }
+    ranks = add_figures(result, *sides, store.recognizer, store.score, job)
+    result.facts["judged"] = {"images": len(judged.rows), "people": len(set(judged.identities))}
+    result.facts["training"] = {"images": len(training.rows), "people": len(set(training.identities))}
     result.people = len(set(judged.identities))
-    result.warnings = [
-        *_sample_warnings(training, judged, store.dim, ranks),
-        *(
-            f"{name} leaves no face in the frame of {counted(count, 'judged image')}: they have no part in its figures."
-            for name, count in result.facts["lost"].items()
-        ),
-        *_logarithm_warnings(result),
+    result.warnings = [*_sample_warnings(training, judged, store.dim, ranks), *_figure_warnings(result)]
+    result.protocol = _protocol(job, family, training, judged, SCORES[store.score])
+    result.sections = [
+        _explained(result, family, SCORES[store.score]),
+        *_relations(result),
+        *_estimates(result, SCORES[store.score]),
     ]
-    result.protocol = _protocol(job, family, training, judged, kind)
-    result.sections = _sections(result, family, SCORES[kind])
-    result.provenance = {
-        "stores": [describe_store(store)],
-        "settings": {
-            "transforms": [*family.names, *family.aliases],
-            "people": describe_file(job.people) if job.people else None,
-            "train_people": describe_file(job.train_people) if job.train_people else None,
-            "exclude": sorted(job.exclude),
-            "limit": job.limit,
-            "ridge": job.ridge,
-            "repetitions": job.repetitions,
-            "seed": job.seed,
-            "level": LEVEL,
-        },
-    }
+    settings = describe_job(job) | {"transforms": [*family.names, *family.aliases]}
+    result.provenance = {"stores": [describe_store(store)], "settings": settings}
     return result
 
 
 def add_figures(
-    result: Result, fitted_on: Side, judged: Side, recognizer: Any, score: str, job: EquivarianceJob, method: Method
+    result: Result, fitted_on: Side, judged: Side, recognizer: RecognizerId, score: str, job: EquivarianceJob
 ) -> dict[str, int]:
     """Fit the maps of a job's perturbations on one side's templates, and add all figures of the other's.
 
-    Args:
-        recognizer: the identity of the one that made the templates. score: its kind of score.
+    recognizer: the one that made the templates. score: its kind of score.
 
     Returns:
         Perturbation → in how many directions its maps read something.
     """
-    family = Family.of(job.transforms)
+    family, method = Family.of(job.transforms), Method(ridge=job.ridge)
     maps = {name: fit_maps(fitted_on, name, recognizer, method) for name in family.names}
     figures = MapFigures(result, judged, score, job.repetitions, job.seed)
     order = sorted(maps, key=lambda name: -figures.explained(name, maps[name].undo).value)
@@ -181,28 +141,13 @@ def add_figures(
     add_estimation(result, fitted_on, judged, undo, score, repetitions=job.repetitions, seed=job.seed)
     lost = {name: len(judged.rows) - len(judged.perturbed[name].rows) for name in maps}
     logarithms = {row.labels["gap"] for row in result.rows("interpolated_logarithm")}
-    result.facts |= {
-        "aliases": family.aliases,
-        "lost": {name: count for name, count in lost.items() if count},
-        "compositions": {
-            place: {"first": first, "second": second, "whole": whole}
-            for place, ((first, second), whole) in enumerate(family.chains().items())
-        }
-        or [],
-        "opposites": {place: {"transform": name, "by": by} for place, (name, by) in enumerate(family.opposites())}
-        or [],
-        "interpolations": {
-            place: {
-                "transform": gap.transform,
-                "angles": list(gap.angles),
-                "lower": gap.lower,
-                "upper": gap.upper,
-                **({} if gap.transform in logarithms else {"logarithm": None}),
-            }
-            for place, gap in enumerate(family.gaps())
-        }
-        or [],
-    }
+    chains = [{"first": one, "second": other, "whole": whole} for (one, other), whole in family.chains().items()]
+    opposites = [{"transform": name, "by": by} for name, by in family.opposites()]
+    gaps = [asdict(gap) | ({} if gap.transform in logarithms else {"logarithm": None}) for gap in family.gaps()]
+    lists = {"compositions": chains, "opposites": opposites, "interpolations": gaps}
+    result.facts |= {name: dict(enumerate(rows)) or [] for name, rows in lists.items()}
+    result.facts["aliases"] = family.aliases
+    result.facts["lost"] = {name: count for name, count in lost.items() if count}
     return {name: own.rank for name, own in maps.items()}
 
 
@@ -249,7 +194,7 @@ def _images(everybody: UnseenImages, names: set[str], absent: list[str], limit: 
 
 
 def _protocol(
-    job: EquivarianceJob, family: Family, training: UnseenImages, judged: UnseenImages, kind: str
+    job: EquivarianceJob, family: Family, training: UnseenImages, judged: UnseenImages, score: str
 ) -> list[str]:
     who = []
     for images, file in ((training, job.train_people), (judged, job.people)):
@@ -262,7 +207,7 @@ def _protocol(
         judged=who[1],
         aliases="".join(f" {name} is {other} under another name." for name, other in family.aliases.items()),
         ridge=" with a ridge by generalized cross-validation" if job.ridge == "auto" else ridge,
-        score=SCORES[kind],
+        score=score,
         level=LEVEL,
         repetitions=job.repetitions,
         seed=job.seed,
@@ -288,8 +233,10 @@ def _sample_warnings(training: UnseenImages, judged: UnseenImages, dim: int, ran
         )
 
 
-def _logarithm_warnings(result: Result) -> Iterator[str]:
-    """Where the matrix logarithm is not what it should be."""
+def _figure_warnings(result: Result) -> Iterator[str]:
+    """Judged images that were lost, and where the matrix logarithm is not what it should be."""
+    for name, count in result.facts["lost"].items():
+        yield f"{name} leaves no face in the frame of {counted(count, 'judged image')}: left out of its figures."
     exact = [row.labels["gap"] for row in result.rows("interpolated_logarithm")]
     if without := [name for name in result.labels("gap") if name not in exact]:
         yield f"No interpolation by the matrix logarithm for {', '.join(without)}: a neighbor's map has no inverse."
@@ -300,11 +247,11 @@ def _logarithm_warnings(result: Result) -> Iterator[str]:
         )
 
 
-def _sections(result: Result, family: Family, score: str) -> list[Section]:
+def _explained(result: Result, family: Family, score: str) -> Section:
     scores = [] if score == "cosine" else ["score_before", "score_after"]
     columns = ["undone", "undone_by", "cosine_before", "cosine_after", *scores]
     note = "Explained displacement by people on whom no map was fitted; means over images."
-    undone = result.table("undone", "Explained displacement", ["transform"], columns, note=note)
+    table = result.table("undone", "Explained displacement", ["transform"], columns, note=note)
     turns, pictures = family.rotations(), []
     if len(turns) > 1:
         curves = {"affine map": [result.value("undone", {"transform": name}) for name in turns.values()]}
@@ -317,45 +264,44 @@ def _sections(result: Result, family: Family, score: str) -> list[Section]:
         alt = f"Explained displacement against the angle, a curve each for {', '.join(curves)}."
         title = "Explained displacement of rotations"
         pictures.append(Picture("undone-by-angle", title, data, "Bands: intervals.", alt, "svg"))
-    sections = [Section("How much of a perturbation is linear", paragraphs(TEXTS["linearity"]), [undone], pictures)]
+    return Section("How much of a perturbation is linear", paragraphs(TEXTS["linearity"]), [table], pictures)
 
-    columns = ["composed_fitted", "composed", "composed_difference", "disagreement", "frobenius"]
+
+def _relations(result: Result) -> Iterator[Section]:
+    """How the maps of several perturbations go together."""
+
+    def compared(name: str, *more: str) -> list[str]:
+        return [f"{name}_fitted", name, f"{name}_difference", *more]
+
+    columns = compared("composed", "disagreement", "frobenius")
     table = result.table("compositions", "Maps one after the other", ["composition"], columns)
-    without = ["Not measured: no perturbation here is two of the others in a row."]
-    sections.append(
-        Section("Do the maps compose?", paragraphs(TEXTS["composition"]), [table])
-        if table.rows
-        else Section("Do the maps compose?", without)
-    )
-
+    yield _section("Do the maps compose?", "composition", table)
     note = "Originals: first the map of the perturbation, then the one that undoes it."
-    tables = [
-        result.table(
-            "round-trips", "Both maps in a row", ["transform"], ["round_trip", "round_trip_original"], note=note
-        )
-    ]
-    columns = ["opposite_fitted", "opposite", "opposite_difference"]
-    opposites = result.table("opposites", "Turning back by turning the other way", ["opposite"], columns)
-    text = ["No two rotations here are opposite ones, so none was tried in place of the other."]
-    if opposites.rows:
-        tables, text = [*tables, opposites], paragraphs(TEXTS["opposite"])
-    sections.append(Section("Is the map's inverse the inverse map?", [*paragraphs(TEXTS["inverse"]), *text], tables))
+    columns = ["round_trip", "round_trip_original"]
+    tables = [result.table("round-trips", "Both maps in a row", ["transform"], columns, note=note)]
+    opposites = result.table("opposites", "Turning back by turning the other way", ["opposite"], compared("opposite"))
+    tested = _section("", "opposite", opposites)
+    text = [*paragraphs(TEXTS["inverse"]), *tested.paragraphs]
+    yield Section("Is the map's inverse the inverse map?", text, [*tables, *tested.tables])
+    columns = [*compared("interpolated_linear"), *compared("interpolated_logarithm", "negative")]
+    columns.remove("interpolated_logarithm_fitted")
+    table = result.table("interpolations", "Maps of angles from those of their neighbors", ["gap"], columns)
+    yield _section("One family of maps? Angles that were left out", "interpolation", table)
 
-    columns = ["interpolated_linear_fitted"]
-    columns += [f"interpolated_{by}{end}" for by in ("linear", "logarithm") for end in ("", "_difference")]
-    title = "Maps of angles from those of their neighbors"
-    table = result.table("interpolations", title, ["gap"], [*columns, "negative"])
-    without = ["Not measured: no rotation here stands between two others (or one and none at all)."]
-    title = "One family of maps? Angles that were left out"
-    sections.append(
-        Section(title, paragraphs(TEXTS["interpolation"]), [table]) if table.rows else Section(title, without)
-    )
 
-    classes, confusion = result.labels("class"), result.facts["estimation"]["confusion"]
+def _section(title: str, text: str, table: Table) -> Section:
+    """A table with its text; or what stands in place of it, where it has no rows."""
+    if not table.rows:
+        return Section(title, paragraphs(TEXTS[f"no_{text}"]))
+    return Section(title, paragraphs(TEXTS[text]), [table])
+
+
+def _estimates(result: Result, score: str) -> Iterator[Section]:
+    classes, confusion = result.labels("class"), np.array(result.facts["estimation"]["confusion"])
     picture = Picture(
         "confusion",
         "True and estimated perturbation",
-        plots.matrix_plot(classes, classes, np.array(confusion), x_label="estimated", y_label="true"),
+        plots.matrix_plot(classes, classes, confusion, x_label="estimated", y_label="true"),
         "A row is the true perturbation. Its cells are the shares of its templates by their estimate.",
         f"Confusion matrix of {len(classes)} classes.",
         "svg",
@@ -365,8 +311,7 @@ def _sections(result: Result, family: Family, score: str) -> list[Section]:
         result.table("confusion", "Confusion matrix", ["class"], ["confusion"], shown=False),
     ]
     text = paragraphs(TEXTS["estimation"], chance=100 * result.value("chance", {}))
-    sections.append(Section("Which perturbation was it?", text, tables, [picture]))
-    note = paragraphs(CORRECTED, score=score)[0]
-    table = result.table("corrections", "Mean scores", ["corrected"], list(CORRECTIONS), note=note)
-    sections.append(Section("Corrected by the estimate", tables=[table]))
-    return sections
+    yield Section("Which perturbation was it?", text, tables, [picture])
+    note = paragraphs(TEXTS["corrected"], score=score)[0]
+    table = result.table("corrections", "Mean scores", ["corrected"], CORRECTIONS, note=note)
+    yield Section("Corrected by the estimate", tables=[table])

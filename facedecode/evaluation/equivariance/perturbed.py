@@ -38,9 +38,7 @@ class _PerturbedFile(Fitted):
 
 @dataclass(frozen=True, eq=False)
 class Perturbed:
-    """Templates of perturbed images. rows: int64 (m,), which images; the others lost their face. templates: (m, dim)
-    float32.
-    """
+    """Templates of perturbed images, float32 (m, dim). rows: int64 (m,), which images; the others lost their face."""
 
     rows: np.ndarray
     templates: np.ndarray
