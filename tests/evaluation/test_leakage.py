@@ -257,10 +257,10 @@ def test_pictures_that_are_gone_leave_their_attributes_out(here: Path):
 def test_people_whom_a_recognizer_was_trained_on_are_not_judged(here: Path):
     manifest = json.loads((here / "emb/manifest.json").read_text())
     name = Store.open(here / "emb").identities()[0]
-    own = manifest["recognizer"] | {"training_people": [name, "Somebody"]}
+    own = RecognizerId.from_json("a test", manifest["recognizer"] | {"training_people": [name, "Somebody"]})
     # Protected templates owe their recognizer as much.
     for recognizer in (own, protected_recognizer(own, {"scheme": "rotation", "key_id": "0" * 16}, DIM, "cosine")):
-        (here / "emb/manifest.json").write_text(json.dumps(manifest | {"recognizer": recognizer}))
+        (here / "emb/manifest.json").write_text(json.dumps(manifest | {"recognizer": recognizer.as_json()}))
         done = call("emb", "--attribute", "yaw", "--decoder", "none")
         assert done.exit_code == 4 and name in done.stderr
         assert f"recognizer made-up: trained on 1 of the {PEOPLE} people" in done.stderr

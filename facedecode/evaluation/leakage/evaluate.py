@@ -16,17 +16,17 @@ from facedecode.attributes.direction import Direction, find_direction
 from facedecode.attributes.measured import ATTRIBUTES, expand_names
 from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, removal_curve
 from facedecode.attributes.target import Target
-from facedecode.errors import BadInput, MissingWeights, UsageError, some_of
+from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.cohort import require_unseen_by_store
 from facedecode.evaluation.jobs import LeakageJob
 from facedecode.evaluation.leakage.targets import TargetSet
-from facedecode.evaluation.result import Axis, Label, MetricSpec, Result, Schema, paragraphs
+from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.files import make_folder
-from facedecode.provenance import describe_decoder, describe_file, describe_store
+from facedecode.provenance import describe_job, describe_store
 from facedecode.report import Picture, Section, plots
-from facedecode.report.model import Unit
 from facedecode.report.text import counted
-from facedecode.statistics.bootstrap import LEVEL, Resampled
+from facedecode.statistics.bootstrap import Resampled
+from facedecode.statistics.intervals import LEVEL
 from facedecode.store import Store
 from facedecode.store.join import common_rows
 from facedecode.store.processing import require_extracted
@@ -35,91 +35,24 @@ Stage = Callable[[str], Callable[..., None]]
 REMOVED = (0, 1, 2, 4, 8, 16, 32)
 READABLE = 0.1  # above chance: along what nobody can read, nothing is to be seen
 CLASSES, NUMBERS = "balanced_accuracy", "r2"
-MEASURES: dict[str, tuple[str, Unit, Unit]] = {  # title, unit, unit of differences
-    CLASSES: ("balanced accuracy", "percent", "points"),
-    NUMBERS: ("R²", "score", "score"),
-}
-
-PROTOCOL = """
-Data: {images} of {people:,} people.{labelled}{measured}
-
-Probes are trained on all but one of {folds} folds of people and judged on that one, so that nobody is in both.
-Penalties and the end of training are chosen on people held out within the training folds. Linear: logistic regression
-of classes, ridge regression of numbers. Quadratic, of classes: a normal distribution for each. Small network: two
-hidden layers of 128 and 64. What is read is a lower bound: an attacker with more data or a better probe may read more.
-
-Balanced accuracy: the mean over classes of their accuracies; chance is 1 over the number of classes. R²: 1 less the
-squared error over that of guessing the mean. 0 is chance, and below it a probe is worse than that. Every person counts
-alike, whatever the number of images. Shuffled: the linear probe where the attribute is another person's (or image's,
-where it changes within a person).
-
-Spread: directions that carry the attribute are taken out one by one. They are found on the training folds, by ridge
-regression. What a linear probe then still reads is judged on the other fold.
-
-Intervals are {level:.0%}, by bootstrap over people ({repetitions:,} replicates, seed {seed}), for probes as they were
-trained. Differences are paired.
-"""
-STRIPS = """
-Templates of people whom the decoder has not seen are moved along the attribute's direction and drawn. The direction is
-found again without these people (Haufe et al. 2014: the pattern, in which the attribute shows in the data, not the
-filter that reads it best). One step is the distance from the mean of one class to that of the other, or from that of
-the lowest fifth to that of the highest. Change: in the attribute as measured on the pictures, over one step (half a
-step to either side of the template); of classes in a linear probe's probability for the pictures' own templates. An
-attribute that no probe reads by {readable:g} more than chance has no strip.
-"""
+TITLES = {CLASSES: "balanced accuracy", NUMBERS: "R²"}
+TEXTS = texts("leakage")
 
 
 def leakage_schema(job: LeakageJob) -> Schema:
     """The figures that there will be. Raises UsageError for an unknown attribute."""
+    probes = {"linear": "linear probe", "quadratic": "quadratic probe", "mlp": "small network"}
     axes = [
         Axis("attribute", values=[*job.columns, *expand_names(job.attributes)]),
         Axis("store", values=list(job.stores)),
-        Axis(
-            "probe",
-            values=list(PROBES),
-            names={"linear": "linear probe", "quadratic": "quadratic probe", "mlp": "small network"},
-        ),
+        Axis("probe", values=list(probes), names=probes),
         Axis("removed", "directions taken out", unit="count"),
     ]
-    metrics = [
-        MetricSpec(
-            "drawn_change", ("attribute",), "score", "change in the pictures", "attributes/{attribute}/drawn/change"
-        ),
-        MetricSpec("drawn_expected", ("attribute",), "number", "in the data", "attributes/{attribute}/drawn/expected"),
-        MetricSpec("drawn_lost", ("attribute",), "count", "faces lost", "attributes/{attribute}/drawn/lost"),
-    ]
-    which = " from {store}" if len(job.stores) > 1 else ""
-    for name, (title, unit, points) in MEASURES.items():
-        read_from, of_store = ("attribute", "store"), "attributes/{attribute}/stores/{store}"
-        metrics += [
-            MetricSpec(
-                name,
-                (*read_from, "probe"),
-                unit,
-                "{probe}",
-                f"{of_store}/{{probe}}",
-                (f"{name}[attribute,probe,store?]",),
-                f"{{attribute}}{which}, {title}",
-                "the best probe",
-            ),
-            MetricSpec(
-                f"{name}_change",
-                (*read_from, "probe"),
-                points,
-                "{probe}: less the first store's",
-                f"{of_store}/less_first/{{probe}}",
-            ),
-            MetricSpec(f"{name}_chance", ("attribute",), unit, "chance", "attributes/{attribute}/chance"),
-            MetricSpec(f"{name}_shuffled", read_from, unit, "shuffled", f"{of_store}/shuffled"),
-            MetricSpec(f"{name}_spread", (*read_from, "removed"), unit, title, f"{of_store}/removed/{{removed}}"),
-        ]
-    return Schema("leakage", "What templates give away", axes, metrics)
+    return Schema("leakage", "What templates give away", axes, declared(TEXTS["metrics"]))
 
 
-def evaluate_leakage(
-    job: LeakageJob, device: str = "cpu", stage: Stage | None = None, say: Callable[[str], None] = lambda _: None
-) -> Result:
-    """All figures of a job. say: told what was left out while there is more to do.
+def evaluate_leakage(job: LeakageJob, device: str = "cpu", stage: Stage | None = None) -> Result:
+    """All figures of a job. stage: called with the name of what is begun; gives what is called with (done, total).
 
     Raises:
         UsageError: no store, an unknown attribute, columns without labels, or nothing to read.
@@ -134,6 +67,7 @@ def evaluate_leakage(
         raise UsageError("--labels and --label go together")
     if clash := sorted(set(job.columns) & set(ATTRIBUTES)):
         raise UsageError(f"--label {clash[0]}: a computed attribute has that name; rename the column")
+    begin = stage or (lambda name: lambda done, total: None)
     stores = {label: Store.open(folder) for label, folder in job.stores.items()}
     base, first = next(iter(stores.items()))
     labels = [read_image_labels(job.labels, column, first) for column in job.columns]
@@ -148,8 +82,8 @@ def evaluate_leakage(
     attributes.add_faces([name for name in names if ATTRIBUTES[name].of_faces])
     pictures = [name for name in names if ATTRIBUTES[name].of_pictures]
     try:
-        progress = stage("portraits") if stage and pictures else None
-        attributes.add_pictures(pictures, job.images or first.root, progress)
+        if pictures:
+            attributes.add_pictures(pictures, job.images or first.root, begin("portraits"))
     except BadInput as error:
         if job.attributes:
             raise
@@ -157,28 +91,19 @@ def evaluate_leakage(
     if not attributes.targets:
         raise UsageError("nothing to read: give --labels and --label, or a store with landmarks or images")
     result = Result(leakage_schema(job))
-    _add_readings(result, attributes, templates, job, stage("probes") if stage else None)
+    _add_readings(result, attributes, templates, job, begin("probes"))
     directions = _directions(result, attributes, templates[base], first, job)
     trial = [f"{beyond:,} images were left out: a trial run, not a result."] if beyond else []
     result.warnings = [*attributes.notes, *trial]
-    used = [name for name in result.labels("attribute") if name in attributes.targets]
-    result.protocol = _protocol(job, rows, used)
-    result.sections = [_what_is_read(result, used), _spread(result, used)]
-    files = {"people": job.people, "labels": job.labels}
-    result.provenance = {
-        "stores": {label: describe_store(store) for label, store in stores.items()},
-        "files": {name: describe_file(path) for name, path in files.items() if path},
-        "settings": {
-            "columns": list(job.columns),
-            "exclude": list(job.exclude),
-            "limit": job.limit,
-            "folds": job.folds,
-            "repetitions": job.repetitions,
-            "seed": job.seed,
-        },
-    }
+    result.protocol = _protocol(job, attributes)
+    result.sections = [_what_is_read(result), _spread(result)]
+    described = {label: describe_store(store) for label, store in stores.items()}
+    result.provenance = {"stores": described, "settings": describe_job(job)}
     if job.decoder != "none":
-        _add_strips(result, attributes, templates[base], directions, first, job, device, stage, say)
+        readable = {name: own for name, own in directions.items() if _best(result, name, base) >= READABLE}
+        from facedecode.evaluation.leakage.strips import add_strips
+
+        add_strips(result, attributes, templates[base], readable, first, job, device, begin)
     return result
 
 
@@ -204,6 +129,12 @@ def _images(stores: dict[str, Store], job: LeakageJob) -> tuple[dict[str, np.nda
     return {label: rows[used] for label, rows in zip(stores, common, strict=True)}, len(kept) - len(used), notes
 
 
+def _best(result: Result, attribute: str, store: str) -> float:
+    """How far above chance the best probe reads an attribute from a store."""
+    rows = [row for measure in TITLES for row in result.rows(measure, {"attribute": attribute, "store": store})]
+    return max(row.estimate.value - result.value(f"{row.name}_chance", row.labels) for row in rows)
+
+
 def measure_of(target: Target) -> str:
     """How well a target is read: by balanced accuracy, or by R²."""
     return NUMBERS if target.classes is None else CLASSES
@@ -214,7 +145,7 @@ def _add_readings(
     attributes: TargetSet,
     templates: Mapping[str, np.ndarray],
     job: LeakageJob,
-    progress: Callable[[int, int], None] | None,
+    progress: Callable[[int, int], None],
 ) -> None:
     """Read every attribute from the templates of every store, (n, dim) each; the first is compared with."""
     steps = sum((len(probes_of(target)) + 1) * job.folds + 1 for target, _ in attributes.targets.values())
@@ -223,8 +154,7 @@ def _add_readings(
     def step() -> None:
         nonlocal done
         done += 1
-        if progress:
-            progress(done, steps * len(templates))
+        progress(done, steps * len(templates))
 
     def reading(answers: np.ndarray, target: Target) -> Resampled:
         return read(answers, target, repetitions=job.repetitions, seed=job.seed)
@@ -300,11 +230,12 @@ def _directions(
     return directions
 
 
-def _protocol(job: LeakageJob, rows: list[dict], used: list[str]) -> list[str]:
-    definitions = "; ".join(f"{name}: {ATTRIBUTES[name].meaning}" for name in used if name in ATTRIBUTES)
-    labelled = ", ".join(name for name in used if name not in ATTRIBUTES)
+def _protocol(job: LeakageJob, attributes: TargetSet) -> list[str]:
+    rows, names = attributes.rows, attributes.targets
+    definitions = "; ".join(f"{name}: {ATTRIBUTES[name].meaning}" for name in names if name in ATTRIBUTES)
+    labelled = ", ".join(name for name in names if name not in ATTRIBUTES)
     return paragraphs(
-        PROTOCOL,
+        TEXTS["protocol"],
         images=counted(len(rows), "image"),
         people=len({row["identity"] for row in rows}),
         labelled=f" Labelled: {labelled}." if labelled else "",
@@ -316,38 +247,35 @@ def _protocol(job: LeakageJob, rows: list[dict], used: list[str]) -> list[str]:
     )
 
 
-def _what_is_read(result: Result, used: list[str]) -> Section:
-    tables, pictures, stores = [], [], result.labels("store")
-    several = len(stores) > 1
+def _what_is_read(result: Result) -> Section:
+    tables, pictures, several = [], [], len(result.labels("store")) > 1
+    probes = result.schema.axis("probe").names
     for measure, title in ((CLASSES, "Classes: balanced accuracy"), (NUMBERS, "Numbers: R²")):
-        names = [name for name in used if result.rows(measure, {"attribute": name})]
-        if not names:
+        chances = {row.labels["attribute"]: row.estimate for row in result.rows(f"{measure}_chance")}
+        if not chances:
             continue
         file, rows = measure.replace("_", "-"), ["attribute", *(["store"] if several else [])]
         columns = [(measure, f"{measure}_change") if several else measure, f"{measure}_chance", f"{measure}_shuffled"]
         tables.append(result.table(file, title, rows, columns))
         points: dict[str, list] = {}
-        probe_titles = result.schema.axis("probe").names
-        for row in (row for name in names for row in result.rows(measure, {"attribute": name})):
-            probe = probe_titles[row.labels["probe"]]
+        for row in result.rows(measure):
+            probe = probes[row.labels["probe"]]
             points.setdefault(f"{row.labels['store']}, {probe}" if several else probe, []).append(row.estimate)
-        chance = result.value(f"{measure}_chance", {"attribute": names[0]})
-        data = plots.dot_plot(names, points, x_label=title, percent=measure == CLASSES, line=chance)
-        alt = f"A row for each of {', '.join(names)}: points with intervals, and chance as a line."
+        line = next(iter(chances.values()))
+        data = plots.dot_plot(list(chances), points, x_label=title, percent=measure == CLASSES, line=line)
+        alt = f"A row for each of {', '.join(chances)}: points with intervals, and chance as a line."
         pictures.append(Picture(file, title, data, "Bars: intervals by person. Line: chance.", alt, "svg"))
     return Section("What can be read", tables=tables, pictures=pictures)
 
 
-def _spread(result: Result, used: list[str]) -> Section:
+def _spread(result: Result) -> Section:
     pictures, several = [], len(result.labels("store")) > 1
-    for measure, (title, _, _) in MEASURES.items():
-        curves = {
-            (f"{row.labels['attribute']}, {row.labels['store']}" if several else row.labels["attribute"]): result.along(
-                "removed", f"{measure}_spread", row.labels
-            )
-            for row in result.rows(measure, {"probe": "linear"})
-            if row.estimate.value > result.value(f"{measure}_chance", row.labels) + 0.05
-        }
+    for measure, title in TITLES.items():
+        curves: dict[str, dict] = {}
+        for row in result.rows(measure, {"probe": "linear"}):
+            if row.estimate.value > result.value(f"{measure}_chance", row.labels) + 0.05:
+                name = f"{row.labels['attribute']}, {row.labels['store']}" if several else row.labels["attribute"]
+                curves[name] = result.along("removed", f"{measure}_spread", row.labels)
         # More than the plot has colors for would be told apart by nobody.
         curves = dict(list(curves.items())[:6])
         if not curves:
@@ -359,74 +287,8 @@ def _spread(result: Result, used: list[str]) -> Section:
         )
         alt = f"{title} against the directions taken out, a curve each for {', '.join(lines)}."
         pictures.append(Picture(f"spread-{measure.replace('_', '-')}", f"Spread: {title}", data, "", alt, "svg"))
-    columns = [f"{measure}_spread" for measure in MEASURES]
+    columns = [f"{measure}_spread" for measure in TITLES]
     title = "What is still read when directions are taken out"
     table = result.table("spread", title, ["attribute", "store", "removed"], columns, shown=False)
     note = "How many directions carry an attribute: where a curve falls to chance. All numbers are in spread.csv."
     return Section("How it is spread over directions", [note], [table], pictures)
-
-
-def _add_strips(
-    result: Result,
-    attributes: TargetSet,
-    templates: np.ndarray,
-    directions: Mapping[str, Direction],
-    store: Store,
-    job: LeakageJob,
-    device: str,
-    stage: Stage | None,
-    say: Callable[[str], None],
-) -> None:
-    """Draw strips of the attributes that a probe reads, unless no decoder was asked for and none can draw them."""
-    from facedecode.decoders.checkpoint import optional_decoder
-    from facedecode.evaluation.leakage.strips import AMOUNTS, draw_strips
-    from facedecode.recognizers import load_recognizer
-
-    decoder = optional_decoder(store.recognizer, job.decoder, device, "no strips", say)
-    if decoder is None:
-        return
-    try:
-        recognizer = load_recognizer(store.recognizer, job.weights, device)
-    except MissingWeights as error:
-        if job.weights is not None:
-            raise
-        say(f"classes are not measured on what is drawn: {error}")
-        recognizer = None
-    readable = {}
-    for name, direction in directions.items():
-        measure, first = measure_of(attributes.targets[name][0]), {"attribute": name, "store": next(iter(job.stores))}
-        best = max(figure.value for figure in result.along("probe", measure, first).values())
-        if best - result.value(f"{measure}_chance", first) >= READABLE:
-            readable[name] = direction
-    try:
-        strips = draw_strips(
-            attributes,
-            templates,
-            readable,
-            (decoder, recognizer),
-            job.images or store.root,
-            repetitions=job.repetitions,
-            seed=job.seed,
-            progress=stage("strips") if stage else None,
-            say=say,
-        )
-    except BadInput as error:
-        if job.decoder is not None:
-            raise
-        say(f"no strips: {error}")
-        return
-    pictures = []
-    for name, strip in strips.items():
-        title = f"{name}: {directions[name].low} to {directions[name].high}"
-        steps = ", ".join(f"{amount:+g}" for amount in AMOUNTS)
-        alt = f"Rows of faces: an original, then drawings with {name} at {steps} steps."
-        pictures.append(Picture(f"strip-{name}", title, strip.picture, "", alt))
-        for metric, figure in (("change", strip.change), ("expected", strip.expected), ("lost", strip.lost)):
-            result.add(f"drawn_{metric}", {"attribute": name}, figure)
-    if strips:
-        columns = ["drawn_change", "drawn_expected", "drawn_lost"]
-        table = result.table("strips", "Drawn along it", ["attribute"], columns)
-        result.sections.append(
-            Section("Along the directions", paragraphs(STRIPS, readable=READABLE), [table], pictures)
-        )
-        result.provenance["decoder"] = describe_decoder(decoder)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,14 +10,21 @@ from facedecode.attributes.direction import Direction, at_ends, find_direction
 from facedecode.attributes.measured import ATTRIBUTES, SIDE, measure_faces, measure_pictures
 from facedecode.attributes.probe import Predict, fit_linear
 from facedecode.decoders import Decoder
-from facedecode.errors import BadInput
+from facedecode.decoders.checkpoint import optional_decoder
+from facedecode.errors import BadInput, MissingWeights
+from facedecode.evaluation.jobs import LeakageJob
 from facedecode.evaluation.leakage.targets import TargetSet
 from facedecode.evaluation.rendering import spread_rows
+from facedecode.evaluation.result import Result, paragraphs, texts
 from facedecode.pictures.faces import Face, FaceDetector, choose_face
 from facedecode.pictures.figures import picture_grid, png_bytes
 from facedecode.pictures.images import resized
+from facedecode.provenance import describe_decoder
+from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
-from facedecode.statistics.bootstrap import Estimate, mean_interval
+from facedecode.report import Picture, Section
+from facedecode.statistics.bootstrap import mean_interval
+from facedecode.store import Store
 from facedecode.store.images import read_portraits
 
 SHOWN, MEASURED = 2, 60  # people
@@ -27,65 +32,51 @@ AMOUNTS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 _ENLARGED = 256  # px: faces of a smaller picture are hard to detect
 
 
-@dataclass(frozen=True)
-class Strip:
-    """One attribute's.
-
-    Attributes:
-        picture: PNG; a person in a row: the portrait, then what is drawn at each of `AMOUNTS`.
-        change: in the attribute as measured on what is drawn, from half a step below to half a step above. Of classes:
-            in the probability of the high one; of labelled numbers: in a linear probe's answer. None where it could
-            not be measured.
-        expected: the same between the ends in the data; 1 of a probability.
-        lost: drawn faces in which no landmarks were found.
-    """
-
-    picture: bytes
-    change: Estimate | None
-    expected: float
-    lost: int = 0
-
-
-def draw_strips(
+def add_strips(
+    result: Result,
     attributes: TargetSet,
     templates: np.ndarray,
     directions: Mapping[str, Direction],
-    drawing: tuple[Decoder, Recognizer | None],
-    root: Path,
-    *,
-    repetitions: int,
-    seed: int,
-    progress: Callable[[int, int], None] | None = None,
-    say: Callable[[str], None],
-) -> dict[str, Strip]:
-    """A strip for each direction, of people whom nothing has seen.
+    store: Store,
+    job: LeakageJob,
+    device: str,
+    begin: Callable[[str], Callable[[int, int], None]],
+) -> None:
+    """Add a strip and its figures for each direction; a warning where there is no decoder, and none was asked for.
 
-    Neither the decoder has, nor the direction, which is found again without them. They are a third of all at most.
+    They are of people whom neither the decoder has seen, nor the direction, which is found again without them. These
+    people are a third of all at most. A strip has a person in a row: the portrait, then what is drawn at each of
+    `AMOUNTS`. What changes in it is measured from half a step below to half a step above: of classes in the probability
+    of the high one, of labelled numbers in a linear probe's answer.
 
     Args:
-        templates: float32 (n, dim) of the images.
-        drawing: the decoder, and what embeds its pictures, so that a probe can read labels from them; None leaves
-            labels unmeasured.
-        root: where the images are.
-        say: told of a direction that too few other people are left to find again: it has no strip.
+        templates: float32 (n, dim) of the images in `store`, the first.
 
     Raises:
-        BadInput: the decoder does not record whom it was trained on, or has seen everybody; images are missing.
+        MissingWeights, BadInput: of the decoder or the weights that were asked for. The decoder does not record whom it
+            was trained on, or has seen everybody; images are missing.
     """
-    decoder, recognizer = drawing
-    training_people = decoder.provenance.training.get("people")
-    if not training_people:
-        raise BadInput("the decoder does not record the people it was trained on; train it again")
-    known, everybody = set(training_people), attributes.people(np.arange(len(templates)))
-    unseen = np.array([i for i, name in enumerate(everybody) if name not in known], np.int64)
-    if not len(unseen):
-        raise BadInput("the decoder was trained on all of these people; give others with --people")
-    names = attributes.people(unseen)
-    shown = unseen[spread_rows(names, SHOWN)]
-    measured = unseen[spread_rows(names, max(1, min(MEASURED, (len(set(everybody)) - SHOWN) // 3)))]
+    decoder = optional_decoder(store.recognizer, job.decoder, device, "no strips", result.warnings.append)
+    if decoder is None:
+        return
+    recognizer = None
+    try:
+        recognizer = load_recognizer(store.recognizer, job.weights, device)
+    except MissingWeights as error:
+        if job.weights is not None:
+            raise
+        result.warnings.append(f"classes are not measured on what is drawn: {error}")
+    try:
+        shown, measured = _unseen(attributes, decoder)
+        root = job.images or store.root
+        portraits = read_portraits([attributes.rows[i] for i in shown], root, decoder.image_size)
+    except BadInput as error:
+        if job.decoder is not None:
+            raise
+        result.warnings.append(f"no strips: {error}")
+        return
     judged = {*attributes.people(shown), *attributes.people(measured)}
-    portraits = read_portraits([attributes.rows[i] for i in shown], root, decoder.image_size)
-    detector, strips = FaceDetector(), {}
+    detector, progress, pictures = FaceDetector(), begin("strips"), []
     for number, (name, whole) in enumerate(directions.items(), 1):
         target, images = attributes.targets[name]
         others = np.array([person not in judged for person in attributes.people(images)])
@@ -94,25 +85,51 @@ def draw_strips(
             direction = find_direction(name, inputs, apart, whole.recognizer)
             probe = None if name in ATTRIBUTES or recognizer is None else fit_linear(inputs, apart)
         except BadInput as error:
-            say(f"no strip of {name}: {error}")
+            result.warnings.append(f"no strip of {name}: {error}")
             continue
-        lines = []
-        for portrait, template in zip(portraits, templates[shown], strict=True):
-            moved = np.concatenate([direction.move(template[None], amount) for amount in AMOUNTS])
-            lines.append(np.concatenate([portrait[None], decoder.decode(moved)]))
-        captions = ["original", *(f"{amount:+g}" if amount else "0" for amount in AMOUNTS)]
-        grid = picture_grid(lines, captions=[[]] * (len(lines) - 1) + [captions])
+        pictures.append(_strip(name, direction, portraits, templates[shown], decoder))
         low, high = (decoder.decode(direction.move(templates[measured], amount)) for amount in (-0.5, 0.5))
         changes, lost = _changes(name, low, high, detector, recognizer, probe)
         change, kept = None, np.isfinite(changes)
         if kept.any():
             people = attributes.people(measured[kept])
-            change = mean_interval(changes[kept], people, repetitions=repetitions, seed=seed)
-        expected = at_ends(target.values, target) if target.classes is None else (0.0, 1.0)
-        strips[name] = Strip(png_bytes(grid), change, expected[1] - expected[0], lost)
-        if progress:
-            progress(number, len(directions))
-    return strips
+            change = mean_interval(changes[kept], people, repetitions=job.repetitions, seed=job.seed)
+        ends = at_ends(target.values, target) if target.classes is None else (0.0, 1.0)
+        for metric, figure in (("change", change), ("expected", ends[1] - ends[0]), ("lost", lost)):
+            result.add(f"drawn_{metric}", {"attribute": name}, figure)
+        progress(number, len(directions))
+    if pictures:
+        columns = ["drawn_change", "drawn_expected", "drawn_lost"]
+        table = result.table("strips", "Drawn along it", ["attribute"], columns)
+        text = paragraphs(texts("leakage")["strips"])
+        result.sections.append(Section("Along the directions", text, [table], pictures))
+        result.provenance["decoder"] = describe_decoder(decoder)
+
+
+def _unseen(attributes: TargetSet, decoder: Decoder) -> tuple[np.ndarray, np.ndarray]:
+    """Images to show and to measure, of people whom the decoder has not seen. BadInput where there are none."""
+    training_people = decoder.provenance.training.get("people")
+    if not training_people:
+        raise BadInput("the decoder does not record the people it was trained on; train it again")
+    known, everybody = set(training_people), attributes.people(np.arange(len(attributes.rows)))
+    unseen = np.array([i for i, name in enumerate(everybody) if name not in known], np.int64)
+    if not len(unseen):
+        raise BadInput("the decoder was trained on all of these people; give others with --people")
+    names, most = attributes.people(unseen), (len(set(everybody)) - SHOWN) // 3
+    return unseen[spread_rows(names, SHOWN)], unseen[spread_rows(names, max(1, min(MEASURED, most)))]
+
+
+def _strip(
+    name: str, direction: Direction, portraits: Sequence[np.ndarray], templates: np.ndarray, decoder: Decoder
+) -> Picture:
+    lines = []
+    for portrait, template in zip(portraits, templates, strict=True):
+        moved = np.concatenate([direction.move(template[None], amount) for amount in AMOUNTS])
+        lines.append(np.concatenate([portrait[None], decoder.decode(moved)]))
+    steps = [f"{amount:+g}" if amount else "0" for amount in AMOUNTS]
+    grid = picture_grid(lines, captions=[[]] * (len(lines) - 1) + [["original", *steps]])
+    alt = f"Rows of faces: an original, then drawings with {name} at {', '.join(steps)} steps."
+    return Picture(f"strip-{name}", f"{name}: {direction.low} to {direction.high}", png_bytes(grid), "", alt)
 
 
 def _changes(

@@ -23,7 +23,7 @@ def leakage(console: Console, job: LeakageJob, report: ReportOptions, device: De
         console,
         report,
         lambda: leakage_schema(job),
-        lambda stage: evaluate_leakage(job, start_torch(device), stage, console.say),
+        lambda stage: evaluate_leakage(job, start_torch(device), stage),
     )
     return metrics, outputs | ({"directions": str(job.directions)} if job.directions else {})
 
