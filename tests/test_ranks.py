@@ -313,7 +313,7 @@ def test_a_killed_training_goes_on_with_any_number(
 def test_a_batch_that_does_not_go_round_is_refused(tiny: Path, tmp_path: Path, count: int, accumulate: int) -> None:
     ranks, recognizer = Ranks(0, count, meeting=object()), load_recognizer("tiny", tiny)
     data = pairs(10, recognizer), pairs(4, recognizer)
-    with pytest.raises(UsageError, match=f"batch of 5 does not go round {count} processes in {accumulate} pieces"):
+    with pytest.raises(UsageError, match=f"batch of 5 cannot be split among {count} processes in {accumulate} pieces"):
         DecoderRun(inputs(data, recognizer, SETTINGS, tmp_path, accumulate), torch.device("cpu"), ranks)
 
 

@@ -105,7 +105,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     if not closed:
         held_out = held_out_people([row["identity"] for row in rows], [row["path"] for row in rows], job.validation)
     start, earlier = _start(job, store.recognizer) if job.start else (None, {})
-    # Known by what the run takes from elsewhere: nobody of them is held out, whatever the run holds out of its own.
+    # People in what the run takes from elsewhere: nobody of them is held out, whoever is of the run's own.
     known = {*store.manifest.fitted_on, *earlier.get("known_otherwise", [])}
     record = {
         "start": earlier.get("fingerprint"),
@@ -126,7 +126,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
             )
         recognizer, phi = networks_of_loss(job, store.recognizer, device)
         record["phi"] = [network.describe() for network in phi]
-        # Gradients bring what a network learned of the people whom it was trained on. Those of ξ its store names.
+        # Gradients carry what a network learned of its training people. The store names those of ξ.
         others = (network.recognizer for network in phi if network.name != store.recognizer.name)
         known |= {person for other in others if other for person in other.spec.training_people}
     record["people"] = sorted({row["identity"] for row in rows} - {None} | known | set(earlier.get("people", [])))
@@ -202,23 +202,20 @@ def _history(
 def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, dict[str, Any]]:
     """The network to go on from, and its record; refused where it is of another kind, recognizer or size."""
     if find_decoder(job.start).resolve() == job.output.resolve():
-        raise UsageError(
-            f"--start and -o are both {job.output}: what is gone on from would be lost; name another folder"
-        )
+        raise UsageError(f"--start and -o are both {job.output}, which would be overwritten; name another folder")
     start = load_decoder(job.start)
     start.require_recognizer(recognizer, f"{job.start}: this decoder")
     if not start.provenance.training.get("fingerprint"):
         raise BadInput(
-            f"{job.start}: does not record the run that made it, so that one that goes on from it could not be told "
-            "from others; train it again"
+            f"{job.start}: does not record the run that made it, which a run from there has to record; train it again"
         )
     same = start.kind == job.architecture and start.image_size == job.settings.image_size
     if not isinstance(start.net, TrainedNetwork) or not same:
         raise BadInput(
-            f"{job.start}: a {start.kind} decoder of {start.image_size} px; --start goes on from a network of the same "
+            f"{job.start}: a {start.kind} decoder of {start.image_size} px; --start takes a network of the same "
             "--architecture and --image-size"
         )
-    # The gain belongs to the finished decoder; going on, it is the new run's to set.
+    # The gain belongs to the finished decoder; the new run sets its own.
     record = start.provenance.training
     start.net.template_scale.mul_(record.get("settings", {}).get("gain", 1.0))
     return start.net, record

@@ -164,7 +164,7 @@ class DecoderRun(ResumableRun[TrainSettings, TrainedNetwork]):
         settings, processes = inputs.settings, ranks.count if ranks else 1
         if settings.batch_size // processes < inputs.accumulate:
             raise UsageError(
-                f"a batch of {settings.batch_size} does not go round {processes} processes in {inputs.accumulate} "
+                f"a batch of {settings.batch_size} cannot be split among {processes} processes in {inputs.accumulate} "
                 "pieces each; raise --batch-size"
             )
         self.inputs = inputs

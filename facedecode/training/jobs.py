@@ -1,4 +1,4 @@
-"""What each training is asked to make, and how. Free of NumPy and torch: `train` makes its options of these."""
+"""The jobs and settings of every training, and the options of `train` with them. Free of NumPy and torch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from facedecode.options import argument, option
 
 PEOPLE = "Train on these people only: a name a line, or LFW's format."
 WEIGHTS = "The recognizer's weights file, where no package has it; the folder of one trained by 'train'."
-MIN_IMAGES = "Images that a person needs to be one of the classes."
+MIN_IMAGES = "Images that a person needs to become a class."
 HEAD = "Of a classifier: linear, or cosine (normalized weights and templates). Of a recognizer: arcface, or softmax."
-SCALE = "Of cosine and arcface heads: what multiplies cosines; 64 if absent."
+SCALE = "Factor on cosines, of cosine and arcface heads; 64 if absent."
 SEED = "Seed of everything random."
 SIZES = f"Side of the pictures: {', '.join(map(str, IMAGE_SIZES[:-1]))} or {IMAGE_SIZES[-1]} pixels."
-EPOCHS = "Passes over the training people."
-BATCH_SIZE = "Images of a step."
-LEARNING_RATE = "Peak of the one-cycle schedule."
+EPOCHS = "Passes over the training images."
+BATCH_SIZE = "Images per step."
+LEARNING_RATE = "Peak learning rate of the one-cycle schedule."
 TARGETS = ("template", "person")
 
 
@@ -62,13 +62,13 @@ class PeopleJob(TrainingJob):
 
 @dataclass(frozen=True)
 class ImagesJob(PeopleJob):
-    """A job on the people's images. `validation`: of these people, nobody is trained on, and the curve is of them."""
+    """A job on the people's images. Nobody of `validation` is trained on: the curve is of them."""
 
     _: KW_ONLY
     validation: float = option(0.1, "Share of the people held out.")
     images: Path | None = option(None, "Where a store's images are now, if not where its manifest says.", exists="path")
     start: Path | None = option(
-        None, "Go on from this decoder, or recognizer, instead of a random network.", exists="path"
+        None, "Start from this decoder or recognizer instead of a random network.", exists="path"
     )
 
 
@@ -83,8 +83,8 @@ class RunSettings:
     learning_rate: float = option(1.5e-3, LEARNING_RATE)  # warm-up over a tenth of the steps, then half a cosine
     weight_decay: float = 1e-2  # of AdamW
     average: float = 0.995  # decay per step of the weights' exponential average, which is what is kept
-    mirror: bool = option(True, "Train on each image turned over, too; a decoder takes its recognizer.")
-    jitter: float = option(1.0, "Random crops before networks look; 0: off.")  # strength of `losses.random_jitter`
+    mirror: bool = option(True, "Also train on each image mirrored; a decoder then needs its recognizer.")
+    jitter: float = option(1.0, "Strength of random shifts, scales and rotations of what networks see; 0: off.")
     seed: int = option(0, SEED, minimum=0)
     precision: Literal["fp32", "bf16"] = option("fp32", "fp32, or bf16 (autocast; recorded in the output).")
     save_every: int = 200  # steps between saved states
@@ -102,14 +102,18 @@ class RunSettings:
 class LossWeights:
     """Weights of the terms of a decoder's loss (`training.losses`); 0 switches a term off."""
 
-    pixel: float = option(4.0, "Eq. 3, whole portrait; 0: off.", "--pixel-weight")
-    gradient: float = option(300.0, "Eq. 4, whole portrait.", "--gradient-weight")
-    local_pixel: float = option(4.0, "Eq. 3, central region.", "--local-pixel-weight")
-    local_gradient: float = option(300.0, "Eq. 4, central region.", "--local-gradient-weight")
-    perceptual: float = option(0.6, "Eq. 5, whole view of the perceptual network; 0: off.", "--perceptual-weight")
-    local_perceptual: float = option(0.0, "Eq. 5, central region.", "--local-perceptual-weight")
-    identity: float = option(0.5, "Template distance (not in the paper; white-box); 0: off.", "--identity-weight")
-    absolute: float = option(0.0, "Mean absolute difference, whole portrait.", "--absolute-weight")
+    pixel: float = option(4.0, "Weight of the pixel term (Eq. 3), whole portrait; 0: off.", "--pixel-weight")
+    gradient: float = option(300.0, "Weight of the gradient term (Eq. 4), whole portrait.", "--gradient-weight")
+    local_pixel: float = option(4.0, "Weight of the pixel term, central region.", "--local-pixel-weight")
+    local_gradient: float = option(300.0, "Weight of the gradient term, central region.", "--local-gradient-weight")
+    perceptual: float = option(0.6, "Weight of the perceptual term (Eq. 5), whole view; 0: off.", "--perceptual-weight")
+    local_perceptual: float = option(0.0, "Weight of the perceptual term, central region.", "--local-perceptual-weight")
+    identity: float = option(
+        0.5,
+        "Weight of the distance of templates (not in the paper; white-box); 0: off.",
+        "--identity-weight",
+    )
+    absolute: float = option(0.0, "Weight of the mean absolute difference, whole portrait.", "--absolute-weight")
 
     def of_pixels(self) -> LossWeights:
         """Only those of the terms that compare pixels."""
@@ -131,15 +135,15 @@ class TrainSettings(RunSettings):
     _: KW_ONLY
     widths: tuple[int, ...] | None = None  # channels at each size; the network's own if None
     coarse: int | None = None  # side of the coarse picture, px, of a network that has one; its own if None
-    # A little below 1, a decoder draws less of what one image adds to its person's template.
-    gain: float = option(1.0, "Scale of templates about their mean before the finished decoder draws.")
+    # Below 1, a decoder draws less of what one image adds to its person's template.
+    gain: float = option(1.0, "Factor on templates, about their mean, in the finished decoder.")
     identity_target: Literal["person", "template"] = option(
-        "person", "Aim at the 'template', or at what is expected of its 'person'."
+        "person", "Aim at the 'template', or at the expected one of its 'person'."
     )
     perceptual_after: float | None = option(
         None,
-        "Share of the steps for the terms on pixels alone; then those that look through networks count alone. All "
-        "count in every step if absent.",
+        "Share of the steps with the terms of pixels only; the others have those of networks only. If absent, every "
+        "step has all.",
     )
     weights: LossWeights = LossWeights()
 
@@ -183,41 +187,41 @@ def _networks(spelled: Sequence[str]) -> dict[str, Path | None]:
 class DecoderJob(ImagesJob):
     """A decoder: a network, or a closed form, which takes only the size of its pictures from `settings`.
 
-    `phi`: perceptual networks, each with its weights file, or None where a package has it; the recognizer itself if
-    there are none. A run with more `accumulate` gives the same result, up to rounding.
+    `phi`: perceptual networks, each with its weights file, or None where a package has it. Without any, the recognizer
+    of the templates is the one.
     """
 
     architecture: str = option(
         "dfd",
-        f"Of a decoder. A network: {_or(fitted_by('gradients'))}; a closed form: {_or(fitted_by('closed form'))}; or "
-        f"{_or(fitted_by('generator'))}: through a generator of yours.",
+        f"Kind of decoder. A network: {_or(fitted_by('gradients'))}; a closed form: {_or(fitted_by('closed form'))}; "
+        f"or {_or(fitted_by('generator'))}: through your own generator.",
     )
-    width: float | None = option(None, "Share of the network's channels (1); 0.5 is a quarter of the arithmetic.")
-    accumulate: int = option(
-        1, "Pieces of a batch that go through the loss in turn: less memory, same result.", minimum=1
+    width: float | None = option(
+        None, "Share of the network's channels, 1 if absent; 0.5: a quarter of the arithmetic."
     )
+    accumulate: int = option(1, "Pieces in which a batch goes through the loss: less memory, same result.", minimum=1)
     phi: Mapping[str, Path | None] = option(
         {},
-        "Perceptual network, NAME, NAME=FILE or NAME:LAYER+LAYER=FILE: squeezenet, a recognizer; or torch:FILE "
-        "(repeatable).",
+        "Perceptual network (repeatable): squeezenet or a recognizer, as NAME, NAME=FILE or NAME:LAYER+LAYER=FILE; or "
+        "torch:FILE.",
         parse=_networks,
         written=list[str],
         exists="name or labeled file",
     )
     weights: Path | None = option(None, WEIGHTS, exists="weights")
-    half: bool = option(False, "Save float16 tensors, at half the size.")
+    half: bool = option(False, "Save tensors as float16, at half the size.")
     settings: TrainSettings = TrainSettings()
 
     def check(self) -> None:
         """Raise UsageError for a job that no training can do."""
         if find_kind(self.architecture).fitting == "generator":
-            raise UsageError(f"a {self.architecture} decoder is not trained on a store's images: see LatentJob")
+            raise UsageError(f"a {self.architecture} decoder is not trained on a store's images: make a LatentJob")
         if self.start and self.width:
             raise UsageError("--width does not go with --start, whose network has its channels; leave it out")
         self.settings.check(self.architecture)
 
 
-# Options of DecoderJob that play a part in a closed form.
+# The options of a DecoderJob that count for a closed form.
 CLOSED_FORM_OPTIONS = (
     *("store", "output", "architecture", "people", "exclude", "image_size", "images", "half", "overwrite"),
 )
@@ -238,15 +242,15 @@ def _range(text: str) -> tuple[float, float]:
 class LatentJob(TrainingJob):
     """A decoder through a user's generator, for templates of the store's recognizer.
 
-    `people`: whom the generator was trained on, as far as there are names; without them, evaluations refuse the
-    decoder. The generator's file is copied into the decoder's folder.
+    `people`: those whom the generator was trained on; without them, evaluations refuse the decoder. The generator's
+    file is copied into the decoder's folder.
     """
 
     generator: Path = option(MISSING, "An exported program, latents → pictures (n, 3, S, S).", exists="file")
     generator_range: tuple[float, float] = option(
-        MISSING, "Values of its black and white: -1,1 or 0,1.", parse=_range, written=str
+        MISSING, "Values of black and white in its pictures: -1,1 or 0,1.", parse=_range, written=str
     )
-    latent_size: int | None = option(None, "Numbers that it takes, if it is TorchScript.", minimum=1)
+    latent_size: int | None = option(None, "Length of its latents; for TorchScript only.", minimum=1)
     samples: int = option(10_000, "Pictures to generate.", minimum=1)
     people: Path | None = option(None, PEOPLE, exists="file")
     image_size: int = option(128, SIZES)
@@ -269,9 +273,9 @@ class ClassifierImport(TrainingJob):
     """A softmax layer that was trained elsewhere, for templates of the store's recognizer."""
 
     from_head: Path = option(
-        MISSING, "Take this softmax layer for a classifier: safetensors with weight (and bias).", exists="file"
+        MISSING, "Make a classifier of this softmax layer: safetensors with weight (and bias).", exists="file"
     )
-    names: Path = option(MISSING, "The classes of --from-head, one a line, in the order of its rows.", exists="file")
+    names: Path = option(MISSING, "The classes of --from-head, one per line, in the order of its rows.", exists="file")
     head: str = option("linear", HEAD)
     scale: float | None = option(None, SCALE)
 
@@ -295,9 +299,8 @@ class HeadSettings:
 
     head: str = option("arcface", HEAD)
     scale: float = option(64.0, SCALE)  # s: the radius of the sphere that templates are put on
-    margin: float = option(0.5, "Of arcface: radians added to the angle to one's own class.")
-    # Share of the steps over which the margin grows from 0. At its full size from the first step on, few images a
-    # person give a random network nothing to start from.
+    margin: float = option(0.5, "ArcFace's margin: radians added to the angle to the own class.")
+    # Share of the steps over which the margin grows from 0: at full size, few images give a random network no start.
     warm_up: float = 0.3
 
     def __post_init__(self) -> None:
@@ -355,11 +358,9 @@ class RecognizerSettings(RunSettings):
 
 @dataclass(frozen=True)
 class RecognizerJob(ImagesJob):
-    """A recognizer: a network trained to tell the people of a store's images apart; its folder's name is its own.
+    """A recognizer, named as its folder: a network that learns to tell the people of a store's images apart.
 
-    `validation`: share of the people who are no class: the curve's verification is of them. `start`: the folder of a
-    recognizer of the same backbone, whose people count as trained on, too; for resnet50 also a file in torchvision's
-    layout.
+    `start`: the folder of a recognizer of the same backbone; for resnet50 also a file in torchvision's layout.
     """
 
     min_images: int = option(5, MIN_IMAGES, minimum=2)
@@ -368,7 +369,7 @@ class RecognizerJob(ImagesJob):
 
 @dataclass(frozen=True)
 class DisentanglerJob(PeopleJob):
-    """What parts templates into identity and an attribute of two classes."""
+    """A map that parts templates into identity and an attribute of two classes."""
 
-    labels: Path = option(MISSING, "CSV file with a column 'path', and the one of --label.", exists="file")
-    label: str = option(MISSING, "Column of --labels, of two classes: gender.")
+    labels: Path = option(MISSING, "CSV file with the columns 'path' and that of --label.", exists="file")
+    label: str = option(MISSING, "Column of --labels with two classes, such as gender.")

@@ -157,13 +157,11 @@ def _start(job: RecognizerJob) -> Start:
     settings, architecture = job.settings, BACKBONES[job.settings.backbone].architecture
     if folder := trained_folder(job.start):
         if folder.resolve() == job.output.resolve():
-            raise UsageError(
-                f"--start and -o are both {folder}: what is gone on from would be lost; name another folder"
-            )
+            raise UsageError(f"--start and -o are both {folder}, which would be overwritten; name another folder")
         spec = read_card(folder).spec(folder)
         if (spec.architecture, dict(spec.config)) != (architecture, backbone_config(settings)):
             raise BadInput(
-                f"{folder}: a {spec.architecture} for crops of {spec.crop.size} px; --start goes on from one of the "
+                f"{folder}: a {spec.architecture} for crops of {spec.crop.size} px; --start takes one of the "
                 "same --backbone and --image-size"
             )
         return Start(folder / WEIGHTS, spec.training_people)

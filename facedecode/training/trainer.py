@@ -134,10 +134,10 @@ def count_steps(images: int, settings: RunSettings) -> int:
 class ResumableRun(ABC, Generic[Settings, Net]):
     """Network, optimizer, average of the weights, and step: the state of one training run.
 
-    A kind of run says what the loss of a step is, and what a point of the validation curve.
+    A subclass defines the loss of a step, and a point of the validation curve.
 
     Attributes:
-        net: what is trained. average: its state, averaged over the steps; it is what is kept in the end.
+        net: what is trained. average: its state, averaged over the steps: the result.
         step, steps: done, and of the whole run. saved_step: of the state on disk.
         curve: the points of validation so far.
     """
@@ -177,11 +177,11 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         )
 
     def batch_loss(self) -> Tensor:
-        """The loss of this step's batch, a scalar: what a run by one process says, unless it has its own `backward`."""
+        """The loss of this step's batch, a scalar. A run that has its own `backward` needs none."""
         raise NotImplementedError
 
     def backward(self) -> Tensor:
-        """Leave the gradients of this process's part of the step's batch; its part of the loss, a scalar."""
+        """Compute the gradients of this process's part of the step's batch; its part of the loss, a scalar."""
         loss = self.batch_loss()
         loss.backward()
         return loss.detach()
@@ -191,7 +191,7 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         """Add a point to the curve, if there is anything to validate on."""
 
     def run(self, progress: Progress = silent) -> None:
-        """Take up a saved state, if there is one, and train to the end.
+        """Resume from a saved state, if there is one, and train to the end.
 
         Raises:
             BadInput: the loss or the weights are no longer finite (the last saved state is kept); a damaged state.
@@ -244,7 +244,7 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def generator(self) -> torch.Generator:
-        """What this step draws from."""
+        """The random numbers of this step."""
         return torch.Generator().manual_seed(self.settings.seed * 1_000_003 + self.step)
 
     def train_step(self) -> float:
@@ -288,7 +288,7 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         write_text(self.folder / "curve.csv", text.getvalue())
 
     def copy_from_first(self) -> None:
-        """Take over the state of rank 0, which alone reads it; also what other machines round in another way."""
+        """Take the state of rank 0, which alone reads it; other machines could round in another way."""
         self.step, self.curve = self.ranks.from_first([self.step, self.curve])
         self.saved_step = self.step
         states = [self.optimizer.state[p] for p in self.net.parameters()] if self.step else []
@@ -314,7 +314,7 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         self.saved_step = self.step
 
     def resume(self) -> None:
-        """Take up a saved state, if there is one. Raises as `run`."""
+        """Load a saved state, if there is one. Raises as `run`."""
         path = self.folder / STATE
         if not path.exists():
             return

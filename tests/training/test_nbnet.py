@@ -207,7 +207,7 @@ def test_a_dfd_and_an_nbnet_do_not_take_up_each_other(job: DecoderJob, tmp_path:
         train_store(other)
     train_store(job)
     assert (job.output / STATE).exists()
-    with pytest.raises(BadInput, match=r"a nbnet decoder of 64 px; --start goes on from a network of the same"):
+    with pytest.raises(BadInput, match=r"a nbnet decoder of 64 px; --start takes a network of the same"):
         train_store(dataclasses.replace(other, start=job.output, output=tmp_path / "dfd"))
     further = train_store(dataclasses.replace(job, start=job.output, output=tmp_path / "further"))
     assert further.kind == "nbnet" and further.provenance.training["start"]

@@ -85,12 +85,13 @@ def train(
     device: Device = "auto",
     dry_run: DryRun = False,
 ) -> Result:
-    """While a decoder trains, the output folder shows the validation curve (curve.csv) and samples. A run that was
-    interrupted is resumed by the same command; under torchrun, several processes train together, each on a part of
-    every batch. With --kind recognizer, a network is trained anew to tell the people of the store's images apart; its
-    folder is then a --model. With --kind classifier, a softmax over the people who have images enough is fitted to
-    their templates, and judged on a fifth of each person's images. With --kind disentangler, 'transform --disentangle'
-    can then part templates into identity and the attribute of --labels; it is judged on a tenth of the people.
+    """While a decoder trains, the output folder shows the validation curve (curve.csv) and sample pictures. The same
+    command resumes an interrupted run. Under torchrun, several processes train together, each on a part of every batch.
+
+    --kind recognizer trains a network to tell the people of the store's images apart; its folder serves as --model.
+    --kind classifier fits a softmax to the templates of people with enough images, and judges it on a fifth of each
+    person's images. --kind disentangler fits what 'transform --disentangle' needs to part templates into identity and
+    the attribute of --labels; a tenth of the people judge it.
     """
     variant, meaning = _chosen(kind, options["architecture"], from_head=options["from_head"] is not None)
     store, bare = options["store"], options["store"].suffix == ".npy"
