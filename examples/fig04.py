@@ -189,8 +189,8 @@ def judge(
     templates = store.take(np.array([place[row["path"]] for row in rows]))
     pictures, people = decoder.decode(templates), [row["identity"] for row in rows]
     again = embed_pictures(recognizer, pictures)
-    originals = Originals(templates, people, recognizer.spec.score)
-    rates = attack_success({"": Attack(again)}, originals, RATES, **options)[""]
+    attacked = Originals(templates, people, recognizer.spec.score)
+    rates = attack_success({"": Attack(again)}, attacked, RATES, **options)[""]
     return Drawn(psnr(pictures, originals), ssim(pictures, originals), pictures, rates)
 
 
