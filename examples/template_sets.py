@@ -116,7 +116,7 @@ def accuracy_difference(
     seed: int = 0,
     level: float = LEVEL,
 ) -> AccuracyDifference:
-    """`verification.accuracy_by_fold` of `one` less that of `other`: same pairs, folds and replicates.
+    """`verification.FoldSplit.accuracy` of `one` less that of `other`: same pairs, folds and replicates.
 
     Each has its own thresholds, chosen anew in each replicate.
     """

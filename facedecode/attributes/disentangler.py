@@ -64,9 +64,9 @@ class Disentangler(Fitted):
         shapes = {"common_mean": (dim,), "means": (2, dim), "class_means": (2, dim)}
         shapes |= dict.fromkeys(("covariances", "to_common", "from_common"), (2, dim, dim)) | {"axes": (dim, dim)}
         for name, shape in shapes.items():
-            if (there := getattr(self, name)).shape != shape or dim == 0:
-                raise BadInput(f"a disentangler's {name} of shape {there.shape}, not {shape}: fit it again")
-            if not np.isfinite(there).all():
+            if (tensor := getattr(self, name)).shape != shape or dim == 0:
+                raise BadInput(f"a disentangler's {name} of shape {tensor.shape}, not {shape}: fit it again")
+            if not np.isfinite(tensor).all():
                 raise BadInput(f"a disentangler's {name} have NaN or infinite numbers: fit it again")
         self.recognizer.require_dim(dim, "a disentangler")
         if not np.allclose(self.to_common @ self.from_common, np.eye(dim), atol=1e-6):
@@ -112,12 +112,12 @@ class Disentangler(Fitted):
             BadInput: another shape.
         """
         values = self._checked(templates)
-        told = self.posterior(values).argmax(1)
+        classes = self.posterior(values).argmax(1)
         identity = np.empty_like(values)
         for number in range(2):
-            own = told == number
-            identity[own] = (values[own] - self.means[number]) @ self.to_common[number] + self.common_mean
-        return identity.astype(np.float32), np.eye(2, dtype=np.float32)[told]
+            rows = classes == number
+            identity[rows] = (values[rows] - self.means[number]) @ self.to_common[number] + self.common_mean
+        return identity.astype(np.float32), np.eye(2, dtype=np.float32)[classes]
 
     def identity(self, templates: np.ndarray, components: int | None = None) -> np.ndarray:
         """The identity part alone, see `split`.
@@ -173,12 +173,12 @@ class Disentangler(Fitted):
             BadInput: another shape.
         """
         self.require_parts(dependent, independent)
-        identity, told = self.split(templates)
+        identity, shares = self.split(templates)
         if dependent != KEEP:
-            told = np.broadcast_to(self._share(dependent), told.shape)
+            shares = np.broadcast_to(self._share(dependent), shares.shape)
         if independent != KEEP:
             identity = np.broadcast_to(self._share(independent) @ self.class_means, identity.shape)
-        return self.join(identity, told)
+        return self.join(identity, shares)
 
     def require_parts(self, dependent: str, independent: str) -> None:
         """Refuse what `resynthesize` would. Raises UsageError."""

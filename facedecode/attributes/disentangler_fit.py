@@ -74,8 +74,8 @@ def fit_store_disentangler(
         "shrinkage": shrinkage,
         "people": sorted(set(names)),
     }
-    if there := Disentangler.finished(path, lambda own: own.report.get("provenance") == provenance, overwrite):
-        return there
+    if fitted := Disentangler.finished(path, lambda other: other.report.get("provenance") == provenance, overwrite):
+        return fitted
     made = fit_disentangler(
         store.take(rows),
         [labels.values[i] for i in rows],
@@ -178,8 +178,8 @@ def barycenter_maps(covariances: np.ndarray) -> np.ndarray:
     """
     root = _power(covariances[0], 0.5)
     back = _power(covariances[0], -0.5)
-    there = back @ _power(root @ covariances[1] @ root, 0.5) @ back
-    halfway = (np.eye(len(root)) + np.stack([there, np.linalg.inv(there)])) / 2
+    across = back @ _power(root @ covariances[1] @ root, 0.5) @ back
+    halfway = (np.eye(len(root)) + np.stack([across, np.linalg.inv(across)])) / 2
     return (halfway + halfway.transpose(0, 2, 1)) / 2
 
 

@@ -118,8 +118,8 @@ def _sharpness(portraits: np.ndarray) -> np.ndarray:
 
 
 ATTRIBUTES: dict[str, Attribute] = {
-    own.name: own
-    for own in [
+    attribute.name: attribute
+    for attribute in [
         Attribute("yaw", "where the nose is between left and right, from the middle of eyes and mouth", _yaw),
         # A recognizer that takes a face and its mirror image for one keeps how far it is turned, not which way.
         Attribute("turn", "yaw without its sign: how far the face is turned either way", _turn),

@@ -14,9 +14,10 @@ intervals hold the truth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from facedecode.statistics.verification import (
 )
 
 REPETITIONS = 1000
+Group = TypeVar("Group", bound=Hashable)  # what a caller calls a group of trials
 _PAIRS_AT_ONCE = 2**22
 
 
@@ -133,7 +135,7 @@ class Resampled:
     @property
     def _known(self) -> bool:
         """Whether leaving out people can say how sure the figure is."""
-        return np.count_nonzero(~np.isnan(self.left_out[self.shares > 0])) > 1
+        return int(np.count_nonzero(~np.isnan(self.left_out[self.shares > 0]))) > 1
 
     def _interval(self, level: float) -> tuple[float | None, float | None]:
         if not self._known or not np.isfinite(self.value):
@@ -141,7 +143,8 @@ class Resampled:
         low, high = corrected(self.value, self.drawn, self.left_out, level)
         if self.is_rate and low is not None and self.value in (0, 1):
             low, high = clopper_pearson_floor(self.value == 1, (low, high), self.shares, level)
-        return tuple(end if end is not None and np.isfinite(end) else None for end in (low, high))
+        low, high = (end if end is not None and np.isfinite(end) else None for end in (low, high))
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -315,14 +318,14 @@ def resampled_accuracy(
 
 
 def resampled_tar(
-    trials: Mapping[str, Trials],
+    trials: Mapping[Group, Trials],
     non_mated: NonMated,
     fmrs: Sequence[float],
     *,
     people: int,
     repetitions: int = REPETITIONS,
     seed: int = 0,
-) -> dict[str, list[ResampledTar]]:
+) -> dict[Group, list[ResampledTar]]:
     """The share of each group of trials accepted at each false match rate: a figure for each of `fmrs`.
 
     people: how many there are; persons are numbers below it, the same ones in trials and non-mated pairs. All
@@ -333,7 +336,7 @@ def resampled_tar(
     if not fmrs:
         return {name: [] for name in trials}
     thresholds = thresholds_at_fmr(non_mated.scores, fmrs)
-    parts = replicates_of(people, repetitions, seed)[1:]
+    parts: Sequence[Replicates] = replicates_of(people, repetitions, seed)[1:]
     cuts = [replicate_thresholds(non_mated, fmrs, part) for part in parts]
     resampled = {}
     for name, group in trials.items():
@@ -350,7 +353,7 @@ def resampled_tar(
 
 
 def rates_at_fmr(
-    trials: Mapping[str, Trials],
+    trials: Mapping[Group, Trials],
     non_mated: NonMated,
     fmrs: Sequence[float],
     *,
@@ -358,7 +361,7 @@ def rates_at_fmr(
     repetitions: int = REPETITIONS,
     seed: int = 0,
     level: float = LEVEL,
-) -> dict[str, list[RateAtFmr]]:
+) -> dict[Group, list[RateAtFmr]]:
     """The rates of `resampled_tar` with their intervals."""
     resampled = resampled_tar(trials, non_mated, fmrs, people=people, repetitions=repetitions, seed=seed)
     return {name: [tar.rate(level) for tar in group] for name, group in resampled.items()}

@@ -135,8 +135,8 @@ class LeftOut:
         return values.sum(axis=0) - values
 
     def person_pairs(self, left: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        involved = sum(np.bincount(side, weights=counts, minlength=self._people) for side in (left, right))
-        return counts.sum() - involved.astype(np.int64)
+        involved = [np.bincount(side, weights=counts, minlength=self._people) for side in (left, right)]
+        return counts.sum() - np.sum(involved, axis=0).astype(np.int64)
 
     def trials(self, people: np.ndarray, base: np.ndarray, todo: np.ndarray) -> Sums:
         return _OthersSums([people], base, self._people, todo)

@@ -6,7 +6,7 @@ Scores: higher means more similar. An image without a template has the score -in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +44,7 @@ def score_rows(templates: np.ndarray, left: np.ndarray, right: np.ndarray, kind:
     """
     left, right = np.asarray(left), np.asarray(right)
     scores = np.full(len(left), -np.inf, dtype=np.float32)
-    there = (left >= 0) & (right >= 0)
-    templates, places = np.asarray(templates), np.flatnonzero(there)
+    templates, places = np.asarray(templates), np.flatnonzero((left >= 0) & (right >= 0))
     step = max(1, _BLOCK_SCORES // max(1, templates.shape[-1]))
     for start in range(0, len(places), step):
         part = places[start : start + step]
@@ -132,12 +131,13 @@ def mated_non_mated_scores(
     people, codes = encode_people([*identities] if square else [*identities, *probe_identities])
     left_codes, right_codes = (codes, codes) if square else (codes[: len(left)], codes[len(left) :])
     non_mated = np.empty(int(_non_mated_in_rows(left_codes, right_codes, square).sum()), dtype=np.float32)
-    filled, mated, mated_left, mated_right = 0, [], [], []
+    filled, mated_parts = 0, []
     space = np.empty(max(_BLOCK_SCORES, len(right)), dtype=left.dtype)
-    for start, stop in _row_blocks(len(left), len(right)):
+    step = max(1, _BLOCK_SCORES // max(1, len(right)))
+    for start in range(0, len(left), step):
         begin = start if square else 0
-        block = _matrix(left[start:stop], right[begin:], kind, space)
-        block[left_missing[start:stop]] = -np.inf
+        block = _matrix(left[start : start + step], right[begin:], kind, space)
+        block[left_missing[start : start + step]] = -np.inf
         block[:, right_missing[begin:]] = -np.inf
         for row, scores in enumerate(block, start):
             first = row + 1 if square else 0  # of a set only i < j
@@ -147,10 +147,8 @@ def mated_non_mated_scores(
             non_mated[filled : filled + len(others)] = others
             filled += len(others)
             columns = np.flatnonzero(same)
-            mated.append(scores[columns])
-            mated_left.append(np.full(len(columns), row))
-            mated_right.append(columns + first)
-    mated, mated_left, mated_right = (np.concatenate(part) for part in (mated, mated_left, mated_right))
+            mated_parts.append((scores[columns], np.full(len(columns), row), columns + first))
+    mated, mated_left, mated_right = (np.concatenate(part) for part in zip(*mated_parts, strict=True))
     return AllPairs(mated, mated_left, mated_right, non_mated, people, left_codes, right_codes, square)
 
 
@@ -210,10 +208,10 @@ def _matrix(a: np.ndarray, b: np.ndarray, kind: str, space: np.ndarray | None = 
         return _negative_hamming(np.matmul(a, b.T, out=product), a.shape[1])
     product = np.matmul(-2.0 * a, b.T, out=product)
     scores = np.empty(shape, dtype=np.float32)
-    own, others = np.einsum("nd,nd->n", a, a), np.einsum("nd,nd->n", b, b)
-    for squares, row, out in zip(own, product, scores, strict=True):  # row by row stays in the cache
-        row += squares
-        row += others
+    left_squares, right_squares = np.einsum("nd,nd->n", a, a), np.einsum("nd,nd->n", b, b)
+    for square, row, out in zip(left_squares, product, scores, strict=True):  # row by row stays in the cache
+        row += square
+        row += right_squares
         np.sqrt(np.maximum(row, 0.0, out=row), out=row)
         np.negative(row, out=out, casting="same_kind")
     return scores
@@ -249,9 +247,3 @@ def _non_mated_in_rows(left: np.ndarray, right: np.ndarray, square: bool) -> np.
     rank = np.empty(len(left), dtype=np.int64)
     rank[order] = np.arange(len(left)) - np.repeat(np.cumsum(counts) - counts, counts)
     return (len(left) - 1 - np.arange(len(left))) - (same - rank - 1)
-
-
-def _row_blocks(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    step = max(1, _BLOCK_SCORES // max(1, columns))
-    for start in range(0, rows, step):
-        yield start, min(rows, start + step)

@@ -41,14 +41,6 @@ class SecurityRates:
     type_two: dict[str, list[RateAtFmr]]
     mated: dict[str, list[RateAtFmr]]
 
-    def as_json(self) -> dict:
-        """JSON: type_one, type_two and mated, where there are any, → weighting → FMR → the figure."""
-        return {
-            group: {by: {f"{rate.fmr_wanted:g}": rate.as_json() for rate in rates} for by, rates in found.items()}
-            for group, found in vars(self).items()
-            if found
-        }
-
 
 @dataclass(frozen=True)
 class Attack:
@@ -175,8 +167,8 @@ def enrolled_rows(paths: Sequence[str], identities: Sequence[str], missing: np.n
     missing: bool (n,). People of whom no image has a template have no row.
     """
     first: dict[str, int] = {}
-    for row in sorted(np.flatnonzero(~np.asarray(missing, dtype=bool)), key=lambda row: paths[row]):
-        first.setdefault(identities[row], int(row))
+    for row in sorted(np.flatnonzero(~np.asarray(missing, dtype=bool)).tolist(), key=lambda row: paths[row]):
+        first.setdefault(identities[row], row)
     return np.array(sorted(first.values()), dtype=np.int64)
 
 

@@ -174,7 +174,10 @@ def equal_errors(fmr: np.ndarray, fnmr: np.ndarray) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class FoldAccuracy:
-    """Accuracy of LFW's View 2: mean over folds, its standard error; each fold's accuracy and threshold."""
+    """Accuracy of LFW's View 2: mean over folds, its standard error (sample standard deviation / sqrt(folds)).
+
+    accuracies, thresholds: of each fold.
+    """
 
     mean: float
     standard_error: float
@@ -182,22 +185,15 @@ class FoldAccuracy:
     thresholds: np.ndarray
 
 
-def accuracy_by_fold(
-    scores: np.ndarray, mated: np.ndarray, fold: np.ndarray, weights: np.ndarray | None = None
-) -> FoldAccuracy:
-    """Accuracy of each fold at the threshold that is best on all other folds (LFW README 2c and 3b).
-
-    scores (n,), mated bool (n,), fold int (n,), weights (n,) not negative or None. Of equally good cuts the
-    middle one is taken, halfway between its two scores. The standard error is the sample standard deviation
-    over folds / sqrt(folds). A pair with a failure to acquire is a non-match: right if non-mated.
-    """
-    return FoldSplit(scores, mated, fold).accuracy(weights)
-
-
 class FoldSplit:
-    """`accuracy_by_fold` with the sorting done once, for many sets of weights."""
+    """Pairs in folds, sorted once: each fold is judged at the threshold best on all others (LFW README 2c and 3b).
+
+    Of equally good cuts the middle one is taken, halfway between its two scores. A pair with a failure to acquire is a
+    non-match: right if non-mated.
+    """
 
     def __init__(self, scores: np.ndarray, mated: np.ndarray, fold: np.ndarray) -> None:
+        """scores (n,), mated bool (n,), fold int (n,)."""
         self.scores = _scores(scores, "").astype(np.float64)
         self.mated, fold = np.asarray(mated, dtype=bool), np.asarray(fold)
         if not len(self.scores) == len(self.mated) == len(fold):

@@ -16,7 +16,7 @@ from facedecode.provenance import environment
 from facedecode.statistics.bootstrap import person_draws
 from facedecode.statistics.intervals import corrected
 from facedecode.statistics.scores import score_pairs
-from facedecode.statistics.verification import accuracy_by_fold
+from facedecode.statistics.verification import FoldSplit
 
 RECOGNIZER = RecognizerId("tiny", "ab" * 32, score="cosine")
 
@@ -102,7 +102,7 @@ def test_difference_equals_loops(pairs, tmp_path):
         mated, fold = pairs.mated[keep], pairs.fold[keep]
 
         def difference(weights, keep=keep, mated=mated, fold=fold):
-            means = [accuracy_by_fold(values[keep], mated, fold, weights).mean for values in both_scores]
+            means = [FoldSplit(values[keep], mated, fold).accuracy(weights).mean for values in both_scores]
             return means[0] - means[1]
 
         values = []

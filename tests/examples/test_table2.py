@@ -20,7 +20,7 @@ from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.scores import score_pairs
-from facedecode.statistics.verification import accuracy_by_fold, person_weights, tar_at_fmr
+from facedecode.statistics.verification import FoldSplit, person_weights, tar_at_fmr
 from facedecode.store import Store
 from facedecode.store.images import load_image, row_face
 
@@ -122,7 +122,7 @@ def test_the_cells_are_those_of_loops(table2: Callable[..., dict], here: Path, t
             assert one["tar_at_far"]["0.01"]["value"] == pytest.approx(by_pair.tar, abs=1e-9)
             assert one["tar_at_far"]["0.01"]["threshold"] == pytest.approx(by_pair.threshold, abs=1e-4)
             assert one["tar_at_far_by_person"]["0.01"]["value"] == pytest.approx(by_person.tar, abs=1e-9)
-            assert one["accuracy"]["value"] == pytest.approx(accuracy_by_fold(values, pairs.mated, pairs.fold).mean)
+            assert one["accuracy"]["value"] == pytest.approx(FoldSplit(values, pairs.mated, pairs.fold).accuracy().mean)
             expected[which] = by_person.tar
         differences = {(d["transform"], d["difference"]): d for d in found[name]["listed"]["differences"]}
         assert len(differences) == 6

@@ -22,7 +22,7 @@ from facedecode.statistics.bootstrap import (
 )
 from facedecode.statistics.intervals import percentiles
 from facedecode.statistics.scores import mated_non_mated_scores
-from facedecode.statistics.verification import FoldSplit, accuracy_by_fold, eer, person_weights, tar_at_fmr
+from facedecode.statistics.verification import FoldSplit, eer, person_weights, tar_at_fmr
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_accuracy_interval():
     scores = generator.normal(2 * (left == right), 1)
     split = FoldSplit(scores, left == right, fold)
     found = resampled_accuracy(split, left, right, people=30, repetitions=100).estimate()
-    assert found.value == accuracy_by_fold(scores, left == right, fold).mean
+    assert found.value == FoldSplit(scores, left == right, fold).accuracy().mean
     assert found.low < found.value < found.high and found.n == 200
 
 

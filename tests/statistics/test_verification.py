@@ -19,7 +19,7 @@ from facedecode.statistics.scores import (
     score_rows,
 )
 from facedecode.statistics.verification import (
-    accuracy_by_fold,
+    FoldSplit,
     at_threshold,
     eer,
     failure_to_acquire,
@@ -286,7 +286,7 @@ def test_accuracy_by_fold_equals_a_loop():
     fold = np.repeat(np.arange(4), 30)
     mated = np.tile(np.arange(30) < 15, 4)
     scores = generator.normal(mated * 1.5, 1).round(1)
-    result = accuracy_by_fold(scores, mated, fold)
+    result = FoldSplit(scores, mated, fold).accuracy()
     for k in range(4):
         train = fold != k
         tries = np.r_[np.unique(scores[train]) - 1e-6, INF]
@@ -301,25 +301,25 @@ def test_accuracy_by_fold_equals_a_loop():
 def test_threshold_never_sees_the_fold_it_is_tested_on():
     scores = np.array([0.0, 1.0, 0.0, 1.0])
     fold, mated = np.array([0, 0, 1, 1]), np.array([False, True] * 2)
-    assert accuracy_by_fold(scores, mated, fold).thresholds.tolist() == [0.5, 0.5]
+    assert FoldSplit(scores, mated, fold).accuracy().thresholds.tolist() == [0.5, 0.5]
     scores[2:] = [10, 11]
-    assert accuracy_by_fold(scores, mated, fold).thresholds.tolist() == [10.5, 0.5]
-    assert accuracy_by_fold(scores, mated, fold).mean == 0.5
+    assert FoldSplit(scores, mated, fold).accuracy().thresholds.tolist() == [10.5, 0.5]
+    assert FoldSplit(scores, mated, fold).accuracy().mean == 0.5
 
 
 def test_fold_failures_and_degenerate_folds():
     fold, mated = np.array([0, 0, 1, 1]), np.array([False, True] * 2)
-    lost = accuracy_by_fold(np.full(4, -INF), mated, fold)
+    lost = FoldSplit(np.full(4, -INF), mated, fold).accuracy()
     assert lost.accuracies.tolist() == [0.5, 0.5] and np.isfinite(lost.thresholds).all()
-    half = accuracy_by_fold(np.array([-INF, 1.0, -INF, -INF]), mated, fold)
+    half = FoldSplit(np.array([-INF, 1.0, -INF, -INF]), mated, fold).accuracy()
     assert np.isfinite(half.thresholds).all() and half.accuracies[1] == 0.5
-    assert accuracy_by_fold(np.ones(4), mated, fold).mean == 0.5
+    assert FoldSplit(np.ones(4), mated, fold).accuracy().mean == 0.5
     with pytest.raises(BadInput, match="two folds"):
-        accuracy_by_fold(np.ones(4), mated, np.zeros(4))
+        FoldSplit(np.ones(4), mated, np.zeros(4)).accuracy()
     with pytest.raises(BadInput, match="length"):
-        accuracy_by_fold(np.ones(3), mated, fold)
+        FoldSplit(np.ones(3), mated, fold).accuracy()
     with pytest.raises(BadInput, match="nan"):
-        accuracy_by_fold(np.full(4, np.nan), mated, fold)
+        FoldSplit(np.full(4, np.nan), mated, fold).accuracy()
 
 
 def test_thresholds_of_several_rates_come_from_one_call():

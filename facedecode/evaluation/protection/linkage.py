@@ -145,11 +145,11 @@ def measure_linkage(
         return counts / counts.sum(axis=1, keepdims=True)
 
     places = bins_of(non_mated_scores, measured.edges)
-    sides = [images.place[codes[side]] for side in (non_mated.left, non_mated.right)]
+    left, right = (images.place[codes[side]] for side in (non_mated.left, non_mated.right))
     of_people = by_person(mated_scores)
 
     def figures(people: Replicates) -> np.ndarray:
-        p, shares = people.sums(of_people), _pair_shares(places, bins, *sides, people)
+        p, shares = people.sums(of_people), _pair_shares(places, bins, left, right, people)
         p = p / p.sum(axis=1, keepdims=True)
         both = np.stack([d_sys(p, shares), maximal_linkability(p, shares)], axis=1)
         # One person drawn again and again has nobody to be compared with.
@@ -268,7 +268,8 @@ class _Images:
 def _repeat(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> LinkageScores:
     """The comparisons of each pair of keys, put together."""
     keys = np.repeat(np.arange(len(parts)), [len(left) for left, _ in parts])
-    return LinkageScores(*(np.concatenate(side) for side in zip(*parts, strict=True)), keys)
+    left, right = (np.concatenate(side) for side in zip(*parts, strict=True))
+    return LinkageScores(left, right, keys)
 
 
 def _pair_shares(bins: np.ndarray, count: int, left: np.ndarray, right: np.ndarray, people: Replicates) -> np.ndarray:

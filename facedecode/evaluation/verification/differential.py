@@ -7,7 +7,7 @@ pairs with both people in the group.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,8 +109,11 @@ def differential_rates(
     group_of = np.array([known.index(labels.of[name]) if name in labels.of else -1 for name in people])
     thresholds = thresholds_at_fmr(comparisons.non_mated.scores, fmrs)
     whole, drawn, left_out = replicates_of(len(people), repetitions, seed)
-    parts = {part: replicate_thresholds(comparisons.non_mated, fmrs, part) for part in (drawn, left_out)}
-    parts = {whole: np.array([thresholds]), **parts}
+    parts: _Parts = {
+        whole: np.array([thresholds]),
+        drawn: replicate_thresholds(comparisons.non_mated, fmrs, drawn),
+        left_out: replicate_thresholds(comparisons.non_mated, fmrs, left_out),
+    }
     groups = [group_of == k for k in range(len(known))]
     fmr = _false_matches(comparisons.non_mated, groups, parts)
     fnmr, fnmr_by_person = (
@@ -187,10 +190,7 @@ def _false_matches(non_mated: NonMated, groups: list[np.ndarray], parts: _Parts)
     inside = [group[left] & group[right] for group in groups]
     labelled = np.any(groups, axis=0)
     inside.append(labelled[left] & labelled[right] & ~np.any(inside, axis=0))
-    totals = [
-        [part.totals(lambda weights, group=group: non_mated.total(weights * group)) for group in [*groups, labelled]]
-        for part in parts
-    ]
+    totals = [[part.totals(_total_within(non_mated, group)) for group in [*groups, labelled]] for part in parts]
     (whole, *_) = parts.values()
     rates = []
     for k, pairs in enumerate(inside):
@@ -204,6 +204,11 @@ def _false_matches(non_mated: NonMated, groups: list[np.ndarray], parts: _Parts)
         counts = [int(np.count_nonzero(scores[rows] >= threshold)) for threshold in whole[0]]
         rates.append(_Rates(Resampled.each(shares, count - of_group[2], count, True), count, counts))
     return rates
+
+
+def _total_within(non_mated: NonMated, group: np.ndarray) -> Callable[[np.ndarray], int]:
+    """Weights of people → the weight of the pairs within a group (bool, a person each)."""
+    return lambda weights: non_mated.total(weights * group)
 
 
 def _accepted_pairs(
