@@ -182,7 +182,7 @@ def test_stores_and_keys_made_here_agree(tiny_store, tiny, groups, tmp_path):
     assert any("rest on fewer than 30 errors" in warning for warning in report.warnings)
     described = report.provenance
     assert [one["fingerprint"] for one in described["stores"][1:]] == [Store.open(f).fingerprint for f in folders]
-    assert described["settings"]["people"] == {"file": "test.txt", "sha256": sha256_file(groups["people"])}
+    assert described["settings"]["people"] == {"name": "test.txt", "sha256": sha256_file(groups["people"])}
     assert described["settings"]["exclude"] == ["P9"]
     assert described["decoders"]["known"] == {"kind": "ridge", "dim": 16, "image_size": 16, "penalty": 0.01}
     worst = max(row.estimate.value for row in stored.rows("linkability"))
