@@ -24,7 +24,8 @@ import torch
 from facenet_pytorch import MTCNN
 from PIL import Image
 
-from facedecode.extraction.run import StoreOptions, extract
+from facedecode.extraction.jobs import StoreOptions
+from facedecode.extraction.run import extract
 from facedecode.pictures.faces import Face, FaceDetector, choose_face
 from facedecode.pictures.images import find_images
 from facedecode.recognizers import load_recognizer

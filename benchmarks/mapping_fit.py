@@ -27,7 +27,8 @@ import numpy as np
 
 from facedecode.identity import RecognizerId
 from facedecode.mapping.fit import Joined, fit_store_mapping
-from facedecode.mapping.least_squares import GramAccumulator, Method, Solution, solve
+from facedecode.mapping.jobs import Method
+from facedecode.mapping.least_squares import GramAccumulator, Solution, solve
 from facedecode.store import Store, StoreWriter
 
 BLOCK = 4096  # templates: a store's shard

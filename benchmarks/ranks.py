@@ -34,7 +34,8 @@ def work(where: tuple, options: argparse.Namespace, pipe: multiprocessing.connec
 
 def time_extraction(ranks: Ranks, options: argparse.Namespace) -> float:
     """Seconds for all images but the first few."""
-    from facedecode.extraction.run import StoreOptions, extract
+    from facedecode.extraction.jobs import StoreOptions
+    from facedecode.extraction.run import extract
     from facedecode.pictures.faces import FaceDetector
     from facedecode.pictures.images import find_images
     from facedecode.recognizers import load_recognizer

@@ -8,6 +8,7 @@ signature of them (`facedecode.cli.options`), and Python users read them where t
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,9 +85,10 @@ def option_of(field: dataclasses.Field) -> Option | None:
 
 def has_options(kind: Any) -> bool:
     """Whether a type is a job: a dataclass with options, or with a field that is such a dataclass."""
-    return dataclasses.is_dataclass(kind) and any(
-        option_of(field) or dataclasses.is_dataclass(field.default) for field in dataclasses.fields(kind)
-    )
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        return False
+    hints = typing.get_type_hints(kind)
+    return any(option_of(field) or has_options(hints[field.name]) for field in dataclasses.fields(kind))
 
 
 def named(options: Sequence[str], option: str) -> dict[str, str]:
@@ -128,3 +130,98 @@ def parse_ridge(number: str) -> float | Literal["auto"]:
         return float(number)
     except ValueError:
         raise UsageError(f"--ridge {number}: give a number, 0 or more, or auto") from None
+
+
+def choices(kind: Any) -> tuple[str, ...]:
+    """The values of a `Literal`, or of an optional one; none for another type."""
+    kinds = [part for part in typing.get_args(kind) if part is not type(None)]
+    if typing.get_origin(kind) is not typing.Literal and len(kinds) == 1:
+        (kind,) = kinds
+    return typing.get_args(kind) if typing.get_origin(kind) is typing.Literal else ()
+
+
+def require_choice(name: str, value: Any, known: Sequence[str]) -> None:
+    """Refuse a value of an option that is none of its choices. Raises UsageError."""
+    if value not in known:
+        raise UsageError(f"--{name.replace('_', '-')} {value}: use {', '.join(known[:-1])} or {known[-1]}")
+
+
+def require_choices(job: Any) -> None:
+    """Refuse a field of a job that is none of its choices. Raises UsageError."""
+    hints = typing.get_type_hints(type(job))
+    for field in dataclasses.fields(job):
+        value, known = getattr(job, field.name), choices(hints[field.name])
+        if known and (value is not None or field.default is not None):
+            require_choice(field.name, value, known)
+
+
+# Options that many jobs share.
+
+
+def seed_option() -> Any:
+    """`--seed`."""
+    return option(0, "Seed of all random choices.", minimum=0)
+
+
+def overwrite_option() -> Any:
+    """`--overwrite`."""
+    return option(False, "Replace an output that already exists.")
+
+
+def device_option() -> Any:
+    """`--device`."""
+    return option("auto", "Where to compute: auto, cpu, cuda, cuda:N or mps.", exists="device")
+
+
+def images_option() -> Any:
+    """`--images`, of a store that has been made."""
+    return option(None, "Folder of the store's images, if they have moved.", exists="path")
+
+
+def people_option() -> Any:
+    """`--people`."""
+    return option(None, "Use only these people: a file with one name a line, or in LFW's format.", exists="file")
+
+
+def exclude_option() -> Any:
+    """`--exclude`."""
+    return option((), "Leave out this person (repeatable).")
+
+
+def decoder_option() -> Any:
+    """`--decoder`."""
+    return option(None, "Folder of a decoder. If absent, the one that ships for the recognizer.", exists="decoder")
+
+
+@dataclass(frozen=True)
+class RecognizerOptions:
+    """A recognizer, and where its weights are."""
+
+    model: str = option(
+        "dlib-resnet",
+        "Recognizer: a name that 'facedecode models' lists, the folder of one made by 'train', or torch:FILE or "
+        "onnx:FILE for a model of your own.",
+        exists="model",
+    )
+    weights: Path | None = option(
+        None,
+        "Weights file of the recognizer, if no installed package has it; or the folder of one made by 'train'.",
+        exists="weights",
+    )
+    spec: Path | None = option(
+        None,
+        "JSON file that describes the input of a model of your own. If absent, FILE.json beside the model.",
+        exists="file",
+    )
+
+
+@dataclass(frozen=True)
+class BareRecognizerOptions(RecognizerOptions):
+    """The recognizer of templates in a bare file; a store says which is its own."""
+
+    model: str | None = option(  # type: ignore[assignment]
+        None,
+        "Recognizer of the templates in a .npy file (dlib-resnet if absent): as for 'extract', or given:NAME for one "
+        "that you do not have.",
+        exists="model",
+    )

@@ -21,7 +21,8 @@ from torch import nn
 from facedecode.cli.app import launched
 from facedecode.decoders.network import DeepFaceDecoder
 from facedecode.errors import UsageError
-from facedecode.extraction.run import StoreOptions, extract
+from facedecode.extraction.jobs import StoreOptions
+from facedecode.extraction.run import extract
 from facedecode.perceptual.phi import RecognizerMaps
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, FaceDetector

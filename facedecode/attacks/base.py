@@ -15,11 +15,11 @@ from torch import Tensor
 from facedecode.attacks.goals import Goal
 from facedecode.attacks.methods import Budget, find_method
 from facedecode.errors import BadInput, UsageError
+from facedecode.options import require_choice
 from facedecode.recognizers.recognizer import Recognizer
 
 Victim = Callable[[Tensor], Tensor]
 Progress = Callable[[int, int], None]
-ON_FAILURE = ("original", "keep")
 _BATCH = 16  # pictures at once: with more, a CPU takes longer for each
 _NUDGE = 1 / 255  # from where the loss is flat; the gradient beside it is the one that counts
 # Share of the outputs' spread that rounding may move a margin by, from one size of batch to another: an iterate must be
@@ -95,8 +95,7 @@ def attack(
     """
     chosen = find_method(method)
     budget = chosen.budget(budget)
-    if on_failure not in ON_FAILURE:
-        raise UsageError(f"on_failure {on_failure!r}: choose one of {', '.join(ON_FAILURE)}")
+    require_choice("on-failure", on_failure, ("original", "keep"))
     if batch_size < 1:
         raise UsageError(f"a batch of {batch_size} pictures: give at least 1")
     if not stop_early and "epsilon" not in chosen.defaults:

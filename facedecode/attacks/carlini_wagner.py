@@ -60,26 +60,12 @@ class _Runs:
     @classmethod
     def begin(cls, problem: Problem, start: Tensor, c: float) -> _Runs:
         origin = problem.pictures
+        at, blank = torch.arange(len(origin), device=origin.device), torch.zeros_like(origin)
         zero = torch.zeros_like(origin[:, 0, 0, 0])
-        at = torch.arange(len(origin), device=origin.device)
-        return cls(
-            at,
-            origin,
-            start.clone(),
-            _to_tanh(start),
-            torch.zeros_like(origin),
-            torch.zeros_like(origin),
-            zero + c,
-            zero.clone(),
-            zero + torch.inf,
-            torch.zeros_like(at),
-            torch.zeros_like(at),
-            torch.zeros_like(at),
-            zero.clone(),
-            zero + torch.inf,
-            zero.bool(),
-            zero.bool(),
-        )
+        count, no, infinite = torch.zeros_like(at), zero.bool(), zero + torch.inf
+        pictures = (origin, start, _to_tanh(start), blank, blank)
+        numbers = (zero + c, zero, infinite, count, count, count, zero, infinite, no, no)
+        return cls(at, *(values.clone() for values in (*pictures, *numbers)))
 
     def keep(self, mask: Tensor) -> _Runs:
         return _Runs(*(getattr(self, f.name)[mask] for f in fields(self)))

@@ -3,83 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from numbers import Real
 from types import MappingProxyType
+from typing import Any
 
-from facedecode.errors import UsageError
+from facedecode.errors import UsageError, some_of
+from facedecode.options import option
 
-# What each number may be: the least, the greatest, whether it is whole, and what it is.
-_LIMITS: dict[str, tuple[float, float, bool, str]] = {
-    "epsilon": (0, 1, False, "the largest change of a pixel in [0, 1]; 8/255 is usual"),
-    "steps": (1, 100_000, True, "gradients of one run"),
-    "alpha": (1e-9, 1, False, "the change of a pixel in one step; 1/255 is usual"),
-    "momentum": (0, 1, False, "the share of the earlier gradients that is kept"),
-    "c": (1e-10, 1e10, False, "the weight of the margin against the squared L2"),
-    "kappa": (0, 10_000, False, "the margin to reach, in logits or scores"),
-    "learning_rate": (1e-9, 10, False, "Adam's step in tanh space; 0.01 is usual"),
-    "search_steps": (1, 50, True, "the runs of the search for c"),
-    "max_gradients": (1, 10_000_000, True, "gradients of one picture in all"),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What an attack may spend on each picture. None stands for the method's default.
-
-    Attributes:
-        epsilon: the largest change of a pixel (L∞), in units of the picture's range [0, 1].
-        steps: gradients in one run, at least 1.
-        alpha: the change of a pixel in one step, in the same units as epsilon.
-        momentum: the share of the sum of earlier gradients that is kept (MI-FGSM's μ); 0 for none.
-        c: Carlini and Wagner's weight of the margin; where it is searched for, the first one tried.
-        kappa: the margin that an attack must reach to stop (logits or scores), beside being positive.
-        learning_rate: Adam's, in tanh space.
-        search_steps: values of c to try for each picture.
-        max_gradients: gradients of one picture in all runs; None for no limit of its own.
-
-    Raises:
-        UsageError: a number that is negative, NaN or absurd.
-    """
-
-    epsilon: float | None = None
-    steps: int | None = None
-    alpha: float | None = None
-    momentum: float | None = None
-    c: float | None = None
-    kappa: float | None = None
-    learning_rate: float | None = None
-    search_steps: int | None = None
-    max_gradients: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, (least, greatest, whole, what) in _LIMITS.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            # NaN fails every comparison, and so is refused here too.
-            number = isinstance(value, Real) and not isinstance(value, bool)
-            good = number and least <= value <= greatest and (not whole or value == int(value))
-            if not good:
-                kind = "a whole number" if whole else "a number"
-                raise UsageError(f"{name} {value}: give {kind} from {least:g} to {greatest:g} ({what})")
-
-    def given(self) -> dict[str, float | int]:
-        """The fields that are not None."""
-        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+_LIMITS = "limits"
 
 
 @dataclass(frozen=True)
 class Method:
-    """An attack that `METHODS` knows.
-
-    Attributes:
-        name: its key in `METHODS`.
-        summary: one line for people.
-        source: where it was published.
-        defaults: the budget fields that it uses, each with its default.
-    """
+    """An attack that `METHODS` knows. defaults: the budget fields that it uses, each with its default."""
 
     name: str
     summary: str
@@ -93,19 +31,17 @@ class Method:
         """The algorithm, (problem, budget) → pictures to hand in, their margins or NaN; imports torch."""
         return getattr(import_module(f"facedecode.attacks.{self._module}"), self._function)
 
-    def budget(self, given: Budget | None = None) -> Budget:
-        """`given` with the method's defaults in the places left open.
+    def budget(self, budget: Budget | None = None) -> Budget:
+        """A budget with this method's defaults in the places left open.
 
         Raises:
             UsageError: a field that this method has no use for: it would be dropped silently.
         """
-        given = given or Budget()
-        unused = sorted(given.given().keys() - self.defaults.keys())
-        if unused:
-            raise UsageError(
-                f"{self.name} has no use for {', '.join(unused)}: leave out all but {', '.join(self.defaults)}"
-            )
-        return replace(given, **{k: v for k, v in self.defaults.items() if getattr(given, k) is None})
+        limits = {name: value for name, value in asdict(budget or Budget()).items() if value is not None}
+        if unused := sorted(limits.keys() - self.defaults.keys()):
+            known = ", ".join(self.defaults)
+            raise UsageError(f"{self.name} has no use for {', '.join(unused)}: leave out all but {known}")
+        return Budget(**{**self.defaults, **limits})
 
 
 def _method(name: str, place: str, summary: str, source: str, **defaults: float | int | None) -> Method:
@@ -172,3 +108,64 @@ def find_method(name: str) -> Method:
     if name not in METHODS:
         raise UsageError(f"no attack is called {name!r}; known: {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def _limit(name: str, help: str, minimum: float, maximum: float, parse: Callable[[str], float] | None = None) -> Any:
+    """A field of a budget; the help says what the methods take by default."""
+    takers: dict[str, list[str]] = {}
+    for method in METHODS.values():
+        if (value := method.defaults.get(name)) is not None:
+            shown = f"{value:g}" if parse is None else f"{value * 255:.0f}/255"
+            takers.setdefault(shown, []).append(method.name)
+    if takers:
+        shared = [f"{value} for {some_of(names, 5)}" for value, names in takers.items()]
+        everywhere = [value for value, names in takers.items() if names == [*METHODS]]
+        help += f" Default: {'; '.join(everywhere or shared)}."
+    declared = option(None, help, parse=parse, written=None if parse is None else str)
+    return field(default=None, metadata={**declared.metadata, _LIMITS: (minimum, maximum)})
+
+
+def _fraction(flag: str) -> Callable[[str], float]:
+    """Reads a number, or a fraction such as 8/255. Raises UsageError."""
+
+    def parse(text: str) -> float:
+        above, slash, below = text.partition("/")
+        try:
+            return float(above) / float(below) if slash else float(above)
+        except (ValueError, ZeroDivisionError):
+            raise UsageError(f"{flag} {text}: give a number, or a fraction such as 8/255") from None
+
+    return parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What an attack may spend on each picture. None stands for the method's default.
+
+    Raises:
+        UsageError: a number that is negative, NaN or absurd.
+    """
+
+    epsilon: float | None = _limit(
+        "epsilon", "Largest change of a pixel, on a scale from 0 to 1: 0.03 or 8/255.", 0, 1, _fraction("--epsilon")
+    )
+    steps: int | None = _limit("steps", "Steps in one run, each with one gradient.", 1, 100_000)
+    alpha: float | None = _limit("alpha", "Change of a pixel in one step: 1/255.", 1e-9, 1, _fraction("--alpha"))
+    momentum: float | None = _limit("momentum", "Share of earlier gradients that is kept (MI-FGSM's μ).", 0, 1)
+    c: float | None = _limit("c", "Weight of the margin against the squared L2 distance.", 1e-10, 1e10)
+    kappa: float | None = _limit("kappa", "Margin to reach, in logits or scores.", 0, 10_000)
+    learning_rate: float | None = _limit("learning_rate", "Learning rate of Adam, in tanh space.", 1e-9, 10)
+    search_steps: int | None = _limit("search_steps", "Values of c to try for each face.", 1, 50)
+    max_gradients: int | None = _limit("max_gradients", "Gradients for one face in all its runs.", 1, 10_000_000)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, (least, greatest) = getattr(self, item.name), item.metadata[_LIMITS]
+            if value is None:
+                continue
+            whole = "int" in str(item.type)
+            # NaN fails every comparison, and so is refused here too.
+            number = isinstance(value, Real) and not isinstance(value, bool)
+            if not (number and least <= value <= greatest and (not whole or value == int(value))):
+                kind = "a whole number" if whole else "a number"
+                raise UsageError(f"{item.name} {value}: give {kind} from {least:g} to {greatest:g}")

@@ -1,9 +1,7 @@
-"""What an attack did to each image, as rows of `attacks.csv`, and what they come to."""
+"""An attack's output folder: its places, the records of an unfinished run, and the figure."""
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from facedecode.attacks.table import Row
 from facedecode.attacks.target import AttackTarget
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, OutputError, UsageError
@@ -20,146 +19,14 @@ from facedecode.files import make_folder, sha256_file, write_json
 from facedecode.pictures.faces import Face
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.images import ImageRef, load_image
-from facedecode.pictures.metrics import ssim
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.records import read_json
-from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import score_pairs
 from facedecode.store.layout import MANIFEST, PROGRESS, has_marker
 
-Row = dict[str, Any]
-# An empty cell: it does not apply, or the image was not attacked (`already`).
-COLUMNS = (
-    *("path", "picture", "identity", "outcome", "success_memory", "success_saved"),
-    *("l2", "linf", "ssim", "gradients"),
-    *("class_before", "probability_before", "class_after", "probability_after"),
-    *("target_probability_before", "target_probability_after"),
-    *("score_before", "score_after", "cosine_before", "cosine_after", "score_own"),
-)
-OUTCOMES = ("success", "lost", "failed", "already")
-_TEXT = ("path", "picture", "identity", "outcome", "class_before", "class_after")
-_FLAGS = ("success_memory", "success_saved")
-_SMALLEST_FOR_SSIM = 11  # px
-
-
-def outcome(already: bool, in_memory: bool, saved: bool) -> str:
-    """One of `OUTCOMES`: what the saved file says; `lost` where only the rounding to 8 bits undid it."""
-    if already:
-        return "already"
-    return "success" if saved else "lost" if in_memory else "failed"
-
-
-def measure(
-    aim: AttackTarget, crops: np.ndarray, saved: np.ndarray, own: np.ndarray, templates: np.ndarray
-) -> list[Row]:
-    """The measured columns of n images.
-
-    Args:
-        crops: (n, S, S, 3) uint8, before the attack. saved: the same after it, as read from the files.
-        own: (n, dim) float32, templates of `crops`. templates: those of `saved`.
-    """
-    change = (saved.astype(np.float64) - crops) / 255
-    columns: dict[str, np.ndarray] = {
-        "l2": np.sqrt((change**2).sum(axis=(1, 2, 3))),
-        "linf": np.abs(change).max(axis=(1, 2, 3)),
-        "score_own": score_pairs(templates, own, aim.score),
-    }
-    if crops.shape[1] >= _SMALLEST_FOR_SSIM:
-        columns["ssim"] = ssim(saved, crops)
-    for when, these in (("before", own), ("after", templates)):
-        if aim.target_template is not None:
-            columns[f"score_{when}"] = aim.scores(these)
-            columns[f"cosine_{when}"] = aim.scores(these, "cosine")
-        if aim.classifier is not None:
-            shares = aim.probabilities(these)
-            top = shares.argmax(axis=1)
-            columns[f"class_{when}"] = np.array(aim.classifier.names)[top]
-            columns[f"probability_{when}"] = shares[np.arange(len(these)), top]
-            if aim.target_class is not None:
-                columns[f"target_probability_{when}"] = shares[:, aim.target_class]
-    return [{name: values[i].item() for name, values in columns.items()} for i in range(len(crops))]
-
-
-def table_text(rows: list[Row]) -> str:
-    """The rows as CSV with a head; numbers to six digits, so that reading them again gives what was written."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([_cell(row.get(name)) for name in COLUMNS])
-    return text.getvalue()
-
-
-def read_table(path: Path) -> list[Row]:
-    """The rows of `attacks.csv`, None in empty cells. Raises BadInput."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise BadInput(f"{path}: no such file, and the attack had written it; use --overwrite") from error
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); use --overwrite") from error
-    return parse_table(text, path)
-
-
-def parse_table(text: str, path: Path) -> list[Row]:
-    """Text that `table_text` wrote; `path` is for the message. Raises BadInput."""
-    reader = csv.DictReader(io.StringIO(text))
-    try:
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError("other columns")
-        lines = list(reader)
-        if any(None in line or None in line.values() for line in lines):
-            raise ValueError("a line of another length")
-        return [{name: _value(name, row[name]) for name in COLUMNS} for row in lines]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: not the table of an attack ({error}); use --overwrite") from error
-
-
-def summary(rows: list[Row]) -> dict[str, Any]:
-    """What the rows come to, JSON; intervals are by person, or by image where a person is not known.
-
-    Rates are over the images that were attacked, those that were there already left out. Sizes of the noise are of the
-    successes on the saved file.
-    """
-    attempted = [row for row in rows if row["outcome"] != "already"]
-    won = [row for row in attempted if row["success_saved"]]
-    people = len({_person(row) for row in attempted})
-    found: dict[str, Any] = {"attempted": len(attempted), "already": len(rows) - len(attempted), "people": people}
-    found["success"] = _mean(attempted, "success_memory", bool)
-    found["success_saved"] = _mean(attempted, "success_saved", bool)
-    for name in ("l2", "linf"):
-        found[name] = _mean(won, name)
-        found[f"{name}_median"] = float(np.median([row[name] for row in won])) if won else None
-    found["gradients"] = _mean(attempted, "gradients")
-    return found
-
-
-def _mean(rows: list[Row], name: str, kind: type = float) -> dict[str, Any]:
-    if not rows:
-        return {"value": None, "low": None, "high": None, "n": 0}
-    return mean_interval(np.array([row[name] for row in rows], kind), [_person(row) for row in rows]).as_json()
-
-
-def _person(row: Row) -> str:
-    return row["identity"] or row["path"]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _value(name: str, cell: str) -> Any:
-    if not cell:
-        return None
-    if name in _TEXT:
-        return cell
-    if name in _FLAGS:
-        return {"true": True, "false": False}[cell]
-    return int(cell) if name == "gradients" else float(cell)
+FIGURE_COLUMNS = 8
+_MOST = 100  # times; noise that is smaller is not to be seen in the attacked crop either
+_SHARE = 99.5  # % of the noise that is shown without being cut off
 
 
 class AttackFolder:
@@ -257,13 +124,13 @@ def picture_names(refs: Sequence[ImageRef]) -> list[str]:
     return names
 
 
-FIGURE_COLUMNS = 8
-_MOST = 100  # times; noise that is smaller is not to be seen in the attacked crop either
-_SHARE = 99.5  # % of the noise that is shown without being cut off
-
-
 def attack_figure(
-    rows: list[Row], aim: AttackTarget, root: Path, pictures: Path, recognizer: Recognizer, decoder: Decoder | None
+    rows: list[Row],
+    target: AttackTarget,
+    root: Path,
+    pictures: Path,
+    recognizer: Recognizer,
+    decoder: Decoder | None,
 ) -> np.ndarray:
     """Draw up to eight of the attacked faces, spread evenly over the rows; those that were there already if no other.
 
@@ -290,19 +157,19 @@ def attack_figure(
     change = (after.astype(np.float64) - before) / 255
     factor = _factor(change)
     noise = np.rint(np.clip(0.5 + factor * change, 0, 1) * 255).astype(np.uint8)
-    own, templates = recognizer.embed_crops(before), recognizer.embed_crops(after)
+    originals, templates = recognizer.embed_crops(before), recognizer.embed_crops(after)
     layers = {
-        "original": (before, _captions(aim, own, own)),
+        "original": (before, _captions(target, originals, originals)),
         f"noise x{factor}": (noise, [f"L2 {row['l2']:.2f}" for row in shown]),
-        _attacked_label(aim): (after, _captions(aim, templates, own)),
+        _attacked_label(target): (after, _captions(target, templates, originals)),
     }
     if decoder is not None:
         drawn = _reconstructions(decoder, recognizer, templates)
-        layers["reconstruction"] = (drawn, _captions(aim, recognizer.embed_crops(drawn), own))
-    shapes = [enlarged(images) for images, _ in layers.values()]
-    side = shapes[0].shape[1]
-    captions = [[shortened(caption, side) for caption in said] for _, said in layers.values()]
-    return picture_grid(shapes, list(layers), captions)
+        layers["reconstruction"] = (drawn, _captions(target, recognizer.embed_crops(drawn), originals))
+    pictures_of_rows = [enlarged(images) for images, _ in layers.values()]
+    side = pictures_of_rows[0].shape[1]
+    captions = [[shortened(caption, side) for caption in under] for _, under in layers.values()]
+    return picture_grid(pictures_of_rows, list(layers), captions)
 
 
 def _original(row: Row, root: Path, recognizer: Recognizer) -> np.ndarray:
@@ -320,17 +187,17 @@ def _factor(change: np.ndarray) -> int:
     return int(np.clip(0.5 / np.percentile(moved, _SHARE), 1, _MOST)) if len(moved) else 1
 
 
-def _attacked_label(aim: AttackTarget) -> str:
+def _attacked_label(target: AttackTarget) -> str:
     """With the score at which the attack has succeeded."""
-    if aim.threshold is None:
+    if target.threshold is None:
         return "attacked"
-    return f"attacked ({'<' if aim.away else '>'} {aim.threshold.value:.3g})"
+    return f"attacked ({'<' if target.away else '>'} {target.threshold.value:.3g})"
 
 
-def _captions(aim: AttackTarget, templates: np.ndarray, own: np.ndarray) -> list[str]:
-    if aim.objective == "class":
-        return [aim.classifier.names[i] for i in aim.logits(templates).argmax(axis=1)]
-    scores = score_pairs(templates, own, aim.score) if aim.away else aim.scores(templates)
+def _captions(target: AttackTarget, templates: np.ndarray, originals: np.ndarray) -> list[str]:
+    if target.objective == "class":
+        return [target.classifier.names[i] for i in target.logits(templates).argmax(axis=1)]
+    scores = score_pairs(templates, originals, target.score) if target.away else target.scores(templates)
     return [f"{score + 0.0:.3f}" for score in scores]
 
 

@@ -6,63 +6,30 @@ first, then a record of what they do not tell, then the shard, whose own record 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from facedecode import __version__
-from facedecode.attacks.base import ON_FAILURE, AttackResult, Victim, attack, to_uint8, victim_of
-from facedecode.attacks.methods import Budget, find_method
-from facedecode.attacks.output import (
-    AttackFolder,
-    Row,
-    attack_figure,
-    measure,
-    outcome,
-    parse_table,
-    picture_names,
-    read_table,
-    table_text,
-)
-from facedecode.attacks.target import AttackTarget
+from facedecode.attacks.base import AttackResult, attack, to_uint8, victim_of
+from facedecode.attacks.jobs import AttackJob
+from facedecode.attacks.output import AttackFolder, attack_figure, picture_names
+from facedecode.attacks.table import Row, measure, outcome, parse_table, read_table, table_text
+from facedecode.attacks.target import AttackTarget, refuse_target_alone
 from facedecode.decoders import Decoder
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.files import make_folder, sha256_file, write_bytes, write_text
 from facedecode.pictures.faces import Face, moved
 from facedecode.pictures.figures import png_bytes
 from facedecode.pictures.images import ImageRef, find_images, load_image, save_image
 from facedecode.provenance import describe_decoder
-from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, StoreWriter
 
 Progress = Callable[[int, int, str], None]
-SHARD_ROWS = 64  # an attack takes seconds an image: what a killed run loses is at most so many
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackJob:
-    """What to attack, how, and where to write it.
-
-    Attributes:
-        inputs: images or folders, as for `extract`.
-        output: see `folder`; a run that was interrupted there is resumed.
-        method: a key of `METHODS`.
-        on_failure: what is saved of a face that resisted: the `original` crop, or the last iterate (`keep`).
-        batch_size: faces that go through together.
-    """
-
-    inputs: Sequence[Path]
-    output: Path
-    method: str = "itfgsm"
-    budget: Budget = field(default_factory=Budget)
-    on_failure: str = "original"
-    batch_size: int = 16
-    shard_rows: int = SHARD_ROWS
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,35 +41,40 @@ class Attacked:
     resumed: int
 
 
+def find_inputs(job: AttackJob) -> tuple[Path, list[ImageRef]]:
+    """The images' root, and the images. Raises BadInput, and UsageError if the target is the only image."""
+    root, refs = find_images(job.images)
+    refuse_target_alone(job.target.target, refs)
+    return root, refs
+
+
 def attack_images(
     job: AttackJob,
     cropper: FaceCropper,
-    aim: AttackTarget,
+    target: AttackTarget,
     decoder: Decoder | None = None,
     progress: Progress | None = None,
 ) -> Attacked:
     """Attack the faces of images, and write pictures, templates, table and figure.
 
     Args:
-        cropper: with the recognizer to attack.
+        cropper: with the recognizer to attack. target: of `job.target`, see `find_target`.
         decoder: draws the figure's last row, from the attacked templates; the figure is without it if None.
         progress: called with (inputs done, all inputs, a word on successes).
 
     Raises:
-        UsageError: a black-box recognizer, or one not in fp32; a method or budget that does not fit; the output and
-            the inputs lie in one another; a threshold that no score reaches.
+        UsageError: a black-box recognizer, or one not in fp32; the output and the inputs lie in one another; a
+            threshold that no score reaches.
         BadInput: no image shows a face; what an earlier run wrote is damaged; an image changed during the work.
         OutputError, OutputInUse: as `AttackFolder` and `StoreWriter`.
     """
     recognizer = cropper.recognizer
-    victim = victim_of(recognizer, aim.classifier.logits if aim.objective == "class" else None)
-    budget = find_method(job.method).budget(job.budget)
-    if job.on_failure not in ON_FAILURE:
-        raise UsageError(f"on_failure {job.on_failure!r}: choose one of {', '.join(ON_FAILURE)}")
-    aim.goal(np.empty((0, recognizer.spec.dim), np.float32))  # refuses its threshold now, not after the first shard
-    root, refs = find_images(job.inputs)
-    folder = AttackFolder(job.output, job.inputs, refs)
-    about = {"method": job.method, "budget": asdict(budget), "on_failure": job.on_failure, **aim.describe()}
+    victim_of(recognizer)
+    target.goal(np.empty((0, recognizer.spec.dim), np.float32))  # refuses its threshold now, not after the first shard
+    root, refs = find_inputs(job)
+    folder = AttackFolder(job.output, job.images, refs)
+    budget = asdict(job.full_budget())
+    about = {"method": job.method, "budget": budget, "on_failure": job.on_failure, **target.describe()}
     describe = {
         "transform": None,
         "precision": recognizer.precision,
@@ -131,36 +103,17 @@ def attack_images(
             manifest={**describe, "attack": about, "tool_version": __version__},
         ) as writer:
             resumed = len(refs) if writer.complete else writer.resume_inputs
-            if writer.complete:
-                folder.forget_records()  # of a run killed between its manifest and here
-                return _left(folder, resumed)
-            run = _Run(job, cropper, aim, victim, budget, folder, writer, progress)
-            last = run.shards(refs)
-            if run.rows:
-                _finish(folder, run.rows, aim, root, recognizer, decoder)
-            writer.finish(last)
-            folder.forget_records()
+            if not writer.complete:
+                run = _Run(job, cropper, target, folder, writer, progress)
+                failures = run.shards(refs)
+                if run.rows:
+                    run.finish(root, decoder)
+                writer.finish(failures)
+            folder.forget_records()  # perhaps of a run that was killed between its manifest and here
             return _left(folder, resumed)
     finally:
         if made and not any(job.output.iterdir()):
             job.output.rmdir()
-
-
-def _finish(
-    folder: AttackFolder,
-    rows: list[Row],
-    aim: AttackTarget,
-    root: Path,
-    recognizer: Recognizer,
-    decoder: Decoder | None,
-) -> None:
-    """Before the store is finished: a finished one has its table and its figure."""
-    text = table_text(rows)
-    write_text(folder.table, text)
-    # By the table's own digits, as a later look at it would be.
-    shown = [{**row, **read} for row, read in zip(rows, parse_table(text, folder.table), strict=True)]
-    picture = attack_figure(shown, aim, root, folder.pictures, recognizer, decoder)
-    write_bytes(folder.figure, png_bytes(picture))
 
 
 def _left(folder: AttackFolder, resumed: int) -> Attacked:
@@ -182,14 +135,12 @@ class _Run:
         self,
         job: AttackJob,
         cropper: FaceCropper,
-        aim: AttackTarget,
-        victim: Victim,
-        budget: Budget,
+        target: AttackTarget,
         folder: AttackFolder,
         writer: StoreWriter,
         progress: Progress | None,
     ) -> None:
-        self.job, self.cropper, self.aim, self.victim, self.budget = job, cropper, aim, victim, budget
+        self.job, self.cropper, self.target = job, cropper, target
         self.folder, self.writer, self.progress = folder, writer, progress
         self.records = folder.read_records(writer.fingerprint, writer.resume_inputs)
         self.rows: list[Row] = [row for record in self.records for row in record["rows"]]
@@ -208,104 +159,98 @@ class _Run:
                         failures.append(item.failure)
                     else:
                         items.append(item)
+            if items:
+                if not self.rows:
+                    self.writer.begin()
+                    self.folder.clear()
+                self._shard(items, failures, names, position, len(refs))
+            self._report(position, len(refs))
             if not items:
-                self._tell(position, len(refs))
                 return failures
-            if not self.rows:
-                self.writer.begin()
-                self.folder.clear()
-            self._shard(items, failures, names, position, len(refs))
         return []
+
+    def finish(self, root: Path, decoder: Decoder | None) -> None:
+        """Write table and figure, before the store is finished: a finished one has them."""
+        text = table_text(self.rows)
+        write_text(self.folder.table, text)
+        # By the table's own digits, as a later look at it would be.
+        rows = [{**row, **read} for row, read in zip(self.rows, parse_table(text, self.folder.table), strict=True)]
+        figure = attack_figure(rows, self.target, root, self.folder.pictures, self.cropper.recognizer, decoder)
+        write_bytes(self.folder.figure, png_bytes(figure))
 
     def _shard(
         self, items: list[Cropped], failures: list[dict[str, str]], names: dict[str, str], position: int, total: int
     ) -> None:
-        crops, own = np.stack([item.crop for item in items]), np.stack([item.template for item in items])
-        attempted = np.flatnonzero(self.aim.margins(own, own) <= 0)
-        result = self._attack(crops[attempted], own[attempted], position, total) if len(attempted) else None
-        rows, faces = [], []
+        """Attack faces, write their pictures, judge these as they were written, and close the shard."""
+        crops, originals = np.stack([item.crop for item in items]), np.stack([item.template for item in items])
+        rows = [{"picture": names[item.row["path"]], "gradients": 0, "outcome": "already"} for item in items]
         pictures = crops.copy()
+        attempted = np.flatnonzero(self.target.margins(originals, originals) <= 0)
+        result = self._attack(crops[attempted], originals[attempted], position, total) if len(attempted) else None
         if result is not None:
             pictures[attempted] = to_uint8(result.pictures).permute(0, 2, 3, 1).cpu().numpy()
-        for item, picture in zip(items, pictures, strict=True):
-            path = self.folder.pictures / names[item.row["path"]]
+        for row, picture in zip(rows, pictures, strict=True):
+            path = self.folder.pictures / row["picture"]
             make_folder(path.parent)
             save_image(path, picture)
-            face = Face(item.row["box"], item.row["landmarks"], item.row["probability"])
-            faces.append(moved(face, self.cropper.recognizer.spec.crop.matrix(face)))
-            rows.append(
-                {
-                    "path": item.row["path"],
-                    "picture": names[item.row["path"]],
-                    "identity": item.row["identity"],
-                    "face": {"box": face.box.tolist(), "landmarks": face.landmarks.tolist()},
-                    "source_sha256": item.row["sha256"],
-                    "sha256": sha256_file(path),
-                }
-            )
-        self._judge(rows, crops, own, attempted, result, faces, failures, position)
-        self._tell(position, total)
-
-    def _judge(
-        self,
-        rows: list[Row],
-        crops: np.ndarray,
-        own: np.ndarray,
-        attempted: np.ndarray,
-        result: AttackResult | None,
-        faces: list[Face],
-        failures: list[dict[str, str]],
-        position: int,
-    ) -> None:
-        """Look at the files that were written, and close the shard."""
+            row["sha256"] = sha256_file(path)
         saved = np.stack([load_image(self.folder.pictures / row["picture"]) for row in rows])
         templates = self.cropper.recognizer.embed_crops(saved)
-        reached = self.aim.margins(templates, own) > 0
-        for row, measured in zip(rows, measure(self.aim, crops, saved, own, templates), strict=True):
-            row |= {**measured, "gradients": 0, "outcome": "already"}
+        for row, measured in zip(rows, measure(self.target, crops, saved, originals, templates), strict=True):
+            row |= measured
+        reached = self.target.margins(templates, originals) > 0
         for place, i in enumerate(attempted):
             flags = bool(result.success[place]), bool(reached[i])
             rows[i] |= {"success_memory": flags[0], "success_saved": flags[1], "outcome": outcome(False, *flags)}
             rows[i]["gradients"] = int(result.gradients[place])
-        side = crops.shape[1]
-        described = [
-            {
-                "path": row["picture"],
-                "identity": row["identity"],
-                "width": side,
-                "height": side,
-                "box": face.box,
-                "landmarks": face.landmarks,
-                "probability": face.probability,
-                "sha256": row["sha256"],
-            }
-            for row, face in zip(rows, faces, strict=True)
-        ]
+        described = [self._describe(item, row) for item, row in zip(items, rows, strict=True)]
         record = {"fingerprint": self.writer.fingerprint, "inputs_done": position, "rows": rows}
         self.folder.write_record(len(self.records), record)
         self.writer.append(templates, described, failures, position)
         self.records.append(record)
         self.rows += rows
 
-    def _attack(self, crops: np.ndarray, own: np.ndarray, position: int, total: int) -> AttackResult:
-        pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).to(self.cropper.recognizer.device).float() / 255
+    def _describe(self, item: Cropped, row: Row) -> dict:
+        """The store's row of a picture, where the face lies elsewhere than in its image; completes the table's."""
+        face = Face(item.row["box"], item.row["landmarks"], item.row["probability"])
+        row |= {
+            "path": item.row["path"],
+            "identity": item.row["identity"],
+            "face": {"box": face.box.tolist(), "landmarks": face.landmarks.tolist()},
+            "source_sha256": item.row["sha256"],
+        }
+        crop = moved(face, self.cropper.recognizer.spec.crop.matrix(face))
+        return {
+            "path": row["picture"],
+            "identity": row["identity"],
+            "width": item.crop.shape[1],
+            "height": item.crop.shape[0],
+            "box": crop.box,
+            "landmarks": crop.landmarks,
+            "probability": crop.probability,
+            "sha256": row["sha256"],
+        }
 
-        def told(done: int, count: int) -> None:
+    def _attack(self, crops: np.ndarray, originals: np.ndarray, position: int, total: int) -> AttackResult:
+        target, recognizer = self.target, self.cropper.recognizer
+        pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).to(recognizer.device).float() / 255
+
+        def report(done: int, count: int) -> None:
             if done < count:
-                self._tell(position - count + done, total)
+                self._report(position - count + done, total)
 
         return attack(
-            self.victim,
+            victim_of(recognizer, target.classifier.logits if target.objective == "class" else None),
             pictures.contiguous(),
-            self.aim.goal(own),
+            target.goal(originals),
             self.job.method,
-            self.budget,
+            self.job.full_budget(),
             on_failure=self.job.on_failure,
             batch_size=self.job.batch_size,
-            progress=told,
+            progress=report,
         )
 
-    def _tell(self, done: int, total: int) -> None:
+    def _report(self, done: int, total: int) -> None:
         if self.progress:
             won = sum(row["outcome"] == "success" for row in self.rows)
             attempted = sum(row["outcome"] != "already" for row in self.rows)

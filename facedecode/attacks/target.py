@@ -1,16 +1,18 @@
-"""What an attack on images aims at: whose class or template, how near is near enough, and how far each image is."""
+"""Whose class or template an attack on images aims at, how near is near enough, and how far each image is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from facedecode.attacks.base import victim_of
 from facedecode.attacks.goals import ClassGoal, EmbeddingGoal, Goal
-from facedecode.classifiers.classifier import Classifier
+from facedecode.attacks.jobs import Objective, TargetOptions
+from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.errors import BadInput, UsageError
 from facedecode.extraction.cropping import FaceCropper
 from facedecode.files import sha256_file
@@ -25,49 +27,34 @@ from facedecode.store.processing import require_extracted
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold of the recognizer's score.
-
-    source: JSON, where it comes from. said: the same for people.
-    """
+    """A threshold of the recognizer's score. source: JSON, where it comes from. label: the same for people."""
 
     value: float
     source: dict[str, Any]
-    said: str
+    label: str
 
 
-def choose_threshold(
-    recognizer: Recognizer, given: float | None = None, fmr: float | None = None, store: Path | None = None
-) -> Threshold:
-    """The threshold that is given, or that of an FMR over a store's non-mated pairs, or the one its authors recommend.
-
-    Args:
-        given: a score.
-        fmr: false match rate, in (0, 1), over all non-mated pairs of `store`.
-        store: folder of a store of the same recognizer, as `extract` made it.
+def choose_threshold(recognizer: Recognizer, options: TargetOptions) -> Threshold:
+    """The threshold that the options give, or that of an FMR over a store's pairs, or the one its authors recommend.
 
     Raises:
-        UsageError: both are given, or half of the second, or none where the recognizer's authors recommend none.
+        UsageError: the options give none, and the recognizer's authors recommend none.
         BadInput: the store is another recognizer's or of changed templates, has rows without a person, or too few
             pairs for this FMR.
         WouldNotFit: the scores of all pairs would not fit in memory.
     """
-    if given is not None and (fmr is not None or store is not None):
-        raise UsageError("--threshold is the score itself; leave it out, or --fmr and --thresholds-from")
-    if (fmr is None) != (store is None):
-        raise UsageError("--fmr RATE goes with --thresholds-from STORE, whose non-mated pairs set the score; give both")
-    if given is not None:
-        return Threshold(given, {"by": "given"}, f"{given:g}, as given")
-    if store is not None:
-        return _at_fmr(recognizer, fmr, Store.open(store))
-    recommended = recognizer.spec.recommended_threshold
-    if recommended is None:
+    if options.threshold is not None:
+        return Threshold(options.threshold, {"by": "given"}, f"{options.threshold:g}, as given")
+    if options.fmr is not None and options.thresholds_from is not None:
+        return _at_fmr(recognizer, options.fmr, Store.open(options.thresholds_from))
+    spec = recognizer.spec
+    if spec.recommended_threshold is None:
         raise UsageError(
-            f"nobody recommends a threshold for {recognizer.name}'s score ({recognizer.spec.score}): give --threshold "
-            "SCORE, or --fmr RATE --thresholds-from STORE"
+            f"nobody recommends a threshold for {recognizer.name}'s score ({spec.score}): give --threshold SCORE, or "
+            "--fmr RATE --thresholds-from STORE"
         )
-    return Threshold(
-        recommended, {"by": "recommended"}, f"{recommended:g}, which {recognizer.name}'s authors recommend"
-    )
+    label = f"{spec.recommended_threshold:g}, which {recognizer.name}'s authors recommend"
+    return Threshold(spec.recommended_threshold, {"by": "recommended"}, label)
 
 
 def _at_fmr(recognizer: Recognizer, fmr: float, store: Store) -> Threshold:
@@ -86,57 +73,53 @@ def _at_fmr(recognizer: Recognizer, fmr: float, store: Store) -> Threshold:
     return Threshold(value, source, f"{value:.4f}, FMR {fmr:g} over {count:,} non-mated pairs of {store.folder}")
 
 
-OBJECTIVES = ("class", "embedding")
-
-
 @dataclass(frozen=True, eq=False)
 class AttackTarget:
     """What is wanted of every image.
 
     Attributes:
-        objective: one of `OBJECTIVES`.
+        objective: `class` or `embedding`.
         score: the recognizer's.
         away: from each image's own template (embedding).
         threshold: at which an embedding attack is judged; None for a class.
         classifier: attacked (class), or looked at beside (embedding); None where there is none.
-        target_class: number of the wanted class, or of the class that the target image is taken for; None without.
-        target_template: (dim,) float32 of the target image; None without.
-        target: JSON that says which target.
-        said: the target for people, short.
+        class_index: number of the wanted class, or of the class that the target image is taken for; None without.
+        template: (dim,) float32 of the target image; None without.
+        source: JSON that says which target.
+        label: the target for people, short.
     """
 
-    objective: str
+    objective: Objective
     score: str
     away: bool = False
     threshold: Threshold | None = None
     classifier: Classifier | None = None
-    target_class: int | None = None
-    target_template: np.ndarray | None = None
-    target: dict[str, Any] | None = None
-    said: str = "away from itself"
+    class_index: int | None = None
+    template: np.ndarray | None = None
+    source: dict[str, Any] | None = None
+    label: str = "away from itself"
 
-    def goal(self, own: np.ndarray) -> Goal:
+    def goal(self, originals: np.ndarray) -> Goal:
         """The goal of images whose own templates are (n, dim) float32, and which are not there already (`margins`).
 
         Raises UsageError for a threshold that no score reaches.
         """
         if self.objective == "class":
-            return ClassGoal(torch.full((len(own),), self.target_class), classes=len(self.classifier))
-        targets = own if self.away else self._repeated(len(own))
+            return ClassGoal(torch.full((len(originals),), self.class_index), classes=len(self.classifier))
+        targets = originals if self.away else self._repeated(len(originals))
         return EmbeddingGoal(targets, self.score, self.threshold.value, away=self.away)
 
-    def margins(self, templates: np.ndarray, own: np.ndarray) -> np.ndarray:
-        """How far beyond the goal templates are, positive where it is reached: float64 (n,).
+    def margins(self, templates: np.ndarray, originals: np.ndarray) -> np.ndarray:
+        """How far beyond the goal templates (n, dim) float32 are, positive where it is reached: float64 (n,).
 
-        Args:
-            templates: (n, dim) float32. own: (n, dim) float32, of the same images before they were attacked.
+        originals: (n, dim) float32, of the same images before they were attacked.
         """
         if self.objective == "class":
             logits = self.logits(templates)
-            wanted = logits[:, self.target_class].copy()
-            logits[:, self.target_class] = -np.inf
-            return wanted - logits.max(axis=1)
-        beyond = score_pairs(templates, own, self.score) if self.away else self.scores(templates)
+            target = logits[:, self.class_index].copy()
+            logits[:, self.class_index] = -np.inf
+            return target - logits.max(axis=1)
+        beyond = score_pairs(templates, originals, self.score) if self.away else self.scores(templates)
         beyond = beyond.astype(np.float64) - self.threshold.value
         return -beyond if self.away else beyond
 
@@ -157,82 +140,54 @@ class AttackTarget:
 
     def describe(self) -> dict[str, Any]:
         """JSON for the manifest of the attacked templates."""
-        source = self.classifier.source if self.classifier else None
+        file, threshold = self.classifier.source if self.classifier else None, self.threshold
         return {
             "objective": self.objective,
             "away": self.away,
-            "target": self.target,
-            "threshold": {"value": self.threshold.value, **self.threshold.source} if self.threshold else None,
-            "classifier_sha256": sha256_file(source) if source else None,
+            "target": self.source,
+            "threshold": {"value": threshold.value, **threshold.source} if threshold else None,
+            "classifier_sha256": sha256_file(file) if file else None,
         }
 
     def _repeated(self, count: int) -> np.ndarray:
-        return np.repeat(self.target_template[None], count, axis=0)
+        return np.repeat(self.template[None], count, axis=0)
 
 
-def choose_objective(objective: str | None, classifier: Path | None, target: str | None, away: bool) -> str:
-    """The objective that the options ask for; where they do not say, `class` if there is a classifier.
+def find_target(options: TargetOptions, cropper: FaceCropper) -> AttackTarget:
+    """A class by its name, an image's template, or (without a target) away from each image's own template.
 
-    Raises:
-        UsageError: an unknown one, no target, a target to go away from, or a class without a classifier.
-    """
-    objective = objective or ("class" if classifier and not away else "embedding")
-    if objective not in OBJECTIVES:
-        raise UsageError(f"--objective {objective}: use {' or '.join(OBJECTIVES)}")
-    if away and target is not None:
-        raise UsageError("--away is away from each image's own template; leave out --target, or --away")
-    if away and objective == "class":
-        raise UsageError("--away goes with --objective embedding; a class needs a --target")
-    if not away and target is None:
-        raise UsageError("there is no target: give --target IMAGE, a class's name (with --classifier), or --away")
-    if objective == "class" and classifier is None:
-        raise UsageError(
-            "--objective class attacks a softmax: give --classifier FILE, made by 'train --kind classifier'"
-        )
-    return objective
-
-
-def find_aim(
-    objective: str,
-    target: str | None,
-    cropper: FaceCropper,
-    *,
-    classifier: Classifier | None = None,
-    threshold: Threshold | None = None,
-) -> AttackTarget:
-    """Aim at a class by its name, at an image, or (without a target) away from each image's own template.
-
-    Args:
-        objective: one of `OBJECTIVES`; see `choose_objective`.
-        target: a class's name comes first; a file of the same name is given as ./NAME.
-        cropper: of the recognizer to attack.
-        threshold: of an embedding objective.
+    A class's name comes first; a file of the same name is given as ./NAME. cropper: of the recognizer to attack.
 
     Raises:
-        UsageError: no class of that name (names like it are listed) and no file either.
-        BadInput: the image is missing, is none, or shows no face.
+        UsageError: no class of that name (names like it are listed) and no file either; as `victim_of`.
+        BadInput: the image is missing, is none, or shows no face; a classifier of another recognizer; as
+            `choose_threshold`.
     """
-    common = {"score": cropper.recognizer.spec.score, "threshold": threshold, "classifier": classifier}
-    if target is None:
-        return AttackTarget(objective, away=True, **common)
-    if objective == "class":
-        try:
-            number = classifier.index(target)
-        except UsageError as error:
-            if not Path(target).exists():
-                raise UsageError(f"--target {target}: no image has that name, and {error}") from None
-        else:
-            return AttackTarget(objective, target_class=number, target={"class": target}, said=target, **common)
-    elif classifier is not None and target in classifier.names and not Path(target).exists():
-        raise UsageError(f"--target {target}: a class has no template to aim at; give an image, or --objective class")
-    path = Path(target)
-    template = _template_of(path, cropper)
-    about, number, said = {"image": path.name, "sha256": sha256_file(path)}, None, path.name
+    recognizer, objective, name = cropper.recognizer, options.resolved, options.target
+    victim_of(recognizer)
+    classifier = load_classifier(options.classifier) if options.classifier else None
     if classifier is not None:
-        number = int(classifier.predict(template[None])[0])
-        about["class"] = classifier.names[number]
-        said = f"{path.name}, taken for {classifier.names[number]}"
-    return AttackTarget(objective, target_class=number, target_template=template, target=about, said=said, **common)
+        classifier.require_recognizer(recognizer.describe())
+    threshold = choose_threshold(recognizer, options) if objective == "embedding" else None
+    target = AttackTarget(objective, recognizer.spec.score, options.away, threshold, classifier)
+    if name is None:
+        return target
+    if classifier is not None and objective == "class":
+        try:
+            return replace(target, class_index=classifier.index(name), source={"class": name}, label=name)
+        except UsageError as error:
+            if not Path(name).exists():
+                raise UsageError(f"--target {name}: no image has that name, and {error}") from None
+    elif classifier is not None and name in classifier.names and not Path(name).exists():
+        raise UsageError(f"--target {name}: a class has no template to aim at; give an image, or --objective class")
+    path = Path(name)
+    template = _template_of(path, cropper)
+    source, label, index = {"image": path.name, "sha256": sha256_file(path)}, path.name, None
+    if classifier is not None:
+        index = int(classifier.predict(template[None])[0])
+        source["class"] = classifier.names[index]
+        label = f"{path.name}, taken for {classifier.names[index]}"
+    return replace(target, class_index=index, template=template, source=source, label=label)
 
 
 def refuse_target_alone(target: str | None, refs: list[ImageRef]) -> None:

@@ -8,7 +8,7 @@ import os
 import re
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ import typer.main
 from facedecode.cli.checks import Input
 from facedecode.cli.console import Console, failure_json, result_json
 from facedecode.cli.options import expand
-from facedecode.errors import FacedecodeError, GateMissed, UsageError
+from facedecode.errors import FacedecodeError, FailedItems, GateMissed, UsageError
 from facedecode.ranks import Meeting, Ranks
 
 _Panels = dict[str, list[tuple[str, str]]]  # heading → names and meanings
@@ -296,6 +296,16 @@ def _every_command(*, quiet: Quiet = False, json: Json = False, debug: Debug = F
 
 
 _EVERY_COMMAND = tuple(inspect.signature(_every_command, eval_str=True).parameters.values())
+
+
+def refuse_failures(failures: Sequence[Mapping[str, str]], what: str, store: Path) -> None:
+    """End a command of which `--strict` was asked, and whose work is done, where inputs failed. Raises FailedItems."""
+    if failures:
+        first = failures[0]
+        raise FailedItems(
+            f"{len(failures)} images {what} (the first: {first['path']}: {first['reason']}); all are listed in "
+            f"{store / 'failures.jsonl'}"
+        )
 
 
 def start_torch(device: str, ranks: Ranks | None = None) -> str:

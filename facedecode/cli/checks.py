@@ -46,12 +46,6 @@ def _file(value: str, _: Others) -> None:
         raise BadInput(f"{value}: no such file{_instead(path)}")
 
 
-def _folder(value: str, _: Others) -> None:
-    path = Path(value)
-    if not path.is_dir():
-        raise BadInput(f"{value}: no such folder{_instead(path)}")
-
-
 def _path(value: str, _: Others) -> None:
     if not Path(value).exists():
         raise BadInput(f"{value}: no such file or folder; check the path")
@@ -159,7 +153,6 @@ def _decoder(value: str, _: Others) -> None:
 
 CHECKS: Mapping[str, Check] = {
     "file": _file,
-    "folder": _folder,
     "path": _path,
     "images": _images,
     "store": _store,

@@ -15,8 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from facedecode.cli.checks import Input, check
-from facedecode.errors import UsageError
-from facedecode.options import Option, has_options, option_of
+from facedecode.options import Option, choices, has_options, option_of, require_choice
 
 _SEVERAL = (tuple, list, collections.abc.Sequence)
 
@@ -125,16 +124,11 @@ def _as_typer_reads(parameter: inspect.Parameter) -> inspect.Parameter:
 def _check(parameter: inspect.Parameter, value: Any, others: Mapping[str, Any]) -> None:
     """Refuse a value that is none of the choices, or an input that is not there or of another kind."""
     kind, *declared = typing.get_args(parameter.annotation) or (parameter.annotation,)
-    if choices := _choices(kind):
-        _refuse_other(parameter.name, value, choices)
+    if known := choices(kind):
+        require_choice(parameter.name, value, known)
     for marker in declared:
         if isinstance(marker, Input):
             check(marker.kind, value, others)
-
-
-def _refuse_other(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise UsageError(f"{_flag(name, None)} {value}: use {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def parameters_of(job: type) -> list[inspect.Parameter]:
@@ -159,16 +153,16 @@ def make_job(job: type, values: Mapping[str, Any]) -> Any:
                 check(declared.exists, value, values)
             if isinstance(value, list):
                 value = tuple(value)
-            if isinstance(value, str) and not declared.parse and (choices := _choices(hints[field.name])):
-                _refuse_other(field.name, value, choices)
+            if isinstance(value, str) and not declared.parse and (known := choices(hints[field.name])):
+                require_choice(field.name, value, known)
             if value is not None and declared.parse is not None:
                 value = declared.parse(value)
             # An option that was left out, of several values: as the job has it.
             if value is None and _default(field) is not None and _default(field) is not dataclasses.MISSING:
                 continue
             arguments[field.name] = value
-        elif declared is None and dataclasses.is_dataclass(field.default):
-            arguments[field.name] = make_job(type(field.default), values)
+        elif declared is None and has_options(hints[field.name]):
+            arguments[field.name] = make_job(hints[field.name], values)
     return job(**arguments)
 
 
@@ -179,8 +173,8 @@ def _fields(job: type) -> Iterator[tuple[str, tuple[dataclasses.Field, Any], Opt
         declared = option_of(field)
         if declared is not None:
             yield field.name, (field, hints[field.name]), declared
-        elif dataclasses.is_dataclass(field.default):
-            yield from _fields(type(field.default))
+        elif has_options(hints[field.name]):
+            yield from _fields(hints[field.name])
 
 
 def _parameter(field: dataclasses.Field, kind: Any, declared: Option) -> inspect.Parameter:
@@ -214,13 +208,6 @@ def _parameter(field: dataclasses.Field, kind: Any, declared: Option) -> inspect
 def _default(field: dataclasses.Field) -> Any:
     """A field's default; MISSING where there is none."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-
-
-def _choices(kind: Any) -> tuple[str, ...]:
-    """The values of a `Literal`, or of an optional one."""
-    if typing.get_origin(kind) is typing.Literal:
-        return typing.get_args(kind)
-    return next((_choices(part) for part in typing.get_args(kind) if _choices(part)), ())
 
 
 def _flag(name: str, default: Any) -> str:

@@ -25,7 +25,8 @@ from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, Resampled
 from facedecode.statistics.scores import score_matrix
 from facedecode.store import Store
 from facedecode.store.join import common_rows
-from facedecode.templates.aggregation import Aggregation, person_order
+from facedecode.templates.aggregation import combine, person_order
+from facedecode.templates.jobs import Aggregation
 
 TEXTS = texts("aggregation")
 MEAN = Aggregation()
@@ -265,7 +266,7 @@ def compare(
     for draw in range(draws):
         gallery = np.stack(
             [
-                way.combine(templates[rows], None if probabilities is None else probabilities[rows])
+                combine(templates[rows], way, None if probabilities is None else probabilities[rows])
                 for rows in design.gallery[draw, :, :number]
             ]
         ).astype(np.float32)

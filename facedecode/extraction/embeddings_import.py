@@ -15,7 +15,8 @@ from facedecode import __version__
 from facedecode.annotations.labels import DataSet
 from facedecode.errors import BadInput
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
-from facedecode.extraction.run import Extracted, Progress, StoreOptions, write_shards
+from facedecode.extraction.jobs import StoreOptions
+from facedecode.extraction.run import Extracted, Progress, write_shards
 from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
 from facedecode.pictures.faces import FaceDetector

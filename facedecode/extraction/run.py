@@ -18,6 +18,7 @@ import numpy as np
 from facedecode import __version__
 from facedecode.annotations.labels import DataSet
 from facedecode.extraction.cropping import Cropped, FaceCropper, cores, describe_inputs
+from facedecode.extraction.jobs import StoreOptions
 from facedecode.files import write_text
 from facedecode.pictures.faces import FaceDetector
 from facedecode.pictures.images import ImageRef, find_images
@@ -38,23 +39,6 @@ class Extracted:
     failures: list[dict[str, str]]
     resumed: int
     notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class StoreOptions:
-    """How a store is made of images.
-
-    Attributes:
-        batch_size: images of a chunk; their templates are computed together.
-        shard_rows: templates in a shard.
-        workers: chunks in work at once; as many as there are cores if None.
-        overwrite: replace another store.
-    """
-
-    batch_size: int = 32
-    shard_rows: int = 4096
-    workers: int | None = None
-    overwrite: bool = False
 
 
 def extract(

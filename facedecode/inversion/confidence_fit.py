@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
 from facedecode.inversion.confidence import Confidence, fit_confidence
+from facedecode.inversion.jobs import ConfidenceJob
 from facedecode.memory import require_memory
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store
@@ -34,32 +34,18 @@ def trained_people(decoder: Decoder, name: str) -> list[str]:
     return [person for person, out in zip(people, held_out, strict=True) if not out or person in known]
 
 
-def fit_store_confidence(
-    store: Store,
-    decoder: Decoder,
-    path: Path,
-    *,
-    people: Path | None = None,
-    exclude: tuple[str, ...] = (),
-    images: Path | None = None,
-    limit: int | None = None,
-    overwrite: bool = False,
-    stage: Stage | None = None,
-) -> Confidence:
-    """Fit the confidence map of a decoder on the templates of `store`, and write it to `path`.
+def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, stage: Stage | None = None) -> Confidence:
+    """Fit the confidence map of a decoder on the templates of a store, and write it to `job.output`.
 
     People that the decoder or its recognizer was trained on are left out. A map that is there and was fitted on the
     same store with the same settings is loaded instead.
 
     Args:
-        decoder: loaded from a folder. path: of the map's file.
-        people: file with the people to fit on; all of the store if None. exclude: people to leave out.
-        images: where the store's images are, if not where its manifest says.
-        limit: fit on the first so many images only, by path.
+        store: of the job, opened. decoder: loaded from a folder.
         stage: gives a progress callback for each named stage.
 
     Raises:
-        OutputError: another map is at `path`, and `overwrite` is off.
+        OutputError: another map is there, and `overwrite` is off.
         BadInput: the decoder was trained on everybody who is given, or does not say on whom; the store is of another
             recognizer, of normalized templates, or of perturbed faces; images are missing or unreadable; fewer than
             5 people.
@@ -70,7 +56,7 @@ def fit_store_confidence(
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     rows = store.rows().to_pylist()
     trained = {*trained_people(decoder, name), *store.recognizer.training_people}
-    selected = select_people([row["identity"] for row in rows], people, exclude)
+    selected = select_people([row["identity"] for row in rows], job.people, tuple(job.exclude))
     # A row without a name could be of anybody.
     chosen = [i for i in selected if rows[i]["identity"] and rows[i]["identity"] not in trained]
     if not chosen:
@@ -78,17 +64,17 @@ def fit_store_confidence(
             f"decoder {name}: trained on everybody who is given, and its errors on them are too small to go by; "
             "give other people, by --people or another store"
         )
-    chosen = sorted(chosen, key=lambda i: rows[i]["path"] or "")[:limit]
+    chosen = sorted(chosen, key=lambda i: rows[i]["path"] or "")[: job.limit]
     rows = [rows[i] for i in chosen]
     described = describe_decoder(decoder)
     identities = [row["identity"] for row in rows]
-    provenance = {"store": store.fingerprint, "decoder": described["sha256"], "limit": limit}
+    provenance = {"store": store.fingerprint, "decoder": described["sha256"], "limit": job.limit}
     people_used = sorted(set(identities))
 
     def same(other: Confidence) -> bool:
         return other.report.get("provenance") == provenance and other.people == people_used
 
-    if there := Confidence.finished(path, same, overwrite):
+    if there := Confidence.finished(job.output, same, job.overwrite):
         return there
     side = decoder.image_size
     require_memory(
@@ -97,7 +83,7 @@ def fit_store_confidence(
         "fit on fewer people (--people) or images (--limit)",
     )
     stage = stage or (lambda name: lambda done, total: None)
-    portraits = read_portraits(rows, images or store.root, side, stage("portraits"))
+    portraits = read_portraits(rows, job.images or store.root, side, stage("portraits"))
     templates = store.templates()[chosen]
     pictures = decoder.decode(templates, progress=stage("draw"))
     confidence = fit_confidence(
@@ -110,5 +96,5 @@ def fit_store_confidence(
         provenance=provenance,
         progress=stage("fit"),
     )
-    confidence.save(path)
+    confidence.save(job.output)
     return confidence

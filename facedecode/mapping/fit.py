@@ -16,7 +16,7 @@ import numpy as np
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, make_folder
-from facedecode.mapping.least_squares import Method
+from facedecode.mapping.jobs import Method
 from facedecode.mapping.maps import Mapping, solve_mapping
 from facedecode.mapping.sums import MappingSums, load_sums
 from facedecode.pictures.perturb import Transform

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.mapping.jobs import Method
 
 _BLOCK_NUMBERS = 2**21  # of a block that is held in float64: 16 MB a side
 # What inputs vary in a direction, as a share of their length, below which it is rounding: templates are float32 sums of
@@ -194,52 +195,8 @@ class GramAccumulator:
         return step_in * factor, step_out * factor
 
 
-Kind = Literal["affine", "orthogonal", "low-rank"]
-KINDS: tuple[str, ...] = get_args(Kind)
 # Ridges that 'auto' tries besides none, 20 a decade: below them nothing changes, above them the map is the mean.
 _RIDGES = np.logspace(-6, 3, 181)
-
-
-@dataclass(frozen=True)
-class Method:
-    """How a map is fitted; all with a bias that is free.
-
-    kind: `affine`: any weight. `orthogonal`: a rotation, or one with a reflection (Procrustes): keeps distances.
-        `low-rank`: a weight of rank `rank` (reduced-rank regression).
-    ridge: penalty on the weight, times the mean variance of the inputs; or `auto`, see `choose_ridge`.
-    rank: of a low-rank map, else None.
-
-    Raises:
-        UsageError: an unknown kind, a ridge that is negative, infinite or for an orthogonal map, a rank below 1, a
-            rank without low-rank or the reverse.
-    """
-
-    kind: str = "affine"
-    ridge: float | Literal["auto"] = 0.0
-    rank: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UsageError(f"no kind of map is called {self.kind!r}: choose one of {', '.join(KINDS)}")
-        if self.ridge != "auto" and not (
-            isinstance(self.ridge, int | float) and math.isfinite(self.ridge) and self.ridge >= 0
-        ):
-            raise UsageError(f"a ridge of {self.ridge} makes no sense: give 0 or more, or auto")
-        if self.kind == "orthogonal" and self.ridge != 0:
-            raise UsageError("an orthogonal map has no ridge: its weight cannot shrink")
-        if (self.kind == "low-rank") != (self.rank is not None):
-            raise UsageError("a rank goes with a low-rank map, and a low-rank map needs one")
-        if self.rank is not None and self.rank < 1:
-            raise UsageError(f"a map of rank {self.rank} makes no sense: give 1 or more")
-
-    def require_size(self, dim: int) -> None:
-        """Refuse a rank above the templates' size. Raises UsageError."""
-        if self.rank is not None and self.rank > dim:
-            raise UsageError(f"a rank of {self.rank} between templates of {dim} numbers: give {dim} or less")
-
-    def describe(self) -> dict[str, Any]:
-        """JSON for provenance."""
-        return {"kind": self.kind, "ridge": self.ridge, "rank": self.rank}
 
 
 def solve(sums: GramAccumulator, method: Method, ridge: float = 0.0) -> Solution:

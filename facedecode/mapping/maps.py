@@ -17,7 +17,8 @@ import numpy as np
 
 from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.identity import RecognizerId
-from facedecode.mapping.least_squares import GramAccumulator, Method, Solution, choose_ridge, singular_values, solve
+from facedecode.mapping.jobs import Method
+from facedecode.mapping.least_squares import GramAccumulator, Solution, choose_ridge, singular_values, solve
 from facedecode.mapping.sums import MappingSums
 from facedecode.statistics.scores import score_pairs
 from facedecode.store.processing import Processing, refuse_done

@@ -5,7 +5,7 @@
 """
 
 from facedecode.recognizers.contract import is_custom
-from facedecode.recognizers.registry import find_spec_by_name, find_weights, load_recognizer
+from facedecode.recognizers.registry import find_spec_by_name, find_weights, load_chosen_recognizer, load_recognizer
 from facedecode.recognizers.spec import DEFAULT_RECOGNIZER, REGISTRY, RecognizerSpec
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "find_spec_by_name",
     "find_weights",
     "is_custom",
+    "load_chosen_recognizer",
     "load_recognizer",
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.identity import RecognizerId, require_same_recognizer
+from facedecode.options import RecognizerOptions
 from facedecode.pictures.align import PointCrop
 from facedecode.recognizers.cache import cache_folder
 from facedecode.recognizers.contract import TEMPLATES_ONLY, custom_file, is_custom
@@ -71,6 +72,12 @@ def load_recognizer(
     if identity:
         require_same_recognizer(identity, recognizer.describe(), f"the weights file {recognizer.weights}")
     return recognizer
+
+
+def load_chosen_recognizer(options: RecognizerOptions, device: str = "cpu", precision: str = "fp32") -> Recognizer:
+    """The recognizer that options of a job choose; the default one where they leave it open."""
+    name = options.model or DEFAULT_RECOGNIZER
+    return load_recognizer(name, options.weights, device, precision, options.spec)
 
 
 def recognizer_file(name: str | None, weights: Path | None) -> Path | None:

@@ -17,7 +17,6 @@ from scipy.sparse.csgraph import connected_components
 from facedecode.errors import UsageError
 
 Linkage = Literal["ward", "average", "complete"]
-LINKAGES = ("ward", "average", "complete")
 _BLOCK = 1 << 20  # distances computed at once: 8 MiB
 
 

@@ -4,98 +4,46 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
 
 from facedecode.annotations.protocols import select_people
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput
 from facedecode.memory import require_memory
 from facedecode.store import Store
 from facedecode.store.grouped import grouped_writer, write_groups
 from facedecode.store.processing import require_unprotected
-from facedecode.templates.agglomerative import LINKAGES, agglomerate, condensed_distances, cut, linkage
+from facedecode.templates.agglomerative import agglomerate, condensed_distances, cut, linkage
 from facedecode.templates.cluster_description import CHUNK, Clustered, chunks, describe, in_space
+from facedecode.templates.jobs import Clustering, ClusterJob
 
-METRICS = ("cosine", "euclidean")
 _PASSES = 3  # of mini-batch k-means over the templates
 _ROUNDING = 1e-6  # of the largest number: what float32 leaves of equal directions
 Stage = Callable[[str], Callable[..., None]]
 
 
-@dataclass(frozen=True)
-class Clustering:
-    """How to cluster.
-
-    Attributes:
-        n_clusters, distance_threshold: one of them: so many clusters, or no merge at that height or above.
-        linkage: `ward`, `average` or `complete`.
-        metric: `cosine` or `euclidean`; None for the one that the recognizer's score goes by. Ward's method with
-            `cosine` takes the templates' directions and their Euclidean distances.
-        two_stage: first so many small clusters by mini-batch k-means (Sculley 2010), then those are merged, each
-            weighing as many templates as it has; None merges the templates themselves.
-        seed: of k-means.
-
-    Raises:
-        UsageError: both or neither of the first two, numbers out of range, or an unknown word.
-    """
-
-    n_clusters: int | None = None
-    distance_threshold: float | None = None
-    linkage: str = "ward"
-    metric: str | None = None
-    two_stage: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if (self.n_clusters is None) == (self.distance_threshold is None):
-            raise UsageError("give one of --n-clusters and --distance-threshold")
-        if self.n_clusters is not None and self.n_clusters < 1:
-            raise UsageError(f"--n-clusters {self.n_clusters}: give 1 or more")
-        if self.distance_threshold is not None and not self.distance_threshold > 0:
-            raise UsageError(f"--distance-threshold {self.distance_threshold}: give a number above 0")
-        if self.linkage not in LINKAGES:
-            raise UsageError(f"--linkage {self.linkage}: use one of {', '.join(LINKAGES)}")
-        if self.metric not in (None, *METRICS):
-            raise UsageError(f"--metric {self.metric}: use one of {', '.join(METRICS)}")
-        if self.two_stage is not None and self.two_stage < max(2, self.n_clusters or 0):
-            raise UsageError(f"--two-stage {self.two_stage}: give 2 or more, and no fewer than clusters")
-
-
-def make_clusters(
-    store: Store,
-    output: Path,
-    wanted: Clustering,
-    *,
-    persons: Sequence[str] = (),
-    people: Path | None = None,
-    exclude: Sequence[str] = (),
-    overwrite: bool = False,
-    stage: Stage | None = None,
-) -> Clustered:
+def make_clusters(job: ClusterJob, stage: Stage | None = None) -> Clustered:
     """Cluster the templates of a store, or of some persons of it, and write the store of the centroids.
 
-    Args:
-        persons: names; people: file with names; everybody if neither. exclude: people to leave out.
-        stage: called with the name of what is begun; gives what is called with (done, total).
+    stage: called with the name of what is begun; gives what is called with (done, total).
 
     Raises:
         BadInput: protected templates, nobody of that name, or as `cluster`.
-        UsageError: both persons and people.
         WouldNotFit: as `cluster`.
         OutputError, OutputInUse: see `grouped.grouped_writer`.
     """
+    store = Store.open(job.store)
     require_unprotected(store)
-    rows = choose_rows(store, persons, people, exclude)
-    about = asdict(wanted) | {"templates_sha256": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()}
-    with grouped_writer(store, output, "cluster", about, overwrite) as writer:
-        found = cluster(store, rows, wanted, stage)
-        write_groups(writer, store, found.centroids, found.groups)
-    return found
+    rows = choose_rows(store, job)
+    about = asdict(job.clustering) | {"templates_sha256": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()}
+    with grouped_writer(store, job.output, "cluster", about, job.overwrite) as writer:
+        clusters = cluster(store, rows, job.clustering, stage)
+        write_groups(writer, store, clusters.centroids, clusters.groups)
+    return clusters
 
 
-def cluster(store: Store, rows: np.ndarray, wanted: Clustering, stage: Stage | None = None) -> Clustered:
+def cluster(store: Store, rows: np.ndarray, settings: Clustering, stage: Stage | None = None) -> Clustered:
     """Cluster some rows of a store, int64 (n,), rising.
 
     A centroid is the mean of its members; with the cosine the mean of their directions, as long as they are on average.
@@ -104,38 +52,36 @@ def cluster(store: Store, rows: np.ndarray, wanted: Clustering, stage: Stage | N
         BadInput: one template, all the same, fewer than clusters asked for, or with the cosine one of zeros.
         WouldNotFit: all pairs at once need more memory than there is.
     """
-    metric = wanted.metric or ("cosine" if store.score == "cosine" else "euclidean")
+    metric = settings.metric or ("cosine" if store.score == "cosine" else "euclidean")
     if len(rows) < 2:
         raise BadInput(f"{store.folder}: one template makes no clusters; take more people")
-    if (wanted.n_clusters or 1) > len(rows):
-        raise BadInput(f"{store.folder}: {wanted.n_clusters} clusters of {len(rows)} templates; ask for fewer")
-    if wanted.two_stage is None or wanted.two_stage >= len(rows):
-        labels = _one_stage(store, rows, wanted, metric, stage)
+    if (settings.n_clusters or 1) > len(rows):
+        raise BadInput(f"{store.folder}: {settings.n_clusters} clusters of {len(rows)} templates; ask for fewer")
+    if settings.two_stage is None or settings.two_stage >= len(rows):
+        labels = _one_stage(store, rows, settings, metric, stage)
     else:
-        labels = _two_stages(store, rows, wanted, metric, stage)
-    return describe(store, rows, labels, metric, wanted.seed, stage)
+        labels = _two_stages(store, rows, settings, metric, stage)
+    return describe(store, rows, labels, metric, settings.seed, stage)
 
 
-def choose_rows(store: Store, persons: Sequence[str], people: Path | None, exclude: Sequence[str]) -> np.ndarray:
-    """The rows of some persons, or of those of a file, or all, less some: int64 (n,). Errors as `make_clusters`."""
-    if persons and people:
-        raise UsageError("give one of --person and --people")
+def choose_rows(store: Store, job: ClusterJob) -> np.ndarray:
+    """The rows of some persons, or of those of a file, or all, less some: int64 (n,). Raises BadInput."""
     identities = store.identities()
-    if unknown := sorted(set(persons) - set(identities)):
+    if unknown := sorted(set(job.persons) - set(identities)):
         raise BadInput(f"--person {unknown[0]}: nobody in {store.folder} has that name")
-    rows = select_people(identities, people, tuple(exclude))
-    return np.array([i for i in rows if not persons or identities[i] in persons], np.int64)
+    rows = select_people(identities, job.people, tuple(job.exclude))
+    return np.array([i for i in rows if not job.persons or identities[i] in job.persons], np.int64)
 
 
-def _one_stage(store: Store, rows: np.ndarray, wanted: Clustering, metric: str, stage: Stage | None) -> np.ndarray:
+def _one_stage(store: Store, rows: np.ndarray, settings: Clustering, metric: str, stage: Stage | None) -> np.ndarray:
     remedy = "merge small clusters instead by --two-stage 2000, or take fewer people with --people"
     require_memory(_needed(len(rows), store.dim), f"clustering {len(rows):,} templates by all pairs", remedy)
     templates = store.take(rows)
     _require_spread(store, _spread(in_space(store, templates, metric)), len(rows))
-    merges = linkage(templates, wanted.linkage, metric)
+    merges = linkage(templates, settings.linkage, metric)
     if stage:
         stage("merge")(len(rows) - 1, len(rows) - 1)
-    return cut(merges, wanted.n_clusters, wanted.distance_threshold)
+    return cut(merges, settings.n_clusters, settings.distance_threshold)
 
 
 def _needed(count: int, dim: int) -> int:
@@ -143,15 +89,15 @@ def _needed(count: int, dim: int) -> int:
     return 8 * (count * (count - 1) // 2) + 12 * count * dim + (64 << 20)
 
 
-def _two_stages(store: Store, rows: np.ndarray, wanted: Clustering, metric: str, stage: Stage | None) -> np.ndarray:
+def _two_stages(store: Store, rows: np.ndarray, settings: Clustering, metric: str, stage: Stage | None) -> np.ndarray:
     from sklearn.cluster import MiniBatchKMeans
 
-    size = max(CHUNK, 2 * wanted.two_stage)
-    needed = _needed(wanted.two_stage, store.dim) + 16 * min(size, len(rows)) * store.dim
-    require_memory(needed, f"merging {wanted.two_stage:,} small clusters", "give a smaller --two-stage")
-    means = MiniBatchKMeans(wanted.two_stage, random_state=wanted.seed, n_init=1, reassignment_ratio=0.01)
+    size = max(CHUNK, 2 * settings.two_stage)
+    needed = _needed(settings.two_stage, store.dim) + 16 * min(size, len(rows)) * store.dim
+    require_memory(needed, f"merging {settings.two_stage:,} small clusters", "give a smaller --two-stage")
+    means = MiniBatchKMeans(settings.two_stage, random_state=settings.seed, n_init=1, reassignment_ratio=0.01)
     # Rows lie by name: a chunk of neighbors would be a few persons only.
-    shuffled = np.random.default_rng(wanted.seed).permutation(rows)
+    shuffled = np.random.default_rng(settings.seed).permutation(rows)
     steps = -(-len(rows) // size)
     progress, ends = stage("k-means") if stage else None, []
     for turn in range(_PASSES):
@@ -159,32 +105,32 @@ def _two_stages(store: Store, rows: np.ndarray, wanted: Clustering, metric: str,
             values = in_space(store, templates, metric)
             if turn == 0:
                 ends += _spread(values)
-            if number == 0 or len(templates) >= wanted.two_stage:
+            if number == 0 or len(templates) >= settings.two_stage:
                 means.partial_fit(values)
             if progress:
                 progress(turn * steps + number + 1, _PASSES * steps)
         _require_spread(store, ends, len(rows))
     small = np.empty(len(rows), np.int64)
-    sums, counts = np.zeros((wanted.two_stage, store.dim)), np.zeros(wanted.two_stage, np.int64)
+    sums, counts = np.zeros((settings.two_stage, store.dim)), np.zeros(settings.two_stage, np.int64)
     for part, templates in chunks(store, rows):
         values = in_space(store, templates, metric)
         small[part] = means.predict(values)
         np.add.at(sums, small[part], values)
-        counts += np.bincount(small[part], minlength=wanted.two_stage)
+        counts += np.bincount(small[part], minlength=settings.two_stage)
     used = np.flatnonzero(counts)
-    if len(used) < (wanted.n_clusters or 1):
+    if len(used) < (settings.n_clusters or 1):
         raise BadInput(
-            f"{store.folder}: k-means found {len(used)} small clusters, and {wanted.n_clusters} are wanted; give a "
+            f"{store.folder}: k-means found {len(used)} small clusters, and {settings.n_clusters} are wanted; give a "
             "larger --two-stage"
         )
     centers = sums[used] / counts[used, None]
     if len(used) == 1:
         return np.zeros(len(rows), np.int64)
     # Ward's method counts squared distances, which are those of directions, whose mean is shorter than they are.
-    by = "euclidean" if wanted.linkage == "ward" else metric
-    merges = agglomerate(condensed_distances(centers, by), wanted.linkage, counts[used])
-    labels = np.zeros(wanted.two_stage, np.int64)
-    labels[used] = cut(merges, wanted.n_clusters, wanted.distance_threshold)
+    by = "euclidean" if settings.linkage == "ward" else metric
+    merges = agglomerate(condensed_distances(centers, by), settings.linkage, counts[used])
+    labels = np.zeros(settings.two_stage, np.int64)
+    labels[used] = cut(merges, settings.n_clusters, settings.distance_threshold)
     return labels[small]
 
 

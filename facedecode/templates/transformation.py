@@ -15,14 +15,15 @@ import pyarrow as pa
 
 from facedecode import __version__
 from facedecode.annotations.protocols import select_people
-from facedecode.attributes.disentangler import KEEP, Disentangler
+from facedecode.attributes.disentangler import KEEP, Disentangler, load_disentangler
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, sha256_file
 from facedecode.identity import RecognizerId, Score
-from facedecode.mapping.maps import Mapping
+from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store.processing import added_people, inherited, require_extracted, require_unprotected
-from facedecode.templates.protection import make_scheme, protected_recognizer
+from facedecode.templates.jobs import TransformJob
+from facedecode.templates.protection import make_scheme, new_key, protected_recognizer, read_key, write_key
 
 
 class MappedStore(Store):
@@ -89,10 +90,35 @@ class Operation:
 
 @dataclass(frozen=True)
 class Transformed:
-    """What a run left: templates in the store, and how many of them were there before."""
+    """What a run left: templates in the store, how many of them were there before, and the name of their recognizer."""
 
     count: int
     resumed: int
+    recognizer: str
+
+
+def transform(job: TransformJob, progress: Progress | None = None) -> Transformed:
+    """Make the store of protected, mapped or disentangled templates, and the file of a new key.
+
+    progress: called with (templates done, all templates).
+
+    Raises: as `transform_store`, the operations, and what reads the job's files.
+    """
+    store, begin = Store.open(job.store), None
+    if job.mapping is not None:
+        operation = mapping_operation(store, load_mapping(job.mapping))
+    elif job.disentangle is not None:
+        operation = disentanglement_operation(store, load_disentangler(job.disentangle), job)
+    else:
+        require_unprotected(store)
+        public = Store.open(job.center) if job.center else None
+        key = read_key(job.key_file) if job.key_file else new_key()
+        operation = protection_operation(
+            store, job.protect, key, bits=job.bits, public=public, public_people=job.center_people
+        )
+        if job.new_key:
+            begin = partial(write_key, job.new_key, key)
+    return transform_store(store, job.output, operation, job.overwrite, progress, begin)
 
 
 def mapping_operation(store: Store, mapping: Mapping) -> Operation:
@@ -116,42 +142,25 @@ def describe_mapping(mapping: Mapping) -> dict[str, str]:
     return {"undoes": mapping.transform, "sha256": sha256_file(mapping.source)}
 
 
-def disentanglement_operation(
-    store: Store,
-    disentangler: Disentangler,
-    dependent: str | None = None,
-    independent: str | None = None,
-    components: int | None = None,
-) -> Operation:
-    """Part a store's templates by a disentangler that was loaded from a file.
-
-    Args:
-        dependent, independent: to join the parts again, see `Disentangler.resynthesize`; None keeps a part. With
-            neither, the new templates are the identity parts.
-        components: of identity parts, see `Disentangler.identity`.
+def disentanglement_operation(store: Store, disentangler: Disentangler, job: TransformJob) -> Operation:
+    """Take an attribute out of a store's templates by a disentangler that was loaded from a file.
 
     Raises: as `require_extracted`, `Disentangler.require_recognizer`, `require_components` and `require_parts`.
     """
     require_extracted(store)
     disentangler.require_recognizer(store.recognizer)
-    given = {"dependent": dependent, "independent": independent}
-    disentangler.require_components(components)
-    apply, how = partial(disentangler.identity, components=components), {"part": "identity"}
-    if components is not None:
-        how["components"] = components
-    if any(wanted is not None for wanted in given.values()):
-        how = {name: KEEP if wanted is None else wanted for name, wanted in given.items()}
+    disentangler.require_components(job.components)
+    how: dict[str, Any] = {"part": "identity"}
+    apply = partial(disentangler.identity, components=job.components)
+    if job.components is not None:
+        how["components"] = job.components
+    if job.dependent is not None or job.independent is not None:
+        how = {"dependent": job.dependent or KEEP, "independent": job.independent or KEEP}
         disentangler.require_parts(**how)
         apply = partial(disentangler.resynthesize, **how)
     about = {"attribute": disentangler.attribute, "sha256": sha256_file(disentangler.source), **how}
-    return Operation(
-        "disentanglement",
-        apply,
-        store.recognizer,
-        store.score,
-        about,
-        fitted_on=disentangler.fitted_on or (),
-    )
+    people = disentangler.fitted_on or ()
+    return Operation("disentanglement", apply, store.recognizer, store.score, about, fitted_on=people)
 
 
 def protection_operation(
@@ -163,12 +172,10 @@ def protection_operation(
     public: Store | None = None,
     public_people: Path | None = None,
 ) -> Operation:
-    """Protect a store's templates with a key.
+    """Protect a store's templates with a key; see `protection.make_scheme`.
 
     Args:
-        bits: of a biohash; as many as a template has numbers if None.
-        public: a store of the same recognizer whose mean template is the center of a biohash; None for no center.
-        public_people: file with the people of `public` to take the mean of; all of it if None.
+        public: a store of the same recognizer. The mean template of it, or of `public_people`, is the center.
 
     Raises:
         BadInput: the store's templates are protected already, or `public` is another recognizer's.
@@ -259,7 +266,7 @@ def transform_store(
                 if progress:
                     progress(done, len(store))
             writer.finish(store.failures())
-    return Transformed(len(store), resumed)
+    return Transformed(len(store), resumed, operation.recognizer.name)
 
 
 def _warn_off_center(store: Store) -> None:

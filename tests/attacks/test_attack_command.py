@@ -16,9 +16,11 @@ from typer.testing import CliRunner, Result
 
 from facedecode import files
 from facedecode.attacks import Budget
-from facedecode.attacks.output import Row, parse_table, picture_names, read_table, summary, table_text
-from facedecode.attacks.run import Attacked, AttackJob, attack_images
-from facedecode.attacks.target import AttackTarget, Threshold, choose_threshold, find_aim
+from facedecode.attacks.jobs import AttackJob, TargetOptions
+from facedecode.attacks.output import picture_names
+from facedecode.attacks.run import Attacked, attack_images
+from facedecode.attacks.table import Row, parse_table, read_table, summarize, table_text
+from facedecode.attacks.target import AttackTarget, Threshold, choose_threshold, find_target
 from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.cli import app
@@ -241,9 +243,8 @@ def test_a_moved_face_is_cut_as_it_was(photos: Path, detector: FaceDetector, how
     np.testing.assert_array_equal(align.crop(crop, moved(face, how.matrix(face)), how), crop)
 
 
-def aim_at(cropper: FaceCropper, target: Path) -> AttackTarget:
-    threshold = Threshold(NEAR, {"by": "given"}, "")
-    return find_aim("embedding", str(target), cropper, threshold=threshold)
+def near(target: Path) -> TargetOptions:
+    return TargetOptions(str(target), threshold=NEAR)
 
 
 @pytest.fixture
@@ -256,12 +257,13 @@ def mixed(here: Path) -> Path:
 
 @pytest.mark.parametrize("stop", [1, 2, 5, 8])
 def test_a_killed_run_ends_with_the_same_bytes(mixed: Path, cropper: FaceCropper, stop: int) -> None:
-    aim = aim_at(cropper, mixed / "Mirror/Mirror_0001.png")
+    options = near(mixed / "Mirror/Mirror_0001.png")
+    target = find_target(options, cropper)
 
     def run(progress: Callable | None = None) -> Attacked:
         # The store's root is in its manifest: one place for both runs.
-        job = AttackJob(inputs=[mixed], output=Path("adv"), batch_size=1, shard_rows=2)
-        return attack_images(job, cropper, aim, progress=progress)
+        job = AttackJob([mixed], Path("adv"), options, batch_size=1, shard_rows=2)
+        return attack_images(job, cropper, target, progress=progress)
 
     whole = run()
     expected = content(Path("adv"))
@@ -283,9 +285,10 @@ def test_a_killed_run_ends_with_the_same_bytes(mixed: Path, cropper: FaceCropper
 
 @pytest.mark.parametrize("at", ["picture", "record", "append", "table", "figure", "finish", "forget"])
 def test_it_can_be_killed_between_any_two_files(here: Path, cropper: FaceCropper, monkeypatch, at: str) -> None:
-    aim = aim_at(cropper, here / "in/Mirror/Mirror_0001.png")
-    job = AttackJob(inputs=[here / "in"], output=Path("adv"), batch_size=4, shard_rows=4)
-    attack_images(job, cropper, aim)
+    options = near(here / "in/Mirror/Mirror_0001.png")
+    target = find_target(options, cropper)
+    job = AttackJob([here / "in"], Path("adv"), options, batch_size=4, shard_rows=4)
+    attack_images(job, cropper, target)
     expected = content(Path("adv"))
     shutil.rmtree("adv")
     places = {
@@ -308,8 +311,8 @@ def test_it_can_be_killed_between_any_two_files(here: Path, cropper: FaceCropper
     real = pkgutil.resolve_name(places[at])
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(places[at], killed)
-        attack_images(job, cropper, aim)
-    attack_images(job, cropper, aim)
+        attack_images(job, cropper, target)
+    attack_images(job, cropper, target)
     assert content(Path("adv")) == expected
 
 
@@ -388,26 +391,30 @@ def test_images_without_a_face(mixed: Path) -> None:
     assert not Path("none").exists()
 
 
+def by_fmr(fmr: float, store: Path) -> TargetOptions:
+    return TargetOptions(away=True, fmr=fmr, thresholds_from=store)
+
+
 def test_the_threshold(make_store: Callable[[str], Path], recognizer: Recognizer, tiny: Path) -> None:
     store = make_store("tiny")
-    found = choose_threshold(recognizer, fmr=0.1, store=store)
+    found = choose_threshold(recognizer, by_fmr(0.1, store))
     templates, people = Store.open(store).templates(), Store.open(store).identities()
     scores = sorted(
         -np.linalg.norm(templates[i] - templates[j]) for i in range(30) for j in range(i) if people[i] != people[j]
     )
     assert found.source["non_mated"] == len(scores) == 405
     # 40 may be accepted: just above the 41st.
-    assert found.value == pytest.approx(scores[-41], abs=1e-5) and "FMR 0.1 over 405 non-mated pairs" in found.said
-    assert choose_threshold(recognizer, -1.0).value == -1
+    assert found.value == pytest.approx(scores[-41], abs=1e-5) and "FMR 0.1 over 405 non-mated pairs" in found.label
+    assert choose_threshold(recognizer, TargetOptions(away=True, threshold=-1.0)).value == -1
     with pytest.raises(UsageError, match="nobody recommends a threshold for tiny's score"):
-        choose_threshold(recognizer)
-    for options in ({"given": -1.0, "fmr": 0.1}, {"fmr": 0.1}, {"store": store}):
+        choose_threshold(recognizer, TargetOptions(away=True))
+    for options in ({"threshold": -1.0, "fmr": 0.1}, {"fmr": 0.1}, {"thresholds_from": store}):
         with pytest.raises(UsageError, match=r"--threshold is the score itself|--fmr RATE goes with"):
-            choose_threshold(recognizer, **options)
+            TargetOptions(away=True, **options)
     with pytest.raises(BadInput, match="emb: 405 non-mated pairs cannot resolve"):
-        choose_threshold(recognizer, fmr=1e-4, store=store)
+        choose_threshold(recognizer, by_fmr(1e-4, store))
     with pytest.raises(BadInput, match="is for tiny-cosine"):
-        choose_threshold(load_recognizer("tiny-cosine", tiny), fmr=0.1, store=store)
+        choose_threshold(load_recognizer("tiny-cosine", tiny), by_fmr(0.1, store))
     assert REGISTRY["dlib-resnet"].recommended_threshold == -0.6
     assert REGISTRY["dlib-resnet-pooled"].recommended_threshold is None
 
@@ -420,7 +427,7 @@ def test_attacked_templates_are_not_taken_for_enrolled_ones(here: Path, recogniz
     with pytest.raises(BadInput, match="templates of attacked faces"):
         refuse_done(store.manifest, store.folder, reason="why")
     with pytest.raises(BadInput, match="templates of attacked faces"):
-        choose_threshold(recognizer, fmr=0.5, store=Path("adv/emb"))
+        choose_threshold(recognizer, by_fmr(0.5, Path("adv/emb")))
     with pytest.raises(BadInput, match="templates of attacked faces"):
         fit_store_classifier(store, Path("c.st"), min_images=2)
     done = call("fit-mapping", "--embeddings", "adv/emb", "--transform", "rotate30", "--weights", "tiny.safetensors")
@@ -459,12 +466,12 @@ def test_the_summary_counts_people_and_leaves_out_who_was_there() -> None:
         }
 
     rows = [row("1", "A", "success"), row("2", "A", "lost"), row("3", None, "failed"), row("4", None, "success")]
-    found = summary([*rows, row("5", "B", "already")])
+    found = summarize([*rows, row("5", "B", "already")])
     assert (found["attempted"], found["already"], found["people"]) == (4, 1, 3)
     assert (found["success"]["value"], found["success_saved"]["value"]) == (0.75, 0.5)
     assert found["success"]["low"] < 0.75 < found["success"]["high"]
     assert (found["l2"]["n"], found["linf_median"], found["gradients"]["value"]) == (2, 0.1, 4)
-    assert summary([row("5", "B", "already")])["success"] == {"value": None, "low": None, "high": None, "n": 0}
+    assert summarize([row("5", "B", "already")])["success"] == {"value": None, "low": None, "high": None, "n": 0}
 
 
 def test_errors_are_one_line_and_nothing_is_written(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -532,7 +539,9 @@ def test_an_output_that_holds_its_inputs_is_refused(here: Path) -> None:
     with pytest.raises(OutputError, match="is no output of 'attack'"):
         shutil.copytree("adv/pictures", "theirs/pictures")
         attack_images(
-            AttackJob(inputs=[Path("in")], output=Path("theirs"), overwrite=True, budget=Budget(epsilon=0.1)),
+            AttackJob(
+                [Path("in")], Path("theirs"), TargetOptions(away=True), budget=Budget(epsilon=0.1), overwrite=True
+            ),
             FaceCropper(load_recognizer("tiny", "tiny.safetensors"), FaceDetector()),
             AttackTarget("embedding", "negative-euclidean", True, Threshold(NEAR, {}, "")),
         )

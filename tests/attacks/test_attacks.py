@@ -399,7 +399,7 @@ def test_a_budget_that_a_method_cannot_use_is_refused(network, pictures, goal) -
         attack(network, pictures, goal, "ddn", Budget(epsilon=0.1))
     with pytest.raises(UsageError, match="known: tfgsm, itfgsm, tcw, itcw, ddn"):
         find_method("pgd")
-    with pytest.raises(UsageError, match="choose one of original, keep"):
+    with pytest.raises(UsageError, match="--on-failure drop: use original or keep"):
         attack(network, pictures, goal, "ddn", on_failure="drop")
     with pytest.raises(UsageError, match="at least 1"):
         attack(network, pictures, goal, "ddn", batch_size=0)

@@ -19,7 +19,7 @@ from facedecode.cli import commands
 from facedecode.cli.checks import CHECKS, Input
 from facedecode.cli.commands import evaluate
 
-OUTPUTS = {"output", "key_to", "preview", "save", "sums_to", "work", "directions", "cache"}
+OUTPUTS = {"output", "new_key", "preview", "save_templates", "sums_to", "work", "directions", "cache"}
 # What else each command needs to come as far as its inputs. STORE, ARRAY, TEXT: a store, a .npy file, a text file.
 NEEDED = {
     "extract": ["TEXT"],
@@ -140,7 +140,7 @@ def test_an_input_that_is_not_there(attempts) -> None:
 def test_an_input_of_another_kind(attempts) -> None:
     fitted = ("mapping", "mapping sums", "direction", "disentangler", "classifier", "confidence map")
     wrong = {
-        **dict.fromkeys((*fitted, "store", "labeled store", "templates", "array", "folder"), "TEXT"),
+        **dict.fromkeys((*fitted, "store", "labeled store", "templates", "array"), "TEXT"),
         **dict.fromkeys(("file", "decoder", "labeled decoder"), "STORE"),
     }
     tried = [(words_of(c, before, wrong[kind]), kind) for c, _, kind, before in inputs() if kind in wrong]

@@ -15,7 +15,8 @@ from PIL import Image
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.extraction import run as extraction
-from facedecode.extraction.run import StoreOptions, extract
+from facedecode.extraction.jobs import StoreOptions
+from facedecode.extraction.run import extract
 from facedecode.pictures.faces import FaceDetector
 from facedecode.pictures.perturb import parse_transform
 from facedecode.recognizers import load_recognizer
@@ -221,7 +222,8 @@ KILLED = """
     # One import and one loading, then a fork for each run: it makes progress, and is killed from outside.
     import os, signal, sys, time
     from pathlib import Path
-    from facedecode.extraction.run import StoreOptions, extract
+    from facedecode.extraction.jobs import StoreOptions
+    from facedecode.extraction.run import extract
     from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import load_recognizer
 

@@ -125,12 +125,12 @@ def test_paths_in_another_order_are_noticed(
         (["a.png"], [], 4, "1 paths, and .*x.npy has 7 templates"),
         (["a.png", "", "b.png"], [], 4, "line 2: empty"),
         (["a.png", "b.png", "a.png"], [], 4, "line 3: a.png is there already, in line 1"),
-        (None, [], 4, "cannot be read"),
+        (None, [], 4, "no such file"),
         ([f"{k}.png" for k in range(7)], ["--model", "given:x"], 4, "no usable input"),
         (["a.png"], ["--model", "given:"], 2, "given:NAME is a recognizer not at hand"),
-        (["a.png"], ["--score", "cosine"], 2, "--score is said of given:NAME"),
+        (["a.png"], ["--score", "cosine"], 2, "--score is for --model given:NAME"),
         (["a.png"], ["--model", "nobody"], 2, "no recognizer is called 'nobody'"),
-        (["a.png"], ["--renamed", "m.txt"], 2, "give both"),
+        (["a.png"], ["--renamed", __file__], 2, "give both"),
     ],
 )
 def test_bad_imports(run, given: Path, lines: list[str] | None, words: list[str], code: int, said: str) -> None:
@@ -165,4 +165,4 @@ def test_train_says_what_a_bare_file_needs(given: Path, tiny_store: Path) -> Non
     told = run(app, ["train", str(given / "x.npy"), "-o", str(given / "d")])
     assert told.exit_code == 2 and "--images list.txt" in told.stderr
     told = run(app, ["train", str(tiny_store), "--model", "tiny", "-o", str(given / "d")])
-    assert told.exit_code == 2 and "said of a bare .npy file" in told.stderr
+    assert told.exit_code == 2 and "go with a bare .npy file" in told.stderr

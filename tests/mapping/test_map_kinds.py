@@ -7,7 +7,8 @@ import pytest
 
 from facedecode.errors import FacedecodeWarning, UsageError
 from facedecode.identity import RecognizerId
-from facedecode.mapping.least_squares import GramAccumulator, Method, choose_ridge, gcv_scores, singular_values, solve
+from facedecode.mapping.jobs import Method
+from facedecode.mapping.least_squares import GramAccumulator, choose_ridge, gcv_scores, singular_values, solve
 from facedecode.mapping.maps import fit_mapping
 
 TINY = RecognizerId("tiny", "ab" * 32)
@@ -205,7 +206,7 @@ def test_singular_values() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "quadratic"}, "'quadratic': choose one of affine, orthogonal, low-rank"),
+        ({"kind": "quadratic"}, "--kind quadratic: use affine, orthogonal or low-rank"),
         ({"ridge": -1.0}, "a ridge of -1.0"),
         ({"ridge": float("nan")}, "a ridge of nan"),
         ({"ridge": "cv"}, "a ridge of cv"),

@@ -20,7 +20,7 @@ from facedecode.cli import app
 from facedecode.errors import BadInput
 from facedecode.identity import RecognizerId
 from facedecode.mapping.fit import Reembedded, _choose, sum_store
-from facedecode.mapping.least_squares import Method
+from facedecode.mapping.jobs import Method
 from facedecode.mapping.maps import fit_mapping, load_mapping, solve_mapping
 from facedecode.mapping.sums import MappingSums, load_sums
 from facedecode.pictures.perturb import parse_transform, transform_names

@@ -26,12 +26,13 @@ from facedecode.statistics.bootstrap import Estimate
 from facedecode.store import Store, StoreWriter
 from facedecode.templates import aggregation
 from facedecode.templates.aggregation import (
-    Aggregation,
     aggregate_store,
     choose_members,
+    combine,
     person_order,
     template_distances,
 )
+from facedecode.templates.jobs import AggregateJob, Aggregation
 
 RNG = np.random.default_rng(11)
 
@@ -69,36 +70,36 @@ def test_ways_to_combine_against_numpy():
     wide = values.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1)
     units = wide / lengths[:, None]
-    np.testing.assert_allclose(Aggregation().combine(values), wide.mean(0))
-    np.testing.assert_allclose(Aggregation("median").combine(values), np.median(wide, axis=0))
-    np.testing.assert_allclose(Aggregation(weight="norm").combine(values), np.average(wide, axis=0, weights=lengths))
-    by = Aggregation(weight="probability").combine(values, weights)
+    np.testing.assert_allclose(combine(values, Aggregation()), wide.mean(0))
+    np.testing.assert_allclose(combine(values, Aggregation("median")), np.median(wide, axis=0))
+    np.testing.assert_allclose(combine(values, Aggregation(weight="norm")), np.average(wide, axis=0, weights=lengths))
+    by = combine(values, Aggregation(weight="probability"), weights)
     np.testing.assert_allclose(by, np.average(wide, axis=0, weights=weights))
-    found = Aggregation("normalized-mean").combine(values)
+    found = combine(values, Aggregation("normalized-mean"))
     np.testing.assert_allclose(np.linalg.norm(found), lengths.mean())
     np.testing.assert_allclose(found / np.linalg.norm(found), units.mean(0) / np.linalg.norm(units.mean(0)))
     # However long a template is, its direction counts alike; the plain mean goes with the longest.
     longer = values * np.array([[100], [1], [1], [1], [1]], np.float32)
-    turned = Aggregation("normalized-mean").combine(longer)
+    turned = combine(longer, Aggregation("normalized-mean"))
     np.testing.assert_allclose(turned / np.linalg.norm(turned), found / np.linalg.norm(found))
 
 
-@pytest.mark.parametrize("method", aggregation.METHODS)
+@pytest.mark.parametrize("method", ["mean", "normalized-mean", "median"])
 def test_one_template_or_the_same_ones_are_themselves(method: str):
     value = RNG.normal(size=(1, 9)).astype(np.float32)
-    np.testing.assert_allclose(Aggregation(method).combine(value), value[0], rtol=1e-6)
-    np.testing.assert_allclose(Aggregation(method).combine(value.repeat(4, axis=0)), value[0], rtol=1e-6)
+    np.testing.assert_allclose(combine(value, Aggregation(method)), value[0], rtol=1e-6)
+    np.testing.assert_allclose(combine(value.repeat(4, axis=0), Aggregation(method)), value[0], rtol=1e-6)
 
 
 def test_what_has_no_mean():
     a = np.ones((1, 3), np.float32)
     with pytest.raises(BadInput, match="cancel"):
-        Aggregation("normalized-mean").combine(np.concatenate([a, -a]))
+        combine(np.concatenate([a, -a]), Aggregation("normalized-mean"))
     with pytest.raises(BadInput, match="zeros"):
-        Aggregation("normalized-mean").combine(np.concatenate([a, 0 * a]))
+        combine(np.concatenate([a, 0 * a]), Aggregation("normalized-mean"))
     for weights in ([0.0, 0.0], [1.0, np.nan], [1.0, -1.0]):
         with pytest.raises(BadInput, match="weights by probability"):
-            Aggregation(weight="probability").combine(np.concatenate([a, a]), np.array(weights))
+            combine(np.concatenate([a, a]), Aggregation(weight="probability"), np.array(weights))
 
 
 @pytest.mark.parametrize(
@@ -128,10 +129,10 @@ def test_draws_are_nested_and_everybodys_own():
 
 def test_a_store_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     templates, names = people()
-    store = Store.open(write_store(tmp_path / "emb", templates, names))
+    write_store(tmp_path / "emb", templates, names)
     monkeypatch.setattr(Store, "templates", lambda self: pytest.fail("the whole store at once"))
     monkeypatch.setattr(aggregation, "_ROWS_AT_ONCE", 30)
-    aggregate_store(store, tmp_path / "all", Aggregation())
+    aggregate_store(AggregateJob(tmp_path / "emb", tmp_path / "all"))
     monkeypatch.undo()
     found = Store.open(tmp_path / "all")
     expected = templates.astype(np.float64).reshape(8, 12, 16).mean(1)

@@ -24,6 +24,7 @@ from facedecode.identity import RecognizerId
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.statistics.scores import mated_non_mated_scores, score_matrix, score_pairs
 from facedecode.store import Store, StoreWriter
+from facedecode.templates.jobs import TransformJob
 from facedecode.templates.protection import (
     key_id,
     make_scheme,
@@ -398,17 +399,31 @@ def test_a_key_is_made_only_for_an_output_that_can_be_written(tiny_store, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"protect": "rotation", "mapping": Path("m")}, "one of --protect, --mapping and --disentangle"),
+        ({"protect": "biohash", "key_file": Path("k"), "center_people": Path("p")}, "give --center"),
+        ({"mapping": Path("m"), "key_file": Path("k")}, "go with --protect"),
+        ({"mapping": Path("m"), "dependent": "keep"}, "go with --disentangle"),
+        ({"mapping": Path("m"), "components": 3}, "--components"),
+        ({"disentangle": Path("d"), "part": "identity", "dependent": "keep"}, "give one"),
+        ({"protect": "rot13", "key_file": Path("k")}, "use rotation or biohash"),
+    ],
+)
+def test_options_that_exclude_one_another(options, message):
+    with pytest.raises(UsageError, match=message):
+        TransformJob(Path("emb"), Path("out"), **options)
+
+
+@pytest.mark.parametrize(
     ("options", "code", "said"),
     [
         ([], 2, "one of --protect, --mapping and --disentangle"),
-        (["--protect", "rotation", "--mapping", "m"], 2, "one of --protect, --mapping and --disentangle"),
         (["--protect", "rotation"], 2, "one of --key-file and --new-key"),
         (["--protect", "rotation", "--key-file", "k", "--new-key", "l"], 2, "one of --key-file and --new-key"),
         (["--protect", "rotation", "--key-file", "k", "--bits", "64"], 2, "leave --bits"),
         (["--protect", "biohash", "--key-file", "k", "--bits", "4"], 2, "8 to 256 bits"),
         (["--protect", "rot13", "--new-key", "l"], 2, "use rotation or biohash"),
-        (["--protect", "biohash", "--key-file", "k", "--center-people", "k"], 2, "give --center"),
-        (["--mapping", "m", "--key-file", "k"], 2, "go with --protect"),
         (["--mapping", "n"], 4, "n: no such mapping"),
         (["--protect", "rotation", "--key-file", "missing"], 4, "missing: no such file"),
         (["--protect", "rotation", "--key-file", "short"], 4, "short: a key of 3 bytes"),

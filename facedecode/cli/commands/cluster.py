@@ -2,90 +2,51 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
-import typer
-
-from facedecode.cli.app import Device, Images, Overwrite, Seed, command, start_torch
-from facedecode.cli.checks import Input
+from facedecode.cli.app import command, start_torch
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput
+from facedecode.templates.jobs import ClusterJob
+
+if TYPE_CHECKING:  # these need NumPy and torch
+    from facedecode.decoders import Decoder
+    from facedecode.store import Store
+    from facedecode.templates.cluster_description import Clustered
 
 FIGURE = "clusters.png"
 
 
-def cluster(
-    console: Console,
-    store: Annotated[Path, typer.Argument(help="The store to read."), Input("store")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder: the store of the centroids, and a figure.")],
-    n_clusters: Annotated[int | None, typer.Option("--n-clusters", "-k", help="So many clusters.")] = None,
-    distance_threshold: Annotated[
-        float | None, typer.Option("--distance-threshold", help="Or: no merge at that distance or above.")
-    ] = None,
-    linkage: Annotated[
-        Literal["ward", "average", "complete"], typer.Option("--linkage", help="ward, average or complete.")
-    ] = "ward",
-    metric: Annotated[
-        Literal["cosine", "euclidean"] | None,
-        typer.Option("--metric", help="cosine or euclidean; else what the recognizer's score goes by."),
-    ] = None,
-    person: Annotated[list[str] | None, typer.Option("--person", help="Only this one's (repeatable).")] = None,
-    people: Annotated[
-        Path | None, typer.Option("--people", help="Only these: a name a line, or LFW's format."), Input("file")
-    ] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out a person (repeatable).")] = None,
-    two_stage: Annotated[
-        int | None,
-        typer.Option("--two-stage", help="For very many: first so many small clusters by k-means, then merge those."),
-    ] = None,
-    decoder: Annotated[
-        str | None,
-        typer.Option("--decoder", help="Draws the figure; else the recognizer's shipped one. none: no figure."),
-        Input("decoder"),
-    ] = None,
-    images: Images = None,
-    device: Device = "auto",
-    seed: Seed = 0,
-    overwrite: Overwrite = False,
-) -> tuple[dict, dict]:
-    """groups.csv says how large each cluster is, how tight, and whose; members.csv lists the members, nearest to the
-    centroid first. clusters.png shows the face that each centroid holds, beside members.
+def cluster(console: Console, job: ClusterJob) -> tuple[dict, dict]:
+    """groups.csv lists the clusters: their sizes, how tight they are, and the person with most templates in each.
+    members.csv lists their members, nearest to the centroid first. clusters.png shows the face of each centroid beside
+    members of its cluster.
     """
     from facedecode.store import Store
-    from facedecode.templates.clustering import Clustering, make_clusters
+    from facedecode.templates.clustering import make_clusters
 
-    wanted = Clustering(n_clusters, distance_threshold, linkage, metric, two_stage, seed)
-    source = Store.open(store)
-    drawer = None
-    if decoder != "none":
+    store, decoder = Store.open(job.store), None
+    if job.decoder != "none":
         from facedecode.decoders import optional_decoder
 
-        drawer = optional_decoder(source.recognizer, decoder, start_torch(device), "no figure", console.say)
+        device = start_torch(job.device)
+        decoder = optional_decoder(store.recognizer, job.decoder, device, "no figure", console.say)
     with console.progress() as stage:
-        found = make_clusters(
-            source,
-            output,
-            wanted,
-            persons=person or (),
-            people=people,
-            exclude=exclude or (),
-            overwrite=overwrite,
-            stage=stage,
-        )
-    outputs = {"store": str(output)}
-    if drawer is not None and _draw(console, output / FIGURE, found, source, images or source.root, drawer):
-        outputs["figure"] = str(output / FIGURE)
-    return _report(console, output, found), outputs
+        clusters = make_clusters(job, stage)
+    outputs = {"store": str(job.output)}
+    if decoder is not None and _draw(console, job, clusters, store, decoder):
+        outputs["figure"] = str(job.output / FIGURE)
+    return _report(console, job, clusters), outputs
 
 
-def _draw(console: Console, path: Path, found, store, root: Path, decoder) -> bool:
+def _draw(console: Console, job: ClusterJob, clusters: Clustered, store: Store, decoder: Decoder) -> bool:
     from facedecode.pictures.images import save_image
     from facedecode.templates.cluster_description import cluster_figure
 
+    path = job.output / FIGURE
     try:
-        save_image(path, cluster_figure(found, store, root, decoder))
+        save_image(path, cluster_figure(clusters, store, job.images or store.root, decoder))
     except BadInput as error:
         console.say(f"no figure: {error}")
         return False
@@ -93,18 +54,24 @@ def _draw(console: Console, path: Path, found, store, root: Path, decoder) -> bo
     return True
 
 
-def _report(console: Console, output: Path, found) -> dict:
-    sizes = [len(group.members) for group in found.groups]
+def _report(console: Console, job: ClusterJob, clusters: Clustered) -> dict:
+    sizes = [len(group.members) for group in clusters.groups]
     alone = sum(size == 1 for size in sizes)
-    metrics: dict = {"count": len(sizes), "templates": found.templates, "sizes": sizes, "alone": alone}
-    metrics["silhouette"] = found.silhouette
+    metrics: dict = {"count": len(sizes), "templates": clusters.templates, "sizes": sizes, "alone": alone}
+    metrics["silhouette"] = clusters.silhouette
     span = "" if len(sizes) == 1 else f" (from {sizes[-1]} to {sizes[0]}{f', {alone} alone' if alone else ''})"
-    line = f"{output}: {len(sizes)} cluster{'s' if len(sizes) > 1 else ''} of {found.templates:,} templates{span}"
-    if found.silhouette is not None:
-        line += f", silhouette {found.silhouette:.3f}"
-    if own := found.agreement:
-        metrics["persons"] = {"adjusted_rand": own.rand, "bcubed_precision": own.precision, "bcubed_recall": own.recall}
-        line += f"; with persons: adjusted Rand {own.rand:.3f}, BCubed {own.precision:.3f} and {own.recall:.3f}"
+    line = (
+        f"{job.output}: {len(sizes)} cluster{'s' if len(sizes) > 1 else ''} of {clusters.templates:,} templates{span}"
+    )
+    if clusters.silhouette is not None:
+        line += f", silhouette {clusters.silhouette:.3f}"
+    if same := clusters.agreement:
+        metrics["persons"] = {
+            "adjusted_rand": same.rand,
+            "bcubed_precision": same.precision,
+            "bcubed_recall": same.recall,
+        }
+        line += f"; with persons: adjusted Rand {same.rand:.3f}, BCubed {same.precision:.3f} and {same.recall:.3f}"
     console.say(line)
     return metrics
 

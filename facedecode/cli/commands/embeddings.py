@@ -3,126 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
-import typer
-
-from facedecode.cli.app import (
-    Device,
-    Identities,
-    Overwrite,
-    Renamed,
-    Spec,
-    Weights,
-    command,
-    start_torch,
-)
-from facedecode.cli.checks import Input
+from facedecode.cli.app import command, refuse_failures, start_torch
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
-from facedecode.errors import FailedItems, UsageError
+from facedecode.errors import UsageError
+from facedecode.extraction.jobs import ImportJob
 from facedecode.identity import RecognizerId
+from facedecode.options import BareRecognizerOptions
+
+if TYPE_CHECKING:  # needs torch
+    from facedecode.extraction.run import Extracted
 
 
-def import_(
-    console: Console,
-    embeddings: Annotated[Path, typer.Argument(help="A .npy file: a template a row."), Input("array")],
-    images: Annotated[
-        Path,
-        typer.Option("--images", help="Text file with the path of each row's image, one a line, in their order."),
-        Input("file"),
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store's folder.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            help="Recognizer that made them (else dlib-resnet); torch:FILE, onnx:FILE; given:NAME: one not at hand.",
-        ),
-        Input("model"),
-    ] = None,
-    weights: Weights = None,
-    spec: Spec = None,
-    score: Annotated[
-        Literal["cosine", "negative-euclidean"] | None,
-        typer.Option("--score", help="Of given:NAME: cosine, which is the default, or negative-euclidean."),
-    ] = None,
-    identities: Identities = None,
-    renamed: Renamed = None,
-    device: Device = "auto",
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 5 if an image shows no face.")] = False,
-    overwrite: Overwrite = False,
-) -> tuple[dict, dict]:
-    """Finds the face in each image, which decoders are trained to draw. Images without one are listed in the store's
-    failures.jsonl, and their templates left out. Resumes as 'extract' does.
+def import_(console: Console, job: ImportJob) -> tuple[dict, dict]:
+    """Finds the face in each image, because decoders are trained to draw it. Images without a face are listed in
+    failures.jsonl in the store, and their templates are left out. An interrupted run is resumed by the same command.
     """
-    result = import_store(
-        console, embeddings, images, output, model, weights, spec, device, score, identities, renamed, overwrite
-    )
-    failed = len(result.failures)
-    if strict and failed:
-        first = result.failures[0]
-        raise FailedItems(
-            f"{failed} images show no face (the first: {first['path']}: {first['reason']}); all are listed in "
-            f"{output / 'failures.jsonl'}"
-        )
-    return {"count": result.count, "failed": failed}, {"store": str(output)}
+    result = import_store(console, job)
+    if job.strict:
+        refuse_failures(result.failures, "show no face", job.output)
+    return {"count": result.count, "failed": len(result.failures)}, {"store": str(job.output)}
 
 
-def import_store(
-    console: Console,
-    embeddings: Path,
-    images: Path,
-    output: Path,
-    model: str | None,
-    weights: Path | None,
-    spec: Path | None,
-    device: str,
-    score: str | None = None,
-    identities: Path | None = None,
-    renamed: Path | None = None,
-    overwrite: bool = False,
-):
-    """Make the store, and say what there is to say of it; an `Extracted`."""
+def import_store(console: Console, job: ImportJob) -> Extracted:
+    """Make the store, and say what there is to say of it."""
     from facedecode.annotations.labels import DataSet
     from facedecode.extraction.embeddings_import import import_embeddings
-    from facedecode.extraction.run import StoreOptions
+    from facedecode.extraction.jobs import StoreOptions
     from facedecode.pictures.faces import FaceDetector
-    from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
+    from facedecode.recognizers import DEFAULT_RECOGNIZER, load_chosen_recognizer
     from facedecode.recognizers.contract import TEMPLATES_ONLY
 
-    if model is None:
-        console.say(f"{embeddings}: taken as templates of {DEFAULT_RECOGNIZER} (say --model if they are not)")
-    name = model or DEFAULT_RECOGNIZER
-    given = name.startswith(TEMPLATES_ONLY)
-    if score not in (None, "cosine", "negative-euclidean"):
-        raise UsageError(f"--score {score}: use cosine or negative-euclidean")
-    if given and (weights or spec or name == TEMPLATES_ONLY):
-        raise UsageError(
-            f"--model {name}: {TEMPLATES_ONLY}NAME is a recognizer not at hand; leave --weights and --spec out"
-        )
-    if score and not given:
-        raise UsageError(f"--score is said of {TEMPLATES_ONLY}NAME; {name} has its own")
-    if renamed and not identities:
-        raise UsageError("--renamed says how --identities names the images; give both")
-    device = start_torch(device)
-    recognizer = name if given else load_recognizer(name, weights, device, contract=spec)
+    name = job.recognizer.model
+    if name is None:
+        console.say(f"{job.embeddings}: taken as templates of {DEFAULT_RECOGNIZER} (say --model if they are not)")
+    device = start_torch(job.device)
+    recognizer = name if name and name.startswith(TEMPLATES_ONLY) else load_chosen_recognizer(job.recognizer, device)
     with console.progress() as stage:
         result = import_embeddings(
-            embeddings,
-            images,
-            output,
+            job.embeddings,
+            job.images,
+            job.output,
             recognizer,
             FaceDetector(device),
-            score=score or "cosine",
-            data_set=DataSet(identities, renamed=renamed),
-            options=StoreOptions(overwrite=overwrite),
+            score=job.score or "cosine",
+            data_set=DataSet(job.identities, renamed=job.renamed),
+            options=StoreOptions(overwrite=job.overwrite),
             progress=stage("import"),
         )
     for note in result.notes:
         console.say(note)
     before = f", {result.resumed} were done before" if result.resumed else ""
-    console.say(f"{output}: {result.count} templates with their images, {len(result.failures)} failed{before}")
+    console.say(f"{job.output}: {result.count} templates with their images, {len(result.failures)} failed{before}")
     return result
 
 
@@ -131,29 +65,26 @@ def store_of_bare(
     embeddings: Path,
     images: Path | None,
     output: Path,
-    model: str | None,
-    weights: Path | None,
-    spec: Path | None,
+    recognizer: BareRecognizerOptions,
     device: str,
     overwrite: bool,
 ) -> Path:
     """A bare file and its images as a store beside the output."""
     if images is None:
         raise UsageError(f"{embeddings}: bare templates; name a text file of their images' paths by --images list.txt")
-    made = output.with_name(f"{output.name}-emb")
-    import_store(console, embeddings, images, made, model, weights, spec, device, overwrite=overwrite)
-    return made
+    folder = output.with_name(f"{output.name}-emb")
+    import_store(console, ImportJob(embeddings, images, folder, recognizer, device=device, overwrite=overwrite))
+    return folder
 
 
-def describe_recognizer(model: str | None, weights: Path | None, spec: Path | None, device: str) -> RecognizerId:
+def describe_recognizer(recognizer: BareRecognizerOptions, device: str) -> RecognizerId:
     """The recognizer of a bare file's templates, as its store will describe it; of one not at hand, its name alone."""
-    from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
+    from facedecode.recognizers import load_chosen_recognizer
     from facedecode.recognizers.contract import TEMPLATES_ONLY
 
-    name = model or DEFAULT_RECOGNIZER
-    if name.startswith(TEMPLATES_ONLY):
-        return RecognizerId(name, None)
-    return load_recognizer(name, weights, device, contract=spec).describe()
+    if recognizer.model and recognizer.model.startswith(TEMPLATES_ONLY):
+        return RecognizerId(recognizer.model, None)
+    return load_chosen_recognizer(recognizer, device).describe()
 
 
 app = command("import", import_, summary("import"))

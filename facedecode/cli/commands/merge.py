@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from facedecode.cli.app import Overwrite, command
-from facedecode.cli.checks import Input
+from facedecode.cli.app import command
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
+from facedecode.templates.jobs import MergeJob
 
 
-def merge(
-    console: Console,
-    stores: Annotated[
-        list[Path], typer.Argument(help="Stores of different images, by one recognizer and settings."), Input("store")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the store to make.")],
-    images: Annotated[
-        Path | None,
-        typer.Option("--images", help="The folder that holds all images now, at the paths that the stores have."),
-        Input("folder"),
-    ] = None,
-    overwrite: Overwrite = False,
-) -> tuple[dict, dict]:
-    """Rows are in the order of their paths. Stores of another recognizer or of other settings are refused, and so are
-    images that two of them have. Resumes as 'extract' does.
+def merge(console: Console, job: MergeJob) -> tuple[dict, dict]:
+    """Rows are sorted by the paths of their images. Stores of another recognizer, or made with other settings, are
+    refused, and so are images that two stores share. An interrupted run is resumed by the same command.
     """
     from facedecode.store import Store
     from facedecode.store.merging import merge_stores
 
-    opened = [Store.open(store) for store in stores]
+    stores = [Store.open(store) for store in job.stores]
     with console.progress() as stage:
-        result = merge_stores(opened, output, images, overwrite, stage("merge"))
+        result = merge_stores(stores, job.output, job.images, job.overwrite, stage("merge"))
     before = f", {result.resumed} inputs were done before" if result.resumed else ""
-    console.say(f"{output}: {result.count} templates of {len(opened)} stores, {result.failures} failed{before}")
-    return {"count": result.count, "failed": result.failures}, {"store": str(output)}
+    console.say(f"{job.output}: {result.count} templates of {len(stores)} stores, {result.failures} failed{before}")
+    return {"count": result.count, "failed": result.failures}, {"store": str(job.output)}
 
 
 app = command("merge", merge, summary("merge"))

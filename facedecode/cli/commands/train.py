@@ -17,6 +17,7 @@ from facedecode.cli.options import OneOf, Variant, make_job
 from facedecode.decoders.kinds import find_kind, fitted_by
 from facedecode.errors import UsageError
 from facedecode.identity import RecognizerId
+from facedecode.options import BareRecognizerOptions
 from facedecode.training.jobs import (
     CLOSED_FORM_OPTIONS,
     NETWORK_DEFAULTS,
@@ -110,6 +111,7 @@ def train(
         raise UsageError(f"--dry-run looks at a store; 'facedecode import' makes one of {store}")
     values = {name: options[name] for name in given & variant.options.keys()}
     images, weights = options["images"], options["weights"]
+    chosen = BareRecognizerOptions(model, weights, spec)
     if bare:
         values.pop("images", None)
         if "weights" in variant.options:
@@ -124,11 +126,11 @@ def train(
     def with_store(job: Job) -> Job:
         if not bare:
             return job
-        made = store_of_bare(console, store, images, job.output, model, weights, spec, device, options["overwrite"])
+        made = store_of_bare(console, store, images, job.output, chosen, device, options["overwrite"])
         return dataclasses.replace(job, store=made)
 
     def recognizer() -> RecognizerId:
-        return describe_recognizer(model, weights, spec, start_torch(device))
+        return describe_recognizer(chosen, start_torch(device))
 
     return _RUN[variant.job](job, Call(console, device, dry_run, with_store, recognizer if bare else None))
 

@@ -27,7 +27,7 @@ from facedecode.evaluation.equivariance.perturbed import Side, perturbed_templat
 from facedecode.evaluation.jobs import EquivarianceJob
 from facedecode.evaluation.result import Axis, Result, Schema, declared, paragraphs, texts
 from facedecode.identity import RecognizerId
-from facedecode.mapping.least_squares import Method
+from facedecode.mapping.jobs import Method
 from facedecode.mapping.maps import FEW
 from facedecode.provenance import describe_job, describe_store
 from facedecode.report import Picture, Section, Table, plots

@@ -20,7 +20,8 @@ from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.perturbed import Side
 from facedecode.evaluation.result import Label, Result
 from facedecode.identity import RecognizerId
-from facedecode.mapping.least_squares import GramAccumulator, Method
+from facedecode.mapping.jobs import Method
+from facedecode.mapping.least_squares import GramAccumulator
 from facedecode.mapping.maps import solution_of
 from facedecode.mapping.sums import MappingSums
 from facedecode.statistics.bootstrap import Estimate, mean_interval, ratio_interval

@@ -1,0 +1,121 @@
+"""What a store is to be made of. Free of NumPy and torch: the command line makes its options of these."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from facedecode.errors import UsageError
+from facedecode.options import (
+    BareRecognizerOptions,
+    RecognizerOptions,
+    argument,
+    device_option,
+    option,
+    overwrite_option,
+    require_choices,
+)
+
+STORE = "Folder of the store to make."
+
+
+def _listed(images: Sequence[Path]) -> tuple[Path, ...]:
+    """The inputs, with `-` replaced by the lines of stdin."""
+    if Path("-") not in images:
+        return tuple(images)
+    lines = [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]
+    return tuple(path for image in images for path in (lines if image == Path("-") else [image]))
+
+
+def images_argument() -> Any:
+    """The images to work on."""
+    help = "Images, or folders of them; a subfolder's name is the person's. - reads a list of paths from stdin."
+    return argument(help, exists="images", parse=_listed)
+
+
+def _identities() -> Any:
+    help = "File with the person of each image, if folders do not say it: CelebA's, or CSV with path and identity."
+    return option(None, help, exists="file")
+
+
+def _renamed() -> Any:
+    help = "CelebA-HQ's mapping file, if --identities or --labels name the images as CelebA does."
+    return option(None, help, exists="file")
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How a store is made of images.
+
+    Attributes:
+        batch_size: images of a chunk; their templates are computed together.
+        shard_rows: templates in a shard.
+        workers: chunks in work at once; as many as there are cores if None.
+        overwrite: replace another store.
+    """
+
+    batch_size: int = option(32, "Images that are processed together.", minimum=1)
+    shard_rows: int = 4096
+    workers: int | None = None
+    overwrite: bool = overwrite_option()
+
+
+@dataclass(frozen=True)
+class ExtractJob:
+    """Make a store of the templates of images."""
+
+    images: Sequence[Path] = images_argument()
+    output: Path = option(MISSING, STORE, "--output", "-o")
+    recognizer: RecognizerOptions = RecognizerOptions()
+    identities: Path | None = _identities()
+    labels: Path | None = option(
+        None, "File with labels of the images, CelebA's or CSV. They go to labels.csv in the store.", exists="file"
+    )
+    renamed: Path | None = _renamed()
+    transform: str | None = option(
+        None, "Perturb each face before it is embedded: rotate30, shift-left+scale0.5, ….", exists="transform"
+    )
+    preview: Path | None = option(None, "Before the work, write a PNG with up to 8 of the aligned faces.")
+    device: str = device_option()
+    precision: Literal["fp32", "bf16"] = option("fp32", "Precision of the arithmetic: fp32, or bf16 (by autocast).")
+    settings: StoreOptions = StoreOptions()
+    strict: bool = option(False, "Exit with code 5 if an image gave no template.")
+    dry_run: bool = option(False, "Count the images and draw the preview, but make no store.")
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        if self.renamed and not (self.identities or self.labels):
+            raise UsageError("--renamed says how --identities and --labels name the images; give one of these")
+
+
+@dataclass(frozen=True)
+class ImportJob:
+    """Make a store of templates that another program made. `score`: of a recognizer given:NAME only."""
+
+    embeddings: Path = argument("A .npy file with one template per row.", exists="array")
+    images: Path = option(
+        MISSING, "Text file with the paths of the images, one a line, in the order of the rows.", exists="file"
+    )
+    output: Path = option(MISSING, STORE, "--output", "-o")
+    recognizer: BareRecognizerOptions = BareRecognizerOptions()
+    score: Literal["cosine", "negative-euclidean"] | None = option(
+        None, "How templates of given:NAME are compared: cosine (if absent) or negative-euclidean."
+    )
+    identities: Path | None = _identities()
+    renamed: Path | None = _renamed()
+    device: str = device_option()
+    strict: bool = option(False, "Exit with code 5 if an image shows no face.")
+    overwrite: bool = overwrite_option()
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        name = self.recognizer.model or ""
+        if name.startswith("given:") and (self.recognizer.weights or self.recognizer.spec or name == "given:"):
+            raise UsageError(f"--model {name}: given:NAME is a recognizer not at hand; leave --weights and --spec out")
+        if self.score and not name.startswith("given:"):
+            raise UsageError(f"--score is for --model given:NAME; {name or 'dlib-resnet'} has its own")
+        if self.renamed and not self.identities:
+            raise UsageError("--renamed says how --identities names the images; give both")
