@@ -19,13 +19,13 @@ from typer.testing import Result as Done
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.equivariance import estimation, linearity
-from facedecode.evaluation.equivariance.affine import affine, apply, between, coordinates, relative_distance
 from facedecode.evaluation.equivariance.estimation import fit_discriminant
 from facedecode.evaluation.equivariance.evaluate import add_figures, choose_people, equivariance_schema
 from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.perturbed import Perturbed, Side
 from facedecode.evaluation.jobs import EquivarianceJob
 from facedecode.evaluation.result import Result
+from facedecode.mapping.affine import affine, apply, between, coordinates, relative_distance
 from facedecode.pictures.perturb import parse_transform
 from facedecode.recognizers import load_recognizer
 from facedecode.statistics.bootstrap import person_draws

@@ -13,12 +13,13 @@ from typer.testing import Result as Done
 from facedecode.cli import app
 from facedecode.errors import BadInput, WouldNotFit
 from facedecode.evaluation.jobs import ProtectionJob
-from facedecode.evaluation.protection import evaluate, linkage
+from facedecode.evaluation.protection import evaluate
 from facedecode.evaluation.protection.evaluate import evaluate_protection
 from facedecode.evaluation.protection.inversion import invert
 from facedecode.evaluation.protection.protected import Study, make_study
 from facedecode.evaluation.result import Result
 from facedecode.files import sha256_file
+from facedecode.statistics import linkage
 from facedecode.statistics.bootstrap import person_draws
 from facedecode.statistics.intervals import corrected
 from facedecode.statistics.scores import mated_non_mated_scores

@@ -18,8 +18,7 @@ from facedecode.annotations.protocols import read_pairs
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.trials import AllPairs, Comparisons, PairsFile
-from facedecode.evaluation.verification.differential import differential_rates
-from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
+from facedecode.evaluation.verification.measure import VerificationSettings, differential_rates, verification_figures
 from facedecode.evaluation.verification.report import (
     _thinned,
     evaluate_verification,

@@ -23,10 +23,8 @@ from facedecode.evaluation.fidelity import (
     ORIGINALS,
     PICTURE_METRICS,
     add_fidelity,
-    axis_spectra,
     fidelity_axes,
     fidelity_specs,
-    grid_peaks,
     picture_values,
 )
 from facedecode.evaluation.reconstruction import choose_baseline, measure, require_comparable
@@ -34,7 +32,7 @@ from facedecode.evaluation.rendering import extreme_rows, spread_rows
 from facedecode.evaluation.result import Result, Schema
 from facedecode.identity import RecognizerId
 from facedecode.pictures.images import find_images
-from facedecode.pictures.metrics import gradient_energy, psnr, ssim
+from facedecode.pictures.metrics import axis_spectra, gradient_energy, grid_peaks, psnr, ssim
 from facedecode.statistics.bootstrap import mean_interval, person_draws, ratio_interval
 from facedecode.statistics.intervals import corrected
 from facedecode.statistics.scores import mated_non_mated_scores

@@ -7,9 +7,9 @@ import pytest
 from scipy import integrate, stats
 
 from facedecode.errors import BadInput
-from facedecode.evaluation.protection import linkage
-from facedecode.evaluation.protection.linkage import measure_linkage, require_measurable
+from facedecode.statistics import linkage
 from facedecode.statistics.bootstrap import person_draws
+from facedecode.statistics.linkage import measure_linkage, require_measurable
 from facedecode.statistics.resampling import Drawn
 from facedecode.statistics.unlinkability import bin_edges, linkability, local_linkability
 from facedecode.templates.protection import make_scheme

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedecode.errors import FacedecodeWarning
-from facedecode.evaluation.equivariance.affine import affine, apply, between, coordinates, relative_distance
 from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.perturbed import Side
 from facedecode.evaluation.result import Label, Result
 from facedecode.identity import RecognizerId
+from facedecode.mapping.affine import affine, apply, between, coordinates, relative_distance
 from facedecode.mapping.jobs import Method
 from facedecode.mapping.least_squares import GramAccumulator
 from facedecode.mapping.maps import solution_of

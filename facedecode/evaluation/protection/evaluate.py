@@ -22,14 +22,6 @@ from facedecode.evaluation.protection.inversion import (
     invert,
     require_trainable,
 )
-from facedecode.evaluation.protection.linkage import (
-    MOST_NON_MATED,
-    MOST_OF_A_PERSON,
-    NULL_DRAWS,
-    LinkageFigures,
-    measure_linkage,
-    require_measurable,
-)
 from facedecode.evaluation.protection.protected import Study, make_study
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.memory import require_memory
@@ -39,6 +31,14 @@ from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
 from facedecode.statistics.bootstrap import NonMated, Trials, resampled_eer, resampled_tar
 from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics.linkage import (
+    MOST_NON_MATED,
+    MOST_OF_A_PERSON,
+    NULL_DRAWS,
+    LinkageFigures,
+    measure_linkage,
+    require_measurable,
+)
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.statistics.verification import false_accepts_allowed
 from facedecode.store import Store

@@ -12,7 +12,6 @@ import numpy as np
 from facedecode.annotations.labels import PersonLabels
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.trials import Comparisons
-from facedecode.evaluation.verification.differential import Differential, differential_rates
 from facedecode.report.text import percent
 from facedecode.statistics.bootstrap import (
     LEVEL,
@@ -28,6 +27,7 @@ from facedecode.statistics.bootstrap import (
     resampled_accuracy,
     resampled_eer,
 )
+from facedecode.statistics.differential import GroupPoint, group_rates
 from facedecode.statistics.verification import FoldSplit, Roc, false_accepts_allowed, roc
 
 Progress = Callable[[str], None]
@@ -73,6 +73,20 @@ class VerificationSettings:
         asked = {percent(fmr) for fmr in self.more_fmrs}
         found = [fmr for fmr in usual if false_accepts_allowed(fmr, non_mated) and percent(fmr) not in asked]
         return sorted({float(fmr) for fmr in [*found, *self.more_fmrs]}, reverse=True)
+
+
+@dataclass(frozen=True)
+class Differential:
+    """Differential performance by a label.
+
+    people, images: how many each group has. unlabelled_people: those who take part in no group.
+    """
+
+    column: str
+    people: dict[str, int]
+    images: dict[str, int]
+    unlabelled_people: int
+    points: list[GroupPoint]
 
 
 @dataclass(frozen=True)
@@ -168,6 +182,28 @@ def verification_figures(
         lost=comparisons.lost,
         left_out=comparisons.left_out,
         warnings=warnings,
+    )
+
+
+def differential_rates(
+    comparisons: Comparisons, labels: PersonLabels, fmrs: Sequence[float], **options: Any
+) -> Differential:
+    """Rates of the groups of people that labels tell apart; options as `statistics.differential.group_rates`.
+
+    BadInput for fewer than two groups among the people compared.
+    """
+    group_of = [labels.of.get(name) for name in comparisons.people]
+    known = sorted({name for name in group_of if name is not None})
+    if len(known) < 2:
+        few = f"only {known[0]!r}" if known else "nobody"
+        raise BadInput(f"label {labels.column!r}: {few} among the people compared; two groups are needed")
+    of_images = [labels.of.get(name) for name in comparisons.image_people]
+    return Differential(
+        column=labels.column,
+        people={name: group_of.count(name) for name in known},
+        images={name: of_images.count(name) for name in known},
+        unlabelled_people=group_of.count(None),
+        points=group_rates(comparisons.mated, comparisons.non_mated, group_of, fmrs, **options),
     )
 
 

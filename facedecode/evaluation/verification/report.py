@@ -14,8 +14,12 @@ from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.cohort import Templates, describe_templates, require_unseen_by_store
 from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.evaluation.trials import Comparisons, TrialSource
-from facedecode.evaluation.verification.differential import Differential
-from facedecode.evaluation.verification.measure import Figures, VerificationSettings, verification_figures
+from facedecode.evaluation.verification.measure import (
+    Differential,
+    Figures,
+    VerificationSettings,
+    verification_figures,
+)
 from facedecode.report import Column, Picture, Section, Table
 from facedecode.report.plots import det_plot, histogram_plot, roc_plot
 from facedecode.report.text import be, counted, percent

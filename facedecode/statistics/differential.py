@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from facedecode.annotations.labels import PersonLabels
-from facedecode.errors import BadInput
-from facedecode.evaluation.trials import Comparisons
 from facedecode.statistics.bootstrap import (
     LEVEL,
     REPETITIONS,
@@ -73,52 +70,32 @@ class GroupPoint:
     ratios: list[Ratio]
 
 
-@dataclass(frozen=True)
-class Differential:
-    """Differential performance by a label.
-
-    people, images: how many each group has. unlabelled_people: those who take part in no group.
-    """
-
-    column: str
-    people: dict[str, int]
-    images: dict[str, int]
-    unlabelled_people: int
-    points: list[GroupPoint]
-
-
-def differential_rates(
-    comparisons: Comparisons,
-    labels: PersonLabels,
+def group_rates(
+    mated: Trials,
+    non_mated: NonMated,
+    group_of: Sequence[str | None],
     fmrs: Sequence[float],
     *,
     repetitions: int = REPETITIONS,
     seed: int = 0,
     level: float = LEVEL,
-) -> Differential:
-    """Rates of each group of people, with intervals by person.
+) -> list[GroupPoint]:
+    """Rates of each group of people at each FMR, with intervals by person.
 
-    Raises:
-        BadInput: fewer than two groups among the people compared, or as in `verification.thresholds_at_fmr`.
+    group_of: the group of each person, None for none. BadInput as `verification.thresholds_at_fmr`.
     """
-    people = comparisons.people
-    known = sorted({labels.of[name] for name in people if name in labels.of})
-    if len(known) < 2:
-        found = f"only {known[0]!r}" if known else "nobody"
-        raise BadInput(f"label {labels.column!r}: {found} among the people compared; two groups are needed")
-    group_of = np.array([known.index(labels.of[name]) if name in labels.of else -1 for name in people])
-    thresholds = thresholds_at_fmr(comparisons.non_mated.scores, fmrs)
-    whole, drawn, left_out = replicates_of(len(people), repetitions, seed)
+    known = sorted({name for name in group_of if name is not None})
+    thresholds = thresholds_at_fmr(non_mated.scores, fmrs)
+    whole, drawn, left_out = replicates_of(len(group_of), repetitions, seed)
     parts: _Parts = {
         whole: np.array([thresholds]),
-        drawn: replicate_thresholds(comparisons.non_mated, fmrs, drawn),
-        left_out: replicate_thresholds(comparisons.non_mated, fmrs, left_out),
+        drawn: replicate_thresholds(non_mated, fmrs, drawn),
+        left_out: replicate_thresholds(non_mated, fmrs, left_out),
     }
-    groups = [group_of == k for k in range(len(known))]
-    fmr = _false_matches(comparisons.non_mated, groups, parts)
+    groups = [np.array([name == group for name in group_of]) for group in known]
+    fmr = _false_matches(non_mated, groups, parts)
     fnmr, fnmr_by_person = (
-        [_false_non_matches(trials, group, parts) for group in groups]
-        for trials in (comparisons.mated, comparisons.mated.person_weighted())
+        [_false_non_matches(trials, group, parts) for group in groups] for trials in (mated, mated.person_weighted())
     )
     points = []
     for place, (wanted, threshold) in enumerate(zip(fmrs, thresholds, strict=True)):
@@ -141,14 +118,7 @@ def differential_rates(
             if (ratio := _worst_to_best(name, own, known, place, level))
         ]
         points.append(GroupPoint(float(wanted), float(threshold), rates[:-1], rates[-1], ratios))
-    labels_of_images = [labels.of.get(name) for name in comparisons.image_people]
-    return Differential(
-        column=labels.column,
-        people={name: int((group_of == k).sum()) for k, name in enumerate(known)},
-        images={name: labels_of_images.count(name) for name in known},
-        unlabelled_people=int((group_of < 0).sum()),
-        points=points,
-    )
+    return points
 
 
 # The replicates of the data, of the bootstrap and of the jackknife, each with its thresholds, (replicates, FMRs).
