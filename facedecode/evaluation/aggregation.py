@@ -72,12 +72,12 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
     """All figures of a job.
 
     Raises:
-        UsageError: fewer than 2 persons, 1 draw or 2 images of a person, or no false match rates.
+        UsageError: fewer than 2 persons, 1 draw or 2 images of a person, or no false match rate.
         BadInput: stores of other images, of protected templates, or by a recognizer that knows the persons; fewer
-            persons than asked for with so many images; a false match rates that allows no error.
+            persons than asked for with so many images; a false match rate that allows no error.
     """
     if job.persons < 2 or job.draws < 1 or (job.largest is not None and job.largest < 2) or not job.fmrs:
-        raise UsageError("give two persons or more, a draw or more, two images or more, and a false match rates")
+        raise UsageError("give two persons or more, a draw or more, two images or more, and a false match rate")
     stores = open_stores(job.stores)
     identities, rows, probabilities = _common(stores)
     kept = select_people(identities, job.people)

@@ -1,4 +1,7 @@
-"""What each evaluation is asked to do. Free of NumPy and torch: the command line makes its options of these."""
+"""What each evaluation is asked to do. Free of NumPy and torch: the command line makes its options of these.
+
+The help of a field says what it is; docstrings add what only Python users need.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ FIRST_IMAGES = "Only the first so many images, to try it out."
 
 @dataclass(frozen=True)
 class AggregationJob:
-    """How much more images a template help verification. `stores`: of the same images, one a recognizer."""
+    """How much more images a template help verification."""
 
     stores: Sequence[Path] = argument("Stores of the same images, one a recognizer.", exists="store")
     persons: int = option(50, "Take the people with most images: so many.", minimum=2)
@@ -56,18 +59,8 @@ def _networks(options: Sequence[str]) -> dict[str, Path | None]:
 class ReconstructionJob:
     """How like the originals decoders' pictures are.
 
-    Attributes:
-        store: of the attacked recognizer, with its images.
-        decoders: name → folder, or the name of a shipped one.
-        against: stores of the same images by other recognizers, which score the pictures too.
-        weights: recognizer → its weights file, where no package carries it.
-        people: file with the people to judge on; all of the store if None.
-        baseline: the decoder that the others are compared with; the first that is a ridge if None, if there is one.
-        lpips_trunk: torchvision's file for `lpips_net` (see `facedecode.perceptual.lpips`); no LPIPS if None.
-        phi: perceptual networks (see `facedecode.perceptual.phi`): name → weights file, None where a package has it.
-        images: where the store's images are, if not where its manifest says.
-        limit: the first so many images only, by path.
-        columns: people in the figure of all decoders side by side.
+    decoders: name → folder, or the name of a shipped one. weights: recognizer → file. phi: network → weights file, None
+    where a package has it.
     """
 
     store: Path = argument("A store made by 'extract', with its images.", exists="store")
@@ -99,13 +92,7 @@ class ReconstructionJob:
 class VerificationJob:
     """How well templates verify people: all pairs of a store, the pairs of a file, or a gallery and probes.
 
-    Attributes:
-        stores: of one recognizer each, as STORE or NAME=STORE.
-        pairs: the pairs to compare, in LFW's format; all pairs if None.
-        probes: a store of probes; of the second images, with `pairs`.
-        mapping: a map that is applied to a side's templates before comparison.
-        fmrs: false match rates; those of the protocol that its pairs resolve if None.
-        more_fmrs: further ones, of gates.
+    fmrs: those of the protocol that its pairs resolve if None. more_fmrs: further ones, of gates.
     """
 
     stores: Sequence[str] = argument(
@@ -143,12 +130,6 @@ class EquivarianceJob:
 
     Where one of `people` and `train_people` is None, it is all others of the store. Where both are, a tenth of the
     people is judged, by a hash of the name.
-
-    Attributes:
-        transforms: names of perturbations, or of groups of them.
-        limit: the first so many images only of either group, by path.
-        ridge: of the maps, see `mapping.least_squares.Method`.
-        work: folder that keeps the perturbed templates, for a run that goes on where a killed one was.
     """
 
     store: Path = argument("A store of unperturbed faces made by 'extract', with its images.", exists="store")
@@ -192,18 +173,8 @@ def _sizes(text: str) -> tuple[int | str, ...]:
 class SecurityJob:
     """How often decoded faces pass as the person, before every recognizer and in a gallery.
 
-    Attributes:
-        stores: of the same images, each by another recognizer; the first gives the images.
-        decoders: name → folder, or the name of a shipped one.
-        people: file with the people to judge on; all of the first store if None.
-        fmrs: false match rates; the default ones that the pairs resolve if None. required: further ones, of gates.
-        train_people: also success against the number of pairs that are drawn from these people, less `exclude`, with
-            templates of the first store.
-        pairs_curve: numbers of pairs, or 'all'. pairs_curve_draws: how often they are drawn; 3 if None.
-            pairs_curve_size: side of the pictures, px; 128 if None.
-        weights: recognizer → its weights file, where no package carries it.
-        images: where the first store's images are, if not where its manifest says.
-        limit: the first so many images only, by path.
+    decoders: name → folder, or the name of a shipped one. weights: recognizer → file. required: further false match
+    rates, of gates. pairs_curve: numbers of pairs, or 'all'.
     """
 
     stores: Sequence[Path] = argument(
@@ -239,15 +210,9 @@ def _named_stores(options: Sequence[str]) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class LeakageJob:
-    """What to read from the templates of some images.
+    """What a template reveals besides the person.
 
-    Attributes:
-        stores: label → folder, of the same images; the first is what others are compared with.
-        columns: of `labels`, each an attribute: classes, or numbers.
-        attributes: computed ones, of `attributes.measured.ATTRIBUTES`; all if None.
-        directions: folder for each attribute's direction; not written if None.
-        decoder: folder or name of the one that draws strips; the recognizer's shipped one if None, none for 'none'.
-        weights: of the recognizer that measures classes on strips, where no package has it.
+    stores: label → folder, of the same images. attributes: of `attributes.measured.ATTRIBUTES`; all if None.
     """
 
     stores: Mapping[str, Path] = argument(
@@ -277,21 +242,10 @@ class LeakageJob:
 
 @dataclass(frozen=True)
 class ProtectionJob:
-    """What protected templates to evaluate: protected here by a scheme, or in stores.
+    """Accuracy, linkability and attacks of templates that are protected here by a scheme, or in stores.
 
-    Attributes:
-        stores: of unprotected templates; then, without `scheme`, two or more of the same templates, protected.
-        keys: number of keys of `scheme`; 5 if None. bits: see `protection.make_scheme`.
-        center: take the training people's mean template off before a biohash; so it is if None.
-        people: file with the people to judge on; all of the store if None.
-        train_people: file with the people whom an attacker trains on, less `exclude`; no attack if None.
-        fmrs: false match rates; 0.01 and 0.001 if None. required: further ones, of gates.
-        attacker: the closed form that is trained; ridge if None. image_size: of its pictures, px; 128 if None.
-        against: stores of the same images by other recognizers, which judge the pictures too.
-        weights: recognizer → its weights file, where no package carries it.
-
-    Raises:
-        UsageError: options that do not go together.
+    weights: recognizer → file. required: further false match rates, of gates. UsageError for options that do not go
+    together.
     """
 
     stores: Sequence[Path] = argument(
