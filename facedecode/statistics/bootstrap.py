@@ -1,14 +1,13 @@
 """Figures of people's images or comparisons, with intervals by person.
 
-Images of one person are not independent, so it is people that are drawn again: a replicate draws as many people as
-there are, with replacement, and person i weighs w_i, the number of times that they came up. A mated pair of person i
-weighs w_i, and a non-mated pair of persons i and j weighs w_i · w_j. Thresholds are set anew in each replicate, but for
-those that are given.
+Images of one person are not independent, so people are drawn again. A replicate draws as many people as there are, with
+replacement; person i weighs w_i, the number of times that they were drawn. A mated pair of person i weighs w_i, a
+non-mated pair of persons i and j weighs w_i · w_j. Each replicate sets its own thresholds, except where one is given.
 
-There is one way from a figure to its interval. `resample` takes a figure of weighted people (see
-`resampling.Replicates`) and gives a `Resampled`: its value, its replicates, and its values without each person. Rates
-of pairs give one, too (`resampled_tar`, `resampled_eer`). Its interval is that of `intervals.corrected`. Differences
-and ratios of two figures are paired: they share replicates. benchmarks/bootstrap_coverage.py measures how often the
+Every interval is made in one way. `resample` takes a figure of weighted people (see `resampling.Replicates`) and
+returns a `Resampled`: the value, its replicates, and the values without each person. `resampled_tar` and
+`resampled_eer` return the same for rates of pairs. `Resampled.estimate` adds the interval (see `intervals.corrected`);
+`less` and `over` pair two figures of the same replicates. benchmarks/bootstrap_coverage.py measures how often
 intervals hold the truth.
 """
 

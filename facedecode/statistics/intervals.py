@@ -20,11 +20,11 @@ def corrected(
 ) -> tuple[float | None, float | None]:
     """Percentiles of the replicates, corrected for bias, for skewness and for few people (BCa with Student's t).
 
-    Plain percentiles are too narrow on the side to which a rate near 0 or 1 can be wrong. The corrections for
-    that are Efron's (1987): z0 from the share of replicates below the value, the acceleration from a jackknife.
-    How well the spread itself is known depends on how much single people decide, so Student's t replaces the normal
-    deviate, with one degree of freedom less than the effective number of people, (sum d²)² / sum d⁴ for d the
-    influence of each: a third of them where it is normally distributed, few where a few have most images.
+    Plain percentiles are too narrow on the side to which a rate near 0 or 1 can be wrong. Efron's (1987) corrections
+    are z0, from the share of replicates below the value, and the acceleration, from a jackknife. The spread itself is
+    known the less, the fewer people decide it, so Student's t replaces the normal deviate. Its degrees of freedom are
+    one less than the effective number of people, (sum d²)² / sum d⁴ for d the influence of each: a third of the people
+    where influence is normally distributed, few where a few people have most images.
 
     Args:
         value: the figure. replicates: (r,) of the bootstrap. left_out: (n,), the figure without each person.
@@ -61,11 +61,11 @@ def corrected(
 
 
 def unanimous(shares: np.ndarray, level: float = LEVEL) -> float:
-    """The lowest rate at which everybody succeeding is not yet unlikely: the Clopper-Pearson bound (a/2)^(1/n).
+    """The lowest rate at which success of everybody is not yet unlikely: the Clopper-Pearson bound (a/2)^(1/n).
 
-    A rate of 0 or 1 is the same in every replicate, which says nothing about how far from it the truth may be.
-    shares: (people,), what each weighs in the rate, not negative; n is the number of people who weigh anything,
-    however much: that nobody of n fails has the same probability whatever they weigh.
+    A rate of 0 or 1 is the same in every replicate, which does not tell how far from it the truth may be. shares:
+    (people,), what each weighs in the rate, not negative. n is the number of people who weigh anything: that all n
+    succeed has the same probability whatever they weigh.
     """
     _require_level(level)
     return ((1 - level) / 2) ** (1 / int(np.count_nonzero(shares)))

@@ -8,13 +8,12 @@
   Using Maximal Leakage", IEEE TIFS 18, 2023: log₂ ∫ max(p(s | mated), p(s | non-mated)) ds, 0 to 1 bit. That is
   log₂(1 + total variation distance).
 
-Both are of one score. A better one may link what this one does not: a low figure shows no more than that.
+Both measure what one score links; a better score may link more, so a low figure does not prove that nothing does.
 
-Densities are histograms of equally wide bins from the lowest to the highest of all scores; as many bins as a tenth of
-the mated scores, at most 100 (the rule of the authors' own code, which sums by the trapezoid rule and so loses half a
-bin at either end; here the sum is exact). Fewer than 10 bins would hide what links, a single one all of it, so fewer
-than 100 mated scores are refused. Finite samples make both figures too high, the more so the fewer independent scores
-a bin has: compare them with what unlinked scores give.
+Densities are histograms of equally wide bins from the lowest to the highest score, one bin for ten mated scores and at
+most 100 (the rule of the authors' own code; its trapezoid rule loses half a bin at either end, the sum here is exact).
+Fewer than 100 mated scores are refused, because fewer than 10 bins would hide what links. Finite samples make both
+figures too high, the more so the fewer scores a bin has: compare them with the figures of unlinked scores.
 """
 
 from __future__ import annotations
