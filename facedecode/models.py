@@ -1,7 +1,4 @@
-"""What recognizers and decoders there are, whether their weights are here, and the download of those that have one.
-
-Free of torch: nothing is loaded.
-"""
+"""The list of recognizers and decoders, whether their weights are here, and their downloads. Free of torch."""
 
 from __future__ import annotations
 
@@ -21,30 +18,24 @@ _LICENSE = "- **License**: "  # of a decoder: a line of its model card
 
 
 def list_recognizers() -> list[dict]:
-    """The registered recognizers, as JSON: what each gives, where its weights are (None: missing), how to get them."""
+    """The registered recognizers, as JSON: their templates, where the weights are (None: missing), how to get them."""
     return [_describe(spec) for spec in REGISTRY.values()]
 
 
 def list_decoders(folder: Path = SHIPPED) -> list[dict]:
-    """The decoders that come with the package, as JSON.
-
-    Raises:
-        BadInput: a description that cannot be read.
-    """
+    """The decoders that come with the package, as JSON. Raises BadInput: a description that cannot be read."""
     return [_describe_decoder(path) for path in sorted(folder.glob("*/decoder.json"))]
 
 
 def download_weights(name: str, offline: bool = False, progress: Callable[[int, int], None] = lambda *_: None) -> Path:
     """The weights of a recognizer in the cache, downloaded where they are not there yet; checked in either case.
 
-    Args:
-        offline: refuse to download.
-        progress: is told the bytes that are there, and those of the whole file.
+    offline: refuse to download. progress: called with (bytes that are there, bytes of the whole file).
 
     Raises:
-        UsageError: no such recognizer, or one whose weights have no public download.
-        MissingWeights: not there and `offline`, or the download did not come to its end (the same call resumes it).
-        BadInput: the file is not what it should be. OutputError, OutputInUse: the cache cannot be written.
+        UsageError: no such recognizer, or its weights have no public download.
+        MissingWeights: not there and `offline`, or the download stopped early (the same call resumes it).
+        BadInput: another file. OutputError, OutputInUse: the cache cannot be written.
     """
     from facedecode.download import download  # ssl, http
 

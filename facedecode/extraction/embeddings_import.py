@@ -33,7 +33,7 @@ _AGREES = 0.75
 
 
 def describe_given(name: str, dim: int, score: str) -> RecognizerId:
-    """The identity of a recognizer of which there are templates only. name: `given:NAME`. BadInput: no such name."""
+    """The identity of a recognizer that left only templates. name: `given:NAME`. Raises BadInput: no such name."""
     described = {"name": name, "weights_sha256": None, "license": "not stated", "dim": dim, "score": score}
     return RecognizerId.from_json("--model", described)
 
@@ -55,15 +55,13 @@ def import_embeddings(
     Args:
         embeddings: `.npy`, (n, dim) float16, float32 or float64.
         images: text file with the n images' paths, one a line, in the order of the rows.
-        recognizer: that made the templates; or `given:NAME` where it is not at hand, whose templates compare by
-            `score`.
-        data_set: says whose the images are in place of their folders.
+        recognizer: that made the templates; or `given:NAME` where it is not here, and `score` compares them.
+        data_set: gives the identities in place of the folders.
         output, options, progress: as in `extract`. An image without a face is a failure, and its template is left out.
 
     Raises:
         BadInput: the files cannot be read, have different numbers of rows, or a path twice; templates of another
-            length than the recognizer's; no image with a face; templates that the recognizer's own of the same images
-            contradict.
+            length; no image with a face; the recognizer itself makes other templates of the images.
         OutputError, OutputInUse: as `StoreWriter`.
     """
     options = options or StoreOptions()

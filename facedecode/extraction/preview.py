@@ -37,12 +37,9 @@ def write_preview(
     with the detector's box; the recognizer's crop; and both once more with `transform` done. The box stays in its
     place, as the crop is taken by it and its landmarks.
 
-    Args:
-        inputs: images or folders, as for `extract`. faces: at most so many.
-        overwrite: replace another picture at `path`; the same one is no conflict.
+    inputs: images or folders, as for `extract`. faces: at most so many. overwrite: replace another picture at `path`.
 
-    Returns:
-        How many faces are shown.
+    Returns how many faces are shown.
 
     Raises:
         OutputError: no name that ends in .png, another file is there, or it cannot be written.

@@ -150,7 +150,7 @@ def write_shards(
 
 
 def _shared_items(cropper: FaceCropper, refs: list[ImageRef], options: StoreOptions, ranks: Ranks) -> Iterator[Cropped]:
-    """The results of `FaceCropper.items` on every process, each of which works on every n-th chunk only.
+    """The results of `FaceCropper.items` on every process; each works on every n-th chunk only.
 
     The processes take turns of one chunk each and then exchange their results, without the crops. All of them must
     stop at the same item.

@@ -1,1 +1,1 @@
-"""Templates → pictures, and what can be said of these."""
+"""Templates → pictures, with scores, refinement, confidence maps and walks."""

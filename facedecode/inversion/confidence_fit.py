@@ -1,4 +1,4 @@
-"""A confidence map from a store: a decoder's pictures of people whom it was not trained on, beside their portraits."""
+"""A confidence map from a store: a decoder's pictures of people outside its training, beside their portraits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Stage = Callable[[str], Callable[..., None]]
 def trained_people(decoder: Decoder, name: str) -> list[str]:
     """The people that a decoder's weights were fitted to: those in its record, without those that `train` held out.
 
-    People whom it knows in another way (a perceptual network was trained on them) count as trained on. The held-out
+    People that it knows in another way (a perceptual network was trained on them) count as trained on. The held-out
     people follow from the names (`held_out_people`) and the recorded share, for a decoder that went on from another
     (`train --start`) the smaller share of both. Raises BadInput: it records nobody.
     """
@@ -46,9 +46,8 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
 
     Raises:
         OutputError: another map is there, and `overwrite` is off.
-        BadInput: the decoder was trained on everybody who is given, or does not say on whom; the store is of another
-            recognizer, of normalized templates, or of perturbed faces; images are missing or unreadable; fewer than
-            5 people.
+        BadInput: the decoder was trained on all of the people, or has no record of them; the store is of another
+            recognizer, of normalized templates, or of perturbed faces; images are missing; fewer than 5 people.
         WouldNotFit: the portraits would not fit in memory.
     """
     require_extracted(store)

@@ -78,7 +78,7 @@ def invert(
         raise UsageError("a confidence map is of the decoder's own pictures, not of refined ones; leave one out")
     if refine:
         if recognizer is None:
-            raise UsageError("refinement needs the recognizer whose templates are inverted")
+            raise UsageError("refinement needs the recognizer that made the templates")
         best = refined(templates, decoder, recognizer, refine, seed=seed, progress=progress)
         return Inverted(best.pictures, best.after, best.before)
     pictures, scores = [], []

@@ -33,12 +33,9 @@ class Lpips:
     """
 
     def __init__(self, trunk: Path, net: str = "alex", device: str = "cpu") -> None:
-        """Read the trunk: torchvision's own file of `net`, see `TRUNKS`.
+        """trunk: torchvision's own file of `net`, see `TRUNKS`.
 
-        Raises:
-            UsageError: no such net.
-            MissingWeights: no such file.
-            BadInput: another file than torchvision's, or a damaged one.
+        Raises UsageError: no such net. MissingWeights: no such file. BadInput: another file, or a damaged one.
         """
         if net not in TRUNKS:
             raise UsageError(f"LPIPS has no net {net!r}: choose one of {', '.join(TRUNKS)}")

@@ -29,7 +29,7 @@ from facedecode.recognizers.registry import trained_folder
 from facedecode.recognizers.weights_file import load_into
 
 SQUEEZENET = "squeezenet"
-# The layers of torchvision's `features` whose outputs are compared: the first convolution's, then the last before each
+# The layers of torchvision's `features` to compare: the first convolution's, then the last before each
 # pooling, and one in the middle of the rest.
 _SQUEEZENET_LAYERS = (1, 4, 7, 10)
 _SQUEEZENET_MEAN = (104.0, 117.0, 123.0)  # BGR, of the Caffe weights
@@ -37,7 +37,7 @@ _SQUEEZENET_SIDE = 128  # px: a smaller portrait is enlarged, else the deepest m
 
 
 class PerceptualNetwork(ABC):
-    """A network whose internal maps are compared.
+    """A network with internal maps to compare.
 
     Attributes:
         name: of the recognizer, or `squeezenet`. weights_sha256: of its file. device: of the maps.
@@ -185,12 +185,11 @@ class SqueezeNet(PerceptualNetwork):
 
 
 def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> PerceptualNetwork:
-    """A perceptual network: `squeezenet`, or a registered recognizer; with layers of it, as NAME:LAYER+LAYER.
+    """A perceptual network: `squeezenet`, or a recognizer; with layers of it, as NAME:LAYER+LAYER.
 
     Raises:
-        UsageError: no such network (the known ones are listed) or layer, or a recognizer without feature layers.
-        MissingWeights: SqueezeNet without a file, or a file that is not there.
-        BadInput: the file holds other weights.
+        UsageError: no such network or layer, or a recognizer without feature layers.
+        MissingWeights: no file, or it is not there. BadInput: the file holds other weights.
     """
     name, layers = network_and_layers(name)
     if name != SQUEEZENET:

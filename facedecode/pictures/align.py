@@ -69,19 +69,17 @@ def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray |
 
 
 def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int, device: str = "cpu") -> np.ndarray:
-    """Draw an image moved by an affine map.
+    """Move an image (H, W, 3) uint8 RGB by an affine map.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
         matrix: (2, 3) from image to output coordinates.
         width, height: of the output, pixels.
         device: where the sampling is done, a torch device.
 
     Returns:
         (height, width, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from
-        outside the image. Of an image that shrinks by two or more, a pixel is the mean of several samples spread
-        evenly over it, so that no detail aliases, wherever the pixel's center falls on the image's grid; by four or
-        more, the image is first reduced by a whole factor (box filter).
+        outside the image. If the image shrinks by two or more, a pixel is the mean of several samples spread evenly
+        over it, so that no detail aliases; by four or more, the image is first reduced by a whole factor (box filter).
     """
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     # Only the part that the output looks at: a crop of a large photograph costs no more than one of a small one.
@@ -128,10 +126,9 @@ def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int, dev
 class PointCrop:
     """A square crop aligned by a similarity of the five landmarks to fixed `points` (px of the crop).
 
-    Attributes:
-        weights: of the points in the least-squares fit; equal if None.
-        residuals: the fit minimizes distances in the `crop` (insightface) or in the `image` (dlib). They differ
-            for faces that no similarity brings onto the points, such as profiles.
+    weights: of the points in the least-squares fit; equal if None.
+    residuals: the fit minimizes distances in the `crop` (insightface) or in the `image` (dlib). They differ for faces
+        that no similarity brings onto the points, such as profiles.
     """
 
     size: int
@@ -160,12 +157,9 @@ class PointCrop:
 
 @dataclass(frozen=True)
 class BoxCrop:
-    """A square crop of what lies about the center of the detection box.
+    """A square crop about the center of the detection box, `factor` times as large.
 
-    Attributes:
-        factor: how much larger than the box.
-        side: what the square takes of the box: its `longer` or `shorter` side, or their `mean`; or `both`, and then
-            the picture is stretched to a square, as facenet's are.
+    side: of the box, the `longer` or `shorter` one, or their `mean`; or `both`: the box is stretched to a square.
     """
 
     size: int
@@ -194,12 +188,7 @@ Crop = PointCrop | BoxCrop
 def named_crop(name: str, size: int, factor: float = 1.0, side: BoxSide = "longer") -> Crop:
     """A crop that recognizers are commonly trained on, at `size` pixels.
 
-    Args:
-        name: `arcface` (insightface's five points), `dlib` (dlib's face chip), or `box`.
-        factor, side: of `box`, as in `BoxCrop`.
-
-    Raises:
-        ValueError: another name.
+    name: `arcface` (insightface's five points), `dlib` (dlib's face chip), or `box` (see `BoxCrop`). Raises ValueError.
     """
     if name == "arcface":
         return PointCrop(size, _scaled(ARCFACE_POINTS, size / 112))
@@ -235,16 +224,11 @@ def portrait_face(size: int) -> Face:
 
 
 def sample(pictures: Tensor, matrix: np.ndarray, size: int, jitter: Tensor | None = None) -> Tensor:
-    """Draw pictures moved by one similarity, as `resample` does, but differentiable.
+    """Move pictures, (n, 3, P, P) float, by one similarity: as `resample`, but differentiable.
 
-    Args:
-        pictures: (n, 3, P, P) float.
-        matrix: (2, 3) from their coordinates to those of what is drawn.
-        size: side of what is drawn, pixels.
-        jitter: (n, 2, 3) further affine maps in normalized coordinates ([-1, 1]) of what is drawn, or None.
-
-    Returns:
-        (n, 3, size, size) float: bilinear, black outside. Pictures that shrink are filtered first.
+    matrix: (2, 3) to the coordinates of the result, (n, 3, size, size): bilinear, black outside. Pictures that shrink
+        are filtered first.
+    jitter: (n, 2, 3) further affine maps in normalized coordinates ([-1, 1]) of the result.
     """
     import torch
     from torch.nn import functional as F

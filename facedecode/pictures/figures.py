@@ -91,7 +91,7 @@ _TICKS = 5
 def heat_pictures(maps: np.ndarray, side: int, high: float) -> np.ndarray:
     """Maps (n, S, S) as pictures (n, side, side, 3) uint8: from dark (0) to bright (`high` and above), in viridis.
 
-    The cells stay squares, so that nobody takes them for pixels.
+    The cells stay squares, which are not mistaken for pixels.
     """
     levels = np.clip(np.rint(np.asarray(maps, np.float64) / high * 255), 0, 255).astype(int)
     rows = np.arange(side) * maps.shape[1] // side

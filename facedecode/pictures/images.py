@@ -216,10 +216,7 @@ def resized(pictures: np.ndarray, side: int) -> np.ndarray:
 
 
 def save_image(path: Path, array: np.ndarray) -> None:
-    """Write a picture as PNG, atomically.
-
-    Args:
-        array: (height, width, 3) RGB; uint8, or floating point in [0, 1], which is rounded to 8 bits.
+    """Write a picture (height, width, 3) RGB, uint8 or floating point in [0, 1], as PNG, atomically.
 
     Raises:
         OutputError: a name that does not end in .png, or a place that cannot be written.

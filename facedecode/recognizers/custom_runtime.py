@@ -28,10 +28,8 @@ class Program:
         module: what computes; of an exported program an `fx.GraphModule`.
         sha256: of the file.
         suffix: .pt2, or .pt for TorchScript.
-        shape: of one input, without the batch; None for a size that is free. None where the file does not tell
-            (TorchScript).
-        batches: the fewest and the most inputs at once; None for no upper bound.
-        outputs: how many tensors it gives; None where the file does not tell.
+        shape: of one input, without the batch, None for a size that is free. batches: the fewest and the most inputs at
+            once, None for no upper bound. outputs: how many. Shape and outputs are None for TorchScript.
     """
 
     def __init__(self, path: Path, data: bytes, device: str):
@@ -114,7 +112,7 @@ class Network(ABC):
     Attributes:
         size: of its input, px; None where any does.
         batches: the fewest and the most pictures that it takes at once; None for no upper bound.
-        layers: modules whose outputs can be had. no_layers: why there are none.
+        layers: modules with outputs that can be kept. no_layers: why there are none.
         gradients: they may flow; trying it tells.
     """
 

@@ -29,10 +29,8 @@ _CPU_SLICE = 16
 class Recognizer:
     """A face recognizer with its weights.
 
-    Attributes:
-        spec: its contract.
-        weights: the file that they were read from. weights_sha256: of that file.
-        white_box: gradients flow from templates to pixels.
+    spec: its contract. weights: their file. weights_sha256: of that file.
+    white_box: gradients flow from templates to pixels.
     """
 
     white_box = True
@@ -66,8 +64,7 @@ class Recognizer:
     def embed(self, crops: Tensor) -> Tensor:
         """Templates of crops: (n, 3, S, S) float RGB in [0, 1] → (n, dim) float32, raw. Differentiable.
 
-        Raises:
-            BadInput: the crops have another size.
+        Raises BadInput: the crops have another size.
         """
         size = self.spec.crop.size
         if crops.ndim != 4 or crops.shape[1:] != (3, size, size):
@@ -137,14 +134,9 @@ class Recognizer:
             return torch.cat(templates).cpu().numpy()
 
     def crop_portraits(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
-        """The recognizer's crops of portraits, by one fixed similarity. Differentiable.
+        """The recognizer's crops, (n, 3, S, S), of portraits (n, 3, P, P) float RGB in [0, 1]. Differentiable.
 
-        Args:
-            portraits: (n, 3, P, P) float RGB in [0, 1], in the frame of `align.portrait_crop(P)`.
-            jitter: (n, 2, 3) further affine maps in normalized crop coordinates ([-1, 1]), or None.
-
-        Returns:
-            (n, 3, S, S) float RGB.
+        jitter: (n, 2, 3) further affine maps in normalized crop coordinates ([-1, 1]).
         """
         with torch.autocast(self.device.type, enabled=False):  # in bf16 a place is off by a third of a pixel
             matrix = self.spec.crop.matrix(align.portrait_face(portraits.shape[-1]))

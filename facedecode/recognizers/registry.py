@@ -88,12 +88,10 @@ def recognizer_file(name: str | None, weights: Path | None) -> Path | None:
 def find_spec_by_name(name: str, weights: Path | str | None = None) -> RecognizerSpec:
     """The spec registered under `name`, or of the recognizer that was trained into the folder `name`.
 
-    Args:
-        weights: where a trained recognizer is called by its name, its folder.
+    weights: the folder of a trained recognizer that is called by its name.
 
     Raises:
-        UsageError: no recognizer has that name; the known names are listed.
-        MissingWeights: the name is that of protected templates, which no recognizer makes of images.
+        UsageError: no recognizer has that name. MissingWeights: the name is that of protected templates.
         BadInput: a folder with a card that cannot be read, or with a recognizer of another name.
     """
     if name in REGISTRY:
@@ -117,10 +115,9 @@ def find_spec_by_name(name: str, weights: Path | str | None = None) -> Recognize
 
 
 def find_weights(spec: RecognizerSpec, weights: Path | str | None = None) -> Path:
-    """The weights file of a recognizer: `weights` if given, else in its folder, its package or the cache.
+    """The weights file of a recognizer: `weights`, else in its folder, its package or the cache.
 
-    Raises:
-        MissingWeights: it is not there; the message lists the places and how to get it.
+    Raises MissingWeights: it is not there; the message lists the places and how to get it.
     """
     if weights is not None or spec.folder is not None:
         path = Path(weights or spec.folder)
@@ -167,11 +164,8 @@ def trained_folder(name: Path | str) -> Path | None:
 class RecognizerCard(Record):
     """The file `recognizer.json` in the folder of a recognizer that was trained here.
 
-    Attributes:
-        recognizer: its identity.
-        architecture: key of `TRAINED_LAYERS`. config: what rebuilds the network.
-        classes: the people that it was trained to tell apart.
-        training: data, settings and figures of the run.
+    architecture: key of `TRAINED_LAYERS`. config: what rebuilds the network. classes: the people that it was trained to
+        tell apart. training: data, settings and figures of the run.
     """
 
     REMEDY: ClassVar[str] = "train it again"
