@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from facedecode.errors import UsageError
 
-if TYPE_CHECKING:  # needs torch
-    from facedecode.decoders.base import ClosedForm, DecoderNetwork, TrainedNetwork
-
+IMAGE_SIZES = {64: 4, 128: 5, 224: 5}
+"""Side of the pictures that decoders draw, pixels → how often a network doubles its first map."""
 Fitting = Literal["gradients", "closed form", "generator"]
 
 
@@ -39,8 +38,8 @@ class DecoderKind:
     defaults: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def network(self) -> type[DecoderNetwork]:
-        """The class of its networks; needs torch."""
+    def network(self) -> Any:
+        """The class of its networks, a `base.DecoderNetwork`; needs torch."""
         module, _, name = self.place.partition(":")
         return getattr(import_module(f"facedecode.decoders.{module}"), name)
 
@@ -66,6 +65,12 @@ KINDS: dict[str, DecoderKind] = {
 }
 
 
+def require_image_size(size: int) -> None:
+    """Refuse a size that no decoder draws. Raises UsageError."""
+    if size not in IMAGE_SIZES:
+        raise UsageError(f"image size {size}: a decoder draws {', '.join(map(str, IMAGE_SIZES))} pixels")
+
+
 def fitted_by(fitting: Fitting) -> tuple[str, ...]:
     """The names of the kinds that are fitted so."""
     return tuple(kind.name for kind in KINDS.values() if kind.fitting == fitting)
@@ -76,20 +81,3 @@ def find_kind(name: str) -> DecoderKind:
     if name not in KINDS:
         raise UsageError(f"no decoder is called {name!r}; known: {', '.join(KINDS)}")
     return KINDS[name]
-
-
-def closed_form(name: str) -> type[ClosedForm]:
-    """The class of the closed form of that name; needs torch. Raises UsageError where there is none."""
-    return _class_of(name, "closed form")
-
-
-def trained_network(name: str) -> type[TrainedNetwork]:
-    """The same of networks that gradients train."""
-    return _class_of(name, "gradients")
-
-
-def _class_of(name: str, fitting: Fitting) -> Any:
-    kind = find_kind(name)
-    if kind.fitting != fitting:
-        raise UsageError(f"{name} is no decoder that is fitted by {fitting}; those are {', '.join(fitted_by(fitting))}")
-    return kind.network

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facedecode.decoders.base import DecoderNetwork
-from facedecode.decoders.sizes import require_image_size
+from facedecode.decoders.kinds import require_image_size
 from facedecode.errors import BadInput
 from facedecode.pictures import align
 from facedecode.recognizers.custom_runtime import Program, load_program

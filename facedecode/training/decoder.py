@@ -16,9 +16,8 @@ import torch
 from facedecode import __version__
 from facedecode.annotations.protocols import held_out_people, require_share, select_people
 from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, save_decoder
-from facedecode.decoders.base import DecoderNetwork, TrainedNetwork
-from facedecode.decoders.kinds import DecoderKind, closed_form, find_kind, trained_network
-from facedecode.decoders.sizes import usual_widths
+from facedecode.decoders.base import DecoderNetwork, TrainedNetwork, closed_form, trained_network
+from facedecode.decoders.kinds import DecoderKind, find_kind
 from facedecode.decoders.training_record import network_and_layers, networks_looked_through
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
@@ -94,7 +93,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     require_share(job.validation)
     closed = kind.fitting == "closed form"
     if job.width not in (None, 1) and not closed:
-        settings = replace(settings, widths=usual_widths(trained_network(kind.name), settings.image_size, job.width))
+        settings = replace(settings, widths=trained_network(kind.name).usual_widths(settings.image_size, job.width))
     store = Store.open(job.store)
     if store.manifest.l2_normalized:
         raise BadInput(f"{job.store}: its templates are normalized, and decoders take raw ones; train on the raw store")

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facedecode.decoders.base import TrainedNetwork
-from facedecode.decoders.kinds import trained_network
+from facedecode.decoders.base import TrainedNetwork, trained_network
 from facedecode.errors import UsageError
 from facedecode.files import make_folder
 from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from facedecode.decoders.kinds import KINDS, find_kind, fitted_by
-from facedecode.decoders.sizes import IMAGE_SIZES, require_image_size
+from facedecode.decoders.kinds import IMAGE_SIZES, KINDS, find_kind, fitted_by, require_image_size
 from facedecode.errors import UsageError
 from facedecode.options import argument, option
 
@@ -20,15 +19,18 @@ MIN_IMAGES = "Images that a person needs to become a class."
 HEAD = "Of a classifier: linear, or cosine (normalized weights and templates). Of a recognizer: arcface, or softmax."
 SCALE = "Factor on cosines, of cosine and arcface heads; 64 if absent."
 SEED = "Seed of everything random."
-SIZES = f"Side of the pictures: {', '.join(map(str, IMAGE_SIZES[:-1]))} or {IMAGE_SIZES[-1]} pixels."
 EPOCHS = "Passes over the training images."
 BATCH_SIZE = "Images per step."
 LEARNING_RATE = "Peak learning rate of the one-cycle schedule."
 TARGETS = ("template", "person")
 
 
-def _or(names: Sequence[str]) -> str:
-    return " or ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+def _or(names: Iterable[object]) -> str:
+    *others, last = map(str, names)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+SIZES = f"Side of the pictures: {_or(IMAGE_SIZES)} pixels."
 
 
 def _require_not_negative(values: Mapping[str, float]) -> None:
@@ -329,7 +331,7 @@ class RecognizerSettings(RunSettings):
 
     _: KW_ONLY
     backbone: Literal["small", "resnet50"] = option(
-        "small", f"{_or([f'{name} ({backbone.dim} numbers)' for name, backbone in BACKBONES.items()])}."
+        "small", f"{_or(f'{name} ({backbone.dim} numbers)' for name, backbone in BACKBONES.items())}."
     )
     head: HeadSettings = HeadSettings()
     image_size: int = option(64, SIZES)  # of the crops: a multiple of the backbone's step
@@ -344,7 +346,7 @@ class RecognizerSettings(RunSettings):
     def check(self) -> None:
         """Raise UsageError for settings that no run can have."""
         if self.backbone not in BACKBONES:
-            raise UsageError(f"--backbone {self.backbone}: choose {_or(list(BACKBONES))}")
+            raise UsageError(f"--backbone {self.backbone}: choose {_or(BACKBONES)}")
         step = BACKBONES[self.backbone].step
         if self.image_size < step or self.image_size % step:
             raise UsageError(f"image size {self.image_size}: the backbone {self.backbone} takes multiples of {step}")

@@ -17,8 +17,8 @@ import torch
 from facedecode import __version__
 from facedecode.annotations.protocols import people_names
 from facedecode.decoders import Decoder, Provenance, load_decoder, save_decoder
+from facedecode.decoders.kinds import require_image_size
 from facedecode.decoders.latent import Generator, LatentDecoder, brought_to_unit, mean_frame
-from facedecode.decoders.sizes import require_image_size
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder, write_bytes
 from facedecode.mapping.least_squares import GramAccumulator, choose_ridge

@@ -106,7 +106,7 @@ def test_what_a_job_cannot_do_without(
     assert result.exit_code == 2 and missing in json.loads(result.stdout)["error"]
 
 
-UNET = """
+NETWORK = """
 import torch
 from facedecode.decoders.base import TrainedNetwork
 
@@ -129,15 +129,15 @@ def test_a_new_architecture_is_a_module_and_a_line(
     import facedecode.decoders
     from facedecode.training.decoder import train_store
 
-    (tmp_path / "unet.py").write_text(UNET)
+    (tmp_path / "new_network.py").write_text(NETWORK)
     monkeypatch.setattr(facedecode.decoders, "__path__", [*facedecode.decoders.__path__, str(tmp_path)])
-    monkeypatch.setitem(KINDS, "unet", DecoderKind("unet", "unet:Net", "gradients", defaults={"identity": 0}))
-    settings = dataclasses.replace(default_settings("unet"), image_size=64, epochs=1, batch_size=6)
-    job = DecoderJob(tiny_store, tmp_path / "new", "unet", width=0.5, weights=tiny, settings=settings)
+    monkeypatch.setitem(KINDS, "new", DecoderKind("new", "new_network:Net", "gradients", defaults={"identity": 0}))
+    settings = dataclasses.replace(default_settings("new"), image_size=64, epochs=1, batch_size=6)
+    job = DecoderJob(tiny_store, tmp_path / "new", "new", width=0.5, weights=tiny, settings=settings)
     try:
-        assert train_store(job).kind == facedecode.decoders.load_decoder(job.output).kind == "unet"
+        assert train_store(job).kind == facedecode.decoders.load_decoder(job.output).kind == "new"
     finally:
-        sys.modules.pop("facedecode.decoders.unet", None)
+        sys.modules.pop("facedecode.decoders.new_network", None)
 
 
 def test_jobs_are_free_of_numpy_and_torch() -> None:

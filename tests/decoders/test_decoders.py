@@ -15,10 +15,9 @@ from torch import nn
 
 from facedecode import files
 from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder, save_decoder
+from facedecode.decoders.base import closed_form, trained_network
 from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
-from facedecode.decoders.nbnet import NbNet
 from facedecode.decoders.network import DeepFaceDecoder
-from facedecode.decoders.sizes import usual_widths
 from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
 from facedecode.identity import RecognizerId
 
@@ -87,13 +86,13 @@ def test_nearest_draws_the_nearest(data, score: str) -> None:
 
 def test_a_share_of_the_usual_channels() -> None:
     for size in (64, 128, 224):
-        usual = usual_widths(DeepFaceDecoder, size)
+        usual = DeepFaceDecoder.usual_widths(size)
         assert DeepFaceDecoder(5, size, coarse=0).config["widths"] == list(usual)
-        assert usual_widths(DeepFaceDecoder, size, 0.5) == tuple(n // 2 for n in usual)
-    assert usual_widths(DeepFaceDecoder, 64, 1e-6) == (4, 4, 4, 4, 4)  # still a network
+        assert DeepFaceDecoder.usual_widths(size, 0.5) == tuple(n // 2 for n in usual)
+    assert DeepFaceDecoder.usual_widths(64, 1e-6) == (4, 4, 4, 4, 4)  # still a network
     for wrong in (0, -1, 1.5, float("nan")):
         with pytest.raises(UsageError, match="more than 0 and at most 1"):
-            usual_widths(DeepFaceDecoder, 64, wrong)
+            DeepFaceDecoder.usual_widths(64, wrong)
 
 
 @pytest.mark.parametrize(("size", "widths"), [(64, WIDTHS), (128, [*WIDTHS, 4]), (224, [*WIDTHS, 4])])
@@ -124,8 +123,10 @@ def test_a_template_is_drawn_alike_alone_and_in_a_batch() -> None:
 
 
 def fitted(kind: str, data) -> nn.Module:
-    nets = {"dfd": small_net, "nbnet": lambda: NbNet(5, 64, [8] * 5)}
-    return nets[kind]() if kind in nets else KINDS[kind].network(5, 8).fit(*data)
+    if KINDS[kind].fitting == "closed form":
+        return closed_form(kind)(5, 8).fit(*data)
+    network = trained_network(kind)
+    return network(5, 64, network.usual_widths(64, 0.02))
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -212,7 +213,7 @@ def drop(field: str) -> Callable[[dict, dict], None]:
 REFUSALS = {
     "version": (edit("format_version", 2), "decoder.json: format version 2; this facedecode reads version 1"),
     "no version": (drop("format_version"), "decoder.json: not a decoder's description"),
-    "kind": (edit("kind", "gan"), "decoder.json: unknown kind of decoder 'gan'; known: dfd, nbnet, mean-face"),
+    "kind": (edit("kind", "gan"), "decoder.json: unknown kind of decoder 'gan'; known: dfd, nbnet"),
     "odd kind": (edit("kind", ["ridge"]), "decoder.json: unknown kind of decoder"),
     "frame": (edit("frame.points", [[0, 0]] * 5), "decoder.json: draws another portrait frame"),
     "odd frame": (edit("frame", {"points": 5}), "decoder.json: not a decoder's description"),

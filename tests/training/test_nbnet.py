@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from facedecode.cli import app
 from facedecode.decoders import load_decoder
 from facedecode.decoders.nbnet import GROWTH, NbNet, NeighborlyBlock
-from facedecode.decoders.sizes import usual_widths
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.perceptual.phi import RecognizerMaps
 from facedecode.recognizers.recognizer import Recognizer
@@ -128,9 +127,9 @@ def test_networks_that_there_are_not(size: int, widths: tuple[int, ...] | None, 
 
 
 def test_a_share_of_the_channels() -> None:
-    assert usual_widths(NbNet, 128, 0.5) == (128, 64, 32, 16, 8, 8)
-    assert usual_widths(NbNet, 64, 0.3) == (80, 40, 16, 8, 8)
-    assert NbNet(5, 64, usual_widths(NbNet, 64, 0.1))(torch.zeros(1, 5)).shape == (1, 3, 64, 64)
+    assert NbNet.usual_widths(128, 0.5) == (128, 64, 32, 16, 8, 8)
+    assert NbNet.usual_widths(64, 0.3) == (80, 40, 16, 8, 8)
+    assert NbNet(5, 64, NbNet.usual_widths(64, 0.1))(torch.zeros(1, 5)).shape == (1, 3, 64, 64)
 
 
 # ---------------------------------------------------------------- the two phases

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from facedecode.annotations.protocols import held_out_people
-from facedecode.decoders import load_decoder
+from facedecode.decoders import KINDS, load_decoder
 from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
 from facedecode.files import locked
 from facedecode.inversion.confidence_fit import trained_people
@@ -263,9 +263,7 @@ def test_a_share_that_cannot_be_held_out_is_refused_before_any_picture_is_read(j
 
 
 def test_refusals(job: DecoderJob, tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match="no decoder is called 'gan'; known: dfd, nbnet, mean-face, nearest, ridge, latent"
-    ):
+    with pytest.raises(UsageError, match=f"no decoder is called 'gan'; known: {', '.join(KINDS)}"):
         train_store(dataclasses.replace(job, architecture="gan"))
     with pytest.raises(BadInput, match="--exclude Nobody: nobody in the store has that name"):
         train_store(dataclasses.replace(job, exclude=("Nobody",)))
