@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
@@ -83,6 +83,13 @@ class UnseenImages:
     def acquired_identities(self) -> list[str]:
         """The person of each image that has a template."""
         return [row["identity"] for row in self.acquired]
+
+    def acquired_of(self, names: Collection[str], limit: int | None = None) -> UnseenImages:
+        """The images of some people that have a template; the first so many of them by path, if there is a limit."""
+        rows = [i for i, row in enumerate(self.rows) if row["identity"] in names and not self.missing[i]]
+        kept = rows if limit is None else sorted(rows, key=lambda i: self.rows[i]["path"])[:limit]
+        images = [self.rows[i] for i in kept]
+        return UnseenImages(images, self.templates[kept], self.missing[kept], self.absent, len(rows) - len(kept))
 
 
 def unseen_images(store: Store, people: Path | None, limit: int | None = None) -> UnseenImages:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from typer.testing import Result as Done
 
 from facedecode.cli import app
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput
 from facedecode.evaluation.equivariance import estimation, linearity
 from facedecode.evaluation.equivariance.estimation import fit_discriminant
 from facedecode.evaluation.equivariance.evaluate import add_figures, choose_people, equivariance_schema
@@ -241,11 +241,7 @@ def test_every_class_of_a_discriminant_counts_alike() -> None:
     weight = np.linalg.solve(within, means.T).T
     fresh = rng.normal(0.7, 1.5, (500, 5)) @ mixing
     nearest = (fresh @ weight.T - (weight * means).sum(1) / 2).argmax(1)
-    assert (fit_discriminant(groups).predict(fresh) == nearest).mean() > 0.995
-    with pytest.raises(UsageError, match="two classes or more"):
-        fit_discriminant(groups[:1])
-    with pytest.raises(BadInput, match="b: no template to learn"):
-        fit_discriminant([groups[0], ("b", np.empty((0, 5)))])
+    assert (fit_discriminant([own for _, own in groups]).predict(fresh) == nearest).mean() > 0.995
 
 
 def test_what_can_be_told_apart_is_corrected_as_if_it_were_known() -> None:
@@ -378,9 +374,7 @@ def test_nobody_who_is_judged_has_a_part_in_a_fit(run, monkeypatch: pytest.Monke
     monkeypatch.setattr(
         linearity.MappingSums, "add", lambda self, x, y, held: seen.extend([x, y]) or add(self, x, y, held)
     )
-    monkeypatch.setattr(
-        estimation, "fit_discriminant", lambda groups: seen.extend(own for _, own in groups) or fit(groups)
-    )
+    monkeypatch.setattr(estimation, "fit_discriminant", lambda groups: seen.extend(groups) or fit(groups))
     assert run().exit_code == 0
     store = Store.open("emb")
     judged = store.templates()[60:]
@@ -429,7 +423,7 @@ def test_errors_are_one_line(run, here: Path, tiny: Path) -> None:
     lost = ("+".join(["shift-left"] * 20),)
     cases = [
         (["--people", "both.txt"], (), 4, r"1 people are judged and fitted on \(P3\); give --people others"),
-        (["--people", "nobody.txt"], (), 4, "no image of the people of nobody.txt"),
+        (["--people", "nobody.txt"], (), 4, "no image with a template is left to judge"),
         (["--exclude", "Nobody"], (), 4, "--exclude Nobody: nobody in the store"),
         (
             [x for k in range(12, 20) for x in ("--exclude", f"P{k}")],

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.equivariance.perturbed import Side
 from facedecode.evaluation.result import Result
 from facedecode.mapping.affine import apply
@@ -24,25 +23,16 @@ NONE, EVERY = "none", "every perturbation"
 CORRECTIONS = "without", "oracle", "estimated", "gain", "shortfall"
 
 
-def fit_discriminant(groups: Sequence[tuple[str, np.ndarray]]) -> LinearDiscriminantAnalysis:
+def fit_discriminant(groups: Sequence[np.ndarray]) -> LinearDiscriminantAnalysis:
     """Fit a linear classifier on templates of each class, (n_k, d); its `predict` gives the place of the class.
 
     Every class counts alike, however many templates it has.
-
-    Raises:
-        UsageError: fewer than two classes.
-        BadInput: a class without a template.
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    if len(groups) < 2:
-        raise UsageError("there is nothing to tell apart: give two classes or more")
-    for name, templates in groups:
-        if not len(templates):
-            raise BadInput(f"{name}: no template to learn this class from; give more images")
     alike = np.full(len(groups), 1 / len(groups))
-    values = np.concatenate([np.asarray(templates, np.float64) for _, templates in groups])
-    places = np.repeat(np.arange(len(groups)), [len(templates) for _, templates in groups])
+    values = np.concatenate([np.asarray(templates, np.float64) for templates in groups])
+    places = np.repeat(np.arange(len(groups)), [len(templates) for templates in groups])
     return LinearDiscriminantAnalysis("lsqr", shrinkage=_SHRINKAGE, priors=alike).fit(values, places)
 
 
@@ -63,8 +53,7 @@ def add_estimation(
         score: the recognizer's own kind.
     """
     classes = (NONE, *maps)
-    groups = [fitted_on.templates, *(fitted_on.perturbed[name].templates for name in maps)]
-    estimator = fit_discriminant(list(zip(classes, groups, strict=True)))
+    estimator = fit_discriminant([fitted_on.templates, *(fitted_on.perturbed[name].templates for name in maps)])
     undo = [np.eye(judged.templates.shape[1] + 1), *maps.values()]
     confusion = np.zeros((len(classes), len(classes)))
     right, people, scores = {}, {}, {}

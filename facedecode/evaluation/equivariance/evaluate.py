@@ -7,12 +7,12 @@ means.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from facedecode.annotations.protocols import held_out_people
+from facedecode.annotations.protocols import held_out_people, people_names
 from facedecode.errors import BadInput, some_of
 from facedecode.evaluation.cohort import (
     UnseenImages,
@@ -103,7 +103,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
     result.facts["judged"] = {"images": len(judged.rows), "people": len(set(judged.identities))}
     result.facts["training"] = {"images": len(training.rows), "people": len(set(training.identities))}
     result.people = len(set(judged.identities))
-    result.warnings = [*_sample_warnings(training, judged, store.dim, ranks), *_figure_warnings(result)]
+    result.warnings = _warnings(result, training, judged, store.dim, ranks)
     result.protocol = _protocol(job, family, training, judged, SCORES[store.score])
     result.sections = [
         _explained(result, family, SCORES[store.score]),
@@ -161,36 +161,25 @@ def choose_people(store: Store, job: EquivarianceJob) -> tuple[UnseenImages, Uns
     known = set(everybody.identities)
     if unknown := [name for name in job.exclude if name not in known]:
         raise BadInput(f"--exclude {unknown[0]}: nobody in the store has that name")
-    judged = unseen_images(store, job.people) if job.people else None
-    training = unseen_images(store, job.train_people) if job.train_people else None
-    groups = [set(images.identities) if images else None for images in (training, judged)]
-    if groups == [None, None]:
+    fitted, judged = (set(people_names(file)) if file else None for file in (job.train_people, job.people))
+    absent = [sorted((names or set()) - known) for names in (fitted, judged)]
+    if fitted is None and judged is None:
         held_out = held_out_people(everybody.identities, [row["path"] for row in everybody.rows])
-        groups[1] = {name for name, out in zip(everybody.identities, held_out, strict=True) if out}
-    groups[0] = known - groups[1] if groups[0] is None else groups[0]
-    groups[1] = known - groups[0] if groups[1] is None else groups[1]
-    groups = [names - set(job.exclude) for names in groups]
-    if shared := sorted(groups[0] & groups[1]):
+        judged = {name for name, out in zip(everybody.identities, held_out, strict=True) if out}
+    fitted = known - judged if fitted is None else fitted
+    judged = known - fitted if judged is None else judged
+    if shared := sorted((fitted & judged) - set(job.exclude)):
         raise BadInput(
             f"{len(shared)} people are judged and fitted on ({some_of(shared)}); give --people others than those"
         )
-    absent = [list(images.absent) if images else [] for images in (training, judged)]
-    chosen = [_images(everybody, names, gone, job.limit) for names, gone in zip(groups, absent, strict=True)]
-    for images, what in zip(chosen, ("to fit on", "to judge"), strict=True):
-        if not images.rows:
-            raise BadInput(f"{store.folder}: no image with a template is left {what}; give other people, or a store")
-    return chosen[0], chosen[1]
-
-
-def _images(everybody: UnseenImages, names: set[str], absent: list[str], limit: int | None) -> UnseenImages:
-    """The images of some people that gave a template."""
-    keep = [i for i, name in enumerate(everybody.identities) if name in names and not everybody.missing[i]]
-    beyond = 0
-    if limit is not None:
-        keep, whole = sorted(keep, key=lambda i: everybody.rows[i]["path"])[:limit], len(keep)
-        beyond = whole - len(keep)
-    rows = [everybody.rows[i] for i in keep]
-    return UnseenImages(rows, everybody.templates[keep], everybody.missing[keep], absent, beyond)
+    chosen = [everybody.acquired_of(names - set(job.exclude), job.limit) for names in (fitted, judged)]
+    # One image of each class says nothing of how a class spreads.
+    for images, least, what in zip(chosen, (2, 1), ("to fit on", "to judge"), strict=True):
+        if len(images.rows) < least:
+            few = "no image" if not images.rows else "only one image"
+            raise BadInput(f"{store.folder}: {few} with a template is left {what}; give other people, or a store")
+    training, judging = (replace(images, absent=names) for images, names in zip(chosen, absent, strict=True))
+    return training, judging
 
 
 def _protocol(
@@ -214,37 +203,25 @@ def _protocol(
     )
 
 
-def _sample_warnings(training: UnseenImages, judged: UnseenImages, dim: int, ranks: dict[str, int]) -> Iterator[str]:
-    for images, what in ((training, "to fit on"), (judged, "to judge")):
-        if images.beyond:
-            yield f"Only the first {len(images.rows):,} images {what} were taken: a trial run, not a result."
-        if images.absent:
-            yield f"{len(images.absent):,} people {what} have no image in the store ({some_of(images.absent)})."
-    if len(training.rows) <= FEW * dim:
-        yield (
-            f"{counted(len(training.rows), 'image')} are few for maps of {dim} dimensions, so the maps are fitted with "
-            "a ridge."
-        )
-    if flat := [rank for rank in ranks.values() if rank < dim]:
-        low, high = min(flat), max(flat)
-        yield (
-            f"The templates vary in {low if low == high else f'{low} to {high}'} of {dim} directions. The others hold "
-            f"rounding only, and the maps of {counted(len(flat), 'perturbation')} do not read them."
-        )
-
-
-def _figure_warnings(result: Result) -> Iterator[str]:
-    """Judged images that were lost, and where the matrix logarithm is not what it should be."""
-    for name, count in result.facts["lost"].items():
-        yield f"{name} leaves no face in the frame of {counted(count, 'judged image')}: left out of its figures."
+def _warnings(
+    result: Result, training: UnseenImages, judged: UnseenImages, dim: int, ranks: Mapping[str, int]
+) -> list[str]:
+    flat = sorted({rank for rank in ranks.values() if rank < dim})
     exact = [row.labels["gap"] for row in result.rows("interpolated_logarithm")]
-    if without := [name for name in result.labels("gap") if name not in exact]:
-        yield f"No interpolation by the matrix logarithm for {', '.join(without)}: a neighbor's map has no inverse."
-    if negative := [name for name in exact if result.value("negative", {"gap": name})]:
-        yield (
-            f"The step between the neighbors of {', '.join(negative)} has no real logarithm (negative eigenvalues). "
-            "The mean of two complex branches is used."
-        )
+    lost = [f"{name} ({count})" for name, count in result.facts["lost"].items()]
+    return paragraphs(
+        TEXTS["warnings"],
+        first_fitted=training.beyond and len(training.rows),
+        first_judged=judged.beyond and len(judged.rows),
+        fitted_absent=training.absent and f"{len(training.absent)} people to fit on ({some_of(training.absent)})",
+        judged_absent=judged.absent and f"{len(judged.absent)} people to judge ({some_of(judged.absent)})",
+        few=len(training.rows) <= FEW * dim and counted(len(training.rows), "image"),
+        dim=dim,
+        flat=flat and (flat[0] if len(flat) == 1 else f"{flat[0]} to {flat[-1]}"),
+        lost=", ".join(lost),
+        no_inverse=", ".join(name for name in result.labels("gap") if name not in exact),
+        negative=", ".join(name for name in exact if result.value("negative", {"gap": name})),
+    )
 
 
 def _explained(result: Result, family: Family, score: str) -> Section:

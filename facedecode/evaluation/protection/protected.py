@@ -200,7 +200,7 @@ def _training(store: Store, job: ProtectionJob) -> UnseenImages:
     known = set(images.identities)
     if unknown := [name for name in job.exclude if name not in known]:
         raise BadInput(f"--exclude {unknown[0]}: nobody among the training people has that name")
-    keep = [i for i, name in enumerate(images.identities) if name not in job.exclude and not images.missing[i]]
-    if not keep:
+    images = images.acquired_of(known - set(job.exclude))
+    if not images.rows:
         raise BadInput(f"{job.train_people}: nobody is left to train on")
-    return UnseenImages([images.rows[i] for i in keep], images.templates[keep], images.missing[keep])
+    return images
