@@ -125,7 +125,7 @@ def fit_mapping(
     transform: str,
     recognizer: RecognizerId,
     *,
-    kind: str = "affine",
+    kind: Literal["affine", "orthogonal", "low-rank"] = "affine",
     ridge: float | Literal["auto"] = 0.0,
     rank: int | None = None,
     provenance: dict[str, Any] | None = None,
