@@ -115,7 +115,7 @@ class MetricSpec:
         path: where it stands in report.json: "{recognizer}/tar_at_far/{fmr}"; under its labels and name if empty, and
             not there if None.
         gates: its names for --fail-if: "tar[recognizer?,n]@far" has the labels of recognizer and n in brackets, and
-            that of the axis fmr after @far=. Trailing axes with a question mark may be left out where they have one value.
+            that of fmr after @far=. Trailing axes with a question mark may be left out where they have one value.
         headline: its title among the key figures; not among them if empty. note: beside it there.
     """
 
