@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = arguments.decoder or store.recognizer.name
     decoder = load_decoder(name, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
-    require_unseen(name, decoder.provenance.training.get("people"), names)
+    require_unseen(name, decoder.provenance.training.people, names)
     require_unseen_by_store(store, names)
     recognizer = load_recognizer(store.recognizer, arguments.weights, arguments.device, store.manifest.precision)
     rows = [images.acquired[row] for row in shown]

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from arguments import run
 
-from facedecode.decoders import Provenance, load_decoder, save_decoder
+from facedecode.decoders import load_decoder, save_decoder
 from facedecode.errors import BadInput, OutputError
 
 
@@ -38,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise OutputError(f"{arguments.output}: holds a decoder; give another folder")
     start, run = (load_decoder(name) for name in (arguments.start, arguments.run))
     before, after = (decoder.provenance.training for decoder in (start, run))
-    if after.get("start") is None or after["start"] != before.get("fingerprint"):
+    if after.start is None or after.start != before.fingerprint:
         raise BadInput(f"{arguments.run}: did not go on from {arguments.start}; give the decoder that it started from")
     net = copy.deepcopy(run.net)
     # Each draws with its own gain; the run's is what the record says of the average, too.
-    gains = [record.get("settings", {}).get("gain", 1.0) for record in (before, after)]
+    gains = [record.settings.gain or 1.0 for record in (before, after)]
     start.net.template_scale.mul_(gains[0] / gains[1])
     first, last = start.net.state_dict(), run.net.state_dict()
     mixed = {
@@ -52,12 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         for name in last
     }
     net.load_state_dict(mixed)
-    mark = f"{before['fingerprint']} {after['fingerprint']} {arguments.share!r}"
-    averaged = {
-        "fingerprint": hashlib.sha256(mark.encode()).hexdigest(),
-        "averaged": {"start": before["fingerprint"], "run": after["fingerprint"], "share": arguments.share},
-    }
-    kept: Provenance = replace(run.provenance, training=after | averaged)
+    mark = f"{before.fingerprint} {after.fingerprint} {arguments.share!r}"
+    averaged = {"start": before.fingerprint, "run": after.fingerprint, "share": arguments.share}
+    fingerprint = hashlib.sha256(mark.encode()).hexdigest()
+    record = replace(after, fingerprint=fingerprint, further={**after.further, "averaged": averaged})
+    kept = replace(run.provenance, training=record)
     save_decoder(arguments.output, run.kind, net, kept, half=arguments.half)
     print(f"{arguments.output}: {arguments.share:g} of the way", file=sys.stderr)
 

@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     confidence.require_decoder(describe_decoder(decoder), store.recognizer)
     images = unseen_images(store, given.people, given.limit)
     identities = images.acquired_identities
-    require_unseen(folder.name, decoder.provenance.training.get("people"), identities)
+    require_unseen(folder.name, decoder.provenance.training.people, identities)
     require_unseen_by_store(store, identities)
     if shared := sorted(set(identities) & set(confidence.people)):
         raise BadInput(

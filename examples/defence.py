@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     decoder = load_decoder(folder, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
     images = unseen_images(store, arguments.people)
-    require_unseen(folder.name, decoder.provenance.training.get("people"), images.identities)
+    require_unseen(folder.name, decoder.provenance.training.people, images.identities)
     require_unseen_by_store(store, images.identities)
     if shared := sorted(set(classifier.names) & set(images.identities)):
         raise BadInput(f"{arguments.classifier}: {shared[0]} is a class and is to be judged on; give other --people")

@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_done(stores[Path(folder)].manifest, folder, reason="the figure is of a person's images as they are")
         decoders[label] = load_decoder(name, arguments.device)
         decoders[label].require_recognizer(stores[Path(folder)].recognizer, f"the decoder {name}")
-        require_unseen(label, decoders[label].provenance.training.get("people"), [arguments.person])
+        require_unseen(label, decoders[label].provenance.training.people, [arguments.person])
         require_unseen_by_store(stores[Path(folder)], [arguments.person])
     if len(sides := {decoder.image_size for decoder in decoders.values()}) > 1:
         raise BadInput(f"the decoders draw {', '.join(map(str, sorted(sides)))} px: show pictures of one size together")

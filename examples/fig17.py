@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     labels, names = read_image_labels(arguments.labels, own.attribute, store).values, store.identities()
     judged = rows_of(names, labels, arguments.people, own.classes, arguments.measured)
     people = [names[i] for rows in judged for i in rows]
-    require_unseen(arguments.decoder, decoder.provenance.training.get("people"), people)
+    require_unseen(arguments.decoder, decoder.provenance.training.people, people)
     require_unseen_by_store(store, people)
     fitted = own.report.get("provenance", {}).get("people", [])
     trained = people_names(arguments.train_people) if arguments.train_people else []

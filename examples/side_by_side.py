@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         decoder = load_decoder(name, arguments.device)
         decoder.require_recognizer(stores[Path(store)].recognizer, f"the decoder {name}")
         both = [*shown, *judged]
-        require_unseen(label, decoder.provenance.training.get("people"), [row["identity"] for row in both])
+        require_unseen(label, decoder.provenance.training.people, [row["identity"] for row in both])
         require_unseen_by_store(stores[Path(store)], [row["identity"] for row in both])
         decoders[label] = describe_decoder(decoder)
         own = templates[Path(store)]

@@ -26,6 +26,7 @@ from table1_report import Judged, make_report
 from facedecode.annotations.protocols import select_people
 from facedecode.cli.console import Console
 from facedecode.decoders import Provenance, load_decoder, save_decoder
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store
 from facedecode.evaluation.fidelity import joined, picture_values
@@ -167,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "stores": [describe_store(store) for store in stores.values()],
         "phi": {name: network.describe() for name, network in {**networks, SQUEEZENET: judge}.items()},
         "decoders": {
-            training.name(): load_decoder(folders[training]).provenance.training["fingerprint"] for training in unique
+            training.name(): load_decoder(folders[training]).provenance.training.fingerprint for training in unique
         },
         "settings": settings,
         "command": command_line(__file__, argv),
@@ -284,7 +285,7 @@ def train_all(
         people, described = sorted(set(data.identities)), recorded(settings, training)
         made = {"people": people, "images": len(pairs), "settings": described}
         made |= {"store": store.fingerprint, "fingerprint": fingerprint}
-        save_decoder(folder, "dfd", net, Provenance(store.recognizer, False, made))
+        save_decoder(folder, "dfd", net, Provenance(store.recognizer, training=TrainingRecord.from_json(folder, made)))
         (folder / STATE).unlink()
     return {training: folder for training, (folder, *_) in jobs.items()}
 

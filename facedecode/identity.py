@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from facedecode.errors import BadInput
-from facedecode.records import Limit, Positive, Record, difference
+from facedecode.records import Limit, Positive, Record, difference, has_text
 
 Score = Literal["cosine", "negative-euclidean", "negative-hamming"]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -61,7 +61,7 @@ class RecognizerId(Record):
     contract: dict[str, Any] | None = None
     layers: tuple[str, ...] = ()
     threshold: float | None = None
-    protection: dict[str, Any] | None = None
+    protection: Annotated[dict[str, Any], has_text("scheme", "key_id")] | None = None
     unprotected: RecognizerId | None = None
     further: dict[str, Any] = field(default_factory=dict)
 

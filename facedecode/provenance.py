@@ -92,10 +92,10 @@ def describe_decoder(decoder: Decoder) -> dict:
         "recognizer": decoder.recognizer.name,
         "image_size": decoder.image_size,
         "sha256": sha256_file(decoder.folder / "decoder.safetensors"),
-        "fingerprint": training.get("fingerprint"),
-        "training_store": training.get("store"),
-        "training_people": len(training.get("people") or ()),
-        "training_images": training.get("images"),
+        "fingerprint": training.fingerprint,
+        "training_store": training.store,
+        "training_people": len(training.people or ()),
+        "training_images": training.images,
     }
 
 

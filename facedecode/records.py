@@ -7,7 +7,7 @@ import json
 import math
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -35,6 +35,12 @@ class Limit:
 
     valid: Callable[[Any], bool]
     wanted: str
+
+
+def has_text(*keys: str) -> Limit:
+    """Objects that have a text under each of these keys."""
+    names = " and ".join(map(repr, keys))
+    return Limit(lambda value: all(isinstance(value.get(key), str) for key in keys), f"an object with {names}")
 
 
 Count = Annotated[int, Limit(lambda n: n >= 0, "at least 0")]
@@ -85,7 +91,7 @@ class Record:
                 held["further"] = {key: plain(value[key]) for key in value if key not in hints}
             elif each.name in value:
                 held[each.name] = _read(hints[each.name], value[each.name], inner)
-            elif each.default is MISSING and each.default_factory is MISSING:
+            elif _default(each) is MISSING:
                 raise _Malformed(inner, "missing")
         return cls(**held)
 
@@ -96,9 +102,13 @@ class Record:
             value = getattr(self, each.name)
             if each.name == "further":
                 held |= value
-            elif (each.default is MISSING and each.default_factory is MISSING) or value not in (None, (), {}):
+            elif value != _default(each) or value not in (None, (), {}):
                 held[each.name] = plain(value)
         return held
+
+
+def _default(each: Field[Any]) -> Any:
+    return each.default if each.default_factory is MISSING else each.default_factory()
 
 
 def _field_types(cls: type) -> dict[str, Any]:

@@ -167,13 +167,17 @@ class Fitted(Record):
         object.__setattr__(made, "source", path)
         return made
 
+    def as_json(self) -> dict[str, Any]:
+        """The header: every field but the tensors."""
+        return {name: plain(getattr(self, name)) for name in self._header_of()}
+
     def save(self, path: Path | str) -> None:
         """Write one safetensors file, atomically; equal content gives equal bytes. Raises OutputError."""
         dtypes = self._tensors_of()
         tensors: dict[str, np.ndarray] = {}
         for name, dtype in dtypes.items():
             tensors[name] = np.ascontiguousarray(getattr(self, name), dtype)
-        self.KIND.write(path, {name: plain(getattr(self, name)) for name in self._header_of()}, tensors)
+        self.KIND.write(path, self.as_json(), tensors)
 
     @classmethod
     def finished(cls: type[Self], path: Path, same: Callable[[Self], bool], overwrite: bool) -> Self | None:

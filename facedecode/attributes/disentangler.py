@@ -8,7 +8,7 @@ dependent part is the class, told by quadratic discriminant analysis. Transport 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -16,9 +16,20 @@ import numpy as np
 
 from facedecode.attributes.gaussians import Gaussians
 from facedecode.errors import BadInput, UsageError
+from facedecode.records import Record
 from facedecode.tensor_file import Fitted, Float64, Kind, unchecked
 
 KEEP, MEAN = "keep", "mean"
+
+
+@dataclass(frozen=True)
+class _Provenance(Record):
+    people: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Report(Record):
+    provenance: _Provenance = field(default_factory=_Provenance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +71,7 @@ class Disentangler(Fitted):
         if len(names) != 2 or names[0] == names[1]:
             listed = ", ".join(map(str, self.classes))
             raise BadInput(f"a disentangler has two classes, called other than {KEEP} and {MEAN}, not {listed}")
+        _ = self.fitted_on  # refuses a malformed record now
         dim = self.common_mean.size
         shapes = {"common_mean": (dim,), "means": (2, dim), "class_means": (2, dim)}
         shapes |= dict.fromkeys(("covariances", "to_common", "from_common"), (2, dim, dim)) | {"axes": (dim, dim)}
@@ -90,7 +102,8 @@ class Disentangler(Fitted):
     @property
     def fitted_on(self) -> list[str] | None:
         """The people whom it was fitted on, those held out of the fit among them; None where that is not recorded."""
-        return (self.report.get("provenance") or {}).get("people")
+        people = _Report.from_json("its report", self.report).provenance.people
+        return None if people is None else list(people)
 
     def posterior(self, templates: np.ndarray) -> np.ndarray:
         """How probable each class is, both being as frequent: templates (n, dim) → float64 (n, 2).

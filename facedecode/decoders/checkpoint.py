@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,31 +15,55 @@ from torch import Tensor, nn
 
 from facedecode.decoders.base import DecoderNetwork
 from facedecode.decoders.kinds import KINDS
-from facedecode.decoders.training_record import networks_looked_through
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import SHIPPED, find_decoder, make_folder, write_bytes, write_json
-from facedecode.identity import RecognizerId
+from facedecode.identity import RecognizerId, Sha256
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.recognizers.weights_file import load_into
+from facedecode.records import Migration, Record, migrated, read_json
 from facedecode.store import require_same_recognizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# In version 1, nothing told that the tensors had changed.
+MIGRATIONS: dict[int, Migration] = {1: lambda card: card | {"sha256": None}}
 Progress = Callable[[int, int], None]
 
 
-@dataclass
-class Provenance:
+@dataclass(frozen=True)
+class Provenance(Record):
     """What a decoder was made for and from.
 
     Attributes:
-        recognizer: `Recognizer.describe()` of the recognizer whose templates it takes.
+        recognizer: the one whose templates it takes.
         normalized: it takes L2-normalized templates rather than raw ones.
-        training: the store's fingerprint, the people, settings and figures of the run; JSON.
+        training: of which run it came.
     """
 
     recognizer: RecognizerId
     normalized: bool = False
-    training: dict = field(default_factory=dict)
+    training: TrainingRecord = field(default_factory=TrainingRecord)
+
+
+@dataclass(frozen=True)
+class _Frame(Record):
+    kind: Literal["portrait"]
+    points: tuple[tuple[float, float], ...]
+
+
+_FRAME = _Frame("portrait", PORTRAIT_POINTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Card(Provenance):
+    """`decoder.json`. sha256: of `decoder.safetensors`; None in version 1."""
+
+    REMEDY: ClassVar[str] = "train it again"
+
+    kind: str
+    config: dict[str, Any]
+    frame: _Frame
+    sha256: Sha256 | None = None
 
 
 class Decoder:
@@ -94,17 +119,12 @@ class Decoder:
         if KINDS[self.kind].fitting == "closed form":
             return False
         training = self.provenance.training
-        names = networks_looked_through(training, self.recognizer.name)
+        names = training.networks_looked_through(self.recognizer.name)
         if names is None:
             return None
-        same = (
-            name
-            for name, known in [
-                (self.recognizer.name, self.recognizer.weights_sha256),
-                *((phi["name"], phi.get("weights_sha256")) for phi in training.get("phi", [])),
-            ]
-            if weights_sha256 is not None and known == weights_sha256
-        )
+        known = [(self.recognizer.name, self.recognizer.weights_sha256)]
+        known += [(phi.name, phi.weights_sha256) for phi in training.phi]
+        same = (name for name, sha256 in known if weights_sha256 is not None and sha256 == weights_sha256)
         return not names.isdisjoint({network, *same})
 
     def require_recognizer(self, recognizer: RecognizerId, what: str) -> None:
@@ -134,20 +154,19 @@ def save_decoder(folder: Path, kind: str, net: DecoderNetwork, provenance: Prove
         name: (t.half() if half and t.ndim > 1 and _fits_half(t) else t).contiguous().cpu()
         for name, t in net.state_dict().items()
     }
-    make_folder(folder)
-    write_bytes(folder / "decoder.safetensors", save_tensors(tensors))
-    write_json(
-        folder / "decoder.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "kind": kind,
-            "config": net.config,
-            "frame": {"kind": "portrait", "points": PORTRAIT_POINTS},
-            "recognizer": provenance.recognizer.as_json(),
-            "normalized": provenance.normalized,
-            "training": provenance.training,
-        },
+    content = save_tensors(tensors)
+    card = _Card(
+        recognizer=provenance.recognizer,
+        normalized=provenance.normalized,
+        training=provenance.training,
+        kind=kind,
+        config=net.config,
+        frame=_FRAME,
+        sha256=hashlib.sha256(content).hexdigest(),
     )
+    make_folder(folder)
+    write_bytes(folder / "decoder.safetensors", content)
+    write_json(folder / "decoder.json", {"format_version": FORMAT_VERSION, **card.as_json()})
 
 
 def _fits_half(tensor: Tensor) -> bool:
@@ -165,32 +184,30 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         BadInput: the checkpoint is of another version or frame, or damaged.
     """
     folder = find_decoder(name)
-    path = folder / "decoder.json"
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        version, kind, config = card["format_version"], card["kind"], card["config"]
-        frame, recognizer = card["frame"]["points"], card["recognizer"]
-        same_frame = [list(p) for p in frame] == [list(p) for p in PORTRAIT_POINTS]
-        provenance = Provenance(
-            RecognizerId.from_json(path, recognizer),
-            bool(card.get("normalized", False)),
-            dict(card.get("training", {})),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path}: not a decoder's description ({type(error).__name__}: {error})") from None
-    if version != FORMAT_VERSION:
-        raise BadInput(f"{path}: format version {version!r}; this facedecode reads version {FORMAT_VERSION}")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise BadInput(f"{path}: unknown kind of decoder {kind!r}; known: {', '.join(KINDS)}")
-    if not same_frame:
+    path, tensors = folder / "decoder.json", folder / "decoder.safetensors"
+    remedy = "use the version that wrote it, or train it again"
+    held = migrated(path, read_json(path), "format_version", FORMAT_VERSION, MIGRATIONS, remedy)
+    card = _Card.from_json(path, held)
+    if card.kind not in KINDS:
+        raise BadInput(f"{path}: unknown kind of decoder {card.kind!r}; known: {', '.join(KINDS)}")
+    if card.frame != _FRAME:
         raise BadInput(f"{path}: draws another portrait frame than this facedecode's; train it again")
     try:
-        net = KINDS[kind].network(**config)
-    except (TypeError, ValueError, KeyError, RuntimeError, UsageError) as error:
-        raise BadInput(f"{path}: its config does not fit a {kind} decoder ({error})") from None
-    load_into(net, folder / "decoder.safetensors")
+        net = KINDS[card.kind].network(**card.config)
+    except (
+        *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError),
+        *(RuntimeError, MemoryError, UsageError),
+    ) as error:
+        raise BadInput(f"{path}: its config does not fit a {card.kind} decoder ({error})") from None
+    try:
+        content = tensors.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{tensors}: cannot be read: {error.strerror or error}") from None
+    if card.sha256 is not None and card.sha256 != hashlib.sha256(content).hexdigest():
+        raise BadInput(f"{tensors}: wrong sha256: changed since it was written; train it again")
+    load_into(net, tensors, content=content)
     net.open_files(folder, device)
-    return Decoder(kind, net, provenance, device, folder)
+    return Decoder(card.kind, net, Provenance(card.recognizer, card.normalized, card.training), device, folder)
 
 
 def load_decoder_for(recognizer: RecognizerId, name: str | Path | None = None, device: str = "cpu") -> Decoder:

@@ -35,7 +35,7 @@ from facedecode.evaluation.jobs import ReconstructionJob
 from facedecode.evaluation.rendering import PLACES, Examples, draw_examples
 from facedecode.evaluation.result import MetricSpec, Result, Schema, paragraphs, texts
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
-from facedecode.provenance import describe_decoder, describe_job, describe_store
+from facedecode.provenance import describe_decoder, describe_file, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
 from facedecode.report.model import Unit
 from facedecode.report.text import show_number
@@ -133,7 +133,15 @@ def evaluate_reconstruction(job: ReconstructionJob, device: str = "cpu", progres
         },
         "lpips": what,
         "phi": {name: network.describe() for name, network in networks.items()},
-        "settings": describe_job(job) | {"baseline": baseline},
+        "settings": {
+            "people": describe_file(job.people) if job.people else None,
+            "limit": job.limit,
+            "baseline": baseline,
+            "columns": job.columns,
+            "repetitions": job.repetitions,
+            "seed": job.seed,
+            "level": LEVEL,
+        },
     }
     return result
 
@@ -152,7 +160,7 @@ def require_comparable(decoders: Mapping[str, Decoder], images: UnseenImages) ->
         BadInput: a decoder has seen one of the people, or the decoders draw different sizes.
     """
     for name, decoder in decoders.items():
-        require_unseen(name, decoder.provenance.training.get("people"), images.identities)
+        require_unseen(name, decoder.provenance.training.people, images.identities)
     sizes = {name: decoder.image_size for name, decoder in decoders.items()}
     if len(set(sizes.values())) != 1:
         listed = ", ".join(f"{name} {size} px" for name, size in sizes.items())
@@ -421,7 +429,7 @@ def _behind(result: Result, decoders: Mapping[str, Decoder], references: Mapping
     rows: list[tuple] = []
     for name, own in decoders.items():
         training = own.provenance.training
-        rows.append((name, own.kind, own.image_size, len(training["people"]), training.get("images")))
+        rows.append((name, own.kind, own.image_size, len(training.people or ()), training.images))
     tables = [Table("decoders", "Decoders, and what they were trained on", columns, rows)]
     columns = [Column("recognizer"), Column("role"), Column("score"), Column("images without a template", "percent")]
     roles = ["attacked: its templates are decoded", *["further judge"] * (len(references) - 1)]

@@ -18,6 +18,7 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.identity import RecognizerId
 from facedecode.inversion.log_variance import choose_penalty, fit_log_variance
 from facedecode.pictures.align import LOCAL_REGION
+from facedecode.records import Record
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights
 from facedecode.tensor_file import Fitted, Float32, Kind
@@ -27,6 +28,11 @@ GRID = 32
 _LEAST = (0.5 / 255) ** 2  # pixels are rounded to 8 bits: no error is known to be less
 _AT_ONCE = 256  # pictures
 Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Report(Record):
+    people: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +58,7 @@ class Confidence(Fitted):
     decoder: dict[str, Any]
 
     def __post_init__(self) -> None:
+        _ = self.people  # refuses a malformed record now
         side = len(self.prior) if self.prior.ndim else 0
         dim = self.weight.shape[-1] if self.weight.ndim else 0
         shapes = [x.shape for x in (self.weight, self.bias, self.average, self.prior)]
@@ -71,7 +78,7 @@ class Confidence(Fitted):
     @property
     def people(self) -> list[str]:
         """The people that it was fitted on; it must not be judged on them."""
-        return self.report.get("people", [])
+        return list(_Report.from_json("its report", self.report).people)
 
     def variances(self, templates: np.ndarray) -> np.ndarray:
         """σ²(e): (n, d) raw templates, any float type → (n, S, S) float64. Raises BadInput for another shape."""

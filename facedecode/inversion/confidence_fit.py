@@ -26,11 +26,11 @@ def trained_people(decoder: Decoder, name: str) -> list[str]:
     (`train --start`) the smaller share of both. Raises BadInput: it records nobody.
     """
     training = decoder.provenance.training
-    if not (people := training.get("people")):
+    if not (people := training.people):
         raise BadInput(f"decoder {name}: it does not record the people it was trained on; train it again")
-    share = training.get("held_out", training.get("validation")) or 0.0
-    held_out = held_out_people(people, [None] * len(people), share)
-    known = set(training.get("known_otherwise", []))
+    share = training.validation if training.held_out is None else training.held_out
+    held_out = held_out_people(people, [None] * len(people), share or 0.0)
+    known = set(training.known_otherwise)
     return [person for person, out in zip(people, held_out, strict=True) if not out or person in known]
 
 

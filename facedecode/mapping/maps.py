@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,7 +20,8 @@ from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.identity import RecognizerId
 from facedecode.mapping.jobs import Method
 from facedecode.mapping.least_squares import GramAccumulator, Solution, choose_ridge, singular_values, solve
-from facedecode.mapping.sums import MappingSums
+from facedecode.mapping.sums import MappingSums, Part
+from facedecode.records import Record
 from facedecode.statistics.scores import score_pairs
 from facedecode.store.processing import Processing, refuse_done
 from facedecode.tensor_file import Fitted, Float32, Kind
@@ -29,6 +31,16 @@ from facedecode.tensor_file import Fitted, Float32, Kind
 FEW = 3
 # The ridge where too few pairs let cross-validation choose none.
 SMALL_RIDGE = 1e-3
+
+
+@dataclass(frozen=True)
+class _Provenance(Record):
+    parts: tuple[Part, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Report(Record):
+    provenance: _Provenance = field(default_factory=_Provenance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +68,7 @@ class Mapping(Fitted):
         self.recognizer.require_dim(dim, "a map")
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise BadInput("the map has NaN or infinite numbers: fit it again")
+        _ = self._parts  # refuses a malformed record now
 
     @property
     def dim(self) -> int:
@@ -65,9 +78,8 @@ class Mapping(Fitted):
     @property
     def fitted_on(self) -> list[str] | None:
         """The people whom it was fitted on, those held out of the fit among them; None where that is not recorded."""
-        parts = self.report.get("provenance", {}).get("parts") or [{}]
-        fitted = [part.get("people") for part in parts]
-        return sorted({person for people in fitted for person in people}) if all(fitted) else None
+        fitted = [part.people or () for part in self._parts]
+        return sorted({person for people in fitted for person in people}) if fitted and all(fitted) else None
 
     def apply(self, templates: np.ndarray) -> np.ndarray:
         """Map templates (n, d), any float type → (n, d) float32. Raises BadInput for another shape."""
@@ -109,8 +121,12 @@ class Mapping(Fitted):
     @property
     def precision(self) -> str:
         """In which the recognizer made the templates that it was fitted on."""
-        parts = self.report.get("provenance", {}).get("parts") or [{}]
-        return parts[0].get("precision", "fp32")
+        return self._parts[0].precision if self._parts else "fp32"
+
+    @cached_property
+    def _parts(self) -> tuple[Part, ...]:
+        """The runs with the pairs that it was fitted to."""
+        return _Report.from_json("its report", self.report).provenance.parts
 
     @property
     def label(self) -> str:

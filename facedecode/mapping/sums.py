@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -24,6 +24,25 @@ _SIDES = ("training", "held_out")
 _KIND = Kind("mapping-sums file", "fit-mapping --sums-to")
 _TENSORS = dict.fromkeys((*(f"{side}.{m}" for side in _SIDES for m in _MOMENTS), "sample", "priorities"), np.float64)
 _SAMPLE_NUMBERS = 2**22  # of held-out templates kept for the scores: 16 MB a side
+
+
+@dataclass(frozen=True)
+class Part(Record):
+    """What is recorded of the pairs of one run.
+
+    Attributes:
+        store: fingerprint of the store of the originals. perturbed: of that of the perturbed faces; None where they
+            were embedded for the fit.
+        people: their names; None where there are images without a name.
+        images: the lowest hashes of their images.
+        precision: in which the recognizer made the templates.
+    """
+
+    store: str | None = None
+    people: tuple[str, ...] | None = None
+    images: tuple[str, ...] = ()
+    perturbed: str | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
 
 
 @dataclass(frozen=True)
@@ -51,9 +70,7 @@ class MappingSums:
     Attributes:
         transform: the perturbation's name.
         recognizer: `Recognizer.describe()`.
-        parts: JSON, one object for each run that went in: what its pairs are (`store`: a fingerprint, `people`: names
-            or None for all of them, `images`: the lowest hashes of their images, `perturbed`: the fingerprint of their
-            store or None).
+        parts: JSON of a `Part` for each run that went in.
         left_out: images whose face the perturbation moved out of the frame.
         training, held_out: sums of pairs perturbed → original; None before the first.
     """
@@ -111,8 +128,7 @@ class MappingSums:
 
     def sample(self) -> tuple[np.ndarray, np.ndarray]:
         """A random sample of the held-out pairs, all where they are few: two float32 (k, d), perturbed and original."""
-        perturbed, originals = self._sample.rows
-        return perturbed, originals
+        return tuple(self._sample.rows)
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file, atomically; equal sums give equal bytes.
@@ -150,6 +166,8 @@ def load_sums(path: Path | str) -> MappingSums:
         parse_transform(header.transform)
     except UsageError as error:  # it also becomes the name of a file
         raise BadInput(f"{path}: {error}") from None
+    for part in header.parts:
+        Part.from_json(path, part)
     sums = MappingSums(header.transform, header.recognizer, list(header.parts))
     sums.left_out = header.left_out
     dim = tensors["training.mean_in"].size
@@ -175,10 +193,10 @@ def load_sums(path: Path | str) -> MappingSums:
 
 def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two parts share pairs: people of one store, or images of two."""
-    if one.get("store") != other.get("store"):
-        return not set(one.get("images") or ()).isdisjoint(other.get("images") or ())
-    people = one.get("people"), other.get("people")
-    return None in people or not set(people[0]).isdisjoint(people[1])
+    first, second = (Part.from_json("the sums", part) for part in (one, other))
+    if first.store != second.store:
+        return not set(first.images).isdisjoint(second.images)
+    return first.people is None or second.people is None or not set(first.people).isdisjoint(second.people)
 
 
 class _Sample:

@@ -95,13 +95,16 @@ def kind_of_weights(path: Path) -> str:
     raise BadInput(f"{path}: is neither a safetensors nor a torch file, or it is damaged; convert or download it again")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, content: bytes | None = None) -> dict[str, Tensor]:
     """The tensors of a state dict's file by their names, on the CPU, as they are.
+
+    content: of the file, safetensors, where it was read already.
 
     Raises:
         BadInput: not weights, truncated or damaged, more than tensors (which is never run), or several networks.
     """
-    networks = _unwrap(_read_safetensors(path) if kind_of_weights(path) == "safetensors" else _read_torch(path))
+    is_safetensors = content is not None or kind_of_weights(path) == "safetensors"
+    networks = _unwrap(_read_safetensors(path, content) if is_safetensors else _read_torch(path))
     if not networks:
         raise BadInput(
             f"{path}: holds no state dict (names and tensors), at the top or as {some_of(WRAPPERS)}; "
@@ -115,11 +118,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return first
 
 
-def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),)) -> nn.Module:
+def load_into(
+    net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),), content: bytes | None = None
+) -> nn.Module:
     """`net` with the tensors of a file. It can be built on torch's device `meta`, which costs nothing.
 
     Args:
         layouts: those that a file may have; the one that gives the most of the network's tensors is taken.
+        content: as in `read_tensors`.
 
     Raises:
         BadInput: as `read_tensors`; or tensors are missing, unexpected or of another shape (listed), or not finite.
@@ -127,7 +133,7 @@ def load_into(net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),
     import torch
 
     expected = net.state_dict()
-    read = _without_prefixes(read_tensors(path), expected)
+    read = _without_prefixes(read_tensors(path, content), expected)
     layout = max(layouts, key=lambda each: sum(each.rename(key) in expected for key in read))
     if layout.refused:
         raise BadInput(f"{path}: {layout.refused}")
@@ -174,12 +180,12 @@ def _differences(
     return "; ".join(f"{len(names)} {kind} ({some_of(sorted(names))})" for kind, names in lists.items() if names)
 
 
-def _read_safetensors(path: Path) -> Mapping[str, Any]:
+def _read_safetensors(path: Path, content: bytes | None) -> Mapping[str, Any]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     try:
-        return load_file(path)
+        return load_file(path) if content is None else load(content)
     except (SafetensorError, OSError, ValueError) as error:
         raise BadInput(f"{path}: not a readable safetensors file ({_line(error)}); download it again") from None
 

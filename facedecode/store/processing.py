@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from facedecode.errors import BadInput
-from facedecode.records import Record
+from facedecode.records import Record, has_text
 
 if TYPE_CHECKING:  # needs pyarrow
     from facedecode.store import Store
@@ -30,8 +30,8 @@ class Processing(Record):
 
     precision: Literal["fp32", "bf16"] = "fp32"
     transform: str | None = None
-    attack: dict[str, Any] | None = None
-    mapping: dict[str, Any] | None = None
+    attack: Annotated[dict[str, Any], has_text("method")] | None = None
+    mapping: Annotated[dict[str, Any], has_text("undoes")] | None = None
     disentanglement: dict[str, Any] | None = None
     protection: dict[str, Any] | None = None
     l2_normalized: bool = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from facedecode.annotations.protocols import held_out_people, require_share, sel
 from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, save_decoder
 from facedecode.decoders.base import DecoderNetwork, TrainedNetwork, closed_form, trained_network
 from facedecode.decoders.kinds import DecoderKind, find_kind
-from facedecode.decoders.training_record import network_and_layers, networks_looked_through
+from facedecode.decoders.training_record import TrainingRecord, network_and_layers
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
 from facedecode.identity import RecognizerId
@@ -103,11 +102,11 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     held_out = np.zeros(len(rows), bool)
     if not closed:
         held_out = held_out_people([row["identity"] for row in rows], [row["path"] for row in rows], job.validation)
-    start, earlier = _start(job, store.recognizer) if job.start else (None, {})
+    start, earlier = _start(job, store.recognizer) if job.start else (None, TrainingRecord())
     # People in what the run takes from elsewhere: nobody of them is held out, whoever is of the run's own.
-    known = {*store.manifest.fitted_on, *earlier.get("known_otherwise", [])}
-    record = {
-        "start": earlier.get("fingerprint"),
+    known = {*store.manifest.fitted_on, *earlier.known_otherwise}
+    record: dict[str, Any] = {
+        "start": earlier.fingerprint,
         "store": store.fingerprint,
         "transform": store.manifest.transform,
         "settings": {"image_size": settings.image_size} if closed else asdict(settings) | {"phi": list(job.phi)},
@@ -128,7 +127,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
         # Gradients carry what a network learned of its training people. The store names those of ξ.
         others = (network.recognizer for network in phi if network.name != store.recognizer.name)
         known |= {person for other in others if other for person in other.spec.training_people}
-    record["people"] = sorted({row["identity"] for row in rows} - {None} | known | set(earlier.get("people", [])))
+    record["people"] = sorted({row["identity"] for row in rows} - {None} | known | set(earlier.people or ()))
     if known:
         record["known_otherwise"] = sorted(known)
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **record}
@@ -175,9 +174,7 @@ def networks_of_loss(
     return recognizer, phi
 
 
-def _history(
-    job: DecoderJob, earlier: Mapping[str, Any], recognizer: str, phi: list[PerceptualNetwork]
-) -> dict[str, Any]:
+def _history(job: DecoderJob, earlier: TrainingRecord, recognizer: str, phi: list[PerceptualNetwork]) -> dict[str, Any]:
     """What the record says of this run and those before it together (`earlier`: the record of the last of them).
 
     looked_through: networks whose gradients shaped the decoder, by their own names, whatever `--phi` calls their
@@ -189,22 +186,23 @@ def _history(
     if job.settings.weights.identity:
         names.add(recognizer)
     if job.start:
-        before = networks_looked_through(dict(earlier), recognizer)
+        before = earlier.networks_looked_through(recognizer)
         if before is None:
             names = None
         else:
             names |= before
-        held_out = min(held_out, earlier.get("held_out", earlier.get("validation", 0)))
+        held_before = earlier.validation if earlier.held_out is None else earlier.held_out
+        held_out = min(held_out, held_before or 0)
     return {"held_out": held_out} | ({} if names is None else {"looked_through": sorted(names)})
 
 
-def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, dict[str, Any]]:
+def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, TrainingRecord]:
     """The network to go on from, and its record; refused where it is of another kind, recognizer or size."""
     if find_decoder(job.start).resolve() == job.output.resolve():
         raise UsageError(f"--start and -o are both {job.output}, which would be overwritten; name another folder")
     start = load_decoder(job.start)
     start.require_recognizer(recognizer, f"{job.start}: this decoder")
-    if not start.provenance.training.get("fingerprint"):
+    if not start.provenance.training.fingerprint:
         raise BadInput(
             f"{job.start}: does not record the run that made it, which a run from there has to record; train it again"
         )
@@ -216,7 +214,7 @@ def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, d
         )
     # The gain belongs to the finished decoder; the new run sets its own.
     record = start.provenance.training
-    start.net.template_scale.mul_(record.get("settings", {}).get("gain", 1.0))
+    start.net.template_scale.mul_(record.settings.gain or 1.0)
     return start.net, record
 
 
@@ -280,7 +278,9 @@ def train_store(
             return None
         made = {**plan.record, **figures, "fingerprint": plan.fingerprint, "device": device}
         made |= {"tool_version": __version__, "processes": ranks.count, "accumulate": job.accumulate}
-        save_decoder(job.output, job.architecture, net, Provenance(plan.store.recognizer, False, made), job.half)
+        record = TrainingRecord.from_json(job.output, made)
+        provenance = Provenance(plan.store.recognizer, training=record)
+        save_decoder(job.output, job.architecture, net, provenance, job.half)
     return load_decoder(job.output, device)
 
 

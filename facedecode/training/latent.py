@@ -19,6 +19,7 @@ from facedecode.annotations.protocols import people_names
 from facedecode.decoders import Decoder, Provenance, load_decoder, save_decoder
 from facedecode.decoders.kinds import require_image_size
 from facedecode.decoders.latent import Generator, LatentDecoder, brought_to_unit, mean_frame
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder, write_bytes
 from facedecode.mapping.least_squares import GramAccumulator, choose_ridge
@@ -102,7 +103,8 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress = silen
         made = {name: described[name] for name in ("generator", "settings", "people")}
         made |= {"looked_through": [], "held_out": 0, "images": len(samples.latents), "figures": figures}
         made |= {"fingerprint": fingerprint, "device": device, "tool_version": __version__}
-        save_decoder(job.output, "latent", net, Provenance(store.recognizer, False, made))
+        record = TrainingRecord.from_json(job.output, made)
+        save_decoder(job.output, "latent", net, Provenance(store.recognizer, training=record))
     return load_decoder(job.output, device)
 
 

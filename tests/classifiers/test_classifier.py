@@ -433,7 +433,9 @@ def test_every_error_is_one_line_and_writes_nothing(here: Path) -> None:
         "normalized": {"l2_normalized": True},
         "turned": {"transform": "rotate30"},
         "mapped": {"mapping": {"undoes": "rotate30"}},
-        "protected": {"recognizer": replace(Store.open("emb").recognizer, protection={"scheme": "rotation"})},
+        "protected": {
+            "recognizer": replace(Store.open("emb").recognizer, protection={"scheme": "rotation", "key_id": "0" * 16})
+        },
     }.items():
         write(name, **manifest)
     Path("one.txt").write_text("P1\n")

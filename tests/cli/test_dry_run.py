@@ -42,8 +42,8 @@ def test_a_decoder_that_is_trained(people: Path, tiny: Path, mirror: str) -> Non
     assert (said["images"], said["people"], said["held_out"]) == (93, 31, 9)
     call(*words)
     made = load_decoder("d").provenance.training
-    assert made["steps"] == said["steps"] > 0
-    assert made["images"] == said["images"] and len(made["people"]) == said["people"]
+    assert made.further["steps"] == said["steps"] > 0
+    assert made.images == said["images"] and len(made.people) == said["people"]
 
 
 def test_a_closed_form(people: Path) -> None:

@@ -18,7 +18,9 @@ from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder, save_d
 from facedecode.decoders.base import closed_form, trained_network
 from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
 from facedecode.decoders.network import DeepFaceDecoder
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
+from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
 
 RECOGNIZER = RecognizerId("tiny", "ab" * 32, dim=5)
@@ -133,7 +135,7 @@ def fitted(kind: str, data) -> nn.Module:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "latent"])  # that one: test_latent.py
 def test_a_checkpoint_comes_back(kind: str, half: bool, data, tmp_path: Path) -> None:
     net = fitted(kind, data)
-    made = Provenance(RECOGNIZER, training={"images": 40})
+    made = Provenance(RECOGNIZER, training=TrainingRecord.from_json("it", {"images": 40}))
     save_decoder(tmp_path / "a", kind, net, made, half)
     save_decoder(tmp_path / "b", kind, net, made, half)
     for name in ("decoder.json", "decoder.safetensors"):
@@ -211,19 +213,19 @@ def drop(field: str) -> Callable[[dict, dict], None]:
 
 
 REFUSALS = {
-    "version": (edit("format_version", 2), "decoder.json: format version 2; this facedecode reads version 1"),
-    "no version": (drop("format_version"), "decoder.json: not a decoder's description"),
+    "version": (edit("format_version", 3), "decoder.json: format version 3, and this facedecode reads 2"),
+    "no version": (drop("format_version"), "decoder.json: format version None"),
     "kind": (edit("kind", "gan"), "decoder.json: unknown kind of decoder 'gan'; known: dfd, nbnet"),
-    "odd kind": (edit("kind", ["ridge"]), "decoder.json: unknown kind of decoder"),
+    "odd kind": (edit("kind", ["ridge"]), "decoder.json: field 'kind' is not text"),
     "frame": (edit("frame.points", [[0, 0]] * 5), "decoder.json: draws another portrait frame"),
-    "odd frame": (edit("frame", {"points": 5}), "decoder.json: not a decoder's description"),
-    "no recognizer": (drop("recognizer"), "decoder.json: not a decoder's description"),
-    "odd recognizer": (edit("recognizer", "tiny"), "decoder.json: is no JSON object"),
-    "nameless recognizer": (edit("recognizer", {}), "decoder.json: field 'name' is missing"),
+    "odd frame": (edit("frame.points", 5), "decoder.json: field 'frame.points' is not a list"),
+    "no recognizer": (drop("recognizer"), "decoder.json: field 'recognizer' is missing"),
+    "odd recognizer": (edit("recognizer", "tiny"), "decoder.json: field 'recognizer' is no JSON object"),
+    "nameless recognizer": (edit("recognizer", {}), "decoder.json: field 'recognizer.name' is missing"),
     "config field": (edit("config.depth", 3), "decoder.json: its config does not fit a ridge decoder"),
     "config type": (edit("config.dim", "five"), "decoder.json: its config does not fit a ridge decoder"),
     "config sign": (edit("config.dim", -5), "decoder.json: its config does not fit a ridge decoder"),
-    "config list": (edit("config", [1]), "decoder.json: its config does not fit a ridge decoder"),
+    "config list": (edit("config", [1]), "decoder.json: field 'config' is not an object"),
     "missing": (
         lambda card, tensors: tensors.pop("bias"),
         r"decoder.safetensors: .* 1 missing \(bias\)",
@@ -254,10 +256,24 @@ def test_a_changed_checkpoint_is_refused(folder: Path, case: str) -> None:
     card = json.loads((folder / "decoder.json").read_text())
     tensors = load_file(folder / "decoder.safetensors")
     change(card, tensors)
-    (folder / "decoder.json").write_text(json.dumps(card))
     save_file(tensors, folder / "decoder.safetensors")
+    card["sha256"] = sha256_file(folder / "decoder.safetensors")
+    (folder / "decoder.json").write_text(json.dumps(card))
     with pytest.raises(BadInput, match=reason):
         load_decoder(folder)
+
+
+def test_tensors_that_changed_are_refused_and_older_decoders_are_read(folder: Path) -> None:
+    card = json.loads((folder / "decoder.json").read_text())
+    content = bytearray((folder / "decoder.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "decoder.safetensors").write_bytes(content)
+    with pytest.raises(BadInput, match=r"decoder\.safetensors: wrong sha256"):
+        load_decoder(folder)
+    card["format_version"] = 1
+    del card["sha256"]
+    (folder / "decoder.json").write_text(json.dumps(card))
+    assert load_decoder(folder).recognizer == RECOGNIZER
 
 
 @pytest.mark.parametrize("size", [400, 64])
@@ -313,7 +329,7 @@ def test_what_draws_is_the_network_with_its_normalization_folded() -> None:
     for tensor in net.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(torch.rand(tensor.shape, generator=generator) * 0.2 + 0.05)
-    decoder = Decoder("dfd", net, Provenance({"name": "tiny"}))
+    decoder = Decoder("dfd", net, Provenance(RecognizerId("tiny", None)))
     templates = torch.randn(5, 16, generator=generator)
     assert net(templates).std() > 1e-3
     torch.testing.assert_close(decoder(templates), net(templates).clamp(0, 1), rtol=1e-4, atol=1e-5)

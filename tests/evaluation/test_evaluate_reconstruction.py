@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -24,6 +25,7 @@ from facedecode.cli import app
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import MeanFace, Nearest, Ridge
 from facedecode.decoders.network import DeepFaceDecoder
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.evaluation.fidelity import fidelity_axes, fidelity_specs
 from facedecode.evaluation.jobs import ReconstructionJob
 from facedecode.evaluation.reconstruction import evaluate_reconstruction
@@ -70,7 +72,12 @@ def fit(folder, store, net, trained=TRAINED, kind="ridge", **described):
     templates = torch.from_numpy(store.templates()[[i for i, _ in rows]])
     net.fit(templates, torch.from_numpy(portraits).permute(0, 3, 1, 2))
     training = {"people": list(trained), "images": len(rows)}
-    save_decoder(folder, kind, net, Provenance({**store.recognizer, **described}, training=training))
+    save_decoder(
+        folder,
+        kind,
+        net,
+        Provenance(replace(store.recognizer, **described), training=TrainingRecord.from_json("it", training)),
+    )
     return folder
 
 
@@ -279,7 +286,12 @@ def test_a_phi_that_a_decoder_was_trained_through_is_flagged(scene, tiny):
         "later": {"settings": {"phi": ["tiny-cosine"], "weights": {"identity": 1}}, "start": "a fingerprint"},
     }.items():
         training |= {"people": ["somebody else"]}
-        save_decoder(folder / name, "dfd", DeepFaceDecoder(16, 64), Provenance(recognizer, False, training))
+        save_decoder(
+            folder / name,
+            "dfd",
+            DeepFaceDecoder(16, 64),
+            Provenance(recognizer, training=TrainingRecord.from_json("it", training)),
+        )
         decoders += ["--decoder", folder / name]
     save_file(load_file(tiny), another := folder / "another", {"of": "other weights"})
     for phi, file, said in [
@@ -313,8 +325,8 @@ def test_names_with_odd_characters_do_no_harm(scene, tiny):
     label = "<b>ridge</b> $x$ [1]"
     job = ReconstructionJob(store.folder, {label: str(folder / "ridge")}, weights={"tiny": tiny}, repetitions=100)
     decoder = load_decoder(folder / "ridge")
-    decoder.provenance.training["people"] = ["somebody else"]
-    save_decoder(folder / "ridge", "ridge", decoder.net, decoder.provenance)
+    record = replace(decoder.provenance.training, people=("somebody else",))
+    save_decoder(folder / "ridge", "ridge", decoder.net, replace(decoder.provenance, training=record))
     result = evaluate_reconstruction(job)
     shown = result.sections[0].pictures[0].caption
     assert all(name in shown for name in people)

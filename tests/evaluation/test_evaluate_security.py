@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from facedecode.cli import app
 from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, MissingWeights, UsageError, WouldNotFit
 from facedecode.evaluation import rendering as drawn_module
 from facedecode.evaluation.jobs import SecurityJob
@@ -33,6 +34,7 @@ from facedecode.evaluation.security.report import (
     uses_model,
     worst_rate,
 )
+from facedecode.identity import RecognizerId
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
@@ -376,7 +378,11 @@ def test_what_a_decoder_took_is_unknown_unless_recorded(kind, training, uses):
 
 
 def of_training(kind: str, recognizer: str, training: dict) -> Decoder:
-    return Decoder(kind, KINDS[kind].network(16, 64), Provenance({"name": recognizer}, False, training))
+    return Decoder(
+        kind,
+        KINDS[kind].network(16, 64),
+        Provenance(RecognizerId(recognizer, None), training=TrainingRecord.from_json("it", training)),
+    )
 
 
 def test_mirrored_images_are_queries_to_the_recognizer():
@@ -403,8 +409,10 @@ def test_two_names_of_the_same_weights_are_no_transfer(lab, figures):
     assert worst_rate(one, "type_one", 0.1) == worst_rate(figures, "type_one", 0.1)
     said = "tiny-cosine and tiny are one network: the success of ridge there is no test of transfer."
     assert said in _warnings(one, lab.job) and said not in _warnings(figures, lab.job)
-    trained = of_training("dfd", "tiny", {"looked_through": ["tiny"], "phi": [{"name": "tiny", "weights_sha256": "f"}]})
-    assert trained.looked_through("pooled", "f") and not trained.looked_through("pooled", "e")
+    trained = of_training(
+        "dfd", "tiny", {"looked_through": ["tiny"], "phi": [{"name": "tiny", "weights_sha256": "f" * 64}]}
+    )
+    assert trained.looked_through("pooled", "f" * 64) and not trained.looked_through("pooled", "e" * 64)
 
 
 # ---------------------------------------------------------------- refusals

@@ -142,11 +142,11 @@ def test_the_direction_is_the_pattern_not_the_filter():
     x = 0.01 * noise(8)
     x[:, 0] = value + disturbance
     x[:, 1] = disturbance  # a filter needs it: x0 - x1
-    found = find_direction("it", x.astype(np.float32), Target(value, PERSONS), {"name": "r"})
+    found = find_direction("it", x.astype(np.float32), Target(value, PERSONS), RecognizerId("r", None))
     assert abs(found.vector[0]) > 0.95 and abs(found.vector[1]) < 0.2
     assert found.positions[0] < found.positions[1] and (found.low, found.high) == ("low", "high")
     labels = np.where(value > 0, "up", "down")
-    classes = find_direction("it", x.astype(np.float32), Target.of_labels(labels, PERSONS), {"name": "r"})
+    classes = find_direction("it", x.astype(np.float32), Target.of_labels(labels, PERSONS), RecognizerId("r", None))
     assert (classes.low, classes.high) == ("down", "up") and classes.vector[0] > 0.95
 
 

@@ -112,7 +112,7 @@ def test_many_numbers_are_a_number_and_few_are_classes():
 def test_an_attribute_that_is_not_in_the_templates_has_no_direction():
     turn = Target(np.linspace(-1, 1, 40) ** 2, np.arange(40))
     with pytest.raises(BadInput, match="turn does not rise"):
-        find_direction("turn", np.ones((40, 2)), turn, {"name": "some", "dim": 2})
+        find_direction("turn", np.ones((40, 2)), turn, RecognizerId("some", None, dim=2))
 
 
 def write_store(folder: Path, x: np.ndarray, order: np.ndarray | None = None) -> Path:

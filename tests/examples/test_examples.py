@@ -19,6 +19,7 @@ from torchvision.models import squeezenet1_1
 
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
 from facedecode.evaluation.cohort import make_judge, unseen_images
 from facedecode.inversion.refinement import refine
@@ -241,7 +242,12 @@ def ridge(folder: Path, store: Path, side: int = 64, trained: tuple[str, ...] = 
     kept = [i for i, row in enumerate(rows) if row["identity"] in trained]
     portraits = torch.from_numpy(read_portraits([rows[i] for i in kept], own.root, side)).permute(0, 3, 1, 2)
     net = Ridge(own.dim, side).fit(torch.from_numpy(own.templates()[kept]), portraits)
-    save_decoder(folder, "ridge", net, Provenance(own.recognizer, training={"people": list(trained)}))
+    save_decoder(
+        folder,
+        "ridge",
+        net,
+        Provenance(own.recognizer, training=TrainingRecord.from_json("it", {"people": list(trained)})),
+    )
     return folder
 
 

@@ -71,7 +71,7 @@ def test_training_on_a_bare_file(run, given: Path) -> None:
     store = Store.open(given / "ridge-emb")
     decoder = load_decoder(given / "ridge")
     assert decoder.recognizer == store.recognizer
-    assert decoder.provenance.training["store"] == store.fingerprint and decoder.provenance.training["images"] == 6
+    assert decoder.provenance.training.store == store.fingerprint and decoder.provenance.training.images == 6
 
 
 def test_templates_of_a_model_that_is_not_here(run, given: Path) -> None:

@@ -22,6 +22,7 @@ from facedecode.annotations.protocols import held_out_people
 from facedecode.cli import app
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.identity import RecognizerId
 from facedecode.inversion.confidence import (
@@ -266,7 +267,7 @@ def save_ridge(folder: Path, store: Path, training: dict) -> Path:
     kept = [i for i, row in enumerate(rows) if row["identity"] in TRAINED]
     portraits = torch.from_numpy(read_portraits([rows[i] for i in kept], own.root, 64)).permute(0, 3, 1, 2)
     net = Ridge(own.dim, 64).fit(torch.from_numpy(own.templates()[kept]), portraits)
-    save_decoder(folder, "ridge", net, Provenance(own.recognizer, training=training))
+    save_decoder(folder, "ridge", net, Provenance(own.recognizer, training=TrainingRecord.from_json("it", training)))
     return folder
 
 

@@ -460,7 +460,7 @@ def test_stages_take_an_own_model(net: TinyNet, tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     told = run(app, [*job[:3], "f", *job[4:], "--weights", str(file), "--phi", "torch:a.pt2:conv", "--batch-size", "8"])
     assert told.exit_code == 0, told.output
-    assert load_decoder("f").provenance.training["looked_through"] == ["torch:mine"], "what a judge is called"
+    assert load_decoder("f").provenance.training.looked_through == ("torch:mine",), "what a judge is called"
     told = run(app, [*job, "--weights", str(file), "--overwrite"])
     assert told.exit_code == 2 and "names no layers for the perceptual term" in told.stderr
     assert load_phi("torch:mine:conv", file).layers == ("conv",)

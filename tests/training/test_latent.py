@@ -133,7 +133,7 @@ def test_faces_all_over_the_picture_are_warned_of() -> None:
 
 def test_templates_of_generated_pictures_draw_those_pictures(job: LatentJob, recognizer) -> None:
     decoder = train_latent(job)
-    figures = decoder.provenance.training["figures"]
+    figures = decoder.provenance.training.figures
     assert figures["r2"] > 0.9
     # Other latents than those that were fitted; the frame is the portrait's own, at another size.
     latents = torch.randn(20, LATENT, generator=torch.Generator().manual_seed(99))
@@ -159,7 +159,7 @@ def test_a_checkpoint_holds_its_generator(job: LatentJob, tmp_path: Path, progra
     assert (again.decode(templates) == decoder.decode(templates)).all()
     assert again.provenance == decoder.provenance
     # Asked only: no gradient of any recognizer shaped it.
-    assert again.looked_through("tiny") is False and again.provenance.training["looked_through"] == []
+    assert again.looked_through("tiny") is False and again.provenance.training.looked_through == ()
     assert "black-box" in decoder_needs(again) and "pairs" not in decoder_needs(again)
 
 
@@ -188,14 +188,14 @@ def test_whom_the_generator_saw_decides_whom_it_is_judged_on(job: LatentJob, tmp
 
     made = train_latent(job).provenance.training
     with pytest.raises(BadInput, match="does not record the people it was trained on"):
-        require_unseen("latent", made["people"], ["P1"])
+        require_unseen("latent", made.people, ["P1"])
     (tmp_path / "seen.txt").write_text("P2\nP1\n")
     named = dataclasses.replace(job, people=tmp_path / "seen.txt", overwrite=True)
     made = train_latent(named).provenance.training
-    assert made["people"] == ["P1", "P2"]
+    assert made.people == ("P1", "P2")
     with pytest.raises(BadInput, match="trained on 1 of the 1 people"):
-        require_unseen("latent", made["people"], ["P1"])
-    require_unseen("latent", made["people"], ["P3"])
+        require_unseen("latent", made.people, ["P1"])
+    require_unseen("latent", made.people, ["P3"])
 
 
 def test_a_fixed_batch_and_torchscript_draw_alike(job: LatentJob, tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_faces_are_found_in_generated_pictures(
     job = LatentJob(tiny_store, tmp_path / "latent", path, (-1, 1), samples=40, image_size=128, weights=tiny)
     decoder = train_latent(job)
     made = decoder.provenance.training
-    assert made["images"] == 40 and made["figures"]["frame_spread"] < 0.02
+    assert made.images == 40 and made.figures["frame_spread"] < 0.02
     picture = ((Photograph().mean.permute(1, 2, 0) + 1) * 127.5).round().byte().numpy()
     (seen,) = detector.detect([picture])[0]
     drawn = decoder.decode(recognizer.embed_crops(recognizer.crop(picture, seen)[None]))

@@ -190,8 +190,8 @@ def test_what_is_recorded(job: DecoderJob) -> None:
     decoder = train_store(job)
     assert (decoder.kind, decoder.image_size, decoder.dim) == ("nbnet", 64, 16)
     made = decoder.provenance.training
-    assert made["settings"]["perceptual_after"] == 0.5 and made["settings"]["weights"]["absolute"] == 1
-    assert made["steps"] == 8 and len(made["curve"]) == 2 and made["phi"][0]["name"] == "tiny"
+    assert made.settings.further["perceptual_after"] == 0.5 and made.settings.weights["absolute"] == 1
+    assert made.further["steps"] == 8 and len(made.curve) == 2 and made.phi[0].name == "tiny"
     assert decoder.looked_through("tiny") is True and decoder.looked_through("other") is False
     again = load_decoder(job.output)
     templates = Store.open(job.store).templates()
@@ -209,7 +209,7 @@ def test_a_dfd_and_an_nbnet_do_not_take_up_each_other(job: DecoderJob, tmp_path:
     with pytest.raises(BadInput, match=r"a nbnet decoder of 64 px; --start takes a network of the same"):
         train_store(dataclasses.replace(other, start=job.output, output=tmp_path / "dfd"))
     further = train_store(dataclasses.replace(job, start=job.output, output=tmp_path / "further"))
-    assert further.kind == "nbnet" and further.provenance.training["start"]
+    assert further.kind == "nbnet" and further.provenance.training.start
 
 
 @pytest.mark.parametrize(

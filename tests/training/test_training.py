@@ -105,8 +105,8 @@ def test_what_a_run_leaves(job: DecoderJob) -> None:
     assert sorted(p.name for p in (job.output / "samples").iterdir()) == ["000004.png", "000008.png"]
     assert Image.open(job.output / "samples" / "000008.png").height == 2 * 64 + 2
     made = decoder.provenance.training
-    assert made["steps"] == 8 and len(made["curve"]) == 2 and made["settings"]["epochs"] == 2
-    assert made["store"] == Store.open(job.store).fingerprint and decoder.recognizer.name == "tiny"
+    assert made.further["steps"] == 8 and len(made.curve) == 2 and made.settings.further["epochs"] == 2
+    assert made.store == Store.open(job.store).fingerprint and decoder.recognizer.name == "tiny"
     assert not (job.output / ".lock").exists()
 
 
@@ -338,7 +338,7 @@ def test_whom_the_templates_were_changed_by_counts_as_trained_on(job: DecoderJob
     first = train_store(job)
     second = train_store(dataclasses.replace(job, start=job.output, output=job.output.with_name("second")))
     for decoder in (first, second):
-        assert set(others) < set(decoder.provenance.training["people"])
+        assert set(others) < set(decoder.provenance.training.people)
         assert set(others) < set(trained_people(decoder, "decoder")), "nobody of them is held out"
 
 
@@ -356,7 +356,7 @@ def test_a_people_file_and_exclusions(job: DecoderJob, tmp_path: Path) -> None:
     (tmp_path / "people.txt").write_text("4\nP1\t3\nP2\t3\nP3\t3\nP99\t1\n")
     chosen = dataclasses.replace(job, people=tmp_path / "people.txt", exclude=("P2",), architecture="ridge")
     made = train_store(chosen).provenance.training
-    assert (made["people"], made["images"]) == (["P1", "P3"], 6)
+    assert (made.people, made.images) == (("P1", "P3"), 6)
     (tmp_path / "people.txt").write_text("1\nP99\t1\n")
     with pytest.raises(BadInput, match=r"people\.txt: none of these people is in the store"):
         train_store(dataclasses.replace(job, people=tmp_path / "people.txt"))
@@ -366,7 +366,7 @@ def test_a_people_file_and_exclusions(job: DecoderJob, tmp_path: Path) -> None:
 def test_closed_forms_are_trained_through_the_same_door(job: DecoderJob, kind: str) -> None:
     decoder = train_store(dataclasses.replace(job, architecture=kind, weights=None))
     assert decoder.kind == kind and decoder.image_size == 64
-    assert decoder.provenance.training["images"] == 30  # nobody is held out
+    assert decoder.provenance.training.images == 30  # nobody is held out
     drawn = load_decoder(job.output).decode(Store.open(job.store).templates())
     assert drawn.shape == (30, 64, 64, 3)
 
@@ -577,7 +577,7 @@ def test_a_black_box_is_refused_before_any_picture_is_read(job: DecoderJob, monk
 def test_another_perceptual_network_is_recorded_and_decides_the_result(job: DecoderJob, tiny: Path, tmp_path: Path):
     own = train_store(job)
     other = train_store(dataclasses.replace(job, phi={"tiny-cosine": tiny}, output=tmp_path / "other"))
-    assert [[phi["name"] for phi in d.provenance.training["phi"]] for d in (own, other)] == [["tiny"], ["tiny-cosine"]]
+    assert [[phi.name for phi in d.provenance.training.phi] for d in (own, other)] == [["tiny"], ["tiny-cosine"]]
     with pytest.raises(UsageError, match="squeezenet"):
         train_store(dataclasses.replace(job, phi={"nobody": None}, output=tmp_path / "nobody"))
 
@@ -611,7 +611,7 @@ def test_the_target_is_the_person_or_the_template(
 
 def test_bf16_trains_and_says_so(job: DecoderJob) -> None:
     decoder = train_store(change(job, precision="bf16"))
-    assert decoder.provenance.training["settings"]["precision"] == "bf16"
+    assert decoder.provenance.training.settings.further["precision"] == "bf16"
     assert all(t.dtype == torch.float32 for t in decoder.net.state_dict().values() if t.is_floating_point())
 
 
@@ -633,9 +633,9 @@ def test_going_on_starts_from_the_decoder_and_counts_its_people(job: DecoderJob,
     crawling = change(dataclasses.replace(job, exclude=(people[1],)), learning_rate=1e-9)
     second = dataclasses.replace(crawling, output=tmp_path / "second", start=first.output)
     after = train_store(second)
-    assert set(before.provenance.training["people"]) == set(people) - {people[0]}
-    assert after.provenance.training["people"] == people
-    assert after.provenance.training["start"] == before.provenance.training["fingerprint"]
+    assert set(before.provenance.training.people) == set(people) - {people[0]}
+    assert list(after.provenance.training.people) == people
+    assert after.provenance.training.start == before.provenance.training.fingerprint
     for (name, old), new in zip(before.net.named_parameters(), after.net.parameters(), strict=True):
         torch.testing.assert_close(new, old, rtol=0, atol=1e-6, msg=name)
 
@@ -646,8 +646,8 @@ def test_the_record_is_of_all_runs_together(job: DecoderJob, tiny: Path, tmp_pat
     assert not train_store(first).looked_through("tiny")
     second = train_store(dataclasses.replace(job, start=first.output, output=tmp_path / "second"))
     assert second.looked_through("tiny") and second.looked_through("tiny-cosine")
-    assert second.provenance.training["held_out"] == 0 < second.provenance.training["validation"]
-    everybody = second.provenance.training["people"]
+    assert second.provenance.training.held_out == 0 < second.provenance.training.validation
+    everybody = second.provenance.training.people
     assert trained_people(second, "second") == everybody, "the first run held nobody out"
 
 
@@ -699,7 +699,7 @@ def test_an_average_has_the_gain_of_its_record(job: DecoderJob, tmp_path: Path, 
         [str(job.output), str(tmp_path / "second"), "--share", "0", "-o", str(tmp_path / "m")]
     )
     mixed = load_decoder(tmp_path / "m")
-    assert mixed.provenance.training["settings"]["gain"] == 0.8
+    assert mixed.provenance.training.settings.gain == 0.8
     assert mixed.net.template_scale.item() == pytest.approx(after.net.template_scale.item())
     assert before.net.template_scale.item() == pytest.approx(1.6 * after.net.template_scale.item())
 
@@ -716,10 +716,10 @@ def test_a_decoder_between_a_run_and_its_start(job: DecoderJob, tmp_path: Path, 
     ):
         torch.testing.assert_close(found, 0.75 * old + 0.25 * new, msg=name)
     training = mixed.provenance.training
-    assert training["people"] == after.provenance.training["people"] and training["averaged"]["share"] == 0.25
-    assert training["fingerprint"] not in (
-        before.provenance.training["fingerprint"],
-        after.provenance.training["fingerprint"],
+    assert training.people == after.provenance.training.people and training.further["averaged"]["share"] == 0.25
+    assert training.fingerprint not in (
+        before.provenance.training.fingerprint,
+        after.provenance.training.fingerprint,
     )
     with pytest.raises(BadInput, match="did not go on from"):
         run([str(second.output), str(job.output), "--share", "0.5", "-o", str(tmp_path / "other")])

@@ -21,7 +21,7 @@ def fit_confidence(console: Console, job: ConfidenceJob) -> tuple[dict, dict]:
     with console.progress() as stage:
         confidence = fit_store_confidence(job, store, decoder, stage)
     report = confidence.report
-    if decoder.provenance.training.get("start") and "held_out" not in decoder.provenance.training:
+    if decoder.provenance.training.start and decoder.provenance.training.held_out is None:
         console.say(
             f"decoder {decoder.folder.name} went on from another, which is taken to have held out the same people"
         )

@@ -194,8 +194,8 @@ def _train_decoder(job: DecoderJob, call: Call) -> Result:
     if decoder is None:
         return {}, {}
     record = decoder.provenance.training
-    console.say(f"{job.output}: {decoder.kind} decoder, {record['images']} images of {len(record['people'])} people")
-    last = (record.get("curve") or [{}])[-1]
+    console.say(f"{job.output}: {decoder.kind} decoder, {record.images} images of {len(record.people)} people")
+    last = (record.curve or [{}])[-1]
     return {k: v for k, v in last.items() if k != "step"}, {"decoder": str(job.output)}
 
 
@@ -222,14 +222,14 @@ def _train_latent(job: LatentJob, call: Call) -> Result:
         decoder = train_latent(job, start_torch(call.device), stage("generate"))
     record = decoder.provenance.training
     console.say(
-        f"{job.output}: latent decoder, fitted to {record['images']} of {job.samples} generated pictures; templates "
-        f"held out explain {record['figures']['r2']:.1%} of the latents' variance"
+        f"{job.output}: latent decoder, fitted to {record.images} of {job.samples} generated pictures; templates "
+        f"held out explain {record.figures['r2']:.1%} of the latents' variance"
     )
-    if record["people"] is None:
+    if record.people is None:
         console.say(
             "whom the generator was trained on is not recorded: evaluations will refuse this decoder (--people)"
         )
-    return record["figures"], {"decoder": str(job.output)}
+    return record.figures, {"decoder": str(job.output)}
 
 
 def _train_recognizer(job: RecognizerJob, call: Call) -> Result:

@@ -108,7 +108,7 @@ def add_strips(
 
 def _unseen(attributes: TargetSet, decoder: Decoder) -> tuple[np.ndarray, np.ndarray]:
     """Images to show and to measure, of people whom the decoder has not seen. BadInput where there are none."""
-    training_people = decoder.provenance.training.get("people")
+    training_people = decoder.provenance.training.people
     if not training_people:
         raise BadInput("the decoder does not record the people it was trained on; train it again")
     known, everybody = set(training_people), attributes.people(np.arange(len(attributes.rows)))

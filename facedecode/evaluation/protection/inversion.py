@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import Judge
 from facedecode.evaluation.jobs import ProtectionJob
@@ -100,7 +101,7 @@ def invert(
     for attacker, (kind, known, stolen) in attackers.items():
         net = _train(kind, known, study.store.score if attacker == PLAIN else study.score, portraits)
         decoders[attacker] = {"kind": kind, **net.config}
-        decoder = Decoder(kind, net, Provenance(study.store.recognizer, False, {"people": people}))
+        decoder = Decoder(kind, net, Provenance(study.store.recognizer, False, TrainingRecord(people=tuple(people))))
         examples[attacker] = decoder.decode(stolen[shown])
         embedded = embed_drawn(decoder, stolen, missing, judges, begin(f"pictures ({attacker})"))
         for judge, templates in embedded.items():

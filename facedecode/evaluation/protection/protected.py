@@ -125,7 +125,7 @@ def stored_study(store: Store, protected: Sequence[Store], job: ProtectionJob) -
     by_key: dict[str, Store] = {}
     for other in protected:
         about = other.recognizer.protection
-        if about is None:
+        if about is None or other.recognizer.unprotected is None:
             raise BadInput(f"{other.folder}: its templates are not protected; make it by transform --protect")
         require_same_recognizer(other.recognizer.unprotected, store.recognizer, f"{store.folder}")
         if _common(other) != _common(first):
@@ -154,12 +154,13 @@ def stored_study(store: Store, protected: Sequence[Store], job: ProtectionJob) -
 def _require_foreign_center(store: Store, test: UnseenImages) -> None:
     """Refuse a store whose center is the mean of people to judge on, or does not say whose it is. Raises BadInput."""
     protection = store.recognizer.protection
-    if protection["center_sha256"] is None:
+    if protection.get("center_sha256") is None:
         return
     center_of = store.manifest.center_of
-    if center_of_sha256(center_of) != (protection.get("center") or {}).get("of_sha256"):
+    center = protection.get("center")
+    if not isinstance(center, dict) or center_of_sha256(center_of) != center.get("of_sha256"):
         raise BadInput(f"{store.folder}: does not record whose mean its center is; make it again by transform")
-    people, paths = {*center_of["people"]}, {*center_of["paths"]}
+    people, paths = {*center_of.get("people", ())}, {*center_of.get("paths", ())}
     if shared := sorted({row["identity"] for row in test.rows if row["identity"] in people or row["path"] in paths}):
         raise BadInput(
             f"{store.folder}: {len(shared)} of the people to judge on are in its center ({some_of(shared)}); give "

@@ -145,7 +145,7 @@ def measure_security(job: SecurityJob, device: str = "cpu", steps: Steps | None 
     first, *others = stores.values()
     images = unseen_images(first, job.people, job.limit)
     for name, decoder in decoders.items():
-        require_unseen(name, decoder.provenance.training.get("people"), images.identities)
+        require_unseen(name, decoder.provenance.training.people, images.identities)
     for other in others:
         _require_no_more(first, images, other, job)
     plan = plan_curve(first, settings, images.identities, job.seed) if settings else None

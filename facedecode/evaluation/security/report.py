@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from facedecode.decoders.training_record import embedded_images
 from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import open_stores
 from facedecode.evaluation.jobs import SecurityJob
@@ -28,7 +27,7 @@ from facedecode.evaluation.security.measure import (
 )
 from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
 from facedecode.pictures.figures import picture_grid, png_bytes
-from facedecode.provenance import describe_decoder, describe_job, describe_store
+from facedecode.provenance import describe_decoder, describe_file, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
 from facedecode.report.text import percent
 from facedecode.statistics.bootstrap import LEVEL, Estimate, RateAtFmr
@@ -206,7 +205,7 @@ def decoder_needs(decoder: Decoder) -> str:
         return f"{pairs}; whether the recognizer's weights too is unknown"
     if used:
         return f"{pairs}, and the recognizer's weights (white-box)"
-    if embedded_images(decoder.provenance.training):
+    if decoder.provenance.training.embedded_images:
         return f"{pairs}, and the recognizer's templates of further pictures (black-box)"
     return f"{pairs} only"
 
@@ -283,7 +282,7 @@ def _holdings(figures: SecurityFigures) -> Section:
     rows = []
     for name, decoder in figures.decoders.items():
         training = decoder.provenance.training
-        counts = (training.get("images"), len(training["people"]))
+        counts = (training.images, len(training.people or ()))
         rows.append((name, decoder.kind, figures.made_by[name], decoder_needs(decoder), *counts, decoder.image_size))
     columns = [Column("decoder"), Column("kind"), Column("for templates of"), Column("made with")]
     columns += [Column("training images", "count"), Column("training people", "count"), Column("side, px", "count")]
@@ -441,11 +440,18 @@ def _samples(figures: SecurityFigures, job: SecurityJob) -> tuple[list[Section],
 
 
 def _provenance(figures: SecurityFigures, job: SecurityJob) -> dict:
-    curve, plan = None, figures.plan
-    if plan is not None:
-        drawn = {"sizes": list(plan.subsets), "training_people": len(plan.people), "training_images": plan.available}
-        curve = {**dataclasses.asdict(plan.settings), "people": plan.settings.people.name, **drawn, "seeds": plan.seeds}
-    counts = {"images": len(figures.images.rows), "identities": len(set(figures.images.identities))}
+
+    curve: Mapping | None = None
+    if figures.plan is not None:
+        plan = figures.plan
+        curve = {
+            **dataclasses.asdict(plan.settings),
+            "people": describe_file(plan.settings.people),
+            "sizes": list(plan.subsets),
+            "training_people": len(plan.people),
+            "training_images": plan.available,
+            "seeds": plan.seeds,
+        }
     return {
         "stores": [describe_store(store) for store in figures.stores.values()],
         "decoders": {name: describe_decoder(decoder) for name, decoder in figures.decoders.items()},
@@ -453,5 +459,15 @@ def _provenance(figures: SecurityFigures, job: SecurityJob) -> dict:
             name: {"weights_sha256": judge.recognizer.weights_sha256, "score": judge.recognizer.spec.score}
             for name, judge in figures.judges.items()
         },
-        "settings": describe_job(job) | counts | {"fmrs": figures.fmrs, "pairs_curve": curve},
+        "settings": {
+            "people": describe_file(job.people) if job.people else None,
+            "images": len(figures.images.rows),
+            "identities": len(set(figures.images.identities)),
+            "limit": job.limit,
+            "fmrs": figures.fmrs,
+            "repetitions": job.repetitions,
+            "seed": job.seed,
+            "level": LEVEL,
+            "pairs_curve": curve,
+        },
     }
