@@ -118,10 +118,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     if not closed:
         changed = record["transform"] or store.manifest.mapping or store.manifest.disentanglement
         if settings.mirror and changed:
-            raise BadInput(
-                f"{job.store}: its images were perturbed, or its templates mapped or disentangled ({changed}), and "
-                "those of mirrored images would not be; train with --no-mirror"
-            )
+            raise BadInput(f"{job.store}: mirrored images would lack its change ({changed}); train with --no-mirror")
         recognizer, phi = networks_of_loss(job, store.recognizer, device)
         record["phi"] = [network.describe() for network in phi]
         # Gradients carry what a network learned of its training people. The store names those of ξ.
@@ -203,15 +200,11 @@ def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, T
     start = load_decoder(job.start)
     start.require_recognizer(recognizer, f"{job.start}: this decoder")
     if not start.provenance.training.fingerprint:
-        raise BadInput(
-            f"{job.start}: does not record the run that made it, which a run from there has to record; train it again"
-        )
+        raise BadInput(f"{job.start}: does not record the run that made it, as --start needs; train it again")
     same = start.kind == job.architecture and start.image_size == job.settings.image_size
     if not isinstance(start.net, TrainedNetwork) or not same:
-        raise BadInput(
-            f"{job.start}: a {start.kind} decoder of {start.image_size} px; --start takes a network of the same "
-            "--architecture and --image-size"
-        )
+        what = f"{job.start}: a {start.kind} decoder of {start.image_size} px"
+        raise BadInput(f"{what}; --start takes a network of the same --architecture and --image-size")
     # The gain belongs to the finished decoder; the new run sets its own.
     record = start.provenance.training
     start.net.template_scale.mul_(record.settings.gain or 1.0)

@@ -162,10 +162,8 @@ class DecoderRun(ResumableRun[TrainSettings, TrainedNetwork]):
     def __init__(self, inputs: TrainingInputs, device: torch.device, ranks: Ranks | None = None):
         settings, processes = inputs.settings, ranks.count if ranks else 1
         if settings.batch_size // processes < inputs.accumulate:
-            raise UsageError(
-                f"a batch of {settings.batch_size} cannot be split among {processes} processes in {inputs.accumulate} "
-                "pieces each; raise --batch-size"
-            )
+            parts = f"{processes} processes in {inputs.accumulate} pieces each"
+            raise UsageError(f"a batch of {settings.batch_size} cannot be split among {parts}; raise --batch-size")
         self.inputs = inputs
         self.spread = losses.template_spread(torch.from_numpy(inputs.train.templates), inputs.score)
         images = len(inputs.train)

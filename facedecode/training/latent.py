@@ -59,8 +59,7 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress = silen
     Raises:
         UsageError: settings that no fit can have.
         MissingWeights: the generator's file, or the recognizer's, is not there.
-        BadInput: the store is not as `extract` made it, or the generator's pictures are not as the job says, or too few
-            of them show a face.
+        BadInput: a store that `extract` did not make; pictures not as the job says, or with too few faces.
         OutputError: the folder holds another decoder, and `overwrite` is off.
     """
     low, high = job.generator_range
@@ -111,16 +110,12 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress = silen
 def _latent_size(job: LatentJob, program: Program) -> int:
     if program.shape is None:
         if job.latent_size is None:
-            raise UsageError(
-                f"{job.generator}: TorchScript does not tell how many numbers it takes; give --latent-size"
-            )
+            raise UsageError(f"{job.generator}: TorchScript hides the length of its latents; give --latent-size")
         return job.latent_size
     if len(program.shape) != 1:
         raise BadInput(f"{job.generator}: takes inputs (n, {', '.join(map(str, program.shape))}), not latents (n, k)")
     if job.latent_size not in (None, program.shape[0]):
-        raise UsageError(
-            f"--latent-size {job.latent_size}: {job.generator} takes latents of {program.shape[0]} numbers"
-        )
+        raise UsageError(f"--latent-size {job.latent_size}: {job.generator} takes latents of {program.shape[0]}")
     return program.shape[0]
 
 
@@ -161,8 +156,8 @@ def sample_faces(
     least = math.ceil((recognizer.spec.dim + 1) / (1 - HELD_OUT)) + 1
     if len(kept) < least:
         raise BadInput(
-            f"{job.generator}: a face was found in {len(kept)} of {job.samples} generated pictures, and the regression "
-            f"needs {least}; check --generator-range, or give more --samples"
+            f"{job.generator}: {len(kept)} of {job.samples} generated pictures show a face, and the regression needs "
+            f"{least}; check --generator-range, or give more --samples"
         )
     return Samples(drawn.numpy()[kept], np.concatenate(templates), np.concatenate(landmarks)), side
 

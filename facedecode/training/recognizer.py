@@ -62,7 +62,7 @@ def new_backbone(settings: RecognizerSettings) -> nn.Module:
 
 @dataclass(frozen=True)
 class Start:
-    """Weights to go on from. people: whom they were trained on, as far as that is known."""
+    """Weights to start from, and the known people that they were trained on."""
 
     path: Path | None = None
     people: tuple[str, ...] = ()
@@ -114,10 +114,8 @@ def plan_recognizer(job: RecognizerJob) -> RecognizerPlan:
     others = held_out_people(images.names, images.paths, job.validation)
     classes = sorted({name for name, out in zip(images.names, others, strict=True) if not out})
     if len(classes) < 2:
-        raise BadInput(
-            f"{store.folder}: with {job.validation:g} of the people held out {len(classes)} of them are left to train "
-            "on, and there must be two or more; lower --validation, or give more people"
-        )
+        left = f"with {job.validation:g} of the people held out, {len(classes)} of them are left to train on"
+        raise BadInput(f"{store.folder}: {left}, of two at least; lower --validation, or give more people")
     start = _start(job)
     settings, known, backbone = job.settings, set(images.names), BACKBONES[job.settings.backbone]
     spec = RecognizerSpec(
@@ -160,10 +158,8 @@ def _start(job: RecognizerJob) -> Start:
             raise UsageError(f"--start and -o are both {folder}, which would be overwritten; name another folder")
         spec = read_card(folder).spec(folder)
         if (spec.architecture, dict(spec.config)) != (architecture, backbone_config(settings)):
-            raise BadInput(
-                f"{folder}: a {spec.architecture} for crops of {spec.crop.size} px; --start takes one of the "
-                "same --backbone and --image-size"
-            )
+            what = f"{folder}: a {spec.architecture} for crops of {spec.crop.size} px"
+            raise BadInput(f"{what}; --start takes one of the same --backbone and --image-size")
         return Start(folder / WEIGHTS, spec.training_people)
     if settings.backbone != "resnet50":
         raise UsageError(f"--start {job.start}: give the folder of a recognizer that was trained here")
@@ -178,10 +174,8 @@ def _name(output: Path) -> str:
     if name in REGISTRY or name == "squeezenet":
         raise UsageError(f"-o {output}: {name} is another network's name; name the folder otherwise")
     if not is_name(name) or set(name) & set("@:=+[](),<>"):
-        raise UsageError(
-            f"-o {output}: a recognizer is named as its folder, and no name begins with a dot, has spaces at an end or "
-            "one of @:=+[](),<>\\"
-        )
+        rule = "no name begins with a dot, has spaces at an end or one of @:=+[](),<>\\"
+        raise UsageError(f"-o {output}: a recognizer is named as its folder, and {rule}")
     return name
 
 

@@ -154,13 +154,11 @@ class ResumableRun(ABC, Generic[Settings, Net]):
     ):
         """
         Args:
-            images: how many there are to train on.
-            folder: gets the state and the curve.
+            images: their number. folder: gets the state and the curve.
             fingerprint: hash of data and settings; a state with another is refused.
             ranks: the processes that train together. The first alone reads and writes `folder`, and validates.
 
-        Raises:
-            BadInput: too few images for one batch.
+        Raises BadInput: too few images for one batch.
         """
         self.steps = count_steps(images, settings)
         self.batches = images // settings.batch_size
@@ -205,9 +203,7 @@ class ResumableRun(ABC, Generic[Settings, Net]):
             loss = self.train_step()
             if not math.isfinite(loss):
                 raise self._diverged(f"the loss is {loss}")
-            validating, saving = (
-                self._due(every) for every in (self.settings.validate_every, self.settings.save_every)
-            )
+            validating, saving = self._due(self.settings.validate_every), self._due(self.settings.save_every)
             # The update itself can break what a finite loss led to.
             if (validating or saving) and not self.finite():
                 raise self._diverged("weights are not finite")
@@ -325,9 +321,7 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{path}: not a saved training state ({error}); use --overwrite to start anew") from None
         if about.get("fingerprint") != self.fingerprint:
-            raise OutputError(
-                f"{self.folder} holds a run with other data or settings; use --overwrite or another folder"
-            )
+            raise OutputError(f"{self.folder} holds a run with other data or settings; name another or use --overwrite")
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t.to(self.device) for n, t in tensors.items() if n.startswith(prefix)}

@@ -287,18 +287,18 @@ def test_settings_that_no_fit_can_have(job: LatentJob, tmp_path: Path, found: li
     for changes, reason in [
         ({"generator_range": (1, 1)}, "generator range 1,1"),
         ({"image_size": 100}, "image size 100"),
-        ({"latent_size": 7}, "--latent-size 7: .* takes latents of 3 numbers"),
+        ({"latent_size": 7}, "--latent-size 7: .* takes latents of 3"),
     ]:
         with pytest.raises(UsageError, match=reason):
             train_latent(dataclasses.replace(job, **changes))
     script = tmp_path / "script.pt"
     torch.jit.trace(Linear().eval(), torch.zeros(2, LATENT)).save(script)
-    with pytest.raises(UsageError, match=r"TorchScript does not tell .* --latent-size"):
+    with pytest.raises(UsageError, match=r"TorchScript hides .*--latent-size"):
         train_latent(dataclasses.replace(job, generator=script))
     with pytest.raises(MissingWeights, match="gone: no such model file"):
         train_latent(dataclasses.replace(job, generator=tmp_path / "gone"))
     found.clear()
-    with pytest.raises(BadInput, match="a face was found in 0 of 200 generated pictures, and the regression needs 20"):
+    with pytest.raises(BadInput, match="0 of 200 generated pictures show a face, and the regression needs 20"):
         train_latent(job)
 
 
