@@ -21,7 +21,9 @@ LARGEST = 200_000  # bytes of a table that is kept
 HEAD = """# Results
 
 Each folder has `report.json` (every figure with its interval and count), `report.md` (the tables), CSV and figures. In
-brackets: 95 % intervals. Written by `python examples/results_index.py docs/results`.
+brackets: 95 % intervals. Written by `python examples/results_index.py docs/results`. Reports made before the intervals
+became one kind have percentiles for accuracy, ratios, grid peaks and changes by a protection, and basic intervals for
+linkability; [CHANGELOG](../../CHANGELOG.md) has by how much they differ.
 
 The data are Labeled Faces in the Wild (deep-funnelled), all 13,233 images. Its stores and the closed-form decoders are
 made by these commands; `shipped` is the decoder that came with the package when the report was made (each report

@@ -219,7 +219,7 @@ class RecognizerOptions:
 class BareRecognizerOptions(RecognizerOptions):
     """The recognizer of templates in a bare file; a store says which is its own."""
 
-    model: str | None = option(  # type: ignore[assignment]
+    model: str | None = option(
         None,
         "Recognizer of the templates in a .npy file (dlib-resnet if absent): as for 'extract', or given:NAME for one "
         "that you do not have.",

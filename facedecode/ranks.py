@@ -196,8 +196,8 @@ class Ranks:
                 _hang_up()
             if not self.first:
                 # Rank 0 speaks for all, unless it is the one that is gone.
-                heard = kind == "cause" or 0 in self._heard_of([0])
-                return None if heard else (_gone([0], self.count), PeerLost.exit_code)
+                spoken_for = kind == "cause" or 0 in self._heard_of([0])
+                return None if spoken_for else (_gone([0], self.count), PeerLost.exit_code)
             if kind == "cause":
                 return line, code
             others = list(range(1, self.count))
@@ -217,7 +217,8 @@ class Ranks:
 
     def _heard_of(self, ranks: Sequence[int]) -> dict[int, list]:
         """The last words of these processes, as far as they come in time."""
-        until, heard = time.monotonic() + self._meeting.patience, {}
+        until = time.monotonic() + self._meeting.patience
+        heard: dict[int, list] = {}
         while len(heard) < len(ranks):
             for rank in ranks:
                 if rank not in heard and self._store.check([self._key(rank)]):

@@ -114,7 +114,8 @@ def attack(
             rows = torch.arange(start, min(start + batch_size, len(pictures)), device=pictures.device)
             # A copy: a tensor made in inference mode would give no gradient.
             problem = Problem(victim, pictures[rows].detach().clone(), goal, rows, stop_early)
-            parts.append(_judge(problem, *chosen.function(problem, budget), budget, on_failure))
+            candidates, margin = chosen.function(problem, budget)
+            parts.append(_judge(problem, candidates, margin, budget, on_failure))
             if progress:
                 progress(start + len(rows), len(pictures))
     if not parts:

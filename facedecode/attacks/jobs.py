@@ -79,7 +79,7 @@ class AttackJob:
 
     images: Sequence[Path] = images_argument()
     output: Path = option(MISSING, "Folder for the pictures, their store, a table and a figure.", "--output", "-o")
-    target: TargetOptions
+    target: TargetOptions  # type: ignore[misc]  # the options before it have no default either
     method: Literal["tfgsm", "itfgsm", "tcw", "itcw", "ddn"] = option(
         "itfgsm", "Attack: tfgsm (one step), itfgsm (several steps), or tcw, itcw and ddn (smallest change)."
     )

@@ -177,7 +177,8 @@ def _original(row: Row, root: Path, recognizer: Recognizer) -> np.ndarray:
     path = root / row["path"]
     if not path.is_file() or sha256_file(path) != row["source_sha256"]:
         raise BadInput(f"{path}: changed since it was attacked; attack it again with --overwrite")
-    face = Face(*(np.array(row["face"][name], np.float32) for name in ("box", "landmarks")), 1.0)
+    box, landmarks = (np.array(row["face"][name], np.float32) for name in ("box", "landmarks"))
+    face = Face(box, landmarks, 1.0)
     return recognizer.crop(load_image(path), face)
 
 

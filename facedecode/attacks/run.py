@@ -150,7 +150,8 @@ class _Run:
         names = dict(zip((ref.relative for ref in refs), picture_names(refs), strict=True))
         position = self.writer.resume_inputs
         while position < len(refs):
-            items, failures = [], []
+            items: list[Cropped] = []
+            failures: list[dict[str, str]] = []
             # No more than the shard has room for: none is read ahead in vain.
             while position < len(refs) and (room := self.job.shard_rows - len(items)):
                 for item in self.cropper.items(refs[position : position + room], self.job.batch_size):
@@ -183,7 +184,7 @@ class _Run:
     ) -> None:
         """Attack faces, write their pictures, judge these as they were written, and close the shard."""
         crops, originals = np.stack([item.crop for item in items]), np.stack([item.template for item in items])
-        rows = [{"picture": names[item.row["path"]], "gradients": 0, "outcome": "already"} for item in items]
+        rows: list[Row] = [{"picture": names[item.row["path"]], "gradients": 0, "outcome": "already"} for item in items]
         pictures = crops.copy()
         attempted = np.flatnonzero(self.target.margins(originals, originals) <= 0)
         result = self._attack(crops[attempted], originals[attempted], position, total) if len(attempted) else None

@@ -104,17 +104,17 @@ class Classifier(Fitted):
         Raises:
             BadInput: as the class; a bias, or a row of zeros, in a cosine head.
         """
-        weight = _array(weight)
+        weights = _array(weight)
         bias = np.zeros(len(names), np.float32) if bias is None else _array(bias)
-        if weight.ndim == 2 and len(weight) == len(names) == bias.size:
+        if weights.ndim == 2 and len(weights) == len(names) == bias.size:
             order = sorted(range(len(names)), key=lambda row: str(names[row]))
-            weight, bias, names = weight[order], bias.reshape(-1)[order], [names[row] for row in order]
+            weights, bias, names = weights[order], bias.reshape(-1)[order], [names[row] for row in order]
         if scale is not None:
-            lengths = np.linalg.norm(weight.astype(np.float64), axis=-1, keepdims=True)
+            lengths = np.linalg.norm(weights.astype(np.float64), axis=-1, keepdims=True)
             if not (lengths > 0).all():
                 raise BadInput("a class of the cosine head has a weight of zeros or NaN: it has no direction")
-            weight = (weight / lengths).astype(np.float32)
-        return cls(weight, bias, tuple(names), scale, normalized, recognizer=recognizer, report=report or {})
+            weights = (weights / lengths).astype(np.float32)
+        return cls(weights, bias, tuple(names), scale, normalized, recognizer=recognizer, report=report or {})
 
     @property
     def dim(self) -> int:
@@ -178,7 +178,7 @@ class Classifier(Fitted):
         """Weight and bias on the device and in the type of a tensor, copied there once."""
         key = (like.device, like.dtype)
         if key not in self._tensors:
-            self._tensors[key] = tuple(torch.tensor(x, device=key[0], dtype=key[1]) for x in (self.weight, self.bias))
+            self._tensors[key] = (torch.tensor(self.weight).to(like), torch.tensor(self.bias).to(like))
         return self._tensors[key]
 
 

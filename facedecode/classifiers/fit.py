@@ -168,7 +168,7 @@ def _judge(
 ) -> dict[str, Any]:
     """The report's figures, of the weights as they are kept."""
     right = classifier.predict(templates).numpy() == codes
-    names, training = np.asarray(names, object), ~held_out
+    people, training = np.asarray(names, object), ~held_out
     counts = np.bincount(codes[held_out] if held_out.any() else codes)
     report: dict[str, Any] = {
         "classes": len(classifier),
@@ -176,7 +176,7 @@ def _judge(
         "held_out_images": int(held_out.sum()),
         "accuracy": None,
         "accuracy_person_weighted": None,
-        "training_accuracy": mean_interval(right[training], names[training].tolist()).as_json(),
+        "training_accuracy": mean_interval(right[training], people[training].tolist()).as_json(),
         "held_out_loss": None,
         "training_loss": solved.loss,
         "chance": 1 / len(classifier),
@@ -186,7 +186,7 @@ def _judge(
         "converged": solved.converged,
     }
     if held_out.any():
-        report |= accuracies(right[held_out], names[held_out].tolist())
+        report |= accuracies(right[held_out], people[held_out].tolist())
         report["held_out_loss"] = mean_loss(classifier, templates[held_out], codes[held_out])
     return report
 

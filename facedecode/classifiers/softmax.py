@@ -177,8 +177,8 @@ def _minimize(
 
 
 def _largest_gradient(objective: Callable[..., Tensor], *parameters: Tensor) -> float:
-    parameters = [p.clone().requires_grad_() for p in parameters]
-    return _largest(torch.autograd.grad(objective(*parameters), parameters))
+    copies = [p.clone().requires_grad_() for p in parameters]
+    return _largest(torch.autograd.grad(objective(*copies), copies))
 
 
 def _largest(gradients: Iterable[Tensor]) -> float:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 import typer.core
@@ -135,23 +135,23 @@ class LazyGroup(typer.core.TyperGroup):
     package: str
     sections: Mapping[str, Mapping[str, tuple[str, str]]]
 
-    def list_commands(self, context: typer.Context) -> list[str]:
+    def list_commands(self, context: Any) -> list[str]:
         """The commands' names, in the order in which the help lists them."""
         return [name for section in self.sections.values() for name in section]
 
-    def get_command(self, context: typer.Context, name: str):
+    def get_command(self, context: Any, name: str):
         """The command of that name; None where there is none."""
         modules = {name: entry[0] for section in self.sections.values() for name, entry in section.items()}
         return load_command(self.package, modules[name], name) if name in modules else None
 
-    def get_help_option(self, context: typer.Context):
+    def get_help_option(self, context: Any):
         """The option --help, off where it is not given: Typer imports its converters for a value of None."""
         option = super().get_help_option(context)
         if option is not None:
             option.default = False
         return option
 
-    def format_help(self, context: typer.Context, formatter: object) -> None:
+    def format_help(self, context: Any, formatter: object) -> None:
         """Print the help: usage, options, and the commands by section."""
         commands = {
             title: [(name, summary) for name, (_, summary) in section.items()]
@@ -163,7 +163,7 @@ class LazyGroup(typer.core.TyperGroup):
 class PlainCommand(typer.core.TyperCommand):
     """A command with a help page that takes little time to print."""
 
-    def format_help(self, context: typer.Context, formatter: object) -> None:
+    def format_help(self, context: Any, formatter: object) -> None:
         """Print the help: usage, what the command does, and its options."""
         _print_help(self, context, {})
 
@@ -265,8 +265,9 @@ def command(title: str, function: Callable[..., tuple[dict, dict]], summary: str
         if json and ranks.first:
             result_json(title, metrics, outputs)
 
-    run.__signature__ = inspect.Signature([*parameters[1:], *_EVERY_COMMAND])
-    run.__annotations__ = {p.name: p.annotation for p in run.__signature__.parameters.values()}
+    signature = inspect.Signature([*parameters[1:], *_EVERY_COMMAND])
+    vars(run)["__signature__"] = signature
+    run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     details = [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(function) or "").split("\n\n")]
     # Rich takes what stands in brackets for its own markup.

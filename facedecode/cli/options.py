@@ -75,7 +75,7 @@ class OneOf:
         if len(titles) == 1:
             described.rich_help_panel = f"Of {titles.pop()}"
         return first.replace(
-            default=default, annotation=Annotated[(kind if default is not None else kind | None, described, *markers)]
+            default=default, annotation=_annotated(kind if default is not None else kind | None, described, *markers)
         )
 
 
@@ -117,7 +117,7 @@ def _as_typer_reads(parameter: inspect.Parameter) -> inspect.Parameter:
     """The parameter by keyword, a choice as text."""
     kind, *declared = typing.get_args(parameter.annotation) or (parameter.annotation,)
     if declared and typing.get_origin(parameter.annotation) is Annotated:
-        parameter = parameter.replace(annotation=Annotated[(_written(kind), *declared)])
+        parameter = parameter.replace(annotation=_annotated(_written(kind), *declared))
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -199,10 +199,14 @@ def _parameter(field: dataclasses.Field, kind: Any, declared: Option) -> inspect
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if required else default,
-        annotation=Annotated[kind, described, Input(declared.exists)]
-        if declared.exists
-        else Annotated[kind, described],
+        annotation=_annotated(kind, described, *([Input(declared.exists)] if declared.exists else [])),
     )
+
+
+def _annotated(*parts: Any) -> Any:
+    """`Annotated[parts]`."""
+    annotated: Any = Annotated
+    return annotated[parts]
 
 
 def _default(field: dataclasses.Field) -> Any:
@@ -219,7 +223,7 @@ def _written(kind: Any) -> Any:
     """The type that Typer is given: a list for several values, and their own type for the others."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in _SEVERAL:
-        return list[inner[0]]
+        return types.GenericAlias(list, inner[:1])
     if origin in (typing.Union, types.UnionType):
         options = [_written(part) for part in inner if part is not type(None)]
         return options[0] | None if type(None) in inner else options[0]

@@ -18,7 +18,7 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen_by_store
 from facedecode.evaluation.jobs import AggregationJob
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
-from facedecode.provenance import describe_file, describe_store
+from facedecode.provenance import describe_job, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
 from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, Resampled, Trials, resampled_tar
@@ -129,15 +129,7 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
     result.sections = [_more_images(result), _other_templates(result, largest)]
     result.provenance = {
         "stores": [describe_store(store) for store in stores.values()],
-        "files": {"people": describe_file(job.people)} if job.people else {},
-        "settings": {
-            "persons": job.persons,
-            "largest": largest,
-            "draws": job.draws,
-            "fars": list(job.fmrs),
-            "repetitions": job.repetitions,
-            "seed": job.seed,
-        },
+        "settings": describe_job(job) | {"largest": largest},
     }
     return result
 

@@ -35,7 +35,7 @@ from facedecode.evaluation.jobs import ReconstructionJob
 from facedecode.evaluation.rendering import PLACES, Examples, draw_examples
 from facedecode.evaluation.result import MetricSpec, Result, Schema, paragraphs, texts
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
-from facedecode.provenance import describe_decoder, describe_file, describe_store
+from facedecode.provenance import describe_decoder, describe_job, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
 from facedecode.report.model import Unit
 from facedecode.report.text import show_number
@@ -133,15 +133,7 @@ def evaluate_reconstruction(job: ReconstructionJob, device: str = "cpu", progres
         },
         "lpips": what,
         "phi": {name: network.describe() for name, network in networks.items()},
-        "settings": {
-            "people": describe_file(job.people) if job.people else None,
-            "limit": job.limit,
-            "baseline": baseline,
-            "columns": job.columns,
-            "repetitions": job.repetitions,
-            "seed": job.seed,
-            "level": LEVEL,
-        },
+        "settings": describe_job(job) | {"baseline": baseline},
     }
     return result
 

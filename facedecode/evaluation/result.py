@@ -1,35 +1,21 @@
 """One result for every evaluation: declared metrics, filled with figures; a report follows from it.
 
-An evaluation declares a `Schema` before the work: its axes (decoder, recognizer, fmr, …) and its metrics. It fills a
-`Result` with one row a figure, and `Result.report` makes the rest: report.json, gates, key figures, warnings about few
-people and few errors. Tables are declared too (`Result.table`): which axis is the rows, which metrics are the columns.
-
 How to write an evaluation (`evaluation/aggregation.py` is a whole one):
 
-1.  `age_schema(job)` returns the `Schema`, before the work. An axis with `values=None` is open: its values are
-    known only after the work. Gates are checked against the schema with `Schema.require`.
+1.  `age_schema(job)` returns a `Schema` before the work: its axes (decoder, recognizer, fmr, …) and its metrics, which
+    are a table in `texts/age.md` (see `declared`) or `MetricSpec` objects. Gates are checked with `Schema.require`.
 
         Schema("age", "How old the people look", [Axis("recognizer", values=names)], declared(texts("age")["metrics"]))
-
-    The metrics are a table in `texts/age.md` (see `declared`), or `MetricSpec` objects. The prose is there, too.
 
 2.  `evaluate_age(job, …)` computes, and adds one row a figure, in the order in which key figures are to be shown:
 
         result = Result(age_schema(job))
         result.add("error", {"recognizer": "edgeface-xxs"}, estimate)
 
-3.  It says what the figures mean and returns the result: `result.protocol` (see `texts` and `paragraphs`),
-    `result.sections` of `result.table(…)` and pictures, `result.warnings`, `result.people`, `result.provenance`, and in
-    `result.facts` what stands in report.json beside the figures. A plot's figures are
-    `result.along("n", "tar", {"fmr": 0.001})`.
+3.  It fills the other attributes of `Result`, and returns it. The prose is in `texts/age.md` (see `paragraphs`). Tables
+    are `result.table(…)`: which axes are the rows, which metrics the columns. `result.along(…)` is for plots.
 
-Where a figure stands:
--   in report.json at the metric's `path`, "{recognizer}/tar_at_far/{fmr}"; if there is none, under its labels, then its
-    name. `Axis.keys` says where a value of an axis stands if not under its own name. A path of None keeps it out.
--   in `gate_figures` under each of the metric's `gates`: "tar[recognizer?,n]@far" has the labels of the axes recognizer
-    and n in brackets, and the label of the axis fmr after @far=. Trailing axes with a question mark may be left out
-    where they have one value.
--   among the key figures where the metric has a `headline` and the row was not added with key=False.
+`Result.report` makes the rest: report.json, gates, key figures, warnings about few people and few errors.
 """
 
 from __future__ import annotations
@@ -74,14 +60,11 @@ class Axis:
     """What figures differ in.
 
     Attributes:
-        name: by which metrics, labels and titles name it.
         title: of its column in tables; the name if empty.
-        values: in order; None where they are known only after the work. A value is text, a number, or several words
-            (a pair of transforms).
-        unit: how numbers are shown; a rate has 'percent'.
+        values: in order; None where they are known only after the work. Text, numbers, or several words in one.
         names: how a value is called in tables and titles, where not by itself.
         keys: where a value's figures stand in report.json, where not under the value itself.
-        references: values that others are compared with (the originals): shown beside them, and no gate or key figure.
+        references: values that others are compared with (the originals): in tables, but no gates and no key figures.
     """
 
     name: str
@@ -125,16 +108,15 @@ def word_of(value: Label) -> str:
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A metric: a figure for each combination of labels.
+    """A metric: a figure for each combination of labels of its axes. Titles may name axes: 'TAR of {decoder}'.
 
     Attributes:
-        axes: whose labels each figure has.
-        unit: how it is shown.
-        title: of its column; it may name axes: 'φ distance ({network})'.
-        path: where it stands in report.json, see the module; None for nowhere.
-        gates: its names for --fail-if, see the module.
-        headline: its title among the key figures, which may name axes; not among them if empty.
-        note: beside each key figure; may name axes.
+        title: of its column.
+        path: where it stands in report.json: "{recognizer}/tar_at_far/{fmr}"; under its labels and name if empty, and
+            not there if None.
+        gates: its names for --fail-if: "tar[recognizer?,n]@far" has the labels of recognizer and n in brackets, and
+            that of fmr after @far=. Trailing axes with a question mark may be left out where they have one value.
+        headline: its title among the key figures; not among them if empty. note: beside it there.
     """
 
     name: str
@@ -152,12 +134,9 @@ class Metric:
     """One figure.
 
     Attributes:
-        labels: by axis.
-        estimate: the figure; a count or another plain value where there is no interval.
-        unit: how it is shown.
+        estimate: a plain value where there is no interval.
         errors: the counts of errors that it rests on, by what they are ('false match'); few give a warning.
-        key: whether it is among the key figures, where its metric has a headline.
-        note: beside it among the key figures; the metric's own if empty.
+        key: whether it is among the key figures, if its metric has a headline; note: beside it there.
     """
 
     name: str
@@ -225,29 +204,27 @@ class Schema:
                 axes.remove(optional)
 
 
+@dataclass
 class Result:
     """The figures of an evaluation, and the report that follows from them.
 
     Attributes:
-        metrics: the figures.
         protocol: paragraphs: how the figures were made and what they mean.
-        sections: tables and pictures.
-        warnings: what keeps a figure from meaning what it seems to, a sentence each, beside those that are found here.
+        warnings: what keeps a figure from meaning what it seems to, a sentence each.
         people: how many stand behind the intervals; a few give a warning. None for none.
         facts: what stands in report.json's metrics beside the figures, nested alike.
         provenance: JSON: what it was made from.
     """
 
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
-        self.metrics: list[Metric] = []
-        self.protocol: list[str] = []
-        self.sections: list[Section] = []
-        self.warnings: list[str] = []
-        self.people: int | None = None
-        self.facts: dict = {}
-        self.provenance: dict = {}
-        self._places: dict[tuple[str, tuple[Label, ...]], Metric] = {}
+    schema: Schema
+    metrics: list[Metric] = field(default_factory=list)
+    protocol: list[str] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    people: int | None = None
+    facts: dict = field(default_factory=dict)
+    provenance: dict = field(default_factory=dict)
+    _places: dict[tuple[str, tuple[Label, ...]], Metric] = field(default_factory=dict)
 
     def add(
         self,
@@ -287,12 +264,10 @@ class Result:
 
     def labels(self, axis: str) -> list[Any]:
         """The values of an axis: those declared, or those of the figures."""
-        declared = self.schema.axis(axis).values
-        return (
-            list(declared)
-            if declared is not None
-            else _in_order(row.labels[axis] for row in self.metrics if axis in row.labels)
-        )
+        values = self.schema.axis(axis).values
+        if values is not None:
+            return list(values)
+        return _in_order(row.labels[axis] for row in self.metrics if axis in row.labels)
 
     def table(
         self,
@@ -409,11 +384,10 @@ class Result:
                 rows.append((f"{title} ({where})" if where else title, " and ".join(few)))
         if len(rows) <= _FEW_LISTED:
             return [f"{title} rests on only {few}." for title, few in rows], []
-        what = f"Figures that rest on fewer than {FEW_ERRORS} errors of a kind"
-        table = Table("few-errors", what, [Column("figure"), Column("rests on only")], rows, shown=False)
-        return [f"{len(rows)} figures rest on fewer than {FEW_ERRORS} errors of a kind; few-errors.csv lists them."], [
-            table
-        ]
+        what = f"rest on fewer than {FEW_ERRORS} errors of a kind"
+        columns = [Column("figure"), Column("rests on only")]
+        table = Table("few-errors", f"Figures that {what}", columns, rows, shown=False)
+        return [f"{len(rows)} figures {what}; few-errors.csv lists them."], [table]
 
     def report(self) -> Report:
         """The whole report."""

@@ -48,7 +48,7 @@ class TemplatePairSource(Protocol):
 class Reembedded:
     """The images of a store, perturbed and embedded by its recognizer."""
 
-    fingerprint = None
+    fingerprint: str | None = None
 
     def __init__(self, store: Store, recognizer: Recognizer, transform: Transform, images: Path | None = None) -> None:
         self.transform = transform.name

@@ -128,7 +128,8 @@ class MappingSums:
 
     def sample(self) -> tuple[np.ndarray, np.ndarray]:
         """A random sample of the held-out pairs, all where they are few: two float32 (k, d), perturbed and original."""
-        return tuple(self._sample.rows)
+        perturbed, originals = self._sample.rows
+        return perturbed, originals
 
     def save(self, path: Path | str) -> None:
         """Write one safetensors file, atomically; equal sums give equal bytes.

@@ -90,7 +90,7 @@ def table_csv(table: Table) -> str:
 
 
 def _field(cell: Cell) -> str:
-    nothing = cell is None or (not isinstance(cell, str) and math.isnan(cell))
+    nothing = cell is None or (isinstance(cell, int | float) and math.isnan(cell))
     return "" if nothing else str(cell)  # for a float, the shortest text that reads as the same number
 
 

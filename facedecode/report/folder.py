@@ -78,7 +78,7 @@ def write_report(report: Report, folder: Path | str, gates: Sequence[GateResult]
             for name, data in files.items():
                 make_folder((stage / name).parent)
                 write_bytes(stage / name, data)
-            _move(files, stage, folder, stale=[name for name in old if name not in files])
+            _move(list(files), stage, folder, stale=[name for name in old if name not in files])
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
@@ -86,7 +86,10 @@ def write_report(report: Report, folder: Path | str, gates: Sequence[GateResult]
 def _contents(report: Report, gates: Sequence[GateResult]) -> dict[str, bytes]:
     """Every file of a report by its relative path, report.json first and report.html last."""
     numbers = report_json(report, gates)
-    files = {NUMBERS: json_text(numbers), SCHEMA: resources.files(__package__).joinpath(SCHEMA).read_text("utf-8")}
+    files: dict[str, str | bytes] = {
+        NUMBERS: json_text(numbers),
+        SCHEMA: resources.files(__package__).joinpath(SCHEMA).read_text("utf-8"),
+    }
     tables = [table for section in report.sections for table in section.tables]
     for entry, table in zip(numbers["tables"], tables, strict=True):
         files[entry["file"]] = table_csv(table)

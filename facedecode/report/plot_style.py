@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,7 +51,7 @@ _STYLE = {
 
 
 @contextmanager
-def figure_of(width: float = 5.2, height: float = 3.5, rows: int = 1) -> Iterator[tuple[Figure, Axes, Callable]]:
+def figure_of(width: float = 5.2, height: float = 3.5, rows: int = 1) -> Iterator[tuple[Figure, Any, Callable]]:
     """A new figure in inches, its axes (an array of `rows`, if several), and what makes SVG of it."""
     from matplotlib import style
     from matplotlib.backends.backend_svg import FigureCanvasSVG

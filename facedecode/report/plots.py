@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -224,7 +224,7 @@ def calibration_plot(
     with figure_of(height=3.9) as (figure, axes, image):
         axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle=":", label="as predicted")
         reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
-        style = {"color": COLORS[0], "marker": MARKERS[0], "linestyle": "none", "label": "found"}
+        style: dict[str, Any] = {"color": COLORS[0], "marker": MARKERS[0], "linestyle": "none", "label": "found"}
         axes.errorbar(predicted, values, reach, capsize=3, elinewidth=1.1, **style)
         axes.set(xlim=(ends[0] - margin, ends[1] + margin), ylim=(ends[0] - margin, ends[1] + margin))
         for axis in (axes.xaxis, axes.yaxis) if percent else ():

@@ -192,7 +192,8 @@ def _shard_end(inputs: Sequence[_INPUT], start: int, rows: int) -> int:
 
 def _taken(stores: Sequence[Store], kept: Sequence[_INPUT]) -> tuple[np.ndarray, list[dict]]:
     """Templates and rows of a shard of the new store."""
-    templates, rows = np.empty((len(kept), stores[0].dim), np.float32), [{} for _ in kept]
+    templates = np.empty((len(kept), stores[0].dim), np.float32)
+    rows: list[dict] = [{} for _ in kept]
     for number, store in enumerate(stores):
         places = [place for place, (_, own, _) in enumerate(kept) if own == number]
         if not places:

@@ -90,7 +90,8 @@ def aggregate_store(job: AggregateJob, progress: Callable[[int, int], None] | No
     if settings.weight == "probability":
         column = store.columns(["probability"])["probability"].to_pylist()
         probabilities = np.array([np.nan if value is None else value for value in column])
-    templates, groups = np.empty((len(chosen), store.dim), np.float32), []
+    templates = np.empty((len(chosen), store.dim), np.float32)
+    groups: list[Group] = []
     about = asdict(settings) | {"people": sorted(chosen)}
     with grouped_writer(store, job.output, "aggregate", about, job.overwrite) as writer:
         for part, taken in _parts(store, list(chosen.items())):

@@ -105,7 +105,7 @@ class ClusterJob:
 
     store: Path = argument(STORE, exists="store")
     output: Path = option(MISSING, "Folder for the store of the centroids and the figure.", "--output", "-o")
-    clustering: Clustering
+    clustering: Clustering  # type: ignore[misc]  # the options before it have no default either
     persons: Sequence[str] = option((), "Use only this person (repeatable).", "--person")
     people: Path | None = people_option()
     exclude: Sequence[str] = exclude_option()

@@ -48,7 +48,7 @@ class Scheme:
 
     name: str
     matrix: np.ndarray
-    score: str
+    score: Score
     key_id: str
     center: np.ndarray | None = None
 
@@ -79,7 +79,7 @@ class Scheme:
 
 
 def make_scheme(
-    name: str, key: bytes, dim: int, score: str, *, bits: int | None = None, center: np.ndarray | None = None
+    name: str, key: bytes, dim: int, score: Score, *, bits: int | None = None, center: np.ndarray | None = None
 ) -> Scheme:
     """A scheme for templates of `dim` numbers that are compared by `score`.
 

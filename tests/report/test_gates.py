@@ -107,11 +107,10 @@ def test_infinity_is_no_number_that_json_has() -> None:
     assert (result.value, result.passed) == (None, False)
 
 
-def test_a_figure_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(UsageError, match=r"no figure 'tar@far=0.01' here; there are eer, .*tar@far=0\.001"):
-        check_gates([parse_gate("tar@far=0.01 < 0.9")], FIGURES)
-    with pytest.raises(UsageError, match="there are none"):
-        check_gates([parse_gate("eer > 0.1")], {})
+def test_a_gate_on_a_figure_that_is_not_there_is_missed() -> None:
+    for figures in (FIGURES, {}):
+        (result,) = check_gates([parse_gate("tar@far=0.01 < 0.9")], figures)
+        assert (result.value, result.passed) == (None, False)
 
 
 @pytest.mark.parametrize("rate", ["0.001", "1e-3", "1E-3", "0.0010", ".001"])

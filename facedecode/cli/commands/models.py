@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +67,7 @@ def _in_megabytes(update):
     return lambda done, total: update(-(-done // 1_000_000), -(-total // 1_000_000), "MB")
 
 
-def _table(console: Console, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(console: Console, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Columns as wide as they need to be, and an empty line."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:

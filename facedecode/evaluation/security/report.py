@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +27,7 @@ from facedecode.evaluation.security.measure import (
 )
 from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
 from facedecode.pictures.figures import picture_grid, png_bytes
-from facedecode.provenance import describe_decoder, describe_file, describe_store
+from facedecode.provenance import describe_decoder, describe_job, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
 from facedecode.report.text import percent
 from facedecode.statistics.bootstrap import LEVEL, Estimate, RateAtFmr
@@ -440,18 +440,11 @@ def _samples(figures: SecurityFigures, job: SecurityJob) -> tuple[list[Section],
 
 
 def _provenance(figures: SecurityFigures, job: SecurityJob) -> dict:
-
-    curve: Mapping | None = None
-    if figures.plan is not None:
-        plan = figures.plan
-        curve = {
-            **dataclasses.asdict(plan.settings),
-            "people": describe_file(plan.settings.people),
-            "sizes": list(plan.subsets),
-            "training_people": len(plan.people),
-            "training_images": plan.available,
-            "seeds": plan.seeds,
-        }
+    curve, plan = None, figures.plan
+    if plan is not None:
+        drawn = {"sizes": list(plan.subsets), "training_people": len(plan.people), "training_images": plan.available}
+        curve = {**dataclasses.asdict(plan.settings), "people": plan.settings.people.name, **drawn, "seeds": plan.seeds}
+    counts = {"images": len(figures.images.rows), "identities": len(set(figures.images.identities))}
     return {
         "stores": [describe_store(store) for store in figures.stores.values()],
         "decoders": {name: describe_decoder(decoder) for name, decoder in figures.decoders.items()},
@@ -459,15 +452,5 @@ def _provenance(figures: SecurityFigures, job: SecurityJob) -> dict:
             name: {"weights_sha256": judge.recognizer.weights_sha256, "score": judge.recognizer.spec.score}
             for name, judge in figures.judges.items()
         },
-        "settings": {
-            "people": describe_file(job.people) if job.people else None,
-            "images": len(figures.images.rows),
-            "identities": len(set(figures.images.identities)),
-            "limit": job.limit,
-            "fmrs": figures.fmrs,
-            "repetitions": job.repetitions,
-            "seed": job.seed,
-            "level": LEVEL,
-            "pairs_curve": curve,
-        },
+        "settings": describe_job(job) | counts | {"fmrs": figures.fmrs, "pairs_curve": curve},
     }
