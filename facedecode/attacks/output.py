@@ -18,7 +18,7 @@ from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import make_folder, sha256_file, write_json
 from facedecode.pictures.faces import Face
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
-from facedecode.pictures.images import ImageRef, load_image
+from facedecode.pictures.images import ImageRef, load_image, to_tensor
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.records import read_json
 from facedecode.statistics.scores import score_pairs
@@ -204,7 +204,7 @@ def _captions(target: AttackTarget, templates: np.ndarray, originals: np.ndarray
 
 def _reconstructions(decoder: Decoder, recognizer: Recognizer, templates: np.ndarray) -> np.ndarray:
     """What a decoder draws of templates, in the recognizer's own frame: (n, S, S, 3) uint8."""
-    portraits = torch.from_numpy(decoder.decode(templates)).to(recognizer.device).permute(0, 3, 1, 2).float() / 255
+    portraits = to_tensor(decoder.decode(templates), recognizer.device)
     with torch.inference_mode():
         crops = recognizer.crop_portraits(portraits)
         return (crops * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()

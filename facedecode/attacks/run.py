@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from facedecode import __version__
 from facedecode.attacks.base import AttackResult, attack, to_uint8, victim_of
@@ -25,7 +24,7 @@ from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.files import make_folder, sha256_file, write_bytes, write_text
 from facedecode.pictures.faces import Face, moved
 from facedecode.pictures.figures import png_bytes
-from facedecode.pictures.images import ImageRef, find_images, load_image, save_image
+from facedecode.pictures.images import ImageRef, find_images, load_image, save_image, to_tensor
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store, StoreWriter
 
@@ -234,7 +233,7 @@ class _Run:
 
     def _attack(self, crops: np.ndarray, originals: np.ndarray, position: int, total: int) -> AttackResult:
         target, recognizer = self.target, self.cropper.recognizer
-        pictures = torch.from_numpy(crops).permute(0, 3, 1, 2).to(recognizer.device).float() / 255
+        pictures = to_tensor(crops, recognizer.device)
 
         def report(done: int, count: int) -> None:
             if done < count:

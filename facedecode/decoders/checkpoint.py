@@ -20,6 +20,7 @@ from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import SHIPPED, find_decoder, make_folder, write_bytes, write_json
 from facedecode.identity import RecognizerId, Sha256
 from facedecode.pictures.align import PORTRAIT_POINTS
+from facedecode.pictures.images import to_pictures
 from facedecode.recognizers.weights_file import load_into
 from facedecode.records import Migration, Record, migrated, read_json
 from facedecode.store import require_same_recognizer
@@ -104,8 +105,7 @@ class Decoder:
         with torch.inference_mode():
             for start in range(0, len(templates), batch_size):
                 rows = torch.from_numpy(templates[start : start + batch_size]).to(self.device)
-                drawn = (self(rows) * 255).round().byte().permute(0, 2, 3, 1)
-                pictures[start : start + len(rows)] = drawn.cpu().numpy()
+                pictures[start : start + len(rows)] = to_pictures(self(rows))
                 if progress:
                     progress(start + len(rows), len(templates))
         return pictures

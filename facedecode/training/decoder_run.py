@@ -17,7 +17,7 @@ from facedecode.errors import UsageError
 from facedecode.files import make_folder
 from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps
 from facedecode.pictures.figures import picture_grid
-from facedecode.pictures.images import save_image
+from facedecode.pictures.images import save_image, to_pictures, to_tensor
 from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
@@ -56,7 +56,7 @@ class Pairs:
     def batch(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """(b, dim) templates, (b, 3, P, P) float portraits in [0, 1], and (b, dim) targets."""
         templates = torch.from_numpy(self.templates[rows]).to(device)
-        portraits = torch.from_numpy(self.portraits[rows]).to(device).permute(0, 3, 1, 2).float() / 255
+        portraits = to_tensor(self.portraits[rows], device)
         targets = templates if self.targets is None else torch.from_numpy(self.targets[rows]).to(device)
         return templates, portraits, targets
 
@@ -293,7 +293,7 @@ class DecoderRun(ResumableRun[TrainSettings, TrainedNetwork]):
             point["score"] = round(torch.cat(scores).mean().item(), 4)
         make_folder(self.folder / "samples")
         self.add_point(point)
-        rows = [(x.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy() for x in pictures]
+        rows = [to_pictures(each) for each in pictures]
         save_image(self.folder / "samples" / f"{self.step:06d}.png", picture_grid(rows))
 
 

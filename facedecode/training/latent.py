@@ -25,6 +25,7 @@ from facedecode.files import json_text, locked, make_folder, write_bytes
 from facedecode.mapping.least_squares import GramAccumulator, choose_ridge
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector, choose_face
+from facedecode.pictures.images import to_pictures
 from facedecode.progress import Progress, silent
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.custom_runtime import Program, load_program
@@ -144,7 +145,7 @@ def sample_faces(
             elif not values.isfinite().all():
                 raise BadInput(f"{job.generator}: pictures {start} to {start + len(part) - 1} hold NaN or infinity")
             pictures = brought_to_unit(values, job.generator_range)
-            images = list((pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
+            images = list(to_pictures(pictures))
             faces = [choose_face(several, side, side) for several in detector.detect(images)]
             rows = [i for i, face in enumerate(faces) if face is not None]
             if rows:

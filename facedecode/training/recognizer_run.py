@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from facedecode.pictures.images import to_tensor
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.statistics.verification import eer
 from facedecode.training.jobs import BACKBONES, HeadSettings, RecognizerSettings
@@ -140,7 +141,7 @@ class RecognizerRun(ResumableRun[RecognizerSettings, nn.ModuleDict]):
 
     def batch_loss(self) -> Tensor:
         rows = self.rows()
-        crops = self.augmented(to_unit(self.train.crops[rows], self.device), self.generator())
+        crops = self.augmented(to_tensor(self.train.crops[rows], self.device), self.generator())
         classes = torch.from_numpy(self.train.classes[rows]).to(self.device)
         with self.autocast():
             templates = self.net["backbone"](normalized(crops))
@@ -179,11 +180,6 @@ class RecognizerRun(ResumableRun[RecognizerSettings, nn.ModuleDict]):
         return net.eval().requires_grad_(False)
 
 
-def to_unit(crops: np.ndarray, device: torch.device) -> Tensor:
-    """(n, S, S, 3) uint8 → (n, 3, S, S) float32 in [0, 1]."""
-    return torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float() / 255
-
-
 def normalized(crops: Tensor) -> Tensor:
     """What the network takes of crops in [0, 1], as `Recognizer` gives it."""
     mean = torch.tensor(MEAN, device=crops.device).view(1, 3, 1, 1)
@@ -193,7 +189,7 @@ def normalized(crops: Tensor) -> Tensor:
 @torch.inference_mode()
 def templates_of(backbone: nn.Module, crops: np.ndarray, device: torch.device) -> Tensor:
     """Templates (n, dim) float32 of crops (n, S, S, 3) uint8."""
-    parts = [backbone(normalized(to_unit(crops[k : k + 64], device))) for k in range(0, len(crops), 64)]
+    parts = [backbone(normalized(to_tensor(crops[k : k + 64], device))) for k in range(0, len(crops), 64)]
     return torch.cat(parts).float()
 
 
