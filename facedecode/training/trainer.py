@@ -321,7 +321,8 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{path}: not a saved training state ({error}); use --overwrite to start anew") from None
         if about.get("fingerprint") != self.fingerprint:
-            raise OutputError(f"{self.folder} holds a run with other data or settings; name another or use --overwrite")
+            run = f"{self.folder} holds a run with other data or settings"
+            raise OutputError(f"{run}; use --overwrite or another folder")
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t.to(self.device) for n, t in tensors.items() if n.startswith(prefix)}
