@@ -11,6 +11,7 @@ import numpy as np
 from facedecode.decoders.checkpoint import Decoder, load_decoder_for
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.identity import RecognizerId, require_same_recognizer
+from facedecode.inversion.jobs import DrawingOptions
 from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name, is_custom, load_recognizer
 from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
@@ -42,41 +43,28 @@ class TemplateInput:
     note: str | None = None
 
 
-def read_inputs(
-    path: Path,
-    model: str | None = None,
-    weights: Path | None = None,
-    spec: Path | None = None,
-    images: Path | None = None,
-    device: str = "cpu",
-    *,
-    need_images: bool = False,
-) -> TemplateInput:
-    """Read a store, a shard of it, or a bare `.npy`.
-
-    Args:
-        model: the recognizer's name, as in `load_recognizer`; refused where the manifest names another.
-        weights: the recognizer's file. spec: its contract, where `model` is a model of the user's.
-        images: where the images are, if not where the manifest says.
-        device: to try a model of the user's on.
-        need_images: a bare file is refused.
+def read_inputs(path: Path, options: DrawingOptions | None = None, device: str = "cpu") -> TemplateInput:
+    """Read a store, a shard of it, or a bare `.npy`. device: to try a model of the user's on.
 
     Raises:
-        BadInput: unreadable, or templates of another recognizer. UsageError, MissingWeights: as `load_recognizer`.
+        BadInput: unreadable, templates of another recognizer, or a bare file where the originals are asked for.
+        UsageError, MissingWeights: as `load_recognizer`.
     """
+    options = options or DrawingOptions()
+    model, weights = options.recognizer.model, options.recognizer.weights
     custom = None
     if model is not None and is_custom(model):
-        custom = load_recognizer(model, weights, device, contract=spec).describe()
-    elif spec is not None:
+        custom = load_recognizer(model, weights, device, contract=options.recognizer.spec).describe()
+    elif options.recognizer.spec is not None:
         raise UsageError("--spec goes with --model torch:FILE or onnx:FILE; a store's manifest has its recognizer's")
     weights = recognizer_file(model, weights)
     if path.is_dir():
         store = Store.open(path)
-        rows, root = store.rows().to_pylist(), images or store.root
+        rows, root = store.rows().to_pylist(), options.images or store.root
         names = _file_names([row["path"] for row in rows])
         result = TemplateInput(store.templates(), store.recognizer, weights, names, store.manifest, rows, root)
     else:
-        if need_images:
+        if options.originals:
             raise BadInput(f"{path}: --originals needs a whole store, whose manifest says where the images are")
         templates, manifest, note = load_templates(path)
         names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]

@@ -17,7 +17,9 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.identity import RecognizerId
 from facedecode.inversion.inputs import read_inputs
 from facedecode.inversion.invert import invert, write_folder, write_grid
+from facedecode.inversion.jobs import DrawingOptions
 from facedecode.mapping.maps import Mapping
+from facedecode.options import BareRecognizerOptions
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
@@ -92,6 +94,10 @@ def test_progress_ends_at_the_end(tiny_store: Path, ridge) -> None:
 # ---------------------------------------------------------------- inputs
 
 
+def made_by(model: str) -> DrawingOptions:
+    return DrawingOptions(recognizer=BareRecognizerOptions(model))
+
+
 def test_a_store_a_shard_and_a_bare_file(tiny_store: Path, tmp_path: Path) -> None:
     store = read_inputs(tiny_store)
     assert store.names[:2] == ["P0__P0_0001", "P0__P0_0002"] and store.root == tmp_path / "faces"
@@ -100,7 +106,7 @@ def test_a_store_a_shard_and_a_bare_file(tiny_store: Path, tmp_path: Path) -> No
     np.testing.assert_array_equal(shard.templates, store.templates)
     assert shard.names[29] == "00000_00029" and "taken from" in shard.note
     np.save(tmp_path / "x.npy", store.templates[0].astype(np.float64))
-    bare = read_inputs(tmp_path / "x.npy", "tiny")
+    bare = read_inputs(tmp_path / "x.npy", made_by("tiny"))
     assert bare.names == ["x"] and bare.recognizer == RecognizerId("tiny", None) and "cast from float64" in bare.note
 
 
@@ -112,14 +118,14 @@ def test_a_bare_file_is_taken_as_the_default_recognizers(tmp_path: Path) -> None
     with pytest.raises(BadInput, match=r"y\.npy: templates of 512 numbers, and dlib-resnet's have 128; say --model"):
         read_inputs(tmp_path / "y.npy")
     with pytest.raises(UsageError, match="no recognizer is called 'nobody'"):
-        read_inputs(tmp_path / "y.npy", "nobody")
+        read_inputs(tmp_path / "y.npy", made_by("nobody"))
     with pytest.raises(BadInput, match="--originals needs a whole store"):
-        read_inputs(tmp_path / "y.npy", need_images=True)
+        read_inputs(tmp_path / "y.npy", DrawingOptions(originals=True))
 
 
 def test_another_recognizer_is_refused(tiny_store: Path, tmp_path: Path, ridge: Decoder) -> None:
     with pytest.raises(BadInput, match="its manifest says tiny, not dlib-resnet"):
-        read_inputs(tiny_store, "dlib-resnet")
+        read_inputs(tiny_store, made_by("dlib-resnet"))
     given = read_inputs(tiny_store)
     ridge.require_recognizer(given.recognizer, "the decoder")
     given.recognizer = replace(given.recognizer, weights_sha256="0" * 64)
@@ -177,7 +183,12 @@ def test_originals_that_have_moved(tiny_store: Path, tmp_path: Path, ridge) -> N
     with pytest.raises(BadInput, match=r"faces: 30 of 30 images are not there .*--images"):
         write_grid(tmp_path / "grid.png", given, result, originals=True)
     assert not (tmp_path / "grid.png").exists()
-    write_grid(tmp_path / "grid.png", read_inputs(tiny_store, images=tmp_path / "elsewhere"), result, originals=True)
+    write_grid(
+        tmp_path / "grid.png",
+        read_inputs(tiny_store, DrawingOptions(images=tmp_path / "elsewhere")),
+        result,
+        originals=True,
+    )
     assert (tmp_path / "grid.png").is_file()
 
 

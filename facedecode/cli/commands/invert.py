@@ -68,16 +68,8 @@ def load_drawing(
     """The templates to draw, their decoder and their recognizer; the console says what is assumed or missing."""
     from facedecode.inversion.inputs import load_networks, read_inputs
 
-    device, recognizer = start_torch(options.device), options.recognizer
-    inputs = read_inputs(
-        templates,
-        recognizer.model,
-        recognizer.weights,
-        recognizer.spec,
-        options.images,
-        device,
-        need_images=options.originals,
-    )
+    device = start_torch(options.device)
+    inputs = read_inputs(templates, options, device)
     if inputs.note:
         console.say(inputs.note)
     networks = load_networks(inputs, options.decoder, device, need_recognizer=need_recognizer)
