@@ -194,6 +194,34 @@ def decoder_option() -> Any:
 
 
 @dataclass(frozen=True)
+class ComputeOptions:
+    """Where a job computes that does not say it itself."""
+
+    device: str = device_option()
+
+
+def weights_option() -> Any:
+    """`--weights`, of the recognizer."""
+    help = "Weights file of the recognizer, if no installed package has it; or the folder of one made by 'train'."
+    return option(None, help, exists="weights")
+
+
+def spec_option() -> Any:
+    """`--spec`."""
+    help = "JSON file that describes the input of a model of your own. If absent, FILE.json beside the model."
+    return option(None, help, exists="file")
+
+
+def bare_model_option() -> Any:
+    """`--model`, of templates in a bare file; a store says which recognizer is its own."""
+    help = (
+        "Recognizer of the templates in a .npy file (dlib-resnet if absent): as for 'extract', or given:NAME for one "
+        "that you do not have."
+    )
+    return option(None, help, exists="model")
+
+
+@dataclass(frozen=True)
 class RecognizerOptions:
     """A recognizer, and where its weights are."""
 
@@ -203,25 +231,12 @@ class RecognizerOptions:
         "onnx:FILE for a model of your own.",
         exists="model",
     )
-    weights: Path | None = option(
-        None,
-        "Weights file of the recognizer, if no installed package has it; or the folder of one made by 'train'.",
-        exists="weights",
-    )
-    spec: Path | None = option(
-        None,
-        "JSON file that describes the input of a model of your own. If absent, FILE.json beside the model.",
-        exists="file",
-    )
+    weights: Path | None = weights_option()
+    spec: Path | None = spec_option()
 
 
 @dataclass(frozen=True)
 class BareRecognizerOptions(RecognizerOptions):
-    """The recognizer of templates in a bare file; a store says which is its own."""
+    """The recognizer of templates in a bare file."""
 
-    model: str | None = option(
-        None,
-        "Recognizer of the templates in a .npy file (dlib-resnet if absent): as for 'extract', or given:NAME for one "
-        "that you do not have.",
-        exists="model",
-    )
+    model: str | None = bare_model_option()

@@ -9,18 +9,19 @@ import re
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import typer
 import typer.core
 import typer.main
 
-from facedecode.cli.checks import Input
 from facedecode.cli.console import Console, failure_json, result_json
-from facedecode.cli.options import expand
+from facedecode.cli.options import expand, parameters_of
 from facedecode.errors import FacedecodeError, FailedItems, GateMissed, UsageError
+from facedecode.options import option
 from facedecode.ranks import Meeting, Ranks
 
 _Panels = dict[str, list[tuple[str, str]]]  # heading → names and meanings
@@ -57,72 +58,13 @@ def launched(environment: Mapping[str, str]) -> Ranks:
         raise UsageError(f"the variables that torchrun sets are malformed ({error}); start by torchrun") from None
 
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        help="Recognizer: a name that 'facedecode models' lists; the folder of one trained by 'train'; torch:FILE or "
-        "onnx:FILE: a model of your own.",
-    ),
-    Input("model"),
-]
-Spec = Annotated[
-    Path | None,
-    typer.Option("--spec", help="What a model of your own expects, JSON; FILE.json beside it if absent."),
-    Input("file"),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights",
-        help="The recognizer's weights file, where no package has it; the folder of one trained by 'train'.",
-    ),
-    Input("weights"),
-]
-Identities = Annotated[
-    Path | None,
-    typer.Option(
-        "--identities",
-        help="File with the person of each image, in place of folders: CelebA's, or CSV with path, identity.",
-    ),
-    Input("file"),
-]
-Renamed = Annotated[
-    Path | None,
-    typer.Option("--renamed", help="CelebA-HQ's mapping file, where files with people or labels name CelebA's images."),
-    Input("file"),
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps."), Input("device")]
-Precision = Annotated[
-    Literal["fp32", "bf16"], typer.Option("--precision", help="fp32, or bf16 (autocast; recorded in the output).")
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is there.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only look at the inputs, and say what would be done.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages on stderr, errors apart.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
-Images = Annotated[
-    Path | None,
-    typer.Option("--images", help="Where a store's images are now, if not where its manifest says."),
-    Input("path"),
-]
-Decoder = Annotated[
-    str | None,
-    typer.Option("--decoder", help="A decoder's folder; else the shipped one for the recognizer."),
-    Input("decoder"),
-]
-Originals = Annotated[
-    bool, typer.Option("--originals", help="Show the original portraits, too (a store with its images).")
-]
-BareModel = Annotated[
-    str | None,
-    typer.Option("--model", help="Recognizer of a bare .npy file (else dlib-resnet); torch:FILE, onnx:FILE: your own."),
-    Input("model"),
-]
-Ridge = Annotated[
-    str, typer.Option("--ridge", help="Penalty, times the templates' mean variance; 0: least squares; auto: by GCV.")
-]
+@dataclass(frozen=True)
+class OutputOptions:
+    """What every command says, and how."""
+
+    quiet: bool = option(False, "No progress and no messages on stderr, except errors.", "--quiet", "-q")
+    json: bool = option(False, "Print one JSON object on stdout.")
+    debug: bool = option(False, "Show a traceback with an error.")
 
 
 class LazyGroup(typer.core.TyperGroup):
@@ -265,7 +207,7 @@ def command(title: str, function: Callable[..., tuple[dict, dict]], summary: str
         if json and ranks.first:
             result_json(title, metrics, outputs)
 
-    signature = inspect.Signature([*parameters[1:], *_EVERY_COMMAND])
+    signature = inspect.Signature([*parameters[1:], *parameters_of(OutputOptions)])
     vars(run)["__signature__"] = signature
     run.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -293,12 +235,6 @@ def _explain(error: BaseException) -> tuple[str, int | None]:
     return line, None
 
 
-def _every_command(*, quiet: Quiet = False, json: Json = False, debug: Debug = False) -> None: ...
-
-
-_EVERY_COMMAND = tuple(inspect.signature(_every_command, eval_str=True).parameters.values())
-
-
 def refuse_failures(failures: Sequence[Mapping[str, str]], what: str, store: Path) -> None:
     """End a command of which `--strict` was asked, and whose work is done, where inputs failed. Raises FailedItems."""
     if failures:
@@ -315,10 +251,3 @@ def start_torch(device: str, ranks: Ranks | None = None) -> str:
 
     exact_fp32()
     return find_device(device, ranks.local if ranks is not None and ranks.count > 1 else None)
-
-
-def choose_precision(name: str) -> str:
-    """`fp32` or `bf16`; anything else is a `UsageError`."""
-    if name not in ("fp32", "bf16"):
-        raise UsageError(f"--precision {name}: use fp32 or bf16")
-    return name

@@ -88,7 +88,6 @@ def expand(function: Callable) -> tuple[list[inspect.Parameter], Callable[[dict[
     jobs: dict[str, type] = {}
     unions: dict[str, set[str]] = {}
     parameters: list[inspect.Parameter] = []
-    checked: dict[str, inspect.Parameter] = {}
     for parameter in inspect.signature(function, eval_str=True).parameters.values():
         if marks := [mark for mark in typing.get_args(parameter.annotation) if isinstance(mark, OneOf)]:
             united = marks[0].parameters()
@@ -98,37 +97,17 @@ def expand(function: Callable) -> tuple[list[inspect.Parameter], Callable[[dict[
             jobs[parameter.name] = parameter.annotation
             parameters += parameters_of(parameter.annotation)
         else:
-            checked[parameter.name] = parameter
-            parameters.append(_as_typer_reads(parameter))
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
     def collect(values: dict[str, Any]) -> dict[str, Any]:
-        for name, parameter in checked.items():
-            if name in values and values[name] != parameter.default:
-                _check(parameter, values[name], values)
-        made = {name: make_job(job, values) for name, job in jobs.items()}
+        for job in jobs.values():
+            _require_inputs(job, values)
+        made = {name: _make(job, values) for name, job in jobs.items()}
         made |= {union: {name: values[name] for name in names} for union, names in unions.items()}
         taken = {name for job in jobs.values() for name, _, _ in _fields(job)}.union(*unions.values())
         return {name: value for name, value in values.items() if name not in taken} | made
 
     return parameters, collect
-
-
-def _as_typer_reads(parameter: inspect.Parameter) -> inspect.Parameter:
-    """The parameter by keyword, a choice as text."""
-    kind, *declared = typing.get_args(parameter.annotation) or (parameter.annotation,)
-    if declared and typing.get_origin(parameter.annotation) is Annotated:
-        parameter = parameter.replace(annotation=_annotated(_written(kind), *declared))
-    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-
-
-def _check(parameter: inspect.Parameter, value: Any, others: Mapping[str, Any]) -> None:
-    """Refuse a value that is none of the choices, or an input that is not there or of another kind."""
-    kind, *declared = typing.get_args(parameter.annotation) or (parameter.annotation,)
-    if known := choices(kind):
-        require_choice(parameter.name, value, known)
-    for marker in declared:
-        if isinstance(marker, Input):
-            check(marker.kind, value, others)
 
 
 def parameters_of(job: type) -> list[inspect.Parameter]:
@@ -140,17 +119,26 @@ def make_job(job: type, values: Mapping[str, Any]) -> Any:
     """The job that the user described.
 
     Raises:
-        BadInput: a path that has to be there is not.
-        UsageError: a value that is none of the choices, or that an option's own `parse` refuses.
+        BadInput: an input that is not there, or of another kind; all are looked at before anything else.
+        UsageError: a value that is none of the choices, or that the option or the job refuses.
     """
+    _require_inputs(job, values)
+    return _make(job, values)
+
+
+def _require_inputs(job: type, values: Mapping[str, Any]) -> None:
+    for name, _, declared in _fields(job):
+        if declared.exists and name in values:
+            check(declared.exists, values[name], values)
+
+
+def _make(job: type, values: Mapping[str, Any]) -> Any:
     arguments: dict[str, Any] = {}
     hints = typing.get_type_hints(job)
     for field in dataclasses.fields(job):
         declared = option_of(field)
         if declared is not None and field.name in values:
             value = values[field.name]
-            if declared.exists:
-                check(declared.exists, value, values)
             if isinstance(value, list):
                 value = tuple(value)
             if isinstance(value, str) and not declared.parse and (known := choices(hints[field.name])):
@@ -162,7 +150,7 @@ def make_job(job: type, values: Mapping[str, Any]) -> Any:
                 continue
             arguments[field.name] = value
         elif declared is None and has_options(hints[field.name]):
-            arguments[field.name] = make_job(hints[field.name], values)
+            arguments[field.name] = _make(hints[field.name], values)
     return job(**arguments)
 
 

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
+from facedecode import files
 from facedecode.decoders.base import DecoderNetwork
 from facedecode.decoders.kinds import KINDS
 from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import SHIPPED, find_decoder, make_folder, write_bytes, write_json
+from facedecode.files import find_decoder, make_folder, write_bytes, write_json
 from facedecode.identity import RecognizerId, Sha256
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.pictures.images import to_pictures
@@ -217,12 +218,13 @@ def load_decoder_for(recognizer: RecognizerId, name: str | Path | None = None, d
         MissingWeights: no such decoder.
         BadInput: as `load_decoder`, or it is for templates of another recognizer.
     """
-    if name is None and not (SHIPPED / recognizer.name / "decoder.json").is_file():
+    shipped = files.SHIPPED / recognizer.name
+    if name is None and not (shipped / "decoder.json").is_file():
         raise MissingWeights(
             f"no decoder comes with facedecode for templates of {recognizer.name}: train one by 'facedecode train "
             "STORE -o decoder', and name it by --decoder"
         )
-    decoder = load_decoder(name or SHIPPED / recognizer.name, device)
+    decoder = load_decoder(name or shipped, device)
     decoder.require_recognizer(recognizer, f"the decoder {name or 'shipped with facedecode'}")
     return decoder
 

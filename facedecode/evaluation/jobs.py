@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from facedecode.errors import UsageError
-from facedecode.options import argument, named, option, parse_ridge
+from facedecode.options import argument, named, option, parse_ridge, require_choice
 
 REPETITIONS = 1000
 ONLY_THESE_PEOPLE = "Only these people: a name a line, or LFW's format."
@@ -275,6 +275,10 @@ class ProtectionJob:
     required: Sequence[float] = ()
 
     def __post_init__(self) -> None:
+        if self.attacker is not None:
+            from facedecode.decoders.kinds import fitted_by
+
+            require_choice("attacker", self.attacker, fitted_by("closed form"))
         if not self.train_people:
             needing = {"against": self.against, "weights": self.weights, "images": self.images}
             needing |= {"attacker": self.attacker, "image-size": self.image_size}

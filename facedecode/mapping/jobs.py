@@ -17,6 +17,7 @@ from facedecode.options import (
     parse_ridge,
     people_option,
     require_choices,
+    weights_option,
 )
 
 
@@ -93,11 +94,7 @@ class MappingJob:
     sums_to: Path | None = option(
         None, "Instead of maps, write sums to this folder. Sums of several runs can be merged by --from-sums."
     )
-    weights: Path | None = option(
-        None,
-        "Weights file of the recognizer, if no installed package has it; or the folder of one made by 'train'.",
-        exists="weights",
-    )
+    weights: Path | None = weights_option()
     images: Path | None = images_option()
     device: str = device_option()
     overwrite: bool = overwrite_option()

@@ -335,7 +335,7 @@ def refused(result: Done, code: int, said: str) -> None:
         (["--scheme", "rotation", "--bits", "16"], 2, "leave --bits"),
         (["--scheme", "biohash", "--bits", "999"], 2, "8 to 256 bits"),
         (["--scheme", "rotation", "--fmr", "0.0001"], 4, "cannot resolve"),
-        (["--scheme", "rotation", "--attacker", "dfd"], 2, "no attacker is called 'dfd'"),
+        (["--scheme", "rotation", "--attacker", "dfd"], 2, "--attacker dfd: use"),
         (["--scheme", "rotation", "--fail-if", "psnr < 1"], 2, "no figure 'psnr'"),
         (["--scheme", "biohash", "--fail-if", "linkability[length,same-image] > 1"], 2, "no figure 'linkability[len"),
         (["--scheme", "rotation", "--no-center"], 2, "a rotation has no center"),

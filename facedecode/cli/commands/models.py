@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from facedecode.cli.app import command
 from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
+from facedecode.options import option
 
 
-def models(
-    console: Console,
-    context: typer.Context,
-    download: Annotated[
-        list[str] | None,
-        typer.Option("--download", help="Fetch a recognizer's weights (repeatable), resuming what was interrupted."),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", help="Folder of downloads, else $FACEDECODE_CACHE, else the system's for caches."),
-    ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Only check what is there; download nothing.")] = False,
-) -> tuple[dict, dict]:
-    """Nothing is downloaded that --download does not name."""
+@dataclass(frozen=True)
+class ModelsJob:
+    """List models, or fetch weights."""
+
+    download: Sequence[str] = option(
+        (), "Download the weights of this recognizer, resuming an interrupted download (repeatable)."
+    )
+    cache: Path | None = option(
+        None, "Folder for downloads. If absent, $FACEDECODE_CACHE, or the system's folder for caches."
+    )
+    offline: bool = option(False, "Only check the weights that are there; download nothing.")
+
+
+def models(console: Console, context: typer.Context, job: ModelsJob) -> tuple[dict, dict]:
+    """Only --download downloads anything."""
     from facedecode.models import download_weights, list_decoders, list_recognizers
     from facedecode.recognizers import DEFAULT_RECOGNIZER
     from facedecode.recognizers.cache import cache_folder, use_cache
 
-    if cache:
-        context.with_resource(use_cache(cache))
+    if job.cache:
+        context.with_resource(use_cache(job.cache))
     fetched = {}
     with console.progress() as stage:
-        for name in download or ():
-            path = download_weights(name, offline, _in_megabytes(stage(name)))
+        for name in job.download:
+            path = download_weights(name, job.offline, _in_megabytes(stage(name)))
             fetched[name] = str(path)
             console.say(f"{name}: {path}")
     recognizers, decoders = list_recognizers(), list_decoders()

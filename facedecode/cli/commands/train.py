@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from facedecode.cli.app import BareModel, Device, DryRun, Spec, command, start_torch
+from facedecode.cli.app import command, start_torch
 from facedecode.cli.commands import summary
 from facedecode.cli.commands.embeddings import describe_recognizer, store_of_bare
 from facedecode.cli.console import Console
@@ -17,7 +18,7 @@ from facedecode.cli.options import OneOf, Variant, make_job
 from facedecode.decoders.kinds import find_kind, fitted_by
 from facedecode.errors import UsageError
 from facedecode.identity import RecognizerId
-from facedecode.options import BareRecognizerOptions
+from facedecode.options import BareRecognizerOptions, bare_model_option, device_option, option, spec_option
 from facedecode.training.jobs import (
     CLOSED_FORM_OPTIONS,
     NETWORK_DEFAULTS,
@@ -52,6 +53,21 @@ VARIANTS = (NETWORK, CLOSED_FORM, LATENT, CLASSIFIER, HEAD, RECOGNIZER, DISENTAN
 
 
 @dataclass(frozen=True)
+class TrainOptions:
+    """What to train, where, and whose templates a bare file has. --weights is an option of the jobs."""
+
+    kind: Literal["decoder", "recognizer", "classifier", "disentangler"] = option(
+        "decoder",
+        "What to train: decoder, recognizer (a network that makes templates), classifier (of people, by a softmax on "
+        "their templates), or disentangler (which parts templates into identity and an attribute).",
+    )
+    model: str | None = bare_model_option()
+    spec: Path | None = spec_option()
+    device: str = device_option()
+    dry_run: bool = option(False, "Check the inputs and say what would be done, but train nothing.")
+
+
+@dataclass(frozen=True)
 class Call:
     """What a call of `train` has besides the job.
 
@@ -71,20 +87,8 @@ class Call:
 def train(
     console: Console,
     context: typer.Context,
-    *,
-    kind: Annotated[
-        Literal["decoder", "recognizer", "classifier", "disentangler"],
-        typer.Option(
-            "--kind",
-            help="decoder, recognizer (a network that makes templates), classifier (people, by a softmax on their "
-            "templates), or disentangler (templates into identity and an attribute).",
-        ),
-    ] = "decoder",
+    choice: TrainOptions,
     options: Annotated[dict[str, Any], OneOf(VARIANTS)],
-    model: BareModel = None,
-    spec: Spec = None,
-    device: Device = "auto",
-    dry_run: DryRun = False,
 ) -> Result:
     """While a decoder trains, the output folder shows the validation curve (curve.csv) and sample pictures. The same
     command resumes an interrupted run. Under torchrun, several processes train together, each on a part of every batch.
@@ -94,12 +98,13 @@ def train(
     person's images. --kind disentangler fits what 'transform --disentangle' needs to part templates into identity and
     the attribute of --labels; a tenth of the people judge it.
     """
+    kind, device, dry_run = choice.kind, choice.device, choice.dry_run
     variant, meaning = _chosen(kind, options["architecture"], from_head=options["from_head"] is not None)
     store, bare = options["store"], options["store"].suffix == ".npy"
     if console.ranks.count > 1 and (bare or variant is not NETWORK):
         what = f"{store} is made a store" if bare else f"{meaning} is fitted"
         raise UsageError(f"{what} in one process; start it without torchrun")
-    if not bare and (model or spec):
+    if not bare and (choice.model or choice.spec):
         raise UsageError("--model and --spec go with a bare .npy file; a store's manifest names its recognizer")
     allowed = {"kind", *variant.options} | ({"architecture"} if kind == "decoder" else set())
     allowed |= {"model", "weights", "spec", "images", "device"} if bare else set()
@@ -111,13 +116,13 @@ def train(
         raise UsageError(f"--dry-run looks at a store; 'facedecode import' makes one of {store}")
     values = {name: options[name] for name in given & variant.options.keys()}
     images, weights = options["images"], options["weights"]
-    chosen = BareRecognizerOptions(model, weights, spec)
+    chosen = BareRecognizerOptions(choice.model, weights, choice.spec)
     if bare:
         values.pop("images", None)
         if "weights" in variant.options:
             from facedecode.recognizers.registry import recognizer_file
 
-            values["weights"] = recognizer_file(model, weights)
+            values["weights"] = recognizer_file(choice.model, weights)
     if variant is NETWORK:
         values = {**NETWORK_DEFAULTS[options["architecture"]], **values}
     job = _make(variant, values, meaning)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from facedecode.cli.app import Device, command, start_torch
+from facedecode.cli.app import command, start_torch
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
 from facedecode.evaluation.jobs import EquivarianceJob
+from facedecode.options import ComputeOptions
 
 
 def equivariance(
-    console: Console, job: EquivarianceJob, report: ReportOptions, device: Device = "auto"
+    console: Console, job: EquivarianceJob, report: ReportOptions, compute: ComputeOptions
 ) -> tuple[dict, dict]:
     """Maps are fitted on some people and judged on others.
 
@@ -25,7 +26,7 @@ def equivariance(
         console,
         report,
         lambda: equivariance_schema(job),
-        lambda stage: evaluate_equivariance(job, start_torch(device), stage),
+        lambda stage: evaluate_equivariance(job, start_torch(compute.device), stage),
     )
 
 

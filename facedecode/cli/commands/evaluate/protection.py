@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from facedecode.cli.app import Device, command, start_torch
+from facedecode.cli.app import command, start_torch
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
 from facedecode.evaluation.jobs import ProtectionJob
+from facedecode.options import ComputeOptions
 
 
 def protection(
-    console: Console, job: ProtectionJob, report: ReportOptions, device: Device = "auto"
+    console: Console, job: ProtectionJob, report: ReportOptions, compute: ComputeOptions
 ) -> tuple[dict, dict]:
     """Gates: linkability and maximal_linkability (the highest of all scores and images), eer and tar@far=R (one key for
     all), type1@fmr=R and type2@fmr=R (the highest, key known or not, before every judge).
@@ -29,7 +30,7 @@ def protection(
         console,
         report,
         lambda: protection_schema(job),
-        lambda stage: evaluate_protection(job, start_torch(device), stage),
+        lambda stage: evaluate_protection(job, start_torch(compute.device), stage),
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from facedecode.cli.app import Device, command, start_torch
+from facedecode.cli.app import command, start_torch
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
 from facedecode.evaluation.jobs import ReconstructionJob
+from facedecode.options import ComputeOptions
 
 
 def reconstruction(
-    console: Console, job: ReconstructionJob, report: ReportOptions, device: Device = "auto"
+    console: Console, job: ReconstructionJob, report: ReportOptions, compute: ComputeOptions
 ) -> tuple[dict, dict]:
     """Every decoder is judged on the same images, of people whom it was not trained on. Intervals are 95 %.
 
@@ -24,7 +25,7 @@ def reconstruction(
         console,
         report,
         lambda: reconstruction_schema(job),
-        lambda stage: evaluate_reconstruction(job, start_torch(device), stage("reconstruction")),
+        lambda stage: evaluate_reconstruction(job, start_torch(compute.device), stage("reconstruction")),
     )
 
 

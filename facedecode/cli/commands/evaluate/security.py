@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from facedecode.cli.app import Device, command, start_torch
+from facedecode.cli.app import command, start_torch
 from facedecode.cli.commands.evaluate import summary
 from facedecode.cli.commands.evaluate.common import ReportOptions, run
 from facedecode.cli.console import Console
 from facedecode.evaluation.jobs import SecurityJob
+from facedecode.options import ComputeOptions
 
 
-def security(console: Console, job: SecurityJob, report: ReportOptions, device: Device = "auto") -> tuple[dict, dict]:
+def security(console: Console, job: SecurityJob, report: ReportOptions, compute: ComputeOptions) -> tuple[dict, dict]:
     """Each decoder belongs to the store of its recognizer, and its pictures are shown to the recognizers of all stores.
 
     Gates: type1@fmr=R and type2@fmr=R (the highest of all decoders against their own recognizer), type1[D,B]@fmr=R,
@@ -28,7 +29,7 @@ def security(console: Console, job: SecurityJob, report: ReportOptions, device: 
         report,
         lambda: security_schema(job),
         lambda stage: evaluate_security(
-            job, start_torch(device), Steps(stage("pictures"), stage("portraits"), stage("pairs curve"))
+            job, start_torch(compute.device), Steps(stage("pictures"), stage("portraits"), stage("pairs curve"))
         ),
     )
 
