@@ -648,7 +648,7 @@ def test_the_record_is_of_all_runs_together(job: DecoderJob, tiny: Path, tmp_pat
     assert second.looked_through("tiny") and second.looked_through("tiny-cosine")
     assert second.provenance.training.held_out == 0 < second.provenance.training.validation
     everybody = second.provenance.training.people
-    assert trained_people(second, "second") == everybody, "the first run held nobody out"
+    assert trained_people(second, "second") == list(everybody), "the first run held nobody out"
 
 
 @pytest.mark.parametrize("phi", ["tiny", "tiny:conv"])
