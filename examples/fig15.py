@@ -33,7 +33,7 @@ from facedecode.report.folder import require_writable, write_report
 from facedecode.statistics.bootstrap import REPETITIONS
 from facedecode.store import Store
 from facedecode.store.processing import refuse_done
-from facedecode.templates.aggregation import Aggregation, person_order, template_distances
+from facedecode.templates.aggregation import Aggregation, combine, person_order, template_distances
 
 NUMBERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 500)  # images in a template; the paper's figure goes to 500
 SHOWN = 2  # draws in the picture
@@ -121,10 +121,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def nested_means(templates: np.ndarray, name: str, numbers: Sequence[int], draws: int, seed: int) -> np.ndarray:
     """Means of a person's templates (n, dim), of so many in each draw: float32 (numbers, draws, dim)."""
-    way = Aggregation()
+    mean = Aggregation()
     orders = [person_order(name, len(templates), seed + draw) for draw in range(draws)]
     return np.stack(
-        [np.stack([way.combine(templates[order[:number]]) for order in orders]) for number in numbers]
+        [np.stack([combine(templates[order[:number]], mean) for order in orders]) for number in numbers]
     ).astype(np.float32)
 
 

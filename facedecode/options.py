@@ -143,7 +143,9 @@ def choices(kind: Any) -> tuple[str, ...]:
 def require_choice(name: str, value: Any, known: Sequence[str]) -> None:
     """Refuse a value of an option that is none of its choices. Raises UsageError."""
     if value not in known:
-        raise UsageError(f"--{name.replace('_', '-')} {value}: use {', '.join(known[:-1])} or {known[-1]}")
+        *others, last = known
+        choices = f"{', '.join(others)} or {last}" if others else last
+        raise UsageError(f"--{name.replace('_', '-')} {value}: use {choices}")
 
 
 def require_choices(job: Any) -> None:

@@ -139,4 +139,5 @@ def test_extract_of_a_flat_folder(photos: Path, tmp_path: Path) -> None:
     assert "1 of 2 images have no labels" in told.stderr
     other = run(app, ["extract", str(tmp_path / "flat"), "-o", str(tmp_path / "emb")])
     assert other.exit_code == 4 and "other settings" in other.stderr  # without people it is another store
-    assert run(app, ["extract", str(tmp_path / "flat"), "-o", str(tmp_path / "e"), "--renamed", "m.txt"]).exit_code == 2
+    alone = ["--renamed", str(tmp_path / "ids.txt")]
+    assert run(app, ["extract", str(tmp_path / "flat"), "-o", str(tmp_path / "e"), *alone]).exit_code == 2
