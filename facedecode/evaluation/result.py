@@ -140,12 +140,17 @@ class Metric:
     """
 
     name: str
-    labels: Mapping[str, Label]
+    labels: Mapping[str, Any]
     estimate: Figure
     unit: Unit = "number"
     errors: Mapping[str, int] = field(default_factory=dict)
     key: bool = True
     note: str = ""
+
+    @property
+    def number(self) -> Any:
+        """The figure without its interval."""
+        return self.estimate.value if isinstance(self.estimate, Estimate) else self.estimate
 
 
 @dataclass(frozen=True)
@@ -426,7 +431,7 @@ class Result:
 @functools.cache
 def texts(name: str) -> dict[str, str]:
     """What an evaluation's report says, by heading: the file `texts/NAME.md`."""
-    text = resources.files(__package__).joinpath("texts", f"{name}.md").read_text("utf-8")
+    text = (resources.files(__package__) / "texts" / f"{name}.md").read_text("utf-8")
     parts = re.split(r"(?m)^# (\w+)$", text)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 

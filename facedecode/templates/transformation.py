@@ -202,7 +202,7 @@ def protection_operation(
     )
 
 
-def center_of_sha256(center_of: dict[str, list[str]]) -> str:
+def center_of_sha256(center_of: dict[str, Any]) -> str:
     """What `about` records of the people of a center: SHA-256 of their JSON."""
     return hashlib.sha256(json_text(center_of).encode()).hexdigest()
 

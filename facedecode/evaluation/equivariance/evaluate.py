@@ -99,7 +99,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
             )
             if not len(side.perturbed[transform.name].rows):
                 raise BadInput(f"{transform.name} leaves no face in the frame of any {name} image; leave it out")
-    ranks = add_figures(result, *sides, store.recognizer, store.score, job)
+    ranks = add_figures(result, sides[0], sides[1], store.recognizer, store.score, job)
     result.facts["judged"] = {"images": len(judged.rows), "people": len(set(judged.identities))}
     result.facts["training"] = {"images": len(training.rows), "people": len(set(training.identities))}
     result.people = len(set(judged.identities))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from facedecode.pictures.perturb import Transform, expand_group
 
 _ROTATION = re.compile(r"rotate(-?\d+)")
 # Any face will do: a matrix depends on the box alone. Its sides differ, so that shifts of both kinds do.
-_FACE = SimpleNamespace(box=np.array([-2.0, -3.0, 2.0, 3.0]))
+_FACE: Any = SimpleNamespace(box=np.array([-2.0, -3.0, 2.0, 3.0]))
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _images(stores: dict[str, Store], job: LeakageJob) -> tuple[dict[str, np.nda
 def _best(result: Result, attribute: str, store: str) -> float:
     """How far above chance the best probe reads an attribute from a store."""
     rows = [row for measure in TITLES for row in result.rows(measure, {"attribute": attribute, "store": store})]
-    return max(row.estimate.value - result.value(f"{row.name}_chance", row.labels) for row in rows)
+    return max(row.number - result.value(f"{row.name}_chance", row.labels) for row in rows)
 
 
 def measure_of(target: Target) -> str:
@@ -181,7 +181,7 @@ def _add_readings(
             step()
             for number, answers in curve.items():
                 result.add(f"{measure}_spread", {**labels, "removed": number}, reading(answers, target).estimate())
-        base = {next(iter(templates)): {"less_first": {}}}
+        base: dict = {next(iter(templates)): {"less_first": {}}}
         about = {"measure": measure, "images": len(images), "stores": base}
         result.facts.setdefault("attributes", {})[name] = about
 
@@ -251,7 +251,7 @@ def _what_is_read(result: Result) -> Section:
     tables, pictures, several = [], [], len(result.labels("store")) > 1
     probes = result.schema.axis("probe").names
     for measure, title in ((CLASSES, "Classes: balanced accuracy"), (NUMBERS, "Numbers: R²")):
-        chances = {row.labels["attribute"]: row.estimate for row in result.rows(f"{measure}_chance")}
+        chances = {row.labels["attribute"]: row.number for row in result.rows(f"{measure}_chance")}
         if not chances:
             continue
         file, rows = measure.replace("_", "-"), ["attribute", *(["store"] if several else [])]
@@ -273,7 +273,7 @@ def _spread(result: Result) -> Section:
     for measure, title in TITLES.items():
         curves: dict[str, dict] = {}
         for row in result.rows(measure, {"probe": "linear"}):
-            if row.estimate.value > result.value(f"{measure}_chance", row.labels) + 0.05:
+            if row.number > result.value(f"{measure}_chance", row.labels) + 0.05:
                 name = f"{row.labels['attribute']}, {row.labels['store']}" if several else row.labels["attribute"]
                 curves[name] = result.along("removed", f"{measure}_spread", row.labels)
         # More than the plot has colors for would be told apart by nobody.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -119,9 +119,7 @@ def _unseen(attributes: TargetSet, decoder: Decoder) -> tuple[np.ndarray, np.nda
     return unseen[spread_rows(names, SHOWN)], unseen[spread_rows(names, max(1, min(MEASURED, most)))]
 
 
-def _strip(
-    name: str, direction: Direction, portraits: Sequence[np.ndarray], templates: np.ndarray, decoder: Decoder
-) -> Picture:
+def _strip(name: str, direction: Direction, portraits: np.ndarray, templates: np.ndarray, decoder: Decoder) -> Picture:
     lines = []
     for portrait, template in zip(portraits, templates, strict=True):
         moved = np.concatenate([direction.move(template[None], amount) for amount in AMOUNTS])

@@ -57,7 +57,7 @@ SCORES = {"own": "the scheme's own score", "length": "difference of lengths"}
 IMAGES = {"different-images": "two images of a person", "same-image": "one image under both keys"}
 _TYPES = "type_one", "type_two"
 _COUNTS = "mated", "non_mated", "bins"
-_KEYS = "key_pairs", "lowest_of_keys", "median_of_keys", "highest_of_keys"
+_KEYS = ["key_pairs", "lowest_of_keys", "median_of_keys", "highest_of_keys"]
 TEXTS = texts("protection")
 
 
@@ -108,7 +108,7 @@ def evaluate_protection(job: ProtectionJob, device: str = "cpu", stage: Stage | 
         shown_to = {RECOGNIZER: own[1], **dict(further)}
         inversion = invert(study, job, result.labels("fmr"), shown_to, pairs, begin)
         result.sections.append(_add_inversion(result, inversion, job.attacker or RIDGE))
-    lengths = [row.estimate.value for row in result.rows("linkability", {"images": "same-image"})]
+    lengths = [row.number for row in result.rows("linkability", {"images": "same-image"})]
     result.warnings += paragraphs(
         TEXTS["warnings"],
         lengths=lengths[-1] if lengths[-1] > lengths[0] else 0,
@@ -193,7 +193,7 @@ def _add_accuracy(result: Result, study: Study, job: ProtectionJob, begin: Stage
                 result.add("tar_change", labels, by_person.less(before))
         kept[system] = pairs
         progress(done, len(templates))
-    columns = ["eer", "eer_change", ("tar", "tar_change"), "tar_pairs"]
+    columns: list[str | tuple[str, ...]] = ["eer", "eer_change", ("tar", "tar_change"), "tar_pairs"]
     parts = [f"tar.{part}" for part in ("threshold", "fmr", "false_accepts", "non_mated")]
     tables = [
         result.table("accuracy", "Accuracy on all pairs", ["system"], columns),
@@ -267,7 +267,7 @@ def _add_score(result: Result, score: str, images: str, figures: LinkageFigures)
 
 def _highest(result: Result, metric: str, **labels: Label) -> Any:
     """The highest figure of a metric with these labels."""
-    return max((row.estimate for row in result.rows(metric, labels)), key=lambda estimate: estimate.value)
+    return max(result.rows(metric, labels), key=lambda row: row.number).estimate
 
 
 def _add_inversion(result: Result, inversion: Inversion, kind: str) -> Section:
@@ -277,7 +277,7 @@ def _add_inversion(result: Result, inversion: Inversion, kind: str) -> Section:
         for judge, rates in by_judge.items():
             for name, groups in {"type_one": rates.type_one, "type_two": rates.type_two, "real": rates.mated}.items():
                 for by_person, by_pair in zip(groups.get("people", ()), groups.get("pairs", ()), strict=True):
-                    labels = {"attacker": attacker, "judge": judge, "fmr": by_person.fmr_wanted}
+                    labels: dict[str, Label] = {"attacker": attacker, "judge": judge, "fmr": by_person.fmr_wanted}
                     key = judge == RECOGNIZER and attacker != NOTHING and by_person.fmr_wanted == lowest
                     result.add(name, labels, by_person, key=key)
                     errors = {"success": by_pair.accepted, "failure": by_pair.n - by_pair.accepted}

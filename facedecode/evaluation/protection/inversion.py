@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +16,6 @@ from facedecode.evaluation.rendering import embed_drawn, spread_rows
 from facedecode.memory import require_memory
 from facedecode.statistics.scores import AllPairs
 from facedecode.statistics.security import Attack, Originals, SecurityRates, attack_success
-
-if TYPE_CHECKING:  # needs torch
-    from torch import nn
 
 Stage = Callable[[str], Callable[..., None]]
 RIDGE, IMAGE_SIZE = "ridge", 128
@@ -81,12 +77,16 @@ def invert(
         judges: the recognizer of the unprotected templates as 'recognizer', and others by their names.
         protected_pairs: of the templates under the first key.
     """
+    import torch
+
     from facedecode.decoders import Decoder, Provenance
+    from facedecode.decoders.kinds import KINDS
     from facedecode.store.images import read_portraits
 
     test, training, missing = study.test, study.training, study.test.images.missing
     root, side, kind = job.images or study.store.root, job.image_size or IMAGE_SIZE, job.attacker or RIDGE
     portraits = read_portraits(training.images.rows, root, side, begin("portraits"))
+    pixels = torch.from_numpy(portraits).permute(0, 3, 1, 2)
     people = sorted(set(training.images.identities))
     # Attacker → decoder, the templates that it is trained on, and those that it is given.
     attackers = {
@@ -98,10 +98,13 @@ def invert(
     shown, decoders = _shown(study), {}
     examples = {"originals": read_portraits([test.images.rows[i] for i in shown], root, side)}
     attacks: dict[str, dict[str, Attack]] = {judge: {} for judge in [*judges, SYSTEM]}
-    for attacker, (kind, known, stolen) in attackers.items():
-        net = _train(kind, known, study.store.score if attacker == PLAIN else study.score, portraits)
-        decoders[attacker] = {"kind": kind, **net.config}
-        decoder = Decoder(kind, net, Provenance(study.store.recognizer, False, TrainingRecord(people=tuple(people))))
+    for attacker, (architecture, known, stolen) in attackers.items():
+        net = KINDS[architecture].network(known.shape[1], side)
+        net.fit(torch.from_numpy(known), pixels, study.store.score if attacker == PLAIN else study.score)
+        decoders[attacker] = {"kind": architecture, **net.config}
+        decoder = Decoder(
+            architecture, net, Provenance(study.store.recognizer, False, TrainingRecord(people=tuple(people)))
+        )
         examples[attacker] = decoder.decode(stolen[shown])
         embedded = embed_drawn(decoder, stolen, missing, judges, begin(f"pictures ({attacker})"))
         for judge, templates in embedded.items():
@@ -130,13 +133,3 @@ def _shown(study: Study) -> np.ndarray:
     """The rows of the test images that are shown, int."""
     images = study.test.images
     return np.flatnonzero(~images.missing)[spread_rows(images.acquired_identities, _SHOWN)]
-
-
-def _train(kind: str, templates: np.ndarray, score: str, portraits: np.ndarray) -> nn.Module:
-    """A closed form fitted to templates (n, dim) that compare by `score`, and portraits (n, P, P, 3) uint8."""
-    import torch
-
-    from facedecode.decoders.kinds import KINDS
-
-    net = KINDS[kind].network(templates.shape[1], portraits.shape[1])
-    return net.fit(torch.from_numpy(templates), torch.from_numpy(portraits).permute(0, 3, 1, 2), score)

@@ -83,20 +83,23 @@ def derived_study(store: Store, job: ProtectionJob) -> Study:
 
     schemes = [make(f"key {k + 1}") for k in range(job.keys or KEYS)]
 
+    def protected(images: UnseenImages) -> Protected:
+        return Protected(images, [made.protect(images.templates) for made in schemes])
+
     def protect_apart(progress: Progress | None = None) -> np.ndarray:
         from threadpoolctl import threadpool_limits  # of scikit-learn's dependencies
 
         acquired = np.flatnonzero(~test.missing)
         names, codes = encode_people(test.acquired_identities)
-        protected = np.zeros((len(test.rows), schemes[0].dim), np.float32)
+        templates = np.zeros((len(test.rows), schemes[0].dim), np.float32)
         # Decompositions of small matrices, one a person: threads only get into each other's way.
         with threadpool_limits(1):
             for k, name in enumerate(names):
                 rows = acquired[codes == k]
-                protected[rows] = make(f"person {name}").protect(test.templates[rows])
+                templates[rows] = make(f"person {name}").protect(test.templates[rows])
                 if progress:
                     progress(k + 1, len(names))
-        return protected
+        return templates
 
     described = schemes[0].describe()
     del described["key_id"]
@@ -105,8 +108,8 @@ def derived_study(store: Store, job: ProtectionJob) -> Study:
         scheme=described,
         score=schemes[0].score,
         key_ids=[made.key_id for made in schemes],
-        test=Protected(test, [made.protect(test.templates) for made in schemes]),
-        training=training and Protected(training, [made.protect(training.templates) for made in schemes]),
+        test=protected(test),
+        training=None if training is None else protected(training),
         protect=schemes[0].protect,
         protect_apart=protect_apart,
     )
@@ -146,7 +149,9 @@ def stored_study(store: Store, protected: Sequence[Store], job: ProtectionJob) -
         score=first.score,
         key_ids=list(by_key),
         test=Protected(test, [unseen_images(other, job.people).templates for other in protected]),
-        training=training and Protected(training, [_training(other, job).templates for other in protected]),
+        training=None
+        if training is None
+        else Protected(training, [_training(other, job).templates for other in protected]),
         stores=protected,
     )
 
