@@ -41,7 +41,7 @@ def download_weights(name: str, offline: bool = False, progress: Callable[[int, 
 
     spec = find_spec_by_name(name)
     if spec.url is None:
-        raise UsageError(f"{name}: no download that is known; {spec.obtain}")
+        raise UsageError(f"{name}: there is no download; {spec.obtain}")
     path = cached_weights(spec)
     if path.is_file():
         _check(spec, path)

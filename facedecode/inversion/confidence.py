@@ -107,7 +107,7 @@ class Confidence(Fitted):
         mine, other = (_show(which) for which in (self.decoder, decoder))
         if mine != other:
             raise BadInput(
-                f"{self.label} was fitted on pictures of {mine} and says nothing of those of {other}; "
+                f"{self.label} was fitted on pictures of {mine} and these are of {other}; "
                 "fit one for that decoder with 'facedecode fit-confidence'"
             )
 

@@ -60,8 +60,8 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
     chosen = [i for i in selected if rows[i]["identity"] and rows[i]["identity"] not in trained]
     if not chosen:
         raise BadInput(
-            f"decoder {name}: trained on everybody who is given, and its errors on them are too small to go by; "
-            "give other people, by --people or another store"
+            f"decoder {name}: was trained on all of these people, and its errors on them are too small; give other "
+            "people with --people, or another store"
         )
     chosen = sorted(chosen, key=lambda i: rows[i]["path"] or "")[: job.limit]
     rows = [rows[i] for i in chosen]

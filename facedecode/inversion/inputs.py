@@ -56,7 +56,9 @@ def read_inputs(path: Path, options: DrawingOptions | None = None, device: str =
     if model is not None and is_custom(model):
         custom = load_recognizer(model, weights, device, contract=options.recognizer.spec).describe()
     elif options.recognizer.spec is not None:
-        raise UsageError("--spec goes with --model torch:FILE or onnx:FILE; a store's manifest has its recognizer's")
+        raise UsageError(
+            "--spec goes with --model torch:FILE or onnx:FILE; a store has the contract of its own recognizer"
+        )
     weights = recognizer_file(model, weights)
     if path.is_dir():
         store = Store.open(path)
@@ -65,7 +67,7 @@ def read_inputs(path: Path, options: DrawingOptions | None = None, device: str =
         result = TemplateInput(store.templates(), store.recognizer, weights, names, store.manifest, rows, root)
     else:
         if options.originals:
-            raise BadInput(f"{path}: --originals needs a whole store, whose manifest says where the images are")
+            raise BadInput(f"{path}: --originals needs a whole store: its manifest says where the images are")
         templates, manifest, note = load_templates(path)
         names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]
         if manifest is None:

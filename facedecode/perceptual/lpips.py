@@ -65,8 +65,8 @@ def require_trunk(path: Path, net: str) -> str:
         raise BadInput(f"{path}: unreadable ({error.strerror})") from None
     if not sha256.startswith(prefix):
         raise BadInput(
-            f"{path}: not torchvision's {name} (its sha256 begins with {sha256[:8]}, not {prefix}); LPIPS was "
-            "calibrated on that very trunk: a distance on another is no LPIPS, nor can a converted file be verified"
+            f"{path}: not torchvision's {name} (its sha256 begins with {sha256[:8]}, not {prefix}); LPIPS is "
+            "calibrated on that trunk: a distance on another is no LPIPS, and a converted file cannot be verified"
         )
     return sha256
 

@@ -224,7 +224,7 @@ def save_image(path: Path, array: np.ndarray) -> None:
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
-        raise OutputError(f"{path}: pictures are written as PNG; give the name the ending .png")
+        raise OutputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
     image = Image.fromarray(_to_uint8(np.asarray(array)))
     with atomic_write(path) as stream:
         image.save(stream, format="PNG")

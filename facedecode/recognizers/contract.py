@@ -106,8 +106,8 @@ def read_contract(model: Path, path: Path | None) -> Contract:
     path = path or model.with_name(f"{model.name}.json")
     if not path.exists():
         raise UsageError(
-            f"{model}: nothing tells what it expects of pictures: write {path}, a JSON object with crop, channels, "
-            "mean, scale (docs/own-models.md), or name one by --spec"
+            f"{model}: its input is not described: write {path}, a JSON object with crop, channels, mean, scale "
+            "(docs/own-models.md), or name one with --spec"
         )
     return parse_contract(read_json(path), str(path), model.stem)
 

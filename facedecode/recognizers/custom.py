@@ -47,7 +47,7 @@ class CustomRecognizer(Recognizer):
         self.weights, self.device, self.precision = path, torch.device(device), precision
         self._judge = judge
         if judge != (contract.gives is not None):
-            raise UsageError(f"{path}: 'gives' (probability, logit) is for a judge, and not for a recognizer")
+            raise UsageError(f"{path}: 'gives' (probability, logit) is for a judge, not for a recognizer")
         if kind == "onnx:" and precision != "fp32":
             raise UsageError(f"--precision {precision}: an ONNX model computes as it was exported; leave it out")
         self.net, self.weights_sha256 = open_network(kind, path, device)
@@ -64,7 +64,7 @@ class CustomRecognizer(Recognizer):
             score=contract.score,
             license=contract.license,
             architecture="",
-            obtain="it is a model of your own: pass its file with --weights",
+            obtain="it is your own model: pass its file with --weights",
             channel_order=contract.channels,
             feature_layers=contract.layers,
             recommended_threshold=contract.threshold,
@@ -134,7 +134,7 @@ class CustomRecognizer(Recognizer):
         if isinstance(outputs, tuple | list):
             if len(outputs) > 1 and self.contract.output is None:
                 shapes = ", ".join(str(tuple(getattr(each, "shape", ()))) for each in outputs)
-                raise BadInput(f"{path}: gives {len(outputs)} outputs ({shapes}); say which by 'output' (0, 1 …)")
+                raise BadInput(f"{path}: gives {len(outputs)} outputs ({shapes}); choose one with 'output' (0, 1 …)")
             number = self.contract.output or 0
             if number >= len(outputs):
                 raise BadInput(f"{path}: has no output {number}; it gives {len(outputs)}")
@@ -145,7 +145,7 @@ class CustomRecognizer(Recognizer):
         if self._judge and outputs.ndim == 1:
             outputs = outputs[:, None]
         if outputs.ndim != 2 or len(outputs) != count or not outputs.shape[1]:
-            raise BadInput(f"{path}: gives {tuple(outputs.shape)} of {count} pictures, not ({count}, d)")
+            raise BadInput(f"{path}: gives {tuple(outputs.shape)} for {count} pictures, not ({count}, d)")
         return outputs.float()
 
     def _tried_dim(self) -> int:
@@ -161,15 +161,17 @@ class CustomRecognizer(Recognizer):
         length = both.norm(dim=1).max()
         if (alone - both).norm(dim=1).max() > _SAME * length:
             raise BadInput(
-                f"{path}: gives other numbers of the same picture in another batch; export it after .eval(), so that "
+                f"{path}: gives other numbers for the same picture in another batch; export it after .eval(), so that "
                 "dropout and batch normalization are fixed"
             )
         if self._judge:
             return both.shape[1]
         if (both[0] - both[1]).abs().max() <= 1e-6 * length:
-            raise BadInput(f"{path}: gives the same of two different pictures; are mean, scale and size right?")
+            raise BadInput(
+                f"{path}: gives the same numbers for two different pictures; are mean, scale and size right?"
+            )
         if both.shape[1] < 2:
-            raise BadInput(f"{path}: gives one number of a picture, not a template")
+            raise BadInput(f"{path}: gives one number for a picture, not a template")
         if (both >= 0).all() and ((both.sum(1) - 1).abs() < 1e-3).all():
             raise BadInput(
                 f"{path}: gives probabilities of {both.shape[1]} classes, not templates; export it up to the layer "
@@ -236,7 +238,7 @@ def load_custom(
     called = name.removeprefix(kind)
     path = Path(called if weights is None else weights)
     if not path.is_file():
-        raise MissingWeights(f"{name}: a model of your own, and there is no file {path}; give its file by --weights")
+        raise MissingWeights(f"{name}: there is no file {path}; name the file of your model with --weights")
     if isinstance(contract, RecognizerId):
         if (sha256 := sha256_file(path)) != contract.weights_sha256:
             recorded = str(contract.weights_sha256)[:12]
@@ -250,7 +252,7 @@ def load_custom(
 
 def _agreed_size(path: Path, of_file: int | None, of_contract: int | None) -> int:
     if of_file is None and of_contract is None:
-        raise UsageError(f"{path}: takes pictures of any size; say by 'size' which it was trained on")
+        raise UsageError(f"{path}: takes pictures of any size; add the 'size' that it was trained on to its contract")
     if None not in (of_file, of_contract) and of_file != of_contract:
         raise BadInput(f"{path}: takes pictures of {of_file} px, and its contract says size {of_contract}")
     return of_file or of_contract

@@ -56,8 +56,8 @@ def load_recognizer(
     called = identity.name if identity else str(name)
     if called.startswith(TEMPLATES_ONLY):
         raise MissingWeights(
-            f"{called}: nothing but its templates is here; a network learns from them by --identity-weight 0 "
-            "--no-mirror --phi with another network, or --perceptual-weight 0"
+            f"{called}: only its templates are here; to train a network on them, use --identity-weight 0 --no-mirror, "
+            "and --phi with another network or --perceptual-weight 0"
         )
     if is_custom(called) and "@" not in called:
         from facedecode.recognizers.custom import load_custom
@@ -105,12 +105,12 @@ def find_spec_by_name(name: str, weights: Path | str | None = None) -> Recognize
         return spec
     if "@" in name:
         raise MissingWeights(
-            f"{name}: templates protected by 'transform', and no recognizer makes those of pictures; a network learns "
-            "from them by --identity-weight 0 --perceptual-weight 0 --no-mirror"
+            f"{name}: no recognizer makes templates that 'transform' protected; to train a network on them, use "
+            "--identity-weight 0 --perceptual-weight 0 --no-mirror"
         )
     raise UsageError(
-        f"no recognizer is called {name!r}; known: {', '.join(sorted(REGISTRY))}; one that was trained here goes by "
-        f"its folder (--model, or --weights where a store names it), and there is no {Path(weights or name) / CARD}"
+        f"no recognizer is called {name!r}; known: {', '.join(sorted(REGISTRY))}; name one that was "
+        f"trained here by its folder (--model, or --weights for a store's); there is no {Path(weights or name) / CARD}"
     )
 
 

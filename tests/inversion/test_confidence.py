@@ -332,7 +332,7 @@ def test_the_fit_refuses(here: Path) -> None:
     save_ridge(here / "silent", here / "emb", {})
     manifest = json.loads((here / "emb" / "manifest.json").read_text())
     for arguments, said in [
-        ((("--people", "seen.txt"), {}), "decoder ridge: trained on everybody who is given"),
+        ((("--people", "seen.txt"), {}), "decoder ridge: was trained on all of these people"),
         ((("--people", "few.txt"), {}), "2 people cannot be left out in 5 folds"),
         (((), {"decoder": "silent"}), "decoder silent: it does not record the people"),
     ]:

@@ -114,7 +114,7 @@ def test_another_trunk_is_refused(squeeze, shared, tmp_path):
         Lpips(shared / "weights" / "squeezenet1_1_caffe.safetensors", "squeeze")
     converted = tmp_path / "converted.safetensors"
     save_file(torch.load(squeeze[0], weights_only=True), converted)
-    with pytest.raises(BadInput, match="nor can a converted file be verified"):
+    with pytest.raises(BadInput, match="a converted file cannot be verified"):
         Lpips(converted, "squeeze")
     with pytest.raises(BadInput, match=r"not torchvision's alexnet-owt-7be5be79.pth"):
         Lpips(squeeze[0], "alex")

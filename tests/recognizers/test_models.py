@@ -205,7 +205,7 @@ def test_a_pinned_hash_is_checked_before_the_file_is_kept(served, weights_cache:
 
 def test_what_cannot_be_downloaded(served: Path, weights_cache: Path) -> None:
     for arguments, code, said in (
-        (["--download", "vgg16"], 2, "vgg16: no download that is known; pass VGG-Face's weights"),
+        (["--download", "vgg16"], 2, "vgg16: there is no download; pass VGG-Face's weights"),
         (["--download", "vgg17"], 2, "no recognizer is called 'vgg17'"),
         (["--download", "tiny", "--offline"], 3, "--offline forbids to download http://127.0.0.1"),
     ):

@@ -275,12 +275,12 @@ class Bad(nn.Module):
     [
         ("nan", "NaN, infinity"),
         ("classes", "probabilities of 12 classes"),
-        ("constant", "the same of two different pictures"),
-        ("map", r"\(2, 12, 1, 1\) of 2 pictures"),
-        ("one", "one number of a picture"),
+        ("constant", "the same numbers for two different pictures"),
+        ("map", r"\(2, 12, 1, 1\) for 2 pictures"),
+        ("one", "one number for a picture"),
         ("whole", "torch.int64, not numbers"),
         ("across", r"in another batch; export it after \.eval\(\)"),
-        ("more", r"gives \(3, 12\) of 2 pictures"),
+        ("more", r"gives \(3, 12\) for 2 pictures"),
     ],
 )
 def test_the_first_batch_is_looked_at(how: str, said: str, tmp_path: Path) -> None:
@@ -316,16 +316,16 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
             onnx_file(shape=("n", 3, "h", "w")),
             {"size": None},
             UsageError,
-            "pictures of any size; say by 'size'",
+            "pictures of any size; add the 'size'",
         ),
         "onnx:apart.onnx": (onnx_file(nodes=plus, tensors=[big]), {"size": 8}, BadInput, "tensors lie in another file"),
         "onnx:outs.onnx": (
             onnx_file(nodes=two, outputs=["y", "z"]),
             {"size": 8},
             BadInput,
-            "gives 2 outputs .* by 'output'",
+            "gives 2 outputs .* with 'output'",
         ),
-        "onnx:map.onnx": (onnx_file(outputs=["p"]), {"size": 8}, BadInput, r"gives \(2, 3, 2, 2\) of 2 pictures"),
+        "onnx:map.onnx": (onnx_file(outputs=["p"]), {"size": 8}, BadInput, r"gives \(2, 3, 2, 2\) for 2 pictures"),
     }
     for name, (data, contract, error, said) in cases.items():
         kind, file = name.split(":")
@@ -410,7 +410,7 @@ def test_a_manifest_is_enough_to_find_the_model_again(net: TinyNet, tmp_path: Pa
     other = keep(tmp_path / "other.pt2", exported(net, 1))
     with pytest.raises(BadInput, match=r"other\.pt2: not the file of torch:mine \(sha256"):
         load_recognizer(held, other)
-    with pytest.raises(MissingWeights, match="torch:mine: a model of your own"):
+    with pytest.raises(MissingWeights, match="torch:mine: there is no file"):
         load_recognizer(held)
     keep(tmp_path / "b.pt2", moved.read_bytes(), mean=100)
     with pytest.raises(BadInput, match=r"takes pictures otherwise .*mean"):

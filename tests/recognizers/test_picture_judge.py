@@ -83,7 +83,7 @@ def test_what_is_no_judge(portraits: np.ndarray, load_judge: Callable, tmp_path:
         judge("3")
     with pytest.raises(BadInput, match="does not say by 'classes'"):
         judge("flat", classes=None)
-    with pytest.raises(UsageError, match="is for a judge, and not for a recognizer"):
+    with pytest.raises(UsageError, match="is for a judge, not for a recognizer"):
         judge("flat", gives=None)
     with pytest.raises(BadInput, match="gives no probabilities; if they are logits"):
         judge("flat", gives="probability", scale=25.5).probabilities(portraits)

@@ -373,7 +373,7 @@ def test_a_path_or_its_name_with_weights(trained: Path, given: str) -> None:
 
 
 def test_names_without_a_folder_say_what_to_give(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no recognizer is called 'own'; known: .*--weights where a store names it"):
+    with pytest.raises(UsageError, match=r"no recognizer is called 'own'; known: .*--weights for a store's"):
         load_recognizer("own")
     with pytest.raises(BadInput, match="holds the recognizer own, not other"):
         load_recognizer("other", trained)
