@@ -35,7 +35,7 @@ from facedecode.evaluation.cohort import (
 from facedecode.evaluation.fidelity import ORIGINALS, add_fidelity, fidelity_axes, fidelity_specs, picture_values
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.result import FEW_ERRORS, Result, Schema
-from facedecode.evaluation.security.report import TYPES, slug
+from facedecode.evaluation.security.report import TYPES
 from facedecode.inversion.refinement import Refined, RefineSettings, refine
 from facedecode.options import named
 from facedecode.pictures.figures import picture_grid, png_bytes, shortened
@@ -43,7 +43,7 @@ from facedecode.provenance import describe_decoder, describe_file, describe_stor
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable
-from facedecode.report.text import percent, show_number
+from facedecode.report.text import percent, show_number, slug
 from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, RateAtFmr, Trials, mean_interval, rates_at_fmr
 from facedecode.statistics.scores import encode_people, score_pairs, score_rows
 from facedecode.store import Store

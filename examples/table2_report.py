@@ -11,10 +11,10 @@ from facedecode.annotations.protocols import Pairs
 from facedecode.evaluation.result import FEW_ERRORS
 from facedecode.evaluation.trials import AllPairs, PairsFile
 from facedecode.evaluation.verification.measure import Figures
-from facedecode.evaluation.verification.report import figures_json, slugs
+from facedecode.evaluation.verification.report import figures_json
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.plots import roc_plot
-from facedecode.report.text import counted, percent, show_number
+from facedecode.report.text import counted, percent, show_number, slugs
 from facedecode.statistics.bootstrap import Estimate, Resampled
 from facedecode.statistics.verification import false_accepts_allowed
 

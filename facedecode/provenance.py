@@ -18,6 +18,7 @@ from facedecode.store.processing import DONE
 
 if TYPE_CHECKING:  # these need pyarrow or torch
     from facedecode.decoders import Decoder
+    from facedecode.recognizers.recognizer import Recognizer
     from facedecode.store import Store
 
 _PACKAGES = ("torch", "numpy", "scipy", "pillow")
@@ -82,6 +83,11 @@ def describe_job(job: Any) -> dict:
         if not isinstance(value, Path):
             settings[field.name] = list(value) if isinstance(value, tuple | list) else value
     return settings | {"level": LEVEL}
+
+
+def describe_recognizers(recognizers: Mapping[str, Recognizer]) -> dict:
+    """JSON: by name, the weights and the score of recognizers that looked at pictures."""
+    return {name: {"weights_sha256": own.weights_sha256, "score": own.spec.score} for name, own in recognizers.items()}
 
 
 def describe_decoder(decoder: Decoder) -> dict:

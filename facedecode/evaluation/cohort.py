@@ -53,6 +53,9 @@ def describe_templates(templates: Templates) -> dict:
     return {"store": templates.folder.name, "fingerprint": templates.fingerprint, **templates.recognizer.as_json()}
 
 
+SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}
+
+
 @dataclass(frozen=True)
 class UnseenImages:
     """The images of an evaluation.
@@ -78,6 +81,16 @@ class UnseenImages:
     def acquired(self) -> list[dict]:
         """The rows that have a template, and so a portrait."""
         return [row for row, gone in zip(self.rows, self.missing, strict=True) if not gone]
+
+    def warnings(self, what: str = "") -> list[str]:
+        """Where a limit or the store left images or people out, in sentences. what: of the images (' judged')."""
+        warnings = []
+        if self.beyond:
+            warnings.append(f"Only the first {len(self.rows):,} images{what} were taken: a trial run, not a result.")
+        if self.absent:
+            names = some_of(self.absent)
+            warnings.append(f"{len(self.absent):,} people{what} have no image in the store ({names}).")
+        return warnings
 
     @property
     def acquired_identities(self) -> list[str]:

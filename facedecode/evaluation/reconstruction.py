@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facedecode.errors import BadInput, UsageError, some_of
+from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import (
+    SCORES,
     Reference,
     UnseenImages,
     load_recognizers,
@@ -35,7 +36,7 @@ from facedecode.evaluation.jobs import ReconstructionJob
 from facedecode.evaluation.rendering import PLACES, Examples, draw_examples
 from facedecode.evaluation.result import MetricSpec, Result, Schema, paragraphs, texts
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
-from facedecode.provenance import describe_decoder, describe_job, describe_store
+from facedecode.provenance import describe_decoder, describe_job, describe_recognizers, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
 from facedecode.report.model import Unit
 from facedecode.report.text import show_number
@@ -50,7 +51,6 @@ if TYPE_CHECKING:  # these need torch
 
 TEXTS = texts("reconstruction")
 Progress = Callable[[int, int], None]
-SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}
 _BATCH = 64  # portraits at once: 3 MB at 128 px
 _ACROSS = 6  # faces, as many as a phone's width shows
 
@@ -112,7 +112,7 @@ def evaluate_reconstruction(job: ReconstructionJob, device: str = "cpu", progres
     if len(decoders) == 1:  # its figures stand at the top, too
         result.facts |= result.as_json()["decoders"][next(iter(decoders))]
     result.warnings = [
-        *_sample_warnings(images, job),
+        *images.warnings(),
         *_decoder_warnings(result, decoders, {name: network.describe() for name, network in networks.items()}),
     ]
     examples = draw_examples(decoders, values, images, root, attacked, job.columns)
@@ -127,10 +127,7 @@ def evaluate_reconstruction(job: ReconstructionJob, device: str = "cpu", progres
     result.provenance = {
         "stores": [describe_store(own) for own in stores.values()],
         "decoders": {name: describe_decoder(decoder) for name, decoder in decoders.items()},
-        "recognizers": {
-            name: {"weights_sha256": by.recognizer.weights_sha256, "score": by.recognizer.spec.score}
-            for name, by in references.items()
-        },
+        "recognizers": describe_recognizers(recognizers),
         "lpips": what,
         "phi": {name: network.describe() for name, network in networks.items()},
         "settings": describe_job(job) | {"baseline": baseline},
@@ -267,14 +264,6 @@ def _changes(stores: Mapping[str, Store]) -> str:
             undone = mapping["undoes"]
             said.append(f"The templates of {name} were mapped after extraction, by a map that undoes {undone}.")
     return " ".join(said)
-
-
-def _sample_warnings(images: UnseenImages, job: ReconstructionJob) -> Iterator[str]:
-    if images.beyond:
-        yield f"Only the first {len(images.rows):,} images were taken: a trial run, not a result."
-    if images.absent and job.people:
-        names = some_of(images.absent)
-        yield f"{len(images.absent):,} people of {job.people.name} have no image in the store ({names})."
 
 
 def _decoder_warnings(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -94,3 +97,17 @@ def be(count: int) -> str:
 def percent(rate: float) -> str:
     """A rate that was asked for, in percent and in full: 0.001 is '0.1 %'."""
     return f"{100 * rate:g} %"
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's name: lower case, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """`slug` of each name, numbered where two are alike."""
+    found: dict[str, str] = {}
+    for name in names:
+        numbered = (slug(name) if number == 1 else f"{slug(name)}-{number}" for number in itertools.count(1))
+        found[name] = next(one for one in numbered if one not in found.values())
+    return found

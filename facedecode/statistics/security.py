@@ -8,6 +8,7 @@ picture to the recognizer whose templates are given here (the same one, or for t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ from facedecode.statistics.bootstrap import (
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores, score_matrix, score_rows
 
 FMRS = (0.1, 0.01, 0.001, 0.0001)
+RANKS = (1, 5, 10)
+_CMC = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
+REAL = "real images"
+OTHER, SAME = "other_image", "same_image"
 
 
 @dataclass(frozen=True)
@@ -236,3 +241,60 @@ def identification_rates(
         )
         for rank in at
     ]
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Closed-set identification by one recognizer.
+
+    gallery: templates enrolled, one a person. people: how many there are.
+    ranks: source (a decoder's name, or REAL) → probe (OTHER, SAME) → weighting → an estimate for each of RANKS.
+    cmc: source → person-weighted estimates at `cmc_ranks`, for probes of other images.
+    """
+
+    gallery: int
+    people: int
+    ranks: dict[str, dict[str, dict[str, list[Estimate]]]]
+    cmc_ranks: list[int]
+    cmc: dict[str, list[Estimate]]
+
+
+def identify(
+    attacks: Mapping[str, Attack], originals: Originals, paths: Sequence[str], *, repetitions: int, seed: int
+) -> Identification:
+    """Identification of pictures, and of real images, in a gallery of one real template a person.
+
+    Probes: for people with two images or more the other images (`OTHER`), and of each person the very image that is
+    enrolled (`SAME`, not for real images). paths: of the images. BadInput where none of them has a template.
+    """
+    identities = originals.identities
+    nothing = np.zeros(len(identities), bool)
+    enrolled = enrolled_rows(paths, identities, nothing if originals.missing is None else originals.missing)
+    if not len(enrolled):
+        raise BadInput("the recognizer has no template of these images: there is no gallery")
+    others = np.setdiff1d(np.arange(len(identities)), enrolled)
+    counts = Counter(identities)
+    others = np.array([row for row in others if counts[identities[row]] > 1], dtype=np.int64)
+    gallery, owners = originals.templates[enrolled], [identities[row] for row in enrolled]
+    at = sorted({rank for rank in _CMC if rank < len(enrolled)} | {len(enrolled)})
+    ranks: dict[str, dict] = {}
+    cmc: dict[str, list[Estimate]] = {}
+    for source, attack in {**attacks, REAL: Attack(originals.templates, originals.missing)}.items():
+        ranks[source] = {}
+        missing = nothing if attack.missing is None else attack.missing
+        for probe, rows in ((OTHER, others), (SAME, enrolled)):
+            if not len(rows) or (source == REAL and probe == SAME):
+                continue
+            people = [identities[row] for row in rows]
+            own = identification_ranks(gallery, owners, attack.templates[rows], people, originals.kind, missing[rows])
+            ranks[source][probe] = {
+                by: identification_rates(
+                    own, people, RANKS, person_weighted=by == "people", repetitions=repetitions, seed=seed
+                )
+                for by in ("pairs", "people")
+            }
+            if probe == OTHER:
+                cmc[source] = identification_rates(
+                    own, people, at, person_weighted=True, repetitions=repetitions, seed=seed
+                )
+    return Identification(len(enrolled), len(set(identities)), ranks, at, cmc)

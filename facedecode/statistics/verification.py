@@ -121,6 +121,16 @@ class Roc:
     fmr: np.ndarray
     tar: np.ndarray
 
+    def thinned(self, most: int) -> np.ndarray:
+        """Rows of at most so many corners: both ends, and others spread evenly over log FMR and over TAR."""
+        if len(self.fmr) <= most:
+            return np.arange(len(self.fmr))
+        parts = (most - 2) // 2
+        positive = self.fmr[self.fmr > 0]
+        by_fmr = np.searchsorted(self.fmr, np.geomspace(positive[0], positive[-1], parts))
+        by_tar = np.searchsorted(self.tar, np.linspace(self.tar[0], self.tar[-1], parts))
+        return np.unique(np.clip(np.concatenate([[0], by_fmr, by_tar, [len(self.fmr) - 1]]), 0, len(self.fmr) - 1))
+
 
 def roc(mated: np.ndarray, non_mated: np.ndarray) -> Roc:
     """The exact ROC curve: every point lies on the straight lines between the corners given.

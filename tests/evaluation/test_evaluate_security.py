@@ -24,7 +24,7 @@ from facedecode.errors import BadInput, MissingWeights, UsageError, WouldNotFit
 from facedecode.evaluation import rendering as drawn_module
 from facedecode.evaluation.jobs import SecurityJob
 from facedecode.evaluation.rendering import embed_drawn
-from facedecode.evaluation.security.measure import OTHER, REAL, SAME, measure_security
+from facedecode.evaluation.security.measure import measure_security
 from facedecode.evaluation.security.pairs_curve import CurveSettings, _fit, plan_curve
 from facedecode.evaluation.security.report import (
     _schema,
@@ -37,6 +37,7 @@ from facedecode.evaluation.security.report import (
 from facedecode.identity import RecognizerId
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.scores import score_pairs
+from facedecode.statistics.security import OTHER, REAL, SAME
 from facedecode.store import Store, StoreWriter
 from facedecode.templates.transformation import protection_operation, transform_store
 from facedecode.training.decoder import train_store

@@ -20,15 +20,14 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.trials import AllPairs, Comparisons, PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings, differential_rates, verification_figures
 from facedecode.evaluation.verification.report import (
-    _thinned,
     evaluate_verification,
-    slugs,
     verification_result,
     verification_schema,
 )
 from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
 from facedecode.mapping.maps import Mapping, load_mapping
+from facedecode.report.text import slugs
 from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_threshold
 from facedecode.statistics.scores import score_pairs
 from facedecode.statistics.verification import roc, tar_at_fmr, thresholds_at_fmr
@@ -426,7 +425,7 @@ def comparisons_of_forty(mated, non_mated):
 def test_thinned_corners_are_true_corners_with_both_ends():
     generator = np.random.default_rng(0)
     curve = roc(generator.normal(1, 1, 30_000), generator.normal(0, 1, 50_000))
-    kept = _thinned(curve, 2000)
+    kept = curve.thinned(2000)
     assert len(curve.fmr) > 2000 >= len(kept) > 500
     assert kept[0] == 0 and kept[-1] == len(curve.fmr) - 1 and (np.diff(kept) > 0).all()
 

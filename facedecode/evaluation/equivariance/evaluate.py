@@ -15,6 +15,7 @@ import numpy as np
 from facedecode.annotations.protocols import held_out_people, people_names
 from facedecode.errors import BadInput, some_of
 from facedecode.evaluation.cohort import (
+    SCORES,
     UnseenImages,
     open_stores,
     require_unseen_by_recognizer,
@@ -38,7 +39,6 @@ from facedecode.store.processing import refuse_done
 
 TEXTS = texts("equivariance")
 Stage = Callable[[str], Callable[..., None]]
-SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}
 _FEW = 4  # perturbations that each have a headline
 
 

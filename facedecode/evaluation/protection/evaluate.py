@@ -26,7 +26,7 @@ from facedecode.evaluation.protection.protected import Study, make_study
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.memory import require_memory
 from facedecode.pictures.figures import picture_grid, png_bytes
-from facedecode.provenance import describe_job, describe_store
+from facedecode.provenance import describe_job, describe_recognizers, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
 from facedecode.statistics.bootstrap import NonMated, Trials, resampled_eer, resampled_tar
@@ -121,10 +121,7 @@ def evaluate_protection(job: ProtectionJob, device: str = "cpu", stage: Stage | 
     result.provenance = {
         "stores": [describe_store(store) for store in (study.store, *study.stores, *list(judging.values())[1:])],
         "decoders": inversion.decoders if inversion else {},
-        "recognizers": {
-            name: {"weights_sha256": made.weights_sha256, "score": made.spec.score}
-            for name, made in recognizers.items()
-        },
+        "recognizers": describe_recognizers(recognizers),
         "settings": describe_job(job)
         | {
             "images": len(study.test.images.rows),

@@ -6,7 +6,6 @@ shown to every recognizer that there is a store of. See `facedecode.statistics.s
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,16 +32,15 @@ from facedecode.evaluation.security.pairs_curve import (
     pairs_curve,
     plan_curve,
 )
-from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.security import (
     FMRS,
+    REAL,
     Attack,
+    Identification,
     Originals,
     SecurityRates,
     attack_success,
-    enrolled_rows,
-    identification_ranks,
-    identification_rates,
+    identify,
     type_one_trials,
 )
 from facedecode.statistics.verification import false_accepts_allowed, thresholds_at_fmr
@@ -53,26 +51,6 @@ if TYPE_CHECKING:  # need torch
 
 Progress = Callable[..., None]
 HEADLINE_FMR = 0.001
-RANKS = (1, 5, 10)
-_CMC = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
-REAL = "real images"
-OTHER, SAME = "other_image", "same_image"
-
-
-@dataclass(frozen=True)
-class Identification:
-    """Closed-set identification by one recognizer.
-
-    gallery: templates enrolled, one a person. people: how many there are.
-    ranks: source (a decoder's name, or REAL) → probe (OTHER, SAME) → weighting → an estimate for each of RANKS.
-    cmc: source → person-weighted estimates at `cmc_ranks`, for probes of other images.
-    """
-
-    gallery: int
-    people: int
-    ranks: dict[str, dict[str, dict[str, list[Estimate]]]]
-    cmc_ranks: list[int]
-    cmc: dict[str, list[Estimate]]
 
 
 @dataclass(frozen=True)
@@ -166,7 +144,8 @@ def measure_security(job: SecurityJob, device: str = "cpu", steps: Steps | None 
         for name, attack in attacks.items():
             rates[name, target] = success[name]
             scores[name, target] = type_one_trials(attack, originals).scores
-        identification[target] = identify(attacks, images, judge, repetitions=job.repetitions, seed=job.seed)
+        paths = [row["path"] for row in images.rows]
+        identification[target] = identify(attacks, originals, paths, repetitions=job.repetitions, seed=job.seed)
     curve: list[CurvePoint] = []
     if plan is not None:
         curve = pairs_curve(
@@ -217,44 +196,6 @@ def recognizer_of(name: str, decoder: Decoder, stores: Mapping[str, Store]) -> s
         )
     decoder.require_recognizer(stores[made].recognizer, f"the decoder {name}")
     return made
-
-
-def identify(
-    attacks: Mapping[str, Attack], images: UnseenImages, judge: Judge, *, repetitions: int, seed: int
-) -> Identification:
-    """Identification of pictures, and of real images, in a gallery of one real template a person.
-
-    Probes: for people with two images or more the other images (`OTHER`), and of each person the very image that is
-    enrolled (`SAME`, not for real images).
-    """
-    identities, kind = images.identities, judge.recognizer.spec.score
-    enrolled = enrolled_rows([row["path"] for row in images.rows], identities, judge.missing)
-    if not len(enrolled):
-        raise BadInput(f"{judge.recognizer.spec.name} has no template of these images: there is no gallery")
-    others = np.setdiff1d(np.arange(len(identities)), enrolled)
-    counts = Counter(identities)
-    others = np.array([row for row in others if counts[identities[row]] > 1], dtype=np.int64)
-    gallery, owners = judge.templates[enrolled], [identities[row] for row in enrolled]
-    at = sorted({rank for rank in _CMC if rank < len(enrolled)} | {len(enrolled)})
-    ranks: dict[str, dict] = {}
-    cmc: dict[str, list[Estimate]] = {}
-    sources = {**attacks, REAL: Attack(judge.templates, judge.missing)}
-    for source, attack in sources.items():
-        ranks[source] = {}
-        missing = np.zeros(len(identities), bool) if attack.missing is None else attack.missing
-        for probe, rows in ((OTHER, others), (SAME, enrolled)):
-            if not len(rows) or (source == REAL and probe == SAME):
-                continue
-            people = [identities[row] for row in rows]
-            own = identification_ranks(gallery, owners, attack.templates[rows], people, kind, missing[rows])
-            options = {"repetitions": repetitions, "seed": seed}
-            ranks[source][probe] = {
-                by: identification_rates(own, people, RANKS, person_weighted=by == "people", **options)
-                for by in ("pairs", "people")
-            }
-            if probe == OTHER:
-                cmc[source] = identification_rates(own, people, at, person_weighted=True, **options)
-    return Identification(len(enrolled), len(set(identities)), ranks, at, cmc)
 
 
 def _require_no_more(first: Store, images: UnseenImages, other: Store, job: SecurityJob) -> None:

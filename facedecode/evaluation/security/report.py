@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,22 +14,14 @@ from facedecode.evaluation.cohort import open_stores
 from facedecode.evaluation.jobs import SecurityJob
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
-from facedecode.evaluation.security.measure import (
-    OTHER,
-    RANKS,
-    REAL,
-    SAME,
-    SecurityFigures,
-    Steps,
-    measure_security,
-    wanted_fmrs,
-)
+from facedecode.evaluation.security.measure import SecurityFigures, Steps, measure_security, wanted_fmrs
 from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
 from facedecode.pictures.figures import picture_grid, png_bytes
-from facedecode.provenance import describe_decoder, describe_job, describe_store
+from facedecode.provenance import describe_decoder, describe_job, describe_recognizers, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
-from facedecode.report.text import percent
+from facedecode.report.text import percent, slug
 from facedecode.statistics.bootstrap import LEVEL, Estimate, RateAtFmr
+from facedecode.statistics.security import OTHER, RANKS, REAL, SAME
 from facedecode.statistics.verification import failure_to_acquire
 from facedecode.store.images import read_portraits
 
@@ -43,11 +34,6 @@ _SAMPLES = 8
 _GENERATOR = "a generator of faces, and the recognizer's templates of its pictures (black-box)"
 # Metrics of each type of attack: name by person, by comparison; and what a comparison is.
 _SUCCESS = {"type_one": ("type1", "type1_pairs", "image"), "type_two": ("type2", "type2_pairs", "pair")}
-
-
-def slug(name: str) -> str:
-    """A name as part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
 
 
 def security_schema(job: SecurityJob) -> Schema:
@@ -248,10 +234,7 @@ def _warnings(figures: SecurityFigures, job: SecurityJob) -> Iterator[str]:
     if figures.unresolved:
         rates = ", ".join(percent(fmr) for fmr in figures.unresolved)
         yield f"The non-mated pairs are too few for FMR {rates}: these default rates are left out."
-    if absent := figures.images.absent:
-        yield f"{len(absent)} of the people of {job.people.name} have no image in the store ({absent[0]} …)."
-    if figures.images.beyond:
-        yield f"Only the first {len(figures.images.rows):,} images were taken: a trial run, not a result."
+    yield from figures.images.warnings()
     for name, decoder in figures.decoders.items():
         for target in figures.judges:
             made = figures.made_by[name]
@@ -448,9 +431,6 @@ def _provenance(figures: SecurityFigures, job: SecurityJob) -> dict:
     return {
         "stores": [describe_store(store) for store in figures.stores.values()],
         "decoders": {name: describe_decoder(decoder) for name, decoder in figures.decoders.items()},
-        "recognizers": {
-            name: {"weights_sha256": judge.recognizer.weights_sha256, "score": judge.recognizer.spec.score}
-            for name, judge in figures.judges.items()
-        },
+        "recognizers": describe_recognizers({name: judge.recognizer for name, judge in figures.judges.items()}),
         "settings": describe_job(job) | counts | {"fmrs": figures.fmrs, "pairs_curve": curve},
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,7 @@ from facedecode.evaluation.verification.measure import (
 )
 from facedecode.report import Column, Picture, Section, Table
 from facedecode.report.plots import det_plot, histogram_plot, roc_plot
-from facedecode.report.text import be, counted, percent
+from facedecode.report.text import be, counted, percent, slugs
 from facedecode.statistics.bootstrap import Estimate, RateAtFmr
 from facedecode.statistics.verification import Roc
 
@@ -419,24 +418,13 @@ def _differential(result: Result, figures: Mapping[str, Figures], slug: Mapping[
 def _corners(name: str, slug: str, curve: Roc) -> Table:
     """The ROC curve's corners, as CSV."""
     columns = [Column("threshold", "score"), Column("far", "small"), Column("tar", "small"), Column("fnmr", "small")]
-    kept = _thinned(curve, CORNERS)
+    kept = curve.thinned(CORNERS)
     # The first corner accepts nothing, at a threshold above every score, which JSON and CSV have no number for.
     thresholds = [None if np.isinf(t) else float(t) for t in curve.thresholds[kept]]
     rates = [curve.fmr[kept].tolist(), curve.tar[kept].tolist(), (1 - curve.tar[kept]).tolist()]
     rows = [list(row) for row in zip(thresholds, *rates, strict=True)]
     size = f"all {len(rows):,}" if len(kept) == len(curve.fmr) else f"thinned to {len(rows):,} of {len(curve.fmr):,}"
     return Table(f"roc-{slug}", f"Corners of the ROC curve, {name} ({size})", columns, rows, shown=False)
-
-
-def _thinned(curve: Roc, most: int) -> np.ndarray:
-    """Which corners to keep: both ends, and the others spread evenly over log FAR and over TAR."""
-    if len(curve.fmr) <= most:
-        return np.arange(len(curve.fmr))
-    parts = (most - 2) // 2
-    positive = curve.fmr[curve.fmr > 0]
-    by_fmr = np.searchsorted(curve.fmr, np.geomspace(positive[0], positive[-1], parts))
-    by_tar = np.searchsorted(curve.tar, np.linspace(curve.tar[0], curve.tar[-1], parts))
-    return np.unique(np.clip(np.concatenate([[0], by_fmr, by_tar, [len(curve.fmr) - 1]]), 0, len(curve.fmr) - 1))
 
 
 def score_histogram(name: str, slug: str, comparisons: Comparisons, figures: Figures, score: str) -> Picture:
@@ -458,13 +446,3 @@ def complement(rate: RateAtFmr) -> Estimate:
     """FNMR of a TAR."""
     ends = (None, None) if rate.low is None else (1 - rate.high, 1 - rate.low)
     return Estimate(1 - rate.value, *ends, rate.n)
-
-
-def slugs(names: Iterable[str]) -> dict[str, str]:
-    """What stands for each name in names of files: lower case, digits and hyphens, numbered where two are alike."""
-    found: dict[str, str] = {}
-    for name in names:
-        stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "store"
-        numbered = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-        found[name] = next(slug for slug in numbered if slug not in found.values())
-    return found
