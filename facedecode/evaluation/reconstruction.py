@@ -76,7 +76,7 @@ def evaluate_reconstruction(job: ReconstructionJob, device: str = "cpu", progres
         BadInput: a decoder has seen one of the people, takes another recognizer's templates or draws another size
             than the others; images that are missing or others than the store's; a wrong trunk.
     """
-    from facedecode.decoders import load_decoder
+    from facedecode.decoders import load_decoder_for
     from facedecode.perceptual.lpips import Lpips
     from facedecode.perceptual.phi import load_phi
     from facedecode.store.images import portrait_batches
@@ -91,9 +91,7 @@ def evaluate_reconstruction(job: ReconstructionJob, device: str = "cpu", progres
     networks = {name: load_phi(name, file, device) for name, file in job.phi.items()}
     stores = open_stores([job.store, *job.against])
     attacked, store = next(iter(stores.items()))
-    decoders = {name: load_decoder(folder, device) for name, folder in job.decoders.items()}
-    for name, decoder in decoders.items():
-        decoder.require_recognizer(store.recognizer, f"the decoder {name}")
+    decoders = {name: load_decoder_for(store.recognizer, folder, device) for name, folder in job.decoders.items()}
     baseline = choose_baseline(decoders, job.baseline)
     images = unseen_images(store, job.people, job.limit)
     size = require_comparable(decoders, images)

@@ -14,7 +14,7 @@ import torch
 
 from facedecode import __version__
 from facedecode.annotations.protocols import held_out_people, require_share, select_people
-from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, save_decoder
+from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, load_decoder_for, save_decoder
 from facedecode.decoders.base import DecoderNetwork, TrainedNetwork, closed_form, trained_network
 from facedecode.decoders.kinds import DecoderKind, find_kind
 from facedecode.decoders.training_record import TrainingRecord, network_and_layers
@@ -197,8 +197,7 @@ def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, T
     """The network to go on from, and its record; refused where it is of another kind, recognizer or size."""
     if find_decoder(job.start).resolve() == job.output.resolve():
         raise UsageError(f"--start and -o are both {job.output}, which would be overwritten; name another folder")
-    start = load_decoder(job.start)
-    start.require_recognizer(recognizer, f"{job.start}: this decoder")
+    start = load_decoder_for(recognizer, job.start)
     if not start.provenance.training.fingerprint:
         raise BadInput(f"{job.start}: does not record the run that made it, as --start needs; train it again")
     same = start.kind == job.architecture and start.image_size == job.settings.image_size

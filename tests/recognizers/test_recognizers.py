@@ -17,6 +17,7 @@ from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.pictures.images import load_image
 from facedecode.recognizers import REGISTRY, find_weights, load_recognizer, registry
+from facedecode.recognizers.networks import BUILDERS
 from facedecode.recognizers.recognizer import Recognizer
 
 
@@ -48,6 +49,10 @@ def as_tensor(pictures: np.ndarray) -> torch.Tensor:
 
 
 # ---------------------------------------------------------------- dlib
+
+
+def test_every_recognizer_has_a_builder() -> None:
+    assert {spec.architecture for spec in REGISTRY.values()} | set(registry.TRAINED_LAYERS) == set(BUILDERS)
 
 
 def test_random_chips_equal_dlib(dlib_resnet: Recognizer) -> None:
