@@ -86,5 +86,5 @@ def add_estimation(
         rows = (without, oracle, estimated, estimated - without, oracle - estimated)
         for metric, values in zip(CORRECTIONS, rows, strict=True):
             result.add(metric, {"corrected": label}, mean(values, names))
-    result.add("overall_gain", {}, result.value("gain", {"corrected": EVERY}), note=f"{score}, paired")
+    result.add("overall_gain", {}, result.value("gain", {"corrected": EVERY}), note="paired")
     result.facts["estimation"] = {"classes": list(classes), "confusion": confusion.tolist()}

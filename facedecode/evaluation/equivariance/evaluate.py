@@ -227,7 +227,7 @@ def _warnings(
 def _explained(result: Result, family: Family, score: str) -> Section:
     scores = [] if score == "cosine" else ["score_before", "score_after"]
     columns = ["undone", "undone_by", "cosine_before", "cosine_after", *scores]
-    note = "Explained displacement by people on whom no map was fitted; means over images."
+    note = "Of people on whom no map was fitted; means over images."
     table = result.table("undone", "Explained displacement", ["transform"], columns, note=note)
     turns, pictures = family.rotations(), []
     if len(turns) > 1:

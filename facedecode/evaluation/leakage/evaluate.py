@@ -95,7 +95,8 @@ def evaluate_leakage(job: LeakageJob, device: str = "cpu", stage: Stage | None =
     directions = _directions(result, attributes, templates[base], first, job)
     trial = [f"{beyond:,} images were left out: a trial run, not a result."] if beyond else []
     result.warnings = [*attributes.notes, *trial]
-    result.protocol = _protocol(job, attributes)
+    result.people = len({row["identity"] for row in rows})
+    result.protocol = _protocol(job, attributes, result.people)
     result.sections = [_what_is_read(result), _spread(result)]
     described = {label: describe_store(store) for label, store in stores.items()}
     result.provenance = {"stores": described, "settings": describe_job(job)}
@@ -230,14 +231,14 @@ def _directions(
     return directions
 
 
-def _protocol(job: LeakageJob, attributes: TargetSet) -> list[str]:
-    rows, names = attributes.rows, attributes.targets
+def _protocol(job: LeakageJob, attributes: TargetSet, people: int) -> list[str]:
+    names = attributes.targets
     definitions = "; ".join(f"{name}: {ATTRIBUTES[name].meaning}" for name in names if name in ATTRIBUTES)
     labelled = ", ".join(name for name in names if name not in ATTRIBUTES)
     return paragraphs(
         TEXTS["protocol"],
-        images=counted(len(rows), "image"),
-        people=len({row["identity"] for row in rows}),
+        images=counted(len(attributes.rows), "image"),
+        people=people,
         labelled=f" Labelled: {labelled}." if labelled else "",
         measured=f" Measured: {definitions}." if definitions else "",
         folds=job.folds,

@@ -116,6 +116,7 @@ def evaluate_protection(job: ProtectionJob, device: str = "cpu", stage: Stage | 
         no_attack=study.training is None,
         no_key=study.training and study.protect is None,
     )
+    result.people = len(set(study.test.images.identities))
     result.protocol = _protocol(study, job)
     training = study.training.images.identities if study.training else []
     result.provenance = {
