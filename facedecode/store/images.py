@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from facedecode.errors import BadInput, NoFace
+from facedecode.errors import BadInput, NoFace, some_of
 from facedecode.files import sha256_file
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, mirrored
@@ -42,50 +42,35 @@ def row_face(row: dict) -> Face:
     )
 
 
-def read_portraits(rows: list[dict], root: Path, size: int, progress: Progress | None = None) -> np.ndarray:
-    """The portraits of a store's rows.
+def read_crops(rows: list[dict], root: Path, how: align.Crop, progress: Progress | None = None) -> np.ndarray:
+    """Crops of a store's rows, as a recognizer sees them.
 
     Args:
         rows: dicts with `path` (relative to `root`), `box`, `landmarks`, as `Store.rows().to_pylist()` gives.
         root: source root of the images.
-        size: side of a portrait in pixels.
         progress: called with (done, total).
 
     Returns:
-        (n, size, size, 3) uint8 RGB, in the order of the rows.
+        (n, S, S, 3) uint8 RGB, in the order of the rows.
 
     Raises:
-        BadInput: images are missing (counted, the first few listed) or unreadable.
+        BadInput: images are missing (counted, the first few listed), unreadable, or not those of the store.
     """
-    portraits = np.empty((len(rows), size, size, 3), np.uint8)
-    done = 0
-    for batch in portrait_batches(rows, root, size):
-        portraits[done : done + len(batch)] = batch
-        done += len(batch)
-        if progress:
-            progress(done, len(rows))
-    return portraits
-
-
-def read_crops(rows: list[dict], root: Path, how: align.Crop, progress: Progress | None = None) -> np.ndarray:
-    """The crops that a recognizer sees of a store's rows: (n, S, S, 3) uint8. Raises BadInput as `read_portraits`."""
     crops = np.empty((len(rows), how.size, how.size, 3), np.uint8)
-    for done, crop in enumerate(_each(rows, root, lambda image, face: align.crop(image, face, how))):
-        crops[done] = crop
-        if progress and (done % 32 == 31 or done + 1 == len(rows)):
-            progress(done + 1, len(rows))
+    for place, batch in _batches(rows, root, lambda image, face: align.crop(image, face, how), 32, progress):
+        crops[place] = batch
     return crops
 
 
-def portrait_batches(rows: list[dict], root: Path, size: int, batch_size: int = 32) -> Iterator[np.ndarray]:
-    """The portraits of a store's rows, a few at a time; arguments and errors as `read_portraits`.
+def read_portraits(rows: list[dict], root: Path, size: int, progress: Progress | None = None) -> np.ndarray:
+    """The portraits of a store's rows, `size` pixels a side; as `read_crops`."""
+    return read_crops(rows, root, align.portrait_crop(size), progress)
 
-    Yields:
-        (b, size, size, 3) uint8 RGB, batch after batch, in the order of the rows.
-    """
+
+def portrait_batches(rows: list[dict], root: Path, size: int, batch_size: int = 32) -> Iterator[np.ndarray]:
+    """As `read_portraits`, a few at a time: yields (b, size, size, 3) uint8 RGB, in the order of the rows."""
     frame = align.portrait_crop(size)
-    cut = _each(rows, root, lambda image, face: align.crop(image, face, frame))
-    while batch := list(islice(cut, batch_size)):
+    for _, batch in _batches(rows, root, lambda image, face: align.crop(image, face, frame), batch_size):
         yield np.stack(batch)
 
 
@@ -97,13 +82,13 @@ def read_mirrored(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Templates and portraits of a store's rows with each image turned over left to right.
+    """Templates and portraits of a store's rows, each image mirrored left to right.
 
     Returns:
         (n, dim) float32 and (n, size, size, 3) uint8 RGB, in the order of the rows.
 
     Raises:
-        BadInput: as `read_portraits`.
+        BadInput: as `read_crops`.
     """
     frame = align.portrait_crop(size)
 
@@ -113,14 +98,9 @@ def read_mirrored(
 
     templates = np.empty((len(rows), recognizer.spec.dim), np.float32)
     portraits = np.empty((len(rows), size, size, 3), np.uint8)
-    pairs, done = _each(rows, root, cut), 0
-    while batch := list(islice(pairs, batch_size)):
-        crops, cuts = zip(*batch, strict=True)
-        there = slice(done, done + len(batch))
-        templates[there], portraits[there] = recognizer.embed_crops(np.stack(crops)), cuts
-        done += len(batch)
-        if progress:
-            progress(done, len(rows))
+    for place, batch in _batches(rows, root, cut, batch_size, progress):
+        crops, portraits[place] = (np.stack(part) for part in zip(*batch, strict=True))
+        templates[place] = recognizer.embed_crops(crops)
     return templates, portraits
 
 
@@ -132,14 +112,14 @@ def embed_perturbed(
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Templates of a store's rows with each image perturbed about its face.
+    """Templates of a store's rows, each image perturbed about its face.
 
     Yields:
-        (b,) int64 and (b, dim) float32, batch after batch: which of the rows, in their order, and the templates. A row
-        whose face leaves the frame is left out.
+        (b,) int64 and (b, dim) float32, batch after batch: numbers of rows, in their order, and the templates. A row
+        is left out where the face leaves the frame.
 
     Raises:
-        BadInput: as `read_portraits`.
+        BadInput: as `read_crops`.
     """
 
     def cut(image: np.ndarray, face: Face) -> np.ndarray | None:
@@ -148,11 +128,23 @@ def embed_perturbed(
         except NoFace:
             return None
 
-    crops, done = _each(rows, root, cut), 0
-    while batch := list(islice(crops, batch_size)):
-        kept = np.array([i for i, crop in enumerate(batch) if crop is not None], np.int64)
+    for place, crops in _batches(rows, root, cut, batch_size, progress):
+        kept = np.array([i for i, crop in enumerate(crops) if crop is not None], np.int64)
         if len(kept):
-            yield done + kept, recognizer.embed_crops(np.stack([batch[i] for i in kept]))
+            yield place.start + kept, recognizer.embed_crops(np.stack([crops[i] for i in kept]))
+
+
+def _batches(
+    rows: list[dict],
+    root: Path,
+    cut: Callable[[np.ndarray, Face], Cut],
+    batch_size: int,
+    progress: Progress | None = None,
+) -> Iterator[tuple[slice, list[Cut]]]:
+    """A few rows at a time, and what `cut` makes of each row's image; progress is told when a batch was used."""
+    cuts, done = _each(rows, root, cut), 0
+    while batch := list(islice(cuts, batch_size)):
+        yield slice(done, done + len(batch)), batch
         done += len(batch)
         if progress:
             progress(done, len(rows))
@@ -162,9 +154,9 @@ def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], Cut]) 
     """What `cut` makes of each row's image, in order, read ahead in threads."""
     missing = [row["path"] for row in rows if row["path"] is not None and not (root / row["path"]).is_file()]
     if missing:
-        listed = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise BadInput(
-            f"{root}: {len(missing)} of {len(rows)} images are not there ({listed}); say where they are with --images"
+            f"{root}: {len(missing)} of {len(rows)} images are not there ({some_of(missing)}); name their folder with "
+            "--images"
         )
 
     def read(row: dict) -> Cut:
@@ -172,7 +164,7 @@ def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], Cut]) 
         # Another edition of a data set has the same names: the store's landmarks would lie on other pixels.
         if row.get("sha256") and sha256_file(root / row["path"]) != row["sha256"]:
             raise BadInput(
-                f"{root / row['path']}: not the image that the store was made from; say where it is by --images"
+                f"{root / row['path']}: not the image that the store was made from; name its folder with --images"
             )
         return cut(load_image(root / row["path"]), face)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.pictures.perturb import parse_transform
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.processing import refuse_done
@@ -19,7 +19,7 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
 
     Returns:
         (n,) int64, n the rows of `perturbed`: row numbers of `store`. Images whose face the perturbation moved out of
-        the frame are the only ones that may lack in `perturbed`.
+        the frame may be missing in `perturbed`, and no others.
 
     Raises:
         BadInput: `perturbed` is of no perturbed faces, was mapped or attacked, or is of another recognizer or
@@ -41,14 +41,14 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
         raise BadInput(f"{there}: made in {precisions[1]}, and {here} in {precisions[0]}; make both in one precision")
     originals, moved = (_with_images(one) for one in (store, perturbed))
     lost = pa.array([f["path"] for f in perturbed.failures() if f["stage"] == "perturb"], pa.string())
-    known = pa.concat_arrays([moved["path"].combine_chunks(), lost])
-    lacking = originals["path"].filter(pc.invert(pc.is_in(originals["path"], known)))
+    found = pa.concat_arrays([moved["path"].combine_chunks(), lost])
+    lacking = originals["path"].filter(pc.invert(pc.is_in(originals["path"], found)))
     where = pc.index_in(moved["path"], originals["path"].combine_chunks())
     more = moved["path"].filter(pc.is_null(where))
     if len(lacking) or len(more):
-        told = [f"{_listed(lacking)} of {here} lack"] if len(lacking) else []
-        told += [f"{_listed(more)} are not in {here}"] if len(more) else []
-        raise BadInput(f"{there}: not the same images: {'; '.join(told)}; extract both from the same folder")
+        differences = [f"{_listed(lacking)} of {here} are missing"] if len(lacking) else []
+        differences += [f"{_listed(more)} are not in {here}"] if len(more) else []
+        raise BadInput(f"{there}: not the same images: {'; '.join(differences)}; extract both from the same folder")
     changed = moved["path"].filter(pc.not_equal(moved["sha256"], originals["sha256"].take(where)))
     if len(changed):
         raise BadInput(
@@ -88,4 +88,4 @@ def _with_images(store: Store) -> pa.Table:
 
 
 def _listed(paths: pa.ChunkedArray) -> str:
-    return f"{len(paths)} ({', '.join(paths.slice(0, 3).to_pylist())}{', …' if len(paths) > 3 else ''})"
+    return f"{len(paths)} ({some_of(paths.slice(0, 4).to_pylist())})"

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from facedecode.errors import BadInput, FacedecodeWarning
+from facedecode.errors import BadInput, FacedecodeWarning, some_of
 from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId, Score
 from facedecode.records import read_json
@@ -26,7 +26,7 @@ from facedecode.store.layout import (
     has_marker,
     read_manifest,
 )
-from facedecode.store.npy import read_bare, read_data, read_header, refuse_non_finite
+from facedecode.store.npy import NpyHeader, read_bare, read_data, read_header, refuse_non_finite
 
 
 class Store:
@@ -84,38 +84,41 @@ class Store:
                 raise BadInput(f"{path}: not in the manifest of the store it lies in; move it elsewhere")
             bare.append(str(path))
         if bare:
-            warnings.warn(
-                f"not part of the store and ignored: {', '.join(bare[:3])}{' …' if len(bare) > 3 else ''}",
-                FacedecodeWarning,
-                stacklevel=3,
-            )
+            warnings.warn(f"not part of the store and ignored: {some_of(bare)}", FacedecodeWarning, stacklevel=3)
 
     def _check_shard(self, index: int, verify: bool) -> None:
         shard = self.manifest.shards[index]
         path = self.folder / shard.file
         header = read_header(path)
+        wrong = None
         if header.dtype != np.dtype("<f4"):
-            raise BadInput(f"{path}: dtype {header.dtype.str} where a store has <f4; make the store again")
-        if len(header.shape) != 2:
-            raise BadInput(f"{path}: {len(header.shape)}-D where a store is 2-D; make the store again")
-        if header.fortran_order:
-            raise BadInput(f"{path}: Fortran order where a store has C order; make the store again")
-        if header.shape[1] != self.dim:
-            raise BadInput(f"{path}: {header.shape[1]} columns where the manifest says {self.dim}")
-        if header.shape[0] != shard.rows:
-            raise BadInput(f"{path}: {header.shape[0]} rows where the manifest says {shard.rows}")
+            wrong = f"dtype {header.dtype.str} where a store has <f4"
+        elif len(header.shape) != 2:
+            wrong = f"{len(header.shape)}-D where a store is 2-D"
+        elif header.fortran_order:
+            wrong = "Fortran order where a store has C order"
+        elif header.shape[1] != self.dim:
+            wrong = f"{header.shape[1]} columns where the manifest says {self.dim}"
+        elif header.shape[0] != shard.rows:
+            wrong = f"{header.shape[0]} rows where the manifest says {shard.rows}"
+        if wrong:
+            raise BadInput(f"{path}: {wrong}; make the store again")
         if verify:
             _check_sha256(path, shard.sha256)
             _check_sha256(path.with_suffix(".parquet"), shard.parquet_sha256)
             refuse_non_finite(path, read_data(path, header))
             self._table(index)
 
-    def _templates(self, index: int) -> np.ndarray:
+    def _data(self, index: int) -> tuple[Path, NpyHeader]:
+        """The file and the header of a shard. BadInput: another than when the store was opened."""
         path = self.folder / self.manifest.shards[index].file
         header = read_header(path)
-        expected = (self.manifest.shards[index].rows, self.dim)
-        if header.shape != expected or header.dtype != np.dtype("<f4"):
+        if header.shape != (self.manifest.shards[index].rows, self.dim) or header.dtype != np.dtype("<f4"):
             raise BadInput(f"{path}: changed since the store was opened")
+        return path, header
+
+    def _templates(self, index: int) -> np.ndarray:
+        path, header = self._data(index)
         templates = read_data(path, header)
         refuse_non_finite(path, templates)
         return templates
@@ -149,36 +152,31 @@ class Store:
 
         Raises IndexError for a number that is no row's, BadInput for a shard that changed.
         """
-        rows = np.asarray(rows, np.int64)
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
-            raise IndexError(f"{self.folder}: rows are numbered from 0 to {len(self) - 1}")
         taken = np.empty((len(rows), self.dim), np.float32)
-        start = 0
-        for shard in self.manifest.shards:
-            here = (rows >= start) & (rows < start + shard.rows)
-            if here.any():
-                path = self.folder / shard.file
-                header = read_header(path)
-                if header.shape != (shard.rows, self.dim) or header.dtype != np.dtype("<f4"):
-                    raise BadInput(f"{path}: changed since the store was opened")
-                data = np.memmap(path, "<f4", "r", header.offset, header.shape)
-                taken[here] = data[rows[here] - start]
-            start += shard.rows
+        for index, places, numbers in self._by_shard(rows):
+            path, header = self._data(index)
+            taken[places] = np.memmap(path, "<f4", "r", header.offset, header.shape)[numbers]
         return taken
 
     def take_rows(self, rows: np.ndarray) -> pa.Table:
         """Some rows (n,) of the table (see COLUMNS), in that order, from one shard at a time; errors as `take`."""
+        parts, order = [COLUMNS.empty_table()], [np.empty(0, np.int64)]
+        for index, places, numbers in self._by_shard(rows):
+            parts.append(self._table(index).take(numbers))
+            order.append(places)
+        return pa.concat_tables(parts).take(np.argsort(np.concatenate(order)))
+
+    def _by_shard(self, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Each shard's number, the places of its rows among these, and their numbers in the shard."""
         rows = np.asarray(rows, np.int64)
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"{self.folder}: rows are numbered from 0 to {len(self) - 1}")
-        parts, places, start = [COLUMNS.empty_table()], [], 0
+        start = 0
         for index, shard in enumerate(self.manifest.shards):
-            here = np.flatnonzero((rows >= start) & (rows < start + shard.rows))
-            if len(here):
-                parts.append(self._table(index).take(rows[here] - start))
-                places.append(here)
+            places = np.flatnonzero((rows >= start) & (rows < start + shard.rows))
+            if len(places):
+                yield index, places, rows[places] - start
             start += shard.rows
-        return pa.concat_tables(parts).take(np.argsort(np.concatenate([np.empty(0, np.int64), *places])))
 
     def rows(self) -> pa.Table:
         """All rows (see COLUMNS), in the order of the templates."""

@@ -340,7 +340,7 @@ def refused(result: Done, code: int, said: str) -> None:
         (["--scheme", "biohash", "--fail-if", "linkability[length,same-image] > 1"], 2, "no figure 'linkability[len"),
         (["--scheme", "rotation", "--no-center"], 2, "a rotation has no center"),
         (["--scheme", "rotation", "--keys", "2"], 4, "36 mated comparisons across keys, and linkability needs 100"),
-        (["--scheme", "rotation", "--images", "."], 4, "say where they are with --images"),
+        (["--scheme", "rotation", "--images", "."], 4, "name their folder with --images"),
         (["--scheme", "rotation", "--exclude", "Nobody"], 4, "nobody among the training people"),
         ([], 2, "give stores under two keys, or --scheme"),
         (["--no-center"], 2, "go with --scheme"),
