@@ -1,4 +1,4 @@
-"""A classifier from a store: the fit to its people, and the judgment on images held out."""
+"""Classifiers from stores: fitted to the people, or made of a softmax layer that was trained elsewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from facedecode.classifiers.classes import choose_images
 from facedecode.classifiers.classifier import Classifier
 from facedecode.classifiers.softmax import Head, Solved, fit_softmax
 from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.identity import RecognizerId
+from facedecode.provenance import describe_file
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store
@@ -41,46 +44,41 @@ def fit_store_classifier(
     Args:
         people: file with the people to take; all of the store if None. exclude: people to leave out.
         min_images: that a person has, those held out among them.
-        head: what to fit; a linear head if None.
-        progress: as in `softmax.fit_softmax`.
+        head, progress: see `fit_classifier`.
 
     Returns:
-        The classifier. Its report is that of `fit_classifier` with `left_out` (see `classes.Images`), and its
-        `provenance` has the store's fingerprint, the settings, and the paths of `training_images` and
-        `held_out_images`.
+        The classifier. Its report is that of `fit_classifier` with `left_out` (see `classes.Images`).
 
     Raises:
         OutputError: another classifier, or a folder, is at `path`, and `overwrite` is off.
-        BadInput: the templates are normalized, protected, mapped or of perturbed faces, or have no people or images;
-            fewer than two people have images enough.
+        BadInput: as `require_extracted`, `choose_images` and `fit_classifier`.
         UsageError: `min_images` below 2.
         WouldNotFit: as `softmax.fit_softmax`.
     """
     head = head or Head()
     require_extracted(store)
     images = choose_images(store, people, exclude, min_images)
-    held_out = images.held_out
     provenance = {
         "store": store.fingerprint,
         **head.describe(),
         "min_images": min_images,
-        "training_images": [p for p, out in zip(images.paths, held_out, strict=True) if not out],
-        "held_out_images": [p for p, out in zip(images.paths, held_out, strict=True) if out],
+        "training_images": [p for p, out in zip(images.paths, images.held_out, strict=True) if not out],
+        "held_out_images": [p for p, out in zip(images.paths, images.held_out, strict=True) if out],
     }
-    if there := classifier_there(path, provenance, overwrite):
-        return there
-    templates = store.take(images.rows)
+    if earlier := Classifier.finished(path, lambda made: made.report.get("provenance") == provenance, overwrite):
+        return earlier
     classifier = fit_classifier(
-        templates, images.names, held_out, store.recognizer, head=head, provenance=provenance, progress=progress
+        store.take(images.rows),
+        images.names,
+        images.held_out,
+        store.recognizer,
+        head=head,
+        provenance=provenance,
+        progress=progress,
     )
     classifier.report["left_out"] = images.left_out
     classifier.save(path)
     return classifier
-
-
-def classifier_there(path: Path, provenance: dict[str, Any], overwrite: bool) -> Classifier | None:
-    """A classifier of the same work, see `tensor_file.Fitted.finished`."""
-    return Classifier.finished(path, lambda own: own.report.get("provenance") == provenance, overwrite)
 
 
 def fit_classifier(
@@ -95,13 +93,11 @@ def fit_classifier(
 ) -> Classifier:
     """Fit a softmax over people to templates, and judge it on those held out.
 
-    A linear head is fitted to templates that are centered and divided by one number, the root of their mean variance
-    (recognizers compare by angle or distance, so that no direction is special); both are then folded into the weight.
-    Every image weighs alike, so that people with many are expected more often.
+    A linear head is fitted to templates that are centered and divided by one number, the root of their mean variance;
+    both are then folded into the weight. All images weigh alike, so that people with many are expected more often.
 
     Args:
         templates: (n, dim) any float type, raw. names: n people. held_out: bool (n,).
-        recognizer: `Recognizer.describe()`.
         head: what to fit; a linear head if None.
         provenance: JSON to keep with it. progress: as in `softmax.fit_softmax`.
 
@@ -114,7 +110,7 @@ def fit_classifier(
 
     Raises:
         BadInput: shapes that do not match, NaN or infinite templates, templates that are all equal; fewer than two
-            people to train on, or one who has images held out only.
+            people to train on, or one without images to train on.
         WouldNotFit: as `softmax.fit_softmax`.
 
     Warns:
@@ -201,8 +197,99 @@ def accuracies(right: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
 
 def mean_loss(classifier: Classifier, templates: np.ndarray, codes: np.ndarray) -> float:
     """Mean cross-entropy in nats of templates (n, dim) of the classes `codes`, int64 (n,)."""
-    import torch
-
     with torch.no_grad():
         logits = classifier.logits(torch.from_numpy(np.asarray(templates, np.float64)))
-        return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(codes)))
+        return float(F.cross_entropy(logits, torch.from_numpy(codes)))
+
+
+def import_store_classifier(
+    store: Store, weights: Path, names: Path, path: Path, *, scale: float | None = None, overwrite: bool = False
+) -> Classifier:
+    """Make a classifier of a softmax layer for the recognizer of `store`, such as VGGFace2's, and write it to `path`.
+
+    The store judges it where it has images of its classes. A classifier that is there and was made of the same files
+    is loaded instead.
+
+    Args:
+        weights: a safetensors file with `weight` (classes, dim) and, optionally, `bias` (classes,), of any float type.
+        names: a text file with a class on each line, in the order of the weight's rows.
+        scale: makes it a cosine head of that scale; a linear head if None.
+
+    Returns:
+        The classifier. Its report has `classes`, `provenance`, and where the store has images of people among the
+        classes `images` (their count), `accuracy` and `accuracy_person_weighted` on them, else None.
+
+    Raises:
+        OutputError: another classifier, or a folder, is at `path`, and `overwrite` is off.
+        BadInput: as `require_extracted`; the files cannot be read, or do not fit each other or the recognizer.
+    """
+    require_extracted(store)
+    weight, bias = _read_layer(weights)
+    classes = read_names(names)
+    if len(classes) != len(weight):
+        raise BadInput(f"{names}: {len(classes)} names, and {weights} has {len(weight)} classes; name each, in order")
+    provenance: dict[str, Any] = {
+        "weights": describe_file(weights),
+        "names": describe_file(names),
+        "scale": scale,
+        "judged_on": store.fingerprint,
+    }
+    if earlier := Classifier.finished(path, lambda made: made.report.get("provenance") == provenance, overwrite):
+        return earlier
+    report: dict[str, Any] = {"classes": len(classes), "images": 0, "provenance": provenance}
+    report |= {"accuracy": None, "accuracy_person_weighted": None}
+    try:
+        classifier = Classifier.from_linear(weight, bias, classes, store.recognizer, scale=scale, report=report)
+    except BadInput as error:
+        raise BadInput(f"{weights}: {error}") from None
+    identities, known = store.identities(), {name: n for n, name in enumerate(classifier.names)}
+    rows = np.array([i for i, name in enumerate(identities) if name in known], np.int64)
+    if len(rows):
+        people = [identities[i] for i in rows]
+        right = classifier.predict(store.take(rows)).numpy() == [known[name] for name in people]
+        report |= {"images": len(rows), **accuracies(right, people)}
+        classifier.report.update(report)
+    classifier.save(path)
+    return classifier
+
+
+def read_names(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file without the space around them; an empty one at the end is none.
+
+    Raises:
+        BadInput: naming the file: unreadable, an empty line, a name twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
+        raise BadInput(f"{path}: cannot be read ({reason}); give a text file with a class on each line") from None
+    names, seen = [line.strip() for line in lines], set()
+    for number, name in enumerate(names, 1):
+        if not name:
+            raise BadInput(f"{path}, line {number}: empty; name each class, in the order of the weight's rows")
+        if name in seen:
+            raise BadInput(f"{path}, line {number}: {name!r} is there already; name each class once")
+        seen.add(name)
+    return names
+
+
+def _read_layer(path: Path) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`weight` and `bias`, float32."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; give a safetensors file with 'weight' and 'bias'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in ("weight", "bias") if name in set(file.keys())}
+            others = sorted(file.keys())[:5]
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0]
+        raise BadInput(f"{path}: not a readable safetensors file ({reason})") from error
+    if "weight" not in tensors:
+        raise BadInput(f"{path}: has no tensor 'weight' (it has {', '.join(others) or 'none'}); rename the layer's")
+    weight, bias = tensors["weight"], tensors.get("bias")
+    if weight.ndim != 2 or not weight.is_floating_point() or (bias is not None and not bias.is_floating_point()):
+        raise BadInput(f"{path}: 'weight' is {weight.dtype} {tuple(weight.shape)}, not floats (classes, dim)")
+    return weight.float(), None if bias is None else bias.float()

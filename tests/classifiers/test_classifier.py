@@ -19,8 +19,7 @@ from typer.testing import CliRunner, Result
 
 from facedecode.classifiers.classes import choose_images, held_out_images
 from facedecode.classifiers.classifier import Classifier, load_classifier
-from facedecode.classifiers.fit import MIN_IMAGES, fit_classifier
-from facedecode.classifiers.given import read_names
+from facedecode.classifiers.fit import MIN_IMAGES, fit_classifier, read_names
 from facedecode.classifiers.softmax import L2, SCALE, Head, fit_softmax
 from facedecode.cli import app
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning, UsageError

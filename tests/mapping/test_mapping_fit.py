@@ -144,7 +144,7 @@ def test_stores_that_do_not_belong_together(here: Path, turned) -> None:
     says = {
         "plain": "plain: its faces are not perturbed",
         "other": "tiny (weights sha256 000000000000)",
-        "short": f"short: not the same images: 5 ({', '.join(rows[i]['path'] for i in range(3))}, …) of emb are missing",
+        "short": f"short: not the same images: 5 ({', '.join(row['path'] for row in rows[:3])}, …) of emb are missing",
         "undetected": f"1 ({rows[0]['path']}) of emb are missing",
         "long": "long: not the same images: 1 (Q/x.png) are not in emb",
         "twice": "twice: has two templates of one image",

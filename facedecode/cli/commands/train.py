@@ -294,7 +294,7 @@ def _train_classifier(job: ClassifierJob, call: Call) -> Result:
 
 
 def _import_classifier(job: ClassifierImport, call: Call) -> Result:
-    from facedecode.classifiers.given import import_store_classifier
+    from facedecode.classifiers.fit import import_store_classifier
     from facedecode.classifiers.softmax import Head
     from facedecode.store import Store
 
