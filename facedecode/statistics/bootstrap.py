@@ -187,7 +187,7 @@ class Trials:
         return np.bincount(self.people, weights if chosen is None else weights * chosen, minlength=people)
 
 
-@lru_cache(maxsize=2)  # all figures of an evaluation share the draws, and drawing takes longer than most figures
+@lru_cache(maxsize=1)  # all figures of an evaluation share the draws, and drawing takes longer than most figures
 def person_draws(people: int, repetitions: int = REPETITIONS, seed: int = 0) -> np.ndarray:
     """How often each person is drawn in each replicate: int64 (repetitions, people), read-only; rows sum to people."""
     if people < 1 or repetitions < 1:

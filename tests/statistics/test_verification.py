@@ -281,7 +281,7 @@ def test_eer_equals_the_interpolated_curve():
 # Folds
 
 
-def test_accuracy_by_fold_equals_a_loop():
+def test_accuracy_over_folds_equals_a_loop():
     generator = np.random.default_rng(10)
     fold = np.repeat(np.arange(4), 30)
     mated = np.tile(np.arange(30) < 15, 4)
