@@ -341,7 +341,7 @@ def test_the_command(here: Path) -> None:
     assert result["outputs"] == {"classifier": "c.safetensors"}
     assert (metrics["classes"], metrics["training_images"], metrics["held_out_images"]) == (7, 14, 7)
     assert metrics["accuracy"]["value"] == 1 and metrics["accuracy"]["n"] == 7
-    assert "linear classifier of 7 people, trained on 14 images; right on 100.0%" in done.stderr
+    assert "linear classifier of 7 people, trained on 14 images; accuracy 100.0%" in done.stderr
     classifier = load_classifier("c.safetensors")
     store = Store.open("emb")
     assert classifier.names == tuple(f"P{k}" for k in range(8) if k != 3)

@@ -231,9 +231,7 @@ def _train_latent(job: LatentJob, call: Call) -> Result:
         f"held out explain {record.figures['r2']:.1%} of the latents' variance"
     )
     if record.people is None:
-        console.say(
-            "whom the generator was trained on is not recorded: evaluations will refuse this decoder (--people)"
-        )
+        console.say("the record lacks the people of the generator's training (--people): evaluations will refuse it")
     return record.figures, {"decoder": str(job.output)}
 
 
@@ -259,7 +257,7 @@ def _train_recognizer(job: RecognizerJob, call: Call) -> Result:
         others = f"EER {verified['eer']:.1%} on {verified['people']} others"
     console.say(
         f"{job.output}: {settings.head.head} recognizer of {record['classes']} people, {record['training_images']} "
-        f"images; right on {named['accuracy']['value']:.1%} of {named['images']} images held out; {others}"
+        f"images; accuracy {named['accuracy']['value']:.1%} on {named['images']} images held out; {others}"
     )
     metrics = {name: record[name] for name in ("classes", "training_images", "classification", "verification", "steps")}
     return metrics, {"recognizer": str(job.output)}
@@ -277,7 +275,7 @@ def _train_classifier(job: ClassifierJob, call: Call) -> Result:
             Store.open(job.store),
             job.output,
             people=job.people,
-            exclude=tuple(job.exclude),
+            exclude=job.exclude,
             min_images=job.min_images,
             head=head,
             overwrite=job.overwrite,
@@ -287,8 +285,8 @@ def _train_classifier(job: ClassifierJob, call: Call) -> Result:
     largest = report["largest_class"]
     console.say(
         f"{job.output}: {classifier.head} classifier of {report['classes']} people, trained on "
-        f"{report['training_images']} images; right on {_percent(report['accuracy'])} of {report['held_out_images']} "
-        f"held out (chance {report['chance']:.1%}, always {largest['name']} {largest['share']:.1%})"
+        f"{report['training_images']} images; accuracy {_percent(report['accuracy'])} on {report['held_out_images']} "
+        f"held out (chance {report['chance']:.1%}; always {largest['name']}: {largest['share']:.1%})"
     )
     return _without(report, "training_images", "held_out_images"), {"classifier": str(job.output)}
 
@@ -306,7 +304,7 @@ def _import_classifier(job: ClassifierImport, call: Call) -> Result:
     report = classifier.report
     judged = "the store has no image of its classes to judge it on"
     if report["images"]:
-        judged = f"right on {_percent(report['accuracy'])} of the store's {report['images']} images of its classes"
+        judged = f"accuracy {_percent(report['accuracy'])} on the store's {report['images']} images of its classes"
     call.console.say(f"{job.output}: {classifier.head} classifier of {report['classes']} classes; {judged}")
     return _without(report, "training_images", "held_out_images"), {"classifier": str(job.output)}
 
@@ -327,7 +325,7 @@ def _train_disentangler(job: DisentanglerJob, call: Call) -> Result:
             job.output,
             labels,
             people=job.people,
-            exclude=tuple(job.exclude),
+            exclude=job.exclude,
             overwrite=job.overwrite,
             progress=stage("judge"),
         )
@@ -335,12 +333,12 @@ def _train_disentangler(job: DisentanglerJob, call: Call) -> Result:
     people = " and ".join(f"{count} of {name}" for name, count in report["training_people"].items())
     judged = "nobody held out to judge it"
     if report["told"]:
-        judged = f"tells the class of people held out by {_percent(report['told'])}"
+        judged = f"accuracy {_percent(report['told'])} on people held out"
     console.say(f"{job.output}: disentangler of {job.label}, fitted to people ({people}); {judged}")
     for probe, accuracy in (report["probes"] or {}).items():
         console.say(
-            f"{probe} probe, people held out: {_percent(accuracy['template'])} of templates, "
-            f"{_percent(accuracy['identity'])} of identity parts (chance 50.0%)"
+            f"accuracy of a {probe} probe on people held out: {_percent(accuracy['template'])} from templates, "
+            f"{_percent(accuracy['identity'])} from identity parts (chance 50.0%)"
         )
     return _without(report, "people"), {"disentangler": str(job.output)}
 
