@@ -30,13 +30,7 @@ from facedecode import __version__
 from facedecode.annotations.protocols import Pairs, read_pairs, read_people
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.evaluation.cohort import (
-    Templates,
-    load_recognizers,
-    open_stores,
-    require_unseen_by_store,
-    unseen_images,
-)
+from facedecode.evaluation.cohort import load_recognizers, open_stores, require_unseen_by_store, unseen_images
 from facedecode.evaluation.trials import Comparisons, PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.files import json_text, make_folder
@@ -48,7 +42,7 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable
 from facedecode.statistics.bootstrap import Estimate, ratio_interval, resampled_accuracy, resampled_tar
 from facedecode.statistics.verification import FoldSplit
-from facedecode.store import Store, StoreWriter, require_same_recognizer
+from facedecode.store import Store, StoreWriter, Templates, require_same_recognizer
 from facedecode.store.images import embed_perturbed
 from facedecode.store.processing import refuse_done
 

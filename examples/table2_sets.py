@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from facedecode.evaluation.cohort import Templates
 from facedecode.evaluation.trials import Comparisons
 from facedecode.statistics.bootstrap import NonMated, Trials
 from facedecode.statistics.scores import encode_people, mated_non_mated_scores
-from facedecode.store import Store
+from facedecode.store import Store, Templates
 
 
 def compare_within_sets(

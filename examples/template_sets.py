@@ -15,13 +15,12 @@ import numpy as np
 
 from facedecode.annotations.protocols import Pairs
 from facedecode.errors import BadInput
-from facedecode.evaluation.cohort import Templates
 from facedecode.files import atomic_write, sha256_file
 from facedecode.identity import RecognizerId
 from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, resampled_accuracy
 from facedecode.statistics.scores import encode_people, score_rows
 from facedecode.statistics.verification import FoldSplit
-from facedecode.store import Processing
+from facedecode.store import Processing, Templates
 
 
 class BareTemplates:

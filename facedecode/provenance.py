@@ -19,7 +19,7 @@ from facedecode.store.processing import DONE
 if TYPE_CHECKING:  # these need pyarrow or torch
     from facedecode.decoders import Decoder
     from facedecode.recognizers.recognizer import Recognizer
-    from facedecode.store import Store
+    from facedecode.store import Store, Templates
 
 _PACKAGES = ("torch", "numpy", "scipy", "pillow")
 
@@ -60,6 +60,15 @@ def describe_store(store: Store) -> dict:
         "failed": len(store.failures()),
         **{name: value for name, value in fields.items() if value},
     }
+
+
+def describe_templates(templates: Templates) -> dict:
+    """JSON: which templates; of a store as `provenance.describe_store`."""
+    from facedecode.store import Store
+
+    if isinstance(templates, Store):
+        return describe_store(templates)
+    return {"store": templates.folder.name, "fingerprint": templates.fingerprint, **templates.recognizer.as_json()}
 
 
 def describe_file(path: Path) -> dict:

@@ -5,52 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, UsageError, some_of
-from facedecode.identity import RecognizerId, Score
+from facedecode.identity import RecognizerId
 from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.images import folder_identity
-from facedecode.provenance import describe_store
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
-from facedecode.store import Processing, Store, require_same_recognizer
+from facedecode.store import Store, Templates, require_same_recognizer
 from facedecode.store.processing import refuse_done, require_unprotected
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.mapping.maps import Mapping as TemplateMapping
     from facedecode.recognizers.recognizer import Recognizer
-
-
-class Templates(Protocol):
-    """What evaluations read of a store, and of what stands in its place."""
-
-    folder: Path
-    recognizer: RecognizerId
-
-    @property
-    def manifest(self) -> Processing: ...
-
-    @property
-    def score(self) -> Score: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    def templates(self) -> np.ndarray: ...
-
-    def paths(self) -> list[str | None]: ...
-
-    def failures(self) -> list[dict[str, str]]: ...
-
-
-def describe_templates(templates: Templates) -> dict:
-    """JSON: which templates; of a store as `provenance.describe_store`."""
-    if isinstance(templates, Store):
-        return describe_store(templates)
-    return {"store": templates.folder.name, "fingerprint": templates.fingerprint, **templates.recognizer.as_json()}
 
 
 SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance"}
@@ -60,9 +30,8 @@ SCORES = {"cosine": "cosine", "negative-euclidean": "negative Euclidean distance
 class UnseenImages:
     """The images of an evaluation.
 
-    rows: a store's rows, n dicts; those of images that gave no template, at the end, have path and identity only.
-    templates: float32 (n, dim) of the attacked recognizer; zeros where there is none.
-    missing: bool (n,), images without a template (failure to acquire).
+    rows: a store's rows, n dicts; of images that gave no template, at the end, path and identity only.
+    templates: float32 (n, dim) of the attacked recognizer; zeros where missing, bool (n,) (failure to acquire).
     absent: people of the people file who have no image in the store. beyond: images that a limit left out.
     """
 
@@ -254,9 +223,7 @@ def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -
 def open_stores(folders: Sequence[Path]) -> dict[str, Store]:
     """Stores of raw templates by the names of their recognizers, in the order given.
 
-    Raises:
-        UsageError: two are of one recognizer.
-        BadInput: normalized or protected templates (decoders take raw ones), or stores of different transforms.
+    UsageError for two of one recognizer; BadInput for normalized or protected templates, or different transforms.
     """
     stores: dict[str, Store] = {}
     for folder in folders:

@@ -41,10 +41,8 @@ class PictureMetric:
     """A metric of pictures beside their originals: tables, gates, report.json and the CSV of images follow from this.
 
     Attributes:
-        name: of its mean in report.json.
-        title: of its columns; it may name the axis.
-        table: the table that it stands in: fidelity, scores or sharpness.
-        meaning: for the protocol; it may name the facts that `reconstruction.PROTOCOL` has.
+        name: of its mean in report.json. title: of its columns; it may name the axis.
+        meaning: for the protocol; it may name facts of `reconstruction`'s.
         measure: (pictures, originals), uint8 (n, P, P, 3) each → float64 (n,); None where `picture_values` has to be
             given a network for it.
         axis: recognizer or network, where there is a value for each of several.

@@ -141,11 +141,7 @@ def choose_baseline(decoders: Mapping[str, Decoder], name: str | None) -> str | 
 
 
 def require_comparable(decoders: Mapping[str, Decoder], images: UnseenImages) -> int:
-    """The side of the pictures that all decoders draw, px.
-
-    Raises:
-        BadInput: a decoder has seen one of the people, or the decoders draw different sizes.
-    """
+    """The side of the pictures, px. BadInput where a decoder has seen one of the people, or sizes differ."""
     for name, decoder in decoders.items():
         require_unseen(name, decoder.provenance.training.people, images.identities)
     sizes = {name: decoder.image_size for name, decoder in decoders.items()}
@@ -166,13 +162,8 @@ def measure(
 ) -> dict[str, PictureValues]:
     """What every decoder's picture of every acquired image is worth; first, as 'originals', the original itself.
 
-    Args:
-        originals: batches (b, P, P, 3) uint8 of the portraits of `images.acquired`, in that order; memory is that
-            of one batch.
-        progress: called with (done, total) images.
-
-    Raises:
-        BadInput: fewer or more portraits than templates.
+    originals: batches (b, P, P, 3) uint8 of the portraits of `images.acquired`, in that order; memory is that of one
+    batch. progress: called with (done, total) images. BadInput for fewer or more portraits than templates.
     """
     there = ~images.missing
     templates = images.templates[there]

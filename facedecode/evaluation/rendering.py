@@ -45,11 +45,8 @@ def draw_examples(
 ) -> Examples:
     """Choose the images and draw them again.
 
-    Args:
-        values: `reconstruction.measure`'s.
-        root: where the images are.
-        recognizer: whose scores say what is best and worst, beside PSNR.
-        columns: how many people to spread over the names.
+    values: of `reconstruction.measure`. root: folder of the images. recognizer: its scores, and PSNR, decide what is
+    best and worst. columns: how many people to spread over the names.
     """
     from facedecode.store.images import read_portraits
 

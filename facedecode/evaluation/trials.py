@@ -15,13 +15,14 @@ import numpy as np
 
 from facedecode.annotations.protocols import Pairs, people_names
 from facedecode.errors import BadInput, some_of
-from facedecode.evaluation.cohort import Templates, UnseenImages, describe_templates, unseen_images
+from facedecode.evaluation.cohort import UnseenImages, unseen_images
 from facedecode.files import sha256_file
 from facedecode.memory import require_memory_for_pairs
+from facedecode.provenance import describe_templates
 from facedecode.report.text import be, counted
 from facedecode.statistics.bootstrap import NonMated, Trials
 from facedecode.statistics.scores import encode_people, mated_non_mated_scores, score_rows
-from facedecode.store import Store, require_same_recognizer
+from facedecode.store import Store, Templates, require_same_recognizer
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class Comparisons:
     """One recognizer's scores in a protocol.
 
     Attributes:
-        mated, non_mated: scores and persons; -inf where an image gave no template.
-        people: the names; persons are indices into it.
+        mated, non_mated: scores and persons, as indices into `people`; -inf where an image gave no template.
         image_people: the person of each image, with those that gave no template and are ignored.
         missing: bool (n,), the images that gave no template.
         lost: (path, person, why) of each image that gave no template, or is not in the store.

@@ -11,7 +11,7 @@ A store is a folder:
 from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.store.layout import COLUMNS, FORMAT_VERSION, Manifest, read_manifest
 from facedecode.store.processing import Processing
-from facedecode.store.reader import Store, load_templates
+from facedecode.store.reader import Store, Templates, load_templates
 from facedecode.store.writer import StoreWriter
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "RecognizerId",
     "Store",
     "StoreWriter",
+    "Templates",
     "load_templates",
     "read_manifest",
     "require_same_recognizer",

@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,29 @@ from facedecode.store.layout import (
     read_manifest,
 )
 from facedecode.store.npy import NpyHeader, read_bare, read_data, read_header, refuse_non_finite
+from facedecode.store.processing import Processing
+
+
+class Templates(Protocol):
+    """What evaluations read of a store, and of what stands in its place."""
+
+    folder: Path
+    recognizer: RecognizerId
+
+    @property
+    def manifest(self) -> Processing: ...
+
+    @property
+    def score(self) -> Score: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def templates(self) -> np.ndarray: ...
+
+    def paths(self) -> list[str | None]: ...
+
+    def failures(self) -> list[dict[str, str]]: ...
 
 
 class Store:

@@ -343,7 +343,7 @@ def test_a_people_file_that_the_store_has_part_of_is_flagged(scene):
     (folder / "people.txt").write_text("3\nP0\t3\nP1\t3\nNobody\t1\n")
     result = call(*arguments, *decoders)
     assert result.exit_code == 0, result.stderr
-    assert "1 people of people.txt have no image in the store (Nobody)" in result.stderr
+    assert "1 people have no image in the store (Nobody)" in result.stderr
     assert "Intervals rest on 2 people only" in result.stderr
 
 

@@ -61,7 +61,7 @@ class Drawing:
     def __init__(self, templates, pictures, people=("somebody else",), kind="dfd"):
         self.templates, self.pictures, self.kind = templates, pictures, kind
         self.image_size = pictures.shape[1]
-        self.provenance = SimpleNamespace(training={"people": list(people)})
+        self.provenance = SimpleNamespace(training=SimpleNamespace(people=list(people)))
 
     def decode(self, templates):
         rows = [int(np.flatnonzero((self.templates == template).all(1))[0]) for template in templates]

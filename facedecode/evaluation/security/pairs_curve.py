@@ -39,11 +39,10 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class CurveSettings:
-    """Whose pairs the attacker draws from, and how many.
+    """The people whose pairs the attacker draws (a file, less `exclude`), and how many.
 
-    people: file with the people, none of whom is judged. exclude: less these. sizes: numbers of pairs, or 'all'; by
-    default those of SIZES that there are, and all. image_size: side of the pictures, px. draws: how often pairs are
-    drawn for each number.
+    sizes: numbers of pairs, or 'all'; those of SIZES that there are, and all, if None. image_size: side of the
+    pictures, px. draws: how often pairs are drawn for each number.
     """
 
     people: Path
@@ -89,12 +88,10 @@ class CurvePoint:
 
 
 def plan_curve(store: Store, settings: CurveSettings, judged: Sequence[str], seed: int = 0) -> CurvePlan:
-    """Choose the pairs. judged: the people that the pictures are judged on. Draw k is of the seed `seed` + k.
+    """Choose the pairs. judged: the people that the pictures are judged on. Draw k has the seed `seed` + k.
 
-    Raises:
-        BadInput: none of the people is in the store, one of them is judged, or one to leave out is not there.
-        UsageError: fewer than 2 pairs, or more than there are.
-        WouldNotFit: the portraits would not fit in memory.
+    BadInput for people who are not in the store, or are judged; UsageError for fewer than 2 pairs, or more than there
+    are; WouldNotFit for portraits that would not fit in memory.
     """
     identities = store.identities()
     chosen = select_people(identities, settings.people, settings.exclude)

@@ -37,13 +37,9 @@ Progress = Callable[[str], None]
 class VerificationSettings:
     """What figures are asked for.
 
-    Attributes:
-        fmrs: false match rates; None for the source's own, those of them that its pairs resolve.
-        more_fmrs: further ones, of gates.
-        threshold: of the user's own, for rates at it.
-        labels: of people, for differential performance.
-        ignore_failures: leave out images that gave no template, rather than have them match nothing.
-        repetitions, seed, level: of the bootstrap.
+    fmrs: false match rates; those of the source that its pairs resolve if None. more_fmrs: further ones, of gates.
+    labels: of people, for differential performance. ignore_failures: leave out images that gave no template, rather
+    than have them match nothing.
     """
 
     fmrs: Sequence[float] | None = None
@@ -94,14 +90,12 @@ class Figures:
     """A recognizer's figures, each with an interval by person.
 
     Attributes:
-        accuracy: mean over folds, thresholds chosen on the other folds, and its standard error over folds; None
-            without folds.
-        eer: pair-weighted; None where failures to acquire keep FNMR above FMR at every threshold.
-        by_pair, by_person: TAR at each FAR, every mated pair, or every person with mated pairs, counting alike.
-        at_threshold, groups: None where not asked for.
+        accuracy: mean over folds, with thresholds of the other folds; None without folds. standard_error: over folds.
+        eer: by pairs; None where failures to acquire keep FNMR above FMR at every threshold.
+        by_pair, by_person: TAR at each FMR.
         failure_to_acquire: of the images, n of them.
         mated_people: how many people have mated pairs.
-        curve: the ROC curve, pair-weighted.
+        curve: by pairs.
         lost, left_out, warnings: see `Comparisons`.
     """
 
@@ -129,13 +123,9 @@ def verification_figures(
 ) -> Figures:
     """All the figures of one recognizer's comparisons.
 
-    Args:
-        fmrs: the false match rates, falling; without any there are no rates at a FAR and none of groups.
-        progress: called with what is being done.
-
-    Raises:
-        BadInput: all scores are equal, or all of one kind are those of failures; a FAR is finer than the pairs
-            resolve; a label without two groups.
+    fmrs: falling; without any there are no rates at an FMR and none of groups. progress: called with what is done.
+    BadInput where all scores are equal, or all of one kind are those of failures; for an FMR that is finer than the
+    pairs resolve, or a label without two groups.
     """
     say = progress or (lambda what: None)
     mated, non_mated = comparisons.mated, comparisons.non_mated

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError, some_of
-from facedecode.evaluation.cohort import Templates, describe_templates, require_unseen_by_store
+from facedecode.evaluation.cohort import require_unseen_by_store
 from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.evaluation.trials import Comparisons, TrialSource
 from facedecode.evaluation.verification.measure import (
@@ -19,11 +19,13 @@ from facedecode.evaluation.verification.measure import (
     VerificationSettings,
     verification_figures,
 )
+from facedecode.provenance import describe_templates
 from facedecode.report import Column, Picture, Section, Table
 from facedecode.report.plots import det_plot, histogram_plot, roc_plot
 from facedecode.report.text import be, counted, percent, slugs
 from facedecode.statistics.bootstrap import Estimate, RateAtFmr
 from facedecode.statistics.verification import Roc
+from facedecode.store import Templates
 
 TEXTS = texts("verification")
 TITLES = {
