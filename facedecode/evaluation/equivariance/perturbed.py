@@ -62,8 +62,8 @@ class Side:
 
     def pairs(self, transform: str) -> tuple[np.ndarray, np.ndarray]:
         """Perturbed templates and those of the same images as they are: two (m, dim) float32."""
-        own = self.perturbed[transform]
-        return own.templates, self.templates[own.rows]
+        perturbed = self.perturbed[transform]
+        return perturbed.templates, self.templates[perturbed.rows]
 
     def people(self, transform: str) -> list[str]:
         """The person of each of these pairs."""
@@ -90,21 +90,19 @@ def perturbed_templates(
     """
     from facedecode.store.images import embed_perturbed
 
-    path, mark = None, fingerprint(rows, recognizer.describe(), recognizer.precision)
-    if work is not None:
-        path = make_folder(work) / f"{transform.name}-{mark[:16]}.safetensors"
-        if path.exists():
-            found = _load(path, transform, mark, (len(rows), recognizer.spec.dim))
-            if progress:
-                progress(len(rows), len(rows))
-            return found
-    templates, there = np.zeros((len(rows), recognizer.spec.dim), np.float32), np.zeros(len(rows), bool)
-    for which, made in embed_perturbed(rows, root, recognizer, transform, progress=progress):
-        templates[which], there[which] = made, True
+    identity, shape = recognizer.describe(), (len(rows), recognizer.spec.dim)
+    mark = fingerprint(rows, identity, recognizer.precision)
+    path = None if work is None else make_folder(work) / f"{transform.name}-{mark[:16]}.safetensors"
+    if path is not None and path.exists():
+        if progress:
+            progress(len(rows), len(rows))
+        return _load(path, transform, mark, shape)
+    templates, made = np.zeros(shape, np.float32), np.zeros(len(rows), bool)
+    for which, part in embed_perturbed(rows, root, recognizer, transform, progress=progress):
+        templates[which], made[which] = part, True
     if path is not None:
-        kept = _PerturbedFile(templates, there, transform.name, mark, recognizer=recognizer.describe())
-        kept.save(path)
-    return Perturbed(np.flatnonzero(there), templates[there])
+        _PerturbedFile(templates, made, transform.name, mark, recognizer=identity).save(path)
+    return Perturbed(np.flatnonzero(made), templates[made])
 
 
 def fingerprint(rows: Sequence[dict], recognizer: RecognizerId, precision: str) -> str:
@@ -121,12 +119,11 @@ def fingerprint(rows: Sequence[dict], recognizer: RecognizerId, precision: str) 
 
 def _load(path: Path, transform: Transform, mark: str, shape: tuple[int, int]) -> Perturbed:
     try:
-        kept = _PerturbedFile.load(path)
+        file = _PerturbedFile.load(path)
     except BadInput:
         raise BadInput(f"{path}: damaged; remove it") from None
-    templates, there = kept.templates, kept.there
-    if (kept.transform, kept.fingerprint) != (transform.name, mark) or templates.shape != shape:
+    if (file.transform, file.fingerprint) != (transform.name, mark) or file.templates.shape != shape:
         raise BadInput(f"{path}: holds other templates than its name says; remove it")
-    if there.shape != shape[:1] or not np.isin(there, (0, 1)).all() or not np.isfinite(templates).all():
+    if file.there.shape != shape[:1] or not np.isin(file.there, (0, 1)).all() or not np.isfinite(file.templates).all():
         raise BadInput(f"{path}: damaged; remove it")
-    return Perturbed(np.flatnonzero(there), templates[there.astype(bool)])
+    return Perturbed(np.flatnonzero(file.there), file.templates[file.there.astype(bool)])
