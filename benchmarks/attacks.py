@@ -112,7 +112,7 @@ def main() -> None:
 
     def ours(method: str, **budget: float) -> Callable[[], Attacked]:
         def run() -> Attacked:
-            found = attack(victim, pictures, ClassGoal(targets, own), method, Budget(**budget), batch_size=count)
+            found = attack(victim, pictures, ClassGoal(targets), method, Budget(**budget), batch_size=count)
             return found.pictures, found.success
 
         return run

@@ -29,22 +29,14 @@ _ROUNDING = 2e-6
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What an attack came to; all tensors on the pictures' device.
+    """What an attack came to; all tensors on the pictures' device."""
 
-    Attributes:
-        pictures: (n, 3, H, W) float32 in [0, 1]; a failed row is the original, or the last iterate (`keep`).
-        success: (n,) bool, in memory: the margin is positive.
-        success_8bit: (n,) bool, of the picture as it is saved (`to_uint8`): the margin is positive.
-        gradients: (n,) int64, evaluations of the victim with its gradient.
-        l2, linf: (n,) float32, distances from the original, in memory, pixels in [0, 1].
-    """
-
-    pictures: Tensor
-    success: Tensor
-    success_8bit: Tensor
-    gradients: Tensor
-    l2: Tensor
-    linf: Tensor
+    pictures: Tensor  # (n, 3, H, W) float32 in [0, 1]; a failed row is the original, or the last iterate (`keep`)
+    success: Tensor  # (n,) bool, in memory: the margin is positive
+    success_8bit: Tensor  # (n,) bool, likewise of the picture as it is saved (`to_uint8`)
+    gradients: Tensor  # (n,) int64, evaluations of the victim with its gradient
+    l2: Tensor  # (n,) float32, distance from the original in memory, pixels in [0, 1]
+    linf: Tensor  # likewise
 
 
 def victim_of(recognizer: Recognizer, head: Callable[[Tensor], Tensor] | None = None) -> Victim:
@@ -81,10 +73,9 @@ def attack(
 
     Args:
         victim: a differentiable function of pictures, (b, 3, H, W) float32 in [0, 1] → (b, k) float32.
-        pictures: (n, 3, H, W) float32 in [0, 1].
-        goal: of the n pictures, row by row.
+        pictures: (n, 3, H, W) float32 in [0, 1]. goal: of these, row by row.
         method: a key of `METHODS`.
-        on_failure: what stands in a row that fails: `original`, or `keep` for the last iterate.
+        on_failure: the result of a row that fails: `original`, or `keep` for the last iterate.
         stop_early: whether a picture leaves the batch once it has reached the goal; if not, all its steps are spent.
         progress: called with (done, total) pictures.
 
@@ -139,14 +130,8 @@ def _judge(problem: Problem, candidates: Tensor, margin: Tensor, budget: Budget,
     if unknown.any():
         margin[unknown] = problem.margin(saved[unknown], unknown)
     change = (pictures - problem.pictures).flatten(1)
-    return AttackResult(
-        pictures,
-        success,
-        margin > 0,
-        problem.gradients,
-        change.norm(dim=1),
-        change.abs().amax(1),
-    )
+    distances = change.norm(dim=1), change.abs().amax(1)
+    return AttackResult(pictures, success, margin > 0, problem.gradients, *distances)
 
 
 def to_uint8(pictures: Tensor) -> Tensor:
@@ -155,17 +140,12 @@ def to_uint8(pictures: Tensor) -> Tensor:
 
 
 class Problem:
-    """A batch of pictures, the victim and the goal, as the algorithms see them.
-
-    Attributes:
-        pictures: (b, 3, H, W) float32, the originals.
-        gradients: (b,) int64, how many each has used.
-        margin_of_originals: (b,) float32, NaN until they have been looked at.
-    """
+    """A batch of pictures, the victim and the goal, as the algorithms see them."""
 
     def __init__(self, victim: Victim, pictures: Tensor, goal: Goal, rows: Tensor, stop_early: bool = True) -> None:
-        self.pictures = pictures
-        self.gradients = torch.zeros_like(rows)
+        self.pictures = pictures  # (b, 3, H, W) float32, the originals
+        self.gradients = torch.zeros_like(rows)  # (b,) int64, how many each has used
+        # (b,) float32, NaN until they have been looked at
         self.margin_of_originals = torch.full(rows.shape, torch.nan, device=rows.device)
         self.stop_early = stop_early
         self._victim, self._goal, self._rows = victim, goal, rows
@@ -191,13 +171,10 @@ class Problem:
     def gradient(
         self, pictures: Tensor, at: Tensor, kappa: float, hinge: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One evaluation with its gradient: of the goal's loss, or of max(kappa - margin, 0) (`hinge`).
+        """One evaluation with its gradient, of the goal's loss or of max(kappa - margin, 0) (`hinge`).
 
-        Args:
-            pictures: (b, 3, H, W), iterates of the rows `at` (b,) of this batch.
-
-        Returns:
-            The margin (b,), whether it is reached (b,) bool, and the gradient (b, 3, H, W).
+        Of pictures (b, 3, H, W), iterates of the rows `at` (b,), it gives the margin (b,), whether that is reached (b,)
+        bool, and the gradient.
         """
         with torch.enable_grad():
             x = pictures.detach().requires_grad_()
@@ -210,10 +187,10 @@ class Problem:
             rows = self._rows[at]
             margin = self._goal.margin(outputs, rows)
             loss = (kappa - margin).clamp_min(0) if hinge else self._goal.loss(outputs, rows)
-            (found,) = torch.autograd.grad(loss.sum(), x, allow_unused=True)
-        if found is None:
+            (gradient,) = torch.autograd.grad(loss.sum(), x, allow_unused=True)
+        if gradient is None:
             raise UsageError("the victim's outputs do not depend on the pictures: there is nothing to attack")
-        if not found.sum().isfinite():
+        if not gradient.sum().isfinite():
             raise BadInput("the attack met a gradient that is not finite: check the victim's weights")
         margin = margin.detach()
         if not self._goal.stationary:  # else the first iterates are a little beside the originals
@@ -222,7 +199,7 @@ class Problem:
         self.gradients[at] += 1
         # Their spread, not their size: a constant on all logits must change nothing.
         slack = _ROUNDING * (outputs.detach().amax(1) - outputs.detach().amin(1))
-        return margin, (margin > slack) & (margin >= kappa + slack), found.contiguous()
+        return margin, (margin > slack) & (margin >= kappa + slack), gradient.contiguous()
 
     def margin(self, pictures: Tensor, at: Tensor | slice = slice(None)) -> Tensor:
         """Margins (b,) of pictures of the rows `at`, without gradients."""

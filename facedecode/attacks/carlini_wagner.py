@@ -29,33 +29,24 @@ _GREATEST_C = 1e10
 
 @dataclass
 class _Runs:
-    """Rows that are in the batch, each in a run of its own: they start and stop apart.
+    """Rows that are in the batch, each in a run of its own: they start and stop apart."""
 
-    Attributes:
-        at: (b,) int64, rows of the problem.
-        origin, x, w, mean, square: (b, 3, H, W); x the iterate, w its place in tanh space, Adam's two moments.
-        c, low, high: (b,) the weight of this run, and the search's bounds for it.
-        step, run, since: (b,) int64, steps of this run, runs before it, the step that reached the goal first.
-        window, before: (b,) the loss summed since the last look, and between the last two.
-        nearer, found: (b,) bool, a nearer picture was met since the last look; the goal was reached in this run.
-    """
-
-    at: Tensor
-    origin: Tensor
-    x: Tensor
-    w: Tensor
-    mean: Tensor
+    at: Tensor  # (b,) int64, rows of the problem
+    origin: Tensor  # (b, 3, H, W)
+    x: Tensor  # the iterate
+    w: Tensor  # its place in tanh space
+    mean: Tensor  # Adam's moments
     square: Tensor
-    c: Tensor
+    c: Tensor  # (b,) the weight of this run, and the search's bounds for it
     low: Tensor
     high: Tensor
-    step: Tensor
-    run: Tensor
-    since: Tensor
-    window: Tensor
-    before: Tensor
-    nearer: Tensor
-    found: Tensor
+    step: Tensor  # (b,) int64, steps of this run
+    run: Tensor  # runs before it
+    since: Tensor  # the step that reached the goal first
+    window: Tensor  # (b,) the loss summed since the last look
+    before: Tensor  # and between the last two
+    nearer: Tensor  # (b,) bool, a nearer picture was met since the last look
+    found: Tensor  # the goal was reached in this run
 
     @classmethod
     def begin(cls, problem: Problem, start: Tensor, c: float) -> _Runs:

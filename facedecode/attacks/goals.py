@@ -60,38 +60,26 @@ class Goal(ABC):
 class ClassGoal(Goal):
     """The softmax's class: loss log Σ_{i ≠ t} exp Z_i - Z_t, margin Z_t - max_{i ≠ t} Z_i on the raw logits.
 
-    A constant that is added to all logits of a picture changes neither. The loss is the logarithm of the odds against
-    the target: its gradient points where that of the cross-entropy does, which is a multiple of it, and does not vanish
-    in float32 where the target leads by 17 or more.
+    A constant that is added to all logits of a picture changes neither. The gradient of the loss is a multiple of that
+    of the cross-entropy, and does not vanish in float32 where the target leads by 17 or more.
 
     Args:
         targets: (n,) whole numbers, the wanted classes.
-        sources: (n,) the pictures' own classes, or None where they are not known.
         classes: how many there are; without it the victim's first outputs tell.
 
     Raises:
-        UsageError: a target that is its picture's own class, or no class.
-        BadInput: not whole numbers (n,).
+        UsageError: a target that is no class. BadInput: not whole numbers (n,).
     """
 
-    def __init__(
-        self, targets: Tensor | np.ndarray, sources: Tensor | np.ndarray | None = None, *, classes: int | None = None
-    ) -> None:
-        self.targets = _whole(targets, "targets")
+    def __init__(self, targets: Tensor | np.ndarray, *, classes: int | None = None) -> None:
+        tensor = torch.as_tensor(targets)
+        if tensor.ndim != 1 or tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+            raise BadInput(f"targets of {tensor.dtype} {tuple(tensor.shape)}: give class numbers, whole, one a picture")
+        self.targets = tensor.long()
         if self.targets.numel() and int(self.targets.min()) < 0:
             raise UsageError(f"target class {int(self.targets.min())}: classes count from 0")
         if classes is not None:
             self._in_range(classes)
-        if sources is not None:
-            own = _whole(sources, "sources")
-            if own.shape != self.targets.shape:
-                raise BadInput(f"{len(own)} sources for {len(self.targets)} targets: give one each")
-            same = (own.to(self.targets.device) == self.targets).nonzero()
-            if len(same):
-                row = int(same[0])
-                raise UsageError(
-                    f"picture {row} is of class {int(own[row])} already, its target: choose another target for it"
-                )
 
     def loss(self, outputs: Tensor, rows: Tensor) -> Tensor:
         wanted = self.targets[rows, None]
@@ -116,47 +104,37 @@ class EmbeddingGoal(Goal):
     """A template's score: towards another person's template, or away from one's own.
 
     Towards: loss -score, margin score - threshold (impersonation). Away: loss +score, margin threshold - score
-    (dodging). The score is the recognizer's, as in `facedecode.statistics.scores`; a picture that is scored against its
-    own template starts at the score's summit, where it has no gradient: attacks begin a little beside it.
+    (dodging). A picture that is scored against its own template starts at the score's summit, where it has no gradient:
+    attacks begin a little beside it.
 
     Args:
         targets: (n, dim) float templates.
-        score: `cosine` or `negative-euclidean`.
+        score: the recognizer's, `cosine` or `negative-euclidean`.
         threshold: of the score, at the FMR at which the attack is judged.
         away: dodging.
-        sources: (n, dim) the pictures' own templates, or None where they are not known.
 
     Raises:
-        UsageError: a score without gradients, a threshold that no score reaches, or a target that is its picture's
-            own template (towards).
+        UsageError: a score without gradients, or a threshold that no score reaches.
         BadInput: templates that are no finite floats (n, dim), or zero under the cosine.
     """
 
-    def __init__(
-        self,
-        targets: Tensor | np.ndarray,
-        score: str,
-        threshold: float,
-        *,
-        away: bool = False,
-        sources: Tensor | np.ndarray | None = None,
-    ) -> None:
+    def __init__(self, targets: Tensor | np.ndarray, score: str, threshold: float, *, away: bool = False) -> None:
         if score not in _RANGE:
             raise UsageError(f"the score {score!r} has no gradient to attack by: choose one of {', '.join(_RANGE)}")
         least, greatest = _RANGE[score]
         # At its upper end nothing can be above, at its lower end nothing below.
         if not least < threshold < greatest:
             raise UsageError(f"threshold {threshold}: give a {score} between {least:g} and {greatest:g}")
-        self.targets = _templates(targets, score)
-        self.score, self.threshold, self.away = score, float(threshold), away
-        self.stationary = away
-        if sources is not None and not away:
-            own = _templates(sources, score)
-            if own.shape != self.targets.shape:
-                raise BadInput(f"sources {tuple(own.shape)} for targets {tuple(self.targets.shape)}: give one each")
-            same = (own.to(self.targets.device) == self.targets).all(1).nonzero()
-            if len(same):
-                raise UsageError(f"picture {int(same[0])} has its target's template already: choose another target")
+        templates = torch.as_tensor(targets)
+        if templates.ndim != 2 or not templates.is_floating_point():
+            raise BadInput(f"templates of {templates.dtype} {tuple(templates.shape)}: give floats (n, dim)")
+        templates = templates.float()
+        if not (finite := templates.isfinite().all(1)).all():
+            raise BadInput(f"template {int((~finite).nonzero()[0])} has NaN or infinite numbers")
+        if score == "cosine" and not (used := templates.any(1)).all():
+            raise BadInput(f"template {int((~used).nonzero()[0])} is all zeros: it has no cosine with another")
+        self.targets, self.score, self.threshold = templates, score, float(threshold)
+        self.away = self.stationary = away
 
     @property
     def greatest_margin(self) -> float:
@@ -183,22 +161,3 @@ class EmbeddingGoal(Goal):
             raise BadInput(
                 f"targets of {self.targets.shape[1]} numbers for templates of {outputs.shape[1]}: use one recognizer"
             )
-
-
-def _whole(values: Tensor | np.ndarray, what: str) -> Tensor:
-    tensor = torch.as_tensor(values)
-    if tensor.ndim != 1 or tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise BadInput(f"{what} of {tensor.dtype} {tuple(tensor.shape)}: give class numbers, whole, one a picture")
-    return tensor.long()
-
-
-def _templates(values: Tensor | np.ndarray, score: str) -> Tensor:
-    tensor = torch.as_tensor(values)
-    if tensor.ndim != 2 or not tensor.is_floating_point():
-        raise BadInput(f"templates of {tensor.dtype} {tuple(tensor.shape)}: give floats (n, dim)")
-    tensor = tensor.float()
-    if not tensor.isfinite().all():
-        raise BadInput(f"template {int((~tensor.isfinite()).any(1).nonzero()[0])} has NaN or infinite numbers")
-    if score == "cosine" and not tensor.any(1).all():
-        raise BadInput(f"template {int((~tensor.any(1)).nonzero()[0])} is all zeros: it has no cosine with another")
-    return tensor

@@ -17,19 +17,17 @@ _LIMITS = "limits"
 
 @dataclass(frozen=True)
 class Method:
-    """An attack that `METHODS` knows. defaults: the budget fields that it uses, each with its default."""
+    """An attack: its name, its algorithm (module.function), and the budget fields that it uses, with their defaults."""
 
     name: str
-    summary: str
-    source: str
+    algorithm: str
     defaults: Mapping[str, float | int | None]
-    _module: str = field(repr=False)
-    _function: str = field(repr=False)
 
     @property
     def function(self) -> Callable:
         """The algorithm, (problem, budget) → pictures to hand in, their margins or NaN; imports torch."""
-        return getattr(import_module(f"facedecode.attacks.{self._module}"), self._function)
+        module, name = self.algorithm.split(".")
+        return getattr(import_module(f"facedecode.attacks.{module}"), name)
 
     def budget(self, budget: Budget | None = None) -> Budget:
         """A budget with this method's defaults in the places left open.
@@ -39,66 +37,23 @@ class Method:
         """
         limits = {name: value for name, value in asdict(budget or Budget()).items() if value is not None}
         if unused := sorted(limits.keys() - self.defaults.keys()):
-            known = ", ".join(self.defaults)
+            known = ", ".join(item.name for item in fields(Budget) if item.name in self.defaults)
             raise UsageError(f"{self.name} has no use for {', '.join(unused)}: leave out all but {known}")
         return Budget(**{**self.defaults, **limits})
 
 
-def _method(name: str, place: str, summary: str, source: str, **defaults: float | int | None) -> Method:
-    module, function = place.split(".")
-    return Method(name, summary, source, MappingProxyType(defaults), module, function)
-
-
+_FGSM = {"epsilon": 8 / 255, "kappa": 0.0}
 _CW = {"kappa": 0.0, "learning_rate": 0.01, "max_gradients": None}
 _ALL = (
-    _method(
-        "tfgsm",
-        "fgsm.one_step",
-        "one step of the gradient's sign",
-        "Goodfellow et al. 2015, targeted as in Kurakin et al. 2017",
-        epsilon=8 / 255,
-        kappa=0.0,
-    ),
-    _method(
+    Method("tfgsm", "fgsm.one_step", _FGSM),
+    Method(
         "itfgsm",
         "fgsm.many_steps",
-        "steps of the gradient's sign inside the epsilon-ball, optionally with momentum",
-        "Kurakin et al. 2017; momentum: Dong et al. 2018",
-        epsilon=8 / 255,
-        steps=20,
-        alpha=1 / 255,
-        momentum=0.0,
-        kappa=0.0,
-        max_gradients=None,
+        {"steps": 20, "alpha": 1 / 255, "momentum": 0.0, "max_gradients": None, **_FGSM},
     ),
-    _method(
-        "tcw",
-        "carlini_wagner.carlini_wagner",
-        "least L2 by Adam in tanh space, with one weight c",
-        "Carlini and Wagner 2017",
-        steps=200,
-        c=1.0,
-        **_CW,
-    ),
-    _method(
-        "itcw",
-        "carlini_wagner.carlini_wagner",
-        "the same with a search for each picture's c",
-        "Carlini and Wagner 2017",
-        steps=100,
-        c=0.01,
-        search_steps=9,
-        **_CW,
-    ),
-    _method(
-        "ddn",
-        "ddn.decoupled_direction_and_norm",
-        "least L2 by steps of unit length on a sphere that shrinks or grows",
-        "Rony et al. 2019",
-        steps=100,
-        kappa=0.0,
-        max_gradients=None,
-    ),
+    Method("tcw", "carlini_wagner.carlini_wagner", {"steps": 200, "c": 1.0, **_CW}),
+    Method("itcw", "carlini_wagner.carlini_wagner", {"steps": 100, "c": 0.01, "search_steps": 9, **_CW}),
+    Method("ddn", "ddn.decoupled_direction_and_norm", {"steps": 100, "kappa": 0.0, "max_gradients": None}),
 )
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _ALL})
 

@@ -75,29 +75,17 @@ def _at_fmr(recognizer: Recognizer, fmr: float, store: Store) -> Threshold:
 
 @dataclass(frozen=True, eq=False)
 class AttackTarget:
-    """What is wanted of every image.
-
-    Attributes:
-        objective: `class` or `embedding`.
-        score: the recognizer's.
-        away: from each image's own template (embedding).
-        threshold: at which an embedding attack is judged; None for a class.
-        classifier: attacked (class), or looked at beside (embedding); None where there is none.
-        class_index: number of the wanted class, or of the class that the target image is taken for; None without.
-        template: (dim,) float32 of the target image; None without.
-        source: JSON that says which target.
-        label: the target for people, short.
-    """
+    """What is wanted of every image."""
 
     objective: Objective
-    score: str
-    away: bool = False
-    threshold: Threshold | None = None
-    classifier: Classifier | None = None
-    class_index: int | None = None
-    template: np.ndarray | None = None
-    source: dict[str, Any] | None = None
-    label: str = "away from itself"
+    score: str  # the recognizer's
+    away: bool = False  # from each image's own template
+    threshold: Threshold | None = None  # at which an attack on templates is judged
+    classifier: Classifier | None = None  # attacked, or looked at beside the templates
+    class_index: int | None = None  # of the wanted class, or of the class that the target image is taken for
+    template: np.ndarray | None = None  # (dim,) float32 of the target image
+    source: dict[str, Any] | None = None  # JSON that says which target
+    label: str = "away from itself"  # the target for people
 
     def goal(self, originals: np.ndarray) -> Goal:
         """The goal of images whose own templates are (n, dim) float32, and which are not there already (`margins`).

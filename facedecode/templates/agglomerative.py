@@ -26,11 +26,7 @@ def condensed_distances(templates: np.ndarray, metric: str) -> np.ndarray:
     By matrix products, a block of rows at a time: many times as fast as a pair at a time. Of two templates that are
     nearly the same, a Euclidean distance is right to about 1e-8 of their lengths.
 
-    Args:
-        templates: float32 (n, dim). metric: `euclidean`, or `cosine` (1 less the cosine).
-
-    Raises:
-        UsageError: an unknown metric.
+    templates: float32 (n, dim). metric: `euclidean`, or `cosine` (1 - cosine). Raises UsageError for another one.
     """
     if metric not in ("euclidean", "cosine"):
         raise UsageError(f"no distance is called {metric!r}: use euclidean or cosine")
@@ -74,19 +70,15 @@ def linkage(templates: np.ndarray, method: Linkage, metric: str) -> np.ndarray:
 
 
 def agglomerate(distances: np.ndarray, method: Linkage, sizes: np.ndarray | None = None) -> np.ndarray:
-    """The merges of items, as `linkage` gives them.
+    """The merges of items, as `linkage` gives them: float64 (m - 1, 4), heights rising, the last column in templates.
 
-    By a nearest-neighbor chain with the update formulas of Lance and Williams (1967). Where items stand for several
-    templates, Ward's method gives what one gets of all templates themselves, once those of an item are merged; with the
-    others it is so as far as the distance of two items is that of each of their templates.
+    The update formulas are those of Lance and Williams (1967). Where items stand for several templates, Ward's method
+    gives the merges of all templates themselves, once those of an item are merged.
 
     Args:
         distances: float64 (m (m - 1) / 2,), as `condensed_distances` gives them; overwritten. For Ward's method
             Euclidean ones, of the items' means.
         sizes: (m,), the templates of each item; None for one each.
-
-    Returns:
-        float64 (m - 1, 4), heights rising; the last column counts templates.
     """
     count = (1 + math.isqrt(1 + 8 * len(distances))) // 2
     counts = np.ones(count, np.int64) if sizes is None else np.asarray(sizes)
@@ -114,14 +106,11 @@ def agglomerate(distances: np.ndarray, method: Linkage, sizes: np.ndarray | None
 
 
 class _Pairs:
-    """The distances of items that are merged, each pair once, in place; what is gone is passed over.
-
-    Attributes:
-        names: (m,), the item that stands at each place. alive: bool (m,). sizes: float64 (m,).
-    """
+    """The distances of items that are merged, each pair once, in place; what is gone is passed over."""
 
     def __init__(self, distances: np.ndarray, sizes: np.ndarray) -> None:
         self._distances, self.sizes = distances, sizes
+        # Of each place (m,): the item that stands there, and whether it is still there.
         self.names, self.alive = np.arange(len(sizes)), np.ones(len(sizes), bool)
         self._lay_out()
 
@@ -185,11 +174,9 @@ def _weigh(distances: np.ndarray, sizes: np.ndarray) -> None:
 
 
 def cut(merges: np.ndarray, n_clusters: int | None = None, distance_threshold: float | None = None) -> np.ndarray:
-    """The clusters that merges leave: int64 (n,), numbered from 0, the largest first, of equal ones the first seen.
+    """The clusters that merges (n - 1, 4) leave: int64 (n,), numbered from 0, the largest first, then the first seen.
 
-    Args:
-        merges: (n - 1, 4). n_clusters: so many, 1 to n, exactly; or distance_threshold: without the merges at that
-            height or above it.
+    n_clusters: exactly so many, 1 to n; or distance_threshold: without the merges at that height or above it.
     """
     count = len(merges) + 1
     if n_clusters is None:
@@ -235,10 +222,7 @@ def _ordered(merges: list[tuple[int, int, float]], counts: np.ndarray) -> np.nda
 def _joined(
     to_a: np.ndarray, to_b: np.ndarray, height: float, sizes: np.ndarray, a: float, b: float, method: Linkage
 ) -> np.ndarray:
-    """Heights of everything with the union of two, from those with each of them (inf for what is gone).
-
-    height: of the two. a, b: their sizes.
-    """
+    """Heights of everything with the union of two of sizes a and b, which merge at `height`; inf for what is gone."""
     if method == "complete":
         return np.maximum(to_a, to_b)
     if method == "average":

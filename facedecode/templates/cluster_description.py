@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +24,9 @@ Stage = Callable[[str], Callable[..., None]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How clusters agree with persons, of the templates whose person is known.
+    """How clusters agree with persons, over the templates with a known person.
 
-    rand: adjusted Rand index (Hubert and Arabie 1985). precision, recall: BCubed (Bagga and Baldwin 1998), the mean
-    over templates of the share of its cluster that is of its person, and of its person that is in its cluster.
+    rand: adjusted Rand index (Hubert and Arabie 1985). precision, recall: BCubed (Bagga and Baldwin 1998).
     """
 
     rand: float
@@ -36,21 +36,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Clustered:
-    """Clusters, the largest first.
+    """Clusters, the largest first."""
 
-    Attributes:
-        centroids: float32 (k, dim).
-        groups: of each, its rows in the store (nearest to the centroid first), their distances and figures.
-        templates: how many were clustered.
-        silhouette: mean over templates (Rousseeuw 1987); None for one cluster, or where each is alone.
-        agreement: None where fewer than two persons are known.
-    """
-
-    centroids: np.ndarray
-    groups: list[Group]
-    templates: int
-    silhouette: float | None
-    agreement: Agreement | None
+    centroids: np.ndarray  # float32 (k, dim)
+    groups: list[Group]  # of each, its rows in the store (nearest to the centroid first), distances and figures
+    templates: int  # how many were clustered
+    silhouette: float | None  # mean over templates (Rousseeuw 1987); None for one cluster, or where each is alone
+    agreement: Agreement | None  # None where fewer than two persons are known
 
 
 def agreement(labels: np.ndarray, identities: Sequence[str | None]) -> Agreement | None:
@@ -107,20 +99,13 @@ def describe(
     names = [identities[i] for i in rows]
     groups = []
     for label in range(count):
-        own = np.flatnonzero(labels == label)
-        own = own[np.argsort(distances[own], kind="stable")]
-        groups.append(
-            Group(
-                identity=_only([names[i] for i in own]),
-                members=rows[own],
-                distances=distances[own],
-                figures={
-                    "mean_distance": float(distances[own].mean()),
-                    "silhouette": None if silhouettes is None else _mean(silhouettes[own]),
-                    **_most([names[i] for i in own]),
-                },
-            )
-        )
+        members = np.flatnonzero(labels == label)
+        members = members[np.argsort(distances[members], kind="stable")]
+        persons = [names[i] for i in members]
+        figures: dict[str, Any] = {"mean_distance": float(distances[members].mean())}
+        figures["silhouette"] = None if silhouettes is None else _mean(silhouettes[members])
+        only = persons[0] if len(set(persons)) == 1 else None
+        groups.append(Group(only, rows[members], distances[members], figures | _most(persons)))
     mean = None if silhouettes is None else _mean(silhouettes)
     return Clustered(centroids.astype(np.float32), groups, len(rows), mean, agreement(labels, names))
 
@@ -132,25 +117,21 @@ def _silhouettes(
     from sklearn import config_context
     from sklearn.metrics import silhouette_samples
 
-    found = np.full(len(rows), np.nan)
+    silhouettes = np.full(len(rows), np.nan)
     sample = np.arange(len(rows))
     if len(rows) > _SILHOUETTES:
         sample = np.sort(np.random.default_rng(seed).choice(len(rows), _SILHOUETTES, replace=False))
     if not 2 <= len(np.unique(labels[sample])) < len(sample):
         return None
     with config_context(working_memory=64):  # MiB, where it would take 1 GiB
-        found[sample] = silhouette_samples(store.take(rows[sample]), labels[sample], metric=metric)
+        silhouettes[sample] = silhouette_samples(store.take(rows[sample]), labels[sample], metric=metric)
     if stage:
         stage("silhouettes")(len(sample), len(sample))
-    return found
+    return silhouettes
 
 
 def _mean(values: np.ndarray) -> float | None:
     return None if np.isnan(values).all() else float(np.nanmean(values))
-
-
-def _only(names: list[str | None]) -> str | None:
-    return names[0] if len(set(names)) == 1 else None
 
 
 def _most(names: list[str | None]) -> dict[str, str | float]:
@@ -158,8 +139,8 @@ def _most(names: list[str | None]) -> dict[str, str | float]:
     known = [name for name in names if name is not None]
     if not known:
         return {}
-    found, counts = np.unique(known, return_counts=True)
-    return {"most_frequent": str(found[counts.argmax()]), "purity": float(counts.max() / len(names))}
+    people, counts = np.unique(known, return_counts=True)
+    return {"most_frequent": str(people[counts.argmax()]), "purity": float(counts.max() / len(names))}
 
 
 def chunks(store: Store, rows: np.ndarray, size: int = CHUNK) -> Iterator[tuple[slice, np.ndarray]]:
@@ -170,11 +151,7 @@ def chunks(store: Store, rows: np.ndarray, size: int = CHUNK) -> Iterator[tuple[
 
 
 def in_space(store: Store, templates: np.ndarray, metric: str) -> np.ndarray:
-    """Where the metric is a Euclidean distance, or rises with it: float32 (n, dim).
-
-    Raises:
-        BadInput: with the cosine, a template of zeros.
-    """
+    """Templates for which Euclidean distances order as the metric does, float32 (n, dim). BadInput: zeros."""
     if metric != "cosine":
         return templates
     if not templates.any(axis=1).all():
@@ -187,22 +164,15 @@ MEMBERS = 8
 
 
 def cluster_figure(
-    found: Clustered, store: Store, root: Path, decoder: Decoder, shown: int = SHOWN, members: int = MEMBERS
+    clusters: Clustered, store: Store, root: Path, decoder: Decoder, shown: int = SHOWN, members: int = MEMBERS
 ) -> np.ndarray:
-    """A row a cluster, the largest first: what the decoder draws of its centroid, then its members' portraits.
+    """A row for each cluster, the largest first: the decoder's picture of its centroid, and its members' portraits.
 
-    Args:
-        root: where the store's images are.
-
-    Returns:
-        (H, W, 3) uint8.
-
-    Raises:
-        BadInput: images are missing, or a member has none.
+    root: of the store's images. Returns (H, W, 3) uint8. Raises BadInput: images are missing, or a member has none.
     """
-    drawn = decoder.decode(found.centroids[:shown])
+    drawn = decoder.decode(clusters.centroids[:shown])
     side = drawn.shape[1]
-    chosen = [group.members[:members] for group in found.groups[:shown]]
+    chosen = [group.members[:members] for group in clusters.groups[:shown]]
     rows = store.rows()
     portraits = read_portraits(rows.take(np.concatenate(chosen)).to_pylist(), root, side)
     parts = np.split(portraits, np.cumsum([len(own) for own in chosen])[:-1])
@@ -211,5 +181,5 @@ def cluster_figure(
     lines = [np.concatenate([drawn[i], gap[0], *own], axis=1)[None] for i, own in enumerate(parts)]
     width = max(line.shape[2] for line in lines)
     lines = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2]), (0, 0)), constant_values=255) for line in lines]
-    labels = [f"{len(group.members):,}" for group in found.groups[:shown]]
+    labels = [f"{len(group.members):,}" for group in clusters.groups[:shown]]
     return picture_grid(lines, labels)

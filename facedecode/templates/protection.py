@@ -36,21 +36,13 @@ FEWEST_BITS, MOST_BITS_A_NUMBER = 8, 16
 
 @dataclass(frozen=True, eq=False)
 class Scheme:
-    """A scheme with its key: what takes templates to protected ones.
+    """A scheme with its key, which makes protected templates of templates."""
 
-    Attributes:
-        name: one of `SCHEMES`.
-        matrix: float64 (dim out, dim in); its rows are orthonormal, in blocks of dim in where there are more.
-        score: how protected templates are compared.
-        key_id: tells keys apart without giving them away.
-        center: float64 (dim in,), taken off before the projection; None for none. `biohash` only.
-    """
-
-    name: str
-    matrix: np.ndarray
-    score: Score
-    key_id: str
-    center: np.ndarray | None = None
+    name: str  # one of `SCHEMES`
+    matrix: np.ndarray  # float64 (dim out, dim in); its rows are orthonormal, in blocks of dim in where there are more
+    score: Score  # of protected templates
+    key_id: str  # tells keys apart without giving them away
+    center: np.ndarray | None = None  # float64 (dim in,), subtracted before the projection of a biohash
 
     @property
     def dim(self) -> int:

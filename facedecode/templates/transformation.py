@@ -27,16 +27,10 @@ from facedecode.templates.protection import make_scheme, new_key, protected_reco
 
 
 class MappedStore(Store):
-    """The rows of a store with their templates mapped; its manifest records the map as `transform --mapping` would.
-
-    mapping: the map.
-
-    Raises:
-        BadInput: see `Mapping.require_templates`.
-    """
+    """A store with its templates mapped; its manifest records the map as `transform --mapping` would."""
 
     def __init__(self, store: Store, mapping: Mapping) -> None:
-        """mapping: loaded from a file."""
+        """mapping: loaded from a file. Raises BadInput as `Mapping.require_templates`."""
         mapping.require_templates(store.recognizer, store.manifest, store.folder)
         people = added_people(store.manifest, mapping.fitted_on or ())
         manifest = replace(store.manifest, mapping=describe_mapping(mapping), fitted_on=people)
@@ -63,29 +57,17 @@ _OFF_CENTER = 0.7
 
 @dataclass(frozen=True)
 class Operation:
-    """What is done to templates.
-
-    Attributes:
-        kind: `protection`, `mapping` or `disentanglement`; the manifest's field of that name takes `about`.
-        apply: float32 (n, dim) → float32 (n, dim out).
-        recognizer: of the new templates, as their manifest describes it.
-        score: how they are compared.
-        about: JSON that decides the numbers.
-        keeps_length: of every template.
-        center_of: JSON, whose mean template a center is: `people`, their names; `paths`, images of nobody named. The
-            manifest's field `center_of`; `about` has a hash of it.
-        fitted_on: people whose templates decided what is done, as far as that is recorded: nobody should judge it by
-            theirs. The manifest's field `fitted_on`.
-    """
+    """What is done to templates; `recognizer` and `score` are those of the new ones."""
 
     kind: Literal["protection", "mapping", "disentanglement"]
-    apply: Callable[[np.ndarray], np.ndarray]
+    apply: Callable[[np.ndarray], np.ndarray]  # float32 (n, dim) → float32 (n, dim out)
     recognizer: RecognizerId
     score: Score
-    about: dict[str, Any]
-    keeps_length: bool = False
+    about: dict[str, Any]  # JSON that decides the numbers: the manifest's field that is called like the kind
+    keeps_length: bool = False  # of every template
+    # The people and the images of unnamed people that a center is the mean of; `about` has a hash of it.
     center_of: dict[str, list[str]] = field(default_factory=dict)
-    fitted_on: Sequence[str] = ()
+    fitted_on: Sequence[str] = ()  # people that it was fitted on: nobody should judge it by their templates
 
 
 @dataclass(frozen=True)
@@ -122,19 +104,14 @@ def transform(job: TransformJob, progress: Progress | None = None) -> Transforme
 
 
 def mapping_operation(store: Store, mapping: Mapping) -> Operation:
-    """Map a store's templates by a map that was loaded from a file.
+    """Map a store's templates by a map that was loaded from a file; warns if that undoes another perturbation.
 
-    Raises:
-        BadInput: see `Mapping.require_templates`.
-
-    Warns:
-        FacedecodeWarning: the map undoes another perturbation than that of the store's faces.
+    Raises BadInput as `Mapping.require_templates`.
     """
     mapping.require_templates(store.recognizer, store.manifest, store.folder)
     mapping.warn_of_other_faces(store.manifest, store.folder)
-    about = describe_mapping(mapping)
-    fitted_on = mapping.fitted_on or ()
-    return Operation("mapping", mapping.apply, store.recognizer, store.score, about, fitted_on=fitted_on)
+    about, people = describe_mapping(mapping), mapping.fitted_on or ()
+    return Operation("mapping", mapping.apply, store.recognizer, store.score, about, fitted_on=people)
 
 
 def describe_mapping(mapping: Mapping) -> dict[str, str]:
@@ -227,9 +204,8 @@ def transform_store(
     """Write the store of an operation's templates: same rows, failures and source root, shard for shard.
 
     Args:
-        output: the new store's folder; a run that was interrupted there is resumed.
         progress: called with (templates done, all templates).
-        begin: called once, when nothing stands against writing and nothing is written yet (a new key's moment).
+        begin: called once, right before the first shard is written (it writes a new key).
 
     Raises:
         OutputError, OutputInUse: see `StoreWriter`; also where `output` is the store itself.

@@ -71,7 +71,7 @@ def pictures() -> Tensor:
 @pytest.fixture(scope="module")
 def goal(network: nn.Module, pictures: Tensor) -> ClassGoal:
     own = network(pictures).argmax(1)
-    return ClassGoal((own + 1 + torch.arange(16) % 3) % CLASSES, own, classes=CLASSES)
+    return ClassGoal((own + 1 + torch.arange(16) % 3) % CLASSES, classes=CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +256,7 @@ def test_embedding_goals(score: str, method: str, away: bool, tiny) -> None:
         if away
         else float(now.max() + (0.3 * (0 - now.max()) if score != "cosine" else 0.3 * (1 - now.max())))
     )
-    goal = EmbeddingGoal(targets.clone(), score, threshold, away=away, sources=own)
+    goal = EmbeddingGoal(targets.clone(), score, threshold, away=away)
     budget = {
         "itfgsm": Budget(epsilon=0.3, alpha=0.02, steps=20),
         "itcw": Budget(steps=40, c=100, search_steps=2),
@@ -475,12 +475,10 @@ def test_a_head_on_a_recognizer(recognizer) -> None:
 @pytest.mark.parametrize(
     "make, error, message",
     [
-        (lambda: ClassGoal(torch.tensor([1, 2]), torch.tensor([0, 2])), UsageError, "picture 1 is of class 2 already"),
         (lambda: ClassGoal(torch.tensor([1, -1])), UsageError, "classes count from 0"),
         (lambda: ClassGoal(torch.tensor([1, 7]), classes=7), UsageError, "target class 7: there are 7, 0 to 6"),
         (lambda: ClassGoal(torch.tensor([0]), classes=1), UsageError, "at least two"),
         (lambda: ClassGoal(torch.tensor([0.0, torch.nan])), BadInput, "class numbers"),
-        (lambda: ClassGoal(torch.tensor([1]), torch.tensor([0, 2])), BadInput, "2 sources for 1 targets"),
         (lambda: EmbeddingGoal(torch.ones(1, 3), "negative-hamming", -0.1), UsageError, "no gradient"),
         (lambda: EmbeddingGoal(torch.ones(1, 3), "cosine", float("nan")), UsageError, "threshold nan"),
         (lambda: EmbeddingGoal(torch.ones(1, 3), "cosine", 1.0), UsageError, "between -1 and 1"),
@@ -488,12 +486,6 @@ def test_a_head_on_a_recognizer(recognizer) -> None:
         (lambda: EmbeddingGoal(torch.tensor([[1.0], [torch.nan]]), "cosine", 0.5), BadInput, "template 1 has NaN"),
         (lambda: EmbeddingGoal(torch.zeros(1, 3), "cosine", 0.5), BadInput, "template 0 is all zeros"),
         (lambda: EmbeddingGoal(torch.ones(3), "cosine", 0.5), BadInput, r"floats \(n, dim\)"),
-        (
-            lambda: EmbeddingGoal(torch.ones(1, 3), "cosine", 0.5, sources=torch.ones(1, 3)),
-            UsageError,
-            "picture 0 has its target's template already",
-        ),
-        (lambda: EmbeddingGoal(torch.ones(1, 3), "cosine", 0.5, sources=torch.ones(1, 4)), BadInput, "one each"),
     ],
 )
 def test_goals_that_cannot_be_reached_are_refused(make, error, message: str) -> None:
