@@ -249,10 +249,12 @@ class DecoderRun(ResumableRun[TrainSettings, TrainedNetwork]):
         context = context or self.look([portraits])[0]
         pictures, templates, recognizer = drawn.clamp(0, 1), None, self.inputs.recognizer
         for network, originals, sizes in zip(self.inputs.phi, context.originals, context.sizes, strict=True):
-            part, own = drawn.new_zeros(()), isinstance(network, RecognizerMaps) and network.recognizer is recognizer
+            same = isinstance(network, RecognizerMaps) and network.recognizer is recognizer
+            recognizer_maps = cast(RecognizerMaps, network) if same and weights.identity else None
+            part = drawn.new_zeros(())
             for term, view in self.views(network, pictures, context.jitter).items():
-                if term == "perceptual" and weights.identity and own:
-                    maps, templates = cast(RecognizerMaps, network).maps_and_template(view)
+                if term == "perceptual" and recognizer_maps:
+                    maps, templates = recognizer_maps.maps_and_template(view)
                 else:
                     maps = network.maps(view)
                 part = part + getattr(weights, term) * losses.perceptual_loss(maps, originals[term], sizes[term])

@@ -110,11 +110,11 @@ def train(
     allowed |= {"model", "weights", "spec", "images", "device"} if bare else set()
     allowed |= {"device"} if kind in ("decoder", "recognizer") else set()
     allowed |= {"dry_run"} if variant in (NETWORK, CLOSED_FORM, RECOGNIZER) else set()
-    given = _given(context)
-    _refuse_others(context, given - allowed - {"quiet", "json", "debug"}, f"go with {meaning}")
+    set_by_user = _set_by_user(context)
+    _refuse_others(context, set_by_user - allowed - {"quiet", "json", "debug"}, f"go with {meaning}")
     if bare and dry_run:
         raise UsageError(f"--dry-run looks at a store; 'facedecode import' makes one of {store}")
-    values = {name: options[name] for name in given & variant.options.keys()}
+    values = {name: options[name] for name in set_by_user & variant.options.keys()}
     images, weights = options["images"], options["weights"]
     chosen = BareRecognizerOptions(choice.model, weights, choice.spec)
     if bare:
@@ -126,7 +126,7 @@ def train(
     if variant is NETWORK:
         values = {**NETWORK_DEFAULTS[options["architecture"]], **values}
     job = _make(variant, values, meaning)
-    _refuse_idle(context, job, given)
+    _refuse_idle(context, job, set_by_user)
 
     def with_store(job: Job) -> Job:
         if not bare:
@@ -150,7 +150,7 @@ def _chosen(kind: str, architecture: str, from_head: bool) -> tuple[Variant, str
     return (RECOGNIZER if kind == "recognizer" else DISENTANGLER), f"--kind {kind}"
 
 
-def _given(context: typer.Context) -> set[str]:
+def _set_by_user(context: typer.Context) -> set[str]:
     """The names of the parameters that the user set."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     return {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
@@ -163,15 +163,15 @@ def _refuse_others(context: typer.Context, names: set[str], why: str) -> None:
             raise UsageError(f"{parameter.opts[0]} does not {why}; leave it out")
 
 
-def _refuse_idle(context: typer.Context, job: TrainingJob, given: set[str]) -> None:
+def _refuse_idle(context: typer.Context, job: TrainingJob, set_by_user: set[str]) -> None:
     """Refuse options of a term that is off, or of another head."""
     if isinstance(job, RecognizerJob) and job.settings.head.head == "softmax":
-        _refuse_others(context, {"scale", "margin"} & given, "go with a softmax head")
+        _refuse_others(context, {"scale", "margin"} & set_by_user, "go with a softmax head")
     if isinstance(job, DecoderJob):
         terms = job.settings.weights.of_networks()
         used = {"identity_target": terms.identity, "phi": terms.perceptual or terms.local_perceptual}
         idle = {name for name, on in {**used, "jitter": terms.any()}.items() if not on}
-        _refuse_others(context, idle & given, "go with a term whose weight is 0")
+        _refuse_others(context, idle & set_by_user, "go with a term whose weight is 0")
 
 
 def _make(variant: Variant, values: dict[str, Any], meaning: str) -> Any:
