@@ -20,7 +20,7 @@ from facedecode.annotations.protocols import read_pairs
 from facedecode.errors import UsageError
 from facedecode.evaluation.trials import PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings
-from facedecode.evaluation.verification.report import evaluate_verification
+from facedecode.evaluation.verification.report import evaluate_trials
 from facedecode.files import sha256_file
 from facedecode.provenance import environment
 from facedecode.report import Column, Headline, Report, Section, Table
@@ -46,7 +46,7 @@ def main() -> None:
     if ours == other.name:
         raise UsageError(f"{arguments.templates}: these templates are named {ours} too; give another alignment's")
     source = PairsFile(pairs, arguments.pairs.name, sha256=sha256_file(arguments.pairs))
-    result = evaluate_verification({ours: store, other.name: other}, source, VerificationSettings(**options))
+    result = evaluate_trials({ours: store, other.name: other}, source, VerificationSettings(**options))
     difference = accuracy_difference(store, other, source.found_in(store), **options)
     report = with_difference(result.report(), difference, f"{ours} less {other.name}")
     command = command_line(__file__)

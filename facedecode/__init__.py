@@ -105,7 +105,7 @@ def __getattr__(name: str) -> Any:
     for module, names in _HOMES.items():
         if name in names:
             value = getattr(import_module(module), name)
-            globals()[name] = value  # a module of that name, imported later, must not hide it
+            globals()[name] = value
             return value
     raise AttributeError(f"module 'facedecode' has no attribute {name!r}")
 

@@ -11,15 +11,16 @@ Nothing here prints, reads the environment or uses the network. Errors are those
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation import find_evaluation
+from facedecode.evaluation import Stage, find_evaluation
+from facedecode.evaluation.jobs import EvaluationJob
 from facedecode.store import Store
 
 if TYPE_CHECKING:  # these need torch
@@ -150,7 +151,9 @@ def embed(
     return Embedded(templates, crops, faces, failures)
 
 
-def extract(images: Sequence[Path | str] | Path | str, output: Path | str, recognizer: Recognizer | None = None) -> Store:
+def extract(
+    images: Sequence[Path | str] | Path | str, output: Path | str, recognizer: Recognizer | None = None
+) -> Store:
     """Make a store of the templates of images or folders, as the command `extract` does; a subfolder is a person.
 
     A run that was interrupted is resumed. Raises BadInput: no usable image. OutputError, OutputInUse: the output holds
@@ -311,13 +314,12 @@ def attack(
     return AttackedCrops(saved, *counts)
 
 
-def evaluate(job: Any, device: str = "cpu", progress: Callable[[str], Callable[..., None]] | None = None) -> Result:
+def evaluate(job: EvaluationJob, stage: Stage | None = None) -> Result:
     """Evaluate a job, such as `facedecode.VerificationJob(["emb"])`: figures with intervals, and a report.
 
     Args:
         job: a job of `facedecode.evaluation.jobs`.
-        device: of recognizers and decoders.
-        progress: called with what is begun; gives what is called with (done, total).
+        stage: called with the name of what is begun; gives what is called with (done, total).
 
     Returns:
         `result.value("tar", {"recognizer": …, "fmr": 0.001})` is a figure; `result.report()` the whole report, which
@@ -326,7 +328,7 @@ def evaluate(job: Any, device: str = "cpu", progress: Callable[[str], Callable[.
     Raises:
         UsageError: no such job. BadInput, MissingWeights: as the evaluation.
     """
-    return find_evaluation(job).evaluate(job, device, progress)
+    return find_evaluation(job).evaluate(job, stage)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from golden.make import CASES, HERE, evaluate, prepare
 
-from facedecode.cli.commands.evaluate import SECTIONS
+from facedecode.evaluation import EVALUATIONS
 
 # Where numbers went that a report has under another name now: pattern of the old CASE/PATH → the new one.
 RENAMED: dict[str, str] = {}
@@ -77,4 +77,4 @@ def test_numbers_are_the_golden_ones(case: str):
 
 
 def test_every_evaluation_has_a_case():
-    assert {command.split()[0] for command in CASES.values()} == set(SECTIONS["Evaluations"])
+    assert {command.split()[0] for command in CASES.values()} == set(EVALUATIONS)

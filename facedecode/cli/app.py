@@ -142,7 +142,11 @@ def _print_help(
 
 def lazy_group(package: str, sections: Mapping[str, Mapping[str, tuple[str, str]]], help: str) -> typer.Typer:
     """A Typer application with a group of such commands; see `LazyGroup`."""
-    group = type("Group", (LazyGroup,), {"package": package, "sections": sections})
+    return group_of(type("Group", (LazyGroup,), {"package": package, "sections": sections}), help)
+
+
+def group_of(group: type[LazyGroup], help: str) -> typer.Typer:
+    """A Typer application with a group of this class."""
     app = typer.Typer(cls=group, help=help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(lambda: None)  # without one, an application that has no commands yet is no group
     return app

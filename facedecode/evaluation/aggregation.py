@@ -15,6 +15,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput, UsageError
+from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import open_stores, require_unseen_by_store
 from facedecode.evaluation.jobs import AggregationJob
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
@@ -68,8 +69,8 @@ def aggregation_schema(job: AggregationJob) -> Schema:
     )
 
 
-def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) -> Result:
-    """All figures of a job.
+def evaluate_aggregation(job: AggregationJob, stage: Stage | None = None) -> Result:
+    """All figures of a job. stage: see `Evaluation.evaluate`.
 
     Raises:
         UsageError: fewer than 2 persons, 1 draw or 2 images of a person, or no false match rate.
@@ -99,6 +100,7 @@ def evaluate_aggregation(job: AggregationJob, progress: Progress | None = None) 
     used = np.unique([design.gallery, design.probes])
     design = Design(design.names, *(np.searchsorted(used, part) for part in (design.gallery, design.probes)))
     result = Result(aggregation_schema(job))
+    progress = stage("curve") if stage else None
     for number, (name, store) in enumerate(stores.items()):
 
         def step(done: int, total: int, number: int = number) -> None:

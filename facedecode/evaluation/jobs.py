@@ -5,13 +5,17 @@ The help of a field says what it is; docstrings add what only Python users need.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from facedecode.errors import UsageError
-from facedecode.options import argument, named, option, parse_ridge, require_choice
+from facedecode.options import argument, device_option, named, option, parse_ridge, require_choice
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 REPETITIONS = 1000
 ONLY_THESE_PEOPLE = "Only these people: a name a line, or LFW's format."
@@ -26,9 +30,34 @@ FIRST_IMAGES = "Only the first so many images, to try it out."
 
 
 @dataclass(frozen=True)
-class AggregationJob:
+class EvaluationJob:
+    """What an evaluation is asked to do.
+
+    help: what the command's help says after its summary, the names of gates among it.
+    """
+
+    help: ClassVar[str]
+
+    def with_rates(self, fmrs: Sequence[float]) -> Self:
+        """The job with these false match rates, which gates ask for, among those that it evaluates."""
+        return dataclasses.replace(self, required=fmrs) if hasattr(self, "required") else self
+
+    def without_report(self) -> Self:
+        """The job less what only the pages of a report show."""
+        return self
+
+    def outputs(self) -> dict[str, str]:
+        """What it writes beside a report, by name."""
+        return {}
+
+
+@dataclass(frozen=True)
+class AggregationJob(EvaluationJob):
     """How much more images a template help verification."""
 
+    help: ClassVar[str] = """
+    Gates: tar[n] and gain[n] (over one image), with @far=; tar[recognizer,n] where there are several stores.
+    """
     stores: Sequence[Path] = argument("Stores of the same images, one a recognizer.", exists="store")
     persons: int = option(50, "Take the people with most images: so many.", minimum=2)
     largest: int | None = option(
@@ -56,13 +85,20 @@ def _networks(options: Sequence[str]) -> dict[str, Path | None]:
 
 
 @dataclass(frozen=True)
-class ReconstructionJob:
+class ReconstructionJob(EvaluationJob):
     """How like the originals decoders' pictures are.
 
     decoders: name → folder, or the name of a shipped one. weights: recognizer → file. phi: network → weights file, None
     where a package has it.
     """
 
+    help: ClassVar[str] = """
+    Every decoder is judged on the same images, of people whom it was not trained on. Intervals are 95 %.
+
+    Gates, for a decoder D and a recognizer R: psnr[D], ssim[D], lpips[D], sharpness[D] (gradient energy, as a share of
+    the originals'), score[D,R], phi[D,NETWORK]; without [D] where there is one decoder, and score[D], phi[D] where
+    there is one recognizer, one network.
+    """
     store: Path = argument("A store made by 'extract', with its images.", exists="store")
     decoders: Mapping[str, str] = option(
         MISSING, DECODERS, "--decoder", written=list[str], parse=_decoders, exists="labeled decoder"
@@ -71,7 +107,7 @@ class ReconstructionJob:
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
     people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
     baseline: str | None = option(None, "The decoder that others are compared with; the first ridge if absent.")
-    lpips_trunk: Path | None = option(None, "torchvision's own file of the net: measures LPIPS too.", exists="file")
+    lpips_trunk: Path | None = option(None, "torchvision's own file of the net: measures LPIPS too.", exists="weights")
     lpips_net: Literal["alex", "squeeze", "vgg"] | None = option(None, "Net of LPIPS; alex if absent.")
     phi: Mapping[str, Path | None] = option(
         {},
@@ -84,17 +120,26 @@ class ReconstructionJob:
     images: Path | None = option(None, IMAGES, exists="path")
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     columns: int = option(12, "People in the figure of all decoders.", minimum=1, maximum=100)
+    device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
 
 
 @dataclass(frozen=True)
-class VerificationJob:
+class VerificationJob(EvaluationJob):
     """How well templates verify people: all pairs of a store, the pairs of a file, or a gallery and probes.
 
-    fmrs: those of the protocol that its pairs resolve if None. more_fmrs: further ones, of gates.
+    fmrs: those of the protocol that its pairs resolve if None. required: further ones, of gates.
     """
 
+    help: ClassVar[str] = """
+    With --mapping the templates of a perturbed side are mapped back first, as in Table 2 of the paper.
+
+    Intervals are 95 %, by person bootstrap. Pairs with an image that gave no template count as non-matches unless
+    --ignore-failures is given. Gates: accuracy, eer, fta, tar@far=F and fnmr@fmr=F (by person), tar_by_pair@far=F; with
+    --threshold fmr and fnmr; with --labels fmr_ratio@fmr=F and fnmr_ratio@fmr=F. Of several recognizers name one, as
+    eer[edgeface-xxs].
+    """
     stores: Sequence[str] = argument(
         "Stores made by 'extract', one a recognizer; NAME=STORE labels one.", exists="labeled store"
     )
@@ -121,17 +166,25 @@ class VerificationJob:
     ignore_missing: bool = option(False, "Leave out pairs of --pairs with images that a store has not.")
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
-    more_fmrs: Sequence[float] = ()
+    required: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
-class EquivarianceJob:
+class EquivarianceJob(EvaluationJob):
     """Which maps to fit on some people and to judge on others.
 
     Where one of `people` and `train_people` is None, it is all others of the store. Where both are, a tenth of the
     people is judged, by a hash of the name.
     """
 
+    help: ClassVar[str] = """
+    Maps are fitted on some people and judged on others.
+
+    Gates, for a perturbation T: undone[T] (explained displacement), cosine[T] and score[T] (after the map),
+    round_trip[T] (share lost), composed[A,B] (explained displacement of A then B by their maps), interpolated_linear[T]
+    and interpolated_logarithm[T]; accuracy (of the estimator) and gain (in score, by the estimated map). Without [T]
+    where there is one perturbation.
+    """
     store: Path = argument("A store of unperturbed faces made by 'extract', with its images.", exists="store")
     transforms: Sequence[str] = option(
         ("rotations",),
@@ -156,6 +209,7 @@ class EquivarianceJob:
     weights: Path | None = option(None, ONE_WEIGHTS, exists="weights")
     images: Path | None = option(None, IMAGES, exists="path")
     limit: int | None = option(None, "Only the first so many images of both, to try it out.", minimum=2)
+    device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
 
@@ -170,13 +224,20 @@ def _sizes(text: str) -> tuple[int | str, ...]:
 
 
 @dataclass(frozen=True)
-class SecurityJob:
+class SecurityJob(EvaluationJob):
     """How often decoded faces pass as the person, before every recognizer and in a gallery.
 
     decoders: name → folder, or the name of a shipped one. weights: recognizer → file. required: further false match
     rates, of gates. pairs_curve: numbers of pairs, or 'all'.
     """
 
+    help: ClassVar[str] = """
+    Each decoder belongs to the store of its recognizer, and its pictures are shown to the recognizers of all stores.
+
+    Gates: type1@fmr=R and type2@fmr=R (the highest of all decoders against their own recognizer), type1[D,B]@fmr=R,
+    type2[D,B]@fmr=R (decoder D before recognizer B), tar[B]@fmr=R, rank1, rank1[D,B], rank1_same[D,B].
+    Of one recognizer also tar@fmr=R. Of tar, @far is another spelling of @fmr.
+    """
     stores: Sequence[Path] = argument(
         "Stores of the same images, each by another recognizer; the first one names the images.", exists="store"
     )
@@ -199,6 +260,7 @@ class SecurityJob:
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
     images: Path | None = option(None, IMAGES, exists="path")
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
+    device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
     required: Sequence[float] = ()
@@ -209,12 +271,16 @@ def _named_stores(options: Sequence[str]) -> dict[str, Path]:
 
 
 @dataclass(frozen=True)
-class LeakageJob:
+class LeakageJob(EvaluationJob):
     """What a template reveals besides the person.
 
     stores: label → folder, of the same images. attributes: of `attributes.measured.ATTRIBUTES`; all if None.
     """
 
+    help: ClassVar[str] = """
+    Gates: balanced_accuracy[ATTRIBUTE,PROBE] of classes, r2[ATTRIBUTE,PROBE] of numbers, with PROBE linear,
+    quadratic (classes only) or mlp; [ATTRIBUTE,PROBE,STORE] where there are several stores.
+    """
     stores: Mapping[str, Path] = argument(
         "Stores of the same images, or NAME=STORE; the first is compared with.",
         written=list[str],
@@ -236,18 +302,35 @@ class LeakageJob:
     images: Path | None = option(None, IMAGES, exists="path")
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     folds: int = option(5, "Folds of people: a probe is judged on one and trained on the others.", minimum=2)
+    device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
 
+    def without_report(self) -> Self:
+        """Without strips, which nobody would see."""
+        return dataclasses.replace(self, decoder="none")
+
+    def outputs(self) -> dict[str, str]:
+        """The folder of the directions."""
+        return {"directions": str(self.directions)} if self.directions else {}
+
 
 @dataclass(frozen=True)
-class ProtectionJob:
+class ProtectionJob(EvaluationJob):
     """Accuracy, linkability and attacks of templates that are protected here by a scheme, or in stores.
 
     weights: recognizer → file. required: further false match rates, of gates. UsageError for options that do not go
     together.
     """
 
+    help: ClassVar[str] = """
+    Gates: linkability and maximal_linkability (the highest of all scores and images), eer and tar@far=R (one key for
+    all), type1@fmr=R and type2@fmr=R (the highest, key known or not, before every judge).
+
+    One of them: eer[S] and tar[S]@far=R (S: unprotected, one-key, own-keys), type1[A,J]@fmr=R (attacker A: known,
+    unknown, unprotected, mean-face; judge J: recognizer, system, or another's name), linkability[K,I] (score K: own,
+    length; I: different-images, same-image).
+    """
     stores: Sequence[Path] = argument(
         "The store of unprotected templates; then, without --scheme, two or more protected ones.", exists="store"
     )
@@ -270,6 +353,7 @@ class ProtectionJob:
     against: Sequence[Path] = option((), JUDGES, exists="store")
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
     images: Path | None = option(None, IMAGES, exists="path")
+    device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = option(0, SEED, minimum=0)
     required: Sequence[float] = ()

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError
+from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import (
     SCORES,
     Reference,
@@ -65,8 +67,8 @@ def reconstruction_schema(job: ReconstructionJob) -> Schema:
     return Schema("reconstruction", "Faces drawn from templates: fidelity", axes, metrics)
 
 
-def evaluate_reconstruction(job: ReconstructionJob, device: str = "cpu", progress: Progress | None = None) -> Result:
-    """All figures of a job. progress: called with (done, total) images.
+def evaluate_reconstruction(job: ReconstructionJob, stage: Stage | None = None) -> Result:
+    """All figures of a job. stage: see `Evaluation.evaluate`.
 
     Raises:
         UsageError: no decoder, or one called 'originals'; a baseline that is none of the decoders, two stores of one
@@ -87,6 +89,7 @@ def evaluate_reconstruction(job: ReconstructionJob, device: str = "cpu", progres
         raise UsageError(f"no decoder can be called {ORIGINALS!r}, which the report calls the original portraits")
     if job.lpips_net and not job.lpips_trunk:
         raise UsageError("--lpips-net: give its trunk too, with --lpips-trunk FILE")
+    device, progress = find_device(job.device), stage("reconstruction") if stage else None
     lpips = Lpips(job.lpips_trunk, job.lpips_net or "alex", device) if job.lpips_trunk else None
     networks = {name: load_phi(name, file, device) for name, file in job.phi.items()}
     stores = open_stores([job.store, *job.against])

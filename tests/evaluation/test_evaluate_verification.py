@@ -20,9 +20,9 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.trials import AllPairs, Comparisons, PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings, differential_rates, verification_figures
 from facedecode.evaluation.verification.report import (
-    evaluate_verification,
+    evaluate_trials,
+    trials_schema,
     verification_result,
-    verification_schema,
 )
 from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
@@ -550,8 +550,8 @@ def test_the_names_of_gates_are_those_of_the_figures(store):
         VerificationSettings(fmrs=[0.1], more_fmrs=[0.2], threshold=0.5, labels=LABELS),
     ):
         quick = dataclasses.replace(wanted, repetitions=20)
-        report = evaluate_verification({"tiny": store}, AllPairs(), quick).report()
-        schema = verification_schema(["tiny"], wanted, "all-pairs", folds=False)
+        report = evaluate_trials({"tiny": store}, AllPairs(), quick).report()
+        schema = trials_schema(["tiny"], wanted, "all-pairs", folds=False)
         assert set(report.gates) == set(schema.gate_names())
         assert "accuracy" not in report.gates and "eer[tiny]" in report.gates
 
@@ -582,7 +582,7 @@ def test_recognizers_that_failed_on_different_images_have_the_same_rates(here):
     stores = {"all": Store.open("emb"), "poor": write_store(here / "poor", name="poor", failed=lost)}
     source = AllPairs()
     source.fmrs = (0.1, 0.006)  # of the 164 and of the 111 non-mated pairs
-    result = evaluate_verification(stores, source, VerificationSettings(ignore_failures=True, repetitions=20))
+    result = evaluate_trials(stores, source, VerificationSettings(ignore_failures=True, repetitions=20))
     own = result.as_json()["recognizers"].values()
     assert [each["counts"]["non_mated"] * 0.006 > 1 for each in own] == [True, False]
     assert [list(each["tar_at_far"]) for each in own] == [["0.1"], ["0.1"]]
@@ -605,7 +605,7 @@ def test_labels_may_be_words_of_the_report(here):
 
 def test_the_store_of_probes_is_recorded(here):
     probes = write_store(here / "probes", seed=1, root="/elsewhere")
-    report = evaluate_verification(
+    report = evaluate_trials(
         {"tiny": Store.open("emb")}, AllPairs(probes=probes), VerificationSettings(fmrs=[0.1], repetitions=9)
     )
     assert [(s["store"], s.get("role")) for s in report.provenance["stores"]] == [("emb", None), ("probes", "probes")]
@@ -768,7 +768,7 @@ def test_a_missed_gate_is_exit_code_5(here):
 
 def test_the_same_work_gives_the_same_report(here):
     for folder in ("one", "two"):
-        report = evaluate_verification(
+        report = evaluate_trials(
             {"tiny": Store.open("emb")}, AllPairs(), VerificationSettings(fmrs=[0.1], repetitions=20)
         )
         (here / folder).mkdir()

@@ -6,14 +6,16 @@ means.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from facedecode.annotations.protocols import held_out_people, people_names
+from facedecode.device import find_device
 from facedecode.errors import BadInput, some_of
+from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import (
     SCORES,
     UnseenImages,
@@ -38,7 +40,6 @@ from facedecode.store import Store
 from facedecode.store.processing import refuse_done
 
 TEXTS = texts("equivariance")
-Stage = Callable[[str], Callable[..., None]]
 _FEW = 4  # perturbations that each have a headline
 
 
@@ -67,7 +68,7 @@ def _numbered(name: str, title: str, titles: Mapping[Any, str]) -> Axis:
     return Axis(name, title, list(titles), names=titles, keys={value: (place,) for place, value in enumerate(titles)})
 
 
-def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stage | None = None) -> Result:
+def evaluate_equivariance(job: EquivarianceJob, stage: Stage | None = None) -> Result:
     """All figures of a job. stage: called with the name of what is begun; gives what is called with (done, total).
 
     Raises:
@@ -88,7 +89,7 @@ def evaluate_equivariance(job: EquivarianceJob, device: str = "cpu", stage: Stag
     refuse_done(store.manifest, store.folder, reason="they are perturbed here")
     training, judged = choose_people(store, job)
     require_unseen_by_recognizer(store.recognizer, judged.identities)
-    recognizer = load_recognizer(store.recognizer, job.weights, device, store.manifest.precision)
+    recognizer = load_recognizer(store.recognizer, job.weights, find_device(job.device), store.manifest.precision)
     sides = [Side(images.rows, images.templates) for images in (training, judged)]
     for transform in family.transforms:
         for side, name in zip(sides, ("training", "judged"), strict=True):

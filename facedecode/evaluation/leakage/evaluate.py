@@ -16,7 +16,9 @@ from facedecode.attributes.direction import Direction, find_direction
 from facedecode.attributes.measured import ATTRIBUTES, expand_names
 from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, removal_curve
 from facedecode.attributes.target import Target
+from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
+from facedecode.evaluation import Stage, no_progress
 from facedecode.evaluation.cohort import require_unseen_by_store
 from facedecode.evaluation.jobs import LeakageJob
 from facedecode.evaluation.leakage.targets import TargetSet
@@ -31,7 +33,6 @@ from facedecode.store import Store
 from facedecode.store.join import common_rows
 from facedecode.store.processing import require_extracted
 
-Stage = Callable[[str], Callable[..., None]]
 REMOVED = (0, 1, 2, 4, 8, 16, 32)
 READABLE = 0.1  # above chance: along what nobody can read, nothing is to be seen
 CLASSES, NUMBERS = "balanced_accuracy", "r2"
@@ -51,7 +52,7 @@ def leakage_schema(job: LeakageJob) -> Schema:
     return Schema("leakage", "What templates give away", axes, declared(TEXTS["metrics"]))
 
 
-def evaluate_leakage(job: LeakageJob, device: str = "cpu", stage: Stage | None = None) -> Result:
+def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> Result:
     """All figures of a job. stage: called with the name of what is begun; gives what is called with (done, total).
 
     Raises:
@@ -67,7 +68,7 @@ def evaluate_leakage(job: LeakageJob, device: str = "cpu", stage: Stage | None =
         raise UsageError("--labels and --label go together")
     if clash := sorted(set(job.columns) & set(ATTRIBUTES)):
         raise UsageError(f"--label {clash[0]}: a computed attribute has that name; rename the column")
-    begin = stage or (lambda name: lambda done, total: None)
+    begin = stage or no_progress
     stores = {label: Store.open(folder) for label, folder in job.stores.items()}
     base, first = next(iter(stores.items()))
     labels = [read_image_labels(job.labels, column, first) for column in job.columns]
@@ -104,7 +105,7 @@ def evaluate_leakage(job: LeakageJob, device: str = "cpu", stage: Stage | None =
         readable = {name: own for name, own in directions.items() if _best(result, name, base) >= READABLE}
         from facedecode.evaluation.leakage.strips import add_strips
 
-        add_strips(result, attributes, templates[base], readable, first, job, device, begin)
+        add_strips(result, attributes, templates[base], readable, first, job, find_device(job.device), begin)
     return result
 
 

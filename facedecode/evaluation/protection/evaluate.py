@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from facedecode.device import find_device
 from facedecode.errors import BadInput
+from facedecode.evaluation import Stage, no_progress
 from facedecode.evaluation.cohort import load_recognizers, make_judge, open_stores
 from facedecode.evaluation.jobs import ProtectionJob
 from facedecode.evaluation.protection.inversion import (
@@ -43,7 +45,6 @@ from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mate
 from facedecode.statistics.verification import false_accepts_allowed
 from facedecode.store import Store
 
-Stage = Callable[[str], Callable[..., None]]
 FMRS = (0.01, 0.001)
 _BYTES_A_PAIR = 32  # its score in two systems that are kept and in one at work, and what sorting takes
 ONE_KEY, OWN_KEYS = "one-key", "own-keys"
@@ -81,7 +82,7 @@ def protection_schema(job: ProtectionJob) -> Schema:
     return Schema("protection", title, axes, declared(TEXTS["metrics"]))
 
 
-def evaluate_protection(job: ProtectionJob, device: str = "cpu", stage: Stage | None = None) -> Result:
+def evaluate_protection(job: ProtectionJob, stage: Stage | None = None) -> Result:
     """Accuracy, linkability, and the success of decoders trained on protected templates.
 
     Args:
@@ -94,11 +95,11 @@ def evaluate_protection(job: ProtectionJob, device: str = "cpu", stage: Stage | 
         MissingWeights: a recognizer's weights are not found.
         WouldNotFit: the pairs or the attacker's decoder need more memory than there is.
     """
-    begin = stage or (lambda name: lambda done, total: None)
+    begin = stage or no_progress
     study, result = make_study(job), Result(protection_schema(job))
     require_doable(study, job, result.labels("fmr"))
     judging = open_stores([job.stores[0], *job.against]) if study.training else {}
-    recognizers = load_recognizers(judging, job.weights, device)
+    recognizers = load_recognizers(judging, job.weights, find_device(job.device))
     judges = {name: make_judge(made, judging[name], study.test.images) for name, made in recognizers.items()}
     pairs = _add_accuracy(result, study, job, begin)
     _add_linkage(result, study, job, begin)

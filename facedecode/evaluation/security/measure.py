@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
+from facedecode.evaluation import Stage, no_progress
 from facedecode.evaluation.cohort import (
     Judge,
     UnseenImages,
@@ -89,19 +91,8 @@ class SecurityFigures:
         return len(set(self.images.identities)) < len(self.images.rows)
 
 
-@dataclass(frozen=True)
-class Steps:
-    """Called with (done, total, note): while decoders draw, and for the pairs curve while portraits are read and
-    decoders fitted.
-    """
-
-    drawing: Progress | None = None
-    reading: Progress | None = None
-    fitting: Progress | None = None
-
-
-def measure_security(job: SecurityJob, device: str = "cpu", steps: Steps | None = None) -> SecurityFigures:
-    """All figures of a job.
+def measure_security(job: SecurityJob, stage: Stage | None = None) -> SecurityFigures:
+    """All figures of a job. stage: see `Evaluation.evaluate`.
 
     Raises:
         BadInput: no store fits a decoder, the stores are of different images, a decoder has seen one of the people,
@@ -115,7 +106,7 @@ def measure_security(job: SecurityJob, device: str = "cpu", steps: Steps | None 
         raise UsageError("give at least one store and one decoder")
     if REAL in job.decoders:
         raise UsageError(f"--decoder {REAL!r}: that is what the ceiling is called; name the decoder otherwise")
-    steps, settings = steps or Steps(), curve_settings(job)
+    begin, settings, device = stage or no_progress, curve_settings(job), find_device(job.device)
     stores = open_stores(job.stores)
     recognizers = load_recognizers(stores, job.weights, device)
     decoders = {name: load_decoder(folder, device) for name, folder in job.decoders.items()}
@@ -129,10 +120,11 @@ def measure_security(job: SecurityJob, device: str = "cpu", steps: Steps | None 
     plan = plan_curve(first, settings, images.identities, job.seed) if settings else None
     judges = {name: make_judge(recognizer, stores[name], images) for name, recognizer in recognizers.items()}
     fmrs, unresolved = _resolved(judges, job)
+    drawing = begin("pictures")
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for k, (name, decoder) in enumerate(decoders.items()):
         own = judges[made_by[name]]
-        progress = None if steps.drawing is None else _within(steps.drawing, name, k, len(decoders))
+        progress = _within(drawing, name, k, len(decoders))
         drawn[name] = embed_drawn(decoder, own.templates, own.missing, judges, progress)
     rates, scores, identification = {}, {}, {}
     for target, judge in judges.items():
@@ -150,7 +142,7 @@ def measure_security(job: SecurityJob, device: str = "cpu", steps: Steps | None 
     if plan is not None:
         curve = pairs_curve(
             plan,
-            draw_pairs(plan, first, job.images, steps.reading),
+            draw_pairs(plan, first, job.images, begin("portraits")),
             next(iter(stores)),
             judges,
             images.identities,
@@ -158,7 +150,7 @@ def measure_security(job: SecurityJob, device: str = "cpu", steps: Steps | None 
             device=device,
             repetitions=job.repetitions,
             seed=job.seed,
-            progress=steps.fitting,
+            progress=begin("pairs curve"),
         )
     return SecurityFigures(
         images, stores, judges, decoders, made_by, fmrs, unresolved, rates, scores, identification, plan, curve

@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 
 from facedecode.errors import BadInput
+from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import open_stores
 from facedecode.evaluation.jobs import SecurityJob
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
-from facedecode.evaluation.security.measure import SecurityFigures, Steps, measure_security, wanted_fmrs
+from facedecode.evaluation.security.measure import SecurityFigures, measure_security, wanted_fmrs
 from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
 from facedecode.pictures.figures import picture_grid, png_bytes
 from facedecode.provenance import describe_decoder, describe_job, describe_recognizers, describe_store
@@ -56,9 +57,9 @@ def _schema(decoders: list[str], recognizers: list[str], fmrs: list[float]) -> S
     return Schema("security", "Security of face templates against inversion", axes, declared(TEXTS["metrics"]))
 
 
-def evaluate_security(job: SecurityJob, device: str = "cpu", steps: Steps | None = None) -> Result:
-    """All figures of a job, as `measure_security` measures them; errors as there."""
-    return security_result(measure_security(job, device, steps), job)
+def evaluate_security(job: SecurityJob, stage: Stage | None = None) -> Result:
+    """All figures of a job, as `measure_security` measures them; errors as there. stage: see `Evaluation.evaluate`."""
+    return security_result(measure_security(job, stage), job)
 
 
 def security_result(figures: SecurityFigures, job: SecurityJob) -> Result:

@@ -40,7 +40,7 @@ def verification_inputs(job: VerificationJob) -> VerificationInputs:
     stores = _open(job.stores)
     settings = VerificationSettings(
         fmrs=job.fmrs,
-        more_fmrs=job.more_fmrs,
+        more_fmrs=job.required,
         threshold=job.threshold,
         labels=None if job.labels is None else read_person_labels(job.labels, job.label),
         ignore_failures=job.ignore_failures,

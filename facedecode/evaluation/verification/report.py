@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError, some_of
+from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import require_unseen_by_store
+from facedecode.evaluation.jobs import VerificationJob
 from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.evaluation.trials import Comparisons, TrialSource
+from facedecode.evaluation.verification.inputs import verification_inputs
 from facedecode.evaluation.verification.measure import (
     Differential,
     Figures,
@@ -43,7 +46,20 @@ _COUNTS = ("false_accepts", "non_mated", "false_rejects", "mated")
 Progress = Callable[[int, int, str], None]
 
 
-def verification_schema(
+def verification_schema(job: VerificationJob) -> Schema:
+    """The figures that there will be."""
+    inputs = verification_inputs(job)
+    return trials_schema(list(inputs.templates), inputs.settings, inputs.source.kind, inputs.source.folds)
+
+
+def evaluate_verification(job: VerificationJob, stage: Stage | None = None) -> Result:
+    """All figures of a job. stage: see `Evaluation.evaluate`. Errors as `verification_inputs` and `evaluate_trials`."""
+    inputs = verification_inputs(job)
+    progress = stage("verification") if stage else None
+    return evaluate_trials(inputs.templates, inputs.source, inputs.settings, progress)
+
+
+def trials_schema(
     names: Sequence[str],
     wanted: VerificationSettings,
     kind: str = "pairs",
@@ -81,7 +97,7 @@ def verification_schema(
     return Schema("verification", TITLES[kind], axes, specs)
 
 
-def evaluate_verification(
+def evaluate_trials(
     templates: Mapping[str, Templates],
     source: TrialSource,
     wanted: VerificationSettings,
@@ -140,7 +156,7 @@ def verification_result(
     """The figures of recognizers as a result; of a single one they stand at the top of its JSON."""
     fmrs = [rate.fmr_wanted for rate in next(iter(figures.values())).by_pair]
     groups = list(dict.fromkeys(name for own in figures.values() if own.groups for name in own.groups.people))
-    result = Result(verification_schema(list(figures), wanted, kind, folds, fmrs, groups))
+    result = Result(trials_schema(list(figures), wanted, kind, folds, fmrs, groups))
     each: dict[str, dict[str, Any]] = {}
     for name, own in figures.items():
         _add(result, name, own)
