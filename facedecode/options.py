@@ -195,13 +195,6 @@ def decoder_option() -> Any:
     return option(None, "Folder of a decoder. If absent, the one that ships for the recognizer.", exists="decoder")
 
 
-@dataclass(frozen=True)
-class ComputeOptions:
-    """Where a job computes that does not say it itself."""
-
-    device: str = device_option()
-
-
 def weights_option() -> Any:
     """`--weights`, of the recognizer."""
     help = "Weights file of the recognizer, if no installed package has it; or the folder of one made by 'train'."

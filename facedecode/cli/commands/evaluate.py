@@ -118,9 +118,7 @@ def finish(
 
     provenance = {**report.provenance, "command": shlex.join(["facedecode", *sys.argv[1:]])}
     report = dataclasses.replace(report, provenance={**provenance, "environment": environment()})
-    results = check_gates(
-        gates, {**dict.fromkeys((gate.name for gate in gates), Estimate(math.nan, None, None, 0)), **report.gates}
-    )
+    results = check_gates(gates, report.gates)
     outputs = {}
     if output is not None:
         write_report(report, output, results, overwrite)
