@@ -111,9 +111,7 @@ def listed_images(path: Path) -> tuple[Path, list[ImageRef]]:
         lines = path.read_text(encoding="utf-8-sig").rstrip("\r\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise BadInput(
-            f"{path}: cannot be read ({reason}); give a text file with the path of an image a line"
-        ) from None
+        raise BadInput(f"{path}: cannot be read ({reason}); give a text file with a path a line") from None
     lines_of: dict[Path, int] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -73,8 +73,8 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
     def same(other: Confidence) -> bool:
         return other.report.get("provenance") == provenance and other.people == people_used
 
-    if there := Confidence.finished(job.output, same, job.overwrite):
-        return there
+    if finished := Confidence.finished(job.output, same, job.overwrite):
+        return finished
     side = decoder.image_size
     require_memory(
         2 * 3 * len(rows) * side**2,

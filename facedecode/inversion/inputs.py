@@ -56,9 +56,7 @@ def read_inputs(path: Path, options: DrawingOptions | None = None, device: str =
     if model is not None and is_custom(model):
         custom = load_recognizer(model, weights, device, contract=options.recognizer.spec).describe()
     elif options.recognizer.spec is not None:
-        raise UsageError(
-            "--spec goes with --model torch:FILE or onnx:FILE; a store has the contract of its own recognizer"
-        )
+        raise UsageError("--spec goes with --model torch:FILE or onnx:FILE; a store has its own contract")
     weights = recognizer_file(model, weights)
     if path.is_dir():
         store = Store.open(path)

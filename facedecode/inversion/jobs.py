@@ -113,9 +113,7 @@ class WalkJob:
         if not 0 < self.reach < float("inf"):
             raise UsageError(f"--reach {self.reach}: give a number above 0")
         if len(self.start) * self.steps > MOST_PICTURES:
-            raise UsageError(
-                f"{len(self.start)} strips of {self.steps} are too many for one picture; give fewer --from or --steps"
-            )
+            raise UsageError(f"{len(self.start)} strips of {self.steps} are too many; give fewer --from or --steps")
 
     def require_output(self) -> None:
         """Refuse outputs that cannot be written. Raises UsageError or OutputError."""

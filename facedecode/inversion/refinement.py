@@ -66,9 +66,7 @@ class Refined:
 def require_refinable(decoder: Decoder, recognizer: Recognizer) -> None:
     """Raise UsageError: a black-box recognizer, or a decoder with pictures that do not follow its input."""
     if not recognizer.white_box:
-        raise UsageError(
-            f"{recognizer.spec.name} is black-box: it gives no gradients to refine by; invert without --refine"
-        )
+        raise UsageError(f"{recognizer.spec.name} is black-box: no gradients to refine by; invert without --refine")
     if decoder.kind in _CONSTANT:
         raise UsageError(
             f"a {decoder.kind} decoder's picture does not follow small changes of the template, so it cannot be "

@@ -132,9 +132,7 @@ def _with_layers(recognizer: Recognizer, layers: tuple[str, ...]) -> Recognizer:
     with torch.inference_mode():
         maps = chosen.features(torch.zeros(1, 3, size, size, device=recognizer.device))
     if len(maps) != len(layers) or any(each.ndim != 4 for each in maps):
-        raise UsageError(
-            f"{name}: an output of {', '.join(layers)} is no map (n, channels, height, width): choose others"
-        )
+        raise UsageError(f"{name}: {', '.join(layers)} give no maps (n, channels, height, width): choose others")
     return chosen
 
 
@@ -195,9 +193,7 @@ def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> Per
     if name != SQUEEZENET:
         if name not in REGISTRY and not is_custom(name) and not trained_folder(weights or name):
             known = ", ".join([SQUEEZENET, *sorted(REGISTRY), "torch:FILE"])
-            raise UsageError(
-                f"no perceptual network is called {name!r}; known: {known}, or the folder of a trained recognizer"
-            )
+            raise UsageError(f"no perceptual network is called {name!r}; known: {known}, or a trained one's folder")
         return RecognizerMaps(load_recognizer(name, weights, device), layers)
     if weights is None or not weights.is_file():
         raise MissingWeights(

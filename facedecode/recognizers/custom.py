@@ -155,28 +155,18 @@ class CustomRecognizer(Recognizer):
             both = self._first_batch(pictures)
             alone = torch.cat([self._run(each[None]) for each in pictures])
         if not both.isfinite().all() or not both.abs().max() < _LARGEST:
-            raise BadInput(
-                f"{path}: gives NaN, infinity or numbers beyond {_LARGEST:.0e}; are mean, scale and channels right?"
-            )
+            raise BadInput(f"{path}: gives NaN, infinity or huge numbers; are mean, scale and channels right?")
         length = both.norm(dim=1).max()
         if (alone - both).norm(dim=1).max() > _SAME * length:
-            raise BadInput(
-                f"{path}: gives other numbers for the same picture in another batch; export it after .eval(), so that "
-                "dropout and batch normalization are fixed"
-            )
+            raise BadInput(f"{path}: gives a picture other numbers in another batch; export it after .eval()")
         if self._judge:
             return both.shape[1]
         if (both[0] - both[1]).abs().max() <= 1e-6 * length:
-            raise BadInput(
-                f"{path}: gives the same numbers for two different pictures; are mean, scale and size right?"
-            )
+            raise BadInput(f"{path}: gives the same numbers for two different pictures; are mean and scale right?")
         if both.shape[1] < 2:
             raise BadInput(f"{path}: gives one number for a picture, not a template")
         if (both >= 0).all() and ((both.sum(1) - 1).abs() < 1e-3).all():
-            raise BadInput(
-                f"{path}: gives probabilities of {both.shape[1]} classes, not templates; export it up to the layer "
-                "before the softmax"
-            )
+            raise BadInput(f"{path}: gives probabilities of {both.shape[1]} classes; export it without the softmax")
         return both.shape[1]
 
     def _first_batch(self, pictures: Tensor) -> Tensor:

@@ -161,10 +161,7 @@ class OnnxNetwork(Network):
         except Exception as error:  # ONNX Runtime's own classes share no base
             reason = " ".join(str(error).split())
             if "xternal data" in reason:
-                raise BadInput(
-                    f"{path}: its tensors lie in another file; save the model as one: torch.onnx.export(…, "
-                    "external_data=False)"
-                ) from None
+                raise BadInput(f"{path}: its tensors lie in another file; export it with external_data=False") from None
             raise BadInput(f"{path}: ONNX Runtime cannot read it ({reason[:160]}); export it again") from None
         inputs = self._session.get_inputs()
         if len(inputs) != 1:

@@ -112,9 +112,7 @@ def read_tensors(path: Path, content: bytes | None = None) -> dict[str, Tensor]:
         )
     first, *others = networks.values()
     if not all(_are_equal(first, other) for other in others):
-        raise BadInput(
-            f"{path}: holds several networks, as {' and as '.join(networks)}; save the state dict of the one you want"
-        )
+        raise BadInput(f"{path}: holds several networks, as {' and as '.join(networks)}; save the one you want")
     return first
 
 

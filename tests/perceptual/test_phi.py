@@ -74,7 +74,7 @@ def test_layers_can_be_chosen(squeezenet_file: Path, tiny: Path) -> None:
     for name, file, said in (
         ("tiny:nothing", tiny, r"tiny has no layer 'nothing': choose a module of its network \(.*conv.*\)"),
         ("tiny:", tiny, "tiny has no layer ''"),
-        ("tiny:fc", tiny, "an output of fc is no map"),
+        ("tiny:fc", tiny, "fc give no maps"),
         ("squeezenet:99", squeezenet_file, "squeezenet has no layer '99': choose from 0 to 12"),
     ):
         with pytest.raises(UsageError, match=said):
