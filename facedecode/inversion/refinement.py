@@ -68,10 +68,7 @@ def require_refinable(decoder: Decoder, recognizer: Recognizer) -> None:
     if not recognizer.white_box:
         raise UsageError(f"{recognizer.spec.name} is black-box: no gradients to refine by; invert without --refine")
     if decoder.kind in _CONSTANT:
-        raise UsageError(
-            f"a {decoder.kind} decoder's picture does not follow small changes of the template, so it cannot be "
-            "refined; use a dfd or ridge decoder, or invert without --refine"
-        )
+        raise UsageError(f"a {decoder.kind} decoder cannot be refined; use a dfd or ridge decoder, or omit --refine")
 
 
 def refine(
