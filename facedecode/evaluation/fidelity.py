@@ -77,8 +77,8 @@ class PictureMetric:
         axes = ("decoder", self.axis) if self.axis else ("decoder",)
         end = f"/{{{self.axis}}}" if self.axis else ""
         gates = (f"{self.gate}[{'?,'.join(axes)}?]",) if self.gate else ()
-        path, own = f"{{decoder}}/{self.name}{end}", () if self.to_originals else gates
-        specs = [MetricSpec(self.name, axes, self.unit, self.title, path, own, self.headline, self.note)]
+        path, own_gates = f"{{decoder}}/{self.name}{end}", () if self.to_originals else gates
+        specs = [MetricSpec(self.name, axes, self.unit, self.title, path, own_gates, self.headline, self.note)]
         if self.to_originals:
             name = f"{self.name}_to_originals"
             specs.append(MetricSpec(name, axes, "percent", "of the originals'", f"{{decoder}}/{name}{end}", gates))
@@ -212,7 +212,7 @@ def picture_values(
 
     scores: for each recognizer float (n,), see `PictureValues`. networks: what φ distances are measured by.
     """
-    values = {(own.name, ""): own.measure(pictures, originals) for own in PICTURE_METRICS if own.measure}
+    values = {(metric.name, ""): metric.measure(pictures, originals) for metric in PICTURE_METRICS if metric.measure}
     if lpips:
         values["lpips", ""] = lpips(pictures, originals)
     if networks:
@@ -245,23 +245,25 @@ def add_fidelity(
         baseline: the decoder that the others are compared with.
     """
     options: dict[str, int] = {"repetitions": repetitions, "seed": seed}
-    for name, own in values.items():
+    for name, measured in values.items():
         other = values[baseline] if baseline is not None and name not in (ORIGINALS, baseline) else None
         for metric in PICTURE_METRICS:
-            keys = [key for key in own.values if key[0] == metric.name]
+            keys = [key for key in measured.values if key[0] == metric.name]
             for place, key in enumerate(keys):
                 labels = {"decoder": name, **({metric.axis: key[1]} if metric.axis else {})}
                 is_key = place == 0 or metric.axis != "recognizer"
-                result.add(metric.name, labels, metric.average(own[key], identities, **options), key=is_key)
+                result.add(metric.name, labels, metric.average(measured[key], identities, **options), key=is_key)
                 if metric.to_originals:
-                    ratio = ratio_interval(own[key], values[ORIGINALS][key], identities, **options)
+                    ratio = ratio_interval(measured[key], values[ORIGINALS][key], identities, **options)
                     result.add(f"{metric.name}_to_originals", labels, ratio)
                 if other is not None and metric.against == "ratio":
-                    result.add(metric.compared, labels, ratio_interval(own[key], other[key], identities, **options))
+                    result.add(
+                        metric.compared, labels, ratio_interval(measured[key], other[key], identities, **options)
+                    )
                 elif other is not None:
-                    difference = _difference(own[key], other[key])
+                    difference = _difference(measured[key], other[key])
                     result.add(metric.compared, labels, _finite_mean(difference, identities, **options))
-        for period, peak in _grid_peaks(own.spectra, identities, repetitions, seed).items():
+        for period, peak in _grid_peaks(measured.spectra, identities, repetitions, seed).items():
             result.add("grid_peak", {"decoder": name, "period": period}, peak)
 
 

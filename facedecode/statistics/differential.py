@@ -114,8 +114,8 @@ def group_rates(
         ]
         ratios = [
             ratio
-            for name, own in (("fmr", fmr[:-1]), ("fnmr", fnmr), ("fnmr_by_person", fnmr_by_person))
-            if (ratio := _worst_to_best(name, own, known, place, level))
+            for name, of_groups in (("fmr", fmr[:-1]), ("fnmr", fnmr), ("fnmr_by_person", fnmr_by_person))
+            if (ratio := _worst_to_best(name, of_groups, known, place, level))
         ]
         points.append(GroupPoint(float(wanted), float(threshold), rates[:-1], rates[-1], ratios))
     return points

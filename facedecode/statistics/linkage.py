@@ -125,13 +125,13 @@ def measure_linkage(
     non_mated = _repeat([images.non_mated(each, generator) for _ in pairs])
 
     def score(comparisons: LinkageScores) -> np.ndarray:
-        found = np.empty(len(comparisons.keys), dtype=np.float32)
+        scores = np.empty(len(comparisons.keys), dtype=np.float32)
         for k, (one, other) in enumerate(pairs):
             part = comparisons.keys == k
-            found[part] = score_pairs(
+            scores[part] = score_pairs(
                 templates[one][comparisons.left[part]], templates[other][comparisons.right[part]], kind
             )
-        return found
+        return scores
 
     mated_scores, non_mated_scores = score(mated), score(non_mated)
     owners = images.place[codes[mated.left]]

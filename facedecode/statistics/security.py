@@ -286,15 +286,17 @@ def identify(
             if not len(rows) or (source == REAL and probe == SAME):
                 continue
             people = [identities[row] for row in rows]
-            own = identification_ranks(gallery, owners, attack.templates[rows], people, originals.kind, missing[rows])
+            of_probes = identification_ranks(
+                gallery, owners, attack.templates[rows], people, originals.kind, missing[rows]
+            )
             ranks[source][probe] = {
                 by: identification_rates(
-                    own, people, RANKS, person_weighted=by == "people", repetitions=repetitions, seed=seed
+                    of_probes, people, RANKS, person_weighted=by == "people", repetitions=repetitions, seed=seed
                 )
                 for by in ("pairs", "people")
             }
             if probe == OTHER:
                 cmc[source] = identification_rates(
-                    own, people, at, person_weighted=True, repetitions=repetitions, seed=seed
+                    of_probes, people, at, person_weighted=True, repetitions=repetitions, seed=seed
                 )
     return Identification(len(enrolled), len(set(identities)), ranks, at, cmc)
