@@ -65,6 +65,18 @@ class Target:
         _, persons = np.unique(self.persons[images], return_inverse=True)
         return Target(values, persons, self.classes, self.name)
 
+    def shuffled(self, seed: int) -> Target:
+        """The attribute of another image; or of another person, where it is the same for all of a person's images."""
+        generator = np.random.default_rng(seed)
+        order = np.argsort(self.persons, kind="stable")
+        starts = np.searchsorted(self.persons[order], np.arange(int(self.persons.max()) + 1))
+        of_person = self.values[order][starts]
+        if (of_person[self.persons] == self.values).all():
+            values = generator.permutation(of_person)[self.persons]
+        else:
+            values = generator.permutation(self.values)
+        return Target(values, self.persons, self.classes, self.name)
+
     def held_out(self, share: float) -> np.ndarray:
         """Images of people to keep out of a training, as many of each class as the share allows: bool (n,)."""
         strata, rng = _strata(self.persons, self._classes), np.random.default_rng(0)

@@ -56,9 +56,7 @@ class Family:
         aliases = {}
         for transform in (transform for name in names for transform in expand_group(name)):
             if not transform.occluders and np.allclose(transform.matrix(_FACE), np.eye(2, 3), atol=1e-9):
-                raise UsageError(
-                    f"{transform.name} does not change pictures, so there is nothing to undo; leave it out"
-                )
+                raise UsageError(f"{transform.name} does not change pictures, and cannot be undone; leave it out")
             effect = (*np.round(transform.matrix(_FACE), 9).ravel().tolist(), frozenset(transform.occluders))
             first = kept.setdefault(effect, transform)
             if first.name != transform.name:

@@ -102,9 +102,9 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> Result:
     described = {label: describe_store(store) for label, store in stores.items()}
     result.provenance = {"stores": described, "settings": describe_job(job)}
     if job.decoder != "none":
-        readable = {name: own for name, own in directions.items() if _best(result, name, base) >= READABLE}
-        from facedecode.evaluation.leakage.strips import add_strips
+        from facedecode.evaluation.leakage.strips import add_strips  # needs torch
 
+        readable = {name: own for name, own in directions.items() if _best(result, name, base) >= READABLE}
         add_strips(result, attributes, templates[base], readable, first, job, find_device(job.device), begin)
     return result
 
@@ -162,7 +162,7 @@ def _add_readings(
         return read(answers, target, repetitions=job.repetitions, seed=job.seed)
 
     for name, (target, images) in attributes.targets.items():
-        measure, fold, shuffled = measure_of(target), target.folds(job.folds, job.seed), _shuffled(target, job.seed)
+        measure, fold, shuffled = measure_of(target), target.folds(job.folds, job.seed), target.shuffled(job.seed)
         result.add(f"{measure}_chance", {"attribute": name}, 0.0 if target.classes is None else 1 / len(target.classes))
         first: dict[str, Resampled] = {}
         for store, inputs in ((store, every[images]) for store, every in templates.items()):
@@ -186,19 +186,6 @@ def _add_readings(
         base: dict = {next(iter(templates)): {"less_first": {}}}
         about = {"measure": measure, "images": len(images), "stores": base}
         result.facts.setdefault("attributes", {})[name] = about
-
-
-def _shuffled(target: Target, seed: int) -> Target:
-    """The attribute of somebody else: of another image, or where it is the same for all of a person's of another."""
-    rng = np.random.default_rng(seed)
-    order = np.argsort(target.persons, kind="stable")
-    starts = np.searchsorted(target.persons[order], np.arange(int(target.persons.max()) + 1))
-    of_person = target.values[order][starts]
-    if (of_person[target.persons] == target.values).all():
-        values = rng.permutation(of_person)[target.persons]
-    else:
-        values = rng.permutation(target.values)
-    return Target(values, target.persons, target.classes, target.name)
 
 
 def _directions(
