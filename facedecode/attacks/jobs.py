@@ -7,10 +7,16 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Literal
 
-from facedecode.attacks.methods import Budget, find_method
+from facedecode.attacks.methods import METHODS, Budget, find_method
 from facedecode.errors import UsageError
 from facedecode.extraction.jobs import images_argument
-from facedecode.options import RecognizerOptions, device_option, option, overwrite_option, require_choices
+from facedecode.options import (
+    RecognizerOptions,
+    device_option,
+    option,
+    overwrite_option,
+    require_choices,
+)
 
 Objective = Literal["class", "embedding"]
 
@@ -80,9 +86,7 @@ class AttackJob:
     images: Sequence[Path] = images_argument()
     output: Path = option(MISSING, "Folder for the pictures, their store, a table and a figure.", "--output", "-o")
     target: TargetOptions  # type: ignore[misc]  # the options before it have no default either
-    method: Literal["tfgsm", "itfgsm", "tcw", "itcw", "ddn"] = option(
-        "itfgsm", "Attack: tfgsm (one step), itfgsm (several steps), or tcw, itcw and ddn (smallest change)."
-    )
+    method: str = option("itfgsm", f"Attack: {', '.join(f'{m.name} ({m.summary})' for m in METHODS.values())}.")
     budget: Budget = Budget()
     on_failure: Literal["original", "keep"] = option(
         "original", "What to save where the attack failed: original, or keep (the last attempt)."

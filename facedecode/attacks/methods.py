@@ -10,16 +10,17 @@ from types import MappingProxyType
 from typing import Any
 
 from facedecode.errors import UsageError, some_of
-from facedecode.options import option
+from facedecode.options import option, require_choice
 
 _LIMITS = "limits"
 
 
 @dataclass(frozen=True)
 class Method:
-    """An attack: its name, its algorithm (module.function), and the budget fields that it uses, with their defaults."""
+    """An attack: what it does, its algorithm (module.function), and the budget fields that it uses, with defaults."""
 
     name: str
+    summary: str
     algorithm: str
     defaults: Mapping[str, float | int | None]
 
@@ -45,23 +46,33 @@ class Method:
 _FGSM = {"epsilon": 8 / 255, "kappa": 0.0}
 _CW = {"kappa": 0.0, "learning_rate": 0.01, "max_gradients": None}
 _ALL = (
-    Method("tfgsm", "fgsm.one_step", _FGSM),
+    Method("tfgsm", "one step", "fgsm.one_step", _FGSM),
     Method(
         "itfgsm",
+        "several steps",
         "fgsm.many_steps",
         {"steps": 20, "alpha": 1 / 255, "momentum": 0.0, "max_gradients": None, **_FGSM},
     ),
-    Method("tcw", "carlini_wagner.carlini_wagner", {"steps": 200, "c": 1.0, **_CW}),
-    Method("itcw", "carlini_wagner.carlini_wagner", {"steps": 100, "c": 0.01, "search_steps": 9, **_CW}),
-    Method("ddn", "ddn.decoupled_direction_and_norm", {"steps": 100, "kappa": 0.0, "max_gradients": None}),
+    Method("tcw", "smallest change", "carlini_wagner.carlini_wagner", {"steps": 200, "c": 1.0, **_CW}),
+    Method(
+        "itcw",
+        "smallest change, c is searched for",
+        "carlini_wagner.carlini_wagner",
+        {"steps": 100, "c": 0.01, "search_steps": 9, **_CW},
+    ),
+    Method(
+        "ddn",
+        "smallest change, few steps",
+        "ddn.decoupled_direction_and_norm",
+        {"steps": 100, "kappa": 0.0, "max_gradients": None},
+    ),
 )
 METHODS: Mapping[str, Method] = MappingProxyType({method.name: method for method in _ALL})
 
 
 def find_method(name: str) -> Method:
     """An attack by its name; UsageError, with the known names, where there is none."""
-    if name not in METHODS:
-        raise UsageError(f"no attack is called {name!r}; known: {', '.join(METHODS)}")
+    require_choice("method", name, [*METHODS])
     return METHODS[name]
 
 

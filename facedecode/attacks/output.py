@@ -32,9 +32,7 @@ _SHARE = 99.5  # % of the noise that is shown without being cut off
 class AttackFolder:
     """The places in an attack's output folder.
 
-    Raises (on making one):
-        OutputError: the folder has other files and is no attack's.
-        UsageError: it lies in a folder of inputs, or has inputs in it.
+    Raises OutputError for a folder with other files, and UsageError for one inside a folder of inputs, or around one.
     """
 
     def __init__(self, folder: Path, inputs: Sequence[Path], refs: Sequence[ImageRef]) -> None:
@@ -134,20 +132,15 @@ def attack_figure(
 ) -> np.ndarray:
     """Draw up to eight of the attacked faces, spread evenly over the rows; those that were there already if no other.
 
-    Under each original, attacked crop and reconstruction is whom the classifier takes it for, or where a template is
-    the objective its score: against the target, or where there is none against the original. A reconstruction is
-    judged by its own template, anew.
+    Below each original, attacked crop and reconstruction is the class that it is taken for; or, for an attack on
+    templates, its score against the target, or if there is none against the original.
 
     Args:
         rows: of the table, each with `face` (box and landmarks in the image) and `source_sha256`.
         root: of the images. pictures: folder of the attacked crops.
         decoder: of the recognizer; without it there is no row of reconstructions.
 
-    Returns:
-        (H, W, 3) uint8.
-
-    Raises:
-        BadInput: an image changed since it was attacked.
+    Returns (H, W, 3) uint8. Raises BadInput: an image changed since it was attacked.
     """
     attempted = [row for row in rows if row["outcome"] != "already"] or rows
     chosen = np.unique(np.linspace(0, len(attempted) - 1, FIGURE_COLUMNS).round().astype(int))
@@ -166,10 +159,9 @@ def attack_figure(
     if decoder is not None:
         drawn = _reconstructions(decoder, recognizer, templates)
         layers["reconstruction"] = (drawn, _captions(target, recognizer.embed_crops(drawn), originals))
-    pictures_of_rows = [enlarged(images) for images, _ in layers.values()]
-    side = pictures_of_rows[0].shape[1]
-    captions = [[shortened(caption, side) for caption in under] for _, under in layers.values()]
-    return picture_grid(pictures_of_rows, list(layers), captions)
+    grid = [enlarged(images) for images, _ in layers.values()]
+    captions = [[shortened(caption, grid[0].shape[1]) for caption in under] for _, under in layers.values()]
+    return picture_grid(grid, list(layers), captions)
 
 
 def _original(row: Row, root: Path, recognizer: Recognizer) -> np.ndarray:

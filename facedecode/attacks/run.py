@@ -16,7 +16,7 @@ from facedecode import __version__
 from facedecode.attacks.base import AttackResult, attack, to_uint8, victim_of
 from facedecode.attacks.jobs import AttackJob
 from facedecode.attacks.output import AttackFolder, attack_figure, picture_names
-from facedecode.attacks.table import Row, measure, outcome, parse_table, read_table, table_text
+from facedecode.attacks.table import Row, measure, parse_table, read_table, table_text
 from facedecode.attacks.target import AttackTarget, refuse_target_alone
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
@@ -58,7 +58,7 @@ def attack_images(
 
     Args:
         cropper: with the recognizer to attack. target: of `job.target`, see `find_target`.
-        decoder: draws the figure's last row, from the attacked templates; the figure is without it if None.
+        decoder: draws the figure's last row.
         progress: called with (inputs done, all inputs, a word on successes).
 
     Raises:
@@ -200,8 +200,10 @@ class _Run:
             row |= measured
         reached = self.target.margins(templates, originals) > 0
         for place, i in enumerate(attempted):
-            flags = bool(result.success[place]), bool(reached[i])
-            rows[i] |= {"success_memory": flags[0], "success_saved": flags[1], "outcome": outcome(False, *flags)}
+            in_memory, saved_too = bool(result.success[place]), bool(reached[i])
+            # Lost: only the rounding to 8 bits undid it.
+            outcome = "success" if saved_too else "lost" if in_memory else "failed"
+            rows[i] |= {"success_memory": in_memory, "success_saved": saved_too, "outcome": outcome}
             rows[i]["gradients"] = int(result.gradients[place])
         described = [self._describe(item, row) for item, row in zip(items, rows, strict=True)]
         record = {"fingerprint": self.writer.fingerprint, "inputs_done": position, "rows": rows}

@@ -24,17 +24,9 @@ COLUMNS = (
     *("target_probability_before", "target_probability_after"),
     *("score_before", "score_after", "cosine_before", "cosine_after", "score_own"),
 )
-OUTCOMES = ("success", "lost", "failed", "already")
 _TEXT = ("path", "picture", "identity", "outcome", "class_before", "class_after")
 _FLAGS = ("success_memory", "success_saved")
 _SMALLEST_FOR_SSIM = 11  # px
-
-
-def outcome(already: bool, in_memory: bool, saved: bool) -> str:
-    """One of `OUTCOMES`: what the saved file says; `lost` where only the rounding to 8 bits undid it."""
-    if already:
-        return "already"
-    return "success" if saved else "lost" if in_memory else "failed"
 
 
 def measure(

@@ -397,7 +397,7 @@ def test_more_absurd_budgets(field: str, value: float) -> None:
 def test_a_budget_that_a_method_cannot_use_is_refused(network, pictures, goal) -> None:
     with pytest.raises(UsageError, match="ddn has no use for epsilon: leave out all but steps"):
         attack(network, pictures, goal, "ddn", Budget(epsilon=0.1))
-    with pytest.raises(UsageError, match="known: tfgsm, itfgsm, tcw, itcw, ddn"):
+    with pytest.raises(UsageError, match="use tfgsm, itfgsm, tcw, itcw or ddn"):
         find_method("pgd")
     with pytest.raises(UsageError, match="--on-failure drop: use original or keep"):
         attack(network, pictures, goal, "ddn", on_failure="drop")
