@@ -260,18 +260,19 @@ def aggregate(
     Raises:
         BadInput: other shapes; weights that are negative or all 0; directions that cancel.
     """
-    from facedecode.templates.aggregation import Aggregation
+    from facedecode.templates.aggregation import combine
+    from facedecode.templates.jobs import Aggregation
 
     templates = _matrix(templates)
     if len(identities) != len(templates) or (weights is not None and len(weights) != len(templates)):
         raise BadInput(f"{len(templates)} templates take as many identities, and weights if any")
-    way = Aggregation(method, "none" if weights is None else "probability")
+    settings = Aggregation(method, "none" if weights is None else "probability")
     names = np.array(identities, dtype=object)
     made = {}
     for name in sorted(set(identities)):
         rows = np.flatnonzero(names == name)
         shares = None if weights is None else np.asarray(weights)[rows]
-        made[name] = way.combine(templates[rows], shares).astype(np.float32)
+        made[name] = combine(templates[rows], settings, shares).astype(np.float32)
     return made
 
 
