@@ -221,10 +221,10 @@ def migrated(
     Raises:
         BadInput: a version that is newer, that has no migration, or that is none.
     """
-    found = value.get(key)
-    steps = range(found, version) if type(found) is int else range(version)
-    if type(found) is not int or found > version or not all(step in migrations for step in steps):
-        raise BadInput(f"{where}: format version {found!r}, and this facedecode reads {version}; {remedy}")
+    held = value.get(key)
+    steps = range(held, version) if type(held) is int else range(version)
+    if type(held) is not int or held > version or not all(step in migrations for step in steps):
+        raise BadInput(f"{where}: format version {held!r}, and this facedecode reads {version}; {remedy}")
     for step in steps:
         try:
             value = {**migrations[step](value), key: step + 1}
@@ -233,12 +233,12 @@ def migrated(
     return value
 
 
-def difference(there: dict[str, Any], here: dict[str, Any], where: tuple[str, str] = ("there", "here")) -> str | None:
+def difference(one: dict[str, Any], other: dict[str, Any], where: tuple[str, str] = ("there", "here")) -> str | None:
     """Name the settings in which two JSON objects differ (the first three), or None where they are equal.
 
     where: what to call the two.
     """
-    old, new = _flatten(there), _flatten(here)
+    old, new = _flatten(one), _flatten(other)
     keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     if not keys:
         return None

@@ -41,8 +41,8 @@ def choose_images(
     the person, the first by path is taken: one in training and another held out would flatter the accuracy.
 
     Raises:
-        BadInput: no template has a person, or one of these people's has no image; fewer than two people have images
-            enough. UsageError: `min_images` below 2, which leaves nothing to hold out or to train on.
+        BadInput: no template has a person, or one of these has no image; fewer than two people have images enough.
+        UsageError: `min_images` below 2, which leaves nothing to hold out or to train on.
     """
     if min_images < 2:
         raise UsageError(f"--min-images {min_images}: give 2 or more, one to train on and one to hold out")
@@ -72,12 +72,9 @@ def choose_images(
 
 
 def held_out_images(names: Sequence[str], paths: Sequence[str], share: float = HELD_OUT) -> np.ndarray:
-    """Which images to keep out of a fit: a share of each person's, rounded, at least one.
+    """Which images to keep out of a fit, bool (n,): a share of each person's, rounded, at least one.
 
     They are those whose paths hash lowest, so that it depends on neither the order nor other people.
-
-    Returns:
-        bool (n,), True for images held out.
     """
     members: dict[str, list[int]] = {}
     for row, name in enumerate(names):
@@ -93,9 +90,9 @@ def _who_has_how_many(counts: Counter[str], wanted: int) -> str:
     """Why there are too few people, and with which threshold there would be more."""
     steps = sorted({wanted, *(n for n in (2, 5, 10, 20) if n < wanted)}, reverse=True)
     having = [(n, sum(count >= n for count in counts.values())) for n in steps]
-    told = ", ".join(f"{people} with {n} or more" for n, people in having)
+    numbers = ", ".join(f"{people} with {n} or more" for n, people in having)
     most = ", ".join(f"{name} {count}" for name, count in counts.most_common(3))
     return (
-        f"of {len(counts)} people there are {told} (most images: {most}), and a classifier takes two or more; "
+        f"of {len(counts)} people there are {numbers} (most images: {most}), and a classifier takes two or more; "
         "lower --min-images, or give more people"
     )

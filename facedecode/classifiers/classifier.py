@@ -95,11 +95,9 @@ class Classifier(Fitted):
 
         Args:
             weight: (classes, dim), any float type, as `torch.nn.Linear` has it. bias: (classes,), or None.
-            names: of its rows, in their order.
-            recognizer: `Recognizer.describe()` of the network below it.
+            names: of its rows, in their order. recognizer: the network below it.
             scale: makes it a cosine head of that scale; the rows are normalized.
             normalized: whether a linear head was trained on templates of length 1.
-            report: JSON to keep with it.
 
         Raises:
             BadInput: as the class; a bias, or a row of zeros, in a cosine head.
@@ -132,10 +130,7 @@ class Classifier(Fitted):
     def logits(self, templates: Tensor) -> Tensor:
         """Logits of templates (n, dim) as the recognizer gives them → (n, classes) in their order. Differentiable.
 
-        On the templates' device; float32, of float64 templates float64.
-
-        Raises:
-            BadInput: another shape.
+        On the templates' device; float32, of float64 templates float64. Raises BadInput: another shape.
         """
         if templates.ndim != 2 or templates.shape[1] != self.dim:
             raise BadInput(f"{self.label} takes templates (n, {self.dim}), not {tuple(templates.shape)}")
@@ -157,11 +152,7 @@ class Classifier(Fitted):
             return self.logits(templates).argmax(dim=1)
 
     def index(self, name: str) -> int:
-        """The class of a person.
-
-        Raises:
-            UsageError: no class has that name; names like it, or all if they are few, are listed.
-        """
+        """The class of a person. Raises UsageError, which lists names like it, or all if they are few."""
         try:
             return self.names.index(name)
         except ValueError:

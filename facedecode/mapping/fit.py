@@ -72,11 +72,7 @@ class Reembedded:
 
 
 class Joined:
-    """The templates of a store that `extract --transform` made of the same images, joined by path.
-
-    Raises:
-        BadInput: see `store.join.join_perturbed`.
-    """
+    """The templates of a store that `extract --transform` made of the same images: see `store.join.join_perturbed`."""
 
     def __init__(self, store: Store, perturbed: Store) -> None:
         self._perturbed, self._originals = perturbed, join_perturbed(store, perturbed)
@@ -116,13 +112,10 @@ def fit_store_mapping(
 ) -> Mapping:
     """Fit the map that undoes a perturbation on the templates of `store`, and write it to `path`.
 
-    Args:
-        source: of the perturbed templates.
-        path: of the map's file.
-        people: file with the people to fit (and hold out) from; all of the store if None.
+    A map that is there and was fitted on the same templates by the same method is loaded instead.
 
-    A map that is there and was fitted on the same templates by the same method is loaded instead, so that of several
-    those that a killed run had finished are not made again.
+    Args:
+        source: of the perturbed templates. people: file with the people to fit (and hold out) from; all if None.
 
     Raises:
         OutputError: another map is at `path`, and `overwrite` is off.
@@ -131,8 +124,9 @@ def fit_store_mapping(
     """
     method.require_size(store.dim)  # before hours of work
     chosen, part = _choose(store, source, people)
-    if there := _mapping_there(path, source.transform, provenance := _provenance([part], method), overwrite):
-        return there
+    provenance = _provenance([part], method)
+    if earlier := _finished(path, source.transform, provenance, overwrite):
+        return earlier
     sums = _sum(store, source, chosen, _held_out(store, chosen), part, progress)
     mapping = solve_mapping(sums, method, provenance)
     mapping.save(path)
@@ -153,9 +147,9 @@ def sum_store(
     """
     chosen, part = _choose(store, source, people)
     if path.exists() and not overwrite:
-        there = load_sums(path)
-        if (there.parts, there.transform) == ([part], source.transform):
-            return there
+        earlier = load_sums(path)
+        if (earlier.parts, earlier.transform) == ([part], source.transform):
+            return earlier
         raise OutputError(f"{path}: holds sums of another store or of other people; use --overwrite or another folder")
     make_folder(path.parent)
     held_out = held_out_people(store.identities(), store.paths(), even_all=True)
@@ -167,19 +161,15 @@ def sum_store(
 def fit_from_sums(sums: MappingSums, path: Path, method: Method, overwrite: bool = False) -> Mapping:
     """Fit a map to (merged) sums, and write it to `path`. Raises as `fit_store_mapping`."""
     provenance = _provenance(sums.parts, method)
-    if there := _mapping_there(path, sums.transform, provenance, overwrite):
-        return there
+    if earlier := _finished(path, sums.transform, provenance, overwrite):
+        return earlier
     mapping = solve_mapping(sums, method, provenance)
     mapping.save(path)
     return mapping
 
 
 def merge_files(files: Sequence[Path]) -> dict[str, MappingSums]:
-    """The sums of some files, merged for each transform.
-
-    Raises:
-        BadInput: as `load_sums` and `MappingSums.merge`, naming the file.
-    """
+    """The sums of some files, merged for each transform. Raises BadInput as `load_sums` and `MappingSums.merge`."""
     merged: dict[str, MappingSums] = {}
     for file in files:
         sums = load_sums(file)
@@ -222,11 +212,11 @@ def _provenance(parts: list[dict[str, Any]], method: Method) -> dict[str, Any]:
     return {"parts": sorted(parts, key=json_text), **method.describe()}
 
 
-def _mapping_there(path: Path, transform: str, provenance: dict[str, Any], overwrite: bool) -> Mapping | None:
+def _finished(path: Path, transform: str, provenance: dict[str, Any], overwrite: bool) -> Mapping | None:
     """A map of the same work, see `tensor_file.Fitted.finished`."""
 
-    def same(own: Mapping) -> bool:
-        return own.report.get("provenance") == provenance and own.transform == transform
+    def same(made: Mapping) -> bool:
+        return made.report.get("provenance") == provenance and made.transform == transform
 
     return Mapping.finished(path, same, overwrite)
 

@@ -1,8 +1,7 @@
 """Maps in template space that undo a perturbation: Eq. 6 of the paper (§4.3.1), fitted, kept and applied.
 
-θ̂ = argmin Σ ‖e − M(e′)‖² over affine M (or a narrower kind), where e is the template of an original
-image and e′ that of the same image perturbed. The solver sees each pair once and keeps O(d²) numbers, however many
-pairs there are.
+θ̂ = argmin Σ ‖e − M(e′)‖² over affine M (or a narrower kind): e is the template of an original image, e′ that of the
+same image perturbed. The solver sees each pair once and keeps O(d²) numbers.
 """
 
 from __future__ import annotations
@@ -47,9 +46,7 @@ class _Report(Record):
 class Mapping(Fitted):
     """An affine map of templates: e ≈ weight · e′ + bias.
 
-    weight: (d, d) float32. bias: (d,) float32.
-    transform: the perturbation that it undoes.
-    report: see `solve_mapping`.
+    weight: (d, d) float32. bias: (d,) float32. transform: the perturbation that it undoes. report: see `solve_mapping`.
 
     Raises:
         BadInput: other shapes, or NaN or infinite numbers.
@@ -86,29 +83,21 @@ class Mapping(Fitted):
         return self.require_templates_of(templates, self.dim, np.float32) @ self.weight.T + self.bias
 
     def require_templates(self, recognizer: RecognizerId, done: Processing, where: Path | str) -> None:
-        """Refuse what the map was not made for: another recognizer or precision, or templates that were mapped.
+        """Refuse other templates than the map is for: another recognizer or precision, or mapped ones. Raises BadInput.
 
-        Args:
-            recognizer: of the templates. done: what was done to them: their store's manifest. where: its folder.
-
-        Raises:
-            BadInput: see `require_recognizer`; or naming the folder.
+        recognizer: of the templates. done: what was done to them: their store's manifest. where: its folder.
         """
         self.require_recognizer(recognizer)
         refuse_done(done, where, allowed=("transform", "attack", "cluster", "aggregate", "l2_normalized"))
-        own, theirs = self.precision, done.precision
-        if own != theirs:
+        fitted_in, made_in = self.precision, done.precision
+        if fitted_in != made_in:
             raise BadInput(
-                f"{where}: templates made in {theirs}, and {self.label} was fitted on {own} ones, which round "
-                f"otherwise; extract them in {own}, or fit a map on {theirs} ones"
+                f"{where}: templates made in {made_in}, and {self.label} was fitted on {fitted_in} ones, which round "
+                f"otherwise; extract them in {fitted_in}, or fit a map on {made_in} ones"
             )
 
     def warn_of_other_faces(self, done: Processing, where: Path | str) -> None:
-        """Warn where the faces of a store are not those that the map is for. Arguments as of `require_templates`.
-
-        Warns:
-            FacedecodeWarning: the faces were perturbed otherwise, or not at all.
-        """
+        """Warn (FacedecodeWarning) where the faces of a store were perturbed otherwise, or not at all."""
         made_with = done.transform
         if self.transform != made_with:
             warnings.warn(
@@ -149,22 +138,13 @@ def fit_mapping(
     """Fit the map from perturbed to original templates; judge it on the rows held out of the fit.
 
     Args:
-        blocks: (perturbed (n, d), original (n, d), held out (n,) bool) each, row by row the same images; read
-            once, one at a time. For arrays in memory: `[(perturbed, original, held_out)]`.
+        blocks: (perturbed (n, d), original (n, d), held out (n,) bool) each, row by row the same images; read once,
+            one at a time. For arrays in memory: `[(perturbed, original, held_out)]`.
         transform: the name of the perturbation.
-        recognizer: `Recognizer.describe()`; its `score`, if it has one, is reported beside the cosine.
-        kind, ridge, rank: see `least_squares.Method`.
+        kind, ridge, rank: see `jobs.Method`.
         provenance: JSON to keep with the map, such as the store's fingerprint.
 
-    Returns:
-        The map, with the report of `solve_mapping`.
-
-    Raises:
-        BadInput: no rows to fit, shapes that do not match, NaN or infinite templates.
-        UsageError: see `least_squares.Method` and `least_squares.solve`.
-
-    Warns:
-        FacedecodeWarning: see `solve_mapping`.
+    Raises and warns as `solve_mapping`; BadInput also for shapes that do not match, NaN or infinite templates.
     """
     method, sums = Method(kind, ridge, rank), MappingSums(transform, recognizer)
     for block in blocks:
@@ -215,10 +195,7 @@ def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] 
 
 
 def solution_of(sums: MappingSums, method: Method) -> tuple[Solution, float, str]:
-    """The map that follows from sums, in float64, with the ridge that was applied and who chose it.
-
-    Raises and warns as `solve_mapping`.
-    """
+    """The map that follows from sums, in float64, with its ridge and who chose that; as `solve_mapping`."""
     training = sums.training
     if training is None or training.n == 0:
         raise BadInput(f"{sums.transform}: no pair of templates to fit a map to; give more images")

@@ -103,18 +103,14 @@ class MappingSums:
         self._sample.add(perturbed[held_out], original[held_out])
 
     def merge(self, other: MappingSums) -> None:
-        """Take in what another run has seen.
-
-        Raises:
-            BadInput: another recognizer or transform, or pairs that are in here already.
-        """
+        """Take in what another run has seen. Raises BadInput: another recognizer or transform, or the same pairs."""
         if other.transform != self.transform:
             raise BadInput(
                 f"sums of {other.transform} and of {self.transform} do not merge: give those of one transform"
             )
         require_same_recognizer(self.recognizer, other.recognizer, "one of the sums")
         for part in other.parts:
-            if any(_overlap(part, there) for there in self.parts):
+            if any(_overlap(part, known) for known in self.parts):
                 raise BadInput(
                     f"sums of {self.transform}: people of a store, or images, would count twice; give each once"
                 )
@@ -132,12 +128,7 @@ class MappingSums:
         return perturbed, originals
 
     def save(self, path: Path | str) -> None:
-        """Write one safetensors file, atomically; equal sums give equal bytes.
-
-        Raises:
-            BadInput: there are no pairs.
-            OutputError: it cannot be written.
-        """
+        """Write one safetensors file, atomically. Raises BadInput: there are no pairs; OutputError."""
         if self.training is None:
             raise BadInput(f"{self.transform}: no pair of templates to sum; give more images")
         counts = _Counts(self.training.n, self.held_out.n)
@@ -154,11 +145,10 @@ class MappingSums:
 
 
 def load_sums(path: Path | str) -> MappingSums:
-    """Read sums that `MappingSums.save` wrote.
+    """Read sums that `MappingSums.save` wrote, also of an older version.
 
     Raises:
-        BadInput: naming the file: missing, truncated or not safetensors, no sums, an unknown version, missing
-            entries, wrong shapes or types, NaN or infinite numbers.
+        BadInput: naming the file: as `tensor_file.Kind.read`; malformed entries, wrong shapes, NaN or infinite numbers.
     """
     path = Path(path)
     held, tensors = _KIND.read(path, _TENSORS)

@@ -25,11 +25,9 @@ _SHARD_ROWS = 4096
 class Group:
     """What one template stands for.
 
-    Attributes:
-        identity: whose it is; None where its members have several or none.
-        members: int64 (m,), rows of the source store.
-        distances: float (m,), of each member to the template; None where they were not measured.
-        figures: further columns of its row in groups.csv.
+    identity: of its members; None where they have several or none. members: int64 (m,), rows of the source store.
+    distances: float (m,), of each member to the template; None where they were not measured.
+    figures: further columns of its row in groups.csv.
     """
 
     identity: str | None
@@ -41,16 +39,14 @@ class Group:
 def grouped_writer(
     store: Store, output: Path, kind: Literal["cluster", "aggregate"], about: dict[str, Any], overwrite: bool = False
 ) -> StoreWriter:
-    """The place for a store of groups' templates, to be held (`with`) while they are made, so that what stands against
-    writing there is said before the work.
+    """The place for a store of groups' templates, to be held (`with`) while they are made: it refuses before the work.
 
     Args:
         store: the source.
-        kind: the field of the manifest, and of the settings, that takes `about`.
-        about: JSON: all that decides the templates.
+        kind: the field of the manifest, and of the settings, that takes `about`: JSON, all that decides the templates.
 
     Raises:
-        OutputError, OutputInUse: see `StoreWriter`, some of it on entering; also where `output` is the store itself.
+        OutputError, OutputInUse: see `StoreWriter`; also where the output is the store itself.
     """
     if output.exists() and output.resolve() == store.folder.resolve():
         raise OutputError(f"{output}: is the store that is to be read; name another folder")
@@ -63,8 +59,8 @@ def grouped_writer(
 def write_groups(writer: StoreWriter, store: Store, templates: np.ndarray, groups: Sequence[Group]) -> None:
     """Write the groups' templates, float32 (groups, dim), with groups.csv and members.csv beside the shards.
 
-    groups.csv has a row a template: row, identity, count, and the figures. members.csv has a row a member: group (a
-    row of the new store), row, path and identity in the source store, distance.
+    groups.csv has row, identity, count and figures of each template; members.csv has group (a row of the new store),
+    row, path and identity in the source store, and distance of each member.
 
     Raises:
         OutputError: see `StoreWriter`. BadInput: NaN or infinity.

@@ -18,41 +18,40 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
     """Where the rows of a store that `extract --transform` made stand in that of the original faces.
 
     Returns:
-        (n,) int64, n the rows of `perturbed`: row numbers of `store`. Images whose face the perturbation moved out of
-        the frame may be missing in `perturbed`, and no others.
+        (n,) int64, n the rows of `perturbed`: row numbers of `store`. Only images whose face the perturbation moved out
+        of the frame may be missing in `perturbed`.
 
     Raises:
-        BadInput: `perturbed` is of no perturbed faces, was mapped or attacked, or is of another recognizer or
-            precision; rows without an image, or two of one; images that only one of the stores has (counted, the first
-            few listed); an image that changed in between.
+        BadInput: `perturbed` has no perturbed faces, was mapped or attacked, or has another recognizer or precision;
+            rows without an image, or two of one; images that only one of the stores has; an image that changed.
     """
-    here, there = store.folder, perturbed.folder
+    first, second = store.folder, perturbed.folder
     if not perturbed.manifest.transform:
-        raise BadInput(f"{there}: its faces are not perturbed; give a store that 'extract --transform' made")
+        raise BadInput(f"{second}: its faces are not perturbed; give a store that 'extract --transform' made")
     try:
         parse_transform(perturbed.manifest.transform)
     except UsageError as error:  # it also becomes the name of a file
-        raise BadInput(f"{there}: {error}") from None
-    for folder, one in ((here, store), (there, perturbed)):
+        raise BadInput(f"{second}: {error}") from None
+    for folder, one in ((first, store), (second, perturbed)):
         refuse_done(one.manifest, folder, allowed=("transform",))
-    require_same_recognizer(perturbed.recognizer, store.recognizer, f"the store {here}")
+    require_same_recognizer(perturbed.recognizer, store.recognizer, f"the store {first}")
     precisions = [one.manifest.precision for one in (store, perturbed)]
     if precisions[0] != precisions[1]:
-        raise BadInput(f"{there}: made in {precisions[1]}, and {here} in {precisions[0]}; make both in one precision")
+        raise BadInput(f"{second}: made in {precisions[1]}, and {first} in {precisions[0]}; make both in one precision")
     originals, moved = (_with_images(one) for one in (store, perturbed))
     lost = pa.array([f["path"] for f in perturbed.failures() if f["stage"] == "perturb"], pa.string())
-    found = pa.concat_arrays([moved["path"].combine_chunks(), lost])
-    lacking = originals["path"].filter(pc.invert(pc.is_in(originals["path"], found)))
+    listed = pa.concat_arrays([moved["path"].combine_chunks(), lost])
+    lacking = originals["path"].filter(pc.invert(pc.is_in(originals["path"], listed)))
     where = pc.index_in(moved["path"], originals["path"].combine_chunks())
     more = moved["path"].filter(pc.is_null(where))
     if len(lacking) or len(more):
-        differences = [f"{_listed(lacking)} of {here} are missing"] if len(lacking) else []
-        differences += [f"{_listed(more)} are not in {here}"] if len(more) else []
-        raise BadInput(f"{there}: not the same images: {'; '.join(differences)}; extract both from the same folder")
+        differences = [f"{_listed(lacking)} of {first} are missing"] if len(lacking) else []
+        differences += [f"{_listed(more)} are not in {first}"] if len(more) else []
+        raise BadInput(f"{second}: not the same images: {'; '.join(differences)}; extract both from the same folder")
     changed = moved["path"].filter(pc.not_equal(moved["sha256"], originals["sha256"].take(where)))
     if len(changed):
         raise BadInput(
-            f"{there}: {_listed(changed)} are other images than in {here}; extract both from the same folder"
+            f"{second}: {_listed(changed)} are other images than in {first}; extract both from the same folder"
         )
     return where.to_numpy().astype(np.int64)
 
@@ -60,8 +59,7 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
 def common_rows(stores: Sequence[Store]) -> list[np.ndarray]:
     """The rows in each store of the images that all have, in the order of the first: an int64 (n,) each.
 
-    An image is one path and one content: another edition of a data set has the same names. Rows without an image are in
-    no other store.
+    An image is one path and one content: another edition of a data set has the same names.
 
     Raises:
         BadInput: there is no such image.

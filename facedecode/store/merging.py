@@ -45,20 +45,18 @@ def merge_stores(
 ) -> Merged:
     """Make one store of several, of the same recognizer and settings, and of images that no two of them share.
 
-    Rows and failures are in the order of their paths, as `extract` has them, whatever the order of the stores. Of each
-    row path, identity, box, landmarks and template stay to the bit, but for the path's root: where stores have
-    different ones, it is the deepest folder above them all, as where `extract` is given several folders.
+    Rows and failures are in the order of their paths, as `extract` has them, whatever the order of the stores. All of a
+    row stays to the bit but the path's root: of different roots, it is the deepest folder above them all.
 
     Args:
         stores: at least two, opened.
-        output: the new store's folder; a run that was interrupted there is resumed.
+        output: the new store's folder; an interrupted run there is resumed.
         images: the folder that holds all images now, at the paths that the stores have.
         progress: called with (rows done, all rows).
 
     Raises:
         UsageError: fewer than two stores.
-        BadInput: naming two stores: of another recognizer, or made by other settings; with the same image. Naming
-            one: templates without an image.
+        BadInput: naming two stores: made differently, or with the same image; naming one: templates without an image.
         OutputError, OutputInUse: see `StoreWriter`; also where `output` is one of the stores.
 
     Warns:
@@ -79,7 +77,10 @@ def merge_stores(
     root, prefixes = _root([store.root for store in stores], images)
     inputs = _inputs(stores, prefixes)
     of_parts = [{k: v for k, v in _settings(store).items() if k in _OF_PARTS} for store in stores]
-    parts = [{"store": s.fingerprint, "count": len(s), **own} for s, own in zip(stores, of_parts, strict=True)]
+    parts = [
+        {"store": s.fingerprint, "count": len(s), **settings_of}
+        for s, settings_of in zip(stores, of_parts, strict=True)
+    ]
     first = stores[0].manifest
     shard_rows = first.shard_rows
     manifest = {"score": first.score, "l2_normalized": first.l2_normalized, "tool_version": __version__}
@@ -93,7 +94,7 @@ def merge_stores(
         while position < len(inputs):
             end = _shard_end(inputs, position, shard_rows)
             chosen = inputs[position:end]
-            failed = [{**failures[s][_own(path, prefixes[s])], "path": path} for path, s, row in chosen if row < 0]
+            failed = [{**failures[s][_old_path(path, prefixes[s])], "path": path} for path, s, row in chosen if row < 0]
             kept = [each for each in chosen if each[2] >= 0]
             position = end
             if not kept:
@@ -138,10 +139,10 @@ def _root(roots: Sequence[Path], images: Path | None) -> tuple[Path, list[str]]:
         root = Path(os.path.commonpath(roots))
     except ValueError:  # drives of Windows
         raise BadInput(f"{some_of(roots)}: no folder holds them all; name one that does with --images") from None
-    return root, ["" if own == root else own.relative_to(root).as_posix() for own in roots]
+    return root, ["" if each == root else each.relative_to(root).as_posix() for each in roots]
 
 
-def _own(path: str, prefix: str) -> str:
+def _old_path(path: str, prefix: str) -> str:
     """A path of the new store as its old store has it."""
     return path.removeprefix(f"{prefix}/") if prefix else path
 
@@ -182,10 +183,10 @@ def _shared(one: Store, other: Store, path: str) -> BadInput:
 
 def _shard_end(inputs: Sequence[_INPUT], start: int, rows: int) -> int:
     """Where a shard that begins here ends: after its last row, or, where it is not filled, after all inputs."""
-    found = 0
+    filled = 0
     for position in range(start, len(inputs)):
-        found += inputs[position][2] >= 0
-        if found == rows:
+        filled += inputs[position][2] >= 0
+        if filled == rows:
             return position + 1
     return len(inputs)
 
@@ -195,7 +196,7 @@ def _taken(stores: Sequence[Store], kept: Sequence[_INPUT]) -> tuple[np.ndarray,
     templates = np.empty((len(kept), stores[0].dim), np.float32)
     rows: list[dict] = [{} for _ in kept]
     for number, store in enumerate(stores):
-        places = [place for place, (_, own, _) in enumerate(kept) if own == number]
+        places = [place for place, (_, of_store, _) in enumerate(kept) if of_store == number]
         if not places:
             continue
         numbers = np.array([kept[place][2] for place in places])

@@ -65,15 +65,11 @@ INHERITED = (
 def refuse_done(
     manifest: Processing, where: Path | str, allowed: Collection[str] = (), reason: str | None = None
 ) -> None:
-    """Refuse templates to which something was done.
+    """Refuse templates to which something was done. Raises BadInput naming the store and what was done.
 
     Args:
-        manifest: of their store. where: how to call it.
-        allowed: keys of `DONE` that do not matter.
-        reason: why the others do, a clause.
-
-    Raises:
-        BadInput: naming the store and what was done.
+        where: how to call their store.
+        allowed: keys of `DONE` that do not matter. reason: why the others do, a clause.
     """
     for name, what in DONE.items():
         if name not in allowed and getattr(manifest, name):
@@ -90,11 +86,7 @@ def require_unprotected(store: Store) -> None:
 
 
 def require_extracted(store: Store) -> None:
-    """Refuse templates that are not as the recognizer gave them of faces as they were.
-
-    Raises:
-        BadInput: they are protected, or something in `DONE` was done.
-    """
+    """Refuse templates that are protected, or to which something in `DONE` was done. Raises BadInput."""
     require_unprotected(store)
     refuse_done(store.manifest, store.folder)
 

@@ -74,14 +74,13 @@ class Store:
         """Open a finished store.
 
         Args:
-            folder: the store's folder.
-            verify: also read every file and compare its SHA-256, and look for NaN and infinity, now rather
-                than when a shard is used (hashes are compared only here).
+            verify: also read every file, compare its SHA-256, and look for NaN and infinity. Hashes are compared only
+                here.
 
         Raises:
-            BadInput: naming the file: no store, an unfinished one, an unknown version, Fortran order, a wrong
-                dtype, a shard that is not 2-D, mixed dims, gaps in the numbering, row counts that disagree,
-                NaN or infinity, a wrong SHA-256, an object array, a `.parquet` file that does not belong.
+            BadInput: naming the file: no store, an unfinished one, a newer version, Fortran order, a wrong dtype,
+                a shard that is not 2-D, mixed dims, gaps in the numbering, row counts that disagree, NaN or infinity,
+                a wrong SHA-256, an object array, a `.parquet` file that does not belong.
 
         Warns:
             FacedecodeWarning: `.npy` files that are not the store's; they are ignored.
@@ -227,12 +226,12 @@ class Store:
 
 def _check_sha256(path: Path, expected: object) -> None:
     try:
-        found = sha256_file(path)
+        digest = sha256_file(path)
     except FileNotFoundError as error:
         raise BadInput(f"{path}: no such file, and the manifest lists it; make the store again") from error
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
-    if found != expected:
+    if digest != expected:
         raise BadInput(f"{path}: wrong sha256: changed since the store was written; make the store again")
 
 
@@ -240,11 +239,11 @@ def load_templates(path: Path | str) -> tuple[np.ndarray, Manifest | None, str |
     """Load templates from a store's folder, one shard of it, or a bare `.npy` file.
 
     Returns:
-        The templates, float32 (n, dim); the manifest that names their recognizer, or None for a bare file
-        outside a store; a note for the user on what was assumed or cast, or None.
+        The templates, float32 (n, dim); the manifest, or None for a bare file outside a store; a note for the user on
+        what was assumed or cast, or None.
 
     Raises:
-        BadInput: as `Store.open` and `npy.read_bare`; also a bare file in a store whose dim is another.
+        BadInput: as `Store.open` and `npy.read_bare`; also a bare file of another dim than the store that it lies in.
     """
     path = Path(path)
     if path.is_dir():

@@ -58,17 +58,14 @@ class StoreWriter:
                 writer.finish(failures_since_the_last_shard)
 
     Nothing in the folder changes before the first `append`, `begin` or `finish`; leaving the block without `finish`
-    leaves what is done for the next run. A done record `NNNNN.done.json` follows each shard and goes when the
-    manifest is there.
+    leaves what is done for the next run. A record `NNNNN.done.json` follows each shard and goes with the manifest.
 
     Args:
-        folder: made where it does not exist.
-        settings: JSON-able; all that decides the numbers. With `recognizer` and `shard_rows` it gives the
-            `fingerprint`, and a resumed run must have the same.
-        root: source root that the rows' paths are relative to; a resumed run must have the same.
-        recognizer: `Recognizer.describe()`.
+        settings: JSON; all that decides the numbers. With `recognizer` and `shard_rows` it gives the `fingerprint`, and
+            a resumed run must have the same.
+        root: folder that the rows' paths are relative to; a resumed run must have the same.
         shard_rows: rows of each shard except the last.
-        overwrite: replace a store that is there (of any settings, finished or not) instead of resuming it.
+        overwrite: replace a store, finished or not, instead of resuming it.
         manifest: further fields of the manifest (score, l2_normalized, transform, precision, tool_version …).
 
     Attributes:
@@ -77,8 +74,8 @@ class StoreWriter:
         fingerprint: SHA-256 of the settings, hex.
 
     Raises (on entering):
-        OutputError: cannot be written; has other files and is no store; holds or lies in another store; was
-            made with other settings and `overwrite` is off.
+        OutputError: cannot be written; has other files and is no store; holds or lies in another store; was made with
+            other settings and `overwrite` is off.
         OutputInUse: another run holds the folder.
         BadInput: a finished store of the same settings is there, but damaged.
     """
@@ -164,9 +161,9 @@ class StoreWriter:
             if path.parent != self.folder or not SHARD_NAME.fullmatch(path.name):
                 raise OutputError(f"{path} lies where a store is to go; move it or name another folder")
 
-    def _refuse_other_settings(self, found: dict[str, Any]) -> None:
+    def _refuse_other_settings(self, earlier: dict[str, Any]) -> None:
         here = {**self._decides, "root": self._root, "format_version": FORMAT_VERSION}
-        if differs := difference({key: found.get(key) for key in here}, here):
+        if differs := difference({key: earlier.get(key) for key in here}, here):
             raise OutputError(
                 f"{self.folder} was made with other settings ({differs}); use --overwrite or another folder"
             )
@@ -209,8 +206,7 @@ class StoreWriter:
 
         Raises:
             BadInput: NaN or infinity, or a path that is not valid UTF-8, naming the row's path.
-            OutputError: the folder cannot be written.
-            ValueError: arguments that contradict each other or the shards before.
+            OutputError: the folder cannot be written. ValueError: arguments that contradict each other.
         """
         templates = self._checked(templates, rows, failures, inputs_done)
         table = rows_table(rows)
@@ -267,10 +263,7 @@ class StoreWriter:
         return np.ascontiguousarray(templates, dtype="<f4")
 
     def finish(self, failures: list[dict[str, str]] | None = None) -> None:
-        """Write the failures and then the manifest, after which the store is complete.
-
-        Args:
-            failures: those since the last shard.
+        """Write the failures since the last shard and then the manifest, after which the store is complete.
 
         Raises:
             BadInput: no input at all gave a template; nothing of this run is left.
@@ -320,7 +313,7 @@ class StoreWriter:
     # The folder
 
     def begin(self) -> None:
-        """Drop what is not kept, and say in the folder what is being made: what the first `append` does by itself.
+        """Drop what is not kept, and say in the folder what is being made; the first `append` does it by itself.
 
         For work that changes other files before that, so that from there on no manifest claims them.
         """
@@ -344,9 +337,8 @@ class StoreWriter:
         try:
             (self.folder / MANIFEST).unlink(missing_ok=True)
             for path in self.folder.iterdir():
-                own = SHARD_NAME.fullmatch(path.name) or path.match(TEMPORARY_PATTERN)
-                own = own or path.name in (FAILURES, LABELS)
-                if own and path.name not in kept:
+                ours = SHARD_NAME.fullmatch(path.name) or path.match(TEMPORARY_PATTERN)
+                if (ours or path.name in (FAILURES, LABELS)) and path.name not in kept:
                     path.unlink()
             if markers:
                 (self.folder / PROGRESS).unlink(missing_ok=True)
