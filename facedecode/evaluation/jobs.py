@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 REPETITIONS = 1000
-ONLY_THESE_PEOPLE = "Only these people: a name a line, or LFW's format."
+ONLY_THESE_PEOPLE = "Use only these people: a file with one name a line, or in LFW's format."
 REPLICATES = "Replicates of the bootstrap by person."
 SEED = "Seed of everything random."
 DECODERS = "A decoder's folder or a recognizer's name (shipped); NAME=… labels it (repeatable)."
@@ -193,7 +193,9 @@ class EquivarianceJob(EvaluationJob):
         exists="transforms",
     )
     people: Path | None = option(
-        None, "Judge on these: a name a line, or LFW's format; all others if absent.", exists="file"
+        None,
+        "Judge on these people: a file with one name a line, or in LFW's format. All others if absent.",
+        exists="file",
     )
     train_people: Path | None = option(
         None, "Fit on these; all others if absent. Without both a tenth is judged.", exists="file"
@@ -293,7 +295,7 @@ class LeakageJob(EvaluationJob):
         None, "A computed attribute (repeatable): yaw, turn, brightness …; all if absent.", "--attribute"
     )
     people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
-    exclude: Sequence[str] = option((), "Leave out a person (repeatable).")
+    exclude: Sequence[str] = option((), "Leave out this person (repeatable).")
     directions: Path | None = option(None, "Write each attribute's direction to this folder, for 'walk'.")
     decoder: str | None = option(
         None, "Draws strips; else the recognizer's shipped one. none: no strips.", exists="decoder"
@@ -344,7 +346,7 @@ class ProtectionJob(EvaluationJob):
     )
     people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
     train_people: Path | None = option(
-        None, "Whom an attacker trains on: a name a line, or LFW's format.", exists="file"
+        None, "The people that an attacker trains on: a file with one name a line, or in LFW's format.", exists="file"
     )
     exclude: Sequence[str] = option((), "Less this person of --train-people (repeatable).")
     fmrs: Sequence[float] | None = option(None, "False match rates (repeatable); 0.01 and 0.001 if absent.", "--fmr")

@@ -32,7 +32,7 @@ def _listed(images: Sequence[Path]) -> tuple[Path, ...]:
 
 def images_argument() -> Any:
     """The images to work on."""
-    help = "Images, or folders of them; a subfolder's name is the person's. - reads a list of paths from stdin."
+    help = "Images, or folders of them; the name of a subfolder is the person's. Use - for a list on stdin."
     return argument(help, exists="images", parse=_listed)
 
 

@@ -133,7 +133,7 @@ class ConfidenceJob:
     decoder: str | None = decoder_option()
     people: Path | None = people_option()
     exclude: Sequence[str] = exclude_option()
-    limit: int | None = option(None, "Use only the first images, this many, sorted by path.", minimum=1)
+    limit: int | None = option(None, "Use only this many images: the first ones by path.", minimum=1)
     images: Path | None = images_option()
     device: str = device_option()
     overwrite: bool = overwrite_option()

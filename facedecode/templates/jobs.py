@@ -38,7 +38,7 @@ class Aggregation:
     weight: Literal["none", "probability", "norm"] = option(
         "none", "Weights of a mean: none, probability (of the detector) or norm (the template's length)."
     )
-    count: int | None = option(None, "Templates to draw at random from each person's. All if absent.", "--count", "-n")
+    count: int | None = option(None, "Templates to draw at random for each person. All if absent.", "--count", "-n")
     fewer: Literal["leave-out", "use"] = option(
         "leave-out", "What to do with people who have fewer than --count: leave-out, or use what they have."
     )
@@ -153,9 +153,13 @@ class TransformJob:
     center_people: Path | None = option(
         None, "Use only these people of --center: a file with one name a line, or in LFW's format.", exists="file"
     )
-    mapping: Path | None = option(None, "Instead: apply this map, made by 'fit-mapping'.", exists="mapping")
+    mapping: Path | None = option(
+        None, "Instead of --protect: apply this map, made by 'fit-mapping'.", exists="mapping"
+    )
     disentangle: Path | None = option(
-        None, "Instead: take an attribute out by this file, made by 'train --kind disentangler'.", exists="disentangler"
+        None,
+        "Instead of --protect: take an attribute out by this file of 'train --kind disentangler'.",
+        exists="disentangler",
     )
     part: Literal["identity"] | None = option(None, "Part that --disentangle keeps: identity, the default.")
     components: int | None = option(None, "Keep only this many principal components of the identity part.")

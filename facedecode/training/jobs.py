@@ -13,7 +13,7 @@ from facedecode.decoders.kinds import IMAGE_SIZES, KINDS, find_kind, fitted_by, 
 from facedecode.errors import UsageError
 from facedecode.options import argument, option
 
-PEOPLE = "Train on these people only: a name a line, or LFW's format."
+PEOPLE = "Train on these people only: a file with one name a line, or in LFW's format."
 WEIGHTS = "The recognizer's weights file, where no package has it; the folder of one trained by 'train'."
 MIN_IMAGES = "Images that a person needs to become a class."
 HEAD = "Of a classifier: linear, or cosine (normalized weights and templates). Of a recognizer: arcface, or softmax."
@@ -50,7 +50,7 @@ class TrainingJob:
     )
     output: Path = option(MISSING, "Folder of the decoder or recognizer, or file of another kind.", "--output", "-o")
     _: KW_ONLY
-    overwrite: bool = option(False, "Replace an output that is there.")
+    overwrite: bool = option(False, "Replace an output that already exists.")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class PeopleJob(TrainingJob):
 
     _: KW_ONLY
     people: Path | None = option(None, PEOPLE, exists="file")
-    exclude: tuple[str, ...] = option((), "Leave out a person (repeatable).")
+    exclude: tuple[str, ...] = option((), "Leave out this person (repeatable).")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ImagesJob(PeopleJob):
 
     _: KW_ONLY
     validation: float = option(0.1, "Share of the people held out.")
-    images: Path | None = option(None, "Where a store's images are now, if not where its manifest says.", exists="path")
+    images: Path | None = option(None, "Folder of the store's images, if they have moved.", exists="path")
     start: Path | None = option(
         None, "Start from this decoder or recognizer instead of a random network.", exists="path"
     )

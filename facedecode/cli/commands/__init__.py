@@ -6,7 +6,7 @@ SECTIONS = {
         "extract": ("extract", "Make templates of the faces in images, and store them."),
         "import": ("embeddings", "Make a store of templates that another program made."),
         "merge": ("merge", "Join stores of different images into one."),
-        "aggregate": ("aggregate", "Make one template a person out of several."),
+        "aggregate": ("aggregate", "Make one template per person out of several."),
         "cluster": ("cluster", "Group templates by similarity, and show the face of each group."),
         "transform": ("transform", "Map or protect the templates of a store, or take an attribute out."),
     },
@@ -14,7 +14,7 @@ SECTIONS = {
         "train": ("train", "Train a decoder, recognizer, classifier or disentangler on a store."),
         "invert": ("invert", "Draw the faces that templates hold."),
         "walk": ("walk", "Draw the faces between two templates, or along an attribute."),
-        "fit-confidence": ("confidence", "Fit the map of what a template determines of a face."),
+        "fit-confidence": ("confidence", "Fit a map of the parts of a face that a template determines."),
     },
     "Perturb and attack": {
         "fit-mapping": ("mapping", "Fit the linear map that undoes a perturbation of templates."),

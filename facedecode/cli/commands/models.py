@@ -28,7 +28,7 @@ class ModelsJob:
 
 
 def models(console: Console, context: typer.Context, job: ModelsJob) -> tuple[dict, dict]:
-    """Only --download downloads anything."""
+    """Nothing is downloaded unless --download names it."""
     from facedecode.models import download_weights, list_decoders, list_recognizers
     from facedecode.recognizers import DEFAULT_RECOGNIZER
     from facedecode.recognizers.cache import cache_folder, use_cache

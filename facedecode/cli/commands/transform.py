@@ -9,9 +9,9 @@ from facedecode.templates.jobs import TransformJob
 
 
 def transform(console: Console, job: TransformJob) -> tuple[dict, dict]:
-    """The two ways to protect templates are examples to be measured, not products. The new store records which way and
-    which key were used (an id that does not reveal the key). Templates of another kind or another key are refused
-    wherever they do not fit. An interrupted run is resumed by the same command.
+    """The two ways to protect templates are examples to be measured, not products. The new store records the way and
+    an id of the key, which does not reveal the key. Decoders and maps that were made for other templates or another key
+    are refused. An interrupted run is resumed by the same command.
     """
     from facedecode.templates.transformation import transform as run
 
