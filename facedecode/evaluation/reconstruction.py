@@ -356,45 +356,32 @@ def _spectrum(values: Mapping[str, PictureValues], periods: Sequence[int]) -> tu
 def _extremes(
     shown: Examples, values: Mapping[str, PictureValues], people: Sequence[str], attacked: str
 ) -> Iterator[Section]:
+    """The best, median and worst pictures of each decoder, by PSNR and by score."""
+    measured: dict[str, tuple[str | tuple[str, str], str, Unit]] = {
+        "psnr": ("psnr", "PSNR", "db"),
+        "score": (("scores", attacked), f"score ({attacked})", "number"),
+    }
     pictures = []
     for number, (name, measures) in enumerate(shown.extremes.items(), 1):
         for measure, places in measures.items():
-            file = f"decoder-{number}-{measure}"
-            pictures.append(_extreme(shown, values[name], people, (name, file, measure, attacked), places))
+            key, title, unit = measured[measure]
+            row = values[name][key]
+            chosen = [(place, k) for place in PLACES for k in places[place]]
+            rows = [enlarged(np.stack([own[k] for _, k in chosen])) for own in (shown.portraits, shown.pictures[name])]
+            side, each = rows[0].shape[2], len(places[PLACES[0]])
+            captions = [
+                [shortened(people[k], side) for _, k in chosen],
+                [shortened(f"{place} {show_number(float(row[k]), unit)}", side) for place, k in chosen],
+            ]
+            caption = (
+                f"From the left: the {each} best, the {each} about the median and the {each} worst of "
+                f"{int(np.isfinite(row).sum()):,} images by {title}; originals above, what {name} draws below."
+            )
+            alt = f"Two rows of {len(chosen)} pictures: originals, and what {name} draws of their templates."
+            data = png_bytes(picture_grid(rows, ["original", name], captions))
+            pictures.append(Picture(f"decoder-{number}-{measure}", f"{name}, by {title}", data, caption, alt))
     if pictures:
         yield Section("Best, median and worst", pictures=pictures)
-
-
-def _extreme(
-    shown: Examples,
-    values: PictureValues,
-    people: Sequence[str],
-    what: tuple[str, str, str, str],
-    places: Mapping[str, Sequence[int]],
-) -> Picture:
-    """The best, median and worst pictures. what: decoder, name of the file, psnr or score, attacked recognizer."""
-    name, file, measure, attacked = what
-    row = values["psnr"] if measure == "psnr" else values["scores", attacked]
-    unit: Unit = "db" if measure == "psnr" else "number"
-    title = "PSNR" if measure == "psnr" else f"score ({attacked})"
-    chosen = [(place, k) for place in PLACES for k in places[place]]
-    pictures = [
-        enlarged(np.stack([source[k] for _, k in chosen])) for source in (shown.portraits, shown.pictures[name])
-    ]
-    side = pictures[0].shape[2]
-    captions = [
-        [shortened(people[k], side) for _, k in chosen],
-        [shortened(f"{place} {show_number(float(row[k]), unit)}", side) for place, k in chosen],
-    ]
-    each = len(places[PLACES[0]])
-    return Picture(
-        file,
-        f"{name}, by {title}",
-        png_bytes(picture_grid(pictures, ["original", name], captions)),
-        f"From the left: the {each} best, the {each} about the median and the {each} worst of "
-        f"{int(np.isfinite(row).sum()):,} images by {title}; originals above, what {name} draws below.",
-        f"Two rows of {len(chosen)} pictures: originals, and what {name} draws of their templates.",
-    )
 
 
 def _behind(result: Result, decoders: Mapping[str, Decoder], references: Mapping[str, Reference]) -> Section:

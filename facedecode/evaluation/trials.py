@@ -118,7 +118,7 @@ class AllPairs:
         """As `TrialSource`."""
         people = self.people and {"people": {"file": self.people.name, "sha256": sha256_file(self.people)}}
         return {
-            **({} if self.probes is None else {"stores": [describe_templates(self.probes) | {"role": "probes"}]}),
+            **_described(self.probes),
             **({"files": people} if people else {}),
             "settings": {"people": self.people and self.people.name},
         }
@@ -265,7 +265,7 @@ class PairsFile:
     def provenance(self) -> dict:
         """As `TrialSource`."""
         return {
-            **({} if self.probes is None else {"stores": [describe_templates(self.probes) | {"role": "probes"}]}),
+            **_described(self.probes),
             "files": {"pairs": {"file": self.name, "sha256": self.sha256}},
             "settings": {"ignore_missing": self.ignore_missing},
         }
@@ -380,6 +380,10 @@ class _Side:
         failed = [image for image, gone in zip(self.there.items(), self.missing(), strict=True) if gone]
         not_there = [(path, name, f"not in {self.what}") for path, name in self.unknown.items()]
         return [*_failed_images(failed, self.templates), *not_there]
+
+
+def _described(probes: Templates | None) -> dict:
+    return {} if probes is None else {"stores": [describe_templates(probes) | {"role": "probes"}]}
 
 
 def _require_probes_of(templates: Templates, probes: Templates) -> None:

@@ -21,11 +21,11 @@ from facedecode.errors import BadInput
 from facedecode.evaluation.equivariance import estimation, linearity
 from facedecode.evaluation.equivariance.estimation import fit_discriminant
 from facedecode.evaluation.equivariance.evaluate import add_figures, choose_people, equivariance_schema
-from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.perturbed import Perturbed, Side
 from facedecode.evaluation.jobs import EquivarianceJob
 from facedecode.evaluation.result import Result
 from facedecode.mapping.affine import affine, apply, between, coordinates, relative_distance
+from facedecode.pictures.family import Family
 from facedecode.pictures.perturb import parse_transform
 from facedecode.recognizers import load_recognizer
 from facedecode.statistics.bootstrap import person_draws

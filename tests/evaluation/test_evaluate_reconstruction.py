@@ -379,7 +379,7 @@ def test_bad_input_is_one_line(scene, tiny, shared):
     cases = [
         (["--decoder", folder / "seen"], 4, r"decoder seen: trained on 1 of the 5 people .* \(P3\)"),
         (["--decoder", folder / "silent"], 4, "decoder silent: it does not record the people"),
-        (["--decoder", folder / "other"], 4, "decoder other.*tiny-cosine"),
+        (["--decoder", folder / "other"], 4, "the decoder .*other is for tiny-cosine"),
         ([*decoders, "--decoder", folder / "large"], 4, r"different sizes \(mean 64 px, ridge 64 px, large 128 px\)"),
         (["--decoder", folder / "none"], 3, "no decoder .*none"),
         ([*decoders, "--people", nobody], 4, "no image of the people of .*nobody.txt"),

@@ -24,7 +24,6 @@ from facedecode.evaluation.cohort import (
     unseen_images,
 )
 from facedecode.evaluation.equivariance.estimation import CORRECTIONS, EVERY, NONE, add_estimation
-from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.linearity import SIMPLER, MapFigures, fit_maps
 from facedecode.evaluation.equivariance.perturbed import Side, perturbed_templates
 from facedecode.evaluation.jobs import EquivarianceJob
@@ -32,6 +31,7 @@ from facedecode.evaluation.result import Axis, Result, Schema, declared, paragra
 from facedecode.identity import RecognizerId
 from facedecode.mapping.jobs import Method
 from facedecode.mapping.maps import FEW
+from facedecode.pictures.family import Family
 from facedecode.provenance import describe_job, describe_store
 from facedecode.report import Picture, Section, Table, plots
 from facedecode.report.text import counted

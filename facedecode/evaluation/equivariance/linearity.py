@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from facedecode.errors import FacedecodeWarning
-from facedecode.evaluation.equivariance.family import Family
 from facedecode.evaluation.equivariance.perturbed import Side
 from facedecode.evaluation.result import Label, Result
 from facedecode.identity import RecognizerId
@@ -24,6 +23,7 @@ from facedecode.mapping.jobs import Method
 from facedecode.mapping.least_squares import GramAccumulator
 from facedecode.mapping.maps import solution_of
 from facedecode.mapping.sums import MappingSums
+from facedecode.pictures.family import Family
 from facedecode.statistics.bootstrap import Estimate, mean_interval, ratio_interval
 from facedecode.statistics.scores import score_pairs
 

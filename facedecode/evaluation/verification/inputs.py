@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from facedecode.annotations.labels import read_person_labels
@@ -19,17 +18,10 @@ from facedecode.store import Store
 from facedecode.templates.transformation import MappedStore
 
 
-@dataclass(frozen=True)
-class VerificationInputs:
-    """The arguments of `evaluate_verification`."""
-
-    templates: Mapping[str, Store | MappedStore]
-    source: TrialSource
-    settings: VerificationSettings
-
-
-def verification_inputs(job: VerificationJob) -> VerificationInputs:
-    """Open what a job names.
+def verification_inputs(
+    job: VerificationJob,
+) -> tuple[Mapping[str, Store | MappedStore], TrialSource, VerificationSettings]:
+    """The arguments of `evaluate_verification` that a job describes.
 
     Raises:
         UsageError: options that do not go together, two stores of one name, or a rate or threshold that is none.
@@ -51,7 +43,7 @@ def verification_inputs(job: VerificationJob) -> VerificationInputs:
         raise UsageError("--probes are of one recognizer: give one STORE with them")
     probes = None if job.probes is None else Store.open(job.probes)
     templates, second = _mapped(stores, probes, job)
-    return VerificationInputs(templates, _source(job, second), settings)
+    return templates, _source(job, second), settings
 
 
 def _open(stores: Sequence[str]) -> dict[str, Store]:

@@ -48,15 +48,15 @@ Progress = Callable[[int, int, str], None]
 
 def verification_schema(job: VerificationJob) -> Schema:
     """The figures that there will be."""
-    inputs = verification_inputs(job)
-    return trials_schema(list(inputs.templates), inputs.settings, inputs.source.kind, inputs.source.folds)
+    templates, source, settings = verification_inputs(job)
+    return trials_schema(list(templates), settings, source.kind, source.folds)
 
 
 def evaluate_verification(job: VerificationJob, stage: Stage | None = None) -> Result:
     """All figures of a job. stage: see `Evaluation.evaluate`. Errors as `verification_inputs` and `evaluate_trials`."""
-    inputs = verification_inputs(job)
+    templates, source, settings = verification_inputs(job)
     progress = stage("verification") if stage else None
-    return evaluate_trials(inputs.templates, inputs.source, inputs.settings, progress)
+    return evaluate_trials(templates, source, settings, progress)
 
 
 def trials_schema(
