@@ -258,7 +258,7 @@ def perturbed_store(
                         store.root,
                         recognizer,
                         transform,
-                        progress=lambda done, _, start=at: progress(start + done, len(rows)),
+                        progress=lambda done, _, note="", start=at: progress(start + done, len(rows)),
                     ):
                         there[which] = True
                         templates.append(part)

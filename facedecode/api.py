@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation import Stage, find_evaluation
+from facedecode.evaluation import find_evaluation
 from facedecode.evaluation.jobs import EvaluationJob
+from facedecode.progress import Stage, silent_stage
 from facedecode.store import Store
 
 if TYPE_CHECKING:  # these need torch
@@ -315,7 +316,7 @@ def attack(
     return AttackedCrops(saved, *counts)
 
 
-def evaluate(job: EvaluationJob, stage: Stage | None = None) -> Result:
+def evaluate(job: EvaluationJob, stage: Stage = silent_stage) -> Result:
     """Evaluate a job, such as `facedecode.VerificationJob(["emb"])`: figures with intervals, and a report.
 
     Args:

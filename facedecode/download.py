@@ -15,15 +15,14 @@ from pathlib import Path
 from facedecode import __version__
 from facedecode.errors import BadInput, FacedecodeError, MissingWeights, OutputError
 from facedecode.files import json_text, locked, make_folder, write_text
-
-Progress = Callable[[int, int], None]
+from facedecode.progress import Progress, silent
 
 _BLOCK = 1 << 18
 _TIMEOUT = 30.0  # seconds without a byte
 
 
 def download(
-    url: str, path: Path, progress: Progress = lambda *_: None, check: Callable[[Path], object] = lambda _: None
+    url: str, path: Path, progress: Progress = silent, check: Callable[[Path], object] = lambda _: None
 ) -> None:
     """Fetch `url` to `path`, going on from `PATH.part` of an interrupted run if the server's file is the same.
 
@@ -85,6 +84,7 @@ def _fetch(url: str, part: Path, about: Path, progress: Progress) -> int:
             write_text(about, json_text({"url": url, "etag": answer.headers.get("ETag")}))
         with part.open("ab" if resumed else "wb") as file:
             done = start
+            progress(done, total)
             while block := _read(answer):
                 file.write(block)
                 done += len(block)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import SHIPPED, sha256_file
+from facedecode.progress import Progress, silent
 from facedecode.recognizers import REGISTRY, RecognizerSpec, find_spec_by_name, find_weights
 from facedecode.recognizers.cache import require_recorded, write_record
 from facedecode.recognizers.registry import cached_weights, weights_places
@@ -27,7 +27,7 @@ def list_decoders(folder: Path = SHIPPED) -> list[dict]:
     return [_describe_decoder(path) for path in sorted(folder.glob("*/decoder.json"))]
 
 
-def download_weights(name: str, offline: bool = False, progress: Callable[[int, int], None] = lambda *_: None) -> Path:
+def download_weights(name: str, offline: bool = False, progress: Progress = silent) -> Path:
     """The weights of a recognizer in the cache, downloaded where they are not there yet; checked in either case.
 
     offline: refuse to download. progress: called with (bytes that are there, bytes of the whole file).

@@ -16,10 +16,10 @@ from facedecode.attacks.goals import Goal
 from facedecode.attacks.methods import Budget, find_method
 from facedecode.errors import BadInput, UsageError
 from facedecode.options import require_choice
+from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer
 
 Victim = Callable[[Tensor], Tensor]
-Progress = Callable[[int, int], None]
 _BATCH = 16  # pictures at once: with more, a CPU takes longer for each
 _NUDGE = 1 / 255  # from where the loss is flat; the gradient beside it is the one that counts
 # Share of the outputs' spread that rounding may move a margin by, from one size of batch to another: an iterate must be
@@ -67,7 +67,7 @@ def attack(
     on_failure: str = "original",
     stop_early: bool = True,
     batch_size: int = _BATCH,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> AttackResult:
     """Change pictures so that the victim's outputs reach a goal.
 
@@ -99,6 +99,7 @@ def attack(
     if torch.is_autocast_enabled(pictures.device.type):
         raise UsageError("attacks need fp32: leave autocast before calling them")
     parts = []
+    progress(0, len(pictures))
     with torch.inference_mode(False), torch.no_grad():
         goal = goal.to(pictures.device)
         for start in range(0, len(pictures), batch_size):
@@ -107,8 +108,7 @@ def attack(
             problem = Problem(victim, pictures[rows].detach().clone(), goal, rows, stop_early)
             candidates, margin = chosen.function(problem, budget)
             parts.append(_judge(problem, candidates, margin, budget, on_failure))
-            if progress:
-                progress(start + len(rows), len(pictures))
+            progress(start + len(rows), len(pictures))
     if not parts:
         raise BadInput("there are no pictures to attack")
     return AttackResult(*(torch.cat([getattr(p, f) for p in parts]) for f in AttackResult.__dataclass_fields__))

@@ -6,7 +6,6 @@ first, then a record of what they do not tell, then the shard, whose own record 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,10 +24,9 @@ from facedecode.files import make_folder, sha256_file, write_bytes, write_text
 from facedecode.pictures.faces import Face, moved
 from facedecode.pictures.figures import png_bytes
 from facedecode.pictures.images import ImageRef, find_images, load_image, save_image, to_tensor
+from facedecode.progress import Progress, silent
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store, StoreWriter
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def attack_images(
     cropper: FaceCropper,
     target: AttackTarget,
     decoder: Decoder | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Attacked:
     """Attack the faces of images, and write pictures, templates, table and figure.
 
@@ -137,7 +135,7 @@ class _Run:
         target: AttackTarget,
         folder: AttackFolder,
         writer: StoreWriter,
-        progress: Progress | None,
+        progress: Progress,
     ) -> None:
         self.job, self.cropper, self.target = job, cropper, target
         self.folder, self.writer, self.progress = folder, writer, progress
@@ -148,6 +146,8 @@ class _Run:
         """Work on what is left of the inputs; the failures since the last shard."""
         names = dict(zip((ref.relative for ref in refs), picture_names(refs), strict=True))
         position = self.writer.resume_inputs
+        if position < len(refs):
+            self._report(position, len(refs))
         while position < len(refs):
             items: list[Cropped] = []
             failures: list[dict[str, str]] = []
@@ -237,7 +237,7 @@ class _Run:
         target, recognizer = self.target, self.cropper.recognizer
         pictures = to_tensor(crops, recognizer.device)
 
-        def report(done: int, count: int) -> None:
+        def report(done: int, count: int, note: str = "") -> None:
             if done < count:
                 self._report(position - count + done, total)
 
@@ -253,7 +253,6 @@ class _Run:
         )
 
     def _report(self, done: int, total: int) -> None:
-        if self.progress:
-            won = sum(row["outcome"] == "success" for row in self.rows)
-            attempted = sum(row["outcome"] != "already" for row in self.rows)
-            self.progress(done, total, f"{won} of {attempted} succeeded" if attempted else "")
+        won = sum(row["outcome"] == "success" for row in self.rows)
+        attempted = sum(row["outcome"] != "already" for row in self.rows)
+        self.progress(done, total, f"{won} of {attempted} succeeded" if attempted else "")

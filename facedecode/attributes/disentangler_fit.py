@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from facedecode.attributes.probe import PROBES, out_of_fold, read
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, UsageError
 from facedecode.identity import RecognizerId
+from facedecode.progress import Progress, silent
 from facedecode.store import Store
 from facedecode.store.processing import require_extracted
 
@@ -25,7 +26,6 @@ _FEWEST_JUDGES = 20  # people of a class held out, for probes to be trained on t
 _FOLDS = 5
 _NO_SPREAD = 1e-12  # of the mean square: what rounding leaves where all are equal
 _HELD_OUT = 0.1
-Progress = Callable[[int, int], None]
 
 
 def fit_store_disentangler(
@@ -37,7 +37,7 @@ def fit_store_disentangler(
     exclude: tuple[str, ...] = (),
     overwrite: bool = False,
     shrinkage: float = SHRINKAGE,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Disentangler:
     """Fit a disentangler to the labelled images of a store, and write it to `path`.
 
@@ -102,7 +102,7 @@ def fit_disentangler(
     classes: tuple[str, str],
     shrinkage: float = SHRINKAGE,
     provenance: dict[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Disentangler:
     """Fit a disentangler to templates (n, dim) of known people, every person counting alike.
 
@@ -189,7 +189,7 @@ def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def _judge(
-    made: Disentangler, x: np.ndarray, values: np.ndarray, names: np.ndarray, progress: Progress | None
+    made: Disentangler, x: np.ndarray, values: np.ndarray, names: np.ndarray, progress: Progress
 ) -> dict[str, Any]:
     """The report's figures of people held out."""
     fewest = min(_people(values, names, made.classes).values())
@@ -202,6 +202,7 @@ def _judge(
     fold = target.folds(_FOLDS)
     inputs = {"template": x, "identity": made.split(x)[0]}
     probes: dict[str, dict[str, Any]] = {}
+    progress(0, len(PROBES) * len(inputs))
     for name, fit in PROBES.items():
         probes[name] = {}
         for part, vectors in inputs.items():
@@ -210,8 +211,7 @@ def _judge(
             except BadInput:  # a fold that left a probe nobody of a class
                 return figures
             probes[name][part] = read(answers, target).estimate().as_json()
-            if progress:
-                progress(sum(map(len, probes.values())), len(PROBES) * len(inputs))
+            progress(sum(map(len, probes.values())), len(PROBES) * len(inputs))
     return figures | {"probes": probes}
 
 

@@ -153,8 +153,7 @@ def out_of_fold(
     for number in np.unique(fold):
         training, test = fold != number, fold == number
         answers[test] = fit(inputs[training], target.of_people(training), seed)(inputs[test])
-        if progress:
-            progress()
+        progress()
     return answers
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from facedecode.classifiers.classifier import Classifier
 from facedecode.classifiers.softmax import Head, Solved, fit_softmax
 from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.identity import RecognizerId
+from facedecode.progress import Progress, silent
 from facedecode.provenance import describe_file
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import encode_people
@@ -23,7 +24,6 @@ from facedecode.store import Store
 from facedecode.store.processing import require_extracted
 
 MIN_IMAGES = 10
-Progress = Callable[..., None]
 
 
 def fit_store_classifier(
@@ -35,7 +35,7 @@ def fit_store_classifier(
     min_images: int = MIN_IMAGES,
     head: Head | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Classifier:
     """Fit a classifier of the people in `store` who have images enough, and write it to `path`.
 
@@ -89,7 +89,7 @@ def fit_classifier(
     *,
     head: Head | None = None,
     provenance: dict[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Classifier:
     """Fit a softmax over people to templates, and judge it on those held out.
 

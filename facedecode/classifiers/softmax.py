@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from facedecode.errors import UsageError
 from facedecode.memory import require_memory
+from facedecode.progress import Progress, silent
 
 HEADS = ("linear", "cosine")
 L2 = 1e-3
@@ -24,7 +25,6 @@ _LARGEST = 1e6  # of a penalty or a scale that anybody could mean
 _TOLERANCE = {"linear": 1e-8, "cosine": 1e-6}
 _ITERATIONS = 3000
 _AT_ONCE = 25  # iterations between two reports of progress
-Progress = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Solved:
     converged: bool
 
 
-def fit_softmax(x: np.ndarray, codes: np.ndarray, head: Head, progress: Progress | None = None) -> Solved:
+def fit_softmax(x: np.ndarray, codes: np.ndarray, head: Head, progress: Progress = silent) -> Solved:
     """Minimize the mean cross-entropy of softmax(logits) and, of a linear head, the penalty.
 
     A linear head's objective is strictly convex (up to a constant added to all biases, which stay centered), so that
@@ -119,7 +119,7 @@ def fit_softmax(x: np.ndarray, codes: np.ndarray, head: Head, progress: Progress
     return Solved(weight.numpy(), bias.numpy(), loss, iterations, gradient, gradient <= _TOLERANCE["linear"])
 
 
-def _cosine(inputs: Tensor, target: Tensor, classes: int, scale: float, progress: Progress | None) -> Solved:
+def _cosine(inputs: Tensor, target: Tensor, classes: int, scale: float, progress: Progress) -> Solved:
     means = torch.zeros(classes, inputs.shape[1], dtype=torch.float64).index_add_(0, target, inputs)
     # A direction in which a class differs from the others; where it does not, any.
     directions = F.normalize(means, dim=1) - F.normalize(means.sum(0), dim=0)
@@ -136,10 +136,9 @@ def _cosine(inputs: Tensor, target: Tensor, classes: int, scale: float, progress
     return Solved(weight.numpy(), np.zeros(classes), loss, iterations, gradient, converged)
 
 
-def _minimize(
-    objective: Callable[..., Tensor], parameters: list[Tensor], tolerance: float, progress: Progress | None
-) -> int:
+def _minimize(objective: Callable[..., Tensor], parameters: list[Tensor], tolerance: float, progress: Progress) -> int:
     """L-BFGS from where the parameters are, in place; how many iterations it took."""
+    progress(0, 100)
     enough = tolerance / 2  # what is kept is judged by the tolerance itself
     parameters = [p.requires_grad_() for p in parameters]
     optimizer = torch.optim.LBFGS(
@@ -166,9 +165,8 @@ def _minimize(
         before, done = done, optimizer.state[parameters[0]]["n_iter"]
         gradient = _largest([p.grad for p in parameters])
         least = max(min(least, gradient), enough)
-        if progress:
-            share = math.log(first / least) / math.log(first / enough) if first > enough else 1.0
-            progress(round(100 * share), 100, f"{done} iterations, gradient {gradient:.0e}")
+        share = math.log(first / least) / math.log(first / enough) if first > enough else 1.0
+        progress(round(100 * share), 100, f"{done} iterations, gradient {gradient:.0e}")
         if gradient <= enough or done == before:
             break
     for p in parameters:

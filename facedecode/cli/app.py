@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 import typer.core
@@ -74,8 +74,8 @@ class LazyGroup(typer.core.TyperGroup):
     its Typer application as `app`.
     """
 
-    package: str
-    sections: Mapping[str, Mapping[str, tuple[str, str]]]
+    package: ClassVar[str]
+    sections: ClassVar[Mapping[str, Mapping[str, tuple[str, str]]]]
 
     def list_commands(self, context: Any) -> list[str]:
         """The commands' names, in the order in which the help lists them."""

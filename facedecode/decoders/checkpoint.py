@@ -22,6 +22,7 @@ from facedecode.files import find_decoder, make_folder, write_bytes, write_json
 from facedecode.identity import RecognizerId, Sha256
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.pictures.images import to_pictures
+from facedecode.progress import Progress, silent
 from facedecode.recognizers.weights_file import load_into
 from facedecode.records import Migration, Record, migrated, read_json
 from facedecode.store import require_same_recognizer
@@ -29,7 +30,6 @@ from facedecode.store import require_same_recognizer
 FORMAT_VERSION = 2
 # In version 1, nothing told that the tensors had changed.
 MIGRATIONS: dict[int, Migration] = {1: lambda card: card | {"sha256": None}}
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Decoder:
             templates = nn.functional.normalize(templates)
         return self._drawing(templates).clamp(0, 1)
 
-    def decode(self, templates: np.ndarray, batch_size: int = 64, progress: Progress | None = None) -> np.ndarray:
+    def decode(self, templates: np.ndarray, batch_size: int = 64, progress: Progress = silent) -> np.ndarray:
         """Draw templates: (n, dim) float32, raw → portraits (n, P, P, 3) uint8 RGB, rounded.
 
         progress: called with (done, total) pictures.
@@ -103,12 +103,12 @@ class Decoder:
                 f"not an array of shape {templates.shape}"
             )
         pictures = np.empty((len(templates), self.image_size, self.image_size, 3), np.uint8)
+        progress(0, len(templates))
         with torch.inference_mode():
             for start in range(0, len(templates), batch_size):
                 rows = torch.from_numpy(templates[start : start + batch_size]).to(self.device)
                 pictures[start : start + len(rows)] = to_pictures(self(rows))
-                if progress:
-                    progress(start + len(rows), len(templates))
+                progress(start + len(rows), len(templates))
         return pictures
 
     def looked_through(self, network: str, weights_sha256: str | None = None) -> bool | None:

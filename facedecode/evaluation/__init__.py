@@ -1,6 +1,6 @@
 """What each `facedecode evaluate` command does: a job → a `result.Result`, from which its report follows.
 
-`EVALUATIONS` lists them. The module of each has `evaluate_NAME(job, stage=None)`, which does the work, and
+`EVALUATIONS` lists them. The module of each has `evaluate_NAME(job, stage=silent_stage)`, which does the work, and
 `NAME_schema(job)`, which says before the work which figures there will be.
 """
 
@@ -13,16 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from facedecode.errors import UsageError
 from facedecode.evaluation import jobs
+from facedecode.progress import Stage, silent_stage
 
 if TYPE_CHECKING:
     from facedecode.evaluation.result import Result, Schema
-
-Stage = Callable[[str], Callable[..., None]]
-
-
-def no_progress(name: str) -> Callable[..., None]:
-    """A stage that shows nothing."""
-    return lambda done, total, note="": None
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,7 @@ class Evaluation:
         """The figures that there will be."""
         return self._function(f"{self.name}_schema")(job)
 
-    def evaluate(self, job: Any, stage: Stage | None = None) -> Result:
+    def evaluate(self, job: Any, stage: Stage = silent_stage) -> Result:
         """All figures. stage: called with the name of what is begun; gives what is called with (done, total)."""
         return self._function(f"evaluate_{self.name}")(job, stage)
 

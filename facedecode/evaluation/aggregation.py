@@ -8,17 +8,17 @@ the fewer ones and others. Draws are pooled: their thresholds are common, and ra
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import open_stores, require_unseen_by_store
 from facedecode.evaluation.jobs import AggregationJob
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
+from facedecode.progress import Progress, Stage, silent, silent_stage
 from facedecode.provenance import describe_job, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
@@ -38,7 +38,6 @@ OTHERS = {
     "mean by detector probability": Aggregation(weight="probability"),
     "mean by template length": Aggregation(weight="norm"),
 }
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def aggregation_schema(job: AggregationJob) -> Schema:
     )
 
 
-def evaluate_aggregation(job: AggregationJob, stage: Stage | None = None) -> Result:
+def evaluate_aggregation(job: AggregationJob, stage: Stage = silent_stage) -> Result:
     """All figures of a job. stage: see `Evaluation.evaluate`.
 
     Raises:
@@ -100,12 +99,11 @@ def evaluate_aggregation(job: AggregationJob, stage: Stage | None = None) -> Res
     used = np.unique([design.gallery, design.probes])
     design = Design(design.names, *(np.searchsorted(used, part) for part in (design.gallery, design.probes)))
     result = Result(aggregation_schema(job))
-    progress = stage("curve") if stage else None
+    progress = stage("curve")
     for number, (name, store) in enumerate(stores.items()):
 
-        def step(done: int, total: int, number: int = number) -> None:
-            if progress:
-                progress(number * total + done, len(stores) * total)
+        def step(done: int, total: int, note: str = "", number: int = number) -> None:
+            progress(number * total + done, len(stores) * total)
 
         templates = store.take(rows[name][used])
         chances = None if probabilities is None else probabilities[used]
@@ -194,20 +192,20 @@ def measure(
     score: str,
     job: AggregationJob,
     probabilities: np.ndarray | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> None:
     """Add one recognizer's figures. templates: float32 (n, dim); probabilities: (n,) of the detector, None without."""
     largest = design.gallery.shape[2]
     numbers = list(range(1, largest + 1))
     others = {name: way for name, way in OTHERS.items() if way.weight != "probability" or probabilities is not None}
     total, done = len(numbers) + len(others), itertools.count(1)
+    progress(0, total)
 
     def tar(way: Aggregation, number: int) -> Sequence[Resampled]:
         trials, non_mated = compare(templates, design, score, way, number, probabilities)
         options = {"people": len(design.names), "repetitions": job.repetitions, "seed": job.seed}
         found = resampled_tar({"tar": trials}, non_mated, job.fmrs, **options)["tar"]
-        if progress:
-            progress(next(done), total)
+        progress(next(done), total)
         return found
 
     means = [tar(MEAN, number) for number in numbers]

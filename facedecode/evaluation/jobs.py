@@ -40,7 +40,7 @@ class EvaluationJob:
 
     def with_rates(self, fmrs: Sequence[float]) -> Self:
         """The job with these false match rates, which gates ask for, among those that it evaluates."""
-        return dataclasses.replace(self, required=fmrs) if hasattr(self, "required") else self
+        return dataclasses.replace(self, required=fmrs) if hasattr(self, "required") else self  # type: ignore[call-arg]
 
     def without_report(self) -> Self:
         """The job less what only the pages of a report show."""

@@ -6,14 +6,13 @@ new detection. `fidelity.PICTURE_METRICS` declares what is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import (
     SCORES,
     Reference,
@@ -38,6 +37,7 @@ from facedecode.evaluation.jobs import ReconstructionJob
 from facedecode.evaluation.rendering import PLACES, Examples, draw_examples
 from facedecode.evaluation.result import MetricSpec, Result, Schema, paragraphs, texts
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
+from facedecode.progress import Progress, Stage, silent, silent_stage
 from facedecode.provenance import describe_decoder, describe_job, describe_recognizers, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
 from facedecode.report.model import Unit
@@ -52,7 +52,6 @@ if TYPE_CHECKING:  # these need torch
     from facedecode.perceptual.phi import PerceptualNetwork
 
 TEXTS = texts("reconstruction")
-Progress = Callable[[int, int], None]
 _BATCH = 64  # portraits at once: 3 MB at 128 px
 _ACROSS = 6  # faces, as many as a phone's width shows
 
@@ -67,7 +66,7 @@ def reconstruction_schema(job: ReconstructionJob) -> Schema:
     return Schema("reconstruction", "Faces drawn from templates: fidelity", axes, metrics)
 
 
-def evaluate_reconstruction(job: ReconstructionJob, stage: Stage | None = None) -> Result:
+def evaluate_reconstruction(job: ReconstructionJob, stage: Stage = silent_stage) -> Result:
     """All figures of a job. stage: see `Evaluation.evaluate`.
 
     Raises:
@@ -89,7 +88,7 @@ def evaluate_reconstruction(job: ReconstructionJob, stage: Stage | None = None) 
         raise UsageError(f"no decoder can be called {ORIGINALS!r}, which the report calls the original portraits")
     if job.lpips_net and not job.lpips_trunk:
         raise UsageError("--lpips-net: give its trunk too, with --lpips-trunk FILE")
-    device, progress = find_device(job.device), stage("reconstruction") if stage else None
+    device, progress = find_device(job.device), stage("reconstruction")
     lpips = Lpips(job.lpips_trunk, job.lpips_net or "alex", device) if job.lpips_trunk else None
     networks = {name: load_phi(name, file, device) for name, file in job.phi.items()}
     stores = open_stores([job.store, *job.against])
@@ -160,7 +159,7 @@ def measure(
     originals: Iterable[np.ndarray],
     references: Mapping[str, Reference],
     lpips: Lpips | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     networks: Mapping[str, PerceptualNetwork] | None = None,
 ) -> dict[str, PictureValues]:
     """What every decoder's picture of every acquired image is worth; first, as 'originals', the original itself.
@@ -173,8 +172,7 @@ def measure(
     own = {name: (by.templates[there], by.missing[there]) for name, by in references.items()}
     parts: dict[str, list[PictureValues]] = {ORIGINALS: [], **{name: [] for name in decoders}}
     done = 0
-    if progress:
-        progress(done, len(templates))
+    progress(done, len(templates))
     for batch in originals:
         rows = slice(done, done + len(batch))
         done += len(batch)
@@ -184,8 +182,7 @@ def measure(
             pictures = batch if name == ORIGINALS else decoders[name].decode(templates[rows])
             scores = _scores(pictures, references, {judge: (t[rows], gone[rows]) for judge, (t, gone) in own.items()})
             values.append(picture_values(pictures, batch, lpips, scores, networks))
-        if progress:
-            progress(done, len(templates))
+        progress(done, len(templates))
     if done < len(templates):
         raise BadInput(f"{done} portraits for {len(templates)} templates: give one for each")
     return {name: joined(values) for name, values in parts.items()}

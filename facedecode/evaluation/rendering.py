@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ import numpy as np
 
 from facedecode.evaluation.cohort import Judge, UnseenImages
 from facedecode.evaluation.fidelity import PictureValues
+from facedecode.progress import Progress, silent
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.decoders import Decoder
@@ -99,7 +100,7 @@ def embed_drawn(
     templates: np.ndarray,
     missing: np.ndarray,
     judges: Mapping[str, Judge],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, np.ndarray]:
     """Draw templates and embed the 8-bit pictures with every judge, in the portrait's frame, without detection.
 
@@ -119,11 +120,11 @@ def embed_drawn(
     embedded = {
         name: np.zeros((len(templates), judge.templates.shape[1]), np.float32) for name, judge in judges.items()
     }
+    progress(0, len(rows))
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
         pictures = decoder.decode(templates[block])
         for name, embed in embedders.items():
             embedded[name][block] = embed(pictures)
-        if progress:
-            progress(start + len(block), len(rows))
+        progress(start + len(block), len(rows))
     return embedded

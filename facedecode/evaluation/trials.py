@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -99,11 +99,12 @@ class AllPairs:
     """All pairs of a store's images; or each image of a gallery with each of a store of probes."""
 
     folds = False
-    fmrs = (0.01, 0.001, 0.0001)
+    fmrs: tuple[float, ...] = (0.01, 0.001, 0.0001)
 
     def __init__(self, people: Path | None = None, probes: Store | None = None) -> None:
         """people: a people file in LFW's format; everybody if None. probes: of the gallery's recognizer."""
-        self.people, self.probes = people, probes
+        self.people = people
+        self.probes: Any = probes  # a store, or one that is mapped
         self.kind = "all-pairs" if probes is None else "gallery-probes"
 
     def describe(self) -> str:
@@ -123,11 +124,11 @@ class AllPairs:
             "settings": {"people": self.people and self.people.name},
         }
 
-    def images(self, templates: Store) -> dict[str, str | None]:
+    def images(self, templates: Any) -> dict[str, str | None]:
         """As `TrialSource`; of the gallery, as the probes are the same for all."""
         return {row["path"]: row.get("sha256") for row in _images(templates, self.people).rows}
 
-    def compare(self, templates: Store, ignore_failures: bool = False) -> Comparisons:
+    def compare(self, templates: Any, ignore_failures: bool = False) -> Comparisons:
         """As `TrialSource`. A picture is not compared with itself. WouldNotFit before the work."""
         stores = [templates]
         if self.probes is not None:
@@ -237,7 +238,7 @@ class PairsFile:
     """The pairs of a file (LFW View 1, View 2, or any in that format)."""
 
     kind = "pairs"
-    fmrs = (0.01, 0.001)
+    fmrs: tuple[float, ...] = (0.01, 0.001)
 
     def __init__(
         self,

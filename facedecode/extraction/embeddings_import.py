@@ -16,11 +16,12 @@ from facedecode.annotations.labels import DataSet
 from facedecode.errors import BadInput
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.extraction.jobs import StoreOptions
-from facedecode.extraction.run import Extracted, Progress, write_shards
+from facedecode.extraction.run import Extracted, write_shards
 from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
 from facedecode.pictures.faces import FaceDetector
 from facedecode.pictures.images import ImageRef, folder_identity
+from facedecode.progress import Progress, silent
 from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import score_pairs
@@ -48,7 +49,7 @@ def import_embeddings(
     score: str = "cosine",
     data_set: DataSet | None = None,
     options: StoreOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Extracted:
     """Make a store of templates that are there already.
 

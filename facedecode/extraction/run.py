@@ -23,12 +23,11 @@ from facedecode.files import write_text
 from facedecode.pictures.faces import FaceDetector
 from facedecode.pictures.images import ImageRef, find_images
 from facedecode.pictures.perturb import Transform
+from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import LABELS
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def extract(
     transform: Transform | None = None,
     data_set: DataSet | None = None,
     options: StoreOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     ranks: Ranks | None = None,
 ) -> Extracted | None:
     """Make a store of the templates of all images.
@@ -121,13 +120,15 @@ def write_shards(
     options: StoreOptions,
     inputs: range,
     items: Callable[[int], Iterator[Cropped]],
-    progress: Progress | None,
+    progress: Progress,
 ) -> list[dict[str, str]]:
     """Write the shards of a store, unless `writer` is None. Returns the failures after the last.
 
     inputs: numbers of those that are still to do. items: the results of all inputs from a number on.
     """
     position, failed = inputs.start, 0
+    if inputs:
+        progress(position, inputs.stop)
     while position < inputs.stop:
         rows, templates, failures = [], [], []
         for item in items(position):
@@ -138,8 +139,7 @@ def write_shards(
             else:
                 rows.append(item.row)
                 templates.append(item.template)
-            if progress:
-                progress(position, inputs.stop, f"{failed} failed" if failed else "")
+            progress(position, inputs.stop, f"{failed} failed" if failed else "")
             if len(rows) == options.shard_rows:
                 break
         if not rows:

@@ -8,7 +8,7 @@ to 1. A small error alone says little: where all portraits are alike, it is smal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from facedecode.errors import BadInput, UsageError
 from facedecode.identity import RecognizerId
 from facedecode.inversion.log_variance import choose_penalty, fit_log_variance
 from facedecode.pictures.align import LOCAL_REGION
+from facedecode.progress import Progress, silent
 from facedecode.records import Record
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights
@@ -27,7 +28,6 @@ GRID = 32
 """Cells along a side of the portrait."""
 _LEAST = (0.5 / 255) ** 2  # pixels are rounded to 8 bits: no error is known to be less
 _AT_ONCE = 256  # pictures
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def fit_confidence(
     *,
     grid: int = GRID,
     provenance: dict[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Confidence:
     """Fit the expected errors of a decoder to its errors on people.
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
 from facedecode.inversion.confidence import Confidence, fit_confidence
 from facedecode.inversion.jobs import ConfidenceJob
 from facedecode.memory import require_memory
+from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
 from facedecode.store.processing import require_extracted
-
-Stage = Callable[[str], Callable[..., None]]
 
 
 def trained_people(decoder: Decoder, name: str) -> list[str]:
@@ -34,7 +31,7 @@ def trained_people(decoder: Decoder, name: str) -> list[str]:
     return [person for person, out in zip(people, held_out, strict=True) if not out or person in known]
 
 
-def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, stage: Stage | None = None) -> Confidence:
+def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, stage: Stage = silent_stage) -> Confidence:
     """Fit the confidence map of a decoder on the templates of a store, and write it to `job.output`.
 
     People that the decoder or its recognizer was trained on are left out. A map that is there and was fitted on the
@@ -81,7 +78,6 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
         f"{len(rows)} portraits of {side} px and their reconstructions",
         "fit on fewer people (--people) or images (--limit)",
     )
-    stage = stage or (lambda name: lambda done, total: None)
     portraits = read_portraits(rows, job.images or store.root, side, stage("portraits"))
     templates = store.templates()[chosen]
     pictures = decoder.decode(templates, progress=stage("draw"))

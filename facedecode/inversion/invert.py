@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from facedecode.inversion.refinement import refine as refined
 from facedecode.mapping.maps import Mapping
 from facedecode.pictures.figures import heat_pictures, picture_grid, square_grid, with_scale
 from facedecode.pictures.images import save_image
+from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.statistics.scores import score_pairs
 from facedecode.store.images import read_portraits
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def invert(
     recognizer: Recognizer | None = None,
     mapping: Mapping | None = None,
     batch_size: int = 64,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     *,
     refine: int = 0,
     seed: int = 0,
@@ -82,13 +80,13 @@ def invert(
         best = refined(templates, decoder, recognizer, refine, seed=seed, progress=progress)
         return Inverted(best.pictures, best.after, best.before)
     pictures, scores = [], []
+    progress(0, len(templates))
     for start in range(0, len(templates), batch_size):
         rows = np.ascontiguousarray(templates[start : start + batch_size])
         pictures.append(decoder.decode(rows, batch_size))
         if recognizer is not None:
             scores.append(score_pairs(embed_pictures(recognizer, pictures[-1]), rows, recognizer.spec.score))
-        if progress:
-            progress(min(start + batch_size, len(templates)), len(templates))
+        progress(min(start + batch_size, len(templates)), len(templates))
     result = Inverted(np.concatenate(pictures), np.concatenate(scores) if scores else None)
     if confidence is not None:
         result = replace(result, explained=confidence.explained(templates), scale=confidence.scale)

@@ -7,11 +7,12 @@ a regression of its own; all share the templates, and so one matrix for their st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.progress import Progress, silent
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights
 
@@ -74,7 +75,7 @@ def choose_penalty(
     squares: np.ndarray,
     identities: Sequence[str],
     penalties: Sequence[float] = PENALTIES,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> tuple[float, dict]:
     """The penalty with the best likelihood in cross-validation by person, one for all p; ties go to the stronger.
 
@@ -97,13 +98,13 @@ def choose_penalty(
         raise BadInput(f"{len(people)} people cannot be left out in {FOLDS} folds: give at least {FOLDS} people")
     weights = person_weights(codes)
     sums = np.zeros((len(penalties) + 1, 2))
+    progress(0, FOLDS * len(penalties))
     for fold in range(FOLDS):
         out = codes % FOLDS == fold
         for k, penalty in enumerate(penalties):
             a, b = fit_log_variance(z[~out], squares[~out], penalty, weights[~out])
             sums[k] += _loss_and_ratio(a + z[out] @ b.T, squares[out], weights[out])
-            if progress:
-                progress(fold * len(penalties) + k + 1, FOLDS * len(penalties))
+            progress(fold * len(penalties) + k + 1, FOLDS * len(penalties))
         constant = np.log(np.average(squares[~out], axis=0, weights=weights[~out]))
         sums[-1] += _loss_and_ratio(constant, squares[out], weights[out])
     means = (sums / (weights.sum() * squares.shape[1])).tolist()

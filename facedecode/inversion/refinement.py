@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
 from facedecode.pictures.images import to_pictures
+from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.statistics.scores import score_pairs
 from facedecode.training.losses import identity_loss, random_jitter
 
-Progress = Callable[[int, int], None]
 _CONSTANT = ("mean-face", "nearest")  # their pictures do not follow small changes of the input
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _BLUR = 1 / 64  # of the portrait's side: standard deviation of the blurred view
@@ -80,7 +80,7 @@ def refine(
     *,
     seed: int = 0,
     batch_size: int = _BATCH,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Refined:
     """Draw the faces of templates, each by the best of the inputs in `steps` steps.
 
@@ -106,8 +106,7 @@ def refine(
         batch = np.ascontiguousarray(templates[start : start + batch_size])
 
         def done(step: int, start: int = start, count: int = len(batch)) -> None:
-            if progress:
-                progress(start * steps + count * step, len(templates) * steps)
+            progress(start * steps + count * step, len(templates) * steps)
 
         views = _Views.draw(settings, range(start, start + len(batch)), steps, seed)
         parts.append(_refine_batch(batch, decoder, recognizer, steps, settings, views, done))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,7 @@ from facedecode.files import atomic_write
 from facedecode.inversion.inputs import TemplateInput
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
+from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.statistics.scores import score_pairs
 from facedecode.store.images import read_portraits
@@ -120,13 +121,12 @@ def plan_walks(
     return Walks(np.stack([between(a, b, amounts, score) for a, b in pairs]), amounts, starts, goals)
 
 
-def draw_walks(
-    walks: Walks, decoder: Decoder, recognizer: Recognizer | None, progress: Callable[[int, int], None] | None = None
-) -> Strips:
+def draw_walks(walks: Walks, decoder: Decoder, recognizer: Recognizer | None, progress: Progress = silent) -> Strips:
     """Decode them, and score the pictures where there is a recognizer."""
     strips, steps, dim = walks.templates.shape
     pictures: list[np.ndarray] = []
     scores: dict[str, list[np.ndarray]] = {"start": [], "end": []}
+    progress(0, strips)
     for i, templates in enumerate(walks.templates):
         pictures.append(decoder.decode(templates))
         if recognizer is not None:
@@ -135,8 +135,7 @@ def draw_walks(
                 if ends is not None:
                     goal = np.broadcast_to(ends[i], (steps, dim))
                     scores[name].append(score_pairs(embedded, goal, recognizer.spec.score))
-        if progress:
-            progress(i + 1, strips)
+        progress(i + 1, strips)
     to_start, to_end = (np.stack(each) if each else None for each in scores.values())
     return Strips(np.stack(pictures), to_start, to_end)
 

@@ -7,7 +7,7 @@ The perturbed templates come from one of two places: a store's own images are pe
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,13 +20,13 @@ from facedecode.mapping.jobs import Method
 from facedecode.mapping.maps import Mapping, solve_mapping
 from facedecode.mapping.sums import MappingSums, load_sums
 from facedecode.pictures.perturb import Transform
+from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
 from facedecode.store.images import embed_perturbed
 from facedecode.store.join import join_perturbed
 from facedecode.store.processing import refuse_done
 
-Progress = Callable[..., None]
 _ROWS = 4096  # of a store that are held as Python objects
 _SKETCH = 1024  # hashes that are kept of a part's images
 
@@ -40,7 +40,7 @@ class TemplatePairSource(Protocol):
     transform: str
     fingerprint: str | None
 
-    def blocks(self, rows: np.ndarray, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def blocks(self, rows: np.ndarray, progress: Progress) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For rows of the original store (n,): which of its rows (b,), and their perturbed templates (b, d)."""
         ...
 
@@ -55,16 +55,15 @@ class Reembedded:
         self._store, self._recognizer, self._transform = store, recognizer, transform
         self._images = images or store.root
 
-    def blocks(self, rows: np.ndarray, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def blocks(self, rows: np.ndarray, progress: Progress) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """See `Source`. Raises BadInput as `store.images.embed_perturbed`."""
         table = self._store.rows().take(rows)
         # A part at a time: a million rows as Python objects would take gigabytes.
         for start in range(0, len(rows), _ROWS):
             part = table.slice(start, _ROWS).to_pylist()
 
-            def say(done: int, _: int, start: int = start) -> None:
-                if progress:
-                    progress(start + done, len(rows))
+            def say(done: int, _: int, note: str = "", start: int = start) -> None:
+                progress(start + done, len(rows))
 
             made = embed_perturbed(part, self._images, self._recognizer, self._transform, progress=say)
             for which, templates in made:
@@ -80,18 +79,18 @@ class Joined:
         self.transform: str = perturbed.manifest.transform
         self.fingerprint = perturbed.fingerprint
 
-    def blocks(self, rows: np.ndarray, progress: Progress | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def blocks(self, rows: np.ndarray, progress: Progress) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """See `Source`: shard by shard, in the order of the perturbed store."""
         chosen = np.zeros(self._count, bool)
         chosen[rows] = True
         start = 0
+        progress(start, len(self._perturbed))
         for templates, _ in self._perturbed.shards():
             originals = self._originals[start : start + len(templates)]
             wanted = chosen[originals]
             yield originals[wanted], templates[wanted]
             start += len(templates)
-            if progress:
-                progress(start, len(self._perturbed))
+            progress(start, len(self._perturbed))
 
 
 def count_pairs(store: Store, source: TemplatePairSource, people: Path | None = None) -> dict[str, int]:
@@ -108,7 +107,7 @@ def fit_store_mapping(
     method: Method,
     people: Path | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Mapping:
     """Fit the map that undoes a perturbation on the templates of `store`, and write it to `path`.
 
@@ -139,7 +138,7 @@ def sum_store(
     path: Path,
     people: Path | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> MappingSums:
     """Write the sums that `fit_from_sums` merges with those of other runs; arguments and errors as there and above.
 
@@ -227,7 +226,7 @@ def _sum(
     chosen: np.ndarray,
     held_out: np.ndarray,
     part: dict[str, Any],
-    progress: Progress | None,
+    progress: Progress,
 ) -> MappingSums:
     sums = MappingSums(source.transform, store.recognizer, [part])
     seen = 0

@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from facedecode.errors import BadInput
+from facedecode.progress import Progress, silent
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, Resampled, resample
 from facedecode.statistics.intervals import LEVEL, percentiles, unanimous
 from facedecode.statistics.resampling import Replicates
@@ -27,7 +28,6 @@ from facedecode.statistics.unlinkability import (
     require_enough,
 )
 
-Progress = Callable[[int, int], None]
 MOST_OF_A_PERSON = 20  # mated comparisons under a pair of keys
 MOST_NON_MATED = 500_000
 NULL_DRAWS = 200
@@ -94,7 +94,7 @@ def measure_linkage(
     repetitions: int = REPETITIONS,
     seed: int = 0,
     level: float = LEVEL,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> LinkageFigures:
     """Linkability of the score `kind` between the templates of people under different keys.
 
@@ -159,10 +159,10 @@ def measure_linkage(
         figures, np.ones(len(images.people)), len(images.people), False, repetitions, seed
     )
     null_p = np.empty((NULL_DRAWS, bins))
+    progress(0, NULL_DRAWS)
     for k in range(NULL_DRAWS):
         null_p[k] = by_person(score(images.exchanged(mated, generator))).mean(axis=0)
-        if progress:
-            progress(k + 1, NULL_DRAWS)
+        progress(k + 1, NULL_DRAWS)
 
     def null(figure: Callable) -> NullLevel:
         values = figure(null_p, q)

@@ -20,9 +20,9 @@ from facedecode.pictures import align
 from facedecode.pictures.faces import Face, mirrored
 from facedecode.pictures.images import load_image
 from facedecode.pictures.perturb import Transform, perturb
+from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer
 
-Progress = Callable[[int, int], None]
 Cut = TypeVar("Cut")
 _WORKERS = 2
 
@@ -42,7 +42,7 @@ def row_face(row: dict) -> Face:
     )
 
 
-def read_crops(rows: list[dict], root: Path, how: align.Crop, progress: Progress | None = None) -> np.ndarray:
+def read_crops(rows: list[dict], root: Path, how: align.Crop, progress: Progress = silent) -> np.ndarray:
     """Crops of a store's rows, as a recognizer sees them.
 
     Args:
@@ -62,7 +62,7 @@ def read_crops(rows: list[dict], root: Path, how: align.Crop, progress: Progress
     return crops
 
 
-def read_portraits(rows: list[dict], root: Path, size: int, progress: Progress | None = None) -> np.ndarray:
+def read_portraits(rows: list[dict], root: Path, size: int, progress: Progress = silent) -> np.ndarray:
     """The portraits of a store's rows, `size` pixels a side; as `read_crops`."""
     return read_crops(rows, root, align.portrait_crop(size), progress)
 
@@ -80,7 +80,7 @@ def read_mirrored(
     size: int,
     recognizer: Recognizer,
     batch_size: int = 32,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Templates and portraits of a store's rows, each image mirrored left to right.
 
@@ -110,7 +110,7 @@ def embed_perturbed(
     recognizer: Recognizer,
     transform: Transform,
     batch_size: int = 32,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Templates of a store's rows, each image perturbed about its face.
 
@@ -139,15 +139,15 @@ def _batches(
     root: Path,
     cut: Callable[[np.ndarray, Face], Cut],
     batch_size: int,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Iterator[tuple[slice, list[Cut]]]:
     """A few rows at a time, and what `cut` makes of each row's image; progress is told when a batch was used."""
     cuts, done = _each(rows, root, cut), 0
+    progress(done, len(rows))
     while batch := list(islice(cuts, batch_size)):
         yield slice(done, done + len(batch)), batch
         done += len(batch)
-        if progress:
-            progress(done, len(rows))
+        progress(done, len(rows))
 
 
 def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], Cut]) -> Iterator[Cut]:

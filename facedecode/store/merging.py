@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,12 +14,12 @@ import numpy as np
 
 from facedecode import __version__
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError, some_of
+from facedecode.progress import Progress, silent
 from facedecode.records import difference
 from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import LABELS
 from facedecode.store.processing import INHERITED, inherited
 
-Progress = Callable[[int, int], None]
 # Of a store's settings: what its images are, and what moves templates by rounding only. Recorded of each part.
 _OF_PARTS = ("inputs", "inputs_sha256", "device", "batch_size")
 # Of its manifest: what decides what templates are, and is in no settings of some stores.
@@ -41,7 +41,7 @@ def merge_stores(
     output: Path,
     images: Path | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Merged:
     """Make one store of several, of the same recognizer and settings, and of images that no two of them share.
 
@@ -91,6 +91,7 @@ def merge_stores(
         failures = [{f["path"]: f for f in store.failures()} for store in stores]
         position, total = resumed, sum(map(len, stores))
         done = sum(row >= 0 for _, _, row in inputs[:resumed])
+        progress(done, total)
         while position < len(inputs):
             end = _shard_end(inputs, position, shard_rows)
             chosen = inputs[position:end]
@@ -102,8 +103,7 @@ def merge_stores(
                 break
             writer.append(*_taken(stores, kept), failed, position)
             done += len(kept)
-            if progress:
-                progress(done, total)
+            progress(done, total)
         writer.finish()
     return Merged(total, sum(map(len, failures)), resumed)
 

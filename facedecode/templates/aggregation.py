@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput
+from facedecode.progress import Progress, silent
 from facedecode.store import Store
 from facedecode.store.grouped import Group, grouped_writer, write_groups
 from facedecode.store.processing import require_unprotected
@@ -64,7 +65,7 @@ class Aggregated:
     used: int
 
 
-def aggregate_store(job: AggregateJob, progress: Callable[[int, int], None] | None = None) -> Aggregated:
+def aggregate_store(job: AggregateJob, progress: Progress = silent) -> Aggregated:
     """Write the store of one template a person, with those that it is made of in members.csv.
 
     The store's templates are read a part at a time, whatever its size. progress: called with (people done, all).
@@ -93,6 +94,7 @@ def aggregate_store(job: AggregateJob, progress: Callable[[int, int], None] | No
     templates = np.empty((len(chosen), store.dim), np.float32)
     groups: list[Group] = []
     about = asdict(settings) | {"people": sorted(chosen)}
+    progress(0, len(chosen))
     with grouped_writer(store, job.output, "aggregate", about, job.overwrite) as writer:
         for part, taken in _parts(store, list(chosen.items())):
             for (name, members), values in zip(part, taken, strict=True):
@@ -103,8 +105,7 @@ def aggregate_store(job: AggregateJob, progress: Callable[[int, int], None] | No
                     raise BadInput(f"{store.folder}: {name}: {error}") from None
                 templates[len(groups)] = made
                 groups.append(Group(name, members, distances, {"mean_distance": float(distances.mean())}))
-                if progress:
-                    progress(len(groups), len(chosen))
+                progress(len(groups), len(chosen))
         write_groups(writer, store, templates, groups)
     return Aggregated(len(chosen), fewer, unnamed, sum(len(members) for members in chosen.values()))
 

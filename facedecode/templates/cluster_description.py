@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
 from facedecode.pictures.figures import picture_grid
+from facedecode.progress import Stage, silent_stage
 from facedecode.store import Store
 from facedecode.store.grouped import Group
 from facedecode.store.images import read_portraits
@@ -19,7 +20,6 @@ from facedecode.templates.aggregation import template_distances
 
 CHUNK = 16_384  # templates read at once
 _SILHOUETTES = 20_000  # templates that a silhouette is computed of at most: its time grows with their square
-Stage = Callable[[str], Callable[..., None]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def agreement(labels: np.ndarray, identities: Sequence[str | None]) -> Agreement
 
 
 def describe(
-    store: Store, rows: np.ndarray, labels: np.ndarray, metric: str, seed: int = 0, stage: Stage | None = None
+    store: Store, rows: np.ndarray, labels: np.ndarray, metric: str, seed: int = 0, stage: Stage = silent_stage
 ) -> Clustered:
     """Centroids, members and figures of clusters, the one with most templates first.
 
@@ -111,7 +111,7 @@ def describe(
 
 
 def _silhouettes(
-    store: Store, rows: np.ndarray, labels: np.ndarray, metric: str, seed: int, stage: Stage | None
+    store: Store, rows: np.ndarray, labels: np.ndarray, metric: str, seed: int, stage: Stage
 ) -> np.ndarray | None:
     """Of each template, float64 (n,), NaN for those of a large store that are not in the sample."""
     from sklearn import config_context
@@ -125,8 +125,7 @@ def _silhouettes(
         return None
     with config_context(working_memory=64):  # MiB, where it would take 1 GiB
         silhouettes[sample] = silhouette_samples(store.take(rows[sample]), labels[sample], metric=metric)
-    if stage:
-        stage("silhouettes")(len(sample), len(sample))
+    stage("silhouettes")(len(sample), len(sample))
     return silhouettes
 
 

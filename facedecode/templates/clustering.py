@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput
 from facedecode.memory import require_memory
+from facedecode.progress import Stage, silent_stage
 from facedecode.store import Store
 from facedecode.store.grouped import grouped_writer, write_groups
 from facedecode.store.processing import require_unprotected
@@ -20,10 +21,9 @@ from facedecode.templates.jobs import Clustering, ClusterJob
 
 _PASSES = 3  # of mini-batch k-means over the templates
 _ROUNDING = 1e-6  # of the largest number: what float32 leaves of equal directions
-Stage = Callable[[str], Callable[..., None]]
 
 
-def make_clusters(job: ClusterJob, stage: Stage | None = None) -> Clustered:
+def make_clusters(job: ClusterJob, stage: Stage = silent_stage) -> Clustered:
     """Cluster the templates of a store, or of some persons of it, and write the store of the centroids.
 
     stage: called with the name of what is begun; gives what is called with (done, total).
@@ -43,7 +43,7 @@ def make_clusters(job: ClusterJob, stage: Stage | None = None) -> Clustered:
     return clusters
 
 
-def cluster(store: Store, rows: np.ndarray, settings: Clustering, stage: Stage | None = None) -> Clustered:
+def cluster(store: Store, rows: np.ndarray, settings: Clustering, stage: Stage = silent_stage) -> Clustered:
     """Cluster some rows of a store, int64 (n,), rising.
 
     A centroid is the mean of its members; with the cosine the mean of their directions, as long as they are on average.
@@ -73,14 +73,13 @@ def choose_rows(store: Store, job: ClusterJob) -> np.ndarray:
     return np.array([i for i in rows if not job.persons or identities[i] in job.persons], np.int64)
 
 
-def _one_stage(store: Store, rows: np.ndarray, settings: Clustering, metric: str, stage: Stage | None) -> np.ndarray:
+def _one_stage(store: Store, rows: np.ndarray, settings: Clustering, metric: str, stage: Stage) -> np.ndarray:
     remedy = "merge small clusters instead by --two-stage 2000, or take fewer people with --people"
     require_memory(_needed(len(rows), store.dim), f"clustering {len(rows):,} templates by all pairs", remedy)
     templates = store.take(rows)
     _require_spread(store, _spread(in_space(store, templates, metric)), len(rows))
     merges = linkage(templates, settings.linkage, metric)
-    if stage:
-        stage("merge")(len(rows) - 1, len(rows) - 1)
+    stage("merge")(len(rows) - 1, len(rows) - 1)
     return cut(merges, settings.n_clusters, settings.distance_threshold)
 
 
@@ -89,7 +88,7 @@ def _needed(count: int, dim: int) -> int:
     return 8 * (count * (count - 1) // 2) + 12 * count * dim + (64 << 20)
 
 
-def _two_stages(store: Store, rows: np.ndarray, settings: Clustering, metric: str, stage: Stage | None) -> np.ndarray:
+def _two_stages(store: Store, rows: np.ndarray, settings: Clustering, metric: str, stage: Stage) -> np.ndarray:
     from sklearn.cluster import MiniBatchKMeans
 
     size = max(CHUNK, 2 * settings.two_stage)
@@ -99,7 +98,8 @@ def _two_stages(store: Store, rows: np.ndarray, settings: Clustering, metric: st
     # Rows lie by name: a chunk of neighbors would be a few persons only.
     shuffled = np.random.default_rng(settings.seed).permutation(rows)
     steps = -(-len(rows) // size)
-    progress, ends = stage("k-means") if stage else None, []
+    progress, ends = stage("k-means"), []
+    progress(0, _PASSES * steps)
     for turn in range(_PASSES):
         for number, (_, templates) in enumerate(chunks(store, shuffled, size)):
             values = in_space(store, templates, metric)
@@ -107,8 +107,7 @@ def _two_stages(store: Store, rows: np.ndarray, settings: Clustering, metric: st
                 ends += _spread(values)
             if number == 0 or len(templates) >= settings.two_stage:
                 means.partial_fit(values)
-            if progress:
-                progress(turn * steps + number + 1, _PASSES * steps)
+            progress(turn * steps + number + 1, _PASSES * steps)
         _require_spread(store, ends, len(rows))
     small = np.empty(len(rows), np.int64)
     sums, counts = np.zeros((settings.two_stage, store.dim)), np.zeros(settings.two_stage, np.int64)

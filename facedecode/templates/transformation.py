@@ -20,6 +20,7 @@ from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, sha256_file
 from facedecode.identity import RecognizerId, Score
 from facedecode.mapping.maps import Mapping, load_mapping
+from facedecode.progress import Progress, silent
 from facedecode.store import Store, StoreWriter, require_same_recognizer
 from facedecode.store.processing import added_people, inherited, require_extracted, require_unprotected
 from facedecode.templates.jobs import TransformJob
@@ -50,7 +51,6 @@ class MappedStore(Store):
         return self.mapping.apply(super().take(rows))
 
 
-Progress = Callable[[int, int], None]
 # Of a template's length that is the same for everybody: above it, half of a biohash's bits are nearly constant.
 _OFF_CENTER = 0.7
 
@@ -79,7 +79,7 @@ class Transformed:
     recognizer: str
 
 
-def transform(job: TransformJob, progress: Progress | None = None) -> Transformed:
+def transform(job: TransformJob, progress: Progress = silent) -> Transformed:
     """Make the store of protected, mapped or disentangled templates, and the file of a new key.
 
     progress: called with (templates done, all templates).
@@ -198,7 +198,7 @@ def transform_store(
     output: Path,
     operation: Operation,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     begin: Callable[[], None] | None = None,
 ) -> Transformed:
     """Write the store of an operation's templates: same rows, failures and source root, shard for shard.
@@ -231,6 +231,7 @@ def transform_store(
         resumed = len(store) if writer.complete else writer.resume_inputs
         if not writer.complete:
             done = 0
+            progress(resumed, len(store))
             for templates, table in store.shards():
                 done += len(templates)
                 if done > writer.resume_inputs:
@@ -239,7 +240,6 @@ def transform_store(
                         begin()
                         begin = None
                     writer.append(made, table.to_pylist(), [], done)
-                if progress:
                     progress(done, len(store))
             writer.finish(store.failures())
     return Transformed(len(store), resumed, operation.recognizer.name)

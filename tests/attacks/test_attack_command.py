@@ -32,6 +32,7 @@ from facedecode.pictures import align
 from facedecode.pictures.faces import Face, FaceDetector, choose_face, moved
 from facedecode.pictures.figures import GAP
 from facedecode.pictures.images import ImageRef, find_images, load_image
+from facedecode.progress import silent
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store
@@ -260,7 +261,7 @@ def test_a_killed_run_ends_with_the_same_bytes(mixed: Path, cropper: FaceCropper
     options = near(mixed / "Mirror/Mirror_0001.png")
     target = find_target(options, cropper)
 
-    def run(progress: Callable | None = None) -> Attacked:
+    def run(progress: Callable = silent) -> Attacked:
         # The store's root is in its manifest: one place for both runs.
         job = AttackJob([mixed], Path("adv"), options, batch_size=1, shard_rows=2)
         return attack_images(job, cropper, target, progress=progress)
@@ -270,7 +271,7 @@ def test_a_killed_run_ends_with_the_same_bytes(mixed: Path, cropper: FaceCropper
     assert [failure["stage"] for failure in whole.failures] == ["read", "detect"]
     shutil.rmtree("adv")
 
-    def interrupt(done: int, total: int, note: str) -> None:
+    def interrupt(done: int, total: int, note: str = "") -> None:
         assert total == 8
         if done >= stop:
             raise KeyboardInterrupt

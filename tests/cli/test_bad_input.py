@@ -17,7 +17,8 @@ import typer
 
 from facedecode.cli import commands
 from facedecode.cli.checks import CHECKS, Input
-from facedecode.cli.commands import evaluate
+from facedecode.cli.options import parameters_of
+from facedecode.evaluation import EVALUATIONS
 
 OUTPUTS = {"output", "new_key", "preview", "save_templates", "sums_to", "work", "directions", "cache"}
 # What else each command needs to come as far as its inputs. STORE, ARRAY, TEXT: a store, a .npy file, a text file.
@@ -62,12 +63,13 @@ print(json.dumps(answers))
 
 def signatures() -> Iterator[tuple[str, inspect.Signature]]:
     """The name and the parameters of each command."""
-    for package, before in ((commands, ""), (evaluate, "evaluate ")):
-        for section in package.SECTIONS.values():
-            for name, (module, _) in section.items():
-                app: typer.Typer = import_module(f"{package.__name__}.{module}").app
-                for command in app.registered_commands:
-                    yield before + name, inspect.signature(command.callback, eval_str=True)
+    for section in commands.SECTIONS.values():
+        for name, (module, _) in section.items():
+            app: typer.Typer = import_module(f"{commands.PACKAGE}.{module}").app
+            for command in app.registered_commands:
+                yield name, inspect.signature(command.callback, eval_str=True)
+    for name, evaluation in EVALUATIONS.items():
+        yield f"evaluate {name}", inspect.Signature(parameters_of(evaluation.job))
 
 
 def inputs() -> Iterator[tuple[str, str, str, list[str]]]:

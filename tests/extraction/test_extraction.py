@@ -81,7 +81,7 @@ def test_workers_do_not_change_the_bytes(mixed: Path, tmp_path: Path, recognizer
 def test_interrupted_and_resumed_gives_the_same_bytes(mixed: Path, tmp_path: Path, recognizer, detector, stop) -> None:
     run(mixed, tmp_path / "whole", recognizer, detector)
 
-    def interrupt(done: int, total: int, note: str) -> None:
+    def interrupt(done: int, total: int, note: str = "") -> None:
         if done == stop:
             raise KeyboardInterrupt
 
@@ -91,7 +91,7 @@ def test_interrupted_and_resumed_gives_the_same_bytes(mixed: Path, tmp_path: Pat
     seen: list[tuple[int, int]] = []
     result = run(mixed, tmp_path / "parts", recognizer, detector, progress=lambda *a: seen.append(a[:2]))
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
-    assert len(seen) == 9 - result.resumed and seen[-1] == (9, 9)
+    assert len(seen) == 10 - result.resumed and seen[-1] == (9, 9)
     assert (result.resumed > 0) == (stop >= 4)
 
 
@@ -225,13 +225,14 @@ KILLED = """
     from facedecode.extraction.jobs import StoreOptions
     from facedecode.extraction.run import extract
     from facedecode.pictures.faces import FaceDetector
+    from facedecode.progress import silent
     from facedecode.recognizers import load_recognizer
 
     images, output = Path(sys.argv[1]), Path(sys.argv[2])
     recognizer, detector = load_recognizer(), FaceDetector()
 
     def work(pipe):
-        tell = (lambda *_: os.write(pipe, b".")) if pipe else None
+        tell = (lambda *_: os.write(pipe, b".")) if pipe else silent
         extract([images], output, recognizer, detector, options=StoreOptions(1, 1, 1), progress=tell)
 
     for wait in (1, 2, 1, 1):

@@ -88,7 +88,7 @@ def test_a_mapping_comes_first(tiny_store: Path, oracle, recognizer) -> None:
 def test_progress_ends_at_the_end(tiny_store: Path, ridge) -> None:
     seen: list[tuple[int, int]] = []
     invert(Store.open(tiny_store).templates(), ridge, batch_size=8, progress=lambda *a: seen.append(a))
-    assert seen == [(8, 30), (16, 30), (24, 30), (30, 30)]
+    assert seen == [(0, 30), (8, 30), (16, 30), (24, 30), (30, 30)]
 
 
 # ---------------------------------------------------------------- inputs

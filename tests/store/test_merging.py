@@ -106,7 +106,7 @@ def test_an_interrupted_merge_ends_with_the_same_bytes(parts: list[Store], tmp_p
         merge_stores(parts, tmp_path / "parts", progress=interrupt)
     told = []
     result = merge_stores(parts, tmp_path / "parts", progress=lambda *a: told.append(a))
-    assert result.resumed > 0 and told[0][0] > stop and told[-1] == (12, 12)
+    assert result.resumed > 0 and told[0][0] <= stop < told[1][0] and told[-1] == (12, 12)
     assert content(tmp_path / "parts") == content(tmp_path / "whole")
     assert merge_stores(parts, tmp_path / "parts").resumed == 14
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 import typer.main
@@ -52,7 +52,7 @@ class EvaluateGroup(LazyGroup):
 
     sections: ClassVar = {"Evaluations": {name: (name, summary) for name, summary in SUMMARIES.items()}}
 
-    def get_command(self, context: typer.Context, name: str):
+    def get_command(self, context: Any, name: str):
         """The command of that name; None where there is none."""
         return evaluation_command(name) if name in EVALUATIONS else None
 
@@ -94,7 +94,7 @@ def run_evaluation(
     if gates:
         evaluation.schema(job).require(gates)
     if hasattr(job, "device"):
-        job = dataclasses.replace(job, device=start_torch(job.device))
+        job = dataclasses.replace(job, device=start_torch(job.device))  # type: ignore[call-arg]
     with console.progress() as stage:
         result = evaluation.evaluate(job, stage)
     metrics, outputs = finish(console, result.report(), options.output, options.overwrite, gates)

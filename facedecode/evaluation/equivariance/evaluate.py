@@ -15,7 +15,6 @@ import numpy as np
 from facedecode.annotations.protocols import held_out_people, people_names
 from facedecode.device import find_device
 from facedecode.errors import BadInput, some_of
-from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import (
     SCORES,
     UnseenImages,
@@ -32,6 +31,7 @@ from facedecode.identity import RecognizerId
 from facedecode.mapping.jobs import Method
 from facedecode.mapping.maps import FEW
 from facedecode.pictures.family import Family
+from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_job, describe_store
 from facedecode.report import Picture, Section, Table, plots
 from facedecode.report.text import counted
@@ -68,7 +68,7 @@ def _numbered(name: str, title: str, titles: Mapping[Any, str]) -> Axis:
     return Axis(name, title, list(titles), names=titles, keys={value: (place,) for place, value in enumerate(titles)})
 
 
-def evaluate_equivariance(job: EquivarianceJob, stage: Stage | None = None) -> Result:
+def evaluate_equivariance(job: EquivarianceJob, stage: Stage = silent_stage) -> Result:
     """All figures of a job. stage: called with the name of what is begun; gives what is called with (done, total).
 
     Raises:
@@ -93,7 +93,7 @@ def evaluate_equivariance(job: EquivarianceJob, stage: Stage | None = None) -> R
     sides = [Side(images.rows, images.templates) for images in (training, judged)]
     for transform in family.transforms:
         for side, name in zip(sides, ("training", "judged"), strict=True):
-            progress = stage(f"{transform.name}, {name}") if stage else None
+            progress = stage(f"{transform.name}, {name}")
             root = job.images or store.root
             side.perturbed[transform.name] = perturbed_templates(
                 side.rows, root, recognizer, transform, job.work, progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -16,12 +16,11 @@ from facedecode.errors import BadInput
 from facedecode.files import make_folder
 from facedecode.identity import RecognizerId
 from facedecode.pictures.perturb import Transform
+from facedecode.progress import Progress, silent
 from facedecode.tensor_file import Fitted, Float32, Kind
 
 if TYPE_CHECKING:  # needs torch
     from facedecode.recognizers.recognizer import Recognizer
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +76,7 @@ def perturbed_templates(
     recognizer: Recognizer,
     transform: Transform,
     work: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Perturbed:
     """Templates of a store's rows, each image perturbed; read from `work` where an earlier run has left them.
 
@@ -94,8 +93,7 @@ def perturbed_templates(
     mark = fingerprint(rows, identity, recognizer.precision)
     path = None if work is None else make_folder(work) / f"{transform.name}-{mark[:16]}.safetensors"
     if path is not None and path.exists():
-        if progress:
-            progress(len(rows), len(rows))
+        progress(len(rows), len(rows))
         return _load(path, transform, mark, shape)
     templates, made = np.zeros(shape, np.float32), np.zeros(len(rows), bool)
     for which, part in embed_perturbed(rows, root, recognizer, transform, progress=progress):

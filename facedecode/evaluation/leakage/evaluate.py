@@ -6,7 +6,7 @@ folds, so that what one hides is a paired difference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,12 +18,12 @@ from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, re
 from facedecode.attributes.target import Target
 from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
-from facedecode.evaluation import Stage, no_progress
 from facedecode.evaluation.cohort import require_unseen_by_store
 from facedecode.evaluation.jobs import LeakageJob
 from facedecode.evaluation.leakage.targets import TargetSet
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.files import make_folder
+from facedecode.progress import Progress, Stage, silent_stage
 from facedecode.provenance import describe_job, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import counted
@@ -52,7 +52,7 @@ def leakage_schema(job: LeakageJob) -> Schema:
     return Schema("leakage", "What templates give away", axes, declared(TEXTS["metrics"]))
 
 
-def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> Result:
+def evaluate_leakage(job: LeakageJob, stage: Stage = silent_stage) -> Result:
     """All figures of a job. stage: called with the name of what is begun; gives what is called with (done, total).
 
     Raises:
@@ -68,7 +68,6 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> Result:
         raise UsageError("--labels and --label go together")
     if clash := sorted(set(job.columns) & set(ATTRIBUTES)):
         raise UsageError(f"--label {clash[0]}: a computed attribute has that name; rename the column")
-    begin = stage or no_progress
     stores = {label: Store.open(folder) for label, folder in job.stores.items()}
     base, first = next(iter(stores.items()))
     labels = [read_image_labels(job.labels, column, first) for column in job.columns]
@@ -84,7 +83,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> Result:
     pictures = [name for name in names if ATTRIBUTES[name].of_pictures]
     try:
         if pictures:
-            attributes.add_pictures(pictures, job.images or first.root, begin("portraits"))
+            attributes.add_pictures(pictures, job.images or first.root, stage("portraits"))
     except BadInput as error:
         if job.attributes:
             raise
@@ -92,7 +91,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> Result:
     if not attributes.targets:
         raise UsageError("nothing to read: give --labels and --label, or a store with landmarks or images")
     result = Result(leakage_schema(job))
-    _add_readings(result, attributes, templates, job, begin("probes"))
+    _add_readings(result, attributes, templates, job, stage("probes"))
     directions = _directions(result, attributes, templates[base], first, job)
     trial = [f"{beyond:,} images were left out: a trial run, not a result."] if beyond else []
     result.warnings = [*attributes.notes, *trial]
@@ -105,7 +104,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage | None = None) -> Result:
         from facedecode.evaluation.leakage.strips import add_strips  # needs torch
 
         readable = {name: own for name, own in directions.items() if _best(result, name, base) >= READABLE}
-        add_strips(result, attributes, templates[base], readable, first, job, find_device(job.device), begin)
+        add_strips(result, attributes, templates[base], readable, first, job, find_device(job.device), stage)
     return result
 
 
@@ -147,11 +146,12 @@ def _add_readings(
     attributes: TargetSet,
     templates: Mapping[str, np.ndarray],
     job: LeakageJob,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> None:
     """Read every attribute from the templates of every store, (n, dim) each; the first is compared with."""
     steps = sum((len(probes_of(target)) + 1) * job.folds + 1 for target, _ in attributes.targets.values())
     done = 0
+    progress(done, steps * len(templates))
 
     def step() -> None:
         nonlocal done

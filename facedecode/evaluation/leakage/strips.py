@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from facedecode.evaluation.result import Result, paragraphs, texts
 from facedecode.pictures.faces import Face, FaceDetector, choose_face
 from facedecode.pictures.figures import picture_grid, png_bytes
 from facedecode.pictures.images import resized
+from facedecode.progress import Stage
 from facedecode.provenance import describe_decoder
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
@@ -40,7 +41,7 @@ def add_strips(
     store: Store,
     job: LeakageJob,
     device: str,
-    begin: Callable[[str], Callable[[int, int], None]],
+    stage: Stage,
 ) -> None:
     """Add a strip and its figures for each direction; a warning where there is no decoder, and none was asked for.
 
@@ -76,7 +77,8 @@ def add_strips(
         result.warnings.append(f"no strips: {error}")
         return
     judged = {*attributes.people(shown), *attributes.people(measured)}
-    detector, progress, pictures = FaceDetector(), begin("strips"), []
+    detector, progress, pictures = FaceDetector(), stage("strips"), []
+    progress(0, len(directions))
     for number, (name, whole) in enumerate(directions.items(), 1):
         target, images = attributes.targets[name]
         others = np.array([person not in judged for person in attributes.people(images)])

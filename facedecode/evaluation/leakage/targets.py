@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from facedecode.annotations.labels import ImageLabels
 from facedecode.attributes.measured import SIDE, measure_faces, measure_pictures
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, some_of
+from facedecode.progress import Progress, silent
 from facedecode.store.images import portrait_batches
 
 MOST_CLASSES = 20  # numbers with more different values are regressed
@@ -62,18 +63,16 @@ class TargetSet:
             with np.errstate(invalid="ignore", divide="ignore"):  # eyes in one place
                 self._add_number(name, measure_faces(name, landmarks, probabilities))
 
-    def add_pictures(
-        self, names: Sequence[str], root: Path, progress: Callable[[int, int], None] | None = None
-    ) -> None:
+    def add_pictures(self, names: Sequence[str], root: Path, progress: Progress = silent) -> None:
         """Attributes of the images' portraits. Raises BadInput where images are missing."""
         parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
         done = 0
+        progress(done, len(self.rows))
         for batch in portrait_batches(self.rows, root, SIDE) if names else ():
             done += len(batch)
             for name, values in parts.items():
                 values.append(measure_pictures(name, batch))
-            if progress:
-                progress(done, len(self.rows))
+            progress(done, len(self.rows))
         for name, values in parts.items():
             self._add_number(name, np.concatenate(values))
 

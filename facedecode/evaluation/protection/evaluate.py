@@ -9,7 +9,6 @@ import numpy as np
 
 from facedecode.device import find_device
 from facedecode.errors import BadInput
-from facedecode.evaluation import Stage, no_progress
 from facedecode.evaluation.cohort import load_recognizers, make_judge, open_stores
 from facedecode.evaluation.jobs import ProtectionJob
 from facedecode.evaluation.protection.inversion import (
@@ -28,6 +27,7 @@ from facedecode.evaluation.protection.protected import Study, make_study
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.memory import require_memory
 from facedecode.pictures.figures import picture_grid, png_bytes
+from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_job, describe_recognizers, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
@@ -82,7 +82,7 @@ def protection_schema(job: ProtectionJob) -> Schema:
     return Schema("protection", title, axes, declared(TEXTS["metrics"]))
 
 
-def evaluate_protection(job: ProtectionJob, stage: Stage | None = None) -> Result:
+def evaluate_protection(job: ProtectionJob, stage: Stage = silent_stage) -> Result:
     """Accuracy, linkability, and the success of decoders trained on protected templates.
 
     Args:
@@ -95,19 +95,18 @@ def evaluate_protection(job: ProtectionJob, stage: Stage | None = None) -> Resul
         MissingWeights: a recognizer's weights are not found.
         WouldNotFit: the pairs or the attacker's decoder need more memory than there is.
     """
-    begin = stage or no_progress
     study, result = make_study(job), Result(protection_schema(job))
     require_doable(study, job, result.labels("fmr"))
     judging = open_stores([job.stores[0], *job.against]) if study.training else {}
     recognizers = load_recognizers(judging, job.weights, find_device(job.device))
     judges = {name: make_judge(made, judging[name], study.test.images) for name, made in recognizers.items()}
-    pairs = _add_accuracy(result, study, job, begin)
-    _add_linkage(result, study, job, begin)
+    pairs = _add_accuracy(result, study, job, stage)
+    _add_linkage(result, study, job, stage)
     inversion = None
     if judges:
         own, *further = judges.items()
         shown_to = {RECOGNIZER: own[1], **dict(further)}
-        inversion = invert(study, job, result.labels("fmr"), shown_to, pairs, begin)
+        inversion = invert(study, job, result.labels("fmr"), shown_to, pairs, stage)
         result.sections.append(_add_inversion(result, inversion, job.attacker or RIDGE))
     lengths = [row.number for row in result.rows("linkability", {"images": "same-image"})]
     result.warnings += paragraphs(
@@ -156,13 +155,14 @@ def require_doable(study: Study, job: ProtectionJob, fmrs: Sequence[float]) -> N
         require_trainable(study, job)
 
 
-def _add_accuracy(result: Result, study: Study, job: ProtectionJob, begin: Stage) -> AllPairs:
+def _add_accuracy(result: Result, study: Study, job: ProtectionJob, stage: Stage) -> AllPairs:
     """Add the accuracy of each system; all pairs of the protected templates with one key."""
     images = study.test.images
     templates = {PLAIN: images.templates, ONE_KEY: study.test.keys[0]}
     if study.protect_apart:
-        templates[OWN_KEYS] = study.protect_apart(begin("keys for people"))
-    progress, kept, plain = begin("accuracy"), {}, None
+        templates[OWN_KEYS] = study.protect_apart(stage("keys for people"))
+    progress, kept, plain = stage("accuracy"), {}, None
+    progress(0, len(templates))
     for done, (system, values) in enumerate(templates.items(), 1):
         kind = study.store.score if system == PLAIN else study.score
         pairs = mated_non_mated_scores(values, images.identities, kind, missing=images.missing)
@@ -202,7 +202,7 @@ def _add_accuracy(result: Result, study: Study, job: ProtectionJob, begin: Stage
     return kept[ONE_KEY]
 
 
-def _add_linkage(result: Result, study: Study, job: ProtectionJob, begin: Stage) -> None:
+def _add_linkage(result: Result, study: Study, job: ProtectionJob, stage: Stage) -> None:
     """Add how well each score links templates across keys."""
     images = study.test.images
     keys = [templates[~images.missing] for templates in study.test.keys]
@@ -216,7 +216,7 @@ def _add_linkage(result: Result, study: Study, job: ProtectionJob, begin: Stage)
                 same_image=which == "same-image",
                 repetitions=job.repetitions,
                 seed=job.seed,
-                progress=begin(f"linkability ({score}, {which})"),
+                progress=stage(f"linkability ({score}, {which})"),
             )
             pictures.append(_add_score(result, score, which, figures))
     for word in ("linkability", "maximal_linkability"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,10 @@ from facedecode.evaluation.jobs import ProtectionJob
 from facedecode.evaluation.protection.protected import Study
 from facedecode.evaluation.rendering import embed_drawn, spread_rows
 from facedecode.memory import require_memory
+from facedecode.progress import Stage
 from facedecode.statistics.scores import AllPairs
 from facedecode.statistics.security import Attack, Originals, SecurityRates, attack_success
 
-Stage = Callable[[str], Callable[..., None]]
 RIDGE, IMAGE_SIZE = "ridge", 128
 KNOWN, UNKNOWN, PLAIN, NOTHING = "known", "unknown", "unprotected", "mean-face"
 RECOGNIZER, SYSTEM = "recognizer", "system"

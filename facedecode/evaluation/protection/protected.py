@@ -10,13 +10,13 @@ import numpy as np
 from facedecode.errors import BadInput, some_of
 from facedecode.evaluation.cohort import UnseenImages, require_unseen_by_store, unseen_images
 from facedecode.evaluation.jobs import ProtectionJob
+from facedecode.progress import Progress, silent
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store, require_same_recognizer
 from facedecode.store.processing import require_unprotected
 from facedecode.templates.protection import Scheme, make_scheme, study_key
 from facedecode.templates.transformation import center_of_sha256
 
-Progress = Callable[[int, int], None]
 KEYS = 5
 
 
@@ -51,7 +51,7 @@ class Study:
     training: Protected | None
     stores: Sequence[Store] = ()
     protect: Callable[[np.ndarray], np.ndarray] | None = None
-    protect_apart: Callable[[Progress | None], np.ndarray] | None = None
+    protect_apart: Callable[[Progress], np.ndarray] | None = None
 
 
 def make_study(job: ProtectionJob) -> Study:
@@ -86,19 +86,19 @@ def derived_study(store: Store, job: ProtectionJob) -> Study:
     def protected(images: UnseenImages) -> Protected:
         return Protected(images, [made.protect(images.templates) for made in schemes])
 
-    def protect_apart(progress: Progress | None = None) -> np.ndarray:
+    def protect_apart(progress: Progress = silent) -> np.ndarray:
         from threadpoolctl import threadpool_limits  # of scikit-learn's dependencies
 
         acquired = np.flatnonzero(~test.missing)
         names, codes = encode_people(test.acquired_identities)
         templates = np.zeros((len(test.rows), schemes[0].dim), np.float32)
+        progress(0, len(names))
         # Decompositions of small matrices, one a person: threads only get into each other's way.
         with threadpool_limits(1):
             for k, name in enumerate(names):
                 rows = acquired[codes == k]
                 templates[rows] = make(f"person {name}").protect(test.templates[rows])
-                if progress:
-                    progress(k + 1, len(names))
+                progress(k + 1, len(names))
         return templates
 
     described = schemes[0].describe()

@@ -6,7 +6,7 @@ shown to every recognizer that there is a store of. See `facedecode.statistics.s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
-from facedecode.evaluation import Stage, no_progress
 from facedecode.evaluation.cohort import (
     Judge,
     UnseenImages,
@@ -34,6 +33,7 @@ from facedecode.evaluation.security.pairs_curve import (
     pairs_curve,
     plan_curve,
 )
+from facedecode.progress import Progress, Stage, silent_stage
 from facedecode.statistics.security import (
     FMRS,
     REAL,
@@ -51,7 +51,6 @@ from facedecode.store import Store
 if TYPE_CHECKING:  # need torch
     from facedecode.decoders import Decoder
 
-Progress = Callable[..., None]
 HEADLINE_FMR = 0.001
 
 
@@ -91,7 +90,7 @@ class SecurityFigures:
         return len(set(self.images.identities)) < len(self.images.rows)
 
 
-def measure_security(job: SecurityJob, stage: Stage | None = None) -> SecurityFigures:
+def measure_security(job: SecurityJob, stage: Stage = silent_stage) -> SecurityFigures:
     """All figures of a job. stage: see `Evaluation.evaluate`.
 
     Raises:
@@ -106,7 +105,7 @@ def measure_security(job: SecurityJob, stage: Stage | None = None) -> SecurityFi
         raise UsageError("give at least one store and one decoder")
     if REAL in job.decoders:
         raise UsageError(f"--decoder {REAL!r}: that is what the ceiling is called; name the decoder otherwise")
-    begin, settings, device = stage or no_progress, curve_settings(job), find_device(job.device)
+    settings, device = curve_settings(job), find_device(job.device)
     stores = open_stores(job.stores)
     recognizers = load_recognizers(stores, job.weights, device)
     decoders = {name: load_decoder(folder, device) for name, folder in job.decoders.items()}
@@ -120,7 +119,7 @@ def measure_security(job: SecurityJob, stage: Stage | None = None) -> SecurityFi
     plan = plan_curve(first, settings, images.identities, job.seed) if settings else None
     judges = {name: make_judge(recognizer, stores[name], images) for name, recognizer in recognizers.items()}
     fmrs, unresolved = _resolved(judges, job)
-    drawing = begin("pictures")
+    drawing = stage("pictures")
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for k, (name, decoder) in enumerate(decoders.items()):
         own = judges[made_by[name]]
@@ -142,7 +141,7 @@ def measure_security(job: SecurityJob, stage: Stage | None = None) -> SecurityFi
     if plan is not None:
         curve = pairs_curve(
             plan,
-            draw_pairs(plan, first, job.images, begin("portraits")),
+            draw_pairs(plan, first, job.images, stage("portraits")),
             next(iter(stores)),
             judges,
             images.identities,
@@ -150,7 +149,7 @@ def measure_security(job: SecurityJob, stage: Stage | None = None) -> SecurityFi
             device=device,
             repetitions=job.repetitions,
             seed=job.seed,
-            progress=begin("pairs curve"),
+            progress=stage("pairs curve"),
         )
     return SecurityFigures(
         images, stores, judges, decoders, made_by, fmrs, unresolved, rates, scores, identification, plan, curve
@@ -211,6 +210,6 @@ def _resolved(judges: Mapping[str, Judge], job: SecurityJob) -> tuple[list[float
     return fine, [fmr for fmr in wanted if fmr not in fine]
 
 
-def _within(progress: Progress, name: str, place: int, of: int) -> Callable[[int, int], None]:
+def _within(progress: Progress, name: str, place: int, of: int) -> Progress:
     """Progress over the pictures of all decoders, from that of one."""
-    return lambda done, total: progress(place * total + done, of * total, name)
+    return lambda done, total, note="": progress(place * total + done, of * total, name)

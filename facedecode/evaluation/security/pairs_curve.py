@@ -10,7 +10,7 @@ and the curve would flatter the system (dlib-resnet, 100 pairs, people held out 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from facedecode.errors import UsageError
 from facedecode.evaluation.cohort import Judge, require_unseen
 from facedecode.evaluation.rendering import embed_drawn
 from facedecode.memory import require_memory
+from facedecode.progress import Progress, silent
 from facedecode.statistics.bootstrap import REPETITIONS, NonMated, RateAtFmr, Trials, rates_at_fmr
 from facedecode.statistics.security import Attack, Originals, type_one_trials, type_two_trials
 from facedecode.store import Store
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # need torch
     from facedecode.decoders import Decoder
     from facedecode.recognizers.recognizer import Recognizer
 
-Progress = Callable[..., None]
 KINDS = ("ridge", "nearest")
 SIZES = (10, 30, 100, 300, 1000, 3000)
 ALL = "all"
@@ -118,7 +118,9 @@ def plan_curve(store: Store, settings: CurveSettings, judged: Sequence[str], see
 
 def _sizes(settings: CurveSettings, available: int) -> list[int]:
     """The numbers of pairs, rising."""
-    sizes = [*(size for size in SIZES if size < available), ALL] if settings.sizes is None else settings.sizes
+    sizes: Sequence[int | str] = (
+        [*(size for size in SIZES if size < available), ALL] if settings.sizes is None else settings.sizes
+    )
     counts = sorted({available if size == ALL else int(size) for size in sizes})
     if available < 2:
         raise UsageError(f"--train-people: they have {available} image in the store; the pairs curve takes 2 at least")
@@ -130,7 +132,7 @@ def _sizes(settings: CurveSettings, available: int) -> list[int]:
 
 
 def draw_pairs(
-    plan: CurvePlan, store: Store, images: Path | None = None, progress: Progress | None = None
+    plan: CurvePlan, store: Store, images: Path | None = None, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pairs of `plan.rows`: templates, float32 (m, dim), and portraits, uint8 (m, P, P, 3).
 
@@ -152,7 +154,7 @@ def pairs_curve(
     device: str = "cpu",
     repetitions: int = REPETITIONS,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> list[CurvePoint]:
     """Success at each number of pairs of `plan`, for each of KINDS and each judge.
 
@@ -167,6 +169,7 @@ def pairs_curve(
     total = len(KINDS) * sum(len(draws) for draws in plan.subsets.values())
     trials: dict[tuple, dict[str, list[Trials]]] = {}
     done = 0
+    progress(done, total)
     for kind in KINDS:
         for count, draws in plan.subsets.items():
             for subset in draws:
@@ -176,9 +179,8 @@ def pairs_curve(
                     for attack, found in _trials(drawn[name], judge, identities, own.missing):
                         trials.setdefault((name, kind, count), {}).setdefault(attack, []).append(found)
                 done += 1
-                if progress:
-                    progress(done, total, f"{kind}, {count} pairs")
-    points = []
+                progress(done, total, f"{kind}, {count} pairs")
+    points: list[CurvePoint] = []
     for name, judge in judges.items():
         own_trials = {key: found for key, found in trials.items() if key[0] == name}
         points += _points(own_trials, judge, fmr, repetitions, seed)
@@ -197,8 +199,8 @@ def _fit(
     net = DECODERS[kind].network(templates.shape[1], portraits.shape[1])
     if kind == "ridge":
         net.penalty *= available / len(templates)
-    portraits = torch.from_numpy(portraits).permute(0, 3, 1, 2)
-    net.fit(torch.from_numpy(templates), portraits, recognizer.spec.score)
+    pictures = torch.from_numpy(portraits).permute(0, 3, 1, 2)
+    net.fit(torch.from_numpy(templates), pictures, recognizer.spec.score)
     return Decoder(kind, net, Provenance(recognizer.describe()), device)
 
 

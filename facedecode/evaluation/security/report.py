@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from facedecode.errors import BadInput
-from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import open_stores
 from facedecode.evaluation.jobs import SecurityJob
 from facedecode.evaluation.rendering import spread_rows
@@ -18,6 +17,7 @@ from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, 
 from facedecode.evaluation.security.measure import SecurityFigures, measure_security, wanted_fmrs
 from facedecode.evaluation.security.pairs_curve import KINDS as CURVE_KINDS
 from facedecode.pictures.figures import picture_grid, png_bytes
+from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_decoder, describe_job, describe_recognizers, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
 from facedecode.report.text import percent, slug
@@ -57,7 +57,7 @@ def _schema(decoders: list[str], recognizers: list[str], fmrs: list[float]) -> S
     return Schema("security", "Security of face templates against inversion", axes, declared(TEXTS["metrics"]))
 
 
-def evaluate_security(job: SecurityJob, stage: Stage | None = None) -> Result:
+def evaluate_security(job: SecurityJob, stage: Stage = silent_stage) -> Result:
     """All figures of a job, as `measure_security` measures them; errors as there. stage: see `Evaluation.evaluate`."""
     return security_result(measure_security(job, stage), job)
 
@@ -313,13 +313,14 @@ def _matrix(result: Result, figures: SecurityFigures) -> Section:
     fmr, targets = figures.headline_fmr, list(figures.judges)
     tables, pictures = [], []
     for kind in _kinds(figures):
-        metric, where = _SUCCESS[kind][0], {"fmr": fmr}
+        metric = _SUCCESS[kind][0]
+        where: dict[str, Label] = {"fmr": fmr}
         title, name = f"{_title(kind)} at FMR {percent(fmr)}, by person", f"matrix-{slug(TYPES[kind])}"
         tables.append(result.table(name, title, ["decoder"], [metric], where))
         shares = {
             label(figures, decoder): [rate.value for rate in result.along("recognizer", metric, at).values()]
             for decoder in figures.decoders
-            for at in [{**where, "decoder": decoder}]
+            for at in [where | {"decoder": decoder}]
         }
         drawn = plots.matrix_plot(
             list(shares), targets, np.array(list(shares.values())), x_label="shown to", y_label="decoder"

@@ -30,8 +30,6 @@ from facedecode.statistics.bootstrap import (
 from facedecode.statistics.differential import GroupPoint, group_rates
 from facedecode.statistics.verification import FoldSplit, Roc, false_accepts_allowed, roc
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class VerificationSettings:
@@ -119,15 +117,17 @@ class Figures:
 
 
 def verification_figures(
-    comparisons: Comparisons, fmrs: Sequence[float], wanted: VerificationSettings, progress: Progress | None = None
+    comparisons: Comparisons,
+    fmrs: Sequence[float],
+    wanted: VerificationSettings,
+    say: Callable[[str], None] = lambda what: None,
 ) -> Figures:
     """All the figures of one recognizer's comparisons.
 
-    fmrs: falling; without any there are no rates at an FMR and none of groups. progress: called with what is done.
+    fmrs: falling; without any there are no rates at an FMR and none of groups. say: called with what is done.
     BadInput where all scores are equal, or all of one kind are those of failures; for an FMR that is finer than the
     pairs resolve, or a label without two groups.
     """
-    say = progress or (lambda what: None)
     mated, non_mated = comparisons.mated, comparisons.non_mated
     _refuse_flat(mated.scores, non_mated.scores)
     options: dict[str, Any] = {"repetitions": wanted.repetitions, "seed": wanted.seed, "level": wanted.level}

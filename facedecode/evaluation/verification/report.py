@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError, some_of
-from facedecode.evaluation import Stage
 from facedecode.evaluation.cohort import require_unseen_by_store
 from facedecode.evaluation.jobs import VerificationJob
 from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, Result, Schema, declared, paragraphs, texts
@@ -22,6 +21,7 @@ from facedecode.evaluation.verification.measure import (
     VerificationSettings,
     verification_figures,
 )
+from facedecode.progress import Progress, Stage, silent, silent_stage
 from facedecode.provenance import describe_templates
 from facedecode.report import Column, Picture, Section, Table
 from facedecode.report.plots import det_plot, histogram_plot, roc_plot
@@ -43,19 +43,16 @@ _RATES = {"fmr": "FMR", "fnmr": "FNMR by pairs", "fnmr_by_person": "FNMR by peop
 _COUNTS = ("false_accepts", "non_mated", "false_rejects", "mated")
 
 
-Progress = Callable[[int, int, str], None]
-
-
 def verification_schema(job: VerificationJob) -> Schema:
     """The figures that there will be."""
     templates, source, settings = verification_inputs(job)
     return trials_schema(list(templates), settings, source.kind, source.folds)
 
 
-def evaluate_verification(job: VerificationJob, stage: Stage | None = None) -> Result:
+def evaluate_verification(job: VerificationJob, stage: Stage = silent_stage) -> Result:
     """All figures of a job. stage: see `Evaluation.evaluate`. Errors as `verification_inputs` and `evaluate_trials`."""
     templates, source, settings = verification_inputs(job)
-    progress = stage("verification") if stage else None
+    progress = stage("verification")
     return evaluate_trials(templates, source, settings, progress)
 
 
@@ -101,7 +98,7 @@ def evaluate_trials(
     templates: Mapping[str, Templates],
     source: TrialSource,
     wanted: VerificationSettings,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Result:
     """Figures of one or more recognizers on the same comparisons.
 
@@ -126,8 +123,7 @@ def evaluate_trials(
     for name, own in templates.items():
 
         def say(what: str, name: str = name) -> None:
-            if progress:
-                progress(next(done), steps, f"{name}: {what}")
+            progress(next(done), steps, f"{name}: {what}")
 
         say("scores")
         comparisons = source.compare(own, wanted.ignore_failures)
@@ -139,8 +135,7 @@ def evaluate_trials(
         say("histogram")
         histograms.append(score_histogram(name, slug[name], comparisons, figures[name], own.score))
         del comparisons  # all pairs of a large store take gigabytes: one store at a time
-    if progress:
-        progress(steps, steps, "")
+    progress(steps, steps, "")
     result = verification_result(figures, wanted, source.kind, source.folds)
     result.facts["protocol"] = source.kind
     result.warnings = [*_transforms(templates, source), *_warnings(wanted, figures)]
