@@ -21,8 +21,7 @@ def find_device(name: str, gpu: int | None = None) -> str:
 
     gpu: the one of this process, where several processes share the work.
 
-    Raises:
-        UsageError: an unknown name, or a device that this machine does not have.
+    Raises UsageError: an unknown name, or a device that this machine does not have.
     """
     import torch
 

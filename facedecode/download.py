@@ -26,9 +26,8 @@ def download(
 ) -> None:
     """Fetch `url` to `path`, going on from `PATH.part` of an interrupted run if the server's file is the same.
 
-    Args:
-        progress: called with (bytes that are there, bytes of the whole file).
-        check: called with the whole file before it gets its name; where it raises, the file is removed.
+    progress: called with (bytes that are there, bytes of the whole file).
+    check: called with the whole file before it gets its name; where it raises, the file is removed.
 
     Raises:
         MissingWeights: no connection, an error of the server, or an early end; the same call resumes.

@@ -54,9 +54,8 @@ def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
     The content goes to a temporary file in the same folder, is flushed and fsynced, renamed over `path`, and
     the folder is fsynced. On any error the temporary file is removed and what was at `path` is untouched.
 
-    Raises:
-        OutputError: an OSError in the block or around it (disk full, read-only, no permission, no folder), or
-            `path` exists and is not a regular file (a symbolic link is not one).
+    Raises OutputError: an OSError in the block or around it (disk full, read-only, no permission, no folder), or `path`
+    exists and is not a regular file (a symbolic link is not one).
     """
     path = Path(path)
     _refuse_special(path)
@@ -131,9 +130,7 @@ def locked(folder: Path | str) -> Iterator[None]:
     The kernel drops the lock with its process, so that a crash leaves no stale lock (only an empty `.lock`
     file, which the next run takes over).
 
-    Raises:
-        OutputInUse: another run holds the folder.
-        OutputError: the folder cannot be written.
+    Raises OutputInUse: another run holds the folder. OutputError: the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -162,8 +159,7 @@ SHIPPED = Path(__file__).parent / "weights"
 def find_decoder(name: str | Path) -> Path:
     """The folder of a decoder: a folder that holds one, or the shipped decoder of a recognizer's name.
 
-    Raises:
-        MissingWeights: neither; the message lists the shipped ones and the places searched.
+    Raises MissingWeights: neither; the message lists the shipped ones and the places searched.
     """
     path = Path(name)
     if path.name in ("decoder.json", "decoder.safetensors"):

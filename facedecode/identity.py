@@ -33,19 +33,18 @@ Sha256 = Annotated[str, Limit(is_sha256, "a SHA-256")]
 class RecognizerId(Record):
     """A recognizer's identity: its name, the hash of its weights, and all that decides a template.
 
-    Attributes:
-        name: the registered name; the folder's of one that was trained here; `onnx:NAME`, `torch:NAME` of a user's own
-            model; `given:NAME` where only templates are known; `NAME+SCHEME@KEY` of protected templates.
-        weights_sha256: of the weights file; None where that is not known.
-        dim: length of a template.
-        score: how templates compare.
-        license: of the weights.
-        crop: how a face is cut out of an image. input_size: of the crop, pixels.
-        channel_order, normalization: of the network's input.
-        training_people: whom one that was trained here was trained on, those held out among them.
-        contract: of a user's own model, see `contract.Contract`. layers, threshold: of the same.
-        protection: of protected templates, `Scheme.describe()` or more. unprotected: the recognizer before that.
-        further: fields that another version wrote.
+    name: the registered name; the folder's of one that was trained here; `onnx:NAME`, `torch:NAME` of a user's own
+        model; `given:NAME` where only templates are known; `NAME+SCHEME@KEY` of protected templates.
+    weights_sha256: of the weights file; None where that is not known.
+    dim: length of a template.
+    score: how templates compare.
+    license: of the weights.
+    crop: how a face is cut out of an image. input_size: of the crop, pixels.
+    channel_order, normalization: of the network's input.
+    training_people: whom one that was trained here was trained on, those held out among them.
+    contract: of a user's own model, see `contract.Contract`. layers, threshold: of the same.
+    protection: of protected templates, `Scheme.describe()` or more. unprotected: the recognizer before that.
+    further: fields that another version wrote.
     """
 
     name: Name
@@ -85,8 +84,7 @@ def require_same_recognizer(templates: RecognizerId, other: RecognizerId, what: 
         other: the recognizer of the decoder, mapping ….
         what: how to call that thing in the message, e.g. "the decoder decoder/".
 
-    Raises:
-        BadInput: their names, the hashes of their weights, or the contracts of a user's own model differ.
+    Raises BadInput: their names, the hashes of their weights, or the contracts of a user's own model differ.
     """
     if (templates.name, templates.weights_sha256) != (other.name, other.weights_sha256):
         raise BadInput(f"{what} is for {other}, and the templates come from {templates}; use both of one recognizer")

@@ -25,15 +25,14 @@ _RESERVED = ("originals", "real images", "chance")
 class Option:
     """What the command line knows of a field.
 
-    Attributes:
-        help: one or two sentences, without the default.
-        flags: `--name`, `-n`; made from the field's name if empty.
-        minimum, maximum: of a number.
-        exists: what the value has to be, a key of `cli.checks.CHECKS` (`file`, `store` …): checked before any work.
-        positional: an argument and no option.
-        panel: the heading under which the help lists it.
-        parse: turns what the user wrote, of the type `written`, into the field's value. Raises UsageError.
-        written: the type of what the user writes; the field's if None.
+    help: one or two sentences, without the default.
+    flags: `--name`, `-n`; made from the field's name if empty.
+    minimum, maximum: of a number.
+    exists: what the value has to be, a key of `cli.checks.CHECKS` (`file`, `store` …): checked before any work.
+    positional: an argument and no option.
+    panel: the heading under which the help lists it.
+    parse: turns what the user wrote, of the type `written`, into the field's value. Raises UsageError.
+    written: the type of what the user writes; the field's if None.
     """
 
     help: str
@@ -94,8 +93,7 @@ def has_options(kind: Any) -> bool:
 def named(options: Sequence[str], option: str) -> dict[str, str]:
     """NAME=VALUE options as a dict, in their order. A value without a name is named by its last part.
 
-    Raises:
-        UsageError: an empty part, one name given twice, or a name that `require_label` refuses.
+    Raises UsageError: an empty part, one name given twice, or a name that `require_label` refuses.
     """
     found: dict[str, str] = {}
     for given in options:

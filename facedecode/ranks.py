@@ -28,11 +28,10 @@ _TERMINATED = (130, 143)
 class Meeting:
     """Where the processes of a run find one another.
 
-    Attributes:
-        address, port: of the store that rank 0 serves, or, where `served`, the launcher does.
-        attempt: tells this start from an earlier one at the same store.
-        timeout: s after which a process that says nothing counts as lost.
-        patience: s that the survivors of a lost one wait for the others' last words.
+    address, port: of the store that rank 0 serves, or, where `served`, the launcher does.
+    attempt: tells this start from an earlier one at the same store.
+    timeout: s after which a process that says nothing counts as lost.
+    patience: s that the survivors of a lost one wait for the others' last words.
     """
 
     address: str
@@ -46,10 +45,9 @@ class Meeting:
 class Ranks:
     """One process among those of a run.
 
-    Attributes:
-        rank, count: number of this process, from 0, and how many there are.
-        local, local_count: the same on this machine.
-        first: this is rank 0, who writes and speaks.
+    rank, count: number of this process, from 0, and how many there are.
+    local, local_count: the same on this machine.
+    first: this is rank 0, who writes and speaks.
     """
 
     def __init__(
@@ -66,8 +64,7 @@ class Ranks:
     def joined(self) -> Iterator[Ranks]:
         """Meet the others; what needs them goes inside the block. Leaves when all have reached its end.
 
-        Raises:
-            PeerLost: they did not come, here or in any method: one was killed or says nothing for too long.
+        Raises PeerLost: they did not come, here or in any method: one was killed or says nothing for too long.
         """
         if self.count == 1:
             yield self
@@ -127,11 +124,9 @@ class Ranks:
     def agree(self, about: Mapping[str, Any]) -> None:
         """Refuse to begin where processes were started for different work.
 
-        Args:
-            about: JSON: all that decides the results, with the version.
+        about: JSON: all that decides the results, with the version.
 
-        Raises:
-            UsageError: on all of them, naming one that differs, and in what.
+        Raises UsageError: on all of them, naming one that differs, and in what.
         """
         from facedecode.records import difference
 
@@ -174,8 +169,7 @@ class Ranks:
     def last_words(self, line: str, code: int, error: BaseException) -> tuple[str, int] | None:
         """Tell the others why this process ends, and find out what ended the run.
 
-        Returns:
-            What this process is to say, the line and the exit code; None where another one speaks.
+        Returns what this process is to say, the line and the exit code; None where another one speaks.
         """
         if self.count == 1:
             return line, code

@@ -29,8 +29,7 @@ class _Malformed(Exception):
 class Limit:
     """What a field takes, of the values of its type: `Annotated[int, Limit(...)]`.
 
-    Attributes:
-        valid: whether it takes a value. wanted: what it takes, for messages: "a SHA-256".
+    valid: whether it takes a value. wanted: what it takes, for messages: "a SHA-256".
     """
 
     valid: Callable[[Any], bool]
@@ -55,8 +54,7 @@ class Record:
     any of these `Annotated` by a `Limit`. A field with a default may be absent from the object, and is left out where
     it is None or empty by default. Other keys are ignored, or kept in the field `further` where the class has one.
 
-    Attributes:
-        REMEDY: what a reader of the error can do about a malformed object.
+    REMEDY: what a reader of the error can do about a malformed object.
     """
 
     REMEDY: ClassVar[str] = "make it again"
@@ -65,11 +63,9 @@ class Record:
     def from_json(cls: type[Self], where: object, value: Any) -> Self:
         """The record of a JSON object.
 
-        Args:
-            where: the file, for messages.
+        where: the file, for messages.
 
-        Raises:
-            BadInput: naming `where` and the field: missing, of another type, or out of range.
+        Raises BadInput: naming `where` and the field: missing, of another type, or out of range.
         """
         try:
             return cls._parsed(value, "")
@@ -218,8 +214,7 @@ def migrated(
         migrations: version → what makes an object of that version one of the next.
         remedy: what to do about another version, for the message.
 
-    Raises:
-        BadInput: a version that is newer, that has no migration, or that is none.
+    Raises BadInput: a version that is newer, that has no migration, or that is none.
     """
     held = value.get(key)
     steps = range(held, version) if type(held) is int else range(version)

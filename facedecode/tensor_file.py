@@ -29,11 +29,10 @@ def unchecked(header: dict[str, Any]) -> dict[str, Any]:
 class Kind:
     """A kind of file.
 
-    Attributes:
-        name: "mapping": how messages call it, and the end of the file's `format`.
-        command: what makes one, "fit-mapping".
-        version: of the file that this facedecode writes.
-        migrations: older version → what makes its header one of the next version.
+    name: "mapping": how messages call it, and the end of the file's `format`.
+    command: what makes one, "fit-mapping".
+    version: of the file that this facedecode writes.
+    migrations: older version → what makes its header one of the next version.
     """
 
     name: str
@@ -61,12 +60,10 @@ class Kind:
     def read(self, path: Path, dtypes: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The header and the tensors of a file.
 
-        Args:
-            dtypes: names of the tensors, with their types.
+        dtypes: names of the tensors, with their types.
 
-        Raises:
-            BadInput: naming the file: missing, truncated or not safetensors, of another kind, of a version that is
-                not known, changed since it was written, or lacking a tensor. The rest is the caller's to check.
+        Raises BadInput: naming the file: missing, truncated or not safetensors, of another kind, of a version that is
+        not known, changed since it was written, or lacking a tensor. The rest is the caller's to check.
         """
         written, tensors = self._content(path, dtypes)
         if written.get("format") != self.format:
@@ -126,11 +123,10 @@ class Fitted(Record):
     A subclass declares its tensors (`Float32`, `Float64`) and the other fields of its header. Its `__post_init__`
     checks shapes and values, and raises BadInput without naming a file.
 
-    Attributes:
-        KIND: of its files.
-        recognizer: the one whose templates it is for.
-        report: JSON: what it was fitted on, and how well it does.
-        source: the file that it was loaded from; None if it was made here.
+    KIND: of its files.
+    recognizer: the one whose templates it is for.
+    report: JSON: what it was fitted on, and how well it does.
+    source: the file that it was loaded from; None if it was made here.
     """
 
     REMEDY: ClassVar[str] = "fit it again"
@@ -153,9 +149,8 @@ class Fitted(Record):
     def load(cls: type[Self], path: Path | str) -> Self:
         """Read what `save` wrote, also of an older version.
 
-        Raises:
-            BadInput: naming the file: as `Kind.read`; a field that is missing or malformed; shapes or values that
-                make no such thing.
+        Raises BadInput: naming the file: as `Kind.read`; a field that is missing or malformed; shapes or values that
+        make no such thing.
         """
         path = Path(path)
         header, tensors = cls.KIND.read(path, cls._tensors_of())
@@ -183,11 +178,9 @@ class Fitted(Record):
     def finished(cls: type[Self], path: Path, same: Callable[[Self], bool], overwrite: bool) -> Self | None:
         """What an earlier run of the same work left at `path`; else None, and the place is made ready for it.
 
-        Args:
-            same: whether what was read is what would be made.
+        same: whether what was read is what would be made.
 
-        Raises:
-            OutputError: it is a folder, or holds something else and `overwrite` is off. BadInput: as `load`.
+        Raises OutputError: it is a folder, or holds something else and `overwrite` is off. BadInput: as `load`.
         """
         name = cls.KIND.name
         if path.is_dir():

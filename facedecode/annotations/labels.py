@@ -138,9 +138,8 @@ def match(
     An image is looked up by its path; else, where the table has bare names only, by the file's name, with another
     ending if it must be (CelebA's pictures come as .jpg and as .png).
 
-    Args:
-        images: paths with forward slashes; None for no image.
-        renamed: number of an image → its name in the table (`read_renamed`).
+    images: paths with forward slashes; None for no image.
+    renamed: number of an image → its name in the table (`read_renamed`).
 
     BadInput: two images of one name.
     """
@@ -316,10 +315,9 @@ def _labels(
 class DataSet:
     """Where a data set says who and what its images show.
 
-    Attributes:
-        identities: file with the person of each image.
-        labels: file with further columns by image.
-        renamed: CelebA-HQ's mapping file, where the others name CelebA's images.
+    identities: file with the person of each image.
+    labels: file with further columns by image.
+    renamed: CelebA-HQ's mapping file, where the others name CelebA's images.
     """
 
     identities: Path | None = None

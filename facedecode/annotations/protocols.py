@@ -144,8 +144,7 @@ def held_out_people(
     neither the order nor the other rows; about `share` of the people. Where that would leave no row to fit,
     none is held out (`even_all`: all are, as a part of a whole that others fit).
 
-    Returns:
-        bool (n,): True for held-out rows.
+    Returns bool (n,): True for held-out rows.
 
     BadInput: a row with neither identity nor path. UsageError: a share outside [0, 1).
     """

@@ -17,15 +17,13 @@ from facedecode.tensor_file import Fitted, Float32, Kind
 class Direction(Fitted):
     """Where an attribute lies.
 
-    Attributes:
-        vector: (dim,) float32 of length 1, for templates as the recognizer gives them; towards `high`.
-        attribute: what changes along it: "gender", "pose".
-        low, high: what its ends are called: the classes of an attribute of two, else "low" and "high".
-        positions: mean of template · vector over the images of the low class and of the high one (of a computed
-            attribute: over its lowest and its highest fifth).
+    vector: (dim,) float32 of length 1, for templates as the recognizer gives them; towards `high`.
+    attribute: what changes along it: "gender", "pose".
+    low, high: what its ends are called: the classes of an attribute of two, else "low" and "high".
+    positions: mean of template · vector over the images of the low class and of the high one (of a computed attribute:
+        over its lowest and its highest fifth).
 
-    Raises:
-        BadInput: a vector of another shape, length or dim, or positions that are not two rising numbers.
+    Raises BadInput: a vector of another shape, length or dim, or positions that are not two rising numbers.
     """
 
     KIND: ClassVar[Kind] = Kind("direction", "evaluate leakage")
@@ -69,8 +67,7 @@ def find_direction(
     It is the pattern of the attribute, not the filter that reads it best (Haufe et al. 2014): the difference of the
     class means, or the covariance of templates and number. Persons count alike, and so do classes.
 
-    Args:
-        about: more for the direction's report.
+    about: more for the direction's report.
 
     Raises:
         BadInput: the attribute does not rise along it from the low end to the high one (it is hardly in the templates).

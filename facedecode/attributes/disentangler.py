@@ -36,21 +36,19 @@ class _Report(Record):
 class Disentangler(Fitted):
     """Parts templates, and joins them again.
 
-    Attributes:
-        attribute: what the classes are of: "gender".
-        classes: two names, as in the labels, sorted.
-        means: (2, dim) float64, of each class's templates.
-        covariances: (2, dim, dim) float64, of each class's templates, shrunk.
-        to_common: (2, dim, dim) float64, symmetric: the linear part of each class's way to the barycenter.
-        from_common: (2, dim, dim) float64, their inverses.
-        common_mean: (dim,) float64, of the barycenter.
-        class_means: (2, dim) float64, of the identity parts of each class's images: what the average person is.
-        axes: (dim, dim) float64, orthonormal columns: principal axes of the identity parts, the widest first.
-        report: JSON: whom it was fitted on, and how well it does on others; see `disentangler_fit`.
+    attribute: what the classes are of: "gender".
+    classes: two names, as in the labels, sorted.
+    means: (2, dim) float64, of each class's templates.
+    covariances: (2, dim, dim) float64, of each class's templates, shrunk.
+    to_common: (2, dim, dim) float64, symmetric: the linear part of each class's way to the barycenter.
+    from_common: (2, dim, dim) float64, their inverses.
+    common_mean: (dim,) float64, of the barycenter.
+    class_means: (2, dim) float64, of the identity parts of each class's images: what the average person is.
+    axes: (dim, dim) float64, orthonormal columns: principal axes of the identity parts, the widest first.
+    report: JSON: whom it was fitted on, and how well it does on others; see `disentangler_fit`.
 
-    Raises:
-        BadInput: other shapes, numbers that are not finite, a covariance that is none, maps that do not undo each
-            other, or classes that are not two names other than "keep" and "mean".
+    Raises BadInput: other shapes, numbers that are not finite, a covariance that is none, maps that do not undo each
+    other, or classes that are not two names other than "keep" and "mean".
     """
 
     KIND: ClassVar[Kind] = Kind("disentangler", "train --kind disentangler", 3, {2: unchecked})
@@ -108,21 +106,17 @@ class Disentangler(Fitted):
     def posterior(self, templates: np.ndarray) -> np.ndarray:
         """How probable each class is, both being as frequent: templates (n, dim) → float64 (n, 2).
 
-        Raises:
-            BadInput: another shape.
+        Raises BadInput: another shape.
         """
         return self._gaussians.posterior(self._checked(templates))
 
     def split(self, templates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The two parts of templates (n, dim).
 
-        The class that is more probable decides which way a template is carried: it needs no label.
+        The class that is more probable decides which way a template is carried: it needs no label. Returns the identity
+        part, float32 (n, dim), and the dependent part, float32 (n, 2): 1 for the class, else 0.
 
-        Returns:
-            The identity part, float32 (n, dim), and the dependent part, float32 (n, 2): 1 for the class, else 0.
-
-        Raises:
-            BadInput: another shape.
+        Raises BadInput: another shape.
         """
         values = self._checked(templates)
         classes = self.posterior(values).argmax(1)
@@ -135,13 +129,10 @@ class Disentangler(Fitted):
     def identity(self, templates: np.ndarray, components: int | None = None) -> np.ndarray:
         """The identity part alone, see `split`.
 
-        Args:
-            components: keep so many principal components of it, and the mean along the others; all if None. Fewer say
-                less of the class, and of the person.
+        components: keep so many principal components of it, and the mean along the others; all if None. Fewer say less
+            of the class, and of the person.
 
-        Raises:
-            UsageError: fewer than one component, or more than there are numbers.
-            BadInput: another shape.
+        Raises UsageError: fewer than one component, or more than there are numbers. BadInput: another shape.
         """
         self.require_components(components)
         identity = self.split(templates)[0]
@@ -159,10 +150,7 @@ class Disentangler(Fitted):
     def join(self, identity: np.ndarray, dependent: np.ndarray) -> np.ndarray:
         """Templates, float32 (n, dim), of identity parts (n, dim) and dependent parts (n, 2): undoes `split`.
 
-        Shares of both classes give as much of the way back to each.
-
-        Raises:
-            BadInput: another shape.
+        Shares of both classes give as much of the way back to each. Raises BadInput: another shape.
         """
         values, shares = self._checked(identity), np.asarray(dependent, np.float64)
         if shares.shape != (len(values), 2):
@@ -176,14 +164,11 @@ class Disentangler(Fitted):
     def resynthesize(self, templates: np.ndarray, dependent: str = KEEP, independent: str = KEEP) -> np.ndarray:
         """Templates (n, dim) → float32 (n, dim), one of their parts, or both, replaced.
 
-        Args:
-            dependent: "keep", the name of a class, or "mean", which is half of each.
-            independent: of the identity part: "keep", the name of a class for the mean of its images, or "mean" for
-                that of both.
+        dependent: "keep", the name of a class, or "mean", which is half of each.
+        independent: of the identity part: "keep", the name of a class for the mean of its images, or "mean" for that of
+            both.
 
-        Raises:
-            UsageError: none of these.
-            BadInput: another shape.
+        Raises UsageError: none of these. BadInput: another shape.
         """
         self.require_parts(dependent, independent)
         identity, shares = self.split(templates)

@@ -50,10 +50,9 @@ def fit_store_disentangler(
         shrinkage: see `fit_disentangler`.
         progress: called with (probes done, all probes).
 
-    Returns:
-        The disentangler. Its report is that of `fit_disentangler`, with `unlabelled` (images of these people that were
-        left out) and `provenance`: the store's fingerprint, the labels' file, settings, and all `people`, fitted on
-        or held out.
+    Returns the disentangler. Its report is that of `fit_disentangler`, with `unlabelled` (images of these people that
+    were left out) and `provenance`: the store's fingerprint, the labels' file, settings, and all `people`, fitted on or
+    held out.
 
     Raises:
         OutputError: another disentangler, or a folder, is at `path`, and `overwrite` is off.
@@ -112,16 +111,14 @@ def fit_disentangler(
             1989): few people for many numbers leave directions in which a class does not vary at all.
         provenance: JSON to keep with it. progress: called with (probes done, all probes).
 
-    Returns:
-        The disentangler. Its report has `training_images`, `training_people` (by class), `held_out_images`,
-        `held_out_people` (by class), `told` (balanced accuracy of the class told, of people held out, by person, with
-        its interval; None without people of both classes), `probes` (probe → the same of probes trained anew on
-        templates, `template`, and on identity parts, `identity`, of people held out, by folds; None where they are
-        too few) and `provenance`.
+    Returns the disentangler. Its report has `training_images`, `training_people` (by class), `held_out_images`,
+    `held_out_people` (by class), `told` (balanced accuracy of the class told, of people held out, by person, with its
+    interval; None without people of both classes), `probes` (probe → the same of probes trained anew on templates,
+    `template`, and on identity parts, `identity`, of people held out, by folds; None where they are too few) and
+    `provenance`.
 
-    Raises:
-        BadInput: fewer than ten people of a class to fit on, templates that are all equal, or NaN among them.
-        UsageError: `shrinkage` out of range.
+    Raises BadInput: fewer than ten people of a class to fit on, templates that are all equal, or NaN among them.
+    UsageError: `shrinkage` out of range.
     """
     if not 0 < shrinkage < 1:
         raise UsageError(f"a shrinkage of {shrinkage}: give more than 0 and less than 1")

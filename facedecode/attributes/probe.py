@@ -30,11 +30,9 @@ Predict = Callable[[np.ndarray], np.ndarray]
 def fit_linear(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
     """A linear probe: logistic regression of classes, ridge regression of a number, on standardized inputs.
 
-    Args:
-        inputs: (n, d). seed: not used; both are convex.
+    inputs: (n, d). seed: not used; both are convex.
 
-    Returns:
-        (m, d) → probabilities (m, classes), or a number each (m,).
+    Returns (m, d) → probabilities (m, classes), or a number each (m,).
     """
     standardize = _standardizer(inputs, target.weights)
     x = standardize(inputs)
@@ -146,8 +144,7 @@ def out_of_fold(
 ) -> np.ndarray:
     """What probes say of people that they were not trained on: (n, classes) or (n,), fold: int (n,).
 
-    Raises:
-        BadInput: too few people of a class, or who differ, to train a probe on each set of all folds but one.
+    Raises BadInput: too few people of a class, or who differ, to train a probe on each set of all folds but one.
     """
     answers = np.empty(len(inputs) if target.classes is None else (len(inputs), len(target.classes)))
     for number in np.unique(fold):
@@ -214,11 +211,9 @@ def removal_curve(
 ) -> dict[int, np.ndarray]:
     """What a linear probe says of people of each fold once so many directions, learned on the others, are gone.
 
-    Args:
-        templates: (n, dim). fold: int (n,). removed: numbers of directions, rising.
+    templates: (n, dim). fold: int (n,). removed: numbers of directions, rising.
 
-    Returns:
-        number → scores (n, classes) or predictions (n,), as `out_of_fold`.
+    Returns number → scores (n, classes) or predictions (n,), as `out_of_fold`.
     """
     shape = (len(templates),) if target.classes is None else (len(templates), len(target.classes))
     answers = {number: np.empty(shape) for number in removed}
@@ -266,8 +261,7 @@ def read(answers: np.ndarray, target: Target, repetitions: int = REPETITIONS, se
     Balanced accuracy: the mean over classes of the share told right. R²: 1 less the squared error over that of the
     mean, which is 0 for one who knows nothing of the image, and less for one who is wrong.
 
-    Args:
-        answers: of people whom the probe was not trained on, see `out_of_fold`.
+    answers: of people whom the probe was not trained on, see `out_of_fold`.
     """
     persons = int(target.persons.max()) + 1
     share = 1 / np.bincount(target.persons)[target.persons]

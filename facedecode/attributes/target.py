@@ -18,13 +18,11 @@ from facedecode.errors import BadInput
 class Target:
     """What is to be read.
 
-    Attributes:
-        values: int64 (n,), classes from 0; or float64 (n,) of a number.
-        persons: int64 (n,), whose image each is, from 0.
-        classes: names; None where it is a number.
+    values: int64 (n,), classes from 0; or float64 (n,) of a number.
+    persons: int64 (n,), whose image each is, from 0.
+    classes: names; None where it is a number.
 
-    Raises:
-        BadInput: one class, a constant, or a number that is not finite.
+    Raises BadInput: one class, a constant, or a number that is not finite.
     """
 
     values: np.ndarray
@@ -49,8 +47,7 @@ class Target:
     def of_people(self, images: np.ndarray) -> Target:
         """Of some images, bool (n,); their people are numbered anew, without gaps.
 
-        Raises:
-            BadInput: they lack a class, or are all alike.
+        Raises BadInput: they lack a class, or are all alike.
         """
         values = self.values[images]
         if self.classes is not None:
@@ -89,8 +86,7 @@ class Target:
     def folds(self, count: int, seed: int = 0) -> np.ndarray:
         """A fold for each image, all of a person's in one, with about as many people of each class in all: int64 (n,).
 
-        Raises:
-            BadInput: fewer than two people a fold.
+        Raises BadInput: fewer than two people a fold.
         """
         strata = _strata(self.persons, self._classes)
         if len(strata) < 2 * count:

@@ -40,9 +40,8 @@ def choose_images(
     Which ones depends on a person's own paths only (`held_out_images`). Of copies of one file, in whatever folder of
     the person, the first by path is taken: one in training and another held out would flatter the accuracy.
 
-    Raises:
-        BadInput: no template has a person, or one of these has no image; fewer than two people have images enough.
-        UsageError: `min_images` below 2, which leaves nothing to hold out or to train on.
+    Raises BadInput: no template has a person, or one of these has no image; fewer than two people have images enough.
+    UsageError: `min_images` below 2, which leaves nothing to hold out or to train on.
     """
     if min_images < 2:
         raise UsageError(f"--min-images {min_images}: give 2 or more, one to train on and one to hold out")

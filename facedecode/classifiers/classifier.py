@@ -38,9 +38,8 @@ class Classifier(Fitted):
     normalized: whether a linear head takes templates of length 1 (it is given any, and normalizes them itself).
     report: see `fit.fit_classifier`.
 
-    Raises:
-        BadInput: other shapes, NaN or infinite numbers, names that are not sorted, unique and as many as classes, fewer
-            than two classes; in a cosine head a bias, or rows that have not length 1.
+    Raises BadInput: other shapes, NaN or infinite numbers, names that are not sorted, unique and as many as classes,
+    fewer than two classes; in a cosine head a bias, or rows that have not length 1.
     """
 
     KIND: ClassVar[Kind] = Kind("classifier", "train --kind classifier", 2, {1: _without_head})
@@ -99,8 +98,7 @@ class Classifier(Fitted):
             scale: makes it a cosine head of that scale; the rows are normalized.
             normalized: whether a linear head was trained on templates of length 1.
 
-        Raises:
-            BadInput: as the class; a bias, or a row of zeros, in a cosine head.
+        Raises BadInput: as the class; a bias, or a row of zeros, in a cosine head.
         """
         weights = _array(weight)
         bias = np.zeros(len(names), np.float32) if bias is None else _array(bias)

@@ -46,8 +46,7 @@ def fit_store_classifier(
         min_images: that a person has, those held out among them.
         head, progress: see `fit_classifier`.
 
-    Returns:
-        The classifier. Its report is that of `fit_classifier` with `left_out` (see `classes.Images`).
+    Returns the classifier. Its report is that of `fit_classifier` with `left_out` (see `classes.Images`).
 
     Raises:
         OutputError: another classifier, or a folder, is at `path`, and `overwrite` is off.
@@ -101,20 +100,16 @@ def fit_classifier(
         head: what to fit; a linear head if None.
         provenance: JSON to keep with it. progress: as in `softmax.fit_softmax`.
 
-    Returns:
-        The classifier. Its report has `classes`, `training_images` and `held_out_images` (counts), `accuracy` (top-1
-        on images held out, with its interval by person; None without any), `accuracy_person_weighted`,
-        `training_accuracy`, `held_out_loss` and `training_loss` (mean cross-entropy, nats), `chance`, `largest_class`
-        (name, and share of the images held out: the accuracy of always naming it), `iterations`, `gradient`,
-        `converged` (see `softmax.Solved`) and `provenance`.
+    Returns the classifier. Its report has `classes`, `training_images` and `held_out_images` (counts), `accuracy`
+    (top-1 on images held out, with its interval by person; None without any), `accuracy_person_weighted`,
+    `training_accuracy`, `held_out_loss` and `training_loss` (mean cross-entropy, nats), `chance`, `largest_class`
+    (name, and share of the images held out: the accuracy of always naming it), `iterations`, `gradient`, `converged`
+    (see `softmax.Solved`) and `provenance`.
 
-    Raises:
-        BadInput: shapes that do not match, NaN or infinite templates, templates that are all equal; fewer than two
-            people to train on, or one without images to train on.
-        WouldNotFit: as `softmax.fit_softmax`.
+    Raises BadInput: shapes that do not match, NaN or infinite templates, templates that are all equal; fewer than two
+    people to train on, or one without images to train on. WouldNotFit: as `softmax.fit_softmax`.
 
-    Warns:
-        FacedecodeWarning: the fit has not converged.
+    Warns FacedecodeWarning: the fit has not converged.
     """
     head = head or Head()
     templates, held_out = np.asarray(templates), np.asarray(held_out, bool)
@@ -215,13 +210,11 @@ def import_store_classifier(
         names: a text file with a class on each line, in the order of the weight's rows.
         scale: makes it a cosine head of that scale; a linear head if None.
 
-    Returns:
-        The classifier. Its report has `classes`, `provenance`, and where the store has images of people among the
-        classes `images` (their count), `accuracy` and `accuracy_person_weighted` on them, else None.
+    Returns the classifier. Its report has `classes`, `provenance`, and where the store has images of people among the
+    classes `images` (their count), `accuracy` and `accuracy_person_weighted` on them, else None.
 
-    Raises:
-        OutputError: another classifier, or a folder, is at `path`, and `overwrite` is off.
-        BadInput: as `require_extracted`; the files cannot be read, or do not fit each other or the recognizer.
+    Raises OutputError: another classifier, or a folder, is at `path`, and `overwrite` is off. BadInput: as
+    `require_extracted`; the files cannot be read, or do not fit each other or the recognizer.
     """
     require_extracted(store)
     weight, bias = _read_layer(weights)
@@ -256,8 +249,7 @@ def import_store_classifier(
 def read_names(path: Path) -> list[str]:
     """The lines of a UTF-8 text file without the space around them; an empty one at the end is none.
 
-    Raises:
-        BadInput: naming the file: unreadable, an empty line, a name twice.
+    Raises BadInput: naming the file: unreadable, an empty line, a name twice.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")

@@ -37,8 +37,7 @@ class Head:
         is added to the mean cross-entropy. L2 if None. It is not chosen by the data: give another to change it.
     scale: of a cosine head; it is fixed, as it would grow without end on classes that can be told apart. SCALE if None.
 
-    Raises:
-        UsageError: an unknown kind; a penalty or scale that is not above 0, or absurd, or of the other kind.
+    Raises UsageError: an unknown kind; a penalty or scale that is not above 0, or absurd, or of the other kind.
     """
 
     kind: str = "linear"
@@ -93,8 +92,7 @@ def fit_softmax(x: np.ndarray, codes: np.ndarray, head: Head, progress: Progress
         codes: (n,) int64, the class of each, from 0 on without gaps.
         progress: called with (done, 100, note): by how many of its decades the gradient has fallen.
 
-    Raises:
-        WouldNotFit: the logits would not fit in memory.
+    Raises WouldNotFit: the logits would not fit in memory.
     """
     classes = int(codes.max()) + 1
     # Logits, their exponentials, and the gradients of both.

@@ -36,8 +36,7 @@ def speaks(environment: Mapping[str, str]) -> bool:
 def launched(environment: Mapping[str, str]) -> Ranks:
     """The processes of this run; alone, unless torchrun (or what sets the same variables) started more.
 
-    Raises:
-        UsageError: variables that are missing or no numbers.
+    Raises UsageError: variables that are missing or no numbers.
     """
     # Clusters set some of them for whatever they start; this one only launchers of one process a device do.
     if "LOCAL_RANK" not in environment or environment.get("WORLD_SIZE", "1") == "1":

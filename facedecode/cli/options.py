@@ -24,11 +24,10 @@ _SEVERAL = (tuple, list, collections.abc.Sequence)
 class Variant:
     """One of the things that a command can do.
 
-    Attributes:
-        title: what it makes, for the help: "recognizers".
-        job: its options.
-        only: those of them that it takes; all if None.
-        defaults: what else the job can be asked for → option → its default then.
+    title: what it makes, for the help: "recognizers".
+    job: its options.
+    only: those of them that it takes; all if None.
+    defaults: what else the job can be asked for → option → its default then.
     """
 
     title: str
@@ -82,8 +81,7 @@ class OneOf:
 def expand(function: Callable) -> tuple[list[inspect.Parameter], Callable[[dict[str, Any]], dict[str, Any]]]:
     """A function's parameters with those that are jobs, or `OneOf` several, replaced by options, all by keyword.
 
-    Returns:
-        The parameters, and what turns their values into the function's own arguments.
+    Returns the parameters, and what turns their values into the function's own arguments.
     """
     jobs: dict[str, type] = {}
     unions: dict[str, set[str]] = {}
@@ -118,9 +116,8 @@ def parameters_of(job: type) -> list[inspect.Parameter]:
 def make_job(job: type, values: Mapping[str, Any]) -> Any:
     """The job that the user described.
 
-    Raises:
-        BadInput: an input that is not there, or of another kind; all are looked at before anything else.
-        UsageError: a value that is none of the choices, or that the option or the job refuses.
+    Raises BadInput: an input that is not there, or of another kind; all are looked at before anything else. UsageError:
+    a value that is none of the choices, or that the option or the job refuses.
     """
     _require_inputs(job, values)
     return _make(job, values)

@@ -18,9 +18,8 @@ _FEWEST = 4  # channels
 class DecoderNetwork(nn.Module):
     """Templates (n, dim) float, raw → pictures (n, 3, image_size, image_size) RGB in [0, 1], perhaps not yet clipped.
 
-    Attributes:
-        config: the arguments that build it again; JSON.
-        image_size: pixels.
+    config: the arguments that build it again; JSON.
+    image_size: pixels.
     """
 
     config: dict[str, Any]
@@ -66,8 +65,7 @@ class TrainedNetwork(DecoderNetwork):
         image_size: 64, 128 or 224, pixels.
         widths: channels at each size, one more than there are doublings; `CHANNELS` if None.
 
-    Raises:
-        UsageError: a size that no decoder draws, or other widths.
+    Raises UsageError: a size that no decoder draws, or other widths.
     """
 
     CHANNELS: ClassVar[tuple[int, ...]]
@@ -94,8 +92,7 @@ class TrainedNetwork(DecoderNetwork):
     def usual_widths(cls, image_size: int, share: float = 1.0) -> tuple[int, ...]:
         """The channels for such pictures, or so large a share of them: half takes a quarter of the arithmetic.
 
-        Raises:
-            UsageError: no such size of pictures, or a share that is not above 0 and at most 1.
+        Raises UsageError: no such size of pictures, or a share that is not above 0 and at most 1.
         """
         require_image_size(image_size)
         if not 0 < share <= 1:

@@ -36,10 +36,9 @@ MIGRATIONS: dict[int, Migration] = {1: lambda card: card | {"sha256": None}}
 class Provenance(Record):
     """What a decoder was made for and from.
 
-    Attributes:
-        recognizer: the one whose templates it takes.
-        normalized: it takes L2-normalized templates rather than raw ones.
-        training: of which run it came.
+    recognizer: the one whose templates it takes.
+    normalized: it takes L2-normalized templates rather than raw ones.
+    training: of which run it came.
     """
 
     recognizer: RecognizerId
@@ -94,8 +93,7 @@ class Decoder:
 
         progress: called with (done, total) pictures.
 
-        Raises:
-            BadInput: templates of another length.
+        Raises BadInput: templates of another length.
         """
         if templates.ndim != 2 or templates.shape[1] != self.dim:
             raise BadInput(
@@ -146,10 +144,9 @@ class Decoder:
 def save_decoder(folder: Path, kind: str, net: DecoderNetwork, provenance: Provenance, half: bool = False) -> None:
     """Write a checkpoint, atomically, tensors first.
 
-    Args:
-        half: keep weights as float16, at half the size (they are read back as float32). What float16 does not hold
-            stays: vectors, as the variances of batch normalization can be too small, and tensors that are too large
-            or too small as a whole (a linear decoder's weights go with one over the size of templates).
+    half: keep weights as float16, at half the size (they are read back as float32). What float16 does not hold stays:
+        vectors, as the variances of batch normalization can be too small, and tensors that are too large or too small
+        as a whole (a linear decoder's weights go with one over the size of templates).
     """
     tensors = {
         name: (t.half() if half and t.ndim > 1 and _fits_half(t) else t).contiguous().cpu()
@@ -180,9 +177,7 @@ def _fits_half(tensor: Tensor) -> bool:
 def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
     """Load a decoder from its folder, or a shipped one by its recognizer's name.
 
-    Raises:
-        MissingWeights: no such decoder.
-        BadInput: the checkpoint is of another version or frame, or damaged.
+    Raises MissingWeights: no such decoder. BadInput: the checkpoint is of another version or frame, or damaged.
     """
     folder = find_decoder(name)
     path, tensors = folder / "decoder.json", folder / "decoder.safetensors"
@@ -214,9 +209,7 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
 def load_decoder_for(recognizer: RecognizerId, name: str | Path | None = None, device: str = "cpu") -> Decoder:
     """The decoder called `name` (see `find_decoder`), else the one that is shipped for a recognizer.
 
-    Raises:
-        MissingWeights: no such decoder.
-        BadInput: as `load_decoder`, or it is for templates of another recognizer.
+    Raises MissingWeights: no such decoder. BadInput: as `load_decoder`, or it is for templates of another recognizer.
     """
     shipped = files.SHIPPED / recognizer.name
     if name is None and not (shipped / "decoder.json").is_file():

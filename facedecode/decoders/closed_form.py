@@ -80,8 +80,7 @@ class Ridge(ClosedForm):
     def fit(self, templates: Tensor, portraits: Tensor, score: str | None = None) -> Ridge:
         """As `ClosedForm.fit`; accumulates in float64.
 
-        Raises:
-            BadInput: the templates are all equal, so that nothing can be regressed on them.
+        Raises BadInput: the templates are all equal, so that nothing can be regressed on them.
         """
         e = templates.double()
         mean = e.mean(0)

@@ -22,13 +22,12 @@ Fitting = Literal["gradients", "closed form", "generator"]
 class DecoderKind:
     """A kind of decoder.
 
-    Attributes:
-        name: of `--architecture`, and in checkpoints.
-        place: "module:class" of its network, in this folder.
-        fitting: `gradients`: trained in steps (`training.decoder_run`); `closed form`: solved at once; `generator`:
-            fitted to the pictures of a user's generator (`training.latent`).
-        options: arguments of the network's own that `TrainSettings` can set.
-        defaults: option of `train` → its default for this kind, where that differs from the usual one.
+    name: of `--architecture`, and in checkpoints.
+    place: "module:class" of its network, in this folder.
+    fitting: `gradients`: trained in steps (`training.decoder_run`); `closed form`: solved at once; `generator`: fitted
+        to the pictures of a user's generator (`training.latent`).
+    options: arguments of the network's own that `TrainSettings` can set.
+    defaults: option of `train` → its default for this kind, where that differs from the usual one.
     """
 
     name: str

@@ -62,9 +62,7 @@ class LatentDecoder(DecoderNetwork):
     def open_files(self, folder: Path, device: str = "cpu") -> None:
         """Load the generator from a decoder's folder.
 
-        Raises:
-            MissingWeights: its file is not there.
-            BadInput: another file, or one that cannot be loaded.
+        Raises MissingWeights: its file is not there. BadInput: another file, or one that cannot be loaded.
         """
         path = folder / Path(self.config["generator"]["file"]).name
         program = load_program(path, device)

@@ -48,9 +48,8 @@ class NbNet(TrainedNetwork):
     Theirs draws 160 px from a 5×5 map. The sizes here are the project's, from the maps of `DeepFaceDecoder`: 4×4 for
     128 px and 7×7 for 224 px with their six blocks, and 64 px with the first five of them.
 
-    Args:
-        dim, image_size: as of `TrainedNetwork`.
-        widths: channels with which each block begins, multiples of 8; it ends with twice as many.
+    dim, image_size: as of `TrainedNetwork`.
+    widths: channels with which each block begins, multiples of 8; it ends with twice as many.
     """
 
     CHANNELS = (256, 128, 64, 32, 16, 8)

@@ -28,9 +28,8 @@ class DeepFaceDecoder(TrainedNetwork):
       decoder, fitted once and kept fixed; the convolutions learn what no linear map can draw. (Trained along, it
       takes up the identity term's gradient as colored noise.)
 
-    Args:
-        dim, image_size, widths: as of `TrainedNetwork`.
-        coarse: side of the affine picture, or 0.
+    dim, image_size, widths: as of `TrainedNetwork`.
+    coarse: side of the affine picture, or 0.
     """
 
     CHANNELS = (512, 256, 128, 64, 32, 16)

@@ -34,15 +34,14 @@ class RecordedSettings(Record):
 class TrainingRecord(Record):
     """What a decoder was made of. None: that is not recorded.
 
-    Attributes:
-        fingerprint: of all that decides the decoder. start: of the one that it went on from.
-        store: fingerprint of the store of its templates. transform: the perturbation of their faces.
-        images: their count. people: their names, and whom it knows in another way: `known_otherwise`.
-        validation: share of the people held out of this training; held_out: of all that led to this decoder.
-        settings: of the run. phi: the networks of its perceptual terms.
-        looked_through: names of the networks whose gradients shaped it, in this run or an earlier one.
-        curve: figures of the people held out, as the training went on. figures: of a fit at once.
-        further: whatever else is recorded: device, steps, ….
+    fingerprint: of all that decides the decoder. start: of the one that it went on from.
+    store: fingerprint of the store of its templates. transform: the perturbation of their faces.
+    images: their count. people: their names, and whom it knows in another way: `known_otherwise`.
+    validation: share of the people held out of this training; held_out: of all that led to this decoder.
+    settings: of the run. phi: the networks of its perceptual terms.
+    looked_through: names of the networks whose gradients shaped it, in this run or an earlier one.
+    curve: figures of the people held out, as the training went on. figures: of a fit at once.
+    further: whatever else is recorded: device, steps, ….
     """
 
     fingerprint: str | None = None

@@ -32,10 +32,9 @@ _GROUP_PIXELS = 16_000_000  # of decoded images that a worker holds at once
 class Cropped:
     """The result of one input: a face with its template, or the failure.
 
-    Attributes:
-        row: of a store: path, identity, width, height, sha256; box, landmarks and probability of the face.
-        crop: (S, S, 3) uint8 RGB. template: (dim,) float32.
-        failure: path, stage and reason; then the others are not to be used.
+    row: of a store: path, identity, width, height, sha256; box, landmarks and probability of the face.
+    crop: (S, S, 3) uint8 RGB. template: (dim,) float32.
+    failure: path, stage and reason; then the others are not to be used.
     """
 
     row: dict | None = None

@@ -60,10 +60,9 @@ def import_embeddings(
         data_set: gives the identities in place of the folders.
         output, options, progress: as in `extract`. An image without a face is a failure, and its template is left out.
 
-    Raises:
-        BadInput: the files cannot be read, have different numbers of rows, or a path twice; templates of another
-            length; no image with a face; the recognizer itself makes other templates of the images.
-        OutputError, OutputInUse: as `StoreWriter`.
+    Raises BadInput: the files cannot be read, have different numbers of rows, or a path twice; templates of another
+    length; no image with a face; the recognizer itself makes other templates of the images. OutputError, OutputInUse:
+    as `StoreWriter`.
     """
     options = options or StoreOptions()
     templates, note = read_bare(embeddings)
@@ -105,8 +104,7 @@ def import_embeddings(
 def listed_images(path: Path) -> tuple[Path, list[ImageRef]]:
     """The images of a text file, one a line and relative to the working directory, in its order; and their root.
 
-    Raises:
-        BadInput: unreadable, an empty line, or a path twice.
+    Raises BadInput: unreadable, an empty line, or a path twice.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip("\r\n").split("\n")

@@ -50,11 +50,10 @@ def _renamed() -> Any:
 class StoreOptions:
     """How a store is made of images.
 
-    Attributes:
-        batch_size: images of a chunk; their templates are computed together.
-        shard_rows: templates in a shard.
-        workers: chunks in work at once; as many as there are cores if None.
-        overwrite: replace another store.
+    batch_size: images of a chunk; their templates are computed together.
+    shard_rows: templates in a shard.
+    workers: chunks in work at once; as many as there are cores if None.
+    overwrite: replace another store.
     """
 
     batch_size: int = option(32, "Images that are processed together.", minimum=1)

@@ -39,11 +39,8 @@ def write_preview(
 
     inputs: images or folders, as for `extract`. faces: at most so many. overwrite: replace another picture at `path`.
 
-    Returns how many faces are shown.
-
-    Raises:
-        OutputError: no name that ends in .png, another file is there, or it cannot be written.
-        BadInput: as `extract`; or no image has a face to show.
+    Returns how many faces are shown. Raises OutputError: no name that ends in .png, another file is there, or it cannot
+    be written. BadInput: as `extract`; or no image has a face to show.
     """
     if path.suffix.lower() != ".png":
         raise OutputError(f"{path}: the preview is written as PNG; give a name that ends in .png")

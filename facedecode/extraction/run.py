@@ -63,8 +63,7 @@ def extract(
         ranks: the processes that share the work; each calls this with the same arguments and the same images. The
             store is that of one process to the byte, whatever their number.
 
-    Returns:
-        None on other ranks than the first, which alone writes.
+    Returns None on other ranks than the first, which alone writes.
 
     Raises:
         BadInput: a path does not exist, there are no images, or none of them gave a template.

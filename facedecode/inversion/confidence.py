@@ -45,8 +45,7 @@ class Confidence(Fitted):
     decoder: `provenance.describe_decoder` of the decoder. recognizer: of its templates.
     report: JSON; see `fit_confidence`.
 
-    Raises:
-        BadInput: other shapes, NaN or infinite numbers, variances that are not positive.
+    Raises BadInput: other shapes, NaN or infinite numbers, variances that are not positive.
     """
 
     KIND: ClassVar[Kind] = Kind("confidence map", "fit-confidence")
@@ -140,14 +139,12 @@ def fit_confidence(
         provenance: JSON to keep with the map, such as the store's fingerprint.
         progress: called with (done, total) trial fits.
 
-    Returns:
-        The map. Its report has `images`, `people` (their names), `penalty`, `cross_validation` (see
-        `log_variance.choose_penalty`), `explained` (share of the prior variance over all cells and in the central
-        region) and `provenance`.
+    Returns the map. Its report has `images`, `people` (their names), `penalty`, `cross_validation` (see
+    `log_variance.choose_penalty`), `explained` (share of the prior variance over all cells and in the central region)
+    and `provenance`.
 
-    Raises:
-        BadInput: fewer than 5 people, shapes that do not match, templates that are not finite or all equal.
-        UsageError: a grid that does not divide the pictures.
+    Raises BadInput: fewer than 5 people, shapes that do not match, templates that are not finite or all equal.
+    UsageError: a grid that does not divide the pictures.
     """
     templates = np.asarray(templates, np.float64)
     if templates.ndim != 2 or not len(templates) == len(portraits) == len(pictures) == len(identities) > 0:
@@ -194,8 +191,7 @@ def fit_confidence(
 def squared_errors(portraits: np.ndarray, pictures: np.ndarray, grid: int = GRID) -> np.ndarray:
     """Mean squared errors of the cells, values in [0, 1]: two (n, P, P, 3) uint8 → (n, S, S) float64, above 0.
 
-    Raises:
-        BadInput: shapes that differ. UsageError: S does not divide P.
+    Raises BadInput: shapes that differ. UsageError: S does not divide P.
     """
     if portraits.ndim != 4 or portraits.shape != pictures.shape:
         raise BadInput(f"portraits {portraits.shape} and pictures {pictures.shape} do not match")

@@ -37,9 +37,8 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
     People that the decoder or its recognizer was trained on are left out. A map that is there and was fitted on the
     same store with the same settings is loaded instead.
 
-    Args:
-        store: of the job, opened. decoder: loaded from a folder.
-        stage: gives a progress callback for each named stage.
+    store: of the job, opened. decoder: loaded from a folder.
+    stage: gives a progress callback for each named stage.
 
     Raises:
         OutputError: another map is there, and `overwrite` is off.

@@ -23,14 +23,13 @@ from facedecode.store import Manifest, Store, load_templates
 class TemplateInput:
     """Templates to invert.
 
-    Attributes:
-        templates: (n, dim) float32.
-        recognizer: from the manifest; for a bare file only the name is known.
-        weights: the recognizer's file, where the user named it.
-        names: a file name for each, without suffix.
-        manifest: of their store, if they are in one.
-        rows: the store's rows, if it is a store; `root` is where its images are.
-        note: for the user, an assumption or a cast.
+    templates: (n, dim) float32.
+    recognizer: from the manifest; for a bare file only the name is known.
+    weights: the recognizer's file, where the user named it.
+    names: a file name for each, without suffix.
+    manifest: of their store, if they are in one.
+    rows: the store's rows, if it is a store; `root` is where its images are.
+    note: for the user, an assumption or a cast.
     """
 
     templates: np.ndarray
@@ -46,9 +45,8 @@ class TemplateInput:
 def read_inputs(path: Path, options: DrawingOptions | None = None, device: str = "cpu") -> TemplateInput:
     """Read a store, a shard of it, or a bare `.npy`. device: to try a model of the user's on.
 
-    Raises:
-        BadInput: unreadable, templates of another recognizer, or a bare file where the originals are asked for.
-        UsageError, MissingWeights: as `load_recognizer`.
+    Raises BadInput: unreadable, templates of another recognizer, or a bare file where the originals are asked for.
+    UsageError, MissingWeights: as `load_recognizer`.
     """
     options = options or DrawingOptions()
     model, weights = options.recognizer.model, options.recognizer.weights
@@ -120,10 +118,8 @@ def load_networks(
 ) -> Networks:
     """The decoder of that name or folder, or the shipped one, and the recognizer.
 
-    Raises:
-        BadInput: the decoder is for templates of another recognizer.
-        MissingWeights: no such decoder; or the recognizer's weights are missing although the user named them or they
-            are needed.
+    Raises BadInput: the decoder is for templates of another recognizer. MissingWeights: no such decoder; or the
+    recognizer's weights are missing although the user named them or they are needed.
     """
     drawer = load_decoder_for(inputs.recognizer, decoder, device)
     try:

@@ -28,13 +28,12 @@ from facedecode.store.images import read_portraits
 class Inverted:
     """Reconstructions.
 
-    Attributes:
-        pictures: (n, P, P, 3) uint8 RGB portraits.
-        scores: (n,) float32, the score of each picture's template against the template that was decoded (after the
-            mapping, if there is one); None without a recognizer.
-        before: (n,) float32, the scores before refinement; None without it.
-        explained: (n, S, S) float32, `Confidence.explained` of the decoded templates; None without a confidence map.
-        scale: `Confidence.scale`.
+    pictures: (n, P, P, 3) uint8 RGB portraits.
+    scores: (n,) float32, the score of each picture's template against the template that was decoded (after the mapping,
+        if there is one); None without a recognizer.
+    before: (n,) float32, the scores before refinement; None without it.
+    explained: (n, S, S) float32, `Confidence.explained` of the decoded templates; None without a confidence map.
+    scale: `Confidence.scale`.
     """
 
     pictures: np.ndarray
@@ -66,9 +65,8 @@ def invert(
         refine: steps of refinement (see `inversion.refinement`), 0 for none. seed: of its randomness.
         confidence: the map of this decoder.
 
-    Raises:
-        BadInput: templates of another length; a gradient of refinement that is not finite.
-        UsageError: refinement without a recognizer, or as `refinement.require_refinable`; refinement with confidence.
+    Raises BadInput: templates of another length; a gradient of refinement that is not finite. UsageError: refinement
+    without a recognizer, or as `refinement.require_refinable`; refinement with confidence.
     """
     if mapping is not None:
         templates = mapping.apply(templates)
@@ -127,10 +125,8 @@ def write_grid(output: Path, inputs: TemplateInput, result: Inverted, originals:
 def write_folder(output: Path, inputs: TemplateInput, result: Inverted) -> None:
     """One PNG a template, and `scores.csv` with (file, score), written last; with `before` where it was refined.
 
-    With confidence maps NAME-confidence.png beside each, and the column `confidence`.
-
-    Raises:
-        BadInput: a map's name is that of another picture.
+    With confidence maps NAME-confidence.png beside each, and the column `confidence`. Raises BadInput: a map's name is
+    that of another picture.
     """
     columns = {"score": result.scores} | ({} if result.before is None else {"before": result.before})
     maps = None

@@ -31,16 +31,11 @@ def fit_log_variance(
 
     Fisher scoring, with one matrix and one step length for all p, halved until the sum descends enough (Armijo).
 
-    Args:
-        z: (n, d) templates, standardized. squares: (n, p) squared errors, positive. penalty: above 0.
-        weights: (n,) of the rows in the mean, positive; equal if None.
+    z: (n, d) templates, standardized. squares: (n, p) squared errors, positive. penalty: above 0.
+    weights: (n,) of the rows in the mean, positive; equal if None.
 
-    Returns:
-        (p,), (p, d), float64.
-
-    Raises:
-        UsageError: a penalty that is not above 0.
-        BadInput: shapes that do not match, numbers that are not finite, squares that are not positive.
+    Returns (p,), (p, d), float64. Raises UsageError: a penalty that is not above 0. BadInput: shapes that do not match,
+    numbers that are not finite, squares that are not positive.
     """
     z, squares = _checked(z, squares, penalty)
     share = np.full(len(z), 1 / len(z)) if weights is None else np.asarray(weights, np.float64) / np.sum(weights)
@@ -81,16 +76,13 @@ def choose_penalty(
 
     All people weigh alike, however many rows they have.
 
-    Args:
-        identities: n, the person of each row.
-        progress: called with (done, total) fits.
+    identities: n, the person of each row.
+    progress: called with (done, total) fits.
 
-    Returns:
-        The penalty, and JSON: for each penalty, and for variances that ignore the template (`constant`), `loss` (mean
-        of (log σ² + y/σ²)/2 on people left out) and `ratio` (mean of y/σ²: 1 where the variances are right).
+    Returns the penalty, and JSON: for each penalty, and for variances that ignore the template (`constant`), `loss`
+    (mean of (log σ² + y/σ²)/2 on people left out) and `ratio` (mean of y/σ²: 1 where the variances are right).
 
-    Raises:
-        BadInput: fewer people than folds; as `fit_log_variance`.
+    Raises BadInput: fewer people than folds; as `fit_log_variance`.
     """
     z, squares = _checked(z, squares, min(penalties))
     people, codes = encode_people(identities)

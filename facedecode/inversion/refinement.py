@@ -34,10 +34,9 @@ _BATCH = 16  # pictures at once
 class RefineSettings:
     """How to refine; the defaults were chosen on people held out of training (docs/refinement.md).
 
-    Attributes:
-        rate: Adam's step, as a share of the template's distance from the mean template, over √dim.
-        penalty: λ. jitter: strength of the random similarities (`losses.random_jitter`).
-        blur, gray: largest share of a blurred, of a gray copy that is mixed in; each view draws its own share.
+    rate: Adam's step, as a share of the template's distance from the mean template, over √dim.
+    penalty: λ. jitter: strength of the random similarities (`losses.random_jitter`).
+    blur, gray: largest share of a blurred, of a gray copy that is mixed in; each view draws its own share.
     """
 
     rate: float = 0.15
@@ -51,10 +50,9 @@ class RefineSettings:
 class Refined:
     """Refined pictures.
 
-    Attributes:
-        pictures: (n, P, P, 3) uint8 RGB portraits.
-        before, after: (n,) float32, the scores of the first and of the refined 8-bit picture against the template.
-        inputs: (n, dim) float32, the decoder's inputs: the template itself where nothing scored better.
+    pictures: (n, P, P, 3) uint8 RGB portraits.
+    before, after: (n,) float32, the scores of the first and of the refined 8-bit picture against the template.
+    inputs: (n, dim) float32, the decoder's inputs: the template itself where nothing scored better.
     """
 
     pictures: np.ndarray
@@ -92,9 +90,8 @@ def refine(
         steps: at least 1.
         progress: called with (done, total), in steps of single pictures.
 
-    Raises:
-        UsageError: fewer than one step, or as `require_refinable`.
-        BadInput: templates of another length or recognizer, or a gradient that is not finite.
+    Raises UsageError: fewer than one step, or as `require_refinable`. BadInput: templates of another length or
+    recognizer, or a gradient that is not finite.
     """
     if steps < 1:
         raise UsageError(f"{steps} steps of refinement: give at least 1")

@@ -31,12 +31,10 @@ def between(start: np.ndarray, end: np.ndarray, fractions: Sequence[float], scor
     For the score `cosine`, they turn at a constant rate on the great circle through both (Shoemake 1985), while their
     lengths change linearly. Otherwise they move on the straight line.
 
-    Args:
-        fractions: of the way: 0 is the start, 1 the end; others than those between lead beyond.
-        score: the recognizer's.
+    fractions: of the way: 0 is the start, 1 the end; others than those between lead beyond.
+    score: the recognizer's.
 
-    Raises:
-        BadInput: for cosine, a template of zeros, or two opposite ones.
+    Raises BadInput: for cosine, a template of zeros, or two opposite ones.
     """
     t = np.asarray(fractions, np.float64)[:, None]
     a, b = start.astype(np.float64), end.astype(np.float64)
@@ -108,8 +106,7 @@ def plan_walks(
         steps: templates in a strip, 2 or more.
         score: the recognizer's.
 
-    Raises:
-        BadInput: see `between`.
+    Raises BadInput: see `between`.
     """
     if isinstance(goal, Direction):
         amounts = np.linspace(-reach, reach, steps).tolist()
@@ -149,8 +146,7 @@ def _without(templates: np.ndarray, directions: Sequence[Direction]) -> np.ndarr
 def find_rows(inputs: TemplateInput, names: Sequence[str], option: str) -> list[int]:
     """The rows that names mean: a row's number, an image's path in the store, or its last part, with its ending or not.
 
-    Raises:
-        BadInput: there is no such row, or more than one of that name.
+    Raises BadInput: there is no such row, or more than one of that name.
     """
     rows: dict[str, list[int]] = {}
     for i, row in enumerate(inputs.rows or ()):

@@ -43,11 +43,9 @@ def between(first: np.ndarray, second: np.ndarray, share: float) -> tuple[np.nda
     eigenvalues no real logarithm exists. Their principal power is complex then; its real part, the mean of the
     branches log r ± iπ, is taken, and they are counted.
 
-    Args:
-        share: from 0 (the first map) to 1 (the second).
+    share: from 0 (the first map) to 1 (the second).
 
-    Returns:
-        The map; None where one of the two has no inverse, or numbers overflow. The number of negative eigenvalues.
+    Returns the map; None where one of the two has no inverse, or numbers overflow. The number of negative eigenvalues.
     """
     from scipy.linalg import fractional_matrix_power  # of scikit-learn's dependencies; 0.1 s to import
 

@@ -113,8 +113,7 @@ def fit_store_mapping(
 
     A map that is there and was fitted on the same templates by the same method is loaded instead.
 
-    Args:
-        source: of the perturbed templates. people: file with the people to fit (and hold out) from; all if None.
+    source: of the perturbed templates. people: file with the people to fit (and hold out) from; all if None.
 
     Raises:
         OutputError: another map is at `path`, and `overwrite` is off.

@@ -30,9 +30,8 @@ class Method:
     ridge: penalty on the weight, times the mean variance of the inputs; or `auto`, see `choose_ridge`.
     rank: of a low-rank map, else None.
 
-    Raises:
-        UsageError: an unknown kind, a ridge that is negative, infinite or for an orthogonal map, a rank below 1, a
-            rank without low-rank or the reverse.
+    Raises UsageError: an unknown kind, a ridge that is negative, infinite or for an orthogonal map, a rank below 1, a
+    rank without low-rank or the reverse.
     """
 
     kind: Literal["affine", "orthogonal", "low-rank"] = option("affine", "Kind of map: affine, orthogonal or low-rank.")

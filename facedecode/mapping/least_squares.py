@@ -80,8 +80,7 @@ class GramAccumulator:
     def add(self, inputs: np.ndarray, outputs: np.ndarray) -> None:
         """Take in pairs: (n, dim_in) and (n, dim_out), of any float type; n may be 0.
 
-        Raises:
-            BadInput: other shapes, NaN or infinite numbers. Nothing of the call is taken in then.
+        Raises BadInput: other shapes, NaN or infinite numbers. Nothing of the call is taken in then.
         """
         inputs, outputs = np.asarray(inputs), np.asarray(outputs)
         expected = ((len(inputs), self.dim_in), (len(inputs), self.dim_out))
@@ -114,14 +113,11 @@ class GramAccumulator:
     def solve(self, ridge: float = 0.0) -> Solution:
         """Least squares with a bias that is not penalized.
 
-        Args:
-            ridge: in units of the mean eigenvalue of the inputs' centered Gram matrix (trace over dim_in), so
-                that it means the same whatever the scale and the number of the inputs. Directions in which
-                the inputs do not vary beyond RESOLUTION get no weight; without such it is `numpy.linalg.lstsq`.
+        ridge: in units of the mean eigenvalue of the inputs' centered Gram matrix (trace over dim_in), so that it means
+            the same whatever the scale and the number of the inputs. Directions in which the inputs do not vary beyond
+            RESOLUTION get no weight; without such it is `numpy.linalg.lstsq`.
 
-        Raises:
-            UsageError: a negative or infinite ridge.
-            BadInput: no pairs.
+        Raises UsageError: a negative or infinite ridge. BadInput: no pairs.
         """
         if not (math.isfinite(ridge) and ridge >= 0):
             raise UsageError(f"a ridge of {ridge} makes no sense: give 0 or more")
@@ -152,13 +148,11 @@ class GramAccumulator:
     def judge(self, weight: np.ndarray, bias: np.ndarray) -> dict[str, Any]:
         """How well a map does on the pairs seen, from the moments alone.
 
-        Args:
-            weight, bias: (d, d) and (d,) of a map between templates of one size.
+        weight, bias: (d, d) and (d,) of a map between templates of one size.
 
-        Returns:
-            JSON: `n`; `residual`, the mean of ‖output − map(input)‖²; `displacement`, that of
-            ‖output − input‖²; `relative`, their ratio (None where nothing moved beyond rounding). Good to about
-            1e-15 of the outputs' variance.
+        Returns JSON: `n`; `residual`, the mean of ‖output − map(input)‖²; `displacement`, that of ‖output − input‖²;
+        `relative`, their ratio (None where nothing moved beyond rounding). Good to about 1e-15 of the outputs'
+        variance.
         """
         residual = self._mean_squared(np.asarray(weight, np.float64), np.asarray(bias, np.float64))
         displacement = self._mean_squared(np.eye(self.dim_in), np.zeros(self.dim_in))
@@ -202,13 +196,10 @@ _RIDGES = np.logspace(-6, 3, 181)
 def solve(sums: GramAccumulator, method: Method, ridge: float = 0.0) -> Solution:
     """The map between templates of one size with the least squared error on the pairs in `sums`.
 
-    Args:
-        method: its kind and rank.
-        ridge: in the units of `GramAccumulator.solve`; that of `method` may be `auto`.
+    method: its kind and rank.
+    ridge: in the units of `GramAccumulator.solve`; that of `method` may be `auto`.
 
-    Raises:
-        BadInput: no pairs.
-        UsageError: a rank above the templates' size.
+    Raises BadInput: no pairs. UsageError: a rank above the templates' size.
     """
     method.require_size(sums.dim_out)
     if method.kind == "orthogonal":
@@ -244,11 +235,8 @@ def choose_ridge(sums: GramAccumulator) -> float:
     rows once more. Rows of one person are not independent, so it may choose too small a ridge: judge by the people
     held out.
 
-    Returns:
-        A ridge in the units of `GramAccumulator.solve`: 0, or one of 20 a decade from 1e-6 to 1000.
-
-    Raises:
-        BadInput: no pairs.
+    Returns a ridge in the units of `GramAccumulator.solve`: 0, or one of 20 a decade from 1e-6 to 1000. Raises
+    BadInput: no pairs.
     """
     ridges = np.concatenate([[0.0], _RIDGES])
     return float(ridges[np.argmin(gcv_scores(sums, ridges))])
@@ -274,9 +262,8 @@ def gcv_scores(sums: GramAccumulator, ridges: np.ndarray) -> np.ndarray:
 def singular_values(weight: np.ndarray) -> dict[str, Any]:
     """What a weight does to lengths, as JSON.
 
-    Returns:
-        `singular_values`, all, the largest first; `rank`; `condition`, the largest over the smallest, or None where
-        the rank is not full.
+    Returns `singular_values`, all, the largest first; `rank`; `condition`, the largest over the smallest, or None where
+    the rank is not full.
     """
     values = np.linalg.svd(np.asarray(weight, np.float64), compute_uv=False)
     rank = int((values > values[0] * max(weight.shape) * np.finfo(np.float64).eps).sum()) if values[0] > 0 else 0

@@ -48,8 +48,7 @@ class Mapping(Fitted):
 
     weight: (d, d) float32. bias: (d,) float32. transform: the perturbation that it undoes. report: see `solve_mapping`.
 
-    Raises:
-        BadInput: other shapes, or NaN or infinite numbers.
+    Raises BadInput: other shapes, or NaN or infinite numbers.
     """
 
     KIND: ClassVar[Kind] = Kind("mapping", "fit-mapping")
@@ -155,22 +154,18 @@ def fit_mapping(
 def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] | None = None) -> Mapping:
     """The map that follows from sums, judged on those held out.
 
-    Returns:
-        The map. Its report has `kind`, `fitted_on`, `left_out` (images whose face left the frame), `ridge` and
-        `ridge_by` (`given`; `gcv`, by `least_squares.choose_ridge`; `too few pairs`, by the same where none was given),
-        `rank` and `condition` (of the perturbed templates; None where singular), `map` (see
-        `singular_values`), `provenance`, `training` and `held_out` (None without held-out rows). The last two
-        have `n`, `residual` (mean of ‖e − M(e′)‖²), `displacement` (mean of ‖e − e′‖²) and `relative` (their ratio;
-        1 − relative is the share undone); `held_out` also has the means of cosine and of score before and after, over
-        `scored` rows (all, or a random sample where they are very many).
+    Returns the map. Its report has `kind`, `fitted_on`, `left_out` (images whose face left the frame), `ridge` and
+    `ridge_by` (`given`; `gcv`, by `least_squares.choose_ridge`; `too few pairs`, by the same where none was given),
+    `rank` and `condition` (of the perturbed templates; None where singular), `map` (see `singular_values`),
+    `provenance`, `training` and `held_out` (None without held-out rows). The last two have `n`, `residual` (mean of ‖e
+    − M(e′)‖²), `displacement` (mean of ‖e − e′‖²) and `relative` (their ratio; 1 − relative is the share undone);
+    `held_out` also has the means of cosine and of score before and after, over `scored` rows (all, or a random sample
+    where they are very many).
 
-    Raises:
-        BadInput: no pairs to fit to.
-        UsageError: a rank above the templates' size.
+    Raises BadInput: no pairs to fit to. UsageError: a rank above the templates' size.
 
-    Warns:
-        FacedecodeWarning: fewer than three pairs a dimension (a ridge is chosen where there is none), or directions in
-            which the perturbed templates do not vary.
+    Warns FacedecodeWarning: fewer than three pairs a dimension (a ridge is chosen where there is none), or directions
+    in which the perturbed templates do not vary.
     """
     solution, ridge, ridge_by = solution_of(sums, method)
     training, held = sums.training, sums.held_out

@@ -30,12 +30,11 @@ _SAMPLE_NUMBERS = 2**22  # of held-out templates kept for the scores: 16 MB a si
 class Part(Record):
     """What is recorded of the pairs of one run.
 
-    Attributes:
-        store: fingerprint of the store of the originals. perturbed: of that of the perturbed faces; None where they
-            were embedded for the fit.
-        people: their names; None where there are images without a name.
-        images: the lowest hashes of their images.
-        precision: in which the recognizer made the templates.
+    store: fingerprint of the store of the originals. perturbed: of that of the perturbed faces; None where they were
+        embedded for the fit.
+    people: their names; None where there are images without a name.
+    images: the lowest hashes of their images.
+    precision: in which the recognizer made the templates.
     """
 
     store: str | None = None
@@ -67,12 +66,11 @@ class _Header(Record):
 class MappingSums:
     """Sums over pairs of templates, from which `maps.solve_mapping` makes a map.
 
-    Attributes:
-        transform: the perturbation's name.
-        recognizer: `Recognizer.describe()`.
-        parts: JSON of a `Part` for each run that went in.
-        left_out: images whose face the perturbation moved out of the frame.
-        training, held_out: sums of pairs perturbed → original; None before the first.
+    transform: the perturbation's name.
+    recognizer: `Recognizer.describe()`.
+    parts: JSON of a `Part` for each run that went in.
+    left_out: images whose face the perturbation moved out of the frame.
+    training, held_out: sums of pairs perturbed → original; None before the first.
     """
 
     def __init__(self, transform: str, recognizer: RecognizerId, parts: list[dict[str, Any]] | None = None) -> None:
@@ -87,8 +85,7 @@ class MappingSums:
     def add(self, perturbed: np.ndarray, original: np.ndarray, held_out: np.ndarray) -> None:
         """Take in pairs: (n, d), (n, d) and bool (n,), row by row the same images.
 
-        Raises:
-            BadInput: shapes that do not match, NaN or infinite numbers.
+        Raises BadInput: shapes that do not match, NaN or infinite numbers.
         """
         perturbed, original = np.asarray(perturbed), np.asarray(original)
         held_out = np.asarray(held_out, dtype=bool)

@@ -101,8 +101,7 @@ def distances(
 ) -> np.ndarray:
     """The model's distance of each picture from its reference, both (n, H, W, 3) uint8 RGB: float64 (n,).
 
-    Raises:
-        BadInput: as `pair_distances`, or pictures that are too small.
+    Raises BadInput: as `pair_distances`, or pictures that are too small.
     """
     if min(pictures.shape[1:3], default=_SMALLEST) < _SMALLEST:
         raise BadInput(f"LPIPS needs pictures of at least {_SMALLEST} px a side, not {pictures.shape[1:3]}")
@@ -123,8 +122,7 @@ def pair_distances(
 
     distance: takes a batch of each, (b, 3, H, W) float32 in [0, 1] on `device`, and gives (b,).
 
-    Raises:
-        BadInput: pictures of other or different shapes or types.
+    Raises BadInput: pictures of other or different shapes or types.
     """
     alike = pictures.dtype == references.dtype == np.uint8 and pictures.shape == references.shape
     if not alike or pictures.ndim != 4 or pictures.shape[3] != 3:

@@ -39,11 +39,10 @@ _SQUEEZENET_SIDE = 128  # px: a smaller portrait is enlarged, else the deepest m
 class PerceptualNetwork(ABC):
     """A network with internal maps to compare.
 
-    Attributes:
-        name: of the recognizer, or `squeezenet`. weights_sha256: of its file. device: of the maps.
-        layers: those that the user chose; None for the network's own choice.
-        white_box: gradients flow from maps to pixels.
-        recognizer: None for a network that makes no templates.
+    name: of the recognizer, or `squeezenet`. weights_sha256: of its file. device: of the maps.
+    layers: those that the user chose; None for the network's own choice.
+    white_box: gradients flow from maps to pixels.
+    recognizer: None for a network that makes no templates.
     """
 
     white_box = True
@@ -86,8 +85,7 @@ class RecognizerMaps(PerceptualNetwork):
     def __init__(self, recognizer: Recognizer, layers: Sequence[str] | None = None):
         """layers: modules of its network; those of its spec if None.
 
-        Raises:
-            UsageError: no such module, or one with an output that is no map (n, channels, height, width).
+        Raises UsageError: no such module, or one with an output that is no map (n, channels, height, width).
         """
         if layers is not None:
             self.layers = tuple(layers)
@@ -185,9 +183,8 @@ class SqueezeNet(PerceptualNetwork):
 def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> PerceptualNetwork:
     """A perceptual network: `squeezenet`, or a recognizer; with layers of it, as NAME:LAYER+LAYER.
 
-    Raises:
-        UsageError: no such network or layer, or a recognizer without feature layers.
-        MissingWeights: no file, or it is not there. BadInput: the file holds other weights.
+    Raises UsageError: no such network or layer, or a recognizer without feature layers. MissingWeights: no file, or it
+    is not there. BadInput: the file holds other weights.
     """
     name, layers = network_and_layers(name)
     if name != SQUEEZENET:

@@ -53,8 +53,7 @@ def fit_similarity(source: np.ndarray, target: np.ndarray, weights: np.ndarray |
 
     weights: (n,), non-negative; equal if None.
 
-    Returns:
-        (2, 3) float64 matrix A with target ≈ A[:, :2] @ source + A[:, 2]. Never a reflection (Umeyama 1991).
+    Returns (2, 3) float64 matrix A with target ≈ A[:, :2] @ source + A[:, 2]. Never a reflection (Umeyama 1991).
     """
     w = np.ones(len(source)) if weights is None else np.asarray(weights, float)
     w = w / w.sum()
@@ -76,10 +75,9 @@ def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int, dev
         width, height: of the output, pixels.
         device: where the sampling is done, a torch device.
 
-    Returns:
-        (height, width, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from
-        outside the image. If the image shrinks by two or more, a pixel is the mean of several samples spread evenly
-        over it, so that no detail aliases; by four or more, the image is first reduced by a whole factor (box filter).
+    Returns (height, width, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from
+    outside the image. If the image shrinks by two or more, a pixel is the mean of several samples spread evenly over
+    it, so that no detail aliases; by four or more, the image is first reduced by a whole factor (box filter).
     """
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     # Only the part that the output looks at: a crop of a large photograph costs no more than one of a small one.

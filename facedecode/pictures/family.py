@@ -47,8 +47,7 @@ class Family:
     def of(cls, names: Sequence[str]) -> Family:
         """The perturbations and groups of these names.
 
-        Raises:
-            UsageError: none, an unknown one, or one that leaves pictures as they are.
+        Raises UsageError: none, an unknown one, or one that leaves pictures as they are.
         """
         if not names:
             raise UsageError("there is no perturbation to evaluate: give one at least")

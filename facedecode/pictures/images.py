@@ -49,12 +49,10 @@ def find_images(inputs: Sequence[Path]) -> tuple[Path, list[ImageRef]]:
     Folders are searched to any depth, through symbolic links too, for names that end in one of `EXTENSIONS` and do
     not begin with a dot. A file that is named is taken whatever its name. An image reached twice is listed once.
 
-    Returns:
-        The source root (the folder, or the deepest folder common to several inputs; absolute), and the images, sorted
-        by their path relative to it.
+    Returns the source root (the folder, or the deepest folder common to several inputs; absolute), and the images,
+    sorted by their path relative to it.
 
-    Raises:
-        BadInput: a path does not exist, a folder cannot be read or has no image, or a name is not valid UTF-8.
+    Raises BadInput: a path does not exist, a folder cannot be read or has no image, or a name is not valid UTF-8.
     """
     if not inputs:
         raise BadInput("no input: name an image or a folder of images")
@@ -126,9 +124,8 @@ def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     gray is scaled to 8 bits by rounding v / 257 (of 16 bits a channel in color, Pillow keeps the high byte). Color
     profiles are not applied.
 
-    Raises:
-        BadInput: missing, unreadable, no image, damaged, larger than `max_pixels`, empty, or of a kind without an
-            agreed range (floating point, 32-bit integers beyond 65535).
+    Raises BadInput: missing, unreadable, no image, damaged, larger than `max_pixels`, empty, or of a kind without an
+    agreed range (floating point, 32-bit integers beyond 65535).
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
@@ -218,9 +215,8 @@ def resized(pictures: np.ndarray, side: int) -> np.ndarray:
 def save_image(path: Path, array: np.ndarray) -> None:
     """Write a picture (height, width, 3) RGB, uint8 or floating point in [0, 1], as PNG, atomically.
 
-    Raises:
-        OutputError: a name that does not end in .png, or a place that cannot be written.
-        ValueError: another shape or type, values outside [0, 1], NaN.
+    Raises OutputError: a name that does not end in .png, or a place that cannot be written. ValueError: another shape
+    or type, values outside [0, 1], NaN.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":

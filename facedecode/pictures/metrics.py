@@ -77,14 +77,12 @@ def axis_spectra(pictures: np.ndarray) -> np.ndarray:
 def grid_peaks(spectra: np.ndarray) -> dict[int, np.ndarray]:
     """How far a spectrum rises above its own trend where up-sampling would leave a grid, in dB.
 
-    Args:
-        spectra: (…, P // 2 + 1), as `axis_spectra` gives, or means of it.
+    spectra: (…, P // 2 + 1), as `axis_spectra` gives, or means of it.
 
-    Returns:
-        For each period of `PERIODS` (px) that the pictures resolve: (…), 10·log10 of the power there over the
-        trend, a straight line through log power against log frequency, fitted to the bins two to six away (the
-        window spreads a peak over one). About 0 for pictures without a grid; at period 2 the trend is
-        extrapolated, and pictures whose spectrum flattens there have a little more.
+    Returns for each period of `PERIODS` (px) that the pictures resolve: (…), 10·log10 of the power there over the
+    trend, a straight line through log power against log frequency, fitted to the bins two to six away (the window
+    spreads a peak over one). About 0 for pictures without a grid; at period 2 the trend is extrapolated, and pictures
+    whose spectrum flattens there have a little more.
     """
     bins = spectra.shape[-1]
     side = 2 * (bins - 1)

@@ -70,9 +70,8 @@ class Mtcnn:
     def detect(self, images: np.ndarray) -> list[Detections]:
         """Find the faces in images of one size, uint8 (n, height, width, 3) RGB.
 
-        Returns:
-            For each image boxes (faces, 4) float32, x1 y1 x2 y2 in px; probabilities (faces,) float32; landmarks
-            (faces, 5, 2) float32, px; sorted by the area of the box, largest first.
+        Returns for each image boxes (faces, 4) float32, x1 y1 x2 y2 in px; probabilities (faces,) float32; landmarks
+        (faces, 5, 2) float32, px; sorted by the area of the box, largest first.
         """
         table = SummedArea(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
         boxes, owner = self._propose(table)

@@ -46,9 +46,8 @@ OCCLUDERS: dict[str, Occluder] = {
 def face_axes(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
     """The frame of a face by its landmarks, (5, 2) px.
 
-    Returns:
-        (2, 2) float64: unit vectors along the line between the eyes and, at a right angle to it, down the face; and
-        the unit of the face, px.
+    Returns (2, 2) float64: unit vectors along the line between the eyes and, at a right angle to it, down the face; and
+    the unit of the face, px.
     """
     points = np.asarray(landmarks, np.float64).reshape(5, 2)
     between = points[1] - points[0]
@@ -73,8 +72,7 @@ def extent(occluder: Occluder, landmarks: np.ndarray) -> tuple[np.ndarray, np.nd
 def cover(image: np.ndarray, occluder: Occluder, landmarks: np.ndarray, matrix: np.ndarray) -> None:
     """Blacken, in place, the pixels with their centers under an occluder.
 
-    Args:
-        image: (H, W, 3) uint8, already moved by `matrix`, (2, 3). landmarks: (5, 2) px, before it was moved.
+    image: (H, W, 3) uint8, already moved by `matrix`, (2, 3). landmarks: (5, 2) px, before it was moved.
     """
     axes, _ = face_axes(landmarks)
     low, high = extent(occluder, landmarks)
@@ -183,8 +181,7 @@ def transform_names() -> tuple[str, ...]:
 def parse_transform(name: str) -> Transform:
     """The perturbation called `name`, such as rotate30, rotate-45 or rotate30+scale0.5 (the left one first).
 
-    Raises:
-        UsageError: a part is unknown; the message lists the known ones.
+    Raises UsageError: a part is unknown; the message lists the known ones.
     """
     for part in name.split("+"):
         if part not in OCCLUDERS and _step(part) is None:
@@ -199,8 +196,7 @@ def parse_transform(name: str) -> Transform:
 def expand_group(name: str) -> list[Transform]:
     """The perturbations of a group (rotations, shifts, scales, occlusions, all), or the one called `name`, as a list.
 
-    Raises:
-        UsageError: neither a group nor a perturbation; the message lists both.
+    Raises UsageError: neither a group nor a perturbation; the message lists both.
     """
     if name in _GROUPS:
         return [Transform(member) for member in _GROUPS[name]]
@@ -216,15 +212,12 @@ def perturb(image: np.ndarray, face: Face, transform: Transform, device: str = "
     All moves of a chain are one resampling, so that it blurs no more than a single step. An occluder keeps its place
     on the face and is drawn in the result: its edges are sharp, and its place in the chain does not matter.
 
-    Args:
-        device: where the resampling is done, a torch device.
+    device: where the resampling is done, a torch device.
 
-    Returns:
-        (H, W, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from outside the
-        image or lies under an occluder. What leaves the frame is lost.
+    Returns (H, W, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from outside the
+    image or lies under an occluder. What leaves the frame is lost.
 
-    Raises:
-        NoFace: none of the landmarks that were in the frame is there afterwards.
+    Raises NoFace: none of the landmarks that were in the frame is there afterwards.
     """
     height, width = image.shape[:2]
     matrix = transform.matrix(face)

@@ -39,8 +39,7 @@ def write_record(path: Path, sha256: str, url: str | None) -> None:
 def require_recorded(path: Path, sha256: str | None = None) -> None:
     """Check a file of the cache against its record, which is made on first use. Files elsewhere are not checked.
 
-    Raises:
-        BadInput: the file has changed since, or its record is unreadable.
+    Raises BadInput: the file has changed since, or its record is unreadable.
     """
     if path.parent.resolve() != cache_folder().resolve():
         return

@@ -56,16 +56,15 @@ def _between(low: float, high: float) -> Limit:
 class Contract(Record):
     """What a model takes and gives.
 
-    Attributes:
-        crop: as in `align.named_crop`. box_factor, box_side: of the crop `box`, as in `BoxCrop`.
-        channels: their order.
-        mean, scale: the input is `(255 · picture − mean) / scale`, in the order of `channels`.
-        name: in manifests, after `onnx:` or `torch:`.
-        size: of the crop, px; None where the file says it.
-        score, license: as in `RecognizerSpec`. threshold: its `recommended_threshold`.
-        layers: modules of an exported program with outputs that serve as φ.
-        output: number of the output that is the template, where there are several.
-        gives: of a judge: what its numbers are. classes: a judge's two; a single number is of the second.
+    crop: as in `align.named_crop`. box_factor, box_side: of the crop `box`, as in `BoxCrop`.
+    channels: their order.
+    mean, scale: the input is `(255 · picture − mean) / scale`, in the order of `channels`.
+    name: in manifests, after `onnx:` or `torch:`.
+    size: of the crop, px; None where the file says it.
+    score, license: as in `RecognizerSpec`. threshold: its `recommended_threshold`.
+    layers: modules of an exported program with outputs that serve as φ.
+    output: number of the output that is the template, where there are several.
+    gives: of a judge: what its numbers are. classes: a judge's two; a single number is of the second.
     """
 
     REMEDY: ClassVar[str] = "see docs/own-models.md"
@@ -99,9 +98,8 @@ class Contract(Record):
 def read_contract(model: Path, path: Path | None) -> Contract:
     """The contract of a model file: that in `path`, else in the file with the model's own name and `.json` behind it.
 
-    Raises:
-        UsageError: neither is there.
-        BadInput: naming the file: no JSON object, a field that is missing, unknown or malformed.
+    Raises UsageError: neither is there. BadInput: naming the file: no JSON object, a field that is missing, unknown or
+    malformed.
     """
     path = path or model.with_name(f"{model.name}.json")
     if not path.exists():
@@ -148,10 +146,8 @@ def parse_contract(value: Any, where: str, default_name: str) -> Contract:
 def named_networks(options: Sequence[str], option: str) -> dict[str, str]:
     """Perceptual networks, as `named`; for a user's own model its file is enough.
 
-    `torch:FILE` and `torch:FILE:LAYER+LAYER` become `torch:NAME=FILE` and so on, by the name in its contract.
-
-    Raises:
-        UsageError, BadInput: as `named` and `read_contract`.
+    `torch:FILE` and `torch:FILE:LAYER+LAYER` become `torch:NAME=FILE` and so on, by the name in its contract. Raises
+    UsageError, BadInput: as `named` and `read_contract`.
     """
     spelled = []
     for text in options:

@@ -40,9 +40,8 @@ class CustomRecognizer(Recognizer):
     ):
         """kind: `onnx:` or `torch:`. judge: it gives one number or two for a picture instead of a template.
 
-        Raises:
-            MissingWeights, UsageError, BadInput: as `open_network`; sizes that contradict each other or are not known;
-                bf16 or layers where the model has none; outputs that cannot be templates.
+        Raises MissingWeights, UsageError, BadInput: as `open_network`; sizes that contradict each other or are not
+        known; bf16 or layers where the model has none; outputs that cannot be templates.
         """
         self.weights, self.device, self.precision = path, torch.device(device), precision
         self._judge = judge
@@ -220,9 +219,8 @@ def load_custom(
         contract: a JSON file, or the identity in a manifest; FILE.json if None.
         judge: see `CustomRecognizer`.
 
-    Raises:
-        MissingWeights: no file, or ONNX Runtime is missing.
-        UsageError, BadInput: as `read_contract` and `CustomRecognizer`; another file than the recorded one.
+    Raises MissingWeights: no file, or ONNX Runtime is missing. UsageError, BadInput: as `read_contract` and
+    `CustomRecognizer`; another file than the recorded one.
     """
     kind = custom_kind(name)
     called = name.removeprefix(kind)

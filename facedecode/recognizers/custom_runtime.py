@@ -24,19 +24,17 @@ from facedecode.recognizers.networks import MapsComplete
 class Program:
     """A PyTorch file of one input, an exported program or TorchScript, without gradients to its weights.
 
-    Attributes:
-        module: what computes; of an exported program an `fx.GraphModule`.
-        sha256: of the file.
-        suffix: .pt2, or .pt for TorchScript.
-        shape: of one input, without the batch, None for a size that is free. batches: the fewest and the most inputs at
-            once, None for no upper bound. outputs: how many. Shape and outputs are None for TorchScript.
+    module: what computes; of an exported program an `fx.GraphModule`.
+    sha256: of the file.
+    suffix: .pt2, or .pt for TorchScript.
+    shape: of one input, without the batch, None for a size that is free. batches: the fewest and the most inputs at
+        once, None for no upper bound. outputs: how many. Shape and outputs are None for TorchScript.
     """
 
     def __init__(self, path: Path, data: bytes, device: str):
         """data: the content of the file.
 
-        Raises:
-            BadInput: neither format, damaged, holding what could run code, or of several inputs.
+        Raises BadInput: neither format, damaged, holding what could run code, or of several inputs.
         """
         self.sha256, self.device = hashlib.sha256(data).hexdigest(), torch.device(device)
         self.shape: tuple[int | None, ...] | None = None
@@ -96,9 +94,7 @@ class Program:
 def load_program(path: Path, device: str = "cpu") -> Program:
     """Load a program of one input and one output.
 
-    Raises:
-        MissingWeights: no such file.
-        BadInput: as `Program`, or several outputs.
+    Raises MissingWeights: no such file. BadInput: as `Program`, or several outputs.
     """
     program = Program(path, read_model_file(path), device)
     if program.outputs not in (1, None):
@@ -109,11 +105,10 @@ def load_program(path: Path, device: str = "cpu") -> Program:
 class Network(ABC):
     """What is known of a model that takes pictures, before it is tried.
 
-    Attributes:
-        size: of its input, px; None where any does.
-        batches: the fewest and the most pictures that it takes at once; None for no upper bound.
-        layers: modules with outputs that can be kept. no_layers: why there are none.
-        gradients: they may flow; trying it tells.
+    size: of its input, px; None where any does.
+    batches: the fewest and the most pictures that it takes at once; None for no upper bound.
+    layers: modules with outputs that can be kept. no_layers: why there are none.
+    gradients: they may flow; trying it tells.
     """
 
     size: int | None = None

@@ -62,8 +62,7 @@ def read_model_file(path: Path) -> bytes:
 def torch_kind(path: Path, data: bytes) -> str:
     """`exported` (torch.export.save) or `script` (torch.jit.save), without unpickling anything.
 
-    Raises:
-        BadInput: a pickle (torch.save), compiled code, a truncated or another file.
+    Raises BadInput: a pickle (torch.save), compiled code, a truncated or another file.
     """
     if data[:1] == b"\x80":
         raise _pickled(path)

@@ -90,9 +90,8 @@ def find_spec_by_name(name: str, weights: Path | str | None = None) -> Recognize
 
     weights: the folder of a trained recognizer that is called by its name.
 
-    Raises:
-        UsageError: no recognizer has that name. MissingWeights: the name is that of protected templates.
-        BadInput: a folder with a card that cannot be read, or with a recognizer of another name.
+    Raises UsageError: no recognizer has that name. MissingWeights: the name is that of protected templates. BadInput: a
+    folder with a card that cannot be read, or with a recognizer of another name.
     """
     if name in REGISTRY:
         return REGISTRY[name]

@@ -17,22 +17,20 @@ DEFAULT_RECOGNIZER = "dlib-resnet"
 class RecognizerSpec:
     """A recognizer's contract: RGB crops in [0, 1] in, templates out, compared by `score`.
 
-    Attributes:
-        name: the registered name. dim: length of a template. license: of the weights.
-        crop: how a face is cut out of an image, and the crop's size in pixels.
-        mean, scale: the network's input is `(255 · pixels − mean) / scale`, channel by channel in `channel_order`.
-        score: `cosine` of L2-normalized templates, or `negative-euclidean` distance of raw ones. Higher is more
-            alike.
-        architecture: key of `networks.BUILDERS`. config: further arguments of the builder.
-        channel_order: of the network's input; crops are RGB all the same.
-        package, package_file: a package with the weights, and the file's path in it. url: of their download.
-        requires: a package that the network is built by, where facedecode does not install it.
-        obtain: how a user gets the weights, one sentence.
-        feature_layers: modules of the network with outputs that serve as perceptual features φ.
-        sha256: of the weights file; None where any file is taken (outputs record its hash).
-        recommended_threshold: score above which its authors take two faces for one person; None where they do not say.
-        folder: of a recognizer that was trained here; None for a registered one.
-        training_people: the people that one was trained on, and those held out of its training.
+    name: the registered name. dim: length of a template. license: of the weights.
+    crop: how a face is cut out of an image, and the crop's size in pixels.
+    mean, scale: the network's input is `(255 · pixels − mean) / scale`, channel by channel in `channel_order`.
+    score: `cosine` of L2-normalized templates, or `negative-euclidean` distance of raw ones. Higher is more alike.
+    architecture: key of `networks.BUILDERS`. config: further arguments of the builder.
+    channel_order: of the network's input; crops are RGB all the same.
+    package, package_file: a package with the weights, and the file's path in it. url: of their download.
+    requires: a package that the network is built by, where facedecode does not install it.
+    obtain: how a user gets the weights, one sentence.
+    feature_layers: modules of the network with outputs that serve as perceptual features φ.
+    sha256: of the weights file; None where any file is taken (outputs record its hash).
+    recommended_threshold: score above which its authors take two faces for one person; None where they do not say.
+    folder: of a recognizer that was trained here; None for a registered one.
+    training_people: the people that one was trained on, and those held out of its training.
     """
 
     name: str

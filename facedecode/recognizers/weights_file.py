@@ -41,13 +41,12 @@ _STAND_INS = {  # first bytes of what is often found in the place of a model's f
 class Layout:
     """How a checkpoint names the layers of a network.
 
-    Attributes:
-        name: for messages.
-        layers: the file's name of a layer → the network's; other layers keep their names.
-        heads: tensors that are left out begin like this.
-        turned_first: the first convolution, if the file has its channels in the other order (BGR for RGB).
-        refused: why a file of this layout is not taken, and what to do instead.
-        uncounted: a warning where batch normalization has no counters, which is the mark of a converted file.
+    name: for messages.
+    layers: the file's name of a layer → the network's; other layers keep their names.
+    heads: tensors that are left out begin like this.
+    turned_first: the first convolution, if the file has its channels in the other order (BGR for RGB).
+    refused: why a file of this layout is not taken, and what to do instead.
+    uncounted: a warning where batch normalization has no counters, which is the mark of a converted file.
     """
 
     name: str = "the network itself"
@@ -75,8 +74,7 @@ def refuse_stand_in(path: Path, head: bytes) -> None:
 def kind_of_weights(path: Path) -> str:
     """`safetensors`, `zip` (torch) or `pickle` (torch before 1.6), by a file's first bytes. Free of torch.
 
-    Raises:
-        BadInput: it is none of them, or unreadable.
+    Raises BadInput: it is none of them, or unreadable.
     """
     try:
         with path.open("rb") as file:
@@ -100,8 +98,7 @@ def read_tensors(path: Path, content: bytes | None = None) -> dict[str, Tensor]:
 
     content: of the file, safetensors, where it was read already.
 
-    Raises:
-        BadInput: not weights, truncated or damaged, more than tensors (which is never run), or several networks.
+    Raises BadInput: not weights, truncated or damaged, more than tensors (which is never run), or several networks.
     """
     is_safetensors = content is not None or kind_of_weights(path) == "safetensors"
     networks = _unwrap(_read_safetensors(path, content) if is_safetensors else _read_torch(path))
@@ -121,12 +118,10 @@ def load_into(
 ) -> nn.Module:
     """`net` with the tensors of a file. It can be built on torch's device `meta`, which costs nothing.
 
-    Args:
-        layouts: those that a file may have; the one that gives the most of the network's tensors is taken.
-        content: as in `read_tensors`.
+    layouts: those that a file may have; the one that gives the most of the network's tensors is taken.
+    content: as in `read_tensors`.
 
-    Raises:
-        BadInput: as `read_tensors`; or tensors are missing, unexpected or of another shape (listed), or not finite.
+    Raises BadInput: as `read_tensors`; or tensors are missing, unexpected or of another shape (listed), or not finite.
     """
     import torch
 

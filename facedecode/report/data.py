@@ -22,8 +22,7 @@ _PARTS = ("value", "low", "high", "n")
 def report_json(report: Report, gates: Sequence[GateResult] = ()) -> dict:
     """The content of report.json; report.schema.json describes it.
 
-    Raises:
-        ValueError: a name of a table or figure that is not safe, or that is there twice.
+    Raises ValueError: a name of a table or figure that is not safe, or that is there twice.
     """
     tables = [table for section in report.sections for table in section.tables]
     pictures = [picture for section in report.sections for picture in section.pictures]
@@ -63,10 +62,8 @@ def picture_file(picture: Picture) -> str:
 def table_csv(table: Table) -> str:
     """A table as CSV: titles, then full numbers; a column with an `Estimate` becomes TITLE, … low, … high, … n.
 
-    What there is none of (None, NaN) is an empty field.
-
-    Raises:
-        ValueError: a row does not fit the columns, or two columns would have one title.
+    What there is none of (None, NaN) is an empty field. Raises ValueError: a row does not fit the columns, or two
+    columns would have one title.
     """
     for row in table.rows:
         if len(row) != len(table.columns):

@@ -36,9 +36,8 @@ _OWN_FILE = re.compile(r"[a-z0-9-]+\.csv|figures/[a-z0-9-]+\.(?:svg|png)")
 def require_writable(folder: Path | str, overwrite: bool) -> None:
     """Say before the work that a report cannot be written to `folder`.
 
-    Raises:
-        OutputError: it is no folder, cannot be written in, holds a report already and `overwrite` is False, or
-            holds files and no report.
+    Raises OutputError: it is no folder, cannot be written in, holds a report already and `overwrite` is False, or holds
+    files and no report.
     """
     _files_of_old_report(Path(folder), overwrite)
     # Of a folder that is yet to be made, what counts is the nearest one above it.

@@ -27,11 +27,10 @@ _NAME = re.compile(r"([a-z_0-9]+)(\[[^\[\]]+\])?(?:@([a-z]+)=(\S+))?")
 class Gate:
     """One condition.
 
-    Attributes:
-        text: as it was given.
-        name: of the figure, in `figure_name`'s form.
-        rate: the name's rate and number (`far`, 0.001), which the evaluation has to be made at; or None.
-        part: value, low or high.
+    text: as it was given.
+    name: of the figure, in `figure_name`'s form.
+    rate: the name's rate and number (`far`, 0.001), which the evaluation has to be made at; or None.
+    part: value, low or high.
     """
 
     text: str

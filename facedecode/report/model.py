@@ -28,13 +28,12 @@ class Column:
 class Table:
     """A table, shown in the report and written as NAME.csv, where an `Estimate` takes four columns.
 
-    Attributes:
-        name: stem of the CSV file: lower case, digits and hyphens.
-        title: above the table.
-        columns: as many as each row has cells.
-        rows: a cell is text, a number, an `Estimate`, or None (nothing to say).
-        note: below the table.
-        shown: False for tables too long to show (one row an image): CSV only.
+    name: stem of the CSV file: lower case, digits and hyphens.
+    title: above the table.
+    columns: as many as each row has cells.
+    rows: a cell is text, a number, an `Estimate`, or None (nothing to say).
+    note: below the table.
+    shown: False for tables too long to show (one row an image): CSV only.
     """
 
     name: str
@@ -49,9 +48,8 @@ class Table:
 class Picture:
     """A figure: PNG or SVG bytes, shown in the report and written as NAME.png or NAME.svg.
 
-    Attributes:
-        name: stem of the file: lower case, digits and hyphens.
-        alt: what there is to see, for those who cannot.
+    name: stem of the file: lower case, digits and hyphens.
+    alt: what there is to see, for those who cannot.
     """
 
     name: str
@@ -86,16 +84,15 @@ class Headline:
 class Report:
     """The whole of an evaluation's results.
 
-    Attributes:
-        kind: verification, reconstruction, security, protection …: the command.
-        title: of the page.
-        protocol: how the figures were made and what they mean, in full sentences; the threat model among them.
-        headlines: the few figures to look at first.
-        sections: the rest.
-        warnings: what keeps a figure from meaning what it seems to, one sentence each.
-        metrics: JSON: every figure as {value, low, high, n, …}, by name.
-        gates: name → figure, for `gates.check_gates`; see `facedecode.report.gates` for the form of names.
-        provenance: JSON: what it was made from and with.
+    kind: verification, reconstruction, security, protection …: the command.
+    title: of the page.
+    protocol: how the figures were made and what they mean, in full sentences; the threat model among them.
+    headlines: the few figures to look at first.
+    sections: the rest.
+    warnings: what keeps a figure from meaning what it seems to, one sentence each.
+    metrics: JSON: every figure as {value, low, high, n, …}, by name.
+    gates: name → figure, for `gates.check_gates`; see `facedecode.report.gates` for the form of names.
+    provenance: JSON: what it was made from and with.
     """
 
     kind: str

@@ -106,8 +106,7 @@ def histogram_plot(
     Above on a linear axis, below on a logarithmic one, which shows the tails that decide low error rates.
     Scores of -inf (no template) have no place on the axis: they are counted in the legend. Memory: 1 byte a score.
 
-    Raises:
-        ValueError: there is no finite score.
+    Raises ValueError: there is no finite score.
     """
     from matplotlib.ticker import NullFormatter
 
@@ -288,8 +287,7 @@ def linkability_plot(
 ) -> bytes:
     """Densities of scores across keys, and over them D↔ from 0 to 1: SVG.
 
-    Args:
-        edges: (b + 1,) of the bins, rising. mated, non_mated: (b,), shares of the scores in them. local: (b,), D↔.
+    edges: (b + 1,) of the bins, rising. mated, non_mated: (b,), shares of the scores in them. local: (b,), D↔.
     """
     edges = np.asarray(edges, dtype=np.float64)
     if edges[0] == edges[-1]:  # all scores are equal

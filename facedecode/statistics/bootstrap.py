@@ -77,13 +77,12 @@ class RateAtFmr(Estimate):
 class Resampled:
     """A figure, and what other draws of people make of it.
 
-    Attributes:
-        value: in the data; NaN or infinite where it has none.
-        drawn: float64 (repetitions,), in each replicate of a bootstrap by person; NaN where there is none.
-        left_out: float64 (people,), without each person; NaN where nothing is left.
-        shares: (people,), what each person weighs in it; 0 for a person who plays no part.
-        n: the number of images, comparisons or people behind it.
-        is_rate: a share of successes, whose interval keeps a width where all or none succeed.
+    value: in the data; NaN or infinite where it has none.
+    drawn: float64 (repetitions,), in each replicate of a bootstrap by person; NaN where there is none.
+    left_out: float64 (people,), without each person; NaN where nothing is left.
+    shares: (people,), what each person weighs in it; 0 for a person who plays no part.
+    n: the number of images, comparisons or people behind it.
+    is_rate: a share of successes, whose interval keeps a width where all or none succeed.
     """
 
     value: float
@@ -213,9 +212,8 @@ def resample(
 ) -> list[Resampled]:
     """A figure of weighted people, or k of them.
 
-    Args:
-        figure: replicates → float64 (replicates,) or (replicates, k), NaN where there is none; asked for the data, too.
-        shares, n, is_rate: as of `Resampled.each`.
+    figure: replicates → float64 (replicates,) or (replicates, k), NaN where there is none; asked for the data, too.
+    shares, n, is_rate: as of `Resampled.each`.
     """
     with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is left, figures are NaN
         values = [np.asarray(figure(part)) for part in replicates_of(len(shares), repetitions, seed)]

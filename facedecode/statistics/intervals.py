@@ -26,12 +26,10 @@ def corrected(
     one less than the effective number of people, (sum d²)² / sum d⁴ for d the influence of each: a third of the people
     where influence is normally distributed, few where a few people have most images.
 
-    Args:
-        value: the figure. replicates: (r,) of the bootstrap. left_out: (n,), the figure without each person.
-            NaN: without a value, left out.
+    value: the figure. replicates: (r,) of the bootstrap. left_out: (n,), the figure without each person. NaN: without a
+        value, left out.
 
-    Returns:
-        low, high; None where no replicate has a value, or fewer than two people can be left out.
+    Returns low, high; None where no replicate has a value, or fewer than two people can be left out.
     """
     _require_level(level)
     replicates, left_out = replicates[~np.isnan(replicates)], left_out[~np.isnan(left_out)]

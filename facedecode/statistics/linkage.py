@@ -48,12 +48,11 @@ class NullLevel:
 class LinkageFigures:
     """How well one score links the templates of people across keys.
 
-    Attributes:
-        d_sys, maximal: corrected for their bias, with intervals by person, see `measure`. n is the number of people.
-        d_sys_null, maximal_null: the uncorrected figures of people who were paired with somebody else.
-        by_keys: uncorrected D_sys of each pair of keys alone.
-        measured: bins, shares, D↔, and the uncorrected figures.
-        mated, non_mated: numbers of comparisons.
+    d_sys, maximal: corrected for their bias, with intervals by person, see `measure`. n is the number of people.
+    d_sys_null, maximal_null: the uncorrected figures of people who were paired with somebody else.
+    by_keys: uncorrected D_sys of each pair of keys alone.
+    measured: bins, shares, D↔, and the uncorrected figures.
+    mated, non_mated: numbers of comparisons.
     """
 
     d_sys: Estimate
@@ -113,8 +112,7 @@ def measure_linkage(
     and Pearson): a share a of linked people has D_sys = a and maximal linkability log₂(1 + a) at least. And it holds
     the estimate.
 
-    Raises:
-        BadInput: fewer than two keys, than two people with mated comparisons, or than 100 of those.
+    Raises BadInput: fewer than two keys, than two people with mated comparisons, or than 100 of those.
     """
     _, codes = encode_people(identities)
     images = _comparable(codes, len(templates), same_image)

@@ -192,8 +192,7 @@ def identification_ranks(
         kind: the score, see `facedecode.statistics.scores`.
         missing: bool (n,), probes without a template (what stands there is not looked at).
 
-    Raises:
-        BadInput: a person is in the gallery twice, or the sizes differ.
+    Raises BadInput: a person is in the gallery twice, or the sizes differ.
     """
     names, codes = encode_people(gallery_people)
     if len(names) != len(codes) or len(codes) != len(gallery):

@@ -46,11 +46,9 @@ class Linkability:
 def linkability(mated: np.ndarray, non_mated: np.ndarray, weights: np.ndarray | None = None) -> Linkability:
     """Both measures from scores across keys, (m,) of the same persons and (n,) of different ones.
 
-    Args:
-        weights: (m,) of the mated scores, not negative; equal ones if None.
+    weights: (m,) of the mated scores, not negative; equal ones if None.
 
-    Raises:
-        BadInput: fewer than 100 mated scores, no others, or NaN or infinite ones.
+    Raises BadInput: fewer than 100 mated scores, no others, or NaN or infinite ones.
     """
     edges = bin_edges(mated, non_mated)
     p, q = shares(mated, edges, weights), shares(non_mated, edges)

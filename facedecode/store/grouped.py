@@ -41,12 +41,10 @@ def grouped_writer(
 ) -> StoreWriter:
     """The place for a store of groups' templates, to be held (`with`) while they are made: it refuses before the work.
 
-    Args:
-        store: the source.
-        kind: the field of the manifest, and of the settings, that takes `about`: JSON, all that decides the templates.
+    store: the source.
+    kind: the field of the manifest, and of the settings, that takes `about`: JSON, all that decides the templates.
 
-    Raises:
-        OutputError, OutputInUse: see `StoreWriter`; also where the output is the store itself.
+    Raises OutputError, OutputInUse: see `StoreWriter`; also where the output is the store itself.
     """
     if output.exists() and output.resolve() == store.folder.resolve():
         raise OutputError(f"{output}: is the store that is to be read; name another folder")
@@ -62,8 +60,7 @@ def write_groups(writer: StoreWriter, store: Store, templates: np.ndarray, group
     groups.csv has row, identity, count and figures of each template; members.csv has group (a row of the new store),
     row, path and identity in the source store, and distance of each member.
 
-    Raises:
-        OutputError: see `StoreWriter`. BadInput: NaN or infinity.
+    Raises OutputError: see `StoreWriter`. BadInput: NaN or infinity.
     """
     # The tables are the same for the same settings: a run killed before them writes them now.
     if not writer.complete:

@@ -30,8 +30,7 @@ _WORKERS = 2
 def row_face(row: dict) -> Face:
     """The face that a store's row records.
 
-    Raises:
-        BadInput: the row has none (a centroid, or a template made elsewhere).
+    Raises BadInput: the row has none (a centroid, or a template made elsewhere).
     """
     if row["path"] is None or row["landmarks"] is None or row["box"] is None:
         raise BadInput("a template of this store has no image with a face; use a store made by 'extract'")
@@ -50,11 +49,8 @@ def read_crops(rows: list[dict], root: Path, how: align.Crop, progress: Progress
         root: source root of the images.
         progress: called with (done, total).
 
-    Returns:
-        (n, S, S, 3) uint8 RGB, in the order of the rows.
-
-    Raises:
-        BadInput: images are missing (counted, the first few listed), unreadable, or not those of the store.
+    Returns (n, S, S, 3) uint8 RGB, in the order of the rows. Raises BadInput: images are missing (counted, the first
+    few listed), unreadable, or not those of the store.
     """
     crops = np.empty((len(rows), how.size, how.size, 3), np.uint8)
     for place, batch in _batches(rows, root, lambda image, face: align.crop(image, face, how), 32, progress):
@@ -84,11 +80,8 @@ def read_mirrored(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Templates and portraits of a store's rows, each image mirrored left to right.
 
-    Returns:
-        (n, dim) float32 and (n, size, size, 3) uint8 RGB, in the order of the rows.
-
-    Raises:
-        BadInput: as `read_crops`.
+    Returns (n, dim) float32 and (n, size, size, 3) uint8 RGB, in the order of the rows. Raises BadInput: as
+    `read_crops`.
     """
     frame = align.portrait_crop(size)
 
@@ -114,12 +107,8 @@ def embed_perturbed(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Templates of a store's rows, each image perturbed about its face.
 
-    Yields:
-        (b,) int64 and (b, dim) float32, batch after batch: numbers of rows, in their order, and the templates. A row
-        is left out where the face leaves the frame.
-
-    Raises:
-        BadInput: as `read_crops`.
+    Yields (b,) int64 and (b, dim) float32, batch after batch: numbers of rows, in their order, and the templates. A row
+    is left out where the face leaves the frame. Raises BadInput: as `read_crops`.
     """
 
     def cut(image: np.ndarray, face: Face) -> np.ndarray | None:

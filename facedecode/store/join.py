@@ -17,13 +17,11 @@ from facedecode.store.processing import refuse_done
 def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
     """Where the rows of a store that `extract --transform` made stand in that of the original faces.
 
-    Returns:
-        (n,) int64, n the rows of `perturbed`: row numbers of `store`. Only images whose face the perturbation moved out
-        of the frame may be missing in `perturbed`.
+    Returns (n,) int64, n the rows of `perturbed`: row numbers of `store`. Only images whose face the perturbation moved
+    out of the frame may be missing in `perturbed`.
 
-    Raises:
-        BadInput: `perturbed` has no perturbed faces, was mapped or attacked, or has another recognizer or precision;
-            rows without an image, or two of one; images that only one of the stores has; an image that changed.
+    Raises BadInput: `perturbed` has no perturbed faces, was mapped or attacked, or has another recognizer or precision;
+    rows without an image, or two of one; images that only one of the stores has; an image that changed.
     """
     first, second = store.folder, perturbed.folder
     if not perturbed.manifest.transform:
@@ -59,10 +57,8 @@ def join_perturbed(store: Store, perturbed: Store) -> np.ndarray:
 def common_rows(stores: Sequence[Store]) -> list[np.ndarray]:
     """The rows in each store of the images that all have, in the order of the first: an int64 (n,) each.
 
-    An image is one path and one content: another edition of a data set has the same names.
-
-    Raises:
-        BadInput: there is no such image.
+    An image is one path and one content: another edition of a data set has the same names. Raises BadInput: there is no
+    such image.
     """
     places = []
     for store in stores:

@@ -70,14 +70,13 @@ class FailuresFile(Record):
 class Manifest(Processing):
     """What a finished store's manifest says of it.
 
-    Attributes:
-        recognizer: that made the templates.
-        score: how they compare.
-        count, dim: of the templates. shards: in their order; each but the last has `shard_rows` rows.
-        failures: the inputs that gave no template.
-        root: absolute path of the folder that the rows' paths are relative to.
-        settings: all that decides the numbers; with recognizer and `shard_rows` it gives the `fingerprint`.
-        tool_version: of the facedecode that wrote it.
+    recognizer: that made the templates.
+    score: how they compare.
+    count, dim: of the templates. shards: in their order; each but the last has `shard_rows` rows.
+    failures: the inputs that gave no template.
+    root: absolute path of the folder that the rows' paths are relative to.
+    settings: all that decides the numbers; with recognizer and `shard_rows` it gives the `fingerprint`.
+    tool_version: of the facedecode that wrote it.
     """
 
     REMEDY: ClassVar[str] = "make the store again"

@@ -59,8 +59,7 @@ def merge_stores(
         BadInput: naming two stores: made differently, or with the same image; naming one: templates without an image.
         OutputError, OutputInUse: see `StoreWriter`; also where `output` is one of the stores.
 
-    Warns:
-        FacedecodeWarning: pictures with the same content under different names; labels, which are not merged.
+    Warns FacedecodeWarning: pictures with the same content under different names; labels, which are not merged.
     """
     if len(stores) < 2:
         raise UsageError("one store is nothing to merge; give at least two")

@@ -84,11 +84,8 @@ def refuse_non_finite(path: Path, templates: np.ndarray) -> None:
 def read_bare(path: Path) -> tuple[np.ndarray, str | None]:
     """Read a bare template file: `(dim,)` or `(n, dim)`, float16, 32 or 64, any order and endianness.
 
-    Returns:
-        The templates as float32 (n, dim) in C order, and a sentence on what was changed, or None.
-
-    Raises:
-        BadInput: not a `.npy` file, truncated, pickled, empty, another shape or dtype, NaN or infinity.
+    Returns the templates as float32 (n, dim) in C order, and a sentence on what was changed, or None. Raises BadInput:
+    not a `.npy` file, truncated, pickled, empty, another shape or dtype, NaN or infinity.
     """
     header = read_header(path)
     if header.dtype.kind != "f" or header.dtype.itemsize not in (2, 4, 8):

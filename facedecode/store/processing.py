@@ -18,14 +18,13 @@ if TYPE_CHECKING:  # needs pyarrow
 class Processing(Record):
     """The fields of a manifest that say what was done to its templates.
 
-    Attributes:
-        precision: in which the recognizer made them.
-        transform: the perturbation of their faces. attack: how these were attacked.
-        mapping, disentanglement, protection: what they were changed by. l2_normalized: to length 1.
-        cluster, aggregate: how several became one.
-        imported: the file that they come from, where another program made them.
-        center_of: the `people`, and the `paths` of nobody named, whose mean is the center of a protection.
-        fitted_on: people whose templates decided a mapping or a disentanglement.
+    precision: in which the recognizer made them.
+    transform: the perturbation of their faces. attack: how these were attacked.
+    mapping, disentanglement, protection: what they were changed by. l2_normalized: to length 1.
+    cluster, aggregate: how several became one.
+    imported: the file that they come from, where another program made them.
+    center_of: the `people`, and the `paths` of nobody named, whose mean is the center of a protection.
+    fitted_on: people whose templates decided a mapping or a disentanglement.
     """
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -67,9 +66,8 @@ def refuse_done(
 ) -> None:
     """Refuse templates to which something was done. Raises BadInput naming the store and what was done.
 
-    Args:
-        where: how to call their store.
-        allowed: keys of `DONE` that do not matter. reason: why the others do, a clause.
+    where: how to call their store.
+    allowed: keys of `DONE` that do not matter. reason: why the others do, a clause.
     """
     for name, what in DONE.items():
         if name not in allowed and getattr(manifest, name):

@@ -73,17 +73,13 @@ class Store:
     def open(cls, folder: Path | str, verify: bool = True) -> Store:
         """Open a finished store.
 
-        Args:
-            verify: also read every file, compare its SHA-256, and look for NaN and infinity. Hashes are compared only
-                here.
+        verify: also read every file, compare its SHA-256, and look for NaN and infinity. Hashes are compared only here.
 
-        Raises:
-            BadInput: naming the file: no store, an unfinished one, a newer version, Fortran order, a wrong dtype,
-                a shard that is not 2-D, mixed dims, gaps in the numbering, row counts that disagree, NaN or infinity,
-                a wrong SHA-256, an object array, a `.parquet` file that does not belong.
+        Raises BadInput: naming the file: no store, an unfinished one, a newer version, Fortran order, a wrong dtype, a
+        shard that is not 2-D, mixed dims, gaps in the numbering, row counts that disagree, NaN or infinity, a wrong
+        SHA-256, an object array, a `.parquet` file that does not belong.
 
-        Warns:
-            FacedecodeWarning: `.npy` files that are not the store's; they are ignored.
+        Warns FacedecodeWarning: `.npy` files that are not the store's; they are ignored.
         """
         store = cls(Path(folder), read_manifest(Path(folder)))
         store._check_strays()
@@ -238,9 +234,8 @@ def _check_sha256(path: Path, expected: object) -> None:
 def load_templates(path: Path | str) -> tuple[np.ndarray, Manifest | None, str | None]:
     """Load templates from a store's folder, one shard of it, or a bare `.npy` file.
 
-    Returns:
-        The templates, float32 (n, dim); the manifest, or None for a bare file outside a store; a note for the user on
-        what was assumed or cast, or None.
+    Returns the templates, float32 (n, dim); the manifest, or None for a bare file outside a store; a note for the user
+    on what was assumed or cast, or None.
 
     Raises:
         BadInput: as `Store.open` and `npy.read_bare`; also a bare file of another dim than the store that it lies in.

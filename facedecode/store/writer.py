@@ -204,9 +204,8 @@ class StoreWriter:
             failures: {path, stage, reason} of each input that failed since the shard before.
             inputs_done: inputs used up by all shards so far, failed ones included.
 
-        Raises:
-            BadInput: NaN or infinity, or a path that is not valid UTF-8, naming the row's path.
-            OutputError: the folder cannot be written. ValueError: arguments that contradict each other.
+        Raises BadInput: NaN or infinity, or a path that is not valid UTF-8, naming the row's path. OutputError: the
+        folder cannot be written. ValueError: arguments that contradict each other.
         """
         templates = self._checked(templates, rows, failures, inputs_done)
         table = rows_table(rows)
@@ -265,9 +264,8 @@ class StoreWriter:
     def finish(self, failures: list[dict[str, str]] | None = None) -> None:
         """Write the failures since the last shard and then the manifest, after which the store is complete.
 
-        Raises:
-            BadInput: no input at all gave a template; nothing of this run is left.
-            OutputError: the folder cannot be written.
+        Raises BadInput: no input at all gave a template; nothing of this run is left. OutputError: the folder cannot be
+        written.
         """
         if self._finished:
             return

@@ -75,10 +75,9 @@ def agglomerate(distances: np.ndarray, method: Linkage, sizes: np.ndarray | None
     The update formulas are those of Lance and Williams (1967). Where items stand for several templates, Ward's method
     gives the merges of all templates themselves, once those of an item are merged.
 
-    Args:
-        distances: float64 (m (m - 1) / 2,), as `condensed_distances` gives them; overwritten. For Ward's method
-            Euclidean ones, of the items' means.
-        sizes: (m,), the templates of each item; None for one each.
+    distances: float64 (m (m - 1) / 2,), as `condensed_distances` gives them; overwritten. For Ward's method Euclidean
+        ones, of the items' means.
+    sizes: (m,), the templates of each item; None for one each.
     """
     count = (1 + math.isqrt(1 + 8 * len(distances))) // 2
     counts = np.ones(count, np.int64) if sizes is None else np.asarray(sizes)

@@ -22,14 +22,10 @@ _ROWS_AT_ONCE = 65_536  # 130 MiB of 512 numbers
 def combine(templates: np.ndarray, settings: Aggregation, probabilities: np.ndarray | None = None) -> np.ndarray:
     """One template of some.
 
-    Args:
-        templates: float32 (n, dim), n ≥ 1. probabilities: (n,), where they are the weights.
+    templates: float32 (n, dim), n ≥ 1. probabilities: (n,), where they are the weights.
 
-    Returns:
-        float64 (dim,).
-
-    Raises:
-        BadInput: directions of a template of zeros, or that cancel; weights that are negative, NaN or all 0.
+    Returns float64 (dim,). Raises BadInput: directions of a template of zeros, or that cancel; weights that are
+    negative, NaN or all 0.
     """
     values = templates.astype(np.float64)
     if settings.method == "median":
@@ -70,9 +66,8 @@ def aggregate_store(job: AggregateJob, progress: Progress = silent) -> Aggregate
 
     The store's templates are read a part at a time, whatever its size. progress: called with (people done, all).
 
-    Raises:
-        BadInput: protected templates; no row has a person; nobody has so many; as `combine`, naming whom.
-        OutputError, OutputInUse: see `grouped.grouped_writer`.
+    Raises BadInput: protected templates; no row has a person; nobody has so many; as `combine`, naming whom.
+    OutputError, OutputInUse: see `grouped.grouped_writer`.
     """
     store, settings = Store.open(job.store), job.aggregation
     require_unprotected(store)

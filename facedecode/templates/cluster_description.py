@@ -69,9 +69,8 @@ def describe(
 ) -> Clustered:
     """Centroids, members and figures of clusters, the one with most templates first.
 
-    Args:
-        rows: int64 (n,), of the store. labels: int64 (n,), clusters from 0.
-        metric: `cosine` or `euclidean`. seed: of the sample that silhouettes are of in a large store.
+    rows: int64 (n,), of the store. labels: int64 (n,), clusters from 0.
+    metric: `cosine` or `euclidean`. seed: of the sample that silhouettes are of in a large store.
     """
     count = int(labels.max()) + 1
     sizes = np.bincount(labels, minlength=count)

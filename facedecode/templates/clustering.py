@@ -48,9 +48,8 @@ def cluster(store: Store, rows: np.ndarray, settings: Clustering, stage: Stage =
 
     A centroid is the mean of its members; with the cosine the mean of their directions, as long as they are on average.
 
-    Raises:
-        BadInput: one template, all the same, fewer than clusters asked for, or with the cosine one of zeros.
-        WouldNotFit: all pairs at once need more memory than there is.
+    Raises BadInput: one template, all the same, fewer than clusters asked for, or with the cosine one of zeros.
+    WouldNotFit: all pairs at once need more memory than there is.
     """
     metric = settings.metric or ("cosine" if store.score == "cosine" else "euclidean")
     if len(rows) < 2:

@@ -80,9 +80,8 @@ def make_scheme(
         bits: of a biohash: 8 to 16 · dim; as many as the template has numbers if None.
         center: (dim,) of a biohash, such as the mean template of a public set.
 
-    Raises:
-        UsageError: an unknown scheme, bits out of range, or bits or a center for a rotation.
-        BadInput: a center of another length, or not finite.
+    Raises UsageError: an unknown scheme, bits out of range, or bits or a center for a rotation. BadInput: a center of
+    another length, or not finite.
     """
     if name not in SCHEMES:
         raise UsageError(f"no protection is called {name!r}; known: {', '.join(SCHEMES)}")
@@ -129,8 +128,7 @@ def study_key(seed: int, label: str) -> bytes:
 def read_key(path: Path) -> bytes:
     """The bytes of a key file, all of them (a newline at the end is part of the key).
 
-    Raises:
-        BadInput: missing, unreadable, not a regular file, or of fewer than 16 or more than 4,096 bytes.
+    Raises BadInput: missing, unreadable, not a regular file, or of fewer than 16 or more than 4,096 bytes.
     """
     if not path.is_file():
         state = "not a regular file" if path.exists() else "no such key file"
@@ -155,8 +153,7 @@ def new_key() -> bytes:
 def write_key(path: Path, key: bytes) -> None:
     """Write a key to a new file that only its owner can read. Where that fails, no part of one is left.
 
-    Raises:
-        OutputError: the file is there already (a key is never replaced), or cannot be written.
+    Raises OutputError: the file is there already (a key is never replaced), or cannot be written.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -179,9 +176,8 @@ def write_key(path: Path, key: bytes) -> None:
 def protected_recognizer(recognizer: RecognizerId, protection: dict, dim: int, score: Score) -> RecognizerId:
     """What a manifest records of protected templates in the place of their recognizer.
 
-    Args:
-        recognizer: of the templates that were protected. protection: `Scheme.describe()`, or more.
-        dim, score: of the protected templates.
+    recognizer: of the templates that were protected. protection: `Scheme.describe()`, or more.
+    dim, score: of the protected templates.
 
     Returns:
         name: the recognizer's, the scheme and the key's id, `dlib-resnet+biohash@0123456789abcdef`;

@@ -151,15 +151,10 @@ def protection_operation(
 ) -> Operation:
     """Protect a store's templates with a key; see `protection.make_scheme`.
 
-    Args:
-        public: a store of the same recognizer. The mean template of it, or of `public_people`, is the center.
+    public: a store of the same recognizer. The mean template of it, or of `public_people`, is the center.
 
-    Raises:
-        BadInput: the store's templates are protected already, or `public` is another recognizer's.
-        UsageError: see `protection.make_scheme`.
-
-    Warns:
-        FacedecodeWarning: no center for templates that are far off it.
+    Raises BadInput: the store's templates are protected already, or `public` is another recognizer's. UsageError: see
+    `protection.make_scheme`. Warns FacedecodeWarning: no center for templates that are far off it.
     """
     require_unprotected(store)
     center, source, center_of = None, None, {}
@@ -203,13 +198,11 @@ def transform_store(
 ) -> Transformed:
     """Write the store of an operation's templates: same rows, failures and source root, shard for shard.
 
-    Args:
-        progress: called with (templates done, all templates).
-        begin: called once, right before the first shard is written (it writes a new key).
+    progress: called with (templates done, all templates).
+    begin: called once, right before the first shard is written (it writes a new key).
 
-    Raises:
-        OutputError, OutputInUse: see `StoreWriter`; also where `output` is the store itself.
-        BadInput: the operation makes NaN or infinite numbers.
+    Raises OutputError, OutputInUse: see `StoreWriter`; also where `output` is the store itself. BadInput: the operation
+    makes NaN or infinite numbers.
     """
     if output.exists() and output.resolve() == store.folder.resolve():
         raise OutputError(f"{output}: is the store that is to be read; name another folder")

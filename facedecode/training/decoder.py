@@ -41,14 +41,13 @@ from facedecode.training.trainer import STATE, count_steps
 class DecoderPlan:
     """What a job comes to, as far as it is known before a picture is read.
 
-    Attributes:
-        settings: the job's, with the channels that its width stands for.
-        rows: of the store's images that take part; `chosen` are their numbers in it.
-        held_out: (n,) bool, which rows the curve is of; none of a closed form's.
-        steps: of a network's training; 0 of a closed form.
-        recognizer, phi: the networks that the loss looks through.
-        record: what the decoder's file says of data, settings and networks.
-        fingerprint: hash of all that decides the decoder, which `described` has.
+    settings: the job's, with the channels that its width stands for.
+    rows: of the store's images that take part; `chosen` are their numbers in it.
+    held_out: (n,) bool, which rows the curve is of; none of a closed form's.
+    steps: of a network's training; 0 of a closed form.
+    recognizer, phi: the networks that the loss looks through.
+    record: what the decoder's file says of data, settings and networks.
+    fingerprint: hash of all that decides the decoder, which `described` has.
     """
 
     job: DecoderJob
@@ -318,8 +317,7 @@ def ready_decoder(folder: Path, fingerprint: str, device: str, *, resumes: bool)
 
     resumes: the job takes up a saved state, and so sees by itself if it is another job's.
 
-    Raises:
-        OutputError: another job's decoder is there, or its state.
+    Raises OutputError: another job's decoder is there, or its state.
     """
     card = folder / "decoder.json"
     if not card.exists():

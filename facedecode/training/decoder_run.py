@@ -65,21 +65,19 @@ class Pairs:
 class TrainingInputs:
     """The data, networks and settings of one run.
 
-    Attributes:
-        train, validation: pairs of different people; `validation` may be empty.
-        folder: gets the state (`state.safetensors`), the validation curve (`curve.csv`) and a grid of validation
-            pictures, originals above reconstructions (`samples/STEP.png`).
-        fingerprint: hash of data and settings; a state with another is refused.
-        score: the recognizer's, how templates compare.
-        architecture: a key of `KINDS`; that of `start` where there is one.
-        recognizer: the one that made the templates (ξ); the identity term needs it, and the curve's scores.
-        phi: the perceptual networks; the perceptual terms need one.
-        start: a network to go on from, of the same recognizer; else a random one.
-        accumulate: pieces in which a process's part of a batch goes through the networks of the loss, one at a time in
-            memory. The result is the same up to rounding.
+    train, validation: pairs of different people; `validation` may be empty.
+    folder: gets the state (`state.safetensors`), the validation curve (`curve.csv`) and a grid of validation pictures,
+        originals above reconstructions (`samples/STEP.png`).
+    fingerprint: hash of data and settings; a state with another is refused.
+    score: the recognizer's, how templates compare.
+    architecture: a key of `KINDS`; that of `start` where there is one.
+    recognizer: the one that made the templates (ξ); the identity term needs it, and the curve's scores.
+    phi: the perceptual networks; the perceptual terms need one.
+    start: a network to go on from, of the same recognizer; else a random one.
+    accumulate: pieces in which a process's part of a batch goes through the networks of the loss, one at a time in
+        memory. The result is the same up to rounding.
 
-    Raises:
-        UsageError: a term lacks the network that it looks through, or that is a black box.
+    Raises UsageError: a term lacks the network that it looks through, or that is a black box.
     """
 
     train: Pairs
@@ -122,12 +120,10 @@ def train_decoder(
 ) -> tuple[TrainedNetwork, dict[str, Any]]:
     """Train a network that decodes; resume where an earlier run with the same fingerprint stopped.
 
-    Args:
-        ranks: the processes that train together, each with the same inputs, on parts of the same batches. The first
-            alone reads and writes the folder. Their network is that of one process up to rounding.
+    ranks: the processes that train together, each with the same inputs, on parts of the same batches. The first alone
+        reads and writes the folder. Their network is that of one process up to rounding.
 
-    Returns:
-        The averaged network in evaluation mode, and figures of the run (JSON).
+    Returns the averaged network in evaluation mode, and figures of the run (JSON).
 
     Raises:
         UsageError: more processes or pieces than a batch has rows.
@@ -143,11 +139,10 @@ def train_decoder(
 class LossContext:
     """How the loss looks at some rows of a batch.
 
-    Attributes:
-        jitter: (n, 2, 3), see `losses.random_jitter`.
-        originals: for each perceptual network, term → the maps of the rows' originals.
-        sizes: the mean squares of those maps over the whole batch.
-        share: of the batch that these rows are.
+    jitter: (n, 2, 3), see `losses.random_jitter`.
+    originals: for each perceptual network, term → the maps of the rows' originals.
+    sizes: the mean squares of those maps over the whole batch.
+    share: of the batch that these rows are.
     """
 
     jitter: Tensor

@@ -130,8 +130,7 @@ def sample_faces(
 ) -> tuple[Samples, int]:
     """Pictures of standard normal latents, each with its face as `extract` would find it, and their side in pixels.
 
-    Raises:
-        BadInput: pictures of another shape, not finite, or of another range; fewer faces than the regression needs.
+    Raises BadInput: pictures of another shape, not finite, or of another range; fewer faces than the regression needs.
     """
     drawn = torch.randn(job.samples, latent, generator=torch.Generator().manual_seed(job.seed))
     kept, templates, landmarks, side = [], [], [], 0
@@ -183,9 +182,8 @@ def _require_pictures(values: torch.Tensor, count: int, job: LatentJob) -> int:
 def fit(net: LatentDecoder, samples: Samples) -> dict[str, float | int]:
     """Regress latents on templates, by ridge with a penalty of generalized cross-validation, and find the frame.
 
-    Returns:
-        JSON: `ridge`; `r2`, the share of the latents' variance that the regression explains for samples held out (the
-        last tenth); `frame_spread`, how far landmarks lie from the frame's, rms, in units of a portrait's side.
+    Returns JSON: `ridge`; `r2`, the share of the latents' variance that the regression explains for samples held out
+    (the last tenth); `frame_spread`, how far landmarks lie from the frame's, rms, in units of a portrait's side.
     """
     fitted = len(samples.latents) - max(1, int(HELD_OUT * len(samples.latents)))
     sums = GramAccumulator(samples.templates.shape[1], samples.latents.shape[1])

@@ -27,10 +27,9 @@ class PersonPrediction:
     A template is its person's mean plus what one image adds; with their covariances B and W over people, the
     prediction is mean + B (B + W)⁻¹ (template − mean) (best linear unbiased prediction, Henderson 1975).
 
-    Attributes:
-        mean: (dim,) float64, of the people.
-        matrix: (dim, dim) float64, B (B + W)⁻¹ transposed: it is applied from the right.
-        score: `cosine` L2-normalizes templates first.
+    mean: (dim,) float64, of the people.
+    matrix: (dim, dim) float64, B (B + W)⁻¹ transposed: it is applied from the right.
+    score: `cosine` L2-normalizes templates first.
     """
 
     mean: np.ndarray
@@ -44,9 +43,8 @@ class PersonPrediction:
         W comes from the people with several images (the others say nothing of it), B is what the total exceeds it
         by, its negative eigenvalues set to 0. Where nobody has two images, W is 0: a template predicts itself.
 
-        Args:
-            templates: (n, dim) float32.
-            identities: a name each; a template without one counts as a person of its own.
+        templates: (n, dim) float32.
+        identities: a name each; a template without one counts as a person of its own.
         """
         values = _prepared(templates, score)
         names = [f"\0{i}" if name is None else name for i, name in enumerate(identities)]
@@ -93,8 +91,7 @@ def gradient_loss(x: Tensor, y: Tensor, side: int) -> Tensor:
 
     The gradient is the forward difference, in units of 1/128 of the portrait's side.
 
-    Args:
-        side: of the whole portrait, pixels, of which x and y may be a part.
+    side: of the whole portrait, pixels, of which x and y may be a part.
     """
     d = (x - y) * (side / 128)
     return (d[..., 1:] - d[..., :-1]).square().mean() + (d[..., 1:, :] - d[..., :-1, :]).square().mean()
@@ -110,10 +107,9 @@ def local_region(x: Tensor) -> Tensor:
 def perceptual_loss(features: list[Tensor], targets: list[Tensor], sizes: list[Tensor] | None = None) -> Tensor:
     """Squared distance of internal maps (Eq. 5), each relative to the target's mean square → scalar.
 
-    Args:
-        features, targets: maps (n, c, h, w) of the reconstructions and of the originals, layer by layer. They
-            differ by orders of magnitude between layers; relative to their size each layer counts alike.
-        sizes: scalars, the targets' mean squares, where these are but some rows of a batch and sizes are the whole's.
+    features, targets: maps (n, c, h, w) of the reconstructions and of the originals, layer by layer. They differ by
+        orders of magnitude between layers; relative to their size each layer counts alike.
+    sizes: scalars, the targets' mean squares, where these are but some rows of a batch and sizes are the whole's.
     """
     if sizes is None:
         sizes = [t.square().mean() for t in targets]

@@ -80,12 +80,11 @@ class Start:
 class RecognizerPlan:
     """What a job comes to, as far as it is known before a picture is read.
 
-    Attributes:
-        images: of the people who take part. others: (n,) bool, which of them are of people who are no class.
-        classes: the people to tell apart.
-        steps: of the training.
-        record: what its card says of data and settings.
-        fingerprint: hash of all that decides the recognizer, which `described` has.
+    images: of the people who take part. others: (n,) bool, which of them are of people who are no class.
+    classes: the people to tell apart.
+    steps: of the training.
+    record: what its card says of data and settings.
+    fingerprint: hash of all that decides the recognizer, which `described` has.
     """
 
     job: RecognizerJob
@@ -184,10 +183,8 @@ def train_recognizer(
 ) -> dict:
     """Train the recognizer of a job, or resume it; if it is already there with the same settings, do nothing.
 
-    The folder is then one that `load_recognizer` takes. While it trains, it has the state and the curve.
-
-    Returns:
-        The `training` of its card: data, settings, and figures of images and people held out.
+    The folder is then one that `load_recognizer` takes. While it trains, it has the state and the curve. Returns the
+    `training` of its card: data, settings, and figures of images and people held out.
 
     Raises:
         BadInput: the store, its images or its people cannot be used; the loss diverged.

@@ -54,9 +54,8 @@ class ArcFaceHead(nn.Module):
     def forward(self, templates: Tensor, classes: Tensor | None = None, margin: float = 0.0) -> Tensor:
         """Logits (n, classes) of templates (n, dim).
 
-        Args:
-            classes: (n,) int64, the own class of each, whose angle takes the margin; None for no margin.
-            margin: m, radians.
+        classes: (n,) int64, the own class of each, whose angle takes the margin; None for no margin.
+        margin: m, radians.
         """
         cosine = F.linear(F.normalize(templates), F.normalize(self.weight))
         if classes is None:

@@ -136,10 +136,9 @@ class ResumableRun(ABC, Generic[Settings, Net]):
 
     A subclass defines the loss of a step, and a point of the validation curve.
 
-    Attributes:
-        net: what is trained. average: its state, averaged over the steps: the result.
-        step, steps: done, and of the whole run. saved_step: of the state on disk.
-        curve: the points of validation so far.
+    net: what is trained. average: its state, averaged over the steps: the result.
+    step, steps: done, and of the whole run. saved_step: of the state on disk.
+    curve: the points of validation so far.
     """
 
     def __init__(
@@ -191,9 +190,8 @@ class ResumableRun(ABC, Generic[Settings, Net]):
     def run(self, progress: Progress = silent) -> None:
         """Resume from a saved state, if there is one, and train to the end.
 
-        Raises:
-            BadInput: the loss or the weights are no longer finite (the last saved state is kept); a damaged state.
-            OutputError: `folder` holds the state of another run.
+        Raises BadInput: the loss or the weights are no longer finite (the last saved state is kept); a damaged state.
+        OutputError: `folder` holds the state of another run.
         """
         if self.ranks.first:
             self.resume()
