@@ -7,7 +7,18 @@ powers exp(θ·A) of one generator A. Fitted maps do so only in part.
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import dataclass
+
 import numpy as np
+
+from facedecode.errors import FacedecodeWarning
+from facedecode.identity import RecognizerId
+from facedecode.mapping.jobs import Method
+from facedecode.mapping.maps import solution_of
+from facedecode.mapping.sums import MappingSums
+
+SIMPLER = {"orthogonal": "an orthogonal map", "shift": "a shift", "mean": "the mean template"}
 
 # A condition number beyond which the inverse of a map is rounding.
 _SINGULAR = 1e12
@@ -65,3 +76,42 @@ def relative_distance(one: np.ndarray, other: np.ndarray) -> float:
     """‖one − other‖ / ‖one‖ in the Frobenius norm; NaN where `one` is zero."""
     length = float(np.linalg.norm(one))
     return float(np.linalg.norm(one - other)) / length if length > 0 else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class FittedMaps:
+    """The maps of one perturbation, as matrices.
+
+    undo: perturbed → original. redo: original → perturbed. simpler: maps that know less than `undo`, by the names of
+    `SIMPLER`. rank: in how many directions both `undo` and `redo` read something.
+    """
+
+    undo: np.ndarray
+    redo: np.ndarray
+    simpler: dict[str, np.ndarray]
+    rank: int
+
+
+def fit_maps(
+    name: str, perturbed: np.ndarray, original: np.ndarray, recognizer: RecognizerId, method: Method
+) -> FittedMaps:
+    """Fit the maps of a perturbation to pairs of templates, (n, d) each; warns as `maps.solve_mapping`."""
+    held_out = np.zeros(len(original), bool)
+    backward, forward = MappingSums(name, recognizer), MappingSums(f"{name}, forward", recognizer)
+    backward.add(perturbed, original, held_out)
+    forward.add(original, perturbed, held_out)
+    undo, _, _ = solution_of(backward, method)
+    with warnings.catch_warnings():
+        # The map itself has warned of few pairs.
+        warnings.simplefilter("ignore", FacedecodeWarning)
+        redo, _, _ = solution_of(forward, method)
+        orthogonal, _, _ = solution_of(backward, Method("orthogonal"))
+    mean_in, mean_out = backward.training.mean_in, backward.training.mean_out
+    simpler = {
+        "orthogonal": affine(orthogonal.weight, orthogonal.bias),
+        "shift": affine(np.eye(len(mean_in)), mean_out - mean_in),
+        "mean": affine(np.zeros_like(undo.weight), mean_out),
+    }
+    rank = min(undo.rank, redo.rank)
+    # In float64, as they were solved: several maps in a row would amplify the rounding to float32.
+    return FittedMaps(affine(undo.weight, undo.bias), affine(redo.weight, redo.bias), simpler, rank)

@@ -18,13 +18,14 @@ from typer.testing import Result as Done
 
 from facedecode.cli import app
 from facedecode.errors import BadInput
-from facedecode.evaluation.equivariance import estimation, linearity
+from facedecode.evaluation.equivariance import estimation
 from facedecode.evaluation.equivariance.estimation import fit_discriminant
 from facedecode.evaluation.equivariance.evaluate import add_figures, choose_people, equivariance_schema
-from facedecode.evaluation.equivariance.perturbed import Perturbed, Side
 from facedecode.evaluation.jobs import EquivarianceJob
 from facedecode.evaluation.result import Result
+from facedecode.mapping import affine as affine_maps
 from facedecode.mapping.affine import affine, apply, between, coordinates, relative_distance
+from facedecode.mapping.perturbed import Perturbed, Side
 from facedecode.pictures.family import Family
 from facedecode.pictures.perturb import parse_transform
 from facedecode.recognizers import load_recognizer
@@ -370,9 +371,9 @@ def test_a_ridge_is_that_of_the_maps(run) -> None:
 
 def test_nobody_who_is_judged_has_a_part_in_a_fit(run, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    add, fit = linearity.MappingSums.add, estimation.fit_discriminant
+    add, fit = affine_maps.MappingSums.add, estimation.fit_discriminant
     monkeypatch.setattr(
-        linearity.MappingSums, "add", lambda self, x, y, held: seen.extend([x, y]) or add(self, x, y, held)
+        affine_maps.MappingSums, "add", lambda self, x, y, held: seen.extend([x, y]) or add(self, x, y, held)
     )
     monkeypatch.setattr(estimation, "fit_discriminant", lambda groups: seen.extend(groups) or fit(groups))
     assert run().exit_code == 0

@@ -12,12 +12,12 @@ from sklearn.metrics import balanced_accuracy_score, r2_score
 from typer.testing import CliRunner
 
 from facedecode.attributes.direction import Direction, find_direction, load_direction
+from facedecode.attributes.image_targets import label_target
 from facedecode.attributes.probe import PROBES, fit_linear, fit_mlp, out_of_fold, read
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput
 from facedecode.evaluation.leakage import evaluate, strips
-from facedecode.evaluation.leakage.targets import label_target
 from facedecode.identity import RecognizerId
 from facedecode.store import Store, StoreWriter
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facedecode.evaluation.equivariance.perturbed import Side
 from facedecode.evaluation.result import Result
 from facedecode.mapping.affine import apply
+from facedecode.mapping.perturbed import Side
 from facedecode.statistics.bootstrap import Estimate, mean_interval
 from facedecode.statistics.scores import score_pairs
 

@@ -23,13 +23,14 @@ from facedecode.evaluation.cohort import (
     unseen_images,
 )
 from facedecode.evaluation.equivariance.estimation import CORRECTIONS, EVERY, NONE, add_estimation
-from facedecode.evaluation.equivariance.linearity import SIMPLER, MapFigures, fit_maps
-from facedecode.evaluation.equivariance.perturbed import Side, perturbed_templates
+from facedecode.evaluation.equivariance.linearity import MapFigures
 from facedecode.evaluation.jobs import EquivarianceJob
 from facedecode.evaluation.result import Axis, Result, Schema, declared, paragraphs, texts
 from facedecode.identity import RecognizerId
+from facedecode.mapping.affine import SIMPLER, fit_maps
 from facedecode.mapping.jobs import Method
 from facedecode.mapping.maps import FEW
+from facedecode.mapping.perturbed import Side, perturbed_templates
 from facedecode.pictures.family import Family
 from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_job, describe_store
@@ -127,7 +128,7 @@ def add_figures(
         Perturbation → in how many directions its maps read something.
     """
     family, method = Family.of(job.transforms), Method(ridge=job.ridge)
-    maps = {name: fit_maps(fitted_on, name, recognizer, method) for name in family.names}
+    maps = {name: fit_maps(name, *fitted_on.pairs(name), recognizer, method) for name in family.names}
     figures = MapFigures(result, judged, score, job.repetitions, job.seed)
     order = sorted(maps, key=lambda name: -figures.explained(name, maps[name].undo).value)
     for name in order:

@@ -8,64 +8,18 @@ people.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from facedecode.errors import FacedecodeWarning
-from facedecode.evaluation.equivariance.perturbed import Side
 from facedecode.evaluation.result import Label, Result
-from facedecode.identity import RecognizerId
-from facedecode.mapping.affine import affine, apply, between, coordinates, relative_distance
-from facedecode.mapping.jobs import Method
+from facedecode.mapping.affine import FittedMaps, apply, between, coordinates, relative_distance
 from facedecode.mapping.least_squares import GramAccumulator
-from facedecode.mapping.maps import solution_of
-from facedecode.mapping.sums import MappingSums
+from facedecode.mapping.perturbed import Side
 from facedecode.pictures.family import Family
 from facedecode.statistics.bootstrap import Estimate, mean_interval, ratio_interval
 from facedecode.statistics.scores import score_pairs
-
-SIMPLER = {"orthogonal": "an orthogonal map", "shift": "a shift", "mean": "the mean template"}
-
-
-@dataclass(frozen=True, eq=False)
-class FittedMaps:
-    """The maps of one perturbation, as matrices (see `affine`).
-
-    undo: perturbed → original. redo: original → perturbed. simpler: maps that know less than `undo`, by the names of
-    `SIMPLER`. rank: in how many directions both `undo` and `redo` read something.
-    """
-
-    undo: np.ndarray
-    redo: np.ndarray
-    simpler: dict[str, np.ndarray]
-    rank: int
-
-
-def fit_maps(side: Side, name: str, recognizer: RecognizerId, method: Method) -> FittedMaps:
-    """Fit the maps of a perturbation; warns as `mapping.maps.solve_mapping`."""
-    perturbed, original = side.pairs(name)
-    held_out = np.zeros(len(original), bool)
-    backward, forward = MappingSums(name, recognizer), MappingSums(f"{name}, forward", recognizer)
-    backward.add(perturbed, original, held_out)
-    forward.add(original, perturbed, held_out)
-    undo, _, _ = solution_of(backward, method)
-    with warnings.catch_warnings():
-        # The map itself has warned of few pairs.
-        warnings.simplefilter("ignore", FacedecodeWarning)
-        redo, _, _ = solution_of(forward, method)
-        orthogonal, _, _ = solution_of(backward, Method("orthogonal"))
-    mean_in, mean_out = backward.training.mean_in, backward.training.mean_out
-    simpler = {
-        "orthogonal": affine(orthogonal.weight, orthogonal.bias),
-        "shift": affine(np.eye(len(mean_in)), mean_out - mean_in),
-        "mean": affine(np.zeros_like(undo.weight), mean_out),
-    }
-    rank = min(undo.rank, redo.rank)
-    # In float64, as they were solved: several maps in a row would amplify the rounding to float32.
-    return FittedMaps(affine(undo.weight, undo.bias), affine(redo.weight, redo.bias), simpler, rank)
 
 
 @dataclass(frozen=True)

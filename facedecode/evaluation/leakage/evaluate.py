@@ -13,6 +13,7 @@ import numpy as np
 from facedecode.annotations.labels import read_image_labels
 from facedecode.annotations.protocols import select_people
 from facedecode.attributes.direction import Direction, find_direction
+from facedecode.attributes.image_targets import TargetSet
 from facedecode.attributes.measured import ATTRIBUTES, expand_names
 from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, removal_curve
 from facedecode.attributes.target import Target
@@ -20,7 +21,6 @@ from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.cohort import require_unseen_by_store
 from facedecode.evaluation.jobs import LeakageJob
-from facedecode.evaluation.leakage.targets import TargetSet
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.files import make_folder
 from facedecode.progress import Progress, Stage, silent_stage

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from facedecode.attributes.direction import Direction, at_ends, find_direction
+from facedecode.attributes.image_targets import TargetSet
 from facedecode.attributes.measured import ATTRIBUTES, SIDE, measure_faces, measure_pictures
 from facedecode.attributes.probe import Predict, fit_linear
 from facedecode.decoders import Decoder
 from facedecode.decoders.checkpoint import optional_decoder
 from facedecode.errors import BadInput, MissingWeights
 from facedecode.evaluation.jobs import LeakageJob
-from facedecode.evaluation.leakage.targets import TargetSet
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.result import Result, paragraphs, texts
 from facedecode.pictures.faces import Face, FaceDetector, choose_face
