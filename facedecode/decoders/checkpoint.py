@@ -82,6 +82,11 @@ class Decoder:
         self.dim = net.config["dim"]
         self.image_size = net.image_size
 
+    def __repr__(self) -> str:
+        return (
+            f"Decoder({self.kind}, {self.image_size} px, of templates of {self.dim} numbers by {self.recognizer.name})"
+        )
+
     def __call__(self, templates: Tensor) -> Tensor:
         """Draw templates: (n, dim) float, raw, on the decoder's device → (n, 3, P, P) RGB in [0, 1]."""
         if self.provenance.normalized:

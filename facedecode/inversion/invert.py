@@ -42,6 +42,11 @@ class Inverted:
     explained: np.ndarray | None = None
     scale: float = 1.0
 
+    def __repr__(self) -> str:
+        count, side = self.pictures.shape[:2]
+        scored = "" if self.scores is None else f", mean score {self.scores.mean():.3f}"
+        return f"Inverted({count} pictures of {side} px{scored})"
+
 
 def invert(
     templates: np.ndarray,

@@ -66,6 +66,9 @@ class Mapping(Fitted):
             raise BadInput("the map has NaN or infinite numbers: fit it again")
         _ = self._parts  # refuses a malformed record now
 
+    def __repr__(self) -> str:
+        return f"Mapping(undoes {self.transform}, templates of {self.dim} numbers by {self.recognizer.name})"
+
     @property
     def dim(self) -> int:
         """The size of the templates."""

@@ -57,6 +57,9 @@ class Recognizer:
         """The registered name."""
         return self.spec.name
 
+    def __repr__(self) -> str:
+        return f"Recognizer({self.name}, {self.spec.dim} numbers, score {self.spec.score}, on {self.device})"
+
     def crop(self, image: np.ndarray, face: Face) -> np.ndarray:
         """Cut a face out of an image, (H, W, 3) uint8 RGB → (S, S, 3) uint8 RGB, as this recognizer wants it."""
         return align.crop(image, face, self.spec.crop)

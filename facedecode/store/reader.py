@@ -92,6 +92,9 @@ class Store:
     def __len__(self) -> int:
         return self.manifest.count
 
+    def __repr__(self) -> str:
+        return f"Store({str(self.folder)!r}, {len(self):,} templates of {self.dim} numbers by {self.recognizer.name})"
+
     def _check_strays(self) -> None:
         listed = {shard.file for shard in self.manifest.shards}
         listed |= {Path(name).with_suffix(".parquet").name for name in listed}
