@@ -8,7 +8,7 @@ import facedecode
 
 recognizer = facedecode.load_recognizer()
 store = facedecode.extract(sys.argv[1], "emb", recognizer)
-faces = facedecode.invert(store.templates()[:6], facedecode.load_decoder(), recognizer)
+faces = facedecode.invert(store.templates()[:6], facedecode.load_decoder("dlib-resnet"), recognizer)
 figure, axes = plt.subplots(1, len(faces.pictures), squeeze=False)
 for axis, picture, score in zip(axes[0], faces.pictures, faces.scores, strict=True):
     axis.imshow(picture)

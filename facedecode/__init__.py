@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         evaluate,
         extract,
         fit_mapping,
-        load_decoder,
     )
     from facedecode.attacks.methods import Budget
+    from facedecode.decoders import Decoder, load_decoder
     from facedecode.errors import FacedecodeError
     from facedecode.evaluation.jobs import (
         AggregationJob,
@@ -52,9 +52,9 @@ _HOMES = {
         "evaluate",
         "extract",
         "fit_mapping",
-        "load_decoder",
     ),
     "facedecode.attacks.methods": ("Budget",),
+    "facedecode.decoders": ("Decoder", "load_decoder"),
     "facedecode.errors": ("FacedecodeError",),
     "facedecode.evaluation.jobs": (
         "AggregationJob",
@@ -75,6 +75,7 @@ __all__ = [
     "AttackedCrops",
     "Budget",
     "Clusters",
+    "Decoder",
     "Embedded",
     "EquivarianceJob",
     "FacedecodeError",

@@ -26,7 +26,6 @@ from facedecode.store import Store
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.attacks.methods import Budget
-    from facedecode.decoders import Decoder
     from facedecode.evaluation.result import Result
     from facedecode.identity import RecognizerId
     from facedecode.mapping.maps import Mapping
@@ -169,17 +168,6 @@ def extract(
     detector = FaceDetector(str(recognizer.device))
     extract_images([Path(path) for path in several], Path(output), recognizer, detector)
     return Store.open(output)
-
-
-def load_decoder(name: Path | str = "dlib-resnet", device: str = "cpu") -> Decoder:
-    """The decoder of a folder, or the one that ships for a recognizer.
-
-    Raises BadInput: no decoder there, or a damaged one. MissingWeights: none ships for that recognizer.
-    """
-    from facedecode.decoders import find_decoder
-    from facedecode.decoders import load_decoder as load
-
-    return load(find_decoder(str(name)), device)
 
 
 def fit_mapping(

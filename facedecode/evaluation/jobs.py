@@ -6,7 +6,7 @@ The help of a field says what it is; docstrings add what only Python users need.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -41,6 +41,10 @@ class EvaluationJob:
     def with_rates(self, fmrs: Sequence[float]) -> Self:
         """The job with these false match rates, which gates ask for, among those that it evaluates."""
         return dataclasses.replace(self, required=fmrs) if hasattr(self, "required") else self  # type: ignore[call-arg]
+
+    def on_device(self, find: Callable[[str], str]) -> Self:
+        """The job with its device found by its name; as it is where it computes without torch."""
+        return dataclasses.replace(self, device=find(self.device)) if hasattr(self, "device") else self
 
     def without_report(self) -> Self:
         """The job less what only the pages of a report show."""

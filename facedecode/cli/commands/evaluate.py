@@ -93,8 +93,7 @@ def run_evaluation(
         require_writable(options.output, options.overwrite)
     if gates:
         evaluation.schema(job).require(gates)
-    if hasattr(job, "device"):
-        job = dataclasses.replace(job, device=start_torch(job.device))  # type: ignore[call-arg]
+    job = job.on_device(start_torch)
     with console.progress() as stage:
         result = evaluation.evaluate(job, stage)
     metrics, outputs = finish(console, result.report(), options.output, options.overwrite, gates)
