@@ -9,8 +9,8 @@ picture to the recognizer whose templates are given here (the same one, or for t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -164,6 +164,39 @@ def _present(missing: np.ndarray | None, count: int) -> np.ndarray:
 
 
 _BLOCK_SCORES = 2**21
+
+
+def pooled_rates(
+    draws: Mapping[Hashable, Sequence[Trials]],
+    non_mated: NonMated,
+    fmr: float,
+    *,
+    people: int,
+    repetitions: int = REPETITIONS,
+    seed: int = 0,
+) -> dict[Hashable, tuple[dict[str, RateAtFmr], list[float]]]:
+    """The share of trials accepted where the same comparisons were made several times, of attacks drawn anew.
+
+    Returns:
+        For each key the rates by 'pairs' and by 'people' over all draws together, with the counts of one draw (the same
+        comparisons again are not more of them); and the rate by people of each draw.
+    """
+    groups = {}
+    for key, several in draws.items():
+        pooled = Trials(np.concatenate([t.scores for t in several]), np.concatenate([t.people for t in several]))
+        groups[key, "pairs"], groups[key, "people"] = pooled, pooled.person_weighted()
+    rates = rates_at_fmr(groups, non_mated, [fmr], people=people, repetitions=repetitions, seed=seed)
+    found = {}
+    for key, several in draws.items():
+        one = {}
+        for by in ("pairs", "people"):
+            (rate,) = rates[key, by]
+            n = rate.n // len(several) if by == "pairs" else rate.n  # by people it is the number of people already
+            one[by] = replace(rate, n=n, accepted=round(rate.accepted / len(several)))
+        weighted = [trials.person_weighted() for trials in several]
+        threshold = one["people"].threshold
+        found[key] = one, [float(t.weights[t.scores >= threshold].sum()) for t in weighted]
+    return found
 
 
 def enrolled_rows(paths: Sequence[str], identities: Sequence[str], missing: np.ndarray) -> np.ndarray:

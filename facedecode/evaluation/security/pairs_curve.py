@@ -9,7 +9,6 @@ and the curve would flatter the system (dlib-resnet, 100 pairs, people held out 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,8 @@ from facedecode.evaluation.cohort import Judge, require_unseen
 from facedecode.evaluation.rendering import embed_drawn
 from facedecode.memory import require_memory
 from facedecode.progress import Progress, silent
-from facedecode.statistics.bootstrap import REPETITIONS, NonMated, RateAtFmr, Trials, rates_at_fmr
-from facedecode.statistics.security import Attack, Originals, type_one_trials, type_two_trials
+from facedecode.statistics.bootstrap import REPETITIONS, NonMated, RateAtFmr, Trials
+from facedecode.statistics.security import Attack, Originals, pooled_rates, type_one_trials, type_two_trials
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
 
@@ -218,38 +217,11 @@ def _points(
     trials: Mapping[tuple, Mapping[str, list[Trials]]], judge: Judge, fmr: float, repetitions: int, seed: int
 ) -> Iterator[CurvePoint]:
     """The points of one judge: one bootstrap for all of them."""
-    groups = {}
-    for key, attacks in trials.items():
-        for attack, draws in attacks.items():
-            pooled = Trials(np.concatenate([t.scores for t in draws]), np.concatenate([t.people for t in draws]))
-            groups[key, attack, "pairs"], groups[key, attack, "people"] = pooled, pooled.person_weighted()
+    draws = {(key, attack): several for key, attacks in trials.items() for attack, several in attacks.items()}
     non_mated, people = NonMated.from_all_pairs(judge.pairs), len(judge.pairs.people)
-    rates = rates_at_fmr(groups, non_mated, [fmr], people=people, repetitions=repetitions, seed=seed)
+    rates = pooled_rates(draws, non_mated, fmr, people=people, repetitions=repetitions, seed=seed)
     for key, attacks in trials.items():
         name, kind, count = key
-        found = {
-            attack: {by: _of_one_draw(rates[key, attack, by][0], len(draws), by) for by in ("pairs", "people")}
-            for attack, draws in attacks.items()
-        }
-        threshold = found["type_one"]["people"].threshold
-        yield CurvePoint(
-            decoder=kind,
-            recognizer=name,
-            pairs=count,
-            draws=len(attacks["type_one"]),
-            type_one=found["type_one"],
-            type_two=found.get("type_two", {}),
-            by_draw={attack: [_accepted(t, threshold) for t in draws] for attack, draws in attacks.items()},
-        )
-
-
-def _of_one_draw(rate: RateAtFmr, draws: int, by: str) -> RateAtFmr:
-    """A rate over several draws with the counts of one: the same comparisons again are not more of them."""
-    n = rate.n // draws if by == "pairs" else rate.n  # by people it is the number of people already
-    return dataclasses.replace(rate, n=n, accepted=round(rate.accepted / draws))
-
-
-def _accepted(trials: Trials, threshold: float) -> float:
-    """The person-weighted share accepted."""
-    weights = trials.person_weighted().weights
-    return float(weights[trials.scores >= threshold].sum())
+        reached, by_draw = ({attack: rates[key, attack][part] for attack in attacks} for part in (0, 1))
+        number = len(attacks["type_one"])
+        yield CurvePoint(kind, name, count, number, reached["type_one"], reached.get("type_two", {}), by_draw)
