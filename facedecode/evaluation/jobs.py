@@ -44,7 +44,9 @@ class EvaluationJob:
 
     def on_device(self, find: Callable[[str], str]) -> Self:
         """The job with its device found by its name; as it is where it computes without torch."""
-        return dataclasses.replace(self, device=find(self.device)) if hasattr(self, "device") else self
+        if not hasattr(self, "device"):
+            return self
+        return dataclasses.replace(self, device=find(self.device))  # type: ignore[call-arg]
 
     def without_report(self) -> Self:
         """The job less what only the pages of a report show."""
