@@ -9,7 +9,7 @@ picture to the recognizer whose templates are given here (the same one, or for t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from facedecode.statistics.bootstrap import (
     LEVEL,
     REPETITIONS,
     Estimate,
+    Group,
     NonMated,
     RateAtFmr,
     Trials,
@@ -167,14 +168,14 @@ _BLOCK_SCORES = 2**21
 
 
 def pooled_rates(
-    draws: Mapping[Hashable, Sequence[Trials]],
+    draws: Mapping[Group, Sequence[Trials]],
     non_mated: NonMated,
     fmr: float,
     *,
     people: int,
     repetitions: int = REPETITIONS,
     seed: int = 0,
-) -> dict[Hashable, tuple[dict[str, RateAtFmr], list[float]]]:
+) -> dict[Group, tuple[dict[str, RateAtFmr], list[float]]]:
     """The share of trials accepted where the same comparisons were made several times, of attacks drawn anew.
 
     Returns:

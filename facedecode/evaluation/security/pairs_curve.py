@@ -222,6 +222,7 @@ def _points(
     rates = pooled_rates(draws, non_mated, fmr, people=people, repetitions=repetitions, seed=seed)
     for key, attacks in trials.items():
         name, kind, count = key
-        reached, by_draw = ({attack: rates[key, attack][part] for attack in attacks} for part in (0, 1))
-        number = len(attacks["type_one"])
-        yield CurvePoint(kind, name, count, number, reached["type_one"], reached.get("type_two", {}), by_draw)
+        reached = {attack: rates[key, attack] for attack in attacks}
+        (one, _), (two, _) = reached["type_one"], reached.get("type_two", ({}, []))
+        by_draw = {attack: shares for attack, (_, shares) in reached.items()}
+        yield CurvePoint(kind, name, count, len(attacks["type_one"]), one, two, by_draw)
