@@ -18,6 +18,7 @@ import typer
 import typer.core
 import typer.main
 
+from facedecode.cli.commands import summary_of
 from facedecode.cli.console import Console, failure_json, result_json
 from facedecode.cli.options import expand, parameters_of
 from facedecode.errors import FacedecodeError, FailedItems, GateMissed, UsageError
@@ -167,7 +168,9 @@ def choose_cache(context: typer.Context) -> None:
         context.with_resource(use_cache(Path(folder)))
 
 
-def command(title: str, function: Callable[..., tuple[dict, dict]], summary: str, several: bool = False) -> typer.Typer:
+def command(
+    title: str, function: Callable[..., tuple[dict, dict]], summary: str | None = None, several: bool = False
+) -> typer.Typer:
     """A Typer application that runs a function.
 
     The function takes a `console` first and returns (metrics, outputs) for `--json`; parameters of it that are jobs
@@ -176,7 +179,8 @@ def command(title: str, function: Callable[..., tuple[dict, dict]], summary: str
 
     Args:
         title: the command as `--json` names it, `evaluate security`.
-        summary: what it does, in one sentence; the function's docstring says more.
+        summary: what it does, in one sentence, if `commands.SECTIONS` does not say it; the function's docstring says
+            more.
         several: it can run in several processes that torchrun starts, its `console.ranks`; of those, one speaks.
     """
     parameters, collect = expand(function)
@@ -216,7 +220,7 @@ def command(title: str, function: Callable[..., tuple[dict, dict]], summary: str
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     details = [" ".join(paragraph.split()) for paragraph in (inspect.getdoc(function) or "").split("\n\n")]
     # Rich takes what stands in brackets for its own markup.
-    app.command(cls=PlainCommand, help="\n\n".join([summary, *details]).replace("[", r"\["))(run)
+    app.command(cls=PlainCommand, help="\n\n".join([summary or summary_of(title), *details]).replace("[", r"\["))(run)
     return app
 
 

@@ -27,6 +27,6 @@ SECTIONS = {
 }
 
 
-def summary(name: str) -> str:
+def summary_of(name: str) -> str:
     """What a command does, in one sentence."""
     return next(section[name][1] for section in SECTIONS.values() if name in section)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from facedecode.cli.app import command
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import some_of
 from facedecode.templates.jobs import AggregateJob
@@ -28,4 +27,4 @@ def aggregate(console: Console, job: AggregateJob) -> tuple[dict, dict]:
     return metrics, {"store": str(job.output)}
 
 
-app = command("aggregate", aggregate, summary("aggregate"))
+app = command("aggregate", aggregate)

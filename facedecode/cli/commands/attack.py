@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from facedecode.attacks.jobs import AttackJob
 from facedecode.cli.app import command, refuse_failures, start_torch
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 
 if TYPE_CHECKING:  # these need torch
@@ -70,4 +69,4 @@ def _report(console: Console, job: AttackJob, target: AttackTarget, result: Atta
     return metrics
 
 
-app = command("attack", attack, summary("attack"))
+app = command("attack", attack)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from facedecode.cli.app import command, start_torch
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput
 from facedecode.templates.jobs import ClusterJob
@@ -76,4 +75,4 @@ def _report(console: Console, job: ClusterJob, clusters: Clustered) -> dict:
     return metrics
 
 
-app = command("cluster", cluster, summary("cluster"))
+app = command("cluster", cluster)

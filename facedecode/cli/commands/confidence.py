@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from facedecode.cli.app import command, start_torch
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.inversion.jobs import ConfidenceJob
 
@@ -34,4 +33,4 @@ def fit_confidence(console: Console, job: ConfidenceJob) -> tuple[dict, dict]:
     return report | {"people": len(confidence.people)}, {"output": str(job.output)}
 
 
-app = command("fit-confidence", fit_confidence, summary("fit-confidence"))
+app = command("fit-confidence", fit_confidence)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facedecode.cli.app import command, refuse_failures, start_torch
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 from facedecode.extraction.jobs import ImportJob
@@ -87,4 +86,4 @@ def describe_recognizer(recognizer: BareRecognizerOptions, device: str) -> Recog
     return load_chosen_recognizer(recognizer, device).describe()
 
 
-app = command("import", import_, summary("import"))
+app = command("import", import_)

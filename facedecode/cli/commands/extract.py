@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from facedecode.cli.app import command, refuse_failures, start_torch
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.extraction.jobs import ExtractJob
 
@@ -69,4 +68,4 @@ def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
     return {"count": result.count, "failed": failed}, {"store": str(job.output), **outputs}
 
 
-app = command("extract", extract, summary("extract"), several=True)
+app = command("extract", extract, several=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facedecode.cli.app import command, start_torch
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 from facedecode.inversion.jobs import MOST_PICTURES, DrawingOptions, InvertJob
@@ -103,4 +102,4 @@ def _report(console: Console, job: InvertJob, result: Inverted) -> dict:
     return metrics
 
 
-app = command("invert", invert, summary("invert"))
+app = command("invert", invert)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facedecode.cli.app import command, start_torch
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.errors import UsageError
 from facedecode.mapping.jobs import MappingJob
@@ -85,4 +84,4 @@ def _report(console: Console, path: Path, mapping: Mapping, metrics: dict, outpu
     console.say(f"{path}: {report['training']['n']} pairs{ridge}, {undone}{about}")
 
 
-app = command("fit-mapping", fit_mapping, summary("fit-mapping"))
+app = command("fit-mapping", fit_mapping)

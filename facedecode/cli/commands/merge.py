@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from facedecode.cli.app import command
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.templates.jobs import MergeJob
 
@@ -23,4 +22,4 @@ def merge(console: Console, job: MergeJob) -> tuple[dict, dict]:
     return {"count": result.count, "failed": result.failures}, {"store": str(job.output)}
 
 
-app = command("merge", merge, summary("merge"))
+app = command("merge", merge)

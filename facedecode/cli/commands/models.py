@@ -9,7 +9,6 @@ from pathlib import Path
 import typer
 
 from facedecode.cli.app import command
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.options import option
 
@@ -77,4 +76,4 @@ def _table(console: Console, head: tuple[str, ...], rows: Sequence[tuple[str, ..
     console.data("")
 
 
-app = command("models", models, summary("models"))
+app = command("models", models)

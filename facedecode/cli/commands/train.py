@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 
 from facedecode.cli.app import command, start_torch
-from facedecode.cli.commands import summary
 from facedecode.cli.commands.embeddings import describe_recognizer, store_of_bare
 from facedecode.cli.console import Console
 from facedecode.cli.options import OneOf, Variant, make_job
@@ -362,4 +361,4 @@ _RUN: dict[type, Callable[[Any, Call], Result]] = {
     ClassifierImport: _import_classifier,
     DisentanglerJob: _train_disentangler,
 }
-app = command("train", train, summary("train"), several=True)
+app = command("train", train, several=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from facedecode.cli.app import command
-from facedecode.cli.commands import summary
 from facedecode.cli.console import Console
 from facedecode.templates.jobs import TransformJob
 
@@ -26,4 +25,4 @@ def transform(console: Console, job: TransformJob) -> tuple[dict, dict]:
     return {"count": result.count}, outputs
 
 
-app = command("transform", transform, summary("transform"))
+app = command("transform", transform)

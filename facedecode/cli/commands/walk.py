@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from facedecode.cli.app import command
-from facedecode.cli.commands import summary
 from facedecode.cli.commands.invert import load_drawing
 from facedecode.cli.console import Console
 from facedecode.inversion.jobs import WalkJob
@@ -50,4 +49,4 @@ def walk(console: Console, job: WalkJob) -> tuple[dict, dict]:
     return metrics, outputs
 
 
-app = command("walk", walk, summary("walk"))
+app = command("walk", walk)
