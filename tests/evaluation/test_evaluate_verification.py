@@ -413,7 +413,7 @@ def test_few_errors_are_said():
         mated, NonMated.from_pairs(scores, people[np.arange(4000) % 40], people[np.arange(1, 4001) % 40])
     )
     _, said = reported(verification_figures(made, (0.1, 0.001), VerificationSettings(repetitions=10)))
-    assert any(line.startswith("TAR by pairs (FAR 0.1 %) rests on only 4 false accepts") for line in said)
+    assert any(line.startswith("TAR by pairs (FAR 0.1 %) rests on only 4 false matches") for line in said)
     assert not any("(FAR 10 %)" in line for line in said)
 
 

@@ -183,19 +183,19 @@ def _add(result: Result, name: str, own: Figures) -> None:
         result.add("standard_error", at, own.standard_error)
     errors = {}
     if own.eer is not None:
-        counts = {"false accept": own.non_mated, "false reject": own.mated}
+        counts = {"false match": own.non_mated, "false non-match": own.mated}
         errors = {what: round(own.eer.value * count) for what, count in counts.items()}
     result.add("eer", at, own.eer, errors)
     for pair, person in zip(own.by_pair, own.by_person, strict=True):
         point = {**at, "fmr": pair.fmr_wanted}
-        errors = {"false accept": pair.false_accepts, "false reject": pair.n - pair.accepted}
+        errors = {"false match": pair.false_accepts, "false non-match": pair.n - pair.accepted}
         result.add("tar_by_pair", point, pair, errors)
-        result.add("tar", point, person, note=f"by person; {counted(pair.false_accepts, 'false accept')}")
+        result.add("tar", point, person, note=f"by person; {counted(pair.false_accepts, 'false match')}")
         result.add("fnmr", point, complement(person))
     if (fixed := own.at_threshold) is not None:
-        accepts, rejects = {"false accept": fixed.false_accepts}, {"false reject": fixed.false_rejects}
+        accepts, rejects = {"false match": fixed.false_accepts}, {"false non-match": fixed.false_rejects}
         shown = f"{fixed.threshold:g}"
-        note = f"{shown}; {counted(fixed.false_accepts, 'false accept')}"
+        note = f"{shown}; {counted(fixed.false_accepts, 'false match')}"
         result.add("threshold", at, fixed.threshold)
         result.add("threshold_fmr", at, fixed.fmr, accepts, note=note)
         result.add("threshold_fnmr", at, fixed.fnmr, rejects)
@@ -220,7 +220,7 @@ def _add_groups(result: Result, recognizer: Mapping[str, Label], groups: Differe
         result.add("group_threshold", at, point.threshold)
         for own in [*point.groups, point.across]:
             group: dict[str, Label] = {**at, "group": ACROSS if own.group is None else own.group}
-            accepts, rejects = {"false accept": own.false_accepts}, {"false reject": own.false_rejects}
+            accepts, rejects = {"false match": own.false_accepts}, {"false non-match": own.false_rejects}
             result.add("group_fmr", group, own.fmr, accepts if own.non_mated else {})
             result.add("group_false_accepts", group, own.false_accepts)
             result.add("group_non_mated", group, own.non_mated)
