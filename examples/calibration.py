@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from facedecode.errors import BadInput
+from facedecode.report.plot_style import COLORS, INK, MARKERS, figure_of, interval_ends, legend
+from facedecode.report.plot_style import shown as text_of
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, resample
 from facedecode.statistics.resampling import Replicates
 from facedecode.statistics.scores import encode_people
@@ -70,3 +73,23 @@ def calibration(
     measured = resample(ratios, bottom, np.count_nonzero(bottom, axis=0), False, repetitions, seed)
     expected = shown(wanted.sum(0) / bottom.sum(0))
     return [Bin(float(value), ratio.estimate()) for value, ratio in zip(expected, measured, strict=True)]
+
+
+def calibration_plot(
+    predicted: Sequence[float], found: Sequence[Estimate], *, x_label: str, y_label: str, percent: bool = False
+) -> bytes:
+    """What was found where so much was predicted, (k,) each, with intervals as bars; a line where both agree: SVG."""
+    values, low, high = interval_ends(found)
+    ends = [min(*predicted, *low), max(*predicted, *high)]
+    margin = 0.05 * (ends[1] - ends[0]) or 0.05
+    with figure_of(height=3.9) as (figure, axes, image):
+        axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle=":", label="as predicted")
+        reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
+        style: dict[str, Any] = {"color": COLORS[0], "marker": MARKERS[0], "linestyle": "none", "label": "found"}
+        axes.errorbar(predicted, values, reach, capsize=3, elinewidth=1.1, **style)
+        axes.set(xlim=(ends[0] - margin, ends[1] + margin), ylim=(ends[0] - margin, ends[1] + margin))
+        for axis in (axes.xaxis, axes.yaxis) if percent else ():
+            axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
+        axes.set(xlabel=text_of(x_label), ylabel=text_of(y_label))
+        legend(figure, axes)
+        return image(figure)

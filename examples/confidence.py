@@ -18,7 +18,7 @@ from statistics import NormalDist
 
 import numpy as np
 from arguments import Parser, command_line, finish, positive, run
-from calibration import BINS, Bin, calibration
+from calibration import BINS, Bin, calibration, calibration_plot
 
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
@@ -38,7 +38,6 @@ from facedecode.pictures.figures import heat_pictures, picture_grid, png_bytes, 
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable
-from facedecode.report.plots import calibration_plot
 from facedecode.statistics.bootstrap import LEVEL, Estimate, mean_interval
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights

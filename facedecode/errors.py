@@ -29,8 +29,6 @@ class MissingWeights(FacedecodeError):
 class BadInput(FacedecodeError):
     """Input data that cannot be used: unreadable, malformed, or made for something else."""
 
-    exit_code = 4
-
 
 class NoFace(BadInput):
     """A perturbation moved the face out of the frame of its picture."""
@@ -38,8 +36,6 @@ class NoFace(BadInput):
 
 class OutputError(FacedecodeError):
     """An output that cannot be written: read-only, disk full, or not a regular file or folder."""
-
-    exit_code = 4
 
 
 class FailedItems(FacedecodeError):
@@ -73,8 +69,6 @@ class WouldNotFit(FacedecodeError):
 
 class PeerLost(FacedecodeError):
     """Another process of the same run was killed, or says nothing any more."""
-
-    exit_code = 4
 
 
 class FacedecodeWarning(UserWarning):

@@ -30,7 +30,6 @@ class Option:
     minimum, maximum: of a number.
     exists: what the value has to be, a key of `cli.checks.CHECKS` (`file`, `store` …): checked before any work.
     positional: an argument and no option.
-    panel: the heading under which the help lists it.
     parse: turns what the user wrote, of the type `written`, into the field's value. Raises UsageError.
     written: the type of what the user writes; the field's if None.
     """
@@ -41,7 +40,6 @@ class Option:
     maximum: float | None = None
     exists: str | None = None
     positional: bool = False
-    panel: str | None = None
     parse: Callable[[Any], Any] | None = None
     written: Any = None
 
@@ -53,12 +51,11 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     exists: str | None = None,
-    panel: str | None = None,
     parse: Callable[[Any], Any] | None = None,
     written: Any = None,
 ) -> Any:
     """A dataclass field that is an option; see `Option`. `default`: `dataclasses.MISSING` where it is required."""
-    metadata = {_KEY: Option(help, flags, minimum, maximum, exists, False, panel, parse, written)}
+    metadata = {_KEY: Option(help, flags, minimum, maximum, exists, False, parse, written)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -68,13 +65,12 @@ def argument(
     help: str,
     *,
     exists: str | None = None,
-    default: Any = dataclasses.MISSING,
     parse: Callable[[Any], Any] | None = None,
     written: Any = None,
 ) -> Any:
     """A dataclass field that is a positional argument; see `Option`."""
     declared = Option(help, exists=exists, positional=True, parse=parse, written=written)
-    return dataclasses.field(default=default, metadata={_KEY: declared})
+    return dataclasses.field(metadata={_KEY: declared})
 
 
 def option_of(field: dataclasses.Field) -> Option | None:

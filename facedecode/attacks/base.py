@@ -42,8 +42,7 @@ class AttackResult:
 def victim_of(recognizer: Recognizer, head: Callable[[Tensor], Tensor] | None = None) -> Victim:
     """A recognizer as a victim: crops (n, 3, S, S) in [0, 1] → templates, or a head's logits of them.
 
-    Raises:
-        UsageError: a black-box recognizer, or one that does not compute in fp32.
+    Raises UsageError: a black-box recognizer, or one that does not compute in fp32.
     """
     if not recognizer.white_box:
         raise UsageError(
@@ -79,10 +78,9 @@ def attack(
         stop_early: whether a picture leaves the batch once it has reached the goal; if not, all its steps are spent.
         progress: called with (done, total) pictures.
 
-    Raises:
-        UsageError: an unknown method, a budget that it cannot use, a victim without gradients or not in fp32.
-        BadInput: pictures of another shape, type or range, NaN; targets of another count or length; outputs or
-            gradients that are not finite.
+    Raises UsageError: an unknown method, a budget that it cannot use, a victim without gradients or not in fp32.
+    BadInput: pictures of another shape, type or range, NaN; targets of another count or length; outputs or gradients
+    that are not finite.
     """
     chosen = find_method(method)
     budget = chosen.budget(budget)

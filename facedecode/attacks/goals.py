@@ -22,9 +22,8 @@ _RANGE = {"cosine": (-1.0, 1.0), "negative-euclidean": (-np.inf, 0.0)}
 class Goal(ABC):
     """What is wanted of n pictures.
 
-    Attributes:
-        targets: one row a picture.
-        stationary: the pictures may start where the loss is flat, so that an attack must begin beside them.
+    targets: one row a picture.
+    stationary: the pictures may start where the loss is flat, so that an attack must begin beside them.
     """
 
     targets: Tensor
@@ -63,12 +62,10 @@ class ClassGoal(Goal):
     A constant that is added to all logits of a picture changes neither. The gradient of the loss is a multiple of that
     of the cross-entropy, and does not vanish in float32 where the target leads by 17 or more.
 
-    Args:
-        targets: (n,) whole numbers, the wanted classes.
-        classes: how many there are; without it the victim's first outputs tell.
+    targets: (n,) whole numbers, the wanted classes.
+    classes: how many there are; without it the victim's first outputs tell.
 
-    Raises:
-        UsageError: a target that is no class. BadInput: not whole numbers (n,).
+    Raises UsageError: a target that is no class. BadInput: not whole numbers (n,).
     """
 
     def __init__(self, targets: Tensor | np.ndarray, *, classes: int | None = None) -> None:
@@ -113,9 +110,8 @@ class EmbeddingGoal(Goal):
         threshold: of the score, at the FMR at which the attack is judged.
         away: dodging.
 
-    Raises:
-        UsageError: a score without gradients, or a threshold that no score reaches.
-        BadInput: templates that are no finite floats (n, dim), or zero under the cosine.
+    Raises UsageError: a score without gradients, or a threshold that no score reaches. BadInput: templates that are no
+    finite floats (n, dim), or zero under the cosine.
     """
 
     def __init__(self, targets: Tensor | np.ndarray, score: str, threshold: float, *, away: bool = False) -> None:

@@ -10,13 +10,7 @@ from typing import Literal
 from facedecode.attacks.methods import METHODS, Budget, find_method
 from facedecode.errors import UsageError
 from facedecode.extraction.jobs import images_argument
-from facedecode.options import (
-    RecognizerOptions,
-    device_option,
-    option,
-    overwrite_option,
-    require_choices,
-)
+from facedecode.options import RecognizerOptions, device_option, option, overwrite_option, require_choices
 
 Objective = Literal["class", "embedding"]
 
@@ -25,16 +19,14 @@ Objective = Literal["class", "embedding"]
 class TargetOptions:
     """Whom faces are to be taken for, and when an attack has succeeded.
 
-    Raises:
-        UsageError: no target, a target to go away from, a class without a classifier, or a threshold that is given
-            twice, by halves, or for a class.
+    Raises UsageError: no target, a target to go away from, a class without a classifier, or a threshold that is given
+    twice, by halves, or for a class.
     """
 
     target: str | None = option(None, "Whom the faces are to be taken for: an image, or the name of a class.")
     away: bool = option(False, "Instead of --target: move each face away from its own template (dodging).")
     objective: Objective | None = option(
-        None,
-        "What to attack: class (of a classifier) or embedding (templates). class if absent, with a --classifier.",
+        None, "What to attack: class (of a classifier) or embedding (templates). class if absent, with a --classifier."
     )
     classifier: Path | None = option(
         None,
@@ -79,8 +71,7 @@ class TargetOptions:
 class AttackJob:
     """What to attack, how, and where to write it. A run that was interrupted in `output` is resumed.
 
-    Raises:
-        UsageError: a budget that the method has no use for.
+    Raises UsageError: a budget that the method has no use for.
     """
 
     images: Sequence[Path] = images_argument()

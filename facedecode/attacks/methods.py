@@ -33,8 +33,7 @@ class Method:
     def budget(self, budget: Budget | None = None) -> Budget:
         """A budget with this method's defaults in the places left open.
 
-        Raises:
-            UsageError: a field that this method has no use for: it would be dropped silently.
+        Raises UsageError: a field that this method has no use for: it would be dropped silently.
         """
         limits = {name: value for name, value in asdict(budget or Budget()).items() if value is not None}
         if unused := sorted(limits.keys() - self.defaults.keys()):
@@ -108,8 +107,7 @@ def _fraction(flag: str) -> Callable[[str], float]:
 class Budget:
     """What an attack may spend on each picture. None stands for the method's default.
 
-    Raises:
-        UsageError: a number that is negative, NaN or absurd.
+    Raises UsageError: a number that is negative, NaN or absurd.
     """
 
     epsilon: float | None = _limit(

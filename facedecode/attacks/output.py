@@ -78,8 +78,7 @@ class AttackFolder:
     def read_records(self, fingerprint: str, inputs_done: int) -> list[dict[str, Any]]:
         """The records of the shards that are done, whose last one had used up `inputs_done` inputs.
 
-        Raises:
-            BadInput: a record is missing or another run's, or a picture of it is missing or was changed.
+        Raises BadInput: a record is missing or another run's, or a picture of it is missing or was changed.
         """
         records: list[dict[str, Any]] = []
         while (records[-1]["inputs_done"] if records else 0) < inputs_done:
@@ -123,12 +122,7 @@ def picture_names(refs: Sequence[ImageRef]) -> list[str]:
 
 
 def attack_figure(
-    rows: list[Row],
-    target: AttackTarget,
-    root: Path,
-    pictures: Path,
-    recognizer: Recognizer,
-    decoder: Decoder | None,
+    rows: list[Row], target: AttackTarget, root: Path, pictures: Path, recognizer: Recognizer, decoder: Decoder | None
 ) -> np.ndarray:
     """Draw up to eight of the attacked faces, spread evenly over the rows; those that were there already if no other.
 

@@ -34,9 +34,8 @@ def measure(
 ) -> list[Row]:
     """The measured columns of n images.
 
-    Args:
-        crops: (n, S, S, 3) uint8, before the attack. saved: the same after it, as read from the files.
-        originals: (n, dim) float32, templates of `crops`. templates: those of `saved`.
+    crops: (n, S, S, 3) uint8, before the attack. saved: the same after it, as read from the files.
+    originals: (n, dim) float32, templates of `crops`. templates: those of `saved`.
     """
     change = (saved.astype(np.float64) - crops) / 255
     columns: dict[str, np.ndarray] = {

@@ -146,10 +146,8 @@ def find_target(options: TargetOptions, cropper: FaceCropper) -> AttackTarget:
 
     A class's name comes first; a file of the same name is given as ./NAME. cropper: of the recognizer to attack.
 
-    Raises:
-        UsageError: no class of that name (names like it are listed) and no file either; as `victim_of`.
-        BadInput: the image is missing, is none, or shows no face; a classifier of another recognizer; as
-            `choose_threshold`.
+    Raises UsageError: no class of that name (names like it are listed) and no file either; as `victim_of`. BadInput:
+    the image is missing, is none, or shows no face; a classifier of another recognizer; as `choose_threshold`.
     """
     recognizer, objective, name = cropper.recognizer, options.resolved, options.target
     victim_of(recognizer)

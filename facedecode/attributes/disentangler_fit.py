@@ -36,7 +36,6 @@ def fit_store_disentangler(
     people: Path | None = None,
     exclude: tuple[str, ...] = (),
     overwrite: bool = False,
-    shrinkage: float = SHRINKAGE,
     progress: Progress = silent,
 ) -> Disentangler:
     """Fit a disentangler to the labelled images of a store, and write it to `path`.
@@ -47,7 +46,6 @@ def fit_store_disentangler(
     Args:
         labels: of the store's images, of two classes.
         people: file with the people to take; all of the store if None. exclude: people to leave out.
-        shrinkage: see `fit_disentangler`.
         progress: called with (probes done, all probes).
 
     Returns the disentangler. Its report is that of `fit_disentangler`, with `unlabelled` (images of these people that
@@ -58,7 +56,6 @@ def fit_store_disentangler(
         OutputError: another disentangler, or a folder, is at `path`, and `overwrite` is off.
         BadInput: the templates are not as 'extract' made them; one label or more than two; fewer than ten people of a
             class; or as `select_people`.
-        UsageError: `shrinkage` out of range.
     """
     require_extracted(store)
     classes = labels.classes()
@@ -70,7 +67,7 @@ def fit_store_disentangler(
         "store": store.fingerprint,
         "labels": labels.file,
         "attribute": labels.column,
-        "shrinkage": shrinkage,
+        "shrinkage": SHRINKAGE,
         "people": sorted(set(names)),
     }
     if fitted := Disentangler.finished(path, lambda other: other.report.get("provenance") == provenance, overwrite):
@@ -82,7 +79,6 @@ def fit_store_disentangler(
         store.recognizer,
         attribute=labels.column,
         classes=classes,
-        shrinkage=shrinkage,
         provenance=provenance,
         progress=progress,
     )

@@ -173,13 +173,7 @@ def _parameter(field: dataclasses.Field, kind: Any, declared: Option) -> inspect
         described = typer.Argument(help=declared.help)
     else:
         flags = declared.flags or (_flag(field.name, default),)
-        described = typer.Option(
-            *flags,
-            help=declared.help,
-            min=declared.minimum,
-            max=declared.maximum,
-            rich_help_panel=declared.panel,
-        )
+        described = typer.Option(*flags, help=declared.help, min=declared.minimum, max=declared.maximum)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,

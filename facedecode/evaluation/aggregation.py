@@ -71,10 +71,9 @@ def aggregation_schema(job: AggregationJob) -> Schema:
 def evaluate_aggregation(job: AggregationJob, stage: Stage = silent_stage) -> Result:
     """All figures of a job. stage: see `Evaluation.evaluate`.
 
-    Raises:
-        UsageError: fewer than 2 persons, 1 draw or 2 images of a person, or no false match rate.
-        BadInput: stores of other images, of protected templates, or by a recognizer that knows the persons; fewer
-            persons than asked for with so many images; a false match rate that allows no error.
+    Raises UsageError: fewer than 2 persons, 1 draw or 2 images of a person, or no false match rate. BadInput: stores of
+    other images, of protected templates, or by a recognizer that knows the persons; fewer persons than asked for with
+    so many images; a false match rate that allows no error.
     """
     if job.persons < 2 or job.draws < 1 or (job.largest is not None and job.largest < 2) or not job.fmrs:
         raise UsageError("give two persons or more, a draw or more, two images or more, and a false match rate")

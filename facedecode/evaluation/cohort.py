@@ -186,9 +186,8 @@ class Judge(Reference):
 def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Judge:
     """A judge from its store of the same images.
 
-    Raises:
-        BadInput: as `make_reference`, or the store's images were transformed or attacked, or its templates mapped.
-        WouldNotFit: the scores of all pairs would not fit in memory.
+    Raises BadInput: as `make_reference`, or the store's images were transformed or attacked, or its templates mapped.
+    WouldNotFit: the scores of all pairs would not fit in memory.
     """
     refuse_done(store.manifest, store.folder, reason="pictures are judged as they are")
     require_memory_for_pairs(len(images.rows))
@@ -246,9 +245,7 @@ def load_recognizers(
 ) -> dict[str, Recognizer]:
     """The recognizers of `open_stores`' stores. weights: recognizer → file, where no package carries it.
 
-    Raises:
-        UsageError: weights of a recognizer that no store is of.
-        MissingWeights, BadInput: as `load_recognizer`.
+    Raises UsageError: weights of a recognizer that no store is of. MissingWeights, BadInput: as `load_recognizer`.
     """
     from facedecode.recognizers import load_recognizer
 

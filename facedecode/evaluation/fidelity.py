@@ -40,17 +40,16 @@ def _finite_mean(
 class PictureMetric:
     """A metric of pictures beside their originals: tables, gates, report.json and the CSV of images follow from this.
 
-    Attributes:
-        name: of its mean in report.json. title: of its columns; it may name the axis.
-        meaning: for the protocol; it may name facts of `reconstruction`'s.
-        measure: (pictures, originals), uint8 (n, P, P, 3) each → float64 (n,); None where `picture_values` has to be
-            given a network for it.
-        axis: recognizer or network, where there is a value for each of several.
-        against: how it is compared with the baseline's: by the difference or by the ratio of means.
-        to_originals: whether its ratio to the originals' is a figure, too.
-        average: (values, identities, …) → its mean.
-        gate: its name for --fail-if; of a metric to originals, the ratio's.
-        headline, note: as in `MetricSpec`.
+    name: of its mean in report.json. title: of its columns; it may name the axis.
+    meaning: for the protocol; it may name facts of `reconstruction`'s.
+    measure: (pictures, originals), uint8 (n, P, P, 3) each → float64 (n,); None where `picture_values` has to be given
+        a network for it.
+    axis: recognizer or network, where there is a value for each of several.
+    against: how it is compared with the baseline's: by the difference or by the ratio of means.
+    to_originals: whether its ratio to the originals' is a figure, too.
+    average: (values, identities, …) → its mean.
+    gate: its name for --fail-if; of a metric to originals, the ratio's.
+    headline, note: as in `MetricSpec`.
     """
 
     name: str
@@ -240,9 +239,8 @@ def add_fidelity(
 ) -> None:
     """Add the means of all metrics, with intervals by person, to a result with `fidelity_axes` and `fidelity_specs`.
 
-    Args:
-        values: by decoder, `ORIGINALS` among them; scores by the first recognizer are key figures.
-        baseline: the decoder that the others are compared with.
+    values: by decoder, `ORIGINALS` among them; scores by the first recognizer are key figures.
+    baseline: the decoder that the others are compared with.
     """
     options: dict[str, int] = {"repetitions": repetitions, "seed": seed}
     for name, measured in values.items():

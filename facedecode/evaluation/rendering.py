@@ -106,12 +106,10 @@ def embed_drawn(
 
     Equal pictures are embedded once: the mean face is one picture, and the nearest face of few.
 
-    Args:
-        templates: float32 (n, dim), raw, of the decoder's recognizer. missing: bool (n,), rows without one.
-        progress: called with (done, total) pictures.
+    templates: float32 (n, dim), raw, of the decoder's recognizer. missing: bool (n,), rows without one.
+    progress: called with (done, total) pictures.
 
-    Returns:
-        float32 (n, dim) for each judge; zeros where there is no picture.
+    Returns float32 (n, dim) for each judge; zeros where there is no picture.
     """
     from facedecode.recognizers.recognizer import DistinctEmbedder
 

@@ -42,13 +42,12 @@ class Folds:
 class Comparisons:
     """One recognizer's scores in a protocol.
 
-    Attributes:
-        mated, non_mated: scores and persons, as indices into `people`; -inf where an image gave no template.
-        image_people: the person of each image, with those that gave no template and are ignored.
-        missing: bool (n,), the images that gave no template.
-        lost: (path, person, why) of each image that gave no template, or is not in the store.
-        folds: of a pairs file with several; else None.
-        left_out: counts of what does not take part, by what it is.
+    mated, non_mated: scores and persons, as indices into `people`; -inf where an image gave no template.
+    image_people: the person of each image, with those that gave no template and are ignored.
+    missing: bool (n,), the images that gave no template.
+    lost: (path, person, why) of each image that gave no template, or is not in the store.
+    folds: of a pairs file with several; else None.
+    left_out: counts of what does not take part, by what it is.
     """
 
     mated: Trials
@@ -65,11 +64,10 @@ class Comparisons:
 class TrialSource(Protocol):
     """Where comparisons come from.
 
-    Attributes:
-        kind: pairs, all-pairs or gallery-probes.
-        fmrs: false match rates to report where nobody asks for others (those that the pairs resolve).
-        folds: whether there are folds, and so an accuracy.
-        probes: a second store, for the second image of each pair; None where there is one store.
+    kind: pairs, all-pairs or gallery-probes.
+    fmrs: false match rates to report where nobody asks for others (those that the pairs resolve).
+    folds: whether there are folds, and so an accuracy.
+    probes: a second store, for the second image of each pair; None where there is one store.
     """
 
     kind: str
@@ -89,9 +87,8 @@ class TrialSource(Protocol):
     def compare(self, templates: Templates, ignore_failures: bool = False) -> Comparisons:
         """Score them.
 
-        Raises:
-            BadInput: no mated or no non-mated pairs, images that are not as they should be, or probes of another
-                recognizer.
+        Raises BadInput: no mated or no non-mated pairs, images that are not as they should be, or probes of another
+        recognizer.
         """
 
 

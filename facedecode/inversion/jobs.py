@@ -47,9 +47,7 @@ class InvertJob:
         None, "First apply this map, made by 'fit-mapping', to the templates.", exists="mapping"
     )
     refine: int | None = option(
-        None,
-        "Improve each picture by this many steps along the recognizer's gradient. Slow.",
-        minimum=1,
+        None, "Improve each picture by this many steps along the recognizer's gradient. Slow.", minimum=1
     )
     confidence: Path | None = option(
         None,

@@ -92,10 +92,11 @@ def legend(figure: Figure, axes: Axes) -> None:
     figure.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
-def interval_ends(row: Sequence[Estimate], otherwise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and upper ends of intervals, float64 (k,) each; `otherwise`, (k,), where there is none."""
-    low, high = (np.array([getattr(figure, end) for figure in row], dtype=np.float64) for end in ("low", "high"))
-    return np.where(np.isnan(low), otherwise, low), np.where(np.isnan(high), otherwise, high)
+def interval_ends(row: Sequence[Estimate]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values, and the lower and upper ends of their intervals, float64 (k,) each; the value where there is none."""
+    parts = ([getattr(figure, part) for figure in row] for part in ("value", "low", "high"))
+    values, low, high = (np.array(part, dtype=np.float64) for part in parts)
+    return values, np.where(np.isnan(low), values, low), np.where(np.isnan(high), values, high)
 
 
 def percent_of(share: float) -> str:

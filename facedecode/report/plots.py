@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -56,8 +56,7 @@ def roc_plot(curves: Mapping[str, Roc], points: Mapping[str, Sequence[RateAtFmr]
             axes.plot(fmr[kept], tar[kept], **style_of(names, name))
             lowest = min(lowest, tar[0])
         for name, row in points.items():
-            values = np.array([point.value for point in row])
-            low, high = interval_ends(row, otherwise=values)
+            values, low, high = interval_ends(row)
             style = {**style_of(names, name), "linestyle": "none", "marker": MARKERS[names.index(name) % len(MARKERS)]}
             style["label"] = None if name in curves else style["label"]
             reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
@@ -164,8 +163,7 @@ def curve_plot(
     lowest = 1.0
     with figure_of() as (figure, axes, image):
         for number, (name, row) in enumerate(curves.items()):
-            values = np.array([figure.value for figure in row], dtype=np.float64)
-            low, high = interval_ends(row, otherwise=values)
+            values, low, high = interval_ends(row)
             style = style_of(list(curves), name)
             axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
             axes.plot(x, values, marker=MARKERS[number % len(MARKERS)], **style)
@@ -197,8 +195,7 @@ def dot_plot(
         if line is not None:
             axes.axvline(line, color=INK, linewidth=0.8, linestyle=":")
         for number, (group, row) in enumerate(groups.items()):
-            values = np.array([figure.value for figure in row], dtype=np.float64)
-            low, high = interval_ends(row, otherwise=values)
+            values, low, high = interval_ends(row)
             places = np.arange(len(names)) + step * (number - (len(groups) - 1) / 2)
             reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
             style = {**style_of(list(groups), group), "linestyle": "none", "marker": MARKERS[number % len(MARKERS)]}
@@ -208,27 +205,6 @@ def dot_plot(
         axes.set_xlabel(shown(x_label))
         if percent:
             axes.xaxis.set_major_formatter(lambda value, _: f"{percent_of(value)} %")
-        legend(figure, axes)
-        return image(figure)
-
-
-def calibration_plot(
-    predicted: Sequence[float], found: Sequence[Estimate], *, x_label: str, y_label: str, percent: bool = False
-) -> bytes:
-    """What was found where so much was predicted, (k,) each, with intervals as bars; a line where both agree: SVG."""
-    values = np.array([figure.value for figure in found], dtype=np.float64)
-    low, high = interval_ends(found, otherwise=values)
-    ends = [min(*predicted, *low), max(*predicted, *high)]
-    margin = 0.05 * (ends[1] - ends[0]) or 0.05
-    with figure_of(height=3.9) as (figure, axes, image):
-        axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle=":", label="as predicted")
-        reach = [np.maximum(values - low, 0), np.maximum(high - values, 0)]
-        style: dict[str, Any] = {"color": COLORS[0], "marker": MARKERS[0], "linestyle": "none", "label": "found"}
-        axes.errorbar(predicted, values, reach, capsize=3, elinewidth=1.1, **style)
-        axes.set(xlim=(ends[0] - margin, ends[1] + margin), ylim=(ends[0] - margin, ends[1] + margin))
-        for axis in (axes.xaxis, axes.yaxis) if percent else ():
-            axis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-        axes.set(xlabel=shown(x_label), ylabel=shown(y_label))
         legend(figure, axes)
         return image(figure)
 

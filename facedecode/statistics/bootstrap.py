@@ -289,13 +289,7 @@ def share(counted: np.ndarray, totals: np.ndarray) -> np.ndarray:
 
 
 def resampled_accuracy(
-    split: FoldSplit,
-    left: np.ndarray,
-    right: np.ndarray,
-    *,
-    people: int,
-    repetitions: int = REPETITIONS,
-    seed: int = 0,
+    split: FoldSplit, left: np.ndarray, right: np.ndarray, *, people: int, repetitions: int = REPETITIONS, seed: int = 0
 ) -> Resampled:
     """`FoldSplit.accuracy`, with thresholds chosen anew in each replicate.
 

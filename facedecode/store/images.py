@@ -71,12 +71,7 @@ def portrait_batches(rows: list[dict], root: Path, size: int, batch_size: int = 
 
 
 def read_mirrored(
-    rows: list[dict],
-    root: Path,
-    size: int,
-    recognizer: Recognizer,
-    batch_size: int = 32,
-    progress: Progress = silent,
+    rows: list[dict], root: Path, size: int, recognizer: Recognizer, batch_size: int = 32, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray]:
     """Templates and portraits of a store's rows, each image mirrored left to right.
 
@@ -98,12 +93,7 @@ def read_mirrored(
 
 
 def embed_perturbed(
-    rows: list[dict],
-    root: Path,
-    recognizer: Recognizer,
-    transform: Transform,
-    batch_size: int = 32,
-    progress: Progress = silent,
+    rows: list[dict], root: Path, recognizer: Recognizer, transform: Transform, progress: Progress = silent
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Templates of a store's rows, each image perturbed about its face.
 
@@ -117,18 +107,14 @@ def embed_perturbed(
         except NoFace:
             return None
 
-    for place, crops in _batches(rows, root, cut, batch_size, progress):
+    for place, crops in _batches(rows, root, cut, 32, progress):
         kept = np.array([i for i, crop in enumerate(crops) if crop is not None], np.int64)
         if len(kept):
             yield place.start + kept, recognizer.embed_crops(np.stack([crops[i] for i in kept]))
 
 
 def _batches(
-    rows: list[dict],
-    root: Path,
-    cut: Callable[[np.ndarray, Face], Cut],
-    batch_size: int,
-    progress: Progress = silent,
+    rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], Cut], batch_size: int, progress: Progress = silent
 ) -> Iterator[tuple[slice, list[Cut]]]:
     """A few rows at a time, and what `cut` makes of each row's image; progress is told when a batch was used."""
     cuts, done = _each(rows, root, cut), 0

@@ -190,11 +190,7 @@ class StoreWriter:
     # Writing
 
     def append(
-        self,
-        templates: np.ndarray,
-        rows: list[dict[str, Any]],
-        failures: list[dict[str, str]],
-        inputs_done: int,
+        self, templates: np.ndarray, rows: list[dict[str, Any]], failures: list[dict[str, str]], inputs_done: int
     ) -> None:
         """Write one shard.
 
@@ -233,11 +229,7 @@ class StoreWriter:
         self._done.append(record)
 
     def _checked(
-        self,
-        templates: np.ndarray,
-        rows: list[dict[str, Any]],
-        failures: list[dict[str, str]],
-        inputs_done: int,
+        self, templates: np.ndarray, rows: list[dict[str, Any]], failures: list[dict[str, str]], inputs_done: int
     ) -> np.ndarray:
         if self._finished:
             raise ValueError("the store is finished")
@@ -317,12 +309,7 @@ class StoreWriter:
         """
         if self._begun:
             return
-        started = {
-            **self._decides,
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "root": self._root,
-        }
+        started = {**self._decides, "format": FORMAT, "format_version": FORMAT_VERSION, "root": self._root}
         # First the new marker, so that a run killed while it clears up leaves no folder that looks foreign. A
         # replaced store's manifest goes next: from there on the folder claims nothing.
         write_json(self.folder / PROGRESS, started)

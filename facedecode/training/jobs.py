@@ -111,9 +111,7 @@ class LossWeights:
     perceptual: float = option(0.6, "Weight of the perceptual term (Eq. 5), whole view; 0: off.", "--perceptual-weight")
     local_perceptual: float = option(0.0, "Weight of the perceptual term, central region.", "--local-perceptual-weight")
     identity: float = option(
-        0.5,
-        "Weight of the distance of templates (not in the paper; white-box); 0: off.",
-        "--identity-weight",
+        0.5, "Weight of the distance of templates (not in the paper; white-box); 0: off.", "--identity-weight"
     )
     absolute: float = option(0.0, "Weight of the mean absolute difference, whole portrait.", "--absolute-weight")
 

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from calibration import calibration_plot
 from scipy import stats
 
 from facedecode.report import plots
@@ -59,7 +60,7 @@ def every_plot(curve: Roc) -> list[bytes]:
         plots.det_plot(dict.fromkeys(NAMES, curve)),
         plots.histogram_plot(np.array([1.0, 2.0]), np.array([0.0, 1.5]), dict.fromkeys(NAMES, 1.0), NAMES[2]),
         plots.curve_plot([1, 10], dict.fromkeys(NAMES, row), x_label=NAMES[2], y_label=NAMES[3], log_x=True),
-        plots.calibration_plot([0.4, 0.8], row, x_label=NAMES[2], y_label=NAMES[3], percent=True),
+        calibration_plot([0.4, 0.8], row, x_label=NAMES[2], y_label=NAMES[3], percent=True),
         plots.matrix_plot(NAMES, NAMES[:2], np.full((6, 2), 0.5), x_label=NAMES[2], y_label=NAMES[4]),
     ]
 
@@ -253,12 +254,12 @@ def test_short_curves_stay_whole_where_it_shows() -> None:
 
 def test_a_calibration_stands_at_what_was_predicted(draw: Callable) -> None:
     row = [Estimate(0.2, 0.1, 0.25, 9), Estimate(0.5, None, None, 1)]
-    axes = draw(plots.calibration_plot, [0.3, 0.4], row, x_label="predicted", y_label="found", percent=True).axes[0]
+    axes = draw(calibration_plot, [0.3, 0.4], row, x_label="predicted", y_label="found", percent=True).axes[0]
     right, found = axes.lines[:2]
     np.testing.assert_allclose(np.array(found.get_xydata(), float), [[0.3, 0.2], [0.4, 0.5]])
     np.testing.assert_allclose(right.get_xdata(), right.get_ydata())
     (bars,) = axes.collections
     np.testing.assert_allclose(np.array(bars.get_segments(), float)[..., 1], [[0.1, 0.25], [0.5, 0.5]])
     assert axes.get_xlim() == axes.get_ylim() and axes.get_xlim()[0] < 0.1
-    one = draw(plots.calibration_plot, [0.3], [Estimate(0.3, None, None, 1)], x_label="x", y_label="y").axes[0]
+    one = draw(calibration_plot, [0.3], [Estimate(0.3, None, None, 1)], x_label="x", y_label="y").axes[0]
     assert one.get_xlim()[0] < 0.3 < one.get_xlim()[1]

@@ -70,10 +70,9 @@ class TrainOptions:
 class Call:
     """What a call of `train` has besides the job.
 
-    Attributes:
-        device: as the user named it.
-        with_store: the job with a store in place of a bare file. This takes long: it comes after all refusals.
-        recognizer: describes the recognizer of a bare file's templates; None where the job has a store.
+    device: as the user named it.
+    with_store: the job with a store in place of a bare file. This takes long: it comes after all refusals.
+    recognizer: describes the recognizer of a bare file's templates; None where the job has a store.
     """
 
     console: Console

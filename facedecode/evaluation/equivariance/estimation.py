@@ -48,9 +48,8 @@ def add_estimation(
 ) -> None:
     """Fit the estimator on one side's templates; add its figures and those of its corrections on the other's.
 
-    Args:
-        maps: matrices that undo each perturbation. An unperturbed template is left as it is.
-        score: the recognizer's own kind.
+    maps: matrices that undo each perturbation. An unperturbed template is left as it is.
+    score: the recognizer's own kind.
     """
     classes = (NONE, *maps)
     estimator = fit_discriminant([fitted_on.templates, *(fitted_on.perturbed[name].templates for name in maps)])

@@ -15,13 +15,7 @@ import numpy as np
 from facedecode.annotations.protocols import held_out_people, people_names
 from facedecode.device import find_device
 from facedecode.errors import BadInput, some_of
-from facedecode.evaluation.cohort import (
-    SCORES,
-    UnseenImages,
-    open_stores,
-    require_unseen_by_recognizer,
-    unseen_images,
-)
+from facedecode.evaluation.cohort import SCORES, UnseenImages, open_stores, require_unseen_by_recognizer, unseen_images
 from facedecode.evaluation.equivariance.estimation import CORRECTIONS, EVERY, NONE, add_estimation
 from facedecode.evaluation.equivariance.linearity import MapFigures
 from facedecode.evaluation.jobs import EquivarianceJob
@@ -80,8 +74,7 @@ def evaluate_equivariance(job: EquivarianceJob, stage: Stage = silent_stage) -> 
             in any image; images that are missing or others than the store's.
         OutputError: `work` cannot be written.
 
-    Warns:
-        FacedecodeWarning: see `mapping.maps.solve_mapping`.
+    Warns FacedecodeWarning: see `mapping.maps.solve_mapping`.
     """
     from facedecode.recognizers import load_recognizer
 
@@ -124,8 +117,7 @@ def add_figures(
 
     recognizer: the one that made the templates. score: its kind of score.
 
-    Returns:
-        Perturbation → in how many directions its maps read something.
+    Returns perturbation → in how many directions its maps read something.
     """
     family, method = Family.of(job.transforms), Method(ridge=job.ridge)
     maps = {name: fit_maps(name, *fitted_on.pairs(name), recognizer, method) for name in family.names}
@@ -156,8 +148,7 @@ def add_figures(
 def choose_people(store: Store, job: EquivarianceJob) -> tuple[UnseenImages, UnseenImages]:
     """The images to fit on and those to judge on that gave a template; see `EquivarianceJob`.
 
-    Raises:
-        BadInput: nobody is left for one of them, or people are in both.
+    Raises BadInput: nobody is left for one of them, or people are in both.
     """
     everybody = unseen_images(store, None)
     known = set(everybody.identities)

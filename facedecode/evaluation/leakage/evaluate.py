@@ -142,11 +142,7 @@ def measure_of(target: Target) -> str:
 
 
 def _add_readings(
-    result: Result,
-    attributes: TargetSet,
-    templates: Mapping[str, np.ndarray],
-    job: LeakageJob,
-    progress: Progress,
+    result: Result, attributes: TargetSet, templates: Mapping[str, np.ndarray], job: LeakageJob, progress: Progress
 ) -> None:
     """Read every attribute from the templates of every store, (n, dim) each; the first is compared with."""
     steps = sum((len(probes_of(target)) + 1) * job.folds + 1 for target, _ in attributes.targets.values())

@@ -50,12 +50,10 @@ def add_strips(
     `AMOUNTS`. What changes in it is measured from half a step below to half a step above: of classes in the probability
     of the high one, of labelled numbers in a linear probe's answer.
 
-    Args:
-        templates: float32 (n, dim) of the images in `store`, the first.
+    templates: float32 (n, dim) of the images in `store`, the first.
 
-    Raises:
-        MissingWeights, BadInput: of the decoder or the weights that were asked for. The decoder does not record whom it
-            was trained on, or has seen everybody; images are missing.
+    Raises MissingWeights, BadInput: of the decoder or the weights that were asked for. The decoder does not record whom
+    it was trained on, or has seen everybody; images are missing.
     """
     decoder = optional_decoder(store.recognizer, job.decoder, device, "no strips", result.warnings.append)
     if decoder is None:

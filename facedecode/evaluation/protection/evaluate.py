@@ -85,8 +85,7 @@ def protection_schema(job: ProtectionJob) -> Schema:
 def evaluate_protection(job: ProtectionJob, stage: Stage = silent_stage) -> Result:
     """Accuracy, linkability, and the success of decoders trained on protected templates.
 
-    Args:
-        stage: called with the name of what is begun; gives what is called with (done, total).
+    stage: called with the name of what is begun; gives what is called with (done, total).
 
     Raises:
         BadInput: as `make_study`; false match rates that the pairs cannot resolve; too few people or images; images

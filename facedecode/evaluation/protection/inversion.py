@@ -42,9 +42,8 @@ class Inversion:
 def require_trainable(study: Study, job: ProtectionJob) -> None:
     """Refuse a training that would fail later on.
 
-    Raises:
-        BadInput: fewer than two training images, or images that are missing.
-        WouldNotFit: the decoder needs more memory than there is.
+    Raises BadInput: fewer than two training images, or images that are missing. WouldNotFit: the decoder needs more
+    memory than there is.
     """
     from facedecode.store.images import portrait_batches
 
@@ -73,9 +72,8 @@ def invert(
 ) -> Inversion:
     """Train an attacker's decoders, show their pictures to everybody, and count.
 
-    Args:
-        judges: the recognizer of the unprotected templates as 'recognizer', and others by their names.
-        protected_pairs: of the templates under the first key.
+    judges: the recognizer of the unprotected templates as 'recognizer', and others by their names.
+    protected_pairs: of the templates under the first key.
     """
     import torch
 

@@ -32,15 +32,14 @@ class Protected:
 class Study:
     """Templates of a store under two keys or more.
 
-    Attributes:
-        store: of the unprotected templates.
-        scheme: JSON, what the schemes have in common: its name, dim and center.
-        score: how protected templates are compared.
-        key_ids: of the keys.
-        test, training: images of the people to judge on, and of those an attacker trains on (None: no attack).
-        stores: of the protected templates; none where the keys are made here.
-        protect: recognizer's templates → templates under the first key; None where the key is not at hand.
-        protect_apart: protects the test images with a key for each person; None where keys are not made here.
+    store: of the unprotected templates.
+    scheme: JSON, what the schemes have in common: its name, dim and center.
+    score: how protected templates are compared.
+    key_ids: of the keys.
+    test, training: images of the people to judge on, and of those an attacker trains on (None: no attack).
+    stores: of the protected templates; none where the keys are made here.
+    protect: recognizer's templates → templates under the first key; None where the key is not at hand.
+    protect_apart: protects the test images with a key for each person; None where keys are not made here.
     """
 
     store: Store
@@ -57,8 +56,7 @@ class Study:
 def make_study(job: ProtectionJob) -> Study:
     """The study of a job: with keys made here, or of its stores.
 
-    Raises:
-        UsageError, BadInput: as `derived_study` and `stored_study`.
+    Raises UsageError, BadInput: as `derived_study` and `stored_study`.
     """
     store, *protected = (Store.open(folder) for folder in job.stores)
     return stored_study(store, protected, job) if job.scheme is None else derived_study(store, job)
@@ -67,9 +65,8 @@ def make_study(job: ProtectionJob) -> Study:
 def derived_study(store: Store, job: ProtectionJob) -> Study:
     """Protect a store's templates under keys that follow from the seed, for a study that others can repeat.
 
-    Raises:
-        UsageError: an unknown scheme, or bits out of range.
-        BadInput: the store's templates are protected already; people that are not in it or in both groups.
+    Raises UsageError: an unknown scheme, or bits out of range. BadInput: the store's templates are protected already;
+    people that are not in it or in both groups.
     """
     require_unprotected(store)
     test, training = _select(store, job)
@@ -118,10 +115,9 @@ def derived_study(store: Store, job: ProtectionJob) -> Study:
 def stored_study(store: Store, protected: Sequence[Store], job: ProtectionJob) -> Study:
     """Take the protected templates from stores that `transform --protect` made of `store`, one a key.
 
-    Raises:
-        BadInput: a store that should be protected is not, or the other way about; two under one key; different
-            schemes, bits or centers; other images than the store's, or another recognizer's templates; a center that is
-            the mean of people to judge on, or of people who are not recorded.
+    Raises BadInput: a store that should be protected is not, or the other way about; two under one key; different
+    schemes, bits or centers; other images than the store's, or another recognizer's templates; a center that is the
+    mean of people to judge on, or of people who are not recorded.
     """
     require_unprotected(store)
     first = protected[0]

@@ -23,9 +23,8 @@ def verification_inputs(
 ) -> tuple[Mapping[str, Store | MappedStore], TrialSource, VerificationSettings]:
     """The arguments of `evaluate_verification` that a job describes.
 
-    Raises:
-        UsageError: options that do not go together, two stores of one name, or a rate or threshold that is none.
-        BadInput: files that are not what they should be.
+    Raises UsageError: options that do not go together, two stores of one name, or a rate or threshold that is none.
+    BadInput: files that are not what they should be.
     """
     if (job.labels is None) != (job.label is None):
         raise UsageError("--labels and --label go together: a CSV file, and the column of it")

@@ -87,14 +87,13 @@ class Differential:
 class Figures:
     """A recognizer's figures, each with an interval by person.
 
-    Attributes:
-        accuracy: mean over folds, with thresholds of the other folds; None without folds. standard_error: over folds.
-        eer: by pairs; None where failures to acquire keep FNMR above FMR at every threshold.
-        by_pair, by_person: TAR at each FMR.
-        failure_to_acquire: of the images, n of them.
-        mated_people: how many people have mated pairs.
-        curve: by pairs.
-        lost, left_out, warnings: see `Comparisons`.
+    accuracy: mean over folds, with thresholds of the other folds; None without folds. standard_error: over folds.
+    eer: by pairs; None where failures to acquire keep FNMR above FMR at every threshold.
+    by_pair, by_person: TAR at each FMR.
+    failure_to_acquire: of the images, n of them.
+    mated_people: how many people have mated pairs.
+    curve: by pairs.
+    lost, left_out, warnings: see `Comparisons`.
     """
 
     accuracy: Estimate | None

@@ -15,12 +15,7 @@ from facedecode.evaluation.jobs import VerificationJob
 from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.evaluation.trials import Comparisons, TrialSource
 from facedecode.evaluation.verification.inputs import verification_inputs
-from facedecode.evaluation.verification.measure import (
-    Differential,
-    Figures,
-    VerificationSettings,
-    verification_figures,
-)
+from facedecode.evaluation.verification.measure import Differential, Figures, VerificationSettings, verification_figures
 from facedecode.progress import Progress, Stage, silent, silent_stage
 from facedecode.provenance import describe_templates
 from facedecode.report import Column, Picture, Section, Table
@@ -95,10 +90,7 @@ def trials_schema(
 
 
 def evaluate_trials(
-    templates: Mapping[str, Templates],
-    source: TrialSource,
-    wanted: VerificationSettings,
-    progress: Progress = silent,
+    templates: Mapping[str, Templates], source: TrialSource, wanted: VerificationSettings, progress: Progress = silent
 ) -> Result:
     """Figures of one or more recognizers on the same comparisons.
 
@@ -107,11 +99,9 @@ def evaluate_trials(
         source: what is compared.
         progress: called with (steps done, steps, what is being done).
 
-    Raises:
-        BadInput: the templates are not of the same images, are by a recognizer that was trained on people who are
-            compared, or were changed by what was fitted on such people; also as `TrialSource.compare` and
-            `verification_figures`.
-        UsageError: a threshold for scores of two kinds.
+    Raises BadInput: the templates are not of the same images, are by a recognizer that was trained on people who are
+    compared, or were changed by what was fitted on such people; also as `TrialSource.compare` and
+    `verification_figures`. UsageError: a threshold for scores of two kinds.
     """
     _refuse_other_images(templates, source)
     if wanted.threshold is not None and len({_recognizer(own) for own in templates.values()}) > 1:
