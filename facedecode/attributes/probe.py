@@ -140,7 +140,7 @@ def out_of_fold(
     fit: Callable[..., Predict],
     fold: np.ndarray,
     seed: int = 0,
-    progress: Callable[[], None] | None = None,
+    progress: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """What probes say of people that they were not trained on: (n, classes) or (n,), fold: int (n,).
 
