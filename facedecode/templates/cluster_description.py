@@ -116,15 +116,16 @@ def _silhouettes(
     from sklearn import config_context
     from sklearn.metrics import silhouette_samples
 
-    silhouettes = np.full(len(rows), np.nan)
+    silhouettes, progress = np.full(len(rows), np.nan), stage("silhouettes")
     sample = np.arange(len(rows))
     if len(rows) > _SILHOUETTES:
         sample = np.sort(np.random.default_rng(seed).choice(len(rows), _SILHOUETTES, replace=False))
     if not 2 <= len(np.unique(labels[sample])) < len(sample):
         return None
     with config_context(working_memory=64):  # MiB, where it would take 1 GiB
+        progress(0, len(sample))
         silhouettes[sample] = silhouette_samples(store.take(rows[sample]), labels[sample], metric=metric)
-    stage("silhouettes")(len(sample), len(sample))
+    progress(len(sample), len(sample))
     return silhouettes
 
 

@@ -77,8 +77,10 @@ def _one_stage(store: Store, rows: np.ndarray, settings: Clustering, metric: str
     require_memory(_needed(len(rows), store.dim), f"clustering {len(rows):,} templates by all pairs", remedy)
     templates = store.take(rows)
     _require_spread(store, _spread(in_space(store, templates, metric)), len(rows))
+    progress = stage("merge")
+    progress(0, len(rows) - 1)
     merges = linkage(templates, settings.linkage, metric)
-    stage("merge")(len(rows) - 1, len(rows) - 1)
+    progress(len(rows) - 1, len(rows) - 1)
     return cut(merges, settings.n_clusters, settings.distance_threshold)
 
 
