@@ -1,8 +1,6 @@
 """Size and shape of the package: lines, files, long signatures, vague names, small modules; a table, then JSON.
 
-python benchmarks/house.py [--base REV]
-
---base: a git revision to show beside the working tree.
+python benchmarks/house.py [--base REV] [--places]
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import json
 import subprocess
 import tarfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "facedecode"
@@ -71,7 +70,7 @@ def vague_names(path: str, tree: ast.AST) -> list[str]:
     return places
 
 
-def count(files: dict[str, str]) -> dict[str, int | list[str]]:
+def count(files: dict[str, str]) -> dict[str, Any]:
     """What the table shows, and where the long signatures and vague names are."""
     lines = {path: text.count("\n") for path, text in files.items()}
     trees = {path: ast.parse(text) for path, text in files.items()}
@@ -97,6 +96,7 @@ def count(files: dict[str, str]) -> dict[str, int | list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", metavar="REV", help="a git revision to show beside the working tree")
+    parser.add_argument("--places", action="store_true", help="list where the long signatures and vague names are")
     options = parser.parse_args()
     sides = {options.base: count(revision(options.base))} if options.base else {}
     sides["now"] = count(working_tree())
@@ -105,7 +105,11 @@ def main() -> None:
     print(" " * width, *(f"{side[:9]:>9}" for side in sides))
     for name in names:
         print(f"{name:{width}}", *(f"{side.get(name, 0):>9,}" for side in sides.values()))
-    print(json.dumps(sides))
+    for place in [*sides["now"]["long signatures"], *sides["now"]["vague"]] if options.places else ():
+        print(place)
+    print(
+        json.dumps({side: {name: counts[name] for name in names if name in counts} for side, counts in sides.items()})
+    )
 
 
 if __name__ == "__main__":
