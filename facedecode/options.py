@@ -91,18 +91,18 @@ def named(options: Sequence[str], option: str) -> dict[str, str]:
 
     Raises UsageError: an empty part, one name given twice, or a name that `require_label` refuses.
     """
-    found: dict[str, str] = {}
-    for given in options:
-        name, equals, value = given.partition("=")
+    named_values: dict[str, str] = {}
+    for written in options:
+        name, equals, value = written.partition("=")
         if not equals:
-            name, value = Path(given).name, given
+            name, value = Path(written).name, written
         if not name or not value:
-            raise UsageError(f"{option} {given!r}: give NAME=VALUE, neither of them empty")
-        if name in found:
+            raise UsageError(f"{option} {written!r}: give NAME=VALUE, neither of them empty")
+        if name in named_values:
             raise UsageError(f"{option}: {name!r} is given twice; label them apart, as NAME=VALUE")
         require_label(name, option)
-        found[name] = value
-    return found
+        named_values[name] = value
+    return named_values
 
 
 def require_label(name: str, option: str) -> None:

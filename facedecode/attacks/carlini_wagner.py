@@ -46,7 +46,7 @@ class _Runs:
     window: Tensor  # (b,) the loss summed since the last look
     before: Tensor  # and between the last two
     nearer: Tensor  # (b,) bool, a nearer picture was met since the last look
-    found: Tensor  # the goal was reached in this run
+    succeeded: Tensor  # the goal was reached in this run
 
     @classmethod
     def begin(cls, problem: Problem, start: Tensor, c: float) -> _Runs:
@@ -63,8 +63,8 @@ class _Runs:
 
     def search(self, ended: Tensor) -> None:
         """The next c of the rows whose run ended: between the bounds, or ten times as much while none sufficed."""
-        self.high = torch.where(ended & self.found, torch.minimum(self.high, self.c), self.high)
-        self.low = torch.where(ended & ~self.found, torch.maximum(self.low, self.c), self.low)
+        self.high = torch.where(ended & self.succeeded, torch.minimum(self.high, self.c), self.high)
+        self.low = torch.where(ended & ~self.succeeded, torch.maximum(self.low, self.c), self.low)
         following = torch.where(self.high.isinf(), self.c * 10, (self.low + self.high) / 2)
         self.c = torch.where(ended, following.clamp_max(_GREATEST_C), self.c)
         self.run += ended
@@ -79,7 +79,7 @@ class _Runs:
         self.window[mask] = 0
         self.before[mask] = torch.inf
         self.nearer[mask] = False
-        self.found[mask] = False
+        self.succeeded[mask] = False
 
     def descend(self, gradient: Tensor, rate: Tensor) -> None:
         """One step of Adam by the gradient of the whole loss in pixels (b, 3, H, W), which is overwritten."""
@@ -119,8 +119,8 @@ def carlini_wagner(problem: Problem, budget: Budget) -> tuple[Tensor, Tensor]:
         nearest[runs.at[better]] = squared[better]
         kept = better | nearest[runs.at].isinf()
         candidates[runs.at[kept]], margins[runs.at[kept]] = runs.x[kept], margin[kept]
-        runs.since = torch.where(reached & ~runs.found, runs.step, runs.since)
-        runs.found |= reached
+        runs.since = torch.where(reached & ~runs.succeeded, runs.step, runs.since)
+        runs.succeeded |= reached
 
         loss = squared + runs.c * (budget.kappa - margin).clamp_min(0)
         runs.window += loss
@@ -130,7 +130,7 @@ def carlini_wagner(problem: Problem, budget: Budget) -> tuple[Tensor, Tensor]:
         runs.before = torch.where(look, runs.window, runs.before)
         runs.window[look], runs.nearer[look] = 0, False
         # Constant until the goal is reached: to get there at all comes first.
-        spent = torch.where(runs.found, (runs.step - runs.since) / (budget.steps - runs.since), 0)
+        spent = torch.where(runs.succeeded, (runs.step - runs.since) / (budget.steps - runs.since), 0)
         fall = 1 - (1 - _LAST_RATE) * spent
         runs.descend(gradient.mul_(_column(runs.c)).add_(delta, alpha=2), budget.learning_rate * fall)
 

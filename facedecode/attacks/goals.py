@@ -79,13 +79,13 @@ class ClassGoal(Goal):
             self._in_range(classes)
 
     def loss(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        wanted = self.targets[rows, None]
-        return outputs.scatter(1, wanted, -torch.inf).logsumexp(1) - outputs.gather(1, wanted)[:, 0]
+        classes = self.targets[rows, None]
+        return outputs.scatter(1, classes, -torch.inf).logsumexp(1) - outputs.gather(1, classes)[:, 0]
 
     def margin(self, outputs: Tensor, rows: Tensor) -> Tensor:
-        wanted = self.targets[rows, None]
-        others = outputs.scatter(1, wanted, -torch.inf).amax(1)
-        return outputs.gather(1, wanted)[:, 0] - others
+        classes = self.targets[rows, None]
+        others = outputs.scatter(1, classes, -torch.inf).amax(1)
+        return outputs.gather(1, classes)[:, 0] - others
 
     def check(self, outputs: Tensor) -> None:
         self._in_range(outputs.shape[1])

@@ -40,9 +40,9 @@ class AttackFolder:
         self.pictures, self.store = folder / "pictures", folder / "emb"
         self.table, self.figure, self.records = folder / "attacks.csv", folder / "attacks.png", folder / "records"
         where = folder.resolve()
-        for given in inputs:
-            if given.is_dir() and where.is_relative_to(given.resolve()):
-                raise UsageError(f"-o {folder}: lies in {given}, whose images are the inputs; name a folder outside it")
+        for path in inputs:
+            if path.is_dir() and where.is_relative_to(path.resolve()):
+                raise UsageError(f"-o {folder}: lies in {path}, whose images are the inputs; name a folder outside it")
         if inside := [ref.path for ref in refs if ref.path.resolve().is_relative_to(where)]:
             raise UsageError(f"-o {folder}: {inside[0]} is in it, one of the images to attack; name another folder")
         self._refuse_foreign()

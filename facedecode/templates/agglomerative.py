@@ -35,7 +35,7 @@ def condensed_distances(templates: np.ndarray, metric: str) -> np.ndarray:
     if metric == "cosine":
         values /= np.linalg.norm(values, axis=1, keepdims=True)
     squares = np.einsum("ij,ij->i", values, values)
-    found = np.empty(count * (count - 1) // 2)
+    distances = np.empty(count * (count - 1) // 2)
     rows = max(1, _BLOCK // count)
     space = np.empty(rows * count)
     for start in range(0, count - 1, rows):
@@ -52,9 +52,9 @@ def condensed_distances(templates: np.ndarray, metric: str) -> np.ndarray:
             np.sqrt(block, out=block)
         for row in range(start, end):
             first = row * (2 * count - row - 1) // 2
-            found[first : first + count - row - 1] = block[row - start, row - start + 1 :]
+            distances[first : first + count - row - 1] = block[row - start, row - start + 1 :]
     # 1 - cos of a template with itself may be a little below 0.
-    return np.maximum(found, 0, out=found)
+    return np.maximum(distances, 0, out=distances)
 
 
 def linkage(templates: np.ndarray, method: Linkage, metric: str) -> np.ndarray:
@@ -121,12 +121,12 @@ class _Pairs:
 
     def row(self, item: int) -> np.ndarray:
         """Distances to all, float64 (m,), infinite to itself and to what is gone."""
-        found = np.empty(len(self.names))
-        self._distances.take(self._starts[:item] + item, out=found[:item], mode="clip")  # "raise" would buffer it
-        found[item] = np.inf
-        found[item + 1 :] = self._distances[self._after(item)]
-        found[~self.alive] = np.inf
-        return found
+        row = np.empty(len(self.names))
+        self._distances.take(self._starts[:item] + item, out=row[:item], mode="clip")  # "raise" would buffer it
+        row[item] = np.inf
+        row[item + 1 :] = self._distances[self._after(item)]
+        row[~self.alive] = np.inf
+        return row
 
     def join(self, a: int, b: int, method: Linkage) -> float:
         """Merge two into the second, a < b; gives their height."""
@@ -197,7 +197,7 @@ def _ordered(merges: list[tuple[int, int, float]], counts: np.ndarray) -> np.nda
 
     Each merge names an item of either cluster; the second's is an item of the union, too.
     """
-    found = np.empty((len(merges), 4))
+    merged = np.empty((len(merges), 4))
     size = counts.astype(np.float64)
     of_cluster, roots = np.arange(len(counts)), np.arange(len(counts))
 
@@ -211,11 +211,11 @@ def _ordered(merges: list[tuple[int, int, float]], counts: np.ndarray) -> np.nda
     for i, j in enumerate(np.argsort([height for *_, height in merges], kind="stable")):
         a, b, height = merges[j]
         a, b = root(a), root(b)
-        found[i] = *sorted((of_cluster[a], of_cluster[b])), height, size[a] + size[b]
+        merged[i] = *sorted((of_cluster[a], of_cluster[b])), height, size[a] + size[b]
         roots[a] = b
         size[b] += size[a]
         of_cluster[b] = len(counts) + i
-    return found
+    return merged
 
 
 def _joined(

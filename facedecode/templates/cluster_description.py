@@ -174,10 +174,10 @@ def cluster_figure(
     chosen = [group.members[:members] for group in clusters.groups[:shown]]
     rows = store.rows()
     portraits = read_portraits(rows.take(np.concatenate(chosen)).to_pylist(), root, side)
-    parts = np.split(portraits, np.cumsum([len(own) for own in chosen])[:-1])
+    parts = np.split(portraits, np.cumsum([len(group) for group in chosen])[:-1])
     # A white picture sets the centroids off.
     gap = np.full((1, side, side // 8, 3), 255, np.uint8)
-    lines = [np.concatenate([drawn[i], gap[0], *own], axis=1)[None] for i, own in enumerate(parts)]
+    lines = [np.concatenate([drawn[i], gap[0], *faces], axis=1)[None] for i, faces in enumerate(parts)]
     width = max(line.shape[2] for line in lines)
     lines = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2]), (0, 0)), constant_values=255) for line in lines]
     labels = [f"{len(group.members):,}" for group in clusters.groups[:shown]]
