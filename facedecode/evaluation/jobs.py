@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from facedecode.errors import UsageError
 from facedecode.options import argument, device_option, named, option, parse_ridge, require_choice
+from facedecode.training.jobs import parse_networks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -84,12 +85,6 @@ def _weights(options: Sequence[str]) -> dict[str, Path]:
     return {name: Path(file) for name, file in named(options, "--weights").items()}
 
 
-def _networks(options: Sequence[str]) -> dict[str, Path | None]:
-    from facedecode.recognizers.contract import named_networks
-
-    return {name: Path(file) if file != name else None for name, file in named_networks(options, "--phi").items()}
-
-
 @dataclass(frozen=True)
 class ReconstructionJob(EvaluationJob):
     """How like the originals decoders' pictures are.
@@ -120,7 +115,7 @@ class ReconstructionJob(EvaluationJob):
         "Measures a distance by this network's maps: squeezenet=FILE, a recognizer, NAME or NAME=FILE, or torch:FILE "
         "(repeatable).",
         written=list[str],
-        parse=_networks,
+        parse=parse_networks,
         exists="name or labeled file",
     )
     images: Path | None = option(None, IMAGES, exists="path")

@@ -143,8 +143,8 @@ def parse_contract(value: Any, where: str, default_name: str) -> Contract:
     return contract
 
 
-def named_networks(options: Sequence[str], option: str) -> dict[str, str]:
-    """Perceptual networks, as `named`; for a user's own model its file is enough.
+def named_networks(options: Sequence[str]) -> dict[str, Path | None]:
+    """What `--phi` names: name → file, None where a package has it; for a user's own model its file is enough.
 
     `torch:FILE` and `torch:FILE:LAYER+LAYER` become `torch:NAME=FILE` and so on, by the name in its contract. Raises
     UsageError, BadInput: as `named` and `read_contract`.
@@ -156,4 +156,4 @@ def named_networks(options: Sequence[str], option: str) -> dict[str, str]:
         if kind and "=" not in text and Path(file).is_file():
             text = f"{kind}{read_contract(Path(file), None).name}{colon}{layers}={file}"
         spelled.append(text)
-    return named(spelled, option)
+    return {name: None if file == name else Path(file) for name, file in named(spelled, "--phi").items()}

@@ -63,19 +63,6 @@ def just_above(score: np.floating | np.ndarray) -> np.ndarray:
     return np.nextafter(score, np.asarray(np.inf, dtype=score.dtype)).astype(np.float64)
 
 
-def tar_at_fmr(
-    mated: np.ndarray, non_mated: np.ndarray, fmr: float, weights: np.ndarray | None = None
-) -> OperatingPoint:
-    """The operating point with the most accepted at a false match rate of at most `fmr` (0 < fmr < 1).
-
-    Accept if score >= t, t as in `thresholds_at_fmr`. weights: (m,), one a mated pair, not negative, for
-    instance `person_weights`. BadInput: no pairs of a kind, NaN, or fmr · n < 1.
-    """
-    mated, non_mated = _both(mated, non_mated)
-    (threshold,) = thresholds_at_fmr(non_mated, [fmr])
-    return at_threshold(mated, non_mated, threshold, weights, fmr_wanted=fmr)
-
-
 def at_threshold(
     mated: np.ndarray,
     non_mated: np.ndarray,

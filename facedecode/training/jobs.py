@@ -176,11 +176,11 @@ def default_settings(architecture: str) -> TrainSettings:
     return TrainSettings(**defaults, weights=LossWeights(**weights))
 
 
-def _networks(spelled: Sequence[str]) -> dict[str, Path | None]:
-    """What `--phi` names: name → file."""
+def parse_networks(spelled: Sequence[str]) -> dict[str, Path | None]:
+    """As `contract.named_networks`, which takes NumPy."""
     from facedecode.recognizers.contract import named_networks
 
-    return {name: None if file == name else Path(file) for name, file in named_networks(spelled, "--phi").items()}
+    return named_networks(spelled)
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class DecoderJob(ImagesJob):
         {},
         "Perceptual network (repeatable): squeezenet or a recognizer, as NAME, NAME=FILE or NAME:LAYER+LAYER=FILE; or "
         "torch:FILE.",
-        parse=_networks,
+        parse=parse_networks,
         written=list[str],
         exists="name or labeled file",
     )

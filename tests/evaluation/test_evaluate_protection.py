@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rates import tar_at_fmr
 from typer.testing import CliRunner
 from typer.testing import Result as Done
 
@@ -23,7 +24,7 @@ from facedecode.statistics import linkage
 from facedecode.statistics.bootstrap import person_draws
 from facedecode.statistics.intervals import corrected
 from facedecode.statistics.scores import mated_non_mated_scores
-from facedecode.statistics.verification import eer, person_weights, tar_at_fmr
+from facedecode.statistics.verification import eer, person_weights
 from facedecode.store import Store, StoreWriter
 from facedecode.templates.protection import key_id, make_scheme, study_key
 from facedecode.templates.transformation import protection_operation, transform_store

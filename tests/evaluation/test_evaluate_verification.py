@@ -11,6 +11,7 @@ import jsonschema
 import numpy as np
 import pytest
 import scipy.stats
+from rates import tar_at_fmr
 from typer.testing import CliRunner
 
 from facedecode.annotations.labels import PersonLabels, read_person_labels
@@ -30,7 +31,7 @@ from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.report.text import slugs
 from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_threshold
 from facedecode.statistics.scores import score_pairs
-from facedecode.statistics.verification import roc, tar_at_fmr, thresholds_at_fmr
+from facedecode.statistics.verification import roc, thresholds_at_fmr
 from facedecode.store import Store, StoreWriter
 from facedecode.templates.transformation import MappedStore
 

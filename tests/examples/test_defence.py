@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import draw_people
+from rates import tar_at_fmr
 
 from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.decoders import load_decoder
@@ -19,7 +20,6 @@ from facedecode.errors import BadInput
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.scores import score_pairs
-from facedecode.statistics.verification import tar_at_fmr
 from facedecode.store import Store
 from facedecode.store.images import load_image, row_face
 from facedecode.training.decoder import train_store

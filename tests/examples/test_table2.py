@@ -12,6 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 from conftest import draw_people
+from rates import tar_at_fmr
 
 from facedecode.annotations.protocols import read_pairs, read_people
 from facedecode.errors import BadInput, FacedecodeError, UsageError
@@ -20,7 +21,7 @@ from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.scores import score_pairs
-from facedecode.statistics.verification import FoldSplit, person_weights, tar_at_fmr
+from facedecode.statistics.verification import FoldSplit, person_weights
 from facedecode.store import Store
 from facedecode.store.images import load_image, row_face
 

@@ -427,15 +427,15 @@ def test_layers_of_an_own_model_are_told_from_its_name() -> None:
 
 def test_a_file_of_ones_own_is_phi_by_itself(tmp_path: Path) -> None:
     file = keep(tmp_path / "a.pt2", b"")
-    found = named_networks([f"torch:{file}:a.1+b", "squeezenet:4=s", "torch:mine:conv", "onnx:x=y"], "--phi")
+    found = named_networks([f"torch:{file}:a.1+b", "squeezenet:4=s", "torch:mine:conv", "onnx:x=y"])
     assert found == {
-        "torch:mine:a.1+b": str(file),
-        "squeezenet:4": "s",
-        "torch:mine:conv": "torch:mine:conv",
-        "onnx:x": "y",
+        "torch:mine:a.1+b": file,
+        "squeezenet:4": Path("s"),
+        "torch:mine:conv": None,
+        "onnx:x": Path("y"),
     }
     with pytest.raises(UsageError, match="--phi: 'torch:mine' is given twice"):
-        named_networks([f"torch:{file}", f"torch:mine={file}"], "--phi")
+        named_networks([f"torch:{file}", f"torch:mine={file}"])
 
 
 def test_stages_take_an_own_model(net: TinyNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from rates import tar_at_fmr
 from scipy.stats import norm
 
 from facedecode.errors import BadInput, UsageError
@@ -22,7 +23,7 @@ from facedecode.statistics.bootstrap import (
 )
 from facedecode.statistics.intervals import percentiles
 from facedecode.statistics.scores import mated_non_mated_scores
-from facedecode.statistics.verification import FoldSplit, eer, person_weights, tar_at_fmr
+from facedecode.statistics.verification import FoldSplit, eer, person_weights
 
 
 @pytest.fixture

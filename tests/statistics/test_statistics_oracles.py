@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rates import tar_at_fmr
 from scipy import stats
 from scipy.special import stdtr
 from sklearn.metrics import det_curve, roc_auc_score, roc_curve
@@ -25,7 +26,7 @@ from facedecode.statistics.bootstrap import (
 from facedecode.statistics.intervals import corrected, percentiles, unanimous
 from facedecode.statistics.resampling import Drawn, LeftOut
 from facedecode.statistics.scores import mated_non_mated_scores
-from facedecode.statistics.verification import eer, person_weights, roc, tar_at_fmr
+from facedecode.statistics.verification import eer, person_weights, roc
 
 INF = np.inf
 ALPHA = 1e-5  # how often a test of a random figure may fail by chance

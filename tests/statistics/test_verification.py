@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from rates import tar_at_fmr
 from scipy.stats import norm
 from sklearn.metrics import roc_curve
 
@@ -26,7 +27,6 @@ from facedecode.statistics.verification import (
     false_accepts_allowed,
     person_weights,
     roc,
-    tar_at_fmr,
     thresholds_at_fmr,
 )
 
