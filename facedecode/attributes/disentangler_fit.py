@@ -52,10 +52,8 @@ def fit_store_disentangler(
     were left out) and `provenance`: the store's fingerprint, the labels' file, settings, and all `people`, fitted on or
     held out.
 
-    Raises:
-        OutputError: another disentangler, or a folder, is at `path`, and `overwrite` is off.
-        BadInput: the templates are not as 'extract' made them; one label or more than two; fewer than ten people of a
-            class; or as `select_people`.
+    Raises OutputError: another disentangler, or a folder, is at `path`, and `overwrite` is off. BadInput: the templates
+    are not as 'extract' made them; one label or more than two; fewer than ten people of a class; or as `select_people`.
     """
     require_extracted(store)
     classes = labels.classes()

@@ -22,10 +22,9 @@ MOST_CLASSES = 20  # numbers with more different values are regressed
 class TargetSet:
     """The attributes of some images.
 
-    Attributes:
-        rows: of the images.
-        targets: attribute → its target, and the images that have it (int64 rows of `rows`).
-        notes: on what was left out.
+    rows: of the images.
+    targets: attribute → its target, and the images that have it (int64 rows of `rows`).
+    notes: on what was left out.
     """
 
     rows: list[dict]
@@ -39,8 +38,7 @@ class TargetSet:
     def add_labels(self, labels: ImageLabels, chosen: np.ndarray) -> None:
         """Labels of a store's images. chosen: the store's rows that are the images here.
 
-        Raises:
-            BadInput: no image has a label, or as `label_target`.
+        Raises BadInput: no image has a label, or as `label_target`.
         """
         values = [labels.values[i] for i in chosen]
         images = np.array([i for i, value in enumerate(values) if value is not None], np.int64)
@@ -92,8 +90,7 @@ class TargetSet:
 def label_target(labels: Sequence[str], persons: np.ndarray, name: str) -> Target:
     """Classes; or a number, where all labels are numbers and there are more than `MOST_CLASSES` different ones.
 
-    Raises:
-        BadInput: as `Target`, or more classes than that.
+    Raises BadInput: as `Target`, or more classes than that.
     """
     different = set(labels)
     if len(different) <= MOST_CLASSES:

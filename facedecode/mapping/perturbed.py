@@ -83,9 +83,8 @@ def perturbed_templates(
     A file there has the transform and a fingerprint of images, faces and recognizer in its name, so that several jobs
     can use one folder. It is written when a transform is done, atomically.
 
-    Raises:
-        BadInput: as `store.images.embed_perturbed`; a file in `work` that is damaged.
-        OutputError: `work` cannot be written.
+    Raises BadInput: as `store.images.embed_perturbed`; a file in `work` that is damaged. OutputError: `work` cannot be
+    written.
     """
     from facedecode.store.images import embed_perturbed
 

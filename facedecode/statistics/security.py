@@ -178,9 +178,8 @@ def pooled_rates(
 ) -> dict[Group, tuple[dict[str, RateAtFmr], list[float]]]:
     """The share of trials accepted where the same comparisons were made several times, of attacks drawn anew.
 
-    Returns:
-        For each key the rates by 'pairs' and by 'people' over all draws together, with the counts of one draw (the same
-        comparisons again are not more of them); and the rate by people of each draw.
+    Returns for each key the rates by 'pairs' and by 'people' over all draws together, with the counts of one draw (the
+    same comparisons again are not more of them); and the rate by people of each draw.
     """
     groups = {}
     for key, several in draws.items():

@@ -105,10 +105,8 @@ def finish(
 ) -> tuple[dict, dict]:
     """Show a report's headlines, write it, and put the gates to it: (metrics, outputs) of the command.
 
-    A gate whose figure could not be measured (nobody has two images …) is missed.
-
-    Raises:
-        GateMissed: after everything is written.
+    A gate whose figure could not be measured (nobody has two images …) is missed. Raises GateMissed: after everything
+    is written.
     """
     from facedecode.provenance import environment
     from facedecode.report.folder import write_report
