@@ -203,9 +203,9 @@ def measure(
     def tar(way: Aggregation, number: int) -> Sequence[Resampled]:
         trials, non_mated = compare(templates, design, score, way, number, probabilities)
         options = {"people": len(design.names), "repetitions": job.repetitions, "seed": job.seed}
-        found = resampled_tar({"tar": trials}, non_mated, job.fmrs, **options)["tar"]
+        rates = resampled_tar({"tar": trials}, non_mated, job.fmrs, **options)["tar"]
         progress(next(done), total)
-        return found
+        return rates
 
     means = [tar(MEAN, number) for number in numbers]
     tried = {"mean": means[-1], **{name: tar(way, largest) for name, way in others.items()}}
@@ -286,8 +286,8 @@ def _common(stores: dict[str, Store]) -> tuple[list[str | None], dict[str, np.nd
 
 
 def _most_frequent(names: Sequence[str | None], persons: int) -> dict[str, int]:
-    found, counts = np.unique([name for name in names if name is not None], return_counts=True)
-    if len(found) < persons:
-        raise BadInput(f"the store has {len(found)} persons, and {persons} were asked for; lower --persons")
-    order = np.lexsort((found, -counts))[:persons]
-    return {str(found[i]): int(counts[i]) for i in order}
+    people, counts = np.unique([name for name in names if name is not None], return_counts=True)
+    if len(people) < persons:
+        raise BadInput(f"the store has {len(people)} persons, and {persons} were asked for; lower --persons")
+    order = np.lexsort((people, -counts))[:persons]
+    return {str(people[i]): int(counts[i]) for i in order}

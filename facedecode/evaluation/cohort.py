@@ -191,9 +191,11 @@ def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Ju
     """
     refuse_done(store.manifest, store.folder, reason="pictures are judged as they are")
     require_memory_for_pairs(len(images.rows))
-    own = make_reference(recognizer, store, images)
-    pairs = mated_non_mated_scores(own.templates, images.identities, recognizer.spec.score, missing=own.missing)
-    return Judge(own.recognizer, own.templates, own.missing, pairs)
+    reference = make_reference(recognizer, store, images)
+    pairs = mated_non_mated_scores(
+        reference.templates, images.identities, recognizer.spec.score, missing=reference.missing
+    )
+    return Judge(reference.recognizer, reference.templates, reference.missing, pairs)
 
 
 def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -> Reference:

@@ -125,7 +125,7 @@ def evaluate_reconstruction(job: ReconstructionJob, stage: Stage = silent_stage)
     what = lpips.describe() if lpips else None
     result.protocol = _protocol(job, images, references, stores, what, size)
     result.provenance = {
-        "stores": [describe_store(own) for own in stores.values()],
+        "stores": [describe_store(opened) for opened in stores.values()],
         "decoders": {name: describe_decoder(decoder) for name, decoder in decoders.items()},
         "recognizers": describe_recognizers(recognizers),
         "lpips": what,
@@ -139,7 +139,7 @@ def choose_baseline(decoders: Mapping[str, Decoder], name: str | None) -> str | 
     """The decoder of that name, or the first ridge if it is None. UsageError where there is none of that name."""
     if name is not None and name not in decoders:
         raise UsageError(f"--baseline {name}: no such decoder; there are {', '.join(decoders)}")
-    return name or next((own for own, decoder in decoders.items() if decoder.kind == "ridge"), None)
+    return name or next((label for label, decoder in decoders.items() if decoder.kind == "ridge"), None)
 
 
 def require_comparable(decoders: Mapping[str, Decoder], images: UnseenImages) -> int:
@@ -167,9 +167,9 @@ def measure(
     originals: batches (b, P, P, 3) uint8 of the portraits of `images.acquired`, in that order; memory is that of one
     batch. progress: called with (done, total) images. BadInput for fewer or more portraits than templates.
     """
-    there = ~images.missing
-    templates = images.templates[there]
-    own = {name: (by.templates[there], by.missing[there]) for name, by in references.items()}
+    acquired = ~images.missing
+    templates = images.templates[acquired]
+    references_of = {name: (by.templates[acquired], by.missing[acquired]) for name, by in references.items()}
     parts: dict[str, list[PictureValues]] = {ORIGINALS: [], **{name: [] for name in decoders}}
     done = 0
     progress(done, len(templates))
@@ -180,7 +180,9 @@ def measure(
             raise BadInput(f"more than {len(templates)} portraits for as many templates: give one for each")
         for name, values in parts.items():
             pictures = batch if name == ORIGINALS else decoders[name].decode(templates[rows])
-            scores = _scores(pictures, references, {judge: (t[rows], gone[rows]) for judge, (t, gone) in own.items()})
+            scores = _scores(
+                pictures, references, {judge: (t[rows], gone[rows]) for judge, (t, gone) in references_of.items()}
+            )
             values.append(picture_values(pictures, batch, lpips, scores, networks))
         progress(done, len(templates))
     if done < len(templates):
@@ -189,7 +191,7 @@ def measure(
 
 
 def _scores(
-    pictures: np.ndarray, references: Mapping[str, Reference], own: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    pictures: np.ndarray, references: Mapping[str, Reference], originals: Mapping[str, tuple[np.ndarray, np.ndarray]]
 ) -> dict[str, np.ndarray]:
     """Each picture's score against the template of its original, -inf where there is none: float32 (n,) a recognizer.
 
@@ -197,13 +199,13 @@ def _scores(
     """
     from facedecode.recognizers.recognizer import DistinctEmbedder
 
-    found = {}
+    scores = {}
     for name, judge in references.items():
-        templates, missing = own[name]
+        templates, missing = originals[name]
         drawn = DistinctEmbedder(judge.recognizer)(pictures)
-        found[name] = np.full(len(pictures), -np.inf, dtype=np.float32)
-        found[name][~missing] = score_pairs(drawn[~missing], templates[~missing], judge.recognizer.spec.score)
-    return found
+        scores[name] = np.full(len(pictures), -np.inf, dtype=np.float32)
+        scores[name][~missing] = score_pairs(drawn[~missing], templates[~missing], judge.recognizer.spec.score)
+    return scores
 
 
 def _protocol(
@@ -245,14 +247,16 @@ def _protocol(
 
 def _changes(stores: Mapping[str, Store]) -> str:
     """What was done to images or templates of a store."""
-    said = []
+    changes = []
     for name, store in stores.items():
         if attack := store.manifest.attack:
-            said.append(f"The templates of {name} are of images attacked by {attack['method']}; so are the originals.")
+            changes.append(
+                f"The templates of {name} are of images attacked by {attack['method']}; so are the originals."
+            )
         if mapping := store.manifest.mapping:
             undone = mapping["undoes"]
-            said.append(f"The templates of {name} were mapped after extraction, by a map that undoes {undone}.")
-    return " ".join(said)
+            changes.append(f"The templates of {name} were mapped after extraction, by a map that undoes {undone}.")
+    return " ".join(changes)
 
 
 def _decoder_warnings(
@@ -292,7 +296,7 @@ def _figures(
     """The tables of means, of each picture, and the spectrum."""
 
     def table(name: str, title: str, note: str, more: Sequence[str] = ()) -> Table:
-        columns = [spec.name for own in PICTURE_METRICS if own.table == name for spec in own.specs()]
+        columns = [spec.name for metric in PICTURE_METRICS if metric.table == name for spec in metric.specs()]
         columns = [name for name in columns if not name.endswith("_baseline")]
         return result.table(name, title, ["decoder"], [*columns, *more], note=note)
 
@@ -315,7 +319,7 @@ def _figures(
             "Paired: differences on the same images, with the same replicates. Images with an infinite PSNR in either "
             "are left out of its difference. Times: the ratio of the two means."
         )
-        columns = [own.compared for own in PICTURE_METRICS if result.rows(own.compared)]
+        columns = [metric.compared for metric in PICTURE_METRICS if result.rows(metric.compared)]
         differences = result.table("differences", f"Each decoder less {baseline}", ["decoder"], columns, note=note)
         yield Section(f"Against the baseline {baseline}", tables=[differences])
 
@@ -323,13 +327,13 @@ def _figures(
 def _image_table(values: Mapping[str, PictureValues], images: UnseenImages) -> Table:
     """One row a picture, for the CSV."""
     keys = next(iter(values.values())).values
-    declared = {own.name: own for own in PICTURE_METRICS}
+    declared = {measured.name: measured for measured in PICTURE_METRICS}
     columns = [Column("path"), Column("identity"), Column("decoder")]
     for name, which in keys:
         columns.append(Column(declared[name].title.format(recognizer=which, network=which), declared[name].unit))
     rows: list[tuple] = []
-    for decoder, own in values.items():
-        cells = ([x if np.isfinite(x) else None for x in own[key].tolist()] for key in keys)
+    for decoder, measured in values.items():
+        cells = ([x if np.isfinite(x) else None for x in measured[key].tolist()] for key in keys)
         for row, *numbers in zip(images.acquired, *cells, strict=True):
             rows.append((row["path"], row["identity"], decoder, *numbers))
     note = "A field is empty where the PSNR is infinite, or a recognizer has no template of the original."
@@ -338,7 +342,7 @@ def _image_table(values: Mapping[str, PictureValues], images: UnseenImages) -> T
 
 def _spectrum(values: Mapping[str, PictureValues], periods: Sequence[int]) -> tuple[Table, Picture]:
     title = "Spectrum of luma along rows and columns"
-    spectra = {name: own.spectra.mean(0) for name, own in values.items()}
+    spectra = {name: measured.spectra.mean(0) for name, measured in values.items()}
     bins = len(spectra[ORIGINALS])
     columns = [Column("cycles a pixel", "small"), *(Column(f"power, {name}", "small") for name in spectra)]
     frequencies = np.arange(bins) / (2 * (bins - 1))
@@ -364,7 +368,9 @@ def _extremes(
             key, title, unit = measured[measure]
             row = values[name][key]
             chosen = [(place, k) for place in PLACES for k in places[place]]
-            rows = [enlarged(np.stack([own[k] for _, k in chosen])) for own in (shown.portraits, shown.pictures[name])]
+            rows = [
+                enlarged(np.stack([source[k] for _, k in chosen])) for source in (shown.portraits, shown.pictures[name])
+            ]
             side, each = rows[0].shape[2], len(places[PLACES[0]])
             captions = [
                 [shortened(people[k], side) for _, k in chosen],
@@ -384,9 +390,9 @@ def _extremes(
 def _behind(result: Result, decoders: Mapping[str, Decoder], references: Mapping[str, Reference]) -> Section:
     columns = [Column("decoder"), Column("kind"), *(Column(title, "count") for title in ("px", "people", "images"))]
     rows: list[tuple] = []
-    for name, own in decoders.items():
-        training = own.provenance.training
-        rows.append((name, own.kind, own.image_size, len(training.people or ()), training.images))
+    for name, decoder in decoders.items():
+        training = decoder.provenance.training
+        rows.append((name, decoder.kind, decoder.image_size, len(training.people or ()), training.images))
     tables = [Table("decoders", "Decoders, and what they were trained on", columns, rows)]
     columns = [Column("recognizer"), Column("role"), Column("score"), Column("images without a template", "percent")]
     roles = ["attacked: its templates are decoded", *["further judge"] * (len(references) - 1)]

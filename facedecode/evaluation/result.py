@@ -256,17 +256,19 @@ class Result:
 
     def along(self, axis: str, name: str, labels: Mapping[str, Label]) -> dict[Any, Estimate]:
         """The estimates of a metric by one axis, the other labels fixed."""
-        found = {row.labels[axis]: row.estimate for row in self.rows(name, labels)}
-        return {label: estimate for label, estimate in found.items() if isinstance(estimate, Estimate)}
+        figures = {row.labels[axis]: row.estimate for row in self.rows(name, labels)}
+        return {label: estimate for label, estimate in figures.items() if isinstance(estimate, Estimate)}
 
     def rows(self, name: str, labels: Mapping[str, Label] | None = None) -> list[Metric]:
         """The figures of a metric that have these labels, in the order in which they were added.
 
         A label that the metric has no axis for does not count. None of a metric that is not declared.
         """
-        found = [row for row in self.metrics if row.name == name]
+        figures = [row for row in self.metrics if row.name == name]
         return [
-            row for row in found if all(row.labels.get(axis, label) == label for axis, label in (labels or {}).items())
+            row
+            for row in figures
+            if all(row.labels.get(axis, label) == label for axis, label in (labels or {}).items())
         ]
 
     def labels(self, axis: str) -> list[Any]:
@@ -302,19 +304,19 @@ class Result:
         row_labels: list[tuple[Label, ...]] = []
         for column in columns:
             group = [column] if isinstance(column, str) else list(column)
-            found = [row for entry in group for row in self.rows(entry.partition(".")[0], where)]
-            free = _in_order(axis for row in found for axis in row.labels if axis not in where and axis not in rows)
-            row_labels += [tuple(row.labels[axis] for axis in rows) for row in found if {*rows} <= row.labels.keys()]
+            figures = [row for entry in group for row in self.rows(entry.partition(".")[0], where)]
+            free = _in_order(axis for row in figures for axis in row.labels if axis not in where and axis not in rows)
+            row_labels += [tuple(row.labels[axis] for axis in rows) for row in figures if {*rows} <= row.labels.keys()]
             places = {
-                axis: self._sorted(axis, (row.labels[axis] for row in found if axis in row.labels)) for axis in free
+                axis: self._sorted(axis, (row.labels[axis] for row in figures if axis in row.labels)) for axis in free
             }
-            for labels in _combinations(places) if found else ():
+            for labels in _combinations(places) if figures else ():
                 for entry in group:
                     metric, _, part = entry.partition(".")
                     spec = self.schema.spec(metric)
                     head, unit = _PARTS[part] if part else (self.title(spec, {**where, **labels}), spec.unit)
                     unsaid = [axis for axis in labels if part or f"{{{axis}}}" not in spec.title]
-                    head = ", ".join([head, *(self._said(axis, labels[axis]) for axis in unsaid)])
+                    head = ", ".join([head, *(self._named(axis, labels[axis]) for axis in unsaid)])
                     heads.append(Column(head, unit))
                     names.append((metric, part, {**where, **labels}))
         orders = [self._sorted(axis, (key[place] for key in row_labels)) for place, axis in enumerate(rows)]
@@ -353,11 +355,11 @@ class Result:
 
     def gate_figures(self) -> dict[str, Estimate]:
         """Every name that a gate can have, with its figure; without a number where none could be measured."""
-        found = {name: MISSING for name in self.schema.gate_names() if "<" not in name}
+        figures = {name: MISSING for name in self.schema.gate_names() if "<" not in name}
         for row in self.metrics:
             if isinstance(row.estimate, Estimate):
-                found |= dict.fromkeys(self.schema.names_of(self.schema.spec(row.name), row.labels), row.estimate)
-        return found
+                figures |= dict.fromkeys(self.schema.names_of(self.schema.spec(row.name), row.labels), row.estimate)
+        return figures
 
     def as_json(self) -> dict:
         """report.json's metrics: every figure at its path, and the facts."""
@@ -386,7 +388,7 @@ class Result:
             if few:
                 spec = self.schema.spec(row.name)
                 unsaid = [axis for axis in spec.axes if f"{{{axis}}}" not in spec.title]
-                where = ", ".join(self._said(axis, row.labels[axis]) for axis in unsaid if len(self.labels(axis)) > 1)
+                where = ", ".join(self._named(axis, row.labels[axis]) for axis in unsaid if len(self.labels(axis)) > 1)
                 title = self.title(spec, row.labels)
                 rows.append((f"{title} ({where})" if where else title, " and ".join(few)))
         if len(rows) <= _FEW_LISTED:
@@ -413,10 +415,10 @@ class Result:
             provenance=self.provenance,
         )
 
-    def _said(self, axis: str, label: Label) -> str:
-        found = self.schema.axis(axis)
-        title = f"{found.title or found.name} " if isinstance(label, int | float) else ""
-        return title + found.text(label)
+    def _named(self, axis: str, label: Label) -> str:
+        declared = self.schema.axis(axis)
+        title = f"{declared.title or declared.name} " if isinstance(label, int | float) else ""
+        return title + declared.text(label)
 
     def _sorted(self, axis: str, labels: Iterable[Label]) -> list[Label]:
         kept = _in_order(labels)

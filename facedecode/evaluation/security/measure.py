@@ -122,9 +122,9 @@ def measure_security(job: SecurityJob, stage: Stage = silent_stage) -> SecurityF
     drawing = stage("pictures")
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for k, (name, decoder) in enumerate(decoders.items()):
-        own = judges[made_by[name]]
+        judge_of = judges[made_by[name]]
         progress = _within(drawing, name, k, len(decoders))
-        drawn[name] = embed_drawn(decoder, own.templates, own.missing, judges, progress)
+        drawn[name] = embed_drawn(decoder, judge_of.templates, judge_of.missing, judges, progress)
     rates, scores, identification = {}, {}, {}
     for target, judge in judges.items():
         attacks = {name: Attack(drawn[name][target], judges[made_by[name]].missing) for name in decoders}

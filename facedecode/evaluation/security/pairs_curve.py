@@ -164,7 +164,7 @@ def pairs_curve(
         progress: called with (done, total, note).
     """
     templates, portraits = pairs
-    own = judges[attacked]
+    owner = judges[attacked]
     total = len(KINDS) * sum(len(draws) for draws in plan.subsets.values())
     trials: dict[tuple, dict[str, list[Trials]]] = {}
     done = 0
@@ -172,16 +172,16 @@ def pairs_curve(
     for kind in KINDS:
         for count, draws in plan.subsets.items():
             for subset in draws:
-                decoder = _fit(kind, templates[subset], portraits[subset], plan.available, own.recognizer, device)
-                drawn = embed_drawn(decoder, own.templates, own.missing, judges)
+                decoder = _fit(kind, templates[subset], portraits[subset], plan.available, owner.recognizer, device)
+                drawn = embed_drawn(decoder, owner.templates, owner.missing, judges)
                 for name, judge in judges.items():
-                    for attack, found in _trials(drawn[name], judge, identities, own.missing):
-                        trials.setdefault((name, kind, count), {}).setdefault(attack, []).append(found)
+                    for attack, compared in _trials(drawn[name], judge, identities, owner.missing):
+                        trials.setdefault((name, kind, count), {}).setdefault(attack, []).append(compared)
                 done += 1
                 progress(done, total, f"{kind}, {count} pairs")
     points: list[CurvePoint] = []
     for name, judge in judges.items():
-        own_trials = {key: found for key, found in trials.items() if key[0] == name}
+        own_trials = {key: compared for key, compared in trials.items() if key[0] == name}
         points += _points(own_trials, judge, fmr, repetitions, seed)
     return points
 

@@ -125,23 +125,23 @@ def worst_rate(
     Against the recognizer that made the templates; transfer: against other networks. None where there is no such
     figure.
     """
-    found = [
+    candidates = [
         (decoder, target, rate)
         for (decoder, target), rates in figures.rates.items()
         if (figures.is_transfer(decoder, target) if transfer else target == figures.made_by[decoder])
         for rate in getattr(rates, kind).get("people", ())
         if rate.fmr_wanted == fmr
     ]
-    return max(found, key=lambda item: item[2].value, default=None)
+    return max(candidates, key=lambda item: item[2].value, default=None)
 
 
 def _add_ranks(result: Result, figures: SecurityFigures) -> None:
     highest: tuple[str, str, Estimate] | None = None
-    for target, found in figures.identification.items():
-        chance = 1 / found.gallery
-        for name, count in (("gallery", found.gallery), ("people", found.people), ("chance", chance)):
+    for target, gallery in figures.identification.items():
+        chance = 1 / gallery.gallery
+        for name, count in (("gallery", gallery.gallery), ("people", gallery.people), ("chance", chance)):
             result.add(name, {"recognizer": target}, count)
-        for source, probes in found.ranks.items():
+        for source, probes in gallery.ranks.items():
             for probe, weightings in probes.items():
                 for by, name in (("people", "identified"), ("pairs", "identified_pairs")):
                     for rank, rate in zip(RANKS, weightings[by], strict=True):
@@ -153,8 +153,8 @@ def _add_ranks(result: Result, figures: SecurityFigures) -> None:
                 result.add(
                     "rank1" if probe == OTHER else "rank1_same", {"decoder": source, "recognizer": target}, first
                 )
-                own = target == figures.made_by[source] and probe == OTHER
-                if own and (highest is None or first.value > highest[2].value):
+                counts = target == figures.made_by[source] and probe == OTHER
+                if counts and (highest is None or first.value > highest[2].value):
                     highest = (source, target, first)
     if highest is not None:
         decoder, target, rate = highest
@@ -337,19 +337,19 @@ def _matrix(result: Result, figures: SecurityFigures) -> Section:
 
 def _identification(result: Result, figures: SecurityFigures) -> Section:
     tables, pictures = [], []
-    for target, found in figures.identification.items():
+    for target, gallery in figures.identification.items():
         note = (
-            f"Gallery of {found.gallery:,} of {found.people:,} people; chance at rank 1 is "
-            f"1/{found.gallery} = {100 / found.gallery:.2g} %."
+            f"Gallery of {gallery.gallery:,} of {gallery.people:,} people; chance at rank 1 is "
+            f"1/{gallery.gallery} = {100 / gallery.gallery:.2g} %."
         )
         name, title = f"identification-{slug(target)}", f"Identified by {target}"
         columns, where = ["identified", "identified_pairs"], {"recognizer": target}
         tables.append(result.table(name, title, ["probe", "source"], columns, where, note))
-        if found.cmc:
-            chance = [Estimate(rank / found.gallery, None, None, found.gallery) for rank in found.cmc_ranks]
-            curves = {k if k == REAL else label(figures, k): row for k, row in found.cmc.items()} | {"chance": chance}
+        if gallery.cmc:
+            chance = [Estimate(rank / gallery.gallery, None, None, gallery.gallery) for rank in gallery.cmc_ranks]
+            curves = {k if k == REAL else label(figures, k): row for k, row in gallery.cmc.items()} | {"chance": chance}
             drawn = plots.curve_plot(
-                found.cmc_ranks, curves, x_label="rank", y_label="identified at this rank or better", log_x=True
+                gallery.cmc_ranks, curves, x_label="rank", y_label="identified at this rank or better", log_x=True
             )
             title = f"Cumulative match characteristic, {target}"
             caption = f"Probes of other images; by person, {100 * LEVEL:g} % intervals, gallery held fixed."

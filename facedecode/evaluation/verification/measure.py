@@ -65,8 +65,8 @@ class VerificationSettings:
         if self.fmrs is not None:
             return sorted({float(fmr) for fmr in [*self.fmrs, *self.more_fmrs]}, reverse=True)
         asked = {percent(fmr) for fmr in self.more_fmrs}
-        found = [fmr for fmr in usual if false_accepts_allowed(fmr, non_mated) and percent(fmr) not in asked]
-        return sorted({float(fmr) for fmr in [*found, *self.more_fmrs]}, reverse=True)
+        resolved = [fmr for fmr in usual if false_accepts_allowed(fmr, non_mated) and percent(fmr) not in asked]
+        return sorted({float(fmr) for fmr in [*resolved, *self.more_fmrs]}, reverse=True)
 
 
 @dataclass(frozen=True)

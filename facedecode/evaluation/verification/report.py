@@ -104,26 +104,26 @@ def evaluate_trials(
     `verification_figures`. UsageError: a threshold for scores of two kinds.
     """
     _refuse_other_images(templates, source)
-    if wanted.threshold is not None and len({_recognizer(own) for own in templates.values()}) > 1:
+    if wanted.threshold is not None and len({_recognizer(store) for store in templates.values()}) > 1:
         raise UsageError("--threshold: recognizers' scores have different scales; give it with one recognizer's store")
     figures, histograms = {}, []
     steps = len(templates) * (4 + source.folds + (wanted.threshold is not None) + (wanted.labels is not None))
     done = itertools.count()
     fmrs, slug = _fmrs(templates, source, wanted), slugs(templates)
-    for name, own in templates.items():
+    for name, store in templates.items():
 
         def say(what: str, name: str = name) -> None:
             progress(next(done), steps, f"{name}: {what}")
 
         say("scores")
-        comparisons = source.compare(own, wanted.ignore_failures)
-        for side in (own, source.probes):
+        comparisons = source.compare(store, wanted.ignore_failures)
+        for side in (store, source.probes):
             if side is not None:
                 require_unseen_by_store(side, comparisons.people)
         rates = wanted.fmrs_for(len(comparisons.non_mated.scores), source.fmrs) if fmrs is None else fmrs
         figures[name] = verification_figures(comparisons, rates, wanted, say)
         say("histogram")
-        histograms.append(score_histogram(name, slug[name], comparisons, figures[name], own.score))
+        histograms.append(score_histogram(name, slug[name], comparisons, figures[name], store.score))
         del comparisons  # all pairs of a large store take gigabytes: one store at a time
     progress(steps, steps, "")
     result = verification_result(figures, wanted, source.kind, source.folds)
@@ -140,20 +140,23 @@ def verification_result(
 ) -> Result:
     """The figures of recognizers as a result; of a single one they stand at the top of its JSON."""
     fmrs = [rate.fmr_wanted for rate in next(iter(figures.values())).by_pair]
-    groups = list(dict.fromkeys(name for own in figures.values() if own.groups for name in own.groups.people))
+    groups = list(
+        dict.fromkeys(name for measured in figures.values() if measured.groups for name in measured.groups.people)
+    )
     result = Result(trials_schema(list(figures), wanted, kind, folds, fmrs, groups))
     each: dict[str, dict[str, Any]] = {}
-    for name, own in figures.items():
-        _add(result, name, own)
-        each[name] = {"tar_at_far": {}, "tar_at_far_by_person": {}, "left_out": own.left_out}
-        if own.groups is not None:
+    for name, measured in figures.items():
+        _add(result, name, measured)
+        each[name] = {"tar_at_far": {}, "tar_at_far_by_person": {}, "left_out": measured.left_out}
+        if measured.groups is not None:
             sizes = [
-                {"group": name, "people": n, "images": own.groups.images[name]} for name, n in own.groups.people.items()
+                {"group": name, "people": n, "images": measured.groups.images[name]}
+                for name, n in measured.groups.people.items()
             ]
             each[name]["differential"] = {
-                "label": own.groups.column,
+                "label": measured.groups.column,
                 "groups": sizes,
-                "unlabelled_people": own.groups.unlabelled_people,
+                "unlabelled_people": measured.groups.unlabelled_people,
             }
     result.facts = next(iter(each.values())) if len(each) == 1 else {"recognizers": each}
     return result
@@ -164,25 +167,25 @@ def figures_json(figures: Figures) -> dict:
     return verification_result({"": figures}, VerificationSettings()).as_json()
 
 
-def _add(result: Result, name: str, own: Figures) -> None:
+def _add(result: Result, name: str, figures: Figures) -> None:
     """Add one recognizer's figures."""
     at: dict[str, Label] = {"recognizer": name}
-    if own.accuracy is not None:
-        errors = {"error": round((1 - own.accuracy.value) * own.accuracy.n)}
-        result.add("accuracy", at, own.accuracy, errors, note=f"± {100 * own.standard_error:.2f} over folds")
-        result.add("standard_error", at, own.standard_error)
+    if figures.accuracy is not None:
+        errors = {"error": round((1 - figures.accuracy.value) * figures.accuracy.n)}
+        result.add("accuracy", at, figures.accuracy, errors, note=f"± {100 * figures.standard_error:.2f} over folds")
+        result.add("standard_error", at, figures.standard_error)
     errors = {}
-    if own.eer is not None:
-        counts = {"false match": own.non_mated, "false non-match": own.mated}
-        errors = {what: round(own.eer.value * count) for what, count in counts.items()}
-    result.add("eer", at, own.eer, errors)
-    for pair, person in zip(own.by_pair, own.by_person, strict=True):
+    if figures.eer is not None:
+        counts = {"false match": figures.non_mated, "false non-match": figures.mated}
+        errors = {what: round(figures.eer.value * count) for what, count in counts.items()}
+    result.add("eer", at, figures.eer, errors)
+    for pair, person in zip(figures.by_pair, figures.by_person, strict=True):
         point = {**at, "fmr": pair.fmr_wanted}
         errors = {"false match": pair.false_accepts, "false non-match": pair.n - pair.accepted}
         result.add("tar_by_pair", point, pair, errors)
         result.add("tar", point, person, note=f"by person; {counted(pair.false_accepts, 'false match')}")
         result.add("fnmr", point, complement(person))
-    if (fixed := own.at_threshold) is not None:
+    if (fixed := figures.at_threshold) is not None:
         accepts, rejects = {"false match": fixed.false_accepts}, {"false non-match": fixed.false_rejects}
         shown = f"{fixed.threshold:g}"
         note = f"{shown}; {counted(fixed.false_accepts, 'false match')}"
@@ -192,35 +195,35 @@ def _add(result: Result, name: str, own: Figures) -> None:
         result.add("threshold_fnmr_by_person", at, fixed.fnmr_by_person, note=f"{shown}; by person")
         for count in _COUNTS:
             result.add(f"threshold_{count}", at, getattr(fixed, count))
-    lost = f"{own.failed_images:,} of {own.failure_to_acquire.n:,} images"
-    failures = {"failure": own.failed_images} if own.failed_images else {}
-    result.add("fta", at, own.failure_to_acquire, failures, note=lost)
-    result.add("failed", at, own.failed_images)
-    result.add("left_out", at, "; ".join(f"{n:,} {what}" for what, n in own.left_out.items()) or "nothing")
+    lost = f"{figures.failed_images:,} of {figures.failure_to_acquire.n:,} images"
+    failures = {"failure": figures.failed_images} if figures.failed_images else {}
+    result.add("fta", at, figures.failure_to_acquire, failures, note=lost)
+    result.add("failed", at, figures.failed_images)
+    result.add("left_out", at, "; ".join(f"{n:,} {what}" for what, n in figures.left_out.items()) or "nothing")
     for count in ("mated", "mated_people", "non_mated", "people"):
-        result.add(count, at, getattr(own, count))
-    result.add("images", at, own.failure_to_acquire.n)
-    if own.groups is not None:
-        _add_groups(result, at, own.groups)
+        result.add(count, at, getattr(figures, count))
+    result.add("images", at, figures.failure_to_acquire.n)
+    if figures.groups is not None:
+        _add_groups(result, at, figures.groups)
 
 
 def _add_groups(result: Result, recognizer: Mapping[str, Label], groups: Differential) -> None:
     for point in groups.points:
         at = {**recognizer, "fmr": point.fmr_wanted}
         result.add("group_threshold", at, point.threshold)
-        for own in [*point.groups, point.across]:
-            group: dict[str, Label] = {**at, "group": ACROSS if own.group is None else own.group}
-            accepts, rejects = {"false match": own.false_accepts}, {"false non-match": own.false_rejects}
-            result.add("group_fmr", group, own.fmr, accepts if own.non_mated else {})
-            result.add("group_false_accepts", group, own.false_accepts)
-            result.add("group_non_mated", group, own.non_mated)
-            if own.group is None:
+        for rates in [*point.groups, point.across]:
+            group: dict[str, Label] = {**at, "group": ACROSS if rates.group is None else rates.group}
+            accepts, rejects = {"false match": rates.false_accepts}, {"false non-match": rates.false_rejects}
+            result.add("group_fmr", group, rates.fmr, accepts if rates.non_mated else {})
+            result.add("group_false_accepts", group, rates.false_accepts)
+            result.add("group_non_mated", group, rates.non_mated)
+            if rates.group is None:
                 continue
-            result.add("group_name", group, own.group)
-            result.add("group_fnmr", group, own.fnmr, rejects if own.mated else {})
-            result.add("group_fnmr_by_person", group, own.fnmr_by_person)
-            result.add("group_false_rejects", group, own.false_rejects)
-            result.add("group_mated", group, own.mated)
+            result.add("group_name", group, rates.group)
+            result.add("group_fnmr", group, rates.fnmr, rejects if rates.mated else {})
+            result.add("group_fnmr_by_person", group, rates.fnmr_by_person)
+            result.add("group_false_rejects", group, rates.false_rejects)
+            result.add("group_mated", group, rates.mated)
         for ratio in point.ratios:
             rate: dict[str, Label] = {**at, "rate": ratio.rate}
             result.add("worst", rate, ratio.worst)
@@ -237,7 +240,7 @@ def _fmrs(templates: Mapping[str, Templates], source: TrialSource, wanted: Verif
     """
     if len(templates) == 1 or not wanted.ignore_failures or wanted.fmrs is not None:
         return None
-    fewest = min(len(source.compare(own, ignore_failures=True).non_mated.scores) for own in templates.values())
+    fewest = min(len(source.compare(store, ignore_failures=True).non_mated.scores) for store in templates.values())
     return wanted.fmrs_for(fewest, source.fmrs)
 
 
@@ -274,14 +277,14 @@ def _protocol(
         else "An image without a template (failure to acquire) matches nothing: its mated pairs are false non-matches "
         "and count in every rate."
     )
-    mapped = any(own.manifest.mapping for own in [*templates.values(), source.probes] if own is not None)
-    reported = {rate.fmr_wanted for own in figures.values() for rate in own.by_pair}
+    mapped = any(one.manifest.mapping for one in [*templates.values(), source.probes] if one is not None)
+    reported = {rate.fmr_wanted for one in figures.values() for rate in one.by_pair}
     finer = [percent(fmr) for fmr in source.fmrs if fmr not in reported] if wanted.fmrs is None else []
     return paragraphs(
         TEXTS["protocol"],
         source=source.describe(),
         failures=failures,
-        folds=any(own.accuracy for own in figures.values()),
+        folds=any(one.accuracy for one in figures.values()),
         level=100 * wanted.level,
         repetitions=wanted.repetitions,
         seed=wanted.seed,
@@ -293,25 +296,25 @@ def _protocol(
 
 def _transforms(templates: Mapping[str, Templates], source: TrialSource) -> Iterator[str]:
     """What was done to the images and to their templates, where it was."""
-    for name, own in [*templates.items(), *([] if source.probes is None else [("probes", source.probes)])]:
-        made_with, undoes = own.manifest.transform, (own.manifest.mapping or {}).get("undoes")
+    for name, store in [*templates.items(), *([] if source.probes is None else [("probes", source.probes)])]:
+        made_with, undoes = store.manifest.transform, (store.manifest.mapping or {}).get("undoes")
         faces = f"of images with the transform {made_with}" if made_with else "of images as they were"
         if undoes:
             other = "" if undoes == made_with else ", which is not what was done to them"
             yield f"{name}: {faces}, mapped by a map that undoes {undoes}{other}"
         elif made_with:
             yield f"{name}: {faces}"
-        if attack := own.manifest.attack:
+        if attack := store.manifest.attack:
             yield f"{name}: of images attacked by {attack['method']}: these are no genuine comparisons"
 
 
 def _warnings(wanted: VerificationSettings, figures: Mapping[str, Figures]) -> Iterator[str]:
-    for name, own in figures.items():
-        lines = list(own.warnings)
-        if own.eer is None:
+    for name, measured in figures.items():
+        lines = list(measured.warnings)
+        if measured.eer is None:
             lines.append("no equal error rate: failures to acquire keep FNMR above FMR at every threshold")
         yield from (f"{name}: {line}" for line in lines) if len(figures) > 1 else lines
-    if wanted.ignore_failures and len({(own.mated, own.non_mated) for own in figures.values()}) > 1:
+    if wanted.ignore_failures and len({(measured.mated, measured.non_mated) for measured in figures.values()}) > 1:
         yield "the recognizers failed on different images, so their figures are of different pairs"
     if wanted.labels is not None and wanted.labels.unlabelled_rows:
         rows = counted(wanted.labels.unlabelled_rows, "row")
@@ -369,18 +372,18 @@ def _sections(
         rates += ["threshold_fnmr_by_person", "threshold_false_rejects", "threshold_mated"]
         note = "The threshold is fixed in every replicate."
         tables.append(result.table("at-threshold", "At the given threshold", each, rates, note=note))
-    tables += [_corners(name, slug[name], own.curve) for name, own in figures.items()]
-    curves = {name: own.curve for name, own in figures.items()}
-    points = {name: own.by_pair for name, own in figures.items()}
+    tables += [_corners(name, slug[name], measured.curve) for name, measured in figures.items()]
+    curves = {name: measured.curve for name, measured in figures.items()}
+    points = {name: measured.by_pair for name, measured in figures.items()}
     caption = "Every pair counts alike. Bars: intervals of TAR at the thresholds of the table."
     alt = "True accept rate against false accept rate on a logarithmic axis"
     roc = Picture("roc", "ROC", roc_plot(curves, points), caption, alt, "svg")
     alt = "False non-match rate against false match rate on normal-deviate axes"
     det = Picture("det", "DET", det_plot(curves), "FNMR against FMR, both on normal-deviate axes.", alt, "svg")
     failures = [result.table("acquisition", "Images without a template", each, ["fta", "failed", "images", "left_out"])]
-    if any(own.lost for own in figures.values()):
+    if any(measured.lost for measured in figures.values()):
         heads = [Column("recognizer"), Column("path"), Column("person"), Column("why")]
-        rows = [[name, *image] for name, own in figures.items() for image in own.lost]
+        rows = [[name, *image] for name, measured in figures.items() for image in measured.lost]
         title = "Images without a template or not in the store"
         failures.append(Table("left-out-images", title, heads, rows, shown=False))
     return [
@@ -396,10 +399,10 @@ def _sections(
 def _differential(result: Result, figures: Mapping[str, Figures], slug: Mapping[str, str]) -> Iterator[Section]:
     tables: list[Table] = []
     words: list[str] = []
-    for name, own in figures.items():
-        if own.groups is None:
+    for name, measured in figures.items():
+        if measured.groups is None:
             continue
-        where, column, file = {"recognizer": name}, own.groups.column, slug[name]
+        where, column, file = {"recognizer": name}, measured.groups.column, slug[name]
         rates = ["group_fmr", "group_false_accepts", "group_non_mated"]
         tables.append(
             result.table(f"differential-fmr-{file}", f"FMR by {column}, {name}", ["fmr", "group"], rates, where)
@@ -410,8 +413,11 @@ def _differential(result: Result, figures: Mapping[str, Figures], slug: Mapping[
         title, rates = f"Highest over lowest rate, {name}", ["worst", "best", "ratio"]
         note = "Highest and lowest are the groups that the data show; the interval is of the ratio of these two."
         tables.append(result.table(f"differential-ratios-{file}", title, ["fmr", "rate"], rates, where, note))
-        sizes = (f"{k}: {n:,} people, {counted(own.groups.images[k], 'image')}" for k, n in own.groups.people.items())
-        nobody = own.groups.unlabelled_people
+        sizes = (
+            f"{k}: {n:,} people, {counted(measured.groups.images[k], 'image')}"
+            for k, n in measured.groups.people.items()
+        )
+        nobody = measured.groups.unlabelled_people
         without = f"Without a label, and so in no group: {nobody:,} people. " if nobody else ""
         words = words or paragraphs(TEXTS["groups"], column=column, sizes=", ".join(sizes), without=without)
     if tables:
