@@ -12,21 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from facedecode.errors import UsageError
-from facedecode.options import argument, device_option, named, option, parse_ridge, require_choice
+from facedecode.options import (
+    argument,
+    device_option,
+    exclude_option,
+    images_option,
+    named,
+    option,
+    parse_ridge,
+    people_option,
+    require_choice,
+    seed_option,
+    weights_option,
+)
 from facedecode.training.jobs import parse_networks
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 REPETITIONS = 1000
-ONLY_THESE_PEOPLE = "Use only these people: a file with one name a line, or in LFW's format."
 REPLICATES = "Replicates of the bootstrap by person."
-SEED = "Seed of everything random."
 DECODERS = "A decoder's folder or a recognizer's name (shipped); NAME=… labels it (repeatable)."
 JUDGES = "Store of the same images by another recognizer, as a further judge (repeatable)."
 WEIGHTS = "NAME=FILE: a recognizer's weights, where no package has them (repeatable)."
-ONE_WEIGHTS = "The recognizer's weights file, where no package has it; the folder of one trained by 'train'."
-IMAGES = "Folder of the images, if they have moved."
 FIRST_IMAGES = "Only the first so many images, to try it out."
 
 
@@ -72,9 +80,9 @@ class AggregationJob(EvaluationJob):
     )
     fmrs: Sequence[float] = option((0.01, 0.001), "False match rate (repeatable).", "--far")
     draws: int = option(20, "Random choices of gallery and probes.", minimum=1)
-    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
+    people: Path | None = people_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
-    seed: int = option(0, SEED, minimum=0)
+    seed: int = seed_option()
 
 
 def _decoders(options: Sequence[str]) -> dict[str, str]:
@@ -106,7 +114,7 @@ class ReconstructionJob(EvaluationJob):
     )
     against: Sequence[Path] = option((), JUDGES, exists="store")
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
-    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
+    people: Path | None = people_option()
     baseline: str | None = option(None, "The decoder that others are compared with; the first ridge if absent.")
     lpips_trunk: Path | None = option(None, "torchvision's own file of the net: measures LPIPS too.", exists="weights")
     lpips_net: Literal["alex", "squeeze", "vgg"] | None = option(None, "Net of LPIPS; alex if absent.")
@@ -118,12 +126,12 @@ class ReconstructionJob(EvaluationJob):
         parse=parse_networks,
         exists="name or labeled file",
     )
-    images: Path | None = option(None, IMAGES, exists="path")
+    images: Path | None = images_option()
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     columns: int = option(12, "People in the figure of all decoders.", minimum=1, maximum=100)
     device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
-    seed: int = option(0, SEED, minimum=0)
+    seed: int = seed_option()
 
 
 @dataclass(frozen=True)
@@ -156,7 +164,7 @@ class VerificationJob(EvaluationJob):
         "What is mapped: left (first images of pairs, gallery), right (second images, probes; the default), or both "
         "(the only choice for all pairs of a store).",
     )
-    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
+    people: Path | None = people_option()
     fmrs: Sequence[float] | None = option(None, "False match rates for TAR@FAR (repeatable).", "--far")
     threshold: float | None = option(None, "Also FMR and FNMR at this score (accepted: at or above).")
     labels: Path | None = option(
@@ -166,7 +174,7 @@ class VerificationJob(EvaluationJob):
     ignore_failures: bool = option(False, "Leave out images that gave no template (else: no match).")
     ignore_missing: bool = option(False, "Leave out pairs of --pairs with images that a store has not.")
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
-    seed: int = option(0, SEED, minimum=0)
+    seed: int = seed_option()
     required: Sequence[float] = ()
 
 
@@ -209,12 +217,12 @@ class EquivarianceJob(EvaluationJob):
         parse=parse_ridge,
     )
     work: Path | None = option(None, "Folder that keeps perturbed templates, so that a killed run goes on.")
-    weights: Path | None = option(None, ONE_WEIGHTS, exists="weights")
-    images: Path | None = option(None, IMAGES, exists="path")
+    weights: Path | None = weights_option()
+    images: Path | None = images_option()
     limit: int | None = option(None, "Only the first so many images of both, to try it out.", minimum=2)
     device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
-    seed: int = option(0, SEED, minimum=0)
+    seed: int = seed_option()
 
 
 def _sizes(text: str) -> tuple[int | str, ...]:
@@ -247,7 +255,7 @@ class SecurityJob(EvaluationJob):
     decoders: Mapping[str, str] = option(
         MISSING, DECODERS, "--decoder", written=list[str], parse=_decoders, exists="labeled decoder"
     )
-    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
+    people: Path | None = people_option()
     fmrs: Sequence[float] | None = option(
         None, "False match rates (repeatable); 0.1, 0.01, 0.001, 0.0001 if absent, as far as resolved.", "--fmr"
     )
@@ -261,11 +269,11 @@ class SecurityJob(EvaluationJob):
     pairs_curve_draws: int | None = option(None, "How often the pairs are drawn; 3 if absent.", minimum=1)
     pairs_curve_size: int | None = option(None, "Side of its pictures, pixels; 128 if absent.", minimum=16)
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
-    images: Path | None = option(None, IMAGES, exists="path")
+    images: Path | None = images_option()
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
-    seed: int = option(0, SEED, minimum=0)
+    seed: int = seed_option()
     required: Sequence[float] = ()
 
 
@@ -295,19 +303,19 @@ class LeakageJob(EvaluationJob):
     attributes: Sequence[str] | None = option(
         None, "A computed attribute (repeatable): yaw, turn, brightness …; all if absent.", "--attribute"
     )
-    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
-    exclude: Sequence[str] = option((), "Leave out this person (repeatable).")
+    people: Path | None = people_option()
+    exclude: Sequence[str] = exclude_option()
     directions: Path | None = option(None, "Write each attribute's direction to this folder, for 'walk'.")
     decoder: str | None = option(
         None, "Draws strips; else the recognizer's shipped one. none: no strips.", exists="decoder"
     )
-    weights: Path | None = option(None, ONE_WEIGHTS, exists="weights")
-    images: Path | None = option(None, IMAGES, exists="path")
+    weights: Path | None = weights_option()
+    images: Path | None = images_option()
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     folds: int = option(5, "Folds of people: a probe is judged on one and trained on the others.", minimum=2)
     device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
-    seed: int = option(0, SEED, minimum=0)
+    seed: int = seed_option()
 
     def without_report(self) -> Self:
         """Without strips, which nobody would see."""
@@ -345,7 +353,7 @@ class ProtectionJob(EvaluationJob):
     center: bool | None = option(
         None, "Take the training people's mean off before a biohash, or do not.", "--center/--no-center"
     )
-    people: Path | None = option(None, ONLY_THESE_PEOPLE, exists="file")
+    people: Path | None = people_option()
     train_people: Path | None = option(
         None, "The people that an attacker trains on: a file with one name a line, or in LFW's format.", exists="file"
     )
@@ -355,10 +363,10 @@ class ProtectionJob(EvaluationJob):
     image_size: int | None = option(None, "Side of its pictures, pixels; 128 if absent.", minimum=16)
     against: Sequence[Path] = option((), JUDGES, exists="store")
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
-    images: Path | None = option(None, IMAGES, exists="path")
+    images: Path | None = images_option()
     device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
-    seed: int = option(0, SEED, minimum=0)
+    seed: int = seed_option()
     required: Sequence[float] = ()
 
     def __post_init__(self) -> None:

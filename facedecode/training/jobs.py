@@ -11,14 +11,18 @@ from typing import Any, Literal
 
 from facedecode.decoders.kinds import IMAGE_SIZES, KINDS, find_kind, fitted_by, require_image_size
 from facedecode.errors import UsageError
-from facedecode.options import argument, option
+from facedecode.options import (
+    argument,
+    exclude_option,
+    option,
+    seed_option,
+    weights_option,
+)
 
 PEOPLE = "Train on these people only: a file with one name a line, or in LFW's format."
-WEIGHTS = "The recognizer's weights file, where no package has it; the folder of one trained by 'train'."
 MIN_IMAGES = "Images that a person needs to become a class."
 HEAD = "Of a classifier: linear, or cosine (normalized weights and templates). Of a recognizer: arcface, or softmax."
 SCALE = "Factor on cosines, of cosine and arcface heads; 64 if absent."
-SEED = "Seed of everything random."
 EPOCHS = "Passes over the training images."
 BATCH_SIZE = "Images per step."
 LEARNING_RATE = "Peak learning rate of the one-cycle schedule."
@@ -59,7 +63,7 @@ class PeopleJob(TrainingJob):
 
     _: KW_ONLY
     people: Path | None = option(None, PEOPLE, exists="file")
-    exclude: tuple[str, ...] = option((), "Leave out this person (repeatable).")
+    exclude: tuple[str, ...] = exclude_option()
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class RunSettings:
     average: float = 0.995  # decay per step of the weights' exponential average, which is what is kept
     mirror: bool = option(True, "Also train on each image mirrored; a decoder then needs its recognizer.")
     jitter: float = option(1.0, "Strength of random shifts, scales and rotations of what networks see; 0: off.")
-    seed: int = option(0, SEED, minimum=0)
+    seed: int = seed_option()
     precision: Literal["fp32", "bf16"] = option("fp32", "fp32, or bf16 (autocast; recorded in the output).")
     save_every: int = 200  # steps between saved states
     validate_every: int = 100  # steps between points of the validation curve
@@ -208,7 +212,7 @@ class DecoderJob(ImagesJob):
         written=list[str],
         exists="name or labeled file",
     )
-    weights: Path | None = option(None, WEIGHTS, exists="weights")
+    weights: Path | None = weights_option()
     half: bool = option(False, "Save tensors as float16, at half the size.")
     settings: TrainSettings = TrainSettings()
 
@@ -254,8 +258,8 @@ class LatentJob(TrainingJob):
     samples: int = option(10_000, "Pictures to generate.", minimum=1)
     people: Path | None = option(None, PEOPLE, exists="file")
     image_size: int = option(128, SIZES)
-    weights: Path | None = option(None, WEIGHTS, exists="weights")
-    seed: int = option(0, SEED, minimum=0)
+    weights: Path | None = weights_option()
+    seed: int = seed_option()
 
 
 @dataclass(frozen=True)
