@@ -161,9 +161,12 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     return value
 
 
+_HUGE = 1e300  # NaN, infinity and whole numbers that no float holds are no numbers here
+
+
 def is_number(value: Any) -> bool:
     """Whether a value of JSON is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_HUGE < value < _HUGE
 
 
 def plain(value: Any) -> Any:

@@ -21,8 +21,10 @@ from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput
 from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.mapping.maps import Mapping, load_mapping
+from facedecode.mapping.sums import MappingSums, load_sums
 from facedecode.records import Count, Limit, Record, migrated, parse_json
 from facedecode.store import Processing, Store, StoreWriter, layout
+from facedecode.tensor_file import Fitted, _checksum
 
 TINY = RecognizerId("tiny", "ab" * 32, dim=4, score="cosine", training_people=("Ann", "Bob"))
 
@@ -200,7 +202,26 @@ def opened(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return json.loads(file.metadata()["facedecode"]), {name: file.get_tensor(name) for name in list(file.keys())}
 
 
-ODD = (None, True, 0, -1, 1.5, 10**30, "", "x", "../x", "\ud800", [], [1], [None], {}, {"x": 1}, [[]], "9" * 64)
+ODD = (
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    10**30,
+    10**400,
+    "",
+    "x",
+    "../x",
+    "\ud800",
+    [],
+    [1],
+    [None],
+    {},
+    {"x": 1},
+    [[]],
+    "9" * 64,
+)
 
 
 def mutations(held: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -238,13 +259,45 @@ def look_at_store(folder: Path) -> None:
     require_extracted(store)
 
 
-def look_at_mapping(path: Path) -> None:
-    made = load_mapping(path)
+def fitted() -> dict[str, Fitted | MappingSums]:
+    """One of each kind of fitted file, for templates of 4 numbers."""
+    from facedecode.attributes.direction import Direction
+    from facedecode.attributes.disentangler import Disentangler
+    from facedecode.classifiers.classifier import Classifier
+    from facedecode.inversion.confidence import Confidence
+
+    eye, both = np.eye(4), np.tile(np.eye(4), (2, 1, 1))
+    zeros, small = np.zeros((2, 4)), np.zeros(4, np.float32)
+    grid = np.full((2, 2), 0.1, np.float32)
+    report = {"people": ["Ann"], "provenance": {"people": ["Ann"], "parts": [{"people": ["Ann"], "precision": "fp32"}]}}
+    more = {"recognizer": TINY, "report": report}
+    sums = MappingSums("rotate30", TINY, [{"store": "a", "people": ["Ann"], "images": ["b"]}])
+    sums.add(np.ones((3, 4)), np.ones((3, 4)), np.array([False, False, True]))
+    return {
+        "mapping": Mapping(eye.astype(np.float32), small, "rotate30", **more),
+        "direction": Direction(eye[0].astype(np.float32), "gender", "F", "M", (0.0, 1.0), **more),
+        "classifier": Classifier(np.eye(2, 4, dtype=np.float32), small[:2], ("Ann", "Bob"), **more),
+        "disentangler": Disentangler("gender", ("F", "M"), zeros, both, both, both, np.zeros(4), zeros, eye, **more),
+        "confidence": Confidence(
+            np.zeros((4, 4), np.float32), small, grid, grid, {"kind": "dfd", "sha256": "cd" * 32}, **more
+        ),
+        "sums": sums,
+    }
+
+
+def look_at_fitted(path: Path, kind: type) -> None:
+    if kind is MappingSums:
+        sums = load_sums(path)
+        sums.merge(MappingSums("rotate30", TINY, [{"store": "c", "people": ["Ann"]}]))
+        return
+    made = kind.load(path)
     made.save(path.with_name("again.safetensors"))
     made.require_recognizer(TINY)
-    made.apply(np.ones((2, 4), np.float32))
-    json.dumps([made.fitted_on, made.precision])
-    made.require_templates(TINY, Processing(), "it")
+    json.dumps([getattr(made, name, None) for name in ("fitted_on", "precision", "people")])
+    if isinstance(made, Mapping):
+        made.require_templates(TINY, Processing(), "it")
+    if hasattr(made, "require_decoder"):
+        made.require_decoder({"kind": "dfd", "sha256": "cd" * 32}, TINY)
 
 
 def look_at_decoder(folder: Path) -> None:
@@ -278,12 +331,16 @@ def test_no_changed_manifest_is_a_bug(store: Path) -> None:
     assert refused > 100
 
 
-def test_no_changed_mapping_is_a_bug(mapping: Path) -> None:
-    header, tensors = opened(mapping)
+@pytest.mark.parametrize("name", ["mapping", "direction", "classifier", "disentangler", "confidence", "sums"])
+def test_no_changed_header_is_a_bug(name: str, tmp_path: Path) -> None:
+    made, path = fitted()[name], tmp_path / "m.safetensors"
+    made.save(path)
+    header, tensors = opened(path)
     refused = 0
-    for changed in mutations({**header, "version": 1, "sha256": None}):
-        save_file(tensors, mapping, metadata={"facedecode": json.dumps(changed)})
-        refused += tried(changed, lambda: look_at_mapping(mapping))
+    for changed in mutations(header):
+        changed["sha256"] = _checksum(changed, tensors)
+        save_file(tensors, path, metadata={"facedecode": json.dumps(changed)})
+        refused += tried(changed, lambda: look_at_fitted(path, type(made)))
     assert refused > 40
 
 

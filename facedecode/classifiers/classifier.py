@@ -73,7 +73,7 @@ class Classifier(Fitted):
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise BadInput("the classifier has NaN or infinite weights: train it again")
         if self.scale is not None:
-            if not (np.isfinite(self.scale) and self.scale > 0):
+            if not 0 < self.scale < np.inf:
                 raise BadInput(f"a cosine head with a scale of {self.scale} makes no sense: train it again")
             if self.bias.any() or np.abs(np.linalg.norm(self.weight, axis=1) - 1).max() > 1e-3:
                 raise BadInput("a cosine head has weights of length 1 and no bias: train it again")

@@ -199,7 +199,8 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError),
         *(RuntimeError, MemoryError, UsageError),
     ) as error:
-        raise BadInput(f"{path}: its config does not fit a {card.kind} decoder ({error})") from None
+        reason = str(error).partition("\n")[0]
+        raise BadInput(f"{path}: its config does not fit a {card.kind} decoder ({reason})") from None
     try:
         content = tensors.read_bytes()
     except OSError as error:

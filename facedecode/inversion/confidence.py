@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from facedecode.identity import RecognizerId
 from facedecode.inversion.log_variance import choose_penalty, fit_log_variance
 from facedecode.pictures.align import LOCAL_REGION
 from facedecode.progress import Progress, silent
-from facedecode.records import Record
+from facedecode.records import Record, has_text
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights
 from facedecode.tensor_file import Fitted, Float32, Kind
@@ -54,7 +54,7 @@ class Confidence(Fitted):
     bias: Float32
     average: Float32
     prior: Float32
-    decoder: dict[str, Any]
+    decoder: Annotated[dict[str, Any], has_text("kind", "sha256")]
 
     def __post_init__(self) -> None:
         _ = self.people  # refuses a malformed record now
