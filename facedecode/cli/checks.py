@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,6 @@ from facedecode.errors import BadInput, MissingWeights, UsageError
 
 Others = Mapping[str, Any]
 Check = Callable[[str, Others], None]
-
-
-@dataclass(frozen=True)
-class Input:
-    """Says of an option, in its annotation, what it takes.
-
-    kind: a key of `CHECKS`.
-    """
-
-    kind: str
 
 
 def check(kind: str, value: Any, others: Mapping[str, Any]) -> None:

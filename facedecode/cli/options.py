@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from facedecode.cli.checks import Input, check
+from facedecode.cli.checks import check
 from facedecode.options import Option, choices, has_options, option_of, require_choice
 
 _SEVERAL = (tuple, list, collections.abc.Sequence)
@@ -178,7 +178,7 @@ def _parameter(field: dataclasses.Field, kind: Any, declared: Option) -> inspect
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if required else default,
-        annotation=_annotated(kind, described, *([Input(declared.exists)] if declared.exists else [])),
+        annotation=_annotated(kind, described, declared),
     )
 
 

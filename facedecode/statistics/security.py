@@ -255,7 +255,6 @@ def identification_rates(
     person_weighted: bool = False,
     repetitions: int = REPETITIONS,
     seed: int = 0,
-    level: float = LEVEL,
 ) -> list[Estimate]:
     """The share of probes identified at each rank of `at` or a better one, with its interval by person.
 
@@ -264,12 +263,7 @@ def identification_rates(
     """
     return [
         mean_interval(
-            np.asarray(ranks) <= rank,
-            identities,
-            person_weighted=person_weighted,
-            repetitions=repetitions,
-            seed=seed,
-            level=level,
+            np.asarray(ranks) <= rank, identities, person_weighted=person_weighted, repetitions=repetitions, seed=seed
         )
         for rank in at
     ]

@@ -162,16 +162,14 @@ SHOWN = 12  # clusters
 MEMBERS = 8
 
 
-def cluster_figure(
-    clusters: Clustered, store: Store, root: Path, decoder: Decoder, shown: int = SHOWN, members: int = MEMBERS
-) -> np.ndarray:
+def cluster_figure(clusters: Clustered, store: Store, root: Path, decoder: Decoder) -> np.ndarray:
     """A row for each cluster, the largest first: the decoder's picture of its centroid, and its members' portraits.
 
     root: of the store's images. Returns (H, W, 3) uint8. Raises BadInput: images are missing, or a member has none.
     """
-    drawn = decoder.decode(clusters.centroids[:shown])
+    drawn = decoder.decode(clusters.centroids[:SHOWN])
     side = drawn.shape[1]
-    chosen = [group.members[:members] for group in clusters.groups[:shown]]
+    chosen = [group.members[:MEMBERS] for group in clusters.groups[:SHOWN]]
     rows = store.rows()
     portraits = read_portraits(rows.take(np.concatenate(chosen)).to_pylist(), root, side)
     parts = np.split(portraits, np.cumsum([len(group) for group in chosen])[:-1])
@@ -180,5 +178,5 @@ def cluster_figure(
     lines = [np.concatenate([drawn[i], gap[0], *faces], axis=1)[None] for i, faces in enumerate(parts)]
     width = max(line.shape[2] for line in lines)
     lines = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2]), (0, 0)), constant_values=255) for line in lines]
-    labels = [f"{len(group.members):,}" for group in clusters.groups[:shown]]
+    labels = [f"{len(group.members):,}" for group in clusters.groups[:SHOWN]]
     return picture_grid(lines, labels)

@@ -16,9 +16,10 @@ import pytest
 import typer
 
 from facedecode.cli import commands
-from facedecode.cli.checks import CHECKS, Input
+from facedecode.cli.checks import CHECKS
 from facedecode.cli.options import parameters_of
 from facedecode.evaluation import EVALUATIONS
+from facedecode.options import Option
 
 OUTPUTS = {"output", "new_key", "preview", "save_templates", "sums_to", "work", "directions", "cache"}
 # What else each command needs to come as far as its inputs. STORE, ARRAY, TEXT: a store, a .npy file, a text file.
@@ -77,12 +78,12 @@ def inputs() -> Iterator[tuple[str, str, str, list[str]]]:
     for command, signature in signatures():
         for name, parameter in signature.parameters.items():
             for marker in typing.get_args(parameter.annotation):
-                if isinstance(marker, Input):
+                if isinstance(marker, Option) and marker.exists:
                     declared = typing.get_args(parameter.annotation)[1]
                     # In an annotation, Typer takes the first name of an option for its default.
                     names = [n for n in (declared.default, *(declared.param_decls or ())) if str(n).startswith("--")]
                     flag = [names[0]] if names else [f"--{name.replace('_', '-')}"]
-                    yield command, name, marker.kind, [] if isinstance(declared, typer.models.ArgumentInfo) else flag
+                    yield command, name, marker.exists, [] if isinstance(declared, typer.models.ArgumentInfo) else flag
 
 
 def words_of(command: str, before: list[str], value: str) -> list[str]:
@@ -122,8 +123,8 @@ def test_every_path_that_is_read_is_checked() -> None:
     for command, signature in signatures():
         for name, parameter in signature.parameters.items():
             if "Path" in str(typing.get_args(parameter.annotation)[:1]) and name not in OUTPUTS:
-                markers = [m for m in typing.get_args(parameter.annotation) if isinstance(m, Input)]
-                assert [marker.kind in CHECKS for marker in markers] == [True], f"{command}: {name}"
+                markers = [m for m in typing.get_args(parameter.annotation) if isinstance(m, Option) and m.exists]
+                assert [marker.exists in CHECKS for marker in markers] == [True], f"{command}: {name}"
 
 
 def test_an_input_that_is_not_there(attempts) -> None:
