@@ -89,7 +89,7 @@ def attack(
         raise UsageError(f"a batch of {batch_size} pictures: give at least 1")
     if not stop_early and "epsilon" not in chosen.defaults:
         raise UsageError(f"{method} looks for the nearest success, and cannot leave out its stop: attack with itfgsm")
-    if budget.kappa >= goal.greatest_margin:
+    if (budget.kappa or 0) >= goal.greatest_margin:
         raise UsageError(f"kappa {budget.kappa:g}: no margin reaches it; give less than {goal.greatest_margin:.4g}")
     _check_pictures(pictures)
     if len(goal) != len(pictures):

@@ -15,9 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from facedecode.attacks import METHODS, Budget, find_method
+from facedecode.attacks import METHODS, Budget, fgsm, find_method, methods
 from facedecode.attacks.base import AttackResult, attack, to_uint8, victim_of
 from facedecode.attacks.goals import ClassGoal, EmbeddingGoal
+from facedecode.attacks.methods import Method
 from facedecode.errors import BadInput, UsageError
 from facedecode.recognizers import load_recognizer
 from facedecode.statistics.scores import score_pairs
@@ -133,6 +134,16 @@ def test_a_batch_is_its_pictures_one_by_one(method: str, network, pictures, goal
     same(together, apart)
     close = (together.gradients - apart.gradients).abs()
     assert (close <= 0.1 * together.gradients).float().mean() > 0.8  # a plateau is a matter of the last bits
+
+
+def test_a_new_method_needs_no_kappa(network, pictures, goal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        fgsm, "nothing", lambda problem, budget: (problem.pictures, problem.margin(problem.pictures)), False
+    )
+    still = Method("still", "nothing", "fgsm.nothing", {"steps": 1})
+    monkeypatch.setattr(methods, "METHODS", {**METHODS, "still": still})
+    result = attack(network, pictures, goal, "still")
+    assert torch.equal(result.pictures, pictures) and not result.success.any()
 
 
 @pytest.mark.parametrize("method", METHODS)
