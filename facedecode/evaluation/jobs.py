@@ -42,9 +42,10 @@ FIRST_IMAGES = "Only the first so many images, to try it out."
 class EvaluationJob:
     """What an evaluation is asked to do.
 
-    help: what the command's help says after its summary, the names of gates among it.
+    summary: what it does, for the list of commands. help: what the command's help says after it, with names of gates.
     """
 
+    summary: ClassVar[str]
     help: ClassVar[str]
 
     def with_rates(self, fmrs: Sequence[float]) -> Self:
@@ -70,6 +71,7 @@ class EvaluationJob:
 class AggregationJob(EvaluationJob):
     """How much more images a template help verification."""
 
+    summary: ClassVar[str] = "How much more images a template help verification."
     help: ClassVar[str] = """
     Gates: tar[n] and gain[n] (over one image), with @far=; tar[recognizer,n] where there are several stores.
     """
@@ -101,6 +103,7 @@ class ReconstructionJob(EvaluationJob):
     where a package has it.
     """
 
+    summary: ClassVar[str] = "How like the originals decoders' pictures are: PSNR, SSIM, scores …"
     help: ClassVar[str] = """
     Every decoder is judged on the same images, of people whom it was not trained on. Intervals are 95 %.
 
@@ -141,6 +144,7 @@ class VerificationJob(EvaluationJob):
     fmrs: those of the protocol that its pairs resolve if None. required: further ones, of gates.
     """
 
+    summary: ClassVar[str] = "How well templates verify people: accuracy, EER, TAR@FAR, ROC, DET."
     help: ClassVar[str] = """
     With --mapping the templates of a perturbed side are mapped back first, as in Table 2 of the paper.
 
@@ -186,6 +190,7 @@ class EquivarianceJob(EvaluationJob):
     people is judged, by a hash of the name.
     """
 
+    summary: ClassVar[str] = "How linearly perturbations of faces act on their templates."
     help: ClassVar[str] = """
     Maps are fitted on some people and judged on others.
 
@@ -242,6 +247,7 @@ class SecurityJob(EvaluationJob):
     rates, of gates. pairs_curve: numbers of pairs, or 'all'.
     """
 
+    summary: ClassVar[str] = "How often decoded faces pass as the person (type I and II attacks)."
     help: ClassVar[str] = """
     Each decoder belongs to the store of its recognizer, and its pictures are shown to the recognizers of all stores.
 
@@ -288,6 +294,7 @@ class LeakageJob(EvaluationJob):
     stores: label → folder, of the same images. attributes: of `attributes.measured.ATTRIBUTES`; all if None.
     """
 
+    summary: ClassVar[str] = "What a template reveals besides the person: pose, light, labels."
     help: ClassVar[str] = """
     Gates: balanced_accuracy[ATTRIBUTE,PROBE] of classes, r2[ATTRIBUTE,PROBE] of numbers, with PROBE linear,
     quadratic (classes only) or mlp; [ATTRIBUTE,PROBE,STORE] where there are several stores.
@@ -334,6 +341,7 @@ class ProtectionJob(EvaluationJob):
     together.
     """
 
+    summary: ClassVar[str] = "Template protection: accuracy, linkability, and attacks on it."
     help: ClassVar[str] = """
     Gates: linkability and maximal_linkability (the highest of all scores and images), eer and tar@far=R (one key for
     all), type1@fmr=R and type2@fmr=R (the highest, key known or not, before every judge).

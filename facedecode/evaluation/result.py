@@ -15,7 +15,8 @@ How to write an evaluation (`evaluation/aggregation.py` is a whole one):
 3.  It fills the other attributes of `Result`, and returns it. The prose is in `texts/age.md` (see `paragraphs`). Tables
     are `result.table(…)`: which axes are the rows, which metrics the columns. `result.along(…)` is for plots.
 
-4.  Its job stands in `evaluation/jobs.py`, and a line in `evaluation.EVALUATIONS` makes the command of it.
+4.  Its job stands in `evaluation/jobs.py`, with a `summary` and a `help`. A line in `evaluation.EVALUATIONS` makes the
+    command of it.
 
 `Result.report` makes the rest: report.json, gates, key figures, warnings about few people and few errors.
 """

@@ -17,7 +17,8 @@ from facedecode.store.processing import Processing
 
 FORMAT = "facedecode embedding store"
 FORMAT_VERSION = 1
-MIGRATIONS: dict[int, Migration] = {}  # version → what makes a manifest of that version one of the next
+# Version → what makes a manifest of that version one of the next.
+MIGRATIONS: dict[int, Migration] = {}
 MANIFEST = "manifest.json"
 FAILURES = "failures.jsonl"
 LABELS = "labels.csv"

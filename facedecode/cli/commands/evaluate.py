@@ -25,16 +25,6 @@ if TYPE_CHECKING:  # these cost time that --help does not have
     from facedecode.report import Report
     from facedecode.report.gates import Gate
 
-SUMMARIES = {
-    "reconstruction": "How like the originals decoders' pictures are: PSNR, SSIM, scores …",
-    "verification": "How well templates verify people: accuracy, EER, TAR@FAR, ROC, DET.",
-    "security": "How often decoded faces pass as the person (type I and II attacks).",
-    "protection": "Template protection: accuracy, linkability, and attacks on it.",
-    "equivariance": "How linearly perturbations of faces act on their templates.",
-    "aggregation": "How much more images a template help verification.",
-    "leakage": "What a template reveals besides the person: pose, light, labels.",
-}
-
 
 @dataclass(frozen=True)
 class ReportOptions:
@@ -50,7 +40,7 @@ class ReportOptions:
 class EvaluateGroup(LazyGroup):
     """The group of these commands."""
 
-    sections: ClassVar = {"Evaluations": {name: (name, summary) for name, summary in SUMMARIES.items()}}
+    sections: ClassVar = {"Evaluations": {name: (name, each.job.summary) for name, each in EVALUATIONS.items()}}
 
     def get_command(self, context: Any, name: str):
         """The command of that name; None where there is none."""
@@ -67,7 +57,7 @@ def evaluation_command(name: str):
 
     run.__annotations__["job"] = evaluation.job
     run.__doc__ = evaluation.job.help
-    made = typer.main.get_command(command(f"evaluate {name}", run, SUMMARIES[name]))
+    made = typer.main.get_command(command(f"evaluate {name}", run, evaluation.job.summary))
     made.name = name
     return made
 
