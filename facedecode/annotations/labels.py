@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from facedecode.errors import BadInput, some_of
-from facedecode.files import sha256_file
+from facedecode.files import csv_text, sha256_file
 from facedecode.pictures.images import EXTENSIONS, ImageRef
 from facedecode.store import Store
 
@@ -348,11 +348,9 @@ class DataSet:
         if not columns:
             raise BadInput(f"{self.labels}: has no column beside 'path', and so no labels")
         matched = self._match(refs, by_name(file, columns), self.labels)
-        text = io.StringIO()
         rows = zip(refs, matched.values, strict=True)
         labelled = ([ref.relative, *values] for ref, values in rows if values is not None)
-        csv.writer(text, lineterminator="\n").writerows([["path", *columns], *labelled])
-        return text.getvalue(), matched.notes("labels", self.labels)
+        return csv_text(["path", *columns], labelled), matched.notes("labels", self.labels)
 
     def _match(self, refs: list[ImageRef], table: dict, path: Path) -> Matched:
         renamed = None if self.renamed is None else read_renamed(self.renamed)

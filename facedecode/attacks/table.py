@@ -11,6 +11,7 @@ import numpy as np
 
 from facedecode.attacks.target import AttackTarget
 from facedecode.errors import BadInput
+from facedecode.files import csv_text
 from facedecode.pictures.metrics import ssim
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import score_pairs
@@ -61,12 +62,7 @@ def measure(
 
 def table_text(rows: list[Row]) -> str:
     """The rows as CSV with a head; numbers to six digits, so that reading them again gives what was written."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([_cell(row.get(name)) for name in COLUMNS])
-    return text.getvalue()
+    return csv_text(COLUMNS, ([_cell(row.get(name)) for name in COLUMNS] for row in rows))
 
 
 def read_table(path: Path) -> list[Row]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.files import make_folder, write_text
+from facedecode.files import csv_text, make_folder, write_text
 from facedecode.inversion.confidence import Confidence, central
 from facedecode.inversion.inputs import TemplateInput
 from facedecode.inversion.refinement import refine as refined
@@ -142,15 +140,13 @@ def write_folder(output: Path, inputs: TemplateInput, result: Inverted) -> None:
         if taken := [name for name in inputs.names if f"{name}{_MAP}".lower() in known]:
             raise BadInput(f"{taken[0]}{_MAP}.png would be two pictures; give a .png, or rename one of the images")
     make_folder(output)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", *columns])
+    rows = []
     for i, (name, picture) in enumerate(zip(inputs.names, result.pictures, strict=True)):
         save_image(output / f"{name}.png", picture)
         if maps is not None:
             save_image(output / f"{name}{_MAP}.png", with_scale(maps[i], result.scale, SCALE_TITLE))
-        writer.writerow([f"{name}.png", *("" if x is None else f"{x[i]:.6f}" for x in columns.values())])
-    write_text(output / "scores.csv", text.getvalue())
+        rows.append([f"{name}.png", *("" if x is None else f"{x[i]:.6f}" for x in columns.values())])
+    write_text(output / "scores.csv", csv_text(["file", *columns], rows))
 
 
 def central_confidence(result: Inverted) -> np.ndarray:

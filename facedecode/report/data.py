@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 from facedecode import __version__
+from facedecode.files import csv_text
 from facedecode.report.gates import GateResult
 from facedecode.report.model import Cell, Picture, Report, Table
 from facedecode.statistics.bootstrap import Estimate
@@ -74,16 +73,14 @@ def table_csv(table: Table) -> str:
         titles += [column.title, *(f"{column.title} {part}" for part in _PARTS[1:])] if is_wide else [column.title]
     if twice := [title for title, count in Counter(titles).items() if count > 1]:
         raise ValueError(f"table {table.name}: two columns have the title {twice[0]!r}")
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(titles)
+    rows = []
     for row in table.rows:
         fields: list[str] = []
         for cell, is_wide in zip(row, wide, strict=True):
             parts = [getattr(cell, part) for part in _PARTS] if isinstance(cell, Estimate) else [cell]
             fields += [_field(part) for part in parts] + [""] * (len(_PARTS) - len(parts) if is_wide else 0)
-        writer.writerow(fields)
-    return stream.getvalue()
+        rows.append(fields)
+    return csv_text(titles, rows)
 
 
 def _field(cell: Cell) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 
 from facedecode import __version__
 from facedecode.errors import OutputError
-from facedecode.files import write_text
+from facedecode.files import csv_text, write_text
 from facedecode.store import Store, StoreWriter
 from facedecode.store.processing import inherited
 
@@ -76,26 +74,22 @@ def write_groups(writer: StoreWriter, store: Store, templates: np.ndarray, group
 
 def _groups(groups: Sequence[Group]) -> str:
     names = list(dict.fromkeys(name for group in groups for name in group.figures or {}))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "identity", "count", *names])
+    rows = []
     for i, group in enumerate(groups):
-        figures = group.figures or {}
-        writer.writerow([i, group.identity or "", len(group.members), *(_cell(figures.get(name)) for name in names)])
-    return text.getvalue()
+        figures = [_cell((group.figures or {}).get(name)) for name in names]
+        rows.append([i, group.identity, len(group.members), *figures])
+    return csv_text(["row", "identity", "count", *names], rows)
 
 
 def _members(store: Store, groups: Sequence[Group]) -> str:
     paths, identities = store.paths(), store.identities()
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["group", "row", "path", "identity", "distance"])
+    rows = []
     for i, group in enumerate(groups):
         distances = [None] * len(group.members) if group.distances is None else group.distances
         for row, distance in zip(group.members.tolist(), distances, strict=True):
-            writer.writerow([i, row, paths[row] or "", identities[row] or "", _cell(distance)])
-    return text.getvalue()
+            rows.append([i, row, paths[row], identities[row], _cell(distance)])
+    return csv_text(["group", "row", "path", "identity", "distance"], rows)
 
 
 def _cell(value: Any) -> Any:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float | np.floating) else value
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else value

@@ -7,8 +7,6 @@ bytes. Processes that train together each take a part of the same batch, and add
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from abc import ABC, abstractmethod
@@ -23,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.files import write_bytes, write_text
+from facedecode.files import csv_text, write_bytes, write_text
 from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.training.jobs import RunSettings
@@ -275,11 +273,8 @@ class ResumableRun(ABC, Generic[Settings, Net]):
     def add_point(self, point: dict) -> None:
         """Add a point to the curve, and write it (`curve.csv`)."""
         self.curve.append(point)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, point.keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.curve)
-        write_text(self.folder / "curve.csv", text.getvalue())
+        rows = ([earlier.get(name) for name in point] for earlier in self.curve)
+        write_text(self.folder / "curve.csv", csv_text(point, rows))
 
     def copy_from_first(self) -> None:
         """Take the state of rank 0, which alone reads it; other machines could round in another way."""
