@@ -40,11 +40,10 @@ _BATCH = 32
 class Embedded:
     """The templates of images, in their order.
 
-    Attributes:
-        templates: (n, dim) float32, raw; a row of NaN where an image gave none.
-        crops: (n, S, S, 3) uint8 RGB, what the recognizer saw; black where there is none.
-        faces: n, each image's central face; None where there is none.
-        failures: what went wrong, by the image's place.
+    templates: (n, dim) float32, raw; a row of NaN where an image gave none.
+    crops: (n, S, S, 3) uint8 RGB, what the recognizer saw; black where there is none.
+    faces: n, each image's central face; None where there is none.
+    failures: what went wrong, by the image's place.
     """
 
     templates: np.ndarray
@@ -78,11 +77,10 @@ class Clusters:
 class AttackedCrops:
     """What an attack made of crops, as it is saved: in 8 bits.
 
-    Attributes:
-        crops: (n, S, S, 3) uint8 RGB; the original where the attack failed.
-        success: (n,) bool, of the crops as they are here.
-        gradients: (n,) int64, evaluations of the recognizer with its gradient.
-        l2, linf: (n,) float32, distances from the originals before rounding, pixels in [0, 1].
+    crops: (n, S, S, 3) uint8 RGB; the original where the attack failed.
+    success: (n,) bool, of the crops as they are here.
+    gradients: (n,) int64, evaluations of the recognizer with its gradient.
+    l2, linf: (n,) float32, distances from the originals before rounding, pixels in [0, 1].
     """
 
     crops: np.ndarray
@@ -106,9 +104,8 @@ def embed(
         cropped: the images are crops of the recognizer's already, (S, S, 3): no face is looked for.
         device: of the face detector.
 
-    Raises:
-        BadInput: an array of another shape or type, or no images. A file that cannot be read, or an image without a
-            face, is a failure in the result.
+    Raises BadInput: an array of another shape or type, or no images. A file that cannot be read, or an image without a
+    face, is a failure in the result.
     """
     from facedecode.pictures.faces import FaceDetector, choose_face
     from facedecode.pictures.images import load_image
@@ -188,8 +185,7 @@ def fit_mapping(
         held_out: (n,) bool, rows to judge the map by and not to fit it to; none if None.
         ridge: penalty, times the templates' mean variance; `auto`: by generalized cross-validation.
 
-    Raises:
-        BadInput: shapes that do not match, NaN or infinite numbers, no rows.
+    Raises BadInput: shapes that do not match, NaN or infinite numbers, no rows.
     """
     from facedecode.mapping.maps import fit_mapping as fit
 
@@ -242,12 +238,10 @@ def aggregate(
 ) -> dict[str, np.ndarray]:
     """One template a person, (dim,) float32 by name in the order of names, made of all of that person's.
 
-    Args:
-        templates: (n, dim) float32. identities: n names.
-        weights: (n,) of the templates in a mean, such as the detector's probabilities; all alike if None.
+    templates: (n, dim) float32. identities: n names.
+    weights: (n,) of the templates in a mean, such as the detector's probabilities; all alike if None.
 
-    Raises:
-        BadInput: other shapes; weights that are negative or all 0; directions that cancel.
+    Raises BadInput: other shapes; weights that are negative or all 0; directions that cancel.
     """
     from facedecode.templates.aggregation import combine
     from facedecode.templates.jobs import Aggregation
@@ -283,9 +277,8 @@ def attack(
         threshold: of the recognizer's score, at which an attack has succeeded.
         method: a key of `facedecode.attacks.METHODS`. budget: its own defaults if None.
 
-    Raises:
-        UsageError: a black-box recognizer, an unknown method, a budget or threshold that does not fit.
-        BadInput: crops or a template of another shape.
+    Raises UsageError: a black-box recognizer, an unknown method, a budget or threshold that does not fit. BadInput:
+    crops or a template of another shape.
     """
     import torch
 
@@ -307,16 +300,13 @@ def attack(
 def evaluate(job: EvaluationJob, stage: Stage = silent_stage) -> Result:
     """Evaluate a job, such as `facedecode.VerificationJob(["emb"])`: figures with intervals, and a report.
 
-    Args:
-        job: a job of `facedecode.evaluation.jobs`.
-        stage: called with the name of what is begun; gives what is called with (done, total).
+    job: a job of `facedecode.evaluation.jobs`.
+    stage: called with the name of what is begun; gives what is called with (done, total).
 
-    Returns:
-        `result.value("tar", {"recognizer": …, "fmr": 0.001})` is a figure; `result.report()` the whole report, which
-        `facedecode.report.folder.write_report` writes.
+    Returns the result: `result.value("tar", {"recognizer": …, "fmr": 0.001})` is a figure; `result.report()` the whole
+    report, which `facedecode.report.folder.write_report` writes.
 
-    Raises:
-        UsageError: no such job. BadInput, MissingWeights: as the evaluation.
+    Raises UsageError: no such job. BadInput, MissingWeights: as the evaluation.
     """
     return find_evaluation(job).evaluate(job, stage)
 

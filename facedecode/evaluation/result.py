@@ -62,12 +62,11 @@ _PARTS: dict[str, tuple[str, Unit]] = {  # parts of a rate at a threshold that c
 class Axis:
     """What figures differ in.
 
-    Attributes:
-        title: of its column in tables; the name if empty.
-        values: in order; None where they are known only after the work. Text, numbers, or several words in one.
-        names: how a value is called in tables and titles, where not by itself.
-        keys: where a value's figures stand in report.json, where not under the value itself.
-        references: values that others are compared with (the originals): in tables, but no gates and no key figures.
+    title: of its column in tables; the name if empty.
+    values: in order; None where they are known only after the work. Text, numbers, or several words in one.
+    names: how a value is called in tables and titles, where not by itself.
+    keys: where a value's figures stand in report.json, where not under the value itself.
+    references: values that others are compared with (the originals): in tables, but no gates and no key figures.
     """
 
     name: str
@@ -113,13 +112,12 @@ def word_of(value: Label) -> str:
 class MetricSpec:
     """A metric: a figure for each combination of labels of its axes. Titles may name axes: 'TAR of {decoder}'.
 
-    Attributes:
-        title: of its column.
-        path: where it stands in report.json: "{recognizer}/tar_at_far/{fmr}"; under its labels and name if empty, and
-            not there if None.
-        gates: its names for --fail-if: "tar[recognizer?,n]@far" has the labels of recognizer and n in brackets, and
-            that of fmr after @far=. Trailing axes with a question mark may be left out where they have one value.
-        headline: its title among the key figures; not among them if empty. note: beside it there.
+    title: of its column.
+    path: where it stands in report.json: "{recognizer}/tar_at_far/{fmr}"; under its labels and name if empty, and not
+        there if None.
+    gates: its names for --fail-if: "tar[recognizer?,n]@far" has the labels of recognizer and n in brackets, and that of
+        fmr after @far=. Trailing axes with a question mark may be left out where they have one value.
+    headline: its title among the key figures; not among them if empty. note: beside it there.
     """
 
     name: str
@@ -136,10 +134,9 @@ class MetricSpec:
 class Metric:
     """One figure.
 
-    Attributes:
-        estimate: a plain value where there is no interval.
-        errors: the counts of errors that it rests on, by what they are ('false match'); few give a warning.
-        key: whether it is among the key figures, if its metric has a headline; note: beside it there.
+    estimate: a plain value where there is no interval.
+    errors: the counts of errors that it rests on, by what they are ('false match'); few give a warning.
+    key: whether it is among the key figures, if its metric has a headline; note: beside it there.
     """
 
     name: str
@@ -216,12 +213,11 @@ class Schema:
 class Result:
     """The figures of an evaluation, and the report that follows from them.
 
-    Attributes:
-        protocol: paragraphs: how the figures were made and what they mean.
-        warnings: what keeps a figure from meaning what it seems to, a sentence each.
-        people: how many stand behind the intervals; a few give a warning. None for none.
-        facts: what stands in report.json's metrics beside the figures, nested alike.
-        provenance: JSON: what it was made from.
+    protocol: paragraphs: how the figures were made and what they mean.
+    warnings: what keeps a figure from meaning what it seems to, a sentence each.
+    people: how many stand behind the intervals; a few give a warning. None for none.
+    facts: what stands in report.json's metrics beside the figures, nested alike.
+    provenance: JSON: what it was made from.
     """
 
     schema: Schema
