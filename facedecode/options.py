@@ -62,11 +62,7 @@ def option(
 
 
 def argument(
-    help: str,
-    *,
-    exists: str | None = None,
-    parse: Callable[[Any], Any] | None = None,
-    written: Any = None,
+    help: str, *, exists: str | None = None, parse: Callable[[Any], Any] | None = None, written: Any = None
 ) -> Any:
     """A dataclass field that is a positional argument; see `Option`."""
     declared = Option(help, exists=exists, positional=True, parse=parse, written=written)

@@ -53,10 +53,7 @@ class Design:
     probes: np.ndarray
 
 
-AXES = (
-    Axis("n", "images", unit="count"),
-    Axis("template", "template"),
-)
+AXES = (Axis("n", "images", unit="count"), Axis("template", "template"))
 
 
 def aggregation_schema(job: AggregationJob) -> Schema:

@@ -11,13 +11,7 @@ from typing import Any, Literal
 
 from facedecode.decoders.kinds import IMAGE_SIZES, KINDS, find_kind, fitted_by, require_image_size
 from facedecode.errors import UsageError
-from facedecode.options import (
-    argument,
-    exclude_option,
-    option,
-    seed_option,
-    weights_option,
-)
+from facedecode.options import argument, exclude_option, option, seed_option, weights_option
 
 PEOPLE = "Train on these people only: a file with one name a line, or in LFW's format."
 MIN_IMAGES = "Images that a person needs to become a class."

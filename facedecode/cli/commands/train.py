@@ -83,10 +83,7 @@ class Call:
 
 
 def train(
-    console: Console,
-    context: typer.Context,
-    choice: TrainOptions,
-    options: Annotated[dict[str, Any], OneOf(VARIANTS)],
+    console: Console, context: typer.Context, choice: TrainOptions, options: Annotated[dict[str, Any], OneOf(VARIANTS)]
 ) -> Result:
     """While a decoder trains, the output folder shows the validation curve (curve.csv) and sample pictures. The same
     command resumes an interrupted run. Under torchrun, several processes train together, each on a part of every batch.

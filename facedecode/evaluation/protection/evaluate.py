@@ -48,11 +48,7 @@ from facedecode.store import Store
 FMRS = (0.01, 0.001)
 _BYTES_A_PAIR = 32  # its score in two systems that are kept and in one at work, and what sorting takes
 ONE_KEY, OWN_KEYS = "one-key", "own-keys"
-SYSTEMS = {
-    PLAIN: "unprotected",
-    ONE_KEY: "protected, one key for all",
-    OWN_KEYS: "protected, a key for each person",
-}
+SYSTEMS = {PLAIN: "unprotected", ONE_KEY: "protected, one key for all", OWN_KEYS: "protected, a key for each person"}
 ATTACKERS = {PLAIN: "templates unprotected", KNOWN: "key known", UNKNOWN: "key unknown", NOTHING: "mean face"}
 SCORES = {"own": "the scheme's own score", "length": "difference of lengths"}
 IMAGES = {"different-images": "two images of a person", "same-image": "one image under both keys"}
