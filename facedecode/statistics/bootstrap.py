@@ -296,12 +296,15 @@ def resampled_accuracy(
     left, right: int (n,), the persons of each of the pairs that `split` was made of; a pair is mated where they
     are equal.
     """
+    step = min(32, max(1, _PAIRS_AT_ONCE // len(left)))  # replicates at once: pairs files hold up to millions of pairs
 
     def figure(replicates: Replicates) -> np.ndarray:
         accuracies = []
-        for weights in replicates.weights():
-            of_left, of_right = (weights.astype(np.int32).take(side, axis=1, mode="clip") for side in (left, right))
-            accuracies.append(split.accuracies(np.where(split.mated, of_left, of_left * of_right)))
+        for several in replicates.weights():
+            for start in range(0, len(several), step):
+                weights = several[start : start + step].astype(np.int32)
+                of_left, of_right = (weights.take(side, axis=1, mode="clip") for side in (left, right))
+                accuracies.append(split.accuracies(np.where(split.mated, of_left, of_left * of_right)))
         return np.concatenate(accuracies)
 
     involved = np.bincount(np.concatenate([left, right]), minlength=people)
