@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 REPETITIONS = 1000
 REPLICATES = "Replicates of the bootstrap by person."
-DECODERS = "A decoder's folder or a recognizer's name (shipped); NAME=… labels it (repeatable)."
+DECODERS = "Folder of a decoder, or the name of a recognizer that one ships for; NAME=… labels it (repeatable)."
 JUDGES = "Store of the same images by another recognizer, as a further judge (repeatable)."
-WEIGHTS = "NAME=FILE: a recognizer's weights, where no package has them (repeatable)."
-FIRST_IMAGES = "Only the first so many images, to try it out."
+WEIGHTS = "NAME=FILE: weights file of a recognizer, if no installed package has it (repeatable)."
+FIRST_IMAGES = "Use only the first images, this many, for a trial run."
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class AggregationJob(EvaluationJob):
     Gates: tar[n] and gain[n] (over one image), with @far=; tar[recognizer,n] where there are several stores.
     """
     stores: Sequence[Path] = argument("Stores of the same images, one a recognizer.", exists="store")
-    persons: int = option(50, "Take the people with most images: so many.", minimum=2)
+    persons: int = option(50, "Number of people to take: those with most images.", minimum=2)
     largest: int | None = option(
-        None, "Images in a gallery template at most; half of what all have if absent.", minimum=2
+        None, "Most images in a gallery template. If absent, half of what every person has.", minimum=2
     )
     fmrs: Sequence[float] = option((0.01, 0.001), "False match rate (repeatable).", "--far")
     draws: int = option(20, "Random choices of gallery and probes.", minimum=1)
@@ -119,12 +119,12 @@ class ReconstructionJob(EvaluationJob):
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
     people: Path | None = people_option()
     baseline: str | None = option(None, "The decoder that others are compared with; the first ridge if absent.")
-    lpips_trunk: Path | None = option(None, "torchvision's own file of the net: measures LPIPS too.", exists="weights")
-    lpips_net: Literal["alex", "squeeze", "vgg"] | None = option(None, "Net of LPIPS; alex if absent.")
+    lpips_trunk: Path | None = option(None, "torchvision's file of the network: also measure LPIPS.", exists="weights")
+    lpips_net: Literal["alex", "squeeze", "vgg"] | None = option(None, "Network of LPIPS; alex if absent.")
     phi: Mapping[str, Path | None] = option(
         {},
-        "Measures a distance by this network's maps: squeezenet=FILE, a recognizer, NAME or NAME=FILE, or torch:FILE "
-        "(repeatable).",
+        "Also measure a distance by this network's maps: squeezenet=FILE, a recognizer, NAME or NAME=FILE, or "
+        "torch:FILE (repeatable).",
         written=list[str],
         parse=parse_networks,
         exists="name or labeled file",
@@ -176,7 +176,7 @@ class VerificationJob(EvaluationJob):
     )
     label: str | None = option(None, "Column of --labels with the groups to tell apart: gender.")
     ignore_failures: bool = option(False, "Leave out images that gave no template (else: no match).")
-    ignore_missing: bool = option(False, "Leave out pairs of --pairs with images that a store has not.")
+    ignore_missing: bool = option(False, "Leave out pairs of --pairs with images that a store lacks.")
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = seed_option()
     required: Sequence[float] = ()
@@ -212,19 +212,20 @@ class EquivarianceJob(EvaluationJob):
         exists="file",
     )
     train_people: Path | None = option(
-        None, "Fit on these; all others if absent. Without both a tenth is judged.", exists="file"
+        None, "Fit on these people; all others if absent. Without --people too, a tenth is judged.", exists="file"
     )
     exclude: Sequence[str] = option((), "Neither fit nor judge on this person (repeatable).")
     ridge: float | Literal["auto"] = option(
         0,
-        "Penalty, times the templates' mean variance; 0: least squares; auto: by GCV.",
+        "Ridge penalty, as a multiple of the templates' mean variance: 0 for plain least squares, or auto (by "
+        "generalized cross-validation).",
         written=str,
         parse=parse_ridge,
     )
-    work: Path | None = option(None, "Folder that keeps perturbed templates, so that a killed run goes on.")
+    work: Path | None = option(None, "Folder that keeps perturbed templates, so that an interrupted run can resume.")
     weights: Path | None = weights_option()
     images: Path | None = images_option()
-    limit: int | None = option(None, "Only the first so many images of both, to try it out.", minimum=2)
+    limit: int | None = option(None, "Use only the first images of both, this many, for a trial run.", minimum=2)
     device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = seed_option()
@@ -268,12 +269,14 @@ class SecurityJob(EvaluationJob):
     train_people: Path | None = option(
         None, "Also success against the number of pairs, drawn from these people.", exists="file"
     )
-    exclude: Sequence[str] = option((), "Less this person of --train-people (repeatable).")
+    exclude: Sequence[str] = option((), "Leave this person out of --train-people (repeatable).")
     pairs_curve: Sequence[int | str] | None = option(
         None, "Numbers of pairs: 10,30,100,300,1000,3000,all (the default).", written=str | None, parse=_sizes
     )
     pairs_curve_draws: int | None = option(None, "How often the pairs are drawn; 3 if absent.", minimum=1)
-    pairs_curve_size: int | None = option(None, "Side of its pictures, pixels; 128 if absent.", minimum=16)
+    pairs_curve_size: int | None = option(
+        None, "Side of the pictures of --pairs-curve, pixels; 128 if absent.", minimum=16
+    )
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
     images: Path | None = images_option()
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
@@ -314,7 +317,9 @@ class LeakageJob(EvaluationJob):
     exclude: Sequence[str] = exclude_option()
     directions: Path | None = option(None, "Write each attribute's direction to this folder, for 'walk'.")
     decoder: str | None = option(
-        None, "Draws strips; else the recognizer's shipped one. none: no strips.", exists="decoder"
+        None,
+        "Decoder that draws the strips. If absent, the one that ships for the recognizer; none: no strips.",
+        exists="decoder",
     )
     weights: Path | None = weights_option()
     images: Path | None = images_option()
@@ -357,18 +362,18 @@ class ProtectionJob(EvaluationJob):
         None, "Protect here, with keys from the seed: rotation, biohash."
     )
     keys: int | None = option(None, "Number of keys of --scheme; 5 if absent.")
-    bits: int | None = option(None, "Of a biohash; as many as a template has numbers if absent.")
+    bits: int | None = option(None, "Bits of a biohash. If absent, as many as a template has numbers.")
     center: bool | None = option(
-        None, "Take the training people's mean off before a biohash, or do not.", "--center/--no-center"
+        None, "Subtract the training people's mean before a biohash, or do not.", "--center/--no-center"
     )
     people: Path | None = people_option()
     train_people: Path | None = option(
         None, "The people that an attacker trains on: a file with one name a line, or in LFW's format.", exists="file"
     )
-    exclude: Sequence[str] = option((), "Less this person of --train-people (repeatable).")
+    exclude: Sequence[str] = option((), "Leave this person out of --train-people (repeatable).")
     fmrs: Sequence[float] | None = option(None, "False match rates (repeatable); 0.01 and 0.001 if absent.", "--fmr")
     attacker: str | None = option(None, "What is trained on protected templates: ridge, nearest; ridge if absent.")
-    image_size: int | None = option(None, "Side of its pictures, pixels; 128 if absent.", minimum=16)
+    image_size: int | None = option(None, "Side of the attacker's pictures, pixels; 128 if absent.", minimum=16)
     against: Sequence[Path] = option((), JUDGES, exists="store")
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
     images: Path | None = images_option()

@@ -246,9 +246,9 @@ class LatentJob(TrainingJob):
 
     generator: Path = option(MISSING, "An exported program, latents → pictures (n, 3, S, S).", exists="file")
     generator_range: tuple[float, float] = option(
-        MISSING, "Values of black and white in its pictures: -1,1 or 0,1.", parse=_range, written=str
+        MISSING, "Values of black and white in the generator's pictures: -1,1 or 0,1.", parse=_range, written=str
     )
-    latent_size: int | None = option(None, "Length of its latents; for TorchScript only.", minimum=1)
+    latent_size: int | None = option(None, "Length of the generator's latents; for TorchScript only.", minimum=1)
     samples: int = option(10_000, "Pictures to generate.", minimum=1)
     people: Path | None = option(None, PEOPLE, exists="file")
     image_size: int = option(128, SIZES)

@@ -34,7 +34,7 @@ class ReportOptions:
         None, "Folder for the report: report.html, report.json, report.md, CSV, figures.", "--output", "-o"
     )
     overwrite: bool = overwrite_option()
-    fail_if: Sequence[str] = option((), "Exit with 5 where this holds: 'tar@far=0.001 < 0.9' (repeatable).")
+    fail_if: Sequence[str] = option((), "Exit with code 5 where this holds: 'tar@far=0.001 < 0.9' (repeatable).")
 
 
 class EvaluateGroup(LazyGroup):
