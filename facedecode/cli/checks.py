@@ -73,7 +73,7 @@ def _labeled(of: Check) -> Check:
 
 def _after_equals(value: str, others: Others) -> None:
     if file := value.partition("=")[2]:
-        _file(file, others)
+        _weights(file, others)
 
 
 def _fitted(name: str, command: str) -> Check:
