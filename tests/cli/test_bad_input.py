@@ -131,7 +131,7 @@ def test_an_input_that_is_not_there(attempts) -> None:
     labeled = dict.fromkeys(("labeled weights", "name or labeled file"), "x=no/such")
     names = dict.fromkeys(("device", "transform", "transforms"), "gpu")
     spelled = {**labeled, **names, "model": "torch:no/such"}
-    codes = dict.fromkeys(("weights", "labeled weights", "decoder", "labeled decoder"), 3) | dict.fromkeys(names, 2)
+    codes = dict.fromkeys((*labeled, "weights", "decoder", "labeled decoder"), 3) | dict.fromkeys(names, 2)
     tried = [(words_of(c, before, spelled.get(kind, "no/such")), kind) for c, _, kind, before in inputs()]
     assert len(tried) > 100
     for (words, kind), (code, out, err) in zip(tried, attempts([words for words, _ in tried]), strict=True):

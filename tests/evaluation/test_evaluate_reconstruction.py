@@ -406,7 +406,7 @@ def test_bad_input_is_one_line(scene, tiny, shared):
         ([*decoders, "--phi", "vgg"], 2, "no perceptual network is called 'vgg'; known: squeezenet"),
         ([*decoders, "--phi", "squeezenet"], 3, "squeezenet: no weights file given.*squeezenet=FILE"),
         ([*decoders, "--phi", f"squeezenet={folder / 'none.pth'}"], 3, "none.pth: no such (weights )?file"),
-        ([*decoders, "--phi", f"tiny={tiny}", "--phi", "tiny=b"], 2, "--phi: 'tiny' is given twice"),
+        ([*decoders, "--phi", f"tiny={tiny}", "--phi", f"tiny={tiny}"], 2, "--phi: 'tiny' is given twice"),
     ]
     for more, code, said in cases:
         result = call(*arguments, *more)
