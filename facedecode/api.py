@@ -21,6 +21,7 @@ import numpy as np
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation import find_evaluation
 from facedecode.evaluation.jobs import EvaluationJob
+from facedecode.options import require_choices, require_ranges
 from facedecode.progress import Stage, silent_stage
 from facedecode.store import Store
 
@@ -306,9 +307,13 @@ def evaluate(job: EvaluationJob, stage: Stage = silent_stage) -> Result:
     Returns the result: `result.value("tar", {"recognizer": …, "fmr": 0.001})` is a figure; `result.report()` the whole
     report, which `facedecode.report.folder.write_report` writes.
 
-    Raises UsageError: no such job. BadInput, MissingWeights: as the evaluation.
+    Raises UsageError: no such job, or a value outside its field's range or choices. BadInput, MissingWeights: as the
+    evaluation.
     """
-    return find_evaluation(job).evaluate(job, stage)
+    evaluation = find_evaluation(job)
+    require_choices(job)
+    require_ranges(job)
+    return evaluation.evaluate(job, stage)
 
 
 def _checked(image: np.ndarray) -> np.ndarray:

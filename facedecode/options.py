@@ -147,6 +147,19 @@ def require_choices(job: Any) -> None:
             require_choice(field.name, value, known)
 
 
+def require_ranges(job: Any) -> None:
+    """Refuse a number of a job that is outside its option's range. Raises UsageError."""
+    for field in dataclasses.fields(job):
+        declared, value = option_of(field), getattr(job, field.name)
+        if declared is None or not isinstance(value, int | float):
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        if declared.minimum is not None and not value >= declared.minimum:
+            raise UsageError(f"{flag} {value}: give at least {declared.minimum:g}")
+        if declared.maximum is not None and not value <= declared.maximum:
+            raise UsageError(f"{flag} {value}: give at most {declared.maximum:g}")
+
+
 # Options that many jobs share.
 
 

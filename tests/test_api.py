@@ -99,6 +99,19 @@ def test_what_it_refuses(tiny: Path) -> None:
             call()
 
 
+def test_a_job_is_held_to_the_ranges_and_choices_of_its_options() -> None:
+    cases = [
+        (facedecode.VerificationJob(["emb"], repetitions=0), "--repetitions 0: give at least 100"),
+        (facedecode.VerificationJob(["emb"], seed=-1), "--seed -1: give at least 0"),
+        (facedecode.VerificationJob(["emb"], mapping_side="top"), "use left, right or both"),  # type: ignore[arg-type]
+        (facedecode.ReconstructionJob("emb", {"a": "a"}, columns=101), "--columns 101: give at most 100"),
+        (facedecode.LeakageJob({"a": "emb"}, folds=1), "--folds 1: give at least 2"),
+    ]
+    for job, message in cases:
+        with pytest.raises(UsageError, match=message):
+            facedecode.evaluate(job)
+
+
 def test_groups_are_those_of_scipy() -> None:
     from scipy.cluster.hierarchy import fcluster, linkage
 

@@ -89,7 +89,10 @@ def evaluate_aggregation(job: AggregationJob, stage: Stage = silent_stage) -> Re
             "fewer --persons, or a smaller --largest"
         )
     if min(job.fmrs) * job.draws * len(people) * (len(people) - 1) * largest < 1:
-        raise BadInput(f"{len(people)} persons make too few non-mated comparisons for FAR {min(job.fmrs):g}; take more")
+        raise BadInput(
+            f"{len(people)} persons make too few non-mated comparisons for a false match rate of "
+            f"{min(job.fmrs):g}; take more"
+        )
     design = make_design(identities, kept, list(people), largest, job.draws, job.seed)
     # Only what takes part is read, however large the stores are.
     used = np.unique([design.gallery, design.probes])
