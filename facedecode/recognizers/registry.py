@@ -42,7 +42,8 @@ def load_recognizer(
     Args:
         name: a key of `REGISTRY`; the folder of one that was trained here; `torch:FILE` or `onnx:FILE`; or the identity
             that a store, a decoder or a fitted file records, which the loaded one must have.
-        weights: the weights file, or the folder of one that was trained here; found by the name if None.
+        weights: the weights file, or the folder of one that was trained here; found by the name if None, which for an
+            identity has to be that of a registered recognizer.
         device: a torch device.
         precision: `fp32`, or `bf16` (autocast; recorded in everything made with it).
         contract: of a model of the user's, JSON; FILE.json if None.
@@ -58,6 +59,12 @@ def load_recognizer(
         raise MissingWeights(
             f"{called}: only its templates are here; to train a network on them, use --identity-weight 0 --no-mirror, "
             "and --phi with another network or --perceptual-weight 0"
+        )
+    if identity and weights is None and called not in REGISTRY and "@" not in called:
+        # What a file records is data: it names no other file to open, and no program to run.
+        raise MissingWeights(
+            f"no recognizer is called {called!r} here, and a name that a file records opens nothing; give --weights "
+            "the model's file, or the folder that 'train' made"
         )
     if is_custom(called) and "@" not in called:
         from facedecode.recognizers.custom import load_custom

@@ -394,7 +394,9 @@ def test_named_crops_are_the_registered_ones() -> None:
         np.testing.assert_allclose(2 * small, large, atol=1e-9)
 
 
-def test_a_manifest_is_enough_to_find_the_model_again(net: TinyNet, tmp_path: Path) -> None:
+def test_a_manifest_and_the_file_are_enough_to_find_the_model_again(
+    net: TinyNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = keep(tmp_path / "a.pt2", exported(net), layers=["conv"], threshold=-0.5, license="mine")
     draw_people(tmp_path / "emb", tmp_path / "faces", "torch:mine", file, people=3)
     held = Store.open(tmp_path / "emb").recognizer
@@ -410,7 +412,12 @@ def test_a_manifest_is_enough_to_find_the_model_again(net: TinyNet, tmp_path: Pa
     other = keep(tmp_path / "other.pt2", exported(net, 1))
     with pytest.raises(BadInput, match=r"other\.pt2: not the file of torch:mine \(sha256"):
         load_recognizer(held, other)
-    with pytest.raises(MissingWeights, match="torch:mine: there is no file"):
+    with pytest.raises(MissingWeights, match=r"no recognizer is called 'torch:mine' here.*--weights"):
+        load_recognizer(held)
+    # Not even where the file is that its name says: a store of a stranger's would choose which program runs.
+    monkeypatch.chdir(tmp_path)
+    Path("mine").write_bytes(moved.read_bytes())
+    with pytest.raises(MissingWeights, match="opens nothing"):
         load_recognizer(held)
     keep(tmp_path / "b.pt2", moved.read_bytes(), mean=100)
     with pytest.raises(BadInput, match=r"takes pictures otherwise .*mean"):
