@@ -7,12 +7,18 @@ from typing import Annotated
 import typer
 
 from facedecode import __version__
-from facedecode.cli.app import choose_cache, lazy_group
+from facedecode.cli.app import LazyGroup, choose_cache, group_of
 from facedecode.cli.commands import PACKAGE, SECTIONS
 
-app = lazy_group(
-    PACKAGE, SECTIONS, "Turn face-recognition templates back into faces, and measure the space they live in."
-)
+
+class MainGroup(LazyGroup):
+    """All commands."""
+
+    package = PACKAGE
+    sections = SECTIONS
+
+
+app = group_of(MainGroup, "Turn face-recognition templates back into faces, and measure the space they live in.")
 
 
 @app.callback(invoke_without_command=True)

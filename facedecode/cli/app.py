@@ -140,11 +140,6 @@ def _print_help(
         console.print(Panel(table, title=title, title_align="left", border_style="dim"))
 
 
-def lazy_group(package: str, sections: Mapping[str, Mapping[str, tuple[str, str]]], help: str) -> typer.Typer:
-    """A Typer application with a group of such commands; see `LazyGroup`."""
-    return group_of(type("Group", (LazyGroup,), {"package": package, "sections": sections}), help)
-
-
 def group_of(group: type[LazyGroup], help: str) -> typer.Typer:
     """A Typer application with a group of this class."""
     app = typer.Typer(cls=group, help=help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

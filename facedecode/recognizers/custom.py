@@ -224,6 +224,9 @@ def load_custom(
     """
     kind = custom_kind(name)
     called = name.removeprefix(kind)
+    if isinstance(contract, RecognizerId) and weights is None:
+        # What a file records is data: it names no other file to open, and no program to run.
+        raise MissingWeights(f"{name}: a user's own model, and its recorded name opens no file; give --weights FILE")
     path = Path(called if weights is None else weights)
     if not path.is_file():
         raise MissingWeights(f"{name}: there is no file {path}; name the file of your model with --weights")

@@ -60,12 +60,6 @@ def load_recognizer(
             f"{called}: only its templates are here; to train a network on them, use --identity-weight 0 --no-mirror, "
             "and --phi with another network or --perceptual-weight 0"
         )
-    if identity and weights is None and called not in REGISTRY and "@" not in called:
-        # What a file records is data: it names no other file to open, and no program to run.
-        raise MissingWeights(
-            f"no recognizer is called {called!r} here, and a name that a file records opens nothing; give --weights "
-            "the model's file, or the folder that 'train' made"
-        )
     if is_custom(called) and "@" not in called:
         from facedecode.recognizers.custom import load_custom
 
@@ -74,7 +68,7 @@ def load_recognizer(
         raise UsageError(f"--spec is the contract of a model of your own (onnx:FILE, torch:FILE); {called} has one")
     from facedecode.recognizers.recognizer import Recognizer
 
-    spec = find_spec_by_name(called, weights)
+    spec = find_spec_by_name(called, weights, recorded=identity is not None)
     recognizer = Recognizer(spec, find_weights(spec, weights), device, precision)
     if identity:
         require_same_recognizer(identity, recognizer.describe(), f"the weights file {recognizer.weights}")
@@ -92,17 +86,18 @@ def recognizer_file(name: str | None, weights: Path | None) -> Path | None:
     return weights or custom_file(name or "") or (trained_folder(name) if name else None)
 
 
-def find_spec_by_name(name: str, weights: Path | str | None = None) -> RecognizerSpec:
+def find_spec_by_name(name: str, weights: Path | str | None = None, recorded: bool = False) -> RecognizerSpec:
     """The spec registered under `name`, or of the recognizer that was trained into the folder `name`.
 
     weights: the folder of a trained recognizer that is called by its name.
+    recorded: a file records the name. It is data, and opens no folder of that name.
 
     Raises UsageError: no recognizer has that name. MissingWeights: the name is that of protected templates. BadInput: a
     folder with a card that cannot be read, or with a recognizer of another name.
     """
     if name in REGISTRY:
         return REGISTRY[name]
-    if folder := trained_folder(name):
+    if not recorded and (folder := trained_folder(name)):
         return read_card(folder).spec(folder)
     if weights is not None and (folder := trained_folder(weights)):
         spec = read_card(folder).spec(folder)

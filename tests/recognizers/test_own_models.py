@@ -412,12 +412,12 @@ def test_a_manifest_and_the_file_are_enough_to_find_the_model_again(
     other = keep(tmp_path / "other.pt2", exported(net, 1))
     with pytest.raises(BadInput, match=r"other\.pt2: not the file of torch:mine \(sha256"):
         load_recognizer(held, other)
-    with pytest.raises(MissingWeights, match=r"no recognizer is called 'torch:mine' here.*--weights"):
+    with pytest.raises(MissingWeights, match=r"torch:mine: .* opens no file; give --weights"):
         load_recognizer(held)
     # Not even where the file is that its name says: a store of a stranger's would choose which program runs.
     monkeypatch.chdir(tmp_path)
     Path("mine").write_bytes(moved.read_bytes())
-    with pytest.raises(MissingWeights, match="opens nothing"):
+    with pytest.raises(MissingWeights, match="opens no file"):
         load_recognizer(held)
     keep(tmp_path / "b.pt2", moved.read_bytes(), mean=100)
     with pytest.raises(BadInput, match=r"takes pictures otherwise .*mean"):

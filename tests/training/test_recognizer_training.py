@@ -463,7 +463,12 @@ def test_every_stage_takes_the_folder(
     small = ("--image-size", 64, "--epochs", 1, "--batch-size", 2, "--validation", 0, "--device", "cpu")
     run("train", "emb", "-o", "decoder", *small, "--weights", own, "--phi", own)
     told = CliRunner().invoke(app, ["train", "emb", "-o", "second", *map(str, small)])
-    assert told.exit_code == 3 and "no recognizer is called 'own'" in told.output
+    assert told.exit_code == 2 and "no recognizer is called 'own'" in told.output
+    # A folder of that name is not opened either: it is a store that says the name.
+    shutil.copytree(own, "own")
+    told = CliRunner().invoke(app, ["train", "emb", "-o", "second", *map(str, small)])
+    assert told.exit_code == 2 and "no recognizer is called 'own'" in told.output
+    shutil.rmtree("own")
     found = run(
         "invert", "emb", "-o", "out", "--decoder", "decoder", "--weights", own, "--refine", 1, "--device", "cpu"
     )
