@@ -1,7 +1,8 @@
-"""Writing without half-written results: atomic files, an output lock, canonical JSON."""
+"""The one place that opens files: reads that refuse what is no file, writes that leave nothing half-written, locks."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import errno
@@ -11,14 +12,30 @@ import json
 import os
 import secrets
 import stat
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from facedecode.errors import MissingWeights, OutputError, OutputInUse
+from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, OutputInUse
+
+try:
+    import fcntl
+except ImportError:  # Windows refuses to remove a file that is open, which serves as well
+    fcntl = None
 
 LOCK_NAME = ".lock"
 TEMPORARY_PATTERN = ".facedecode-*.tmp"  # what a killed run can leave behind
+_BLOCK = 1 << 20
+_SPECIAL = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def _reason(error: OSError) -> str:
@@ -26,10 +43,128 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error).partition("\n")[0] or type(error).__name__
 
 
+# Reading
+
+
+@contextlib.contextmanager
+def open_file(path: Path | str) -> Iterator[BinaryIO]:
+    """Open a regular file for reading, by one look-up of its name.
+
+    Raises BadInput naming the file: missing, a folder, a pipe, a device or a socket; it cannot be read.
+    """
+    try:
+        # A pipe that nobody writes to would block the opening itself.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags)
+    except FileNotFoundError as error:
+        raise BadInput(f"{path}: no such file; check the path") from error
+    except ValueError as error:  # a NUL in the name
+        raise BadInput(f"{str(path)!a}: no name of a file") from error
+    except OSError as error:  # of a socket, too: it cannot be opened
+        with contextlib.suppress(OSError):
+            if kind := _SPECIAL.get(stat.S_IFMT(Path(path).stat().st_mode)):
+                raise BadInput(f"{path}: {kind}, and a file is needed") from error
+        raise BadInput(f"{path}: cannot be read: {_reason(error)}") from error
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise BadInput(f"{path}: {_SPECIAL.get(stat.S_IFMT(mode), 'no regular file')}, and a file is needed")
+    with os.fdopen(descriptor, "rb") as file:
+        yield file
+
+
+def read_file(path: Path | str, most: int | None = None) -> bytes:
+    """The content of a regular file, read once: what is checked of it is what is used.
+
+    most: bytes; a larger file is refused before it is read.
+
+    Raises BadInput: as `open_file`; the file is larger.
+    """
+    with open_file(path) as file:
+        try:
+            size = os.fstat(file.fileno()).st_size
+            if most is None or size <= most:
+                data = file.read() if most is None else file.read(most + 1)
+                size = len(data)
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {_reason(error)}") from error
+    if most is not None and size > most:
+        raise BadInput(f"{path}: {size:,} bytes or more, and at most {most:,} are read; is it the right file?")
+    return data
+
+
+def read_text(path: Path | str, most: int | None = None) -> str:
+    """A text file in UTF-8, with a byte order mark or without, or in UTF-16 with one.
+
+    Raises BadInput: as `read_file`; another encoding.
+    """
+    data = read_file(path, most)
+    try:
+        return data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not a UTF-8 text file; save it as UTF-8") from error
+
+
+def sha256_of(data: bytes | bytearray | memoryview) -> str:
+    """SHA-256 as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path | str) -> str:
+    """SHA-256 of a file's content as 64 hex digits, a part at a time in memory. Raises BadInput as `open_file`."""
+    digest = hashlib.sha256()
+    with open_file(path) as file:
+        try:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {_reason(error)}") from error
+    return digest.hexdigest()
+
+
+# Writing
+
+
+class OutputFile:
+    """A new file that counts and hashes what is written to it, and gives the error of each write at once.
+
+    NumPy takes it for no real file, and so does not write to it by `tofile`, which drops the last error.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def sha256(self) -> str:
+        """Of all that was written so far, 64 hex digits."""
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Write all of `data`. Raises OSError: less could be written."""
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            done += os.write(self._descriptor, view[done : done + _BLOCK])
+        self._digest.update(view)
+        self.size += len(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def finish(self) -> None:
+        """Make the content durable. Raises OSError: it cannot be, or the file has another length than was written."""
+        os.fsync(self._descriptor)
+        if (size := os.fstat(self._descriptor).st_size) != self.size:
+            raise OSError(errno.EIO, f"{size} of {self.size} bytes arrived")
+
+
 def _refuse_special(path: Path) -> None:
     try:
         mode = path.lstat().st_mode
-    except OSError:
+    except (OSError, ValueError):
         return  # It does not exist, or opening it will say why it cannot be used.
     if not stat.S_ISREG(mode):
         raise OutputError(f"cannot write {path}: it exists and is not a regular file; name another output")
@@ -49,42 +184,95 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def atomic_write(path: Path | str) -> Iterator[BinaryIO]:
-    """Yield a binary file that takes the place of `path` when the block ends without an error.
+def _new_temporary(folder: Path) -> tuple[Path, int]:
+    """A new file in `folder`, and its descriptor, which holds a lock for as long as it is open. Raises OSError."""
+    while True:
+        path = folder / TEMPORARY_PATTERN.replace("*", secrets.token_hex(6))
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        if fcntl is None:
+            return path, descriptor
+        with contextlib.suppress(OSError):  # no locks on this file system: what a killed run leaves there stays
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Another run may have taken it for a dead run's before it was locked.
+        if os.fstat(descriptor).st_nlink:
+            return path, descriptor
+        os.close(descriptor)
 
-    The content goes to a temporary file in the same folder, is flushed and fsynced, renamed over `path`, and
-    the folder is fsynced. On any error the temporary file is removed and what was at `path` is untouched.
+
+def remove_stale(folder: Path | str) -> None:
+    """Remove the temporary files that killed runs left in a folder; those that a run is writing stay."""
+    try:
+        with os.scandir(folder) as entries:
+            stale = [Path(entry) for entry in entries if Path(entry).match(TEMPORARY_PATTERN) and entry.is_file()]
+    except OSError:
+        return
+    for path in stale:
+        with contextlib.suppress(OSError):
+            if fcntl is None:
+                path.unlink()
+                continue
+            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+            finally:
+                os.close(descriptor)
+
+
+_tidied: set[str] = set()  # folders that this process has looked through for stale temporaries
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path | str) -> Iterator[OutputFile]:
+    """Yield a file that takes the place of `path` when the block ends without an error.
+
+    The content goes to a temporary file in the same folder, is checked for its length, fsynced and renamed over `path`,
+    and the folder is fsynced. On any error the temporary file is removed and what was at `path` is untouched; what a
+    killed run leaves is removed by the next that writes in the folder.
 
     Raises OutputError: an OSError in the block or around it (disk full, read-only, no permission, no folder), or `path`
     exists and is not a regular file (a symbolic link is not one).
     """
     path = Path(path)
     _refuse_special(path)
-    temporary = path.with_name(TEMPORARY_PATTERN.replace("*", secrets.token_hex(6)))
+    if (folder := str(path.parent)) not in _tidied:
+        _tidied.add(folder)
+        remove_stale(folder)
+    temporary, descriptor = None, None
     try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        temporary, descriptor = _new_temporary(path.parent)
+        file = OutputFile(descriptor)
+        yield file
+        file.finish()
+        # Windows renames no open file. Elsewhere the lock is held until the file has its name.
+        if os.name != "posix":
+            os.close(descriptor)
+            descriptor = None
         os.replace(temporary, path)  # noqa: PTH105 (one place for tests to fail it)
         _sync_folder(path.parent)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}") from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, ValueError) and temporary is not None:
+            raise
+        reason = _reason(error) if isinstance(error, OSError) else "no name of a file"
+        raise OutputError(f"cannot write {path}: {reason}") from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        if descriptor is not None:
+            os.close(descriptor)
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
-def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write `data` to `path` atomically. Raises OutputError as `atomic_write`."""
+def write_bytes(path: Path | str, data: bytes) -> str:
+    """Write `data` to `path` atomically; returns its SHA-256 in hex. Raises OutputError as `atomic_write`."""
     with atomic_write(path) as file:
         file.write(data)
+    return file.sha256
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write `text` to `path` as UTF-8, atomically and with its line ends as they are."""
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path | str, text: str) -> str:
+    """Write `text` to `path` as UTF-8 with its line ends as they are; otherwise as `write_bytes`."""
+    return write_bytes(path, text.encode("utf-8"))
 
 
 def json_text(value: Any) -> str:
@@ -96,9 +284,9 @@ def json_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
-def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` to `path` as canonical JSON (see `json_text`), atomically."""
-    write_text(path, json_text(value))
+def write_json(path: Path | str, value: Any) -> str:
+    """Write `value` to `path` as canonical JSON (see `json_text`); otherwise as `write_bytes`."""
+    return write_text(path, json_text(value))
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -106,15 +294,6 @@ def csv_text(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     return text.getvalue()
-
-
-def sha256_file(path: Path | str) -> str:
-    """SHA-256 of a file's content as 64 hex digits. Raises OSError as reading does."""
-    with Path(path).open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def make_folder(path: Path | str) -> Path:
@@ -134,12 +313,14 @@ def make_folder(path: Path | str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path | str) -> Iterator[None]:
-    """Hold an existing output folder against other runs for the length of the block.
+    """Hold an existing output folder against other runs for the length of the block, and tidy up after killed ones.
 
     The kernel drops the lock with its process, so that a crash leaves no stale lock (only an empty `.lock`
-    file, which the next run takes over).
+    file, which the next run takes over). Temporary files of killed runs in the folder and its subfolders are removed.
 
     Raises OutputInUse: another run holds the folder. OutputError: the folder cannot be written.
+
+    Warns FacedecodeWarning: the file system has no locks.
     """
     from filelock import FileLock, Timeout
 
@@ -151,9 +332,19 @@ def locked(folder: Path | str) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise OutputInUse(f"{folder} is in use by another run; wait or name another output") from error
-    except OSError as error:
-        raise OutputError(f"cannot write in {folder}: {_reason(error)}") from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise OutputError(f"cannot write in {folder}: {_reason(error)}") from error
+        warnings.warn(
+            f"{folder}: this file system has no locks; see to it that no other run writes there",
+            FacedecodeWarning,
+            stacklevel=3,
+        )
     try:
+        with os.scandir(folder) as entries:
+            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        for each in (folder, *below):
+            remove_stale(each)
         yield
     finally:
         # Removed while still held: a run that has the removed file open sees that it has no name, and does not take it.

@@ -5,17 +5,23 @@ import hashlib
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from facedecode.errors import OutputError, OutputInUse
+from facedecode import files
+from facedecode.errors import BadInput, FacedecodeWarning, OutputError, OutputInUse
 from facedecode.files import (
     atomic_write,
     locked,
     make_folder,
+    open_file,
+    read_file,
+    read_text,
     sha256_file,
     write_bytes,
     write_json,
@@ -100,6 +106,94 @@ def test_an_error_in_the_block_leaves_what_was_there(tmp_path):
         raise KeyError
     assert (tmp_path / "x").read_bytes() == b"earlier"
     assert names(tmp_path) == ["x"]
+
+
+def test_what_was_written_is_hashed(tmp_path):
+    array = np.arange(100_000, dtype="<f4")
+    with atomic_write(tmp_path / "x.npy") as file:
+        np.lib.format.write_array(file, array)
+    data = (tmp_path / "x.npy").read_bytes()
+    assert (file.sha256, file.size) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert write_bytes(tmp_path / "y", b"abc") == hashlib.sha256(b"abc").hexdigest()
+    assert (np.load(tmp_path / "x.npy") == array).all()
+
+
+def test_a_file_that_lacks_its_end_is_not_committed(tmp_path, monkeypatch):
+    """Some file systems drop what does not fit without an error; a file that is short gets no name."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:-1]) + 1)
+    with pytest.raises(OutputError, match="2 of 3 bytes arrived"):
+        write_bytes(tmp_path / "x", b"abc")
+    assert names(tmp_path) == []
+
+
+def test_temporaries_of_killed_runs_go_and_those_in_use_stay(tmp_path):
+    (tmp_path / "inner").mkdir()
+    stale = [tmp_path / ".facedecode-0.tmp", tmp_path / "inner" / ".facedecode-1.tmp"]
+    for path in stale:
+        path.write_bytes(b"half")
+    foreign = tmp_path / ".facedecode-mine"
+    foreign.write_bytes(b"")
+    with atomic_write(tmp_path / "x") as file, locked(tmp_path):
+        assert len(list(tmp_path.glob(".facedecode-*.tmp"))) == 1  # the one that is being written
+        assert not list((tmp_path / "inner").iterdir())
+        file.write(b"whole")
+    assert names(tmp_path) == [".facedecode-mine", "inner", "x"]
+    files._tidied.clear()
+    stale[0].write_bytes(b"half")
+    write_bytes(tmp_path / "y", b"")
+    assert names(tmp_path) == [".facedecode-mine", "inner", "x", "y"]
+
+
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch):
+    def no_locks(*args):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.warns(FacedecodeWarning, match="has no locks"), locked(tmp_path):
+        write_bytes(tmp_path / "x", b"abc")
+    assert (tmp_path / "x").read_bytes() == b"abc"
+    assert names(tmp_path) == ["x"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "device", "socket", "missing", "nul", "large"])
+def test_reads_regular_files_only(tmp_path, kind):
+    path = tmp_path / "x"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path = Path("/dev/zero")
+    elif kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    elif kind == "nul":
+        path = tmp_path / "x\0y"
+    elif kind == "large":
+        path.write_bytes(b"abc")
+        assert read_file(path, most=3) == b"abc"
+    with pytest.raises(BadInput) as caught:
+        read_file(path, most=2)
+    message = {"large": "at most 2 are read", "missing": "no such file", "nul": "no name of a file"}
+    assert message.get(kind, "a file is needed") in str(caught.value)
+    assert (str(path) in str(caught.value)) == (kind != "nul")
+    if kind != "large":
+        with pytest.raises(BadInput), open_file(path):
+            pass
+        with pytest.raises(BadInput):
+            sha256_file(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_text_of_common_encodings(tmp_path, encoding):
+    (tmp_path / "x").write_bytes("é;ü".encode(encoding))
+    assert read_text(tmp_path / "x") == "é;ü"
+
+
+def test_text_of_another_encoding(tmp_path):
+    (tmp_path / "x").write_bytes("é".encode("latin-1"))
+    with pytest.raises(BadInput, match="save it as UTF-8"):
+        read_text(tmp_path / "x")
 
 
 @pytest.mark.parametrize("kind", ["folder", "fifo", "link", "dangling"])

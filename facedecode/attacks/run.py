@@ -20,7 +20,7 @@ from facedecode.attacks.target import AttackTarget, refuse_target_alone
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
-from facedecode.files import make_folder, sha256_file, write_bytes, write_text
+from facedecode.files import make_folder, write_bytes, write_text
 from facedecode.pictures.faces import Face, moved
 from facedecode.pictures.figures import png_bytes
 from facedecode.pictures.images import ImageRef, find_images, load_image, save_image, to_tensor
@@ -192,8 +192,7 @@ class _Run:
         for row, picture in zip(rows, pictures, strict=True):
             path = self.folder.pictures / row["picture"]
             make_folder(path.parent)
-            save_image(path, picture)
-            row["sha256"] = sha256_file(path)
+            row["sha256"] = save_image(path, picture)
         saved = np.stack([load_image(self.folder.pictures / row["picture"]) for row in rows])
         templates = self.cropper.recognizer.embed_crops(saved)
         for row, measured in zip(rows, measure(self.target, crops, saved, originals, templates), strict=True):

@@ -182,7 +182,7 @@ def refuse_target_alone(target: str | None, refs: list[ImageRef]) -> None:
         return
     try:
         same = Path(target).samefile(refs[0].path) or sha256_file(target) == sha256_file(refs[0].path)
-    except OSError:
+    except (OSError, BadInput):
         return  # a link to nowhere becomes a failure of its own
     if same:
         raise UsageError(f"--target {target}: is the image to attack itself; choose another target")

@@ -12,7 +12,6 @@ import numpy as np
 from facedecode.attributes.direction import Direction
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
-from facedecode.files import atomic_write
 from facedecode.inversion.inputs import TemplateInput
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
@@ -193,13 +192,6 @@ def write_strips(
                 rows[i] = np.insert(rows[i], place, portrait, axis=0)
                 captions[i] = [*captions[i][:place], "original", *captions[i][place:]]
     save_image(output, picture_grid(rows, captions=captions))
-
-
-def write_templates(path: Path, walks: Walks) -> None:
-    """All templates, strip after strip, as a bare float32 .npy file (strips · steps, dim), atomically."""
-    flat = np.ascontiguousarray(walks.templates.reshape(-1, walks.templates.shape[-1]), "<f4")
-    with atomic_write(path) as file:
-        np.lib.format.write_array(file, flat, version=(1, 0), allow_pickle=False)
 
 
 def _caption(amount: float, *scores: float) -> str:

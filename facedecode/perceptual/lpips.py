@@ -59,10 +59,7 @@ def require_trunk(path: Path, net: str) -> str:
     prefix = name.removesuffix(".pth").rpartition("-")[2]
     if not path.is_file():
         raise MissingWeights(f"{path}: no such file; LPIPS ({net}) needs torchvision's {name}")
-    try:
-        sha256 = sha256_file(path)
-    except OSError as error:
-        raise BadInput(f"{path}: unreadable ({error.strerror})") from None
+    sha256 = sha256_file(path)
     if not sha256.startswith(prefix):
         raise BadInput(
             f"{path}: not torchvision's {name} (its sha256 begins with {sha256[:8]}, not {prefix}); LPIPS is "

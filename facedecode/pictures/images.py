@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.files import atomic_write
+from facedecode.files import write_bytes
 
 if TYPE_CHECKING:  # seconds to import
     from torch import Tensor, device
@@ -212,8 +213,10 @@ def resized(pictures: np.ndarray, side: int) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(each).resize(size, Image.Resampling.BICUBIC)) for each in pictures])
 
 
-def save_image(path: Path, array: np.ndarray) -> None:
+def save_image(path: Path, array: np.ndarray) -> str:
     """Write a picture (height, width, 3) RGB, uint8 or floating point in [0, 1], as PNG, atomically.
+
+    Returns the file's SHA-256 in hex.
 
     Raises OutputError: a name that does not end in .png, or a place that cannot be written. ValueError: another shape
     or type, values outside [0, 1], NaN.
@@ -221,9 +224,9 @@ def save_image(path: Path, array: np.ndarray) -> None:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise OutputError(f"{path}: pictures are written as PNG; give a name that ends in .png")
-    image = Image.fromarray(_to_uint8(np.asarray(array)))
-    with atomic_write(path) as stream:
-        image.save(stream, format="PNG")
+    stream = io.BytesIO()
+    Image.fromarray(_to_uint8(np.asarray(array))).save(stream, format="PNG")
+    return write_bytes(path, stream.getvalue())
 
 
 def _to_uint8(array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reading `.npy` files of templates strictly: never a pickle, never more memory than the file's own size."""
+"""`.npy` files of templates, read strictly: never a pickle, never more memory than the file's own size."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from facedecode.errors import BadInput
+from facedecode.files import atomic_write
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -71,6 +72,14 @@ def read_data(path: Path, header: NpyHeader) -> np.ndarray:
     if flat.size != math.prod(header.shape):
         raise BadInput(f"{path}: truncated while it was read")
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
+
+
+def write_templates(path: Path, templates: np.ndarray) -> str:
+    """Write templates (n, dim) as float32 in C order, atomically; returns the file's SHA-256. Raises OutputError."""
+    with atomic_write(path) as file:
+        values = np.ascontiguousarray(templates, dtype="<f4")
+        np.lib.format.write_array(file, values, version=(1, 0), allow_pickle=False)
+    return file.sha256
 
 
 def refuse_non_finite(path: Path, templates: np.ndarray) -> None:

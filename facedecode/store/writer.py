@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import (
     TEMPORARY_PATTERN,
-    atomic_write,
     json_text,
     locked,
     make_folder,
@@ -39,6 +38,7 @@ from facedecode.store.layout import (
     has_marker,
     rows_table,
 )
+from facedecode.store.npy import write_templates
 from facedecode.store.reader import Store
 
 MAX_SHARDS = 100_000  # five digits: beyond that the names would no longer sort by number
@@ -181,7 +181,7 @@ class StoreWriter:
                     sha256_file(self.folder / f"{stem}.{kind}") == record.get(f"{kind}_sha256")
                     for kind in ("npy", "parquet")
                 )
-            except (BadInput, OSError, KeyError):
+            except (BadInput, KeyError):
                 return records
             if not sound:
                 return records
@@ -210,18 +210,17 @@ class StoreWriter:
         self.begin()
         stem = f"{len(self._done):05d}"
         npy, parquet = self.folder / f"{stem}.npy", self.folder / f"{stem}.parquet"
-        with atomic_write(npy) as file:
-            np.lib.format.write_array(file, templates, version=(1, 0), allow_pickle=False)
+        npy_sha256 = write_templates(npy, templates)
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
-        write_bytes(parquet, sink.getvalue().to_pybytes())
+        parquet_sha256 = write_bytes(parquet, sink.getvalue().to_pybytes())
         record = {
             "fingerprint": self.fingerprint,
             "root": self._root,
             "rows": len(rows),
             "dim": templates.shape[1],
-            "npy_sha256": sha256_file(npy),
-            "parquet_sha256": sha256_file(parquet),
+            "npy_sha256": npy_sha256,
+            "parquet_sha256": parquet_sha256,
             "failures": failures,
             "inputs_done": inputs_done,
         }
@@ -272,12 +271,13 @@ class StoreWriter:
         self.begin()
         everything = [failure for record in self._done for failure in record["failures"]] + last
         lines = [json.dumps(failure, sort_keys=True) + "\n" for failure in everything]
-        write_text(self.folder / FAILURES, "".join(lines))
-        write_json(self.folder / MANIFEST, self._manifest(len(everything)))
+        failures_sha256 = write_text(self.folder / FAILURES, "".join(lines))
+        failures_file = {"count": len(everything), "sha256": failures_sha256}
+        write_json(self.folder / MANIFEST, {**self._manifest(), "failures": failures_file})
         self._finished = True
         self._clear_records()
 
-    def _manifest(self, n_failures: int) -> dict[str, Any]:
+    def _manifest(self) -> dict[str, Any]:
         shards = [
             {
                 "file": f"{index:05d}.npy",
@@ -295,7 +295,6 @@ class StoreWriter:
             "count": sum(record["rows"] for record in self._done),
             "dim": self._done[0]["dim"],
             "shards": shards,
-            "failures": {"count": n_failures, "sha256": sha256_file(self.folder / FAILURES)},
             "root": self._root,
             "fingerprint": self.fingerprint,
         }
