@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from facedecode.errors import BadInput, MissingWeights
-from facedecode.recognizers.weights_file import HEADS, Layout, load_into
+from facedecode.recognizers.weights_file import Layout, load_into
 
 # torchvision's numbers of the convolutions in `vgg16().features`, block by block.
 _VGG = {
@@ -44,17 +44,26 @@ def _caffe_resnet() -> dict[str, str]:
     return layers
 
 
-TORCHVISION = Layout("torchvision", heads=HEADS)
-VGG16 = (
-    TORCHVISION,
-    # The group's own model, converted from MatConvNet, which takes RGB.
-    Layout("vgg_face_dag (conv1_1, fc6)", _vgg("conv{}_{}"), HEADS),
-    # Ports of its Torch and Caffe models, which take BGR.
-    Layout("Torch port (conv_1_1, fc6)", _vgg("conv_{}_{}"), HEADS, "features.0.weight"),
-    Layout("Torch port (features.conv_1_1, fc.fc6)", _vgg("features.conv_{}_{}", "fc.{}"), HEADS, "features.0.weight"),
+TORCHVISION = Layout("torchvision")
+# With the full layers, where only the convolutions are taken.
+_VGG_CLASSIFIER = ("classifier", "fc", "fc6", "fc7", "fc8")
+VGG16 = tuple(
+    replace(layout, classifier=_VGG_CLASSIFIER)
+    for layout in (
+        TORCHVISION,
+        # The group's own model, converted from MatConvNet, which takes RGB.
+        Layout("vgg_face_dag (conv1_1, fc6)", _vgg("conv{}_{}")),
+        # Ports of its Torch and Caffe models, which take BGR.
+        Layout("Torch port (conv_1_1, fc6)", _vgg("conv_{}_{}"), turned_first="features.0.weight"),
+        Layout(
+            "Torch port (features.conv_1_1, fc.fc6)",
+            _vgg("features.conv_{}_{}", "fc.{}"),
+            turned_first="features.0.weight",
+        ),
+    )
 )
 # The group's own PyTorch files (converted from MatConvNet, as resnet50_ft_dag), which take RGB.
-_CAFFE_RESNET = Layout("Caffe's (conv1_7x7_s2)", _caffe_resnet(), HEADS, turned_first="conv1.weight")
+_CAFFE_RESNET = Layout("Caffe's (conv1_7x7_s2)", _caffe_resnet(), ("classifier",), turned_first="conv1.weight")
 RESNET50 = (
     replace(
         TORCHVISION,
@@ -165,7 +174,7 @@ def _facenet(path: Path) -> nn.Module:
 
     with torch.device("meta"):
         net = InceptionResnetV1(pretrained=None, classify=False)
-    return load_into(net, path, [Layout("facenet-pytorch", heads=HEADS)])
+    return load_into(net, path, [Layout("facenet-pytorch", classifier=("logits",))])
 
 
 def _vgg16(path: Path) -> nn.Module:

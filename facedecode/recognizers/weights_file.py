@@ -5,8 +5,10 @@ A file is safetensors, or torch's own format (zip or legacy) read with `weights_
 
 from __future__ import annotations
 
+import argparse
 import math
 import pickle
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,17 +20,15 @@ from facedecode.errors import BadInput, FacedecodeWarning, some_of
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Where training scripts put the tensors in their checkpoints, and what they put before the names.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "backbone", "weights")
-PREFIXES = (
-    *("module.", "_orig_mod.", "model.", "backbone.", "net.", "network."),
-    *("encoder.", "base_model.", "feature_extractor."),
-)
+# Modules of torch's that wrap a network, or a part of it, while it is trained.
+_WRAPPING = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 # Classifiers, and what losses train beside a network: no template goes through them.
-HEADS = (
-    *("arcface.", "classifier.", "criterion.", "fc.", "fc6.", "fc7.", "fc8."),
-    *("head.", "logits.", "loss.", "margin.", "metric_fc."),
+_HEAD = re.compile(
+    r"fc\d*|last_linear|.*(head|classif|logit|loss|criterion|margin|metric|softmax|(arc|cos|sphere|ada|mag|curricular)_?face"
+    r"|prox(y|ies)|product|center).*",
+    re.IGNORECASE,
 )
+_DEEPEST = 4  # dictionaries in each other, as {"checkpoint": {"state_dict": {…}}}, and modules about a network
 _COUNTER = "num_batches_tracked"  # of batch normalization: no output depends on it, and conversions leave it out
 _STAND_INS = {  # first bytes of what is often found in the place of a model's file
     b"version https://git-lfs": "is a git-LFS pointer, not the file itself: run 'git lfs pull', or download it",
@@ -43,7 +43,7 @@ class Layout:
 
     name: for messages.
     layers: the file's name of a layer → the network's; other layers keep their names.
-    heads: tensors that are left out begin like this.
+    classifier: modules that its own files have behind the network. They are left out without a word, others' with one.
     turned_first: the first convolution, if the file has its channels in the other order (BGR for RGB).
     refused: why a file of this layout is not taken, and what to do instead.
     uncounted: a warning where batch normalization has no counters, which is the mark of a converted file.
@@ -51,7 +51,7 @@ class Layout:
 
     name: str = "the network itself"
     layers: Mapping[str, str] = field(default_factory=dict)
-    heads: tuple[str, ...] = ()
+    classifier: tuple[str, ...] = ()
     turned_first: str | None = None
     refused: str | None = None
     uncounted: str | None = None
@@ -94,23 +94,13 @@ def kind_of_weights(path: Path) -> str:
 
 
 def read_tensors(path: Path, content: bytes | None = None) -> dict[str, Tensor]:
-    """The tensors of a state dict's file by their names, on the CPU, as they are.
+    """The tensors of a file by their names, on the CPU, as they are: of its largest state dict, if there are several.
 
     content: of the file, safetensors, where it was read already.
 
-    Raises BadInput: not weights, truncated or damaged, more than tensors (which is never run), or several networks.
+    Raises BadInput: not weights, truncated or damaged, or more than tensors (which is never run).
     """
-    is_safetensors = content is not None or kind_of_weights(path) == "safetensors"
-    networks = _unwrap(_read_safetensors(path, content) if is_safetensors else _read_torch(path))
-    if not networks:
-        raise BadInput(
-            f"{path}: holds no state dict (names and tensors), at the top or as {some_of(WRAPPERS)}; "
-            "save model.state_dict()"
-        )
-    first, *others = networks.values()
-    if not all(_are_equal(first, other) for other in others):
-        raise BadInput(f"{path}: holds several networks, as {' and as '.join(networks)}; save the one you want")
-    return first
+    return max(_read_states(path, content).values(), key=len)
 
 
 def load_into(
@@ -118,26 +108,31 @@ def load_into(
 ) -> nn.Module:
     """`net` with the tensors of a file. It can be built on torch's device `meta`, which costs nothing.
 
+    The network may lie in the file as training scripts save it: in a dictionary of another (`state_dict`, `model`), in
+    another module (`backbone.`), wrapped by torch (`module.`), and beside other things.
+
     layouts: those that a file may have; the one that gives the most of the network's tensors is taken.
     content: as in `read_tensors`.
 
-    Raises BadInput: as `read_tensors`; or tensors are missing, unexpected or of another shape (listed), or not finite.
+    Warns FacedecodeWarning: a classifier is left out. Raises BadInput: as `read_tensors`; several networks; tensors are
+    missing, unexpected or of another shape (listed), or not finite.
     """
     import torch
 
     expected = net.state_dict()
-    read = _without_prefixes(read_tensors(path, content), expected)
-    layout = max(layouts, key=lambda each: sum(each.rename(key) in expected for key in read))
+    layout, tensors, others = _find_network(path, _read_states(path, content), expected, layouts)
     if layout.refused:
         raise BadInput(f"{path}: {layout.refused}")
-    others = [key for key in read if layout.rename(key) not in expected]
-    tensors = {layout.rename(key): tensor for key, tensor in read.items() if key not in others}
-    if len(tensors) + len(others) < len(read):
-        raise BadInput(f"{path}: names a layer twice, as {layout.name} does and otherwise; give one network's weights")
-    if differences := _differences(expected, tensors, others, layout.heads):
+    unexpected = [name for name in others if not _HEAD.fullmatch(_module(name))]
+    if differences := _differences(expected, tensors, unexpected):
         taken = ", ".join(each.name for each in layouts if not each.refused)
         raise BadInput(f"{path}: not these weights: tensors {differences}; expected the layout of {taken}")
-    if layout.uncounted and not any(key.endswith(_COUNTER) for key in read):
+    if left_out := sorted({_module(name) for name in others} - {*layout.classifier}):
+        what = (
+            f"{path}: left out {some_of(left_out)}: no template goes through a classifier or a loss beside the network"
+        )
+        warnings.warn(what, FacedecodeWarning, stacklevel=2)
+    if layout.uncounted and not any(name.endswith(_COUNTER) for name in tensors):
         warnings.warn(f"{path}: {layout.uncounted}", FacedecodeWarning, stacklevel=2)
     for name, tensor in expected.items():
         tensors[name] = tensors.get(name, torch.zeros(tensor.shape)).to(tensor.dtype)
@@ -150,10 +145,8 @@ def load_into(
     return net
 
 
-def _differences(
-    expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], others: Sequence[str], heads: tuple[str, ...]
-) -> str:
-    """How a file's tensors differ from the network's, for a message; empty where they do not, apart from heads."""
+def _differences(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], unexpected: Sequence[str]) -> str:
+    """How a file's tensors differ from the network's, for a message; empty where they do not."""
     import torch
 
     wrong = []
@@ -167,7 +160,7 @@ def _differences(
             wrong.append(f"{name}: {str(tensor.dtype).removeprefix('torch.')} numbers")
     lists = {
         "missing": [name for name in expected if name not in tensors and not name.endswith(_COUNTER)],
-        "unexpected": [name for name in others if not name.startswith(heads)],
+        "unexpected": unexpected,
         "of another shape or type": wrong,
     }
     return "; ".join(f"{len(names)} {kind} ({some_of(sorted(names))})" for kind, names in lists.items() if names)
@@ -187,7 +180,8 @@ def _read_torch(path: Path) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings():
+        # What a script was called with is often saved beside the network. It holds values, and does nothing.
+        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # on old formats
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -201,40 +195,98 @@ def _read_torch(path: Path) -> Any:
         raise BadInput(f"{path}: truncated or damaged ({_line(error)}); download it again") from None
 
 
-def _unwrap(state: Any, place: str = "") -> dict[str, dict[str, Tensor]]:
-    """The state dicts in a checkpoint, by where they are in it (`state_dict.model`, at the top '')."""
+def _read_states(path: Path, content: bytes | None) -> dict[str, dict[str, Tensor]]:
+    """The state dicts in a file, by where they are in it (`checkpoint.state_dict`, at the top ''); one at least."""
     import torch
 
-    if not isinstance(state, Mapping):
-        return {}
-    if state and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()):
-        return {place: dict(state)}
-    networks: dict[str, dict[str, Tensor]] = {}
-    for key in WRAPPERS:
-        networks |= _unwrap(state.get(key), f"{place}.{key}" if place else key)
-    return networks
+    is_safetensors = content is not None or kind_of_weights(path) == "safetensors"
+    read = _read_safetensors(path, content) if is_safetensors else _read_torch(path)
+    states: dict[str, dict[str, Tensor]] = {}
+    left, seen = [("", read, 0)], set()
+    while left:
+        place, value, depth = left.pop()
+        if not isinstance(value, Mapping) or id(value) in seen or depth > _DEEPEST:
+            continue
+        seen.add(id(value))
+        # An optimizer numbers its states: what is under a number is no network's.
+        named = {key: each for key, each in value.items() if isinstance(key, str)}
+        if tensors := {key: each for key, each in named.items() if isinstance(each, torch.Tensor)}:
+            states[place] = tensors
+        inside = [(f"{place}.{key}" if place else key, each, depth + 1) for key, each in named.items()]
+        left.extend(reversed(inside))
+    if not states:
+        raise BadInput(f"{path}: holds no state dict (names and tensors); save model.state_dict()")
+    return states
 
 
-def _are_equal(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Whether two state dicts are one, saved under two names."""
-    import torch
+def _find_network(
+    path: Path,
+    states: Mapping[str, Mapping[str, Tensor]],
+    expected: Mapping[str, Tensor],
+    layouts: Sequence[Layout],
+) -> tuple[Layout, dict[str, Tensor], list[str]]:
+    """Where most of a network's tensors are in a file.
 
-    def same(x: Tensor, y: Tensor) -> bool:
-        dense = x.layout == y.layout == torch.strided and not (x.is_meta or y.is_meta)
-        return dense and x.dtype == y.dtype and torch.equal(x, y)
+    Returns their layout; the tensors by the network's names; and the names of what else is in the same state dict,
+    without the modules that both lie in. Raises BadInput: several networks, or a layer twice.
+    """
+    wanted = {name for name in expected if not name.endswith(_COUNTER)}
+    plain = {place: {key: _WRAPPING.sub("", key) for key in state} for place, state in states.items()}
+    found: dict[tuple[int, str, str], set[str]] = {}  # by layout, place and what is before the names
+    for number, layout in enumerate(layouts):
+        for place, names in plain.items():
+            for name in names.values():
+                start = 0
+                for _ in range(_DEEPEST + 1):
+                    if (renamed := layout.rename(name[start:])) in wanted:
+                        found.setdefault((number, place, name[:start]), set()).add(renamed)
+                    if not (start := name.find(".", start) + 1):
+                        break
+    largest = max(states, key=lambda place: len(states[place]))
+    best = max(found, key=lambda each: len(found[each]), default=(0, largest, ""))
+    layout = layouts[best[0]]
 
-    return state.keys() == other.keys() and all(same(tensor, other[name]) for name, tensor in state.items())
+    def parted(place: str, prefix: str) -> tuple[dict[str, Tensor], list[str]]:
+        tensors: dict[str, Tensor] = {}
+        others = []
+        for key, name in plain[place].items():
+            renamed = layout.rename(name.removeprefix(prefix))
+            if not name.startswith(prefix) or renamed not in expected:
+                others.append(_beside(name, prefix))
+            elif renamed in tensors:
+                raise BadInput(f"{path}: names the layer {renamed} twice; give one network's weights")
+            else:
+                tensors[renamed] = states[place][key]
+        return tensors, others
+
+    tensors, others = parted(*best[1:])
+    for number, place, prefix in found.keys() - {best}:
+        if number == best[0] and found[best] == found[number, place, prefix] == wanted:
+            again, _ = parted(place, prefix)
+            if not all(_are_equal(tensors[name], again[name]) for name in wanted):
+                both = sorted(".".join(each).strip(".") or "its top" for each in (best[1:], (place, prefix)))
+                raise BadInput(f"{path}: holds several networks, as {' and as '.join(both)}; save the one you want")
+    return layout, tensors, others
 
 
-def _without_prefixes(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without the prefix that all of their names have, those of heads apart."""
-    while not tensors.keys() & expected.keys():
-        body = [key for key in tensors if not key.startswith(HEADS)]
-        prefix = next((p for p in PREFIXES if body and all(key.startswith(p) for key in body)), None)
-        if prefix is None:
+def _module(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _beside(name: str, prefix: str) -> str:
+    """A name without what it shares with the prefix of another, module by module."""
+    for module in prefix.split("."):
+        if not name.startswith(f"{module}."):
             break
-        tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-    return tensors
+        name = name.removeprefix(f"{module}.")
+    return name
+
+
+def _are_equal(x: Tensor, y: Tensor) -> bool:
+    import torch
+
+    dense = x.layout == y.layout == torch.strided and not (x.is_meta or y.is_meta)
+    return dense and x.dtype == y.dtype and torch.equal(x, y)
 
 
 def _is_finite(tensor: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.recognizers.weights_file import (
-    HEADS,
-    PREFIXES,
-    WRAPPERS,
-    Layout,
-    kind_of_weights,
-    load_into,
-    read_tensors,
-)
+from facedecode.recognizers.weights_file import Layout, kind_of_weights, load_into, read_tensors
 
 
 class Net(nn.Module):
@@ -63,18 +56,34 @@ def test_every_format_gives_the_same_network(make: Callable, kind: str, state: d
     assert is_loaded(load_into(make(), path), state)
 
 
-@pytest.mark.parametrize("wrapper", [None, *WRAPPERS])
-@pytest.mark.parametrize("prefixes", [(), *((p,) for p in PREFIXES), ("module.", "backbone.")])
-def test_wrappers_and_prefixes_are_taken_off(wrapper: str | None, prefixes: tuple, state: dict, tmp_path: Path) -> None:
-    named = {"".join(prefixes) + name: tensor for name, tensor in state.items()}
-    content = {wrapper: named, "epoch": 3, "optimizer": {"state": {}}} if wrapper else named
-    torch.save(content, tmp_path / "w.pt")
+WRAPPERS = ("state_dict", "model", "backbone_state_dict", "net_state_dict", "embedder", "params")
+PREFIXES = ("module.", "_orig_mod.", "backbone.", "net.", "model.encoder.", "module.backbone.module.", "recognizer.0.")
+
+
+@pytest.mark.parametrize("wrapper", ["", *WRAPPERS])
+@pytest.mark.parametrize("prefix", ["", *PREFIXES])
+def test_a_network_is_found_wherever_a_checkpoint_has_it(
+    wrapper: str, prefix: str, state: dict, tmp_path: Path
+) -> None:
+    named = {prefix + name: tensor for name, tensor in state.items()}
+    momentum = {"state": {0: {"exp_avg": torch.ones(4, 3, 3, 3)}, 1: {"exp_avg": torch.ones(4)}}, "param_groups": [{}]}
+    beside = {"epoch": 3, "optimizer": momentum, "best": torch.tensor(0.9), "args": Namespace(lr=0.1), "ema": None}
+    torch.save({wrapper: named, **beside} if wrapper else named, tmp_path / "w.pt")
+    assert is_loaded(load_into(build(), tmp_path / "w.pt"), state)
+    torch.save({"checkpoint": {wrapper or "weights": named}, **beside}, tmp_path / "v.pt")
+    assert is_loaded(load_into(build(), tmp_path / "v.pt"), state)
+
+
+def test_parts_of_a_network_may_be_wrapped_and_numbers_stand_beside_its_tensors(state: dict, tmp_path: Path) -> None:
+    named = {name.replace("conv.", "conv.module.").replace("norm.", "_orig_mod.norm."): t for name, t in state.items()}
+    torch.save({**named, "epoch": 3, "arch": "net"}, tmp_path / "w.pt")
     assert is_loaded(load_into(build(), tmp_path / "w.pt"), state)
 
 
 def test_a_checkpoint_of_several_networks_is_refused(state: dict, tmp_path: Path) -> None:
     other = {name: tensor + 1 for name, tensor in state.items()}
-    for content in ({"net": state, "model": other}, {"state_dict": {"backbone": other, "network": state}}):
+    flat = {f"{net}.{name}": t for net, s in (("student", state), ("teacher", other)) for name, t in s.items()}
+    for content in ({"net": state, "model": other}, {"state_dict": {"backbone": other, "network": state}}, flat):
         torch.save(content, tmp_path / "w.pt")
         with pytest.raises(BadInput, match=r"w\.pt: holds several networks, as [a-z_.]+ and as [a-z_.]+; save"):
             load_into(build(), tmp_path / "w.pt")
@@ -82,18 +91,51 @@ def test_a_checkpoint_of_several_networks_is_refused(state: dict, tmp_path: Path
     assert is_loaded(load_into(build(), tmp_path / "twice.pt"), state)
 
 
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("classes", [1, 8631])
-def test_heads_of_any_size_are_left_out(head: str, classes: int, state: dict, tmp_path: Path) -> None:
-    layout = Layout("theirs", heads=HEADS)
-    extra = {f"{head}weightless": torch.zeros(classes, 2)}
-    save_file(state | extra, tmp_path / "w")
-    assert is_loaded(load_into(build(), tmp_path / "w", [layout]), state)
-    with_prefix = {f"module.backbone.{name}": t for name, t in state.items()} | {f"module.{head}x": torch.zeros(3)}
-    save_file(with_prefix, tmp_path / "v")
-    assert is_loaded(load_into(build(), tmp_path / "v", [layout]), state)
-    with pytest.raises(BadInput, match=r"1 unexpected \("):
-        load_into(build(), tmp_path / "w")  # a layout without heads
+def test_a_checkpoint_that_holds_itself_ends(state: dict, tmp_path: Path) -> None:
+    content: dict = {"model": state}
+    content["last"] = content
+    torch.save(content, tmp_path / "w.pt")
+    assert is_loaded(load_into(build(), tmp_path / "w.pt"), state)
+
+
+HEADS = (
+    "arcface",
+    "arcface_head",
+    "classifier",
+    "criterion",
+    "fc",
+    "fc8",
+    "head",
+    "logits",
+    "margin_loss",
+    "metric_fc",
+)
+
+
+@pytest.mark.parametrize("head", [*HEADS, "AdaFace", "softmax", "last_linear", "proxies"])
+def test_a_head_beside_the_network_is_left_out_and_told(head: str, state: dict, tmp_path: Path) -> None:
+    told = pytest.warns(FacedecodeWarning, match=rf"left out {head}: no template")
+    save_file(state | {f"{head}.classes": torch.zeros(8631, 2)}, tmp_path / "w")
+    with told:
+        assert is_loaded(load_into(build(), tmp_path / "w"), state)
+    # Their `fc` is a head here, as the network has one of its own.
+    with_prefix = {f"module.model.backbone.{name}": t for name, t in state.items()}
+    save_file(with_prefix | {f"module.model.{head}.weight": torch.zeros(3, 2)}, tmp_path / "v")
+    with told:
+        assert is_loaded(load_into(build(), tmp_path / "v"), state)
+    torch.save({"backbone": state, head: {"weight": torch.zeros(8631, 2)}}, tmp_path / "apart.pt")
+    assert is_loaded(load_into(build(), tmp_path / "apart.pt"), state)  # another dictionary: nothing to tell
+
+
+def test_the_classifier_of_an_architectures_own_files_is_left_out_without_a_word(state: dict, tmp_path: Path) -> None:
+    save_file({f"net.{k}": t for k, t in state.items()} | {"net.logits.weight": torch.zeros(9, 2)}, tmp_path / "w")
+    assert is_loaded(load_into(build(), tmp_path / "w", [Layout("theirs", classifier=("logits",))]), state)
+
+
+def test_layers_that_no_head_has_are_refused_beside_the_network_too(state: dict, tmp_path: Path) -> None:
+    save_file({f"backbone.{k}": t for k, t in state.items()} | {"neck.weight": torch.zeros(2)}, tmp_path / "w")
+    with pytest.raises(BadInput, match=r"w: not these weights: tensors 1 unexpected \(neck.weight\)"):
+        load_into(build(), tmp_path / "w")
 
 
 def test_the_layout_that_fits_best_is_taken(state: dict, tmp_path: Path) -> None:
@@ -226,7 +268,7 @@ def test_what_is_refused_is_refused_in_one_line(case: str, state: dict, tmp_path
 
 def test_a_layer_that_is_named_twice_is_refused(state: dict, tmp_path: Path) -> None:
     save_file(state | {"theirs.weight": state["fc.weight"].clone()}, tmp_path / "w")
-    with pytest.raises(BadInput, match="w: names a layer twice"):
+    with pytest.raises(BadInput, match=r"w: names the layer fc\.weight twice"):
         load_into(build(), tmp_path / "w", [Layout("another", {"theirs": "fc"})])
 
 

@@ -278,6 +278,7 @@ def test_going_on_from_another(job: RecognizerJob, trained: Path, people: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*left out fc")
 def test_resnet50_from_a_file_in_torchvisions_layout(job: RecognizerJob, tmp_path: Path) -> None:
     from torchvision.models import resnet50
 
