@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -10,6 +11,12 @@ from facedecode.errors import BadInput
 from facedecode.records import Limit, Positive, Record, difference, has_text
 
 Score = Literal["cosine", "negative-euclidean", "negative-hamming"]
+SCORE_RANGES: dict[str, tuple[float, float]] = {
+    "cosine": (-1.0, 1.0),
+    "negative-euclidean": (-math.inf, 0.0),
+    "negative-hamming": (-1.0, 0.0),
+}
+"""The least and the greatest number that each score can be."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LONGEST_NAME = 200
 
@@ -23,6 +30,26 @@ def is_name(text: str) -> bool:
     """Whether a text can name a recognizer, a decoder or a scheme: printable, and no path or part of one."""
     plain = text.isprintable() and text == text.strip() and not set(text) & set("/\\")
     return plain and 0 < len(text) <= _LONGEST_NAME and not text.startswith(".")
+
+
+def impossible_threshold(threshold: float, score: str) -> str | None:
+    """Why a threshold is none for a score of this kind, and which may be meant, for a message; None where it is one."""
+    least, greatest = SCORE_RANGES[score]
+    if least <= threshold <= greatest:
+        return None
+    said = f"threshold {threshold:g}: "
+    if not math.isfinite(threshold):
+        return f"{said}not a threshold; give a finite score"
+    if score != "cosine":
+        meant = f"did you mean {-threshold:g}?" if least <= -threshold <= greatest else "give a score of this range"
+        bounds = "" if math.isinf(least) else f"{least:g} to {greatest:g}, "
+        return f"{said}scores are negative distances, {bounds}higher is more alike: {meant}"
+    said += "scores are cosines, -1 to 1, higher is more alike"
+    if 1 < threshold <= 2:
+        return f"{said}; of templates of length 1, this distance is the cosine {1 - threshold**2 / 2:.3g}: give that"
+    return (
+        f"{said}: did you mean {threshold / 100:g}?" if 2 < threshold <= 100 else f"{said}: give a score of this range"
+    )
 
 
 Name = Annotated[str, Limit(is_name, "a name (printable, without / and \\)")]
@@ -54,7 +81,7 @@ class RecognizerId(Record):
     license: str | None = None
     crop: dict[str, Any] | None = None
     input_size: Positive | None = None
-    channel_order: Literal["RGB", "BGR"] | None = None
+    channel_order: Literal["RGB", "BGR", "gray"] | None = None
     normalization: dict[str, Any] | None = None
     training_people: tuple[str, ...] = ()
     contract: dict[str, Any] | None = None

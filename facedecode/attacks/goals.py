@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.identity import SCORE_RANGES, impossible_threshold
 
-_RANGE = {"cosine": (-1.0, 1.0), "negative-euclidean": (-np.inf, 0.0)}
+_WITH_GRADIENTS = ("cosine", "negative-euclidean")
 
 
 class Goal(ABC):
@@ -115,9 +116,12 @@ class EmbeddingGoal(Goal):
     """
 
     def __init__(self, targets: Tensor | np.ndarray, score: str, threshold: float, *, away: bool = False) -> None:
-        if score not in _RANGE:
-            raise UsageError(f"the score {score!r} has no gradient to attack by: choose one of {', '.join(_RANGE)}")
-        least, greatest = _RANGE[score]
+        if score not in _WITH_GRADIENTS:
+            known = ", ".join(_WITH_GRADIENTS)
+            raise UsageError(f"the score {score!r} has no gradient to attack by: choose one of {known}")
+        if fault := impossible_threshold(threshold, score):
+            raise UsageError(fault)
+        least, greatest = SCORE_RANGES[score]
         # At its upper end nothing can be above, at its lower end nothing below.
         if not least < threshold < greatest:
             raise UsageError(f"threshold {threshold}: give a {score} between {least:g} and {greatest:g}")
@@ -134,7 +138,7 @@ class EmbeddingGoal(Goal):
 
     @property
     def greatest_margin(self) -> float:
-        least, greatest = _RANGE[self.score]
+        least, greatest = SCORE_RANGES[self.score]
         return self.threshold - least if self.away else greatest - self.threshold
 
     def scores(self, outputs: Tensor, rows: Tensor) -> Tensor:

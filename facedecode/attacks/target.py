@@ -16,6 +16,7 @@ from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.errors import BadInput, UsageError
 from facedecode.extraction.cropping import FaceCropper
 from facedecode.files import sha256_file
+from facedecode.identity import impossible_threshold
 from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.images import ImageRef
 from facedecode.recognizers.recognizer import Recognizer
@@ -38,12 +39,14 @@ def choose_threshold(recognizer: Recognizer, options: TargetOptions) -> Threshol
     """The threshold that the options give, or that of an FMR over a store's pairs, or the one its authors recommend.
 
     Raises:
-        UsageError: the options give none, and the recognizer's authors recommend none.
+        UsageError: the options give none, and the recognizer's authors recommend none; or one that no score can be.
         BadInput: the store is another recognizer's or of changed templates, has rows without a person, or too few
             pairs for this FMR.
         WouldNotFit: the scores of all pairs would not fit in memory.
     """
     if options.threshold is not None:
+        if fault := impossible_threshold(options.threshold, recognizer.spec.score):
+            raise UsageError(f"--{fault}")
         return Threshold(options.threshold, {"by": "given"}, f"{options.threshold:g}, as given")
     if options.fmr is not None and options.thresholds_from is not None:
         return _at_fmr(recognizer, options.fmr, Store.open(options.thresholds_from))

@@ -6,13 +6,15 @@ Nothing that decides a template is guessed: a wrong mean gives templates that lo
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from facedecode.errors import BadInput, UsageError
-from facedecode.identity import RecognizerId
+from facedecode.errors import BadInput, FacedecodeWarning, UsageError
+from facedecode.identity import RecognizerId, impossible_threshold
 from facedecode.options import named
 from facedecode.pictures.align import BoxSide, Crop, named_crop
 from facedecode.records import Count, Limit, Record, is_number, read_json
@@ -23,6 +25,13 @@ TEMPLATES_ONLY = "given:"
 """Beginning of the names of recognizers of which there are only templates here."""
 # Fields that a manifest has beside, not in, the contract: they decide no template.
 _BESIDE = ("name", "license", "layers", "threshold")
+# What others call a field; what is like a field's name needs no entry.
+_CALLED_OTHERWISE = {"std": "scale", "stdev": "scale", "color": "channels", "format": "layout", "image_size": "size"}
+_SMALLEST, _LARGEST = 8, 4096  # px of a picture's side
+# A scale below is the factor 1/128 or 1/255, between it and 1 a standard deviation of pictures from 0 to 1.
+_FACTOR = 0.02
+_LARGEST_SCALE = 1024
+_LAYOUTS = {"NCHW": (1, 2, 3), "NHWC": (3, 1, 2)}  # the axes of channels, height and width
 
 
 def custom_kind(name: str) -> str:
@@ -57,10 +66,12 @@ class Contract(Record):
     """What a model takes and gives.
 
     crop: as in `align.named_crop`. box_factor, box_side: of the crop `box`, as in `BoxCrop`.
-    channels: their order.
+    channels: their order; `gray` is one channel, the luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B, not rounded.
     mean, scale: the input is `(255 · picture − mean) / scale`, in the order of `channels`.
     name: in manifests, after `onnx:` or `torch:`.
-    size: of the crop, px; None where the file says it.
+    size: height and width of the input, px; None where the file says it. The crop is a square of the longer; of that
+        the input is the middle.
+    layout: of the input's axes; None for NCHW, or what the file says.
     score, license: as in `RecognizerSpec`. threshold: its `recommended_threshold`.
     layers: modules of an exported program with outputs that serve as φ.
     output: number of the output that is the template, where there are several.
@@ -70,11 +81,12 @@ class Contract(Record):
     REMEDY: ClassVar[str] = "see docs/own-models.md"
 
     crop: Literal["arcface", "dlib", "box"]
-    channels: Literal["RGB", "BGR"]
+    channels: Literal["RGB", "BGR", "gray"]
     mean: tuple[float, float, float]
     scale: tuple[float, float, float]
     name: Annotated[str, Limit(_is_plain, "a name of letters, digits, '.', '_' and '-'")]
-    size: Annotated[int, _between(8, 4096)] | None = None
+    size: tuple[int, int] | None = None
+    layout: Literal["NCHW", "NHWC"] | None = None
     box_factor: Annotated[float, _between(0.1, 10)] = 1.0
     box_side: BoxSide = "longer"
     score: Literal["cosine", "negative-euclidean"] = "cosine"
@@ -92,7 +104,59 @@ class Contract(Record):
     def describe(self) -> dict[str, Any]:
         """JSON for a manifest: all that decides a template."""
         described = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _BESIDE}
+        if self.size is not None and self.size[0] == self.size[1]:
+            described["size"] = self.size[0]
         return {name: value for name, value in described.items() if value is not None}
+
+    def fitted_to(self, path: Path, shape: Sequence[int | None] | None) -> Contract:
+        """The contract with the size, the layout and the channels of a network's input.
+
+        shape: of the input in the file, the batch first, None for a size that is free; None where the file has none.
+
+        Raises UsageError: neither says the size. BadInput: the file takes no pictures, or others than it says.
+        """
+        layouts = [self.layout or "NCHW"] if shape is None else _layouts_of(shape)
+        shape = (None,) * 4 if shape is None else shape
+        takes = f"{path}: takes ({', '.join('n' if n is None else str(n) for n in shape)})"
+        if not layouts:
+            pictures = "pictures (n, C, H, W) or (n, H, W, C) with 1 or 3 channels"
+            raise BadInput(f"{takes}, no {pictures}; export it for these")
+        if self.layout is None and len(layouts) > 1:
+            raise BadInput(f"{takes}; say by 'layout' in its contract if this is NCHW or NHWC")
+        if self.layout not in (None, *layouts):
+            raise BadInput(f"{takes}, which is {layouts[0]}, and its contract says layout {self.layout}")
+        layout = self.layout or layouts[0]
+        channels, height, width = (shape[axis] for axis in _LAYOUTS[layout])
+        agreed: dict[str, Any] = {
+            "size": self._agreed_size(path, (height, width)),
+            "channels": self._agreed_channels(path, channels),
+            # PyTorch's own layout needs no word where the file leaves no doubt.
+            "layout": layout if layout == "NHWC" or len(layouts) > 1 else None,
+        }
+        return replace(self, **agreed)
+
+    def _agreed_size(self, path: Path, sides: Sequence[int | None]) -> tuple[int, int]:
+        if self.size is None and None in sides:
+            raise UsageError(
+                f"{path}: takes pictures of any size; add the 'size' that it was trained on to its contract"
+            )
+        height, width = (side or said for side, said in zip(sides, self.size or (0, 0), strict=True))
+        # A single number is the crop's side.
+        if self.size not in (None, (height, width), 2 * (max(height, width),)):
+            raise BadInput(
+                f"{path}: takes pictures of {_sides(height, width)}, and its contract says size {_sides(*self.size)}"
+            )
+        return height, width
+
+    def _agreed_channels(self, path: Path, channels: int | None) -> Literal["RGB", "BGR", "gray"]:
+        if channels == 3 and self.channels == "gray":
+            raise BadInput(f"{path}: takes three channels, and its contract says gray; say RGB or BGR there")
+        if channels != 1 or self.channels == "gray":
+            return self.channels
+        _require_one_number(str(path), self)
+        says = f"{path}: takes one channel, and its contract says {self.channels}"
+        warnings.warn(f"{says}: pictures are made gray (ITU-R 601); say gray there", FacedecodeWarning, stacklevel=2)
+        return "gray"
 
 
 def read_contract(model: Path, path: Path | None) -> Contract:
@@ -126,21 +190,76 @@ def parse_contract(value: Any, where: str, default_name: str) -> Contract:
     value = {"name": default_name} | {key: each for key, each in value.items() if each is not None}
     known = [each.name for each in fields(Contract)]
     if unknown := sorted(set(value) - set(known)):
-        raise BadInput(f"{where}: there is no field {unknown[0]!r}; there are {', '.join(known)}")
+        like = [_CALLED_OTHERWISE.get(unknown[0].lower()), *get_close_matches(unknown[0].lower(), known, 1)]
+        meant = next((f", did you mean {name!r}?" for name in like if name), ";")
+        raise BadInput(f"{where}: there is no field {unknown[0][:60]!r}{meant} There are {', '.join(known)}")
     for key in {"mean", "scale"} & value.keys():
-        numbers = [value[key]] * 3 if is_number(value[key]) else value[key]
-        if not isinstance(numbers, list | tuple) or len(numbers) != 3 or not all(map(is_number, numbers)):
+        numbers = value[key] if isinstance(value[key], list | tuple) else [value[key]]
+        numbers = [*numbers] * 3 if len(numbers) == 1 else numbers
+        if len(numbers) != 3 or not all(map(is_number, numbers)):
             raise BadInput(f"{where}: field {key!r} is not a number, or one for each channel; {Contract.REMEDY}")
         value[key] = tuple(map(float, numbers))
+    if "size" in value:
+        sides = value["size"] if isinstance(value["size"], list | tuple) else [value["size"]] * 2
+        if len(sides) != 2 or not all(type(side) is int and _SMALLEST <= side <= _LARGEST for side in sides):
+            what = f"a whole number from {_SMALLEST} to {_LARGEST}, or two of them: [height, width]"
+            raise BadInput(f"{where}: field 'size' is not {what}; {Contract.REMEDY}")
+        value["size"] = tuple(sides)
     contract = Contract.from_json(where, value)
-    if any(each < 1 for each in contract.scale) or any(0 < abs(each) < 1 for each in contract.mean):
-        raise BadInput(
-            f"{where}: mean and scale are of pictures from 0 to 255, not {contract.mean} and {contract.scale}; "
-            "multiply both by 255"
-        )
+    _require_units(where, contract.mean, contract.scale)
+    if contract.channels == "gray":
+        _require_one_number(where, contract)
+    if contract.threshold is not None and (fault := impossible_threshold(contract.threshold, contract.score)):
+        raise BadInput(f"{where}: {fault}")
     if contract.crop != "box" and (contract.box_factor, contract.box_side) != (1, "longer"):
         raise BadInput(f"{where}: box_factor and box_side go with the crop box")
     return contract
+
+
+def _require_units(where: str, mean: Sequence[float], scale: Sequence[float]) -> None:
+    """Refuse a mean and a scale of another convention than `(picture - mean) / scale` of pictures from 0 to 255."""
+    if all(each >= 1 for each in scale) and all(each == 0 or 1 <= each <= 255 for each in mean):
+        if max(scale) <= _LARGEST_SCALE:
+            return
+        meant = "a scale is at most 1024"
+    elif min(scale) <= 0:
+        meant = "a scale is above 0"
+    elif min(mean) < 0:
+        meant = "it is subtracted: give a mean from 0 to 255"
+    elif max(mean) > 255:
+        meant = "a mean is from 0 to 255"
+    elif max(scale) < _FACTOR:
+        meant = f"the scale divides: for this factor give {_numbers([1 / each for each in scale])}"
+    else:
+        numbers = [_numbers([255 * each if max(of) <= 1 else each for each in of]) for of in (mean, scale)]
+        meant = f"for pictures from 0 to 1, multiply by 255: mean {numbers[0]}, scale {numbers[1]}"
+    raise BadInput(
+        f"{where}: mean and scale are of pictures from 0 to 255, not {_numbers(mean)} and {_numbers(scale)}; {meant}"
+    )
+
+
+def _require_one_number(where: str, contract: Contract) -> None:
+    if len({*contract.mean}) > 1 or len({*contract.scale}) > 1:
+        raise BadInput(f"{where}: gray is one channel, and mean or scale have three numbers; give one of each")
+
+
+def _layouts_of(shape: Sequence[int | None]) -> list[str]:
+    """The layouts that pictures of a shape can have, by its sizes that are not free."""
+    found = []
+    for layout, axes in _LAYOUTS.items() if len(shape) == 4 else ():
+        channels, *sides = (shape[axis] for axis in axes)
+        if channels in (1, 3, None) and all(side is None or _SMALLEST <= side <= _LARGEST for side in sides):
+            found.append(layout)
+    return found
+
+
+def _sides(height: int, width: int) -> str:
+    return f"{height} px" if height == width else f"{height} x {width} px (height x width)"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    texts = [f"{each:.6g}" for each in values]
+    return texts[0] if len({*texts}) == 1 else f"({', '.join(texts)})"
 
 
 def named_networks(options: Sequence[str]) -> dict[str, Path | None]:

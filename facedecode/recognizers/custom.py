@@ -19,8 +19,9 @@ from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.spec import RecognizerSpec
 
 # Of a template's length: the largest difference that batching, or a second run, may make.
-_SAME = 1e-3
+_SAME, _SAME_HALF = 1e-3, 1e-2
 _LARGEST = 1e6
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's L
 
 
 class CustomRecognizer(Recognizer):
@@ -41,7 +42,8 @@ class CustomRecognizer(Recognizer):
         """kind: `onnx:` or `torch:`. judge: it gives one number or two for a picture instead of a template.
 
         Raises MissingWeights, UsageError, BadInput: as `open_network`; sizes that contradict each other or are not
-        known; bf16 or layers where the model has none; outputs that cannot be templates.
+        known, or another contradiction, as `Contract.fitted_to`; bf16 or layers where the model has none; outputs that
+        cannot be templates.
         """
         self.weights, self.device, self.precision = path, torch.device(device), precision
         self._judge = judge
@@ -50,14 +52,14 @@ class CustomRecognizer(Recognizer):
         if kind == "onnx:" and precision != "fp32":
             raise UsageError(f"--precision {precision}: an ONNX model computes as it was exported; leave it out")
         self.net, self.weights_sha256 = open_network(kind, path, device)
-        size = _agreed_size(path, self.net.size, contract.size)
-        self.contract = dataclasses.replace(contract, size=size)
+        self.contract = contract = contract.fitted_to(path, self.net.shape)
         self._batches = self.net.batches
-        self._mean, self._scale = self._channels(contract.mean), self._channels(contract.scale)
+        count = 1 if contract.channels == "gray" else 3
+        self._mean, self._scale = (self._channels(each)[:, :count] for each in (contract.mean, contract.scale))
         self.spec = RecognizerSpec(
             name=kind + contract.name,
             dim=0,  # not known yet
-            crop=contract.how_to_crop(size),
+            crop=contract.how_to_crop(max(contract.size)),
             mean=contract.mean,
             scale=contract.scale,
             score=contract.score,
@@ -105,7 +107,7 @@ class CustomRecognizer(Recognizer):
                     kept, output = self.net.maps(part, self.spec.feature_layers, with_template)
                 except RuntimeError as error:
                     side = crops.shape[-1]
-                    if side == self.contract.size:
+                    if side == self.spec.crop.size:
                         raise
                     raise UsageError(
                         f"{self.spec.name}: its layers do not take a part of {side} px ({str(error)[:80]}): leave "
@@ -116,9 +118,22 @@ class CustomRecognizer(Recognizer):
                     templates.append(self._template(output, len(part))[:count])
         return torch.cat(templates) if templates else None, [torch.cat(each) for each in zip(*maps, strict=True)]
 
+    def _normalized(self, crops: Tensor) -> Tensor:
+        """The network's input, channels first: of crops, or of parts, the middle in the proportions of its size."""
+        longer = max(self.contract.size)
+        height, width = (round(n * side / longer) for n, side in zip(crops.shape[2:], self.contract.size, strict=True))
+        top, left = (crops.shape[2] - height) // 2, (crops.shape[3] - width) // 2
+        crops = crops[:, :, top : top + height, left : left + width]
+        if self.contract.channels == "gray":
+            crops = (crops * self._channels(_LUMA)).sum(1, keepdim=True)
+        return super()._normalized(crops)
+
     def _parts(self, crops: Tensor) -> list[tuple[Tensor, int]]:
         """Normalized pictures in batches that the network takes, the last filled up; how many of each count."""
-        x = self._normalized(crops).contiguous()
+        x = self._normalized(crops)
+        if self.contract.layout == "NHWC":
+            x = x.permute(0, 2, 3, 1)
+        x = x.to(self.net.dtype).contiguous()
         fewest, most = self._batches
         parts = []
         for part in x.split(most or len(x)):
@@ -128,7 +143,7 @@ class CustomRecognizer(Recognizer):
         return parts
 
     def _template(self, outputs: Any, count: int) -> Tensor:
-        """The output of the network for a batch, as float32 (count, dim)."""
+        """The output of the network for a batch, as float32 (count, dim), whichever axes of length 1 it has beside."""
         path = self.weights
         if isinstance(outputs, tuple | list):
             if len(outputs) > 1 and self.contract.output is None:
@@ -141,11 +156,12 @@ class CustomRecognizer(Recognizer):
         if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
             what = outputs.dtype if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
             raise BadInput(f"{path}: gives {what}, not numbers (n, d); export one that gives these")
-        if self._judge and outputs.ndim == 1:
-            outputs = outputs[:, None]
-        if outputs.ndim != 2 or len(outputs) != count or not outputs.shape[1]:
+        shape = tuple(outputs.shape)
+        if count == 1 and shape[:1] != (1,):
+            shape = (1, *shape)  # exported with a squeeze: a single picture has no axis of its own
+        if shape[:1] != (count,) or sum(n != 1 for n in shape[1:]) > 1 or not outputs.numel():
             raise BadInput(f"{path}: gives {tuple(outputs.shape)} for {count} pictures, not ({count}, d)")
-        return outputs.float()
+        return outputs.reshape(count, -1).float()
 
     def _tried_dim(self) -> int:
         """The length of a template, by two pictures. Raises BadInput where the outputs cannot be templates."""
@@ -156,7 +172,8 @@ class CustomRecognizer(Recognizer):
         if not both.isfinite().all() or not both.abs().max() < _LARGEST:
             raise BadInput(f"{path}: gives NaN, infinity or huge numbers; are mean, scale and channels right?")
         length = both.norm(dim=1).max()
-        if (alone - both).norm(dim=1).max() > _SAME * length:
+        same = _SAME if self.net.dtype.itemsize >= 4 else _SAME_HALF
+        if (alone - both).norm(dim=1).max() > same * length:
             raise BadInput(f"{path}: gives a picture other numbers in another batch; export it after .eval()")
         if self._judge:
             return both.shape[1]
@@ -185,8 +202,11 @@ class CustomRecognizer(Recognizer):
     def _cannot(self, error: Exception) -> BadInput:
         if isinstance(error, BadInput):
             return error
-        size, lines = self.contract.size, [line.strip() for line in str(error).splitlines() if line.strip()]
-        return BadInput(f"{self.weights}: cannot take (n, 3, {size}, {size}) ({lines[-1][:160] if lines else error})")
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        (height, width), channels = self.contract.size, self._mean.shape[1]
+        sizes = (height, width, channels) if self.contract.layout == "NHWC" else (channels, height, width)
+        taken = f"(n, {', '.join(map(str, sizes))})"
+        return BadInput(f"{self.weights}: cannot take {taken} ({lines[-1][:160] if lines else error})")
 
     def _gradients_flow(self) -> bool:
         with torch.inference_mode(False), torch.enable_grad():
@@ -200,7 +220,7 @@ class CustomRecognizer(Recognizer):
     def _pictures(self) -> Tensor:
         """Two smooth pictures, (2, 3, S, S) in [0, 1]."""
         looks = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
-        size = (self.contract.size, self.contract.size)
+        size = (self.spec.crop.size, self.spec.crop.size)
         return F.interpolate(looks, size, mode="bilinear", align_corners=False).to(self.device)
 
 
@@ -239,11 +259,3 @@ def load_custom(
     if weights is not None and expected.name != called:
         raise UsageError(f"{path}: its contract calls it {expected.name!r}, not {called!r}; say {kind}{expected.name}")
     return CustomRecognizer(kind, path, expected, device, precision, judge)
-
-
-def _agreed_size(path: Path, of_file: int | None, of_contract: int | None) -> int:
-    if of_file is None and of_contract is None:
-        raise UsageError(f"{path}: takes pictures of any size; add the 'size' that it was trained on to its contract")
-    if None not in (of_file, of_contract) and of_file != of_contract:
-        raise BadInput(f"{path}: takes pictures of {of_file} px, and its contract says size {of_contract}")
-    return of_file or of_contract

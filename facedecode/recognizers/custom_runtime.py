@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 from torch.nn import functional as F
@@ -29,6 +30,7 @@ class Program:
     suffix: .pt2, or .pt for TorchScript.
     shape: of one input, without the batch, None for a size that is free. batches: the fewest and the most inputs at
         once, None for no upper bound. outputs: how many. Shape and outputs are None for TorchScript.
+    dtype: of its input; of TorchScript, float32.
     """
 
     def __init__(self, path: Path, data: bytes, device: str):
@@ -40,6 +42,7 @@ class Program:
         self.shape: tuple[int | None, ...] | None = None
         self.batches: tuple[int, int | None] = (1, None)
         self.outputs: int | None = None
+        self.dtype = torch.float32
         exported = torch_kind(path, data) == "exported"
         self.suffix = ".pt2" if exported else ".pt"
         try:
@@ -66,9 +69,10 @@ class Program:
         self.outputs = len(program.graph_signature.user_outputs)
         inputs = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         value = inputs[0].meta.get("val") if inputs else None
-        if not isinstance(value, Tensor) or value.dtype != torch.float32:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
             dtype = value.dtype if isinstance(value, Tensor) else "no tensor"
             raise BadInput(f"takes {dtype}, not float32 numbers; export it for these")
+        self.dtype = value.dtype
         batch, *sizes = value.shape
         self.shape = tuple(size if isinstance(size, int) else None for size in sizes)
         self.batches = (batch, batch) if isinstance(batch, int) else _range(program, batch)
@@ -97,6 +101,8 @@ def load_program(path: Path, device: str = "cpu") -> Program:
     Raises MissingWeights: no such file. BadInput: as `Program`, or several outputs.
     """
     program = Program(path, read_model_file(path), device)
+    if program.dtype != torch.float32:
+        raise BadInput(f"{path}: takes {program.dtype}, not float32 numbers; export it for these")
     if program.outputs not in (1, None):
         raise BadInput(f"{path}: gives {program.outputs} tensors; export a module of one output")
     return program
@@ -105,13 +111,15 @@ def load_program(path: Path, device: str = "cpu") -> Program:
 class Network(ABC):
     """What is known of a model that takes pictures, before it is tried.
 
-    size: of its input, px; None where any does.
+    shape: of its input, the batch first, None for a size that is free; None where the file does not tell.
+    dtype: of its input.
     batches: the fewest and the most pictures that it takes at once; None for no upper bound.
     layers: modules with outputs that can be kept. no_layers: why there are none.
     gradients: they may flow; trying it tells.
     """
 
-    size: int | None = None
+    shape: tuple[int | None, ...] | None = None
+    dtype = torch.float32
     batches: tuple[int, int | None] = (1, None)
     layers: tuple[str, ...] = ()
     no_layers = ""
@@ -119,11 +127,14 @@ class Network(ABC):
 
     @abstractmethod
     def __call__(self, pictures: Tensor) -> Any:
-        """Outputs for normalized pictures, float32 (n, 3, S, S)."""
+        """Outputs for normalized pictures, in the shape and the type that it takes."""
 
     def maps(self, pictures: Tensor, layers: Sequence[str], with_output: bool) -> tuple[list[Tensor], Any]:
         """Outputs of `layers` in the order in which they are computed, and the network's own (else None)."""
         raise UsageError(self.no_layers)
+
+
+_ONNX_TYPES = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(double)": torch.float64}
 
 
 class OnnxNetwork(Network):
@@ -161,21 +172,25 @@ class OnnxNetwork(Network):
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise BadInput(f"{path}: takes {len(inputs)} inputs ({some_of([each.name for each in inputs])}), not one")
-        if inputs[0].type != "tensor(float)":
+        if inputs[0].type not in _ONNX_TYPES:
             raise BadInput(f"{path}: takes {inputs[0].type}, not float32; export it for float32 pictures")
-        self._input = inputs[0].name
-        shape = [n if isinstance(n, int) and n > 0 else None for n in inputs[0].shape]
-        self.size = _square(path, shape)
-        self.batches = (shape[0] or 1, shape[0])
+        self._input, self.dtype = inputs[0].name, _ONNX_TYPES[inputs[0].type]
+        # A model without any shape takes any.
+        self.shape = tuple(n if isinstance(n, int) and n > 0 else None for n in inputs[0].shape or [None] * 4)
+        self.batches = (self.shape[0] or 1, self.shape[0])
 
     def __call__(self, pictures: Tensor) -> Any:
         if torch.is_grad_enabled() and pictures.requires_grad:
             raise UsageError("an ONNX model is black-box: no gradients flow through it")
         try:
-            outputs = self._session.run(None, {self._input: pictures.detach().float().cpu().numpy()})
+            outputs = self._session.run(None, {self._input: pictures.detach().to(self.dtype).cpu().numpy()})
         except Exception as error:  # ONNX Runtime's own classes share no base
             raise RuntimeError(" ".join(str(error).split())) from None
-        return tuple(torch.from_numpy(each).to(pictures.device) for each in outputs)
+        numbers = [isinstance(each, np.ndarray) and each.dtype.kind in "fiub" for each in outputs]
+        return tuple(
+            torch.from_numpy(each).to(pictures.device) if is_numbers else each
+            for each, is_numbers in zip(outputs, numbers, strict=True)
+        )
 
 
 class ExportedNetwork(Network):
@@ -185,7 +200,7 @@ class ExportedNetwork(Network):
 
     def __init__(self, path: Path, program: Program):
         self._graph: Any = program.module
-        self.size, self.batches = _square(path, (None, *program.shape)), program.batches
+        self.shape, self.batches, self.dtype = (None, *program.shape), program.batches, program.dtype
         self._last: dict[str, fx.Node] = {}  # of each module
         for node in self._graph.graph.nodes:
             if isinstance(node.meta.get("val"), Tensor):
@@ -216,6 +231,8 @@ class ScriptNetwork(Network):
 
     def __init__(self, program: Program):
         self._module = program.module
+        numbers = [each.dtype for each in self._module.parameters() if each.is_floating_point()]
+        self.dtype = numbers[0] if numbers else torch.float32
 
     def __call__(self, pictures: Tensor) -> Any:
         # As it is written: what the optimizer makes of it changes with the calls before.
@@ -229,7 +246,7 @@ def open_network(kind: str, path: Path, device: str) -> tuple[Network, str]:
     Raises:
         MissingWeights: no such file, or ONNX Runtime is not installed.
         UsageError: ONNX Runtime cannot compute on the device.
-        BadInput: as `read_model_file` and `Program`; the network takes something else than one (n, 3, S, S) float32.
+        BadInput: as `read_model_file` and `Program`; the network takes something else than one tensor of floats.
     """
     data = read_model_file(path)
     if kind == "onnx:":
@@ -255,14 +272,6 @@ class _MapKeeper(fx.Interpreter):
             if self._stop and len(self.maps) == len(self._nodes):
                 raise MapsComplete
         return value
-
-
-def _square(path: Path, shape: Sequence[int | None]) -> int | None:
-    """The side of the pictures that a network takes, None for any."""
-    if len(shape) != 4 or shape[1] not in (3, None) or (shape[2] or 0) != (shape[3] or 0):
-        shown = ", ".join("n" if n is None else str(n) for n in shape)
-        raise BadInput(f"{path}: takes pictures ({shown}), not (n, 3, S, S); export it for channels first, square")
-    return shape[2]
 
 
 def _range(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int | None]:

@@ -42,7 +42,7 @@ class RecognizerSpec:
     license: str
     architecture: str
     obtain: str
-    channel_order: Literal["RGB", "BGR"] = "RGB"
+    channel_order: Literal["RGB", "BGR", "gray"] = "RGB"
     package: str | None = None
     package_file: str = ""
     url: str | None = None

@@ -94,7 +94,8 @@ class Clustering:
         if self.n_clusters is not None and self.n_clusters < 1:
             raise UsageError(f"--n-clusters {self.n_clusters}: give 1 or more")
         if self.distance_threshold is not None and not self.distance_threshold > 0:
-            raise UsageError(f"--distance-threshold {self.distance_threshold}: give a number above 0")
+            meant = f": did you mean {-self.distance_threshold:g}?" if self.distance_threshold < 0 else ""
+            raise UsageError(f"--distance-threshold {self.distance_threshold}: give a number above 0{meant}")
         if self.two_stage is not None and self.two_stage < max(2, self.n_clusters or 0):
             raise UsageError(f"--two-stage {self.two_stage}: give 2 or more, and no fewer than clusters")
 

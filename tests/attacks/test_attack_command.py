@@ -499,7 +499,12 @@ def test_errors_are_one_line_and_nothing_is_written(here: Path, monkeypatch: pyt
         ({}, ["--objective", "softmax"], 2, "--objective softmax: use class or embedding"),
         ({}, ["--classifier", "gone.st"], 4, "gone.st"),
         ({}, [], 2, "nobody recommends a threshold for tiny's score (negative-euclidean): give --threshold SCORE"),
-        ({}, ["--threshold", 0.3], 2, "threshold 0.3: give a negative-euclidean between -inf and 0"),
+        (
+            {},
+            ["--threshold", 0.3],
+            2,
+            "--threshold 0.3: scores are negative distances, higher is more alike: did you mean -0",
+        ),
         ({}, ["--threshold", "nan"], 2, "threshold nan"),
         ({}, ["--fmr", 0.1], 2, "--fmr RATE goes with --thresholds-from STORE"),
         ({}, ["--fmr", 0.1, "--thresholds-from", "gone"], 4, "gone: no such folder"),

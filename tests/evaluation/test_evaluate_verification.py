@@ -815,6 +815,7 @@ ERRORS = {
     "no such people": (["emb", "--people", "people.txt"], 4, "people.txt"),
     "threshold for two": (["emb", "other", "--threshold", 0.5], 2, "different scales"),
     "threshold": (["emb", "--threshold", "nan", *FAST], 2, "not a threshold"),
+    "a distance as threshold": (["emb", "--threshold", 1.2, *FAST], 2, "this distance is the cosine 0.28"),
     "no end of a threshold": (["emb", "--threshold", "inf", *FAST], 2, "not a threshold"),
     "name": (["a[b]=emb"], 2, "the name 'a[b]' has spaces"),
     "other images": (["emb", "png"], 4, "images are in only one of emb and this store"),

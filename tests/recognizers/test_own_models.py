@@ -260,7 +260,7 @@ class Bad(nn.Module):
         if self.how == "constant":
             return torch.ones_like(y)
         if self.how == "map":
-            return y[:, :, None, None]
+            return y.reshape(-1, 3, 2, 2)
         if self.how == "one":
             return y[:, :1]
         if self.how == "whole":
@@ -276,7 +276,7 @@ class Bad(nn.Module):
         ("nan", "NaN, infinity"),
         ("classes", "probabilities of 12 classes"),
         ("constant", "the same numbers for two different pictures"),
-        ("map", r"\(2, 12, 1, 1\) for 2 pictures"),
+        ("map", r"\(2, 3, 2, 2\) for 2 pictures"),
         ("one", "one number for a picture"),
         ("whole", "torch.int64, not numbers"),
         ("across", r"in another batch; export it after \.eval\(\)"),
@@ -309,8 +309,12 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
         "torch:name.pt2": (good, {"name": "a=b"}, BadInput, "a name of letters"),
         "onnx:cut.onnx": (onnx_file()[:-9], {"size": 8}, BadInput, "ONNX Runtime cannot read it"),
         "onnx:two.onnx": (onnx_file(inputs=2), {"size": 8}, BadInput, r"takes 2 inputs \(x0, x1\)"),
-        "onnx:last.onnx": (onnx_file(shape=("n", 8, 8, 3)), {"size": 8}, BadInput, r"takes pictures \(n, 8, 8, 3\)"),
-        "onnx:wide.onnx": (onnx_file(shape=("n", 3, 8, 4)), {"size": 8}, BadInput, r"takes pictures \(n, 3, 8, 4\)"),
+        "onnx:four.onnx": (
+            onnx_file(shape=("n", 4, 8, 8)),
+            {"size": 8},
+            BadInput,
+            r"takes \(n, 4, 8, 8\), no pictures",
+        ),
         "onnx:bytes.onnx": (onnx_file(kind="UINT8"), {"size": 8}, BadInput, r"tensor\(uint8\), not float32"),
         "onnx:free.onnx": (
             onnx_file(shape=("n", 3, "h", "w")),
@@ -347,15 +351,31 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"crop": "eyes"}, "field 'crop' is not arcface or dlib or box"),
-        ({"channels": "rgb"}, "field 'channels' is not RGB or BGR"),
+        ({"channels": "rgb"}, "field 'channels' is not RGB or BGR or gray"),
+        ({"channels": "gray", "mean": [1, 2, 3]}, "gray is one channel, and mean or scale have three numbers"),
+        ({"layout": "CHWN"}, "field 'layout' is not NCHW or NHWC"),
         ({"mean": [1, 2]}, "field 'mean' is not a number, or one for each channel"),
         ({"mean": "0"}, "field 'mean' is not a number"),
-        ({"mean": 0.5}, r"of pictures from 0 to 255, not \(0.5, 0.5, 0.5\) and"),
-        ({"scale": -127.5}, r"-127.5\); multiply"),
-        ({"scale": 0.5, "mean": 0.5}, r"of pictures from 0 to 255, not \(0.5, .* and \(0.5, .*; multiply both by 255"),
+        ({"mean": [127.5] * 4}, "field 'mean' is not a number, or one for each channel"),
+        ({"scale": [1, "2", 3]}, "field 'scale' is not a number, or one for each channel"),
+        ({"mean": 0.5}, r"of pictures from 0 to 255, not 0\.5 and 128; .* multiply by 255: mean 127\.5, scale 128$"),
+        ({"mean": 0, "scale": 0.5}, r"multiply by 255: mean 0, scale 127\.5$"),
+        (
+            {"mean": [0.485, 0.456, 0.406], "scale": [0.229, 0.224, 0.225]},
+            r"mean \(123\.675, .*, scale \(58\.395, 57\.12",
+        ),
+        ({"mean": 127.5, "scale": 1 / 128}, r"not 127\.5 and 0\.0078125; the scale divides: for this factor give 128$"),
+        ({"mean": 0, "scale": 1 / 255}, "for this factor give 255$"),
+        ({"mean": -127.5}, r"it is subtracted: give a mean from 0 to 255$"),
+        ({"mean": 300}, "a mean is from 0 to 255$"),
+        ({"scale": -127.5}, "not 128 and -127.5; a scale is above 0$"),
+        ({"scale": 0}, "a scale is above 0$"),
+        ({"scale": 255**2}, "a scale is at most 1024$"),
         ({"size": 112.5}, "field 'size' is not a whole number"),
         ({"size": True}, "field 'size' is not a whole number"),
-        ({"size": 7}, "field 'size' is not from 8 to 4096"),
+        ({"size": 7}, "field 'size' is not a whole number from 8 to 4096"),
+        ({"size": "112"}, "field 'size' is not a whole number"),
+        ({"size": [112, 96, 3]}, r"field 'size' is not a whole number .* or two of them: \[height, width\]"),
         ({"score": "euclidean"}, "field 'score' is not"),
         ({"box_factor": 1.3}, "box_factor and box_side go with the crop box"),
         ({"box_side": "mean"}, "box_factor and box_side go with the crop box"),
@@ -363,11 +383,25 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
         ({"layers": "conv"}, "field 'layers' is not a list"),
         ({"layers": [""]}, "field 'layers' is not names of modules"),
         ({"classes": ["a", "a"]}, "field 'classes' is not two names"),
-        ({"sise": 1}, "there is no field 'sise'"),
+        ({"sise": 1}, r"there is no field 'sise', did you mean 'size'\? There are crop, "),
+        ({"Scale": 1}, "there is no field 'Scale', did you mean 'scale'"),
+        ({"std": 1}, "there is no field 'std', did you mean 'scale'"),
+        ({"x\ny": 1}, r"there is no field 'x\\ny'; There are crop, "),
         ({"threshold": "high"}, "field 'threshold' is not a number"),
+        (
+            {"threshold": 0.6},
+            r"threshold 0\.6: scores are negative distances, higher is more alike: did you mean -0\.6",
+        ),
+        ({"threshold": -0.6, "score": "cosine"}, None),
+        ({"threshold": 1.24, "score": "cosine"}, r"threshold 1\.24: scores are cosines, .* is the cosine 0\.231: give"),
+        ({"threshold": 35, "score": "cosine"}, r"threshold 35: scores are cosines, .*: did you mean 0\.35"),
+        ({"threshold": -3, "score": "cosine"}, "threshold -3: scores are cosines, .*: give a score of this range"),
     ],
 )
-def test_bad_contracts(change: dict, said: str) -> None:
+def test_bad_contracts(change: dict, said: str | None) -> None:
+    if said is None:
+        parse_contract(CONTRACT | change, "net.json", "net")
+        return
     with pytest.raises(BadInput, match=f"^net.json: .*{said}"):
         parse_contract(CONTRACT | change, "net.json", "net")
 

@@ -16,6 +16,7 @@ from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, Result, Schema
 from facedecode.evaluation.trials import Comparisons, TrialSource
 from facedecode.evaluation.verification.inputs import verification_inputs
 from facedecode.evaluation.verification.measure import Differential, Figures, VerificationSettings, verification_figures
+from facedecode.identity import impossible_threshold
 from facedecode.progress import Progress, Stage, silent, silent_stage
 from facedecode.provenance import describe_templates
 from facedecode.report import Column, Picture, Section, Table
@@ -101,11 +102,14 @@ def evaluate_trials(
 
     Raises BadInput: the templates are not of the same images, are by a recognizer that was trained on people who are
     compared, or were changed by what was fitted on such people; also as `TrialSource.compare` and
-    `verification_figures`. UsageError: a threshold for scores of two kinds.
+    `verification_figures`. UsageError: a threshold for scores of two kinds, or that no score can be.
     """
     _refuse_other_images(templates, source)
     if wanted.threshold is not None and len({_recognizer(store) for store in templates.values()}) > 1:
         raise UsageError("--threshold: recognizers' scores have different scales; give it with one recognizer's store")
+    for store in templates.values():
+        if wanted.threshold is not None and (fault := impossible_threshold(wanted.threshold, store.score)):
+            raise UsageError(f"--{fault}")
     figures, histograms = {}, []
     steps = len(templates) * (4 + source.folds + (wanted.threshold is not None) + (wanted.labels is not None))
     done = itertools.count()
