@@ -45,7 +45,7 @@ def impossible_threshold(threshold: float, score: str) -> str | None:
         bounds = "" if math.isinf(least) else f"{least:g} to {greatest:g}, "
         return f"{said}scores are negative distances, {bounds}higher is more alike: {meant}"
     said += "scores are cosines, -1 to 1, higher is more alike"
-    if 1 < threshold <= 2:
+    if 1.01 < threshold <= 2:  # no rounding of 1
         return f"{said}; of templates of length 1, this distance is the cosine {1 - threshold**2 / 2:.3g}: give that"
     return (
         f"{said}: did you mean {threshold / 100:g}?" if 2 < threshold <= 100 else f"{said}: give a score of this range"

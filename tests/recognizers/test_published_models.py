@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from facedecode.cli import app
 from facedecode.errors import BadInput, FacedecodeWarning, UsageError
+from facedecode.perceptual.phi import RecognizerMaps
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store
@@ -231,6 +232,17 @@ def test_programs_and_torchscript_take_the_same_forms_and_stay_white_box(crops: 
         own.embed(pictures).sum().backward()
         outside = pictures.grad[..., :2].abs().sum()
         assert own.white_box and pictures.grad.abs().sum() > 0 and (outside == 0) == ("width" in of)
+
+
+def test_maps_of_a_narrow_network_are_of_the_middle_of_what_is_seen(tiny: Path, tmp_path: Path) -> None:
+    """Of the whole view, and of a part of it, as the local perceptual term asks for it."""
+    registered = load_recognizer("tiny", tiny).net
+    path = keep(tmp_path / "n.pt2", exported(registered, 3, 32, 24), **SAID | {"mean": 128, "scale": 128})
+    maps = RecognizerMaps(load_recognizer(f"torch:{path}"), ["conv"])
+    for side, middle in ((32, slice(4, 28)), (16, slice(2, 14))):
+        view = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(side))
+        (found,) = maps.maps(view)
+        torch.testing.assert_close(found, registered.conv((view[..., middle] * 255 - 128) / 128), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
