@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.annotations.protocols import read_pairs
+from facedecode.annotations.pairs import read_pairs
 from facedecode.errors import FacedecodeError
 from facedecode.identity import RecognizerId
 from facedecode.pictures.images import load_image

@@ -16,7 +16,7 @@ from pathlib import Path
 from arguments import Parser, command_line, finish, run
 from template_sets import AccuracyDifference, BareTemplates, accuracy_difference
 
-from facedecode.annotations.protocols import read_pairs
+from facedecode.annotations.pairs import read_pairs
 from facedecode.errors import UsageError
 from facedecode.evaluation.trials import PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings
@@ -47,7 +47,7 @@ def main() -> None:
         raise UsageError(f"{arguments.templates}: these templates are named {ours} too; give another alignment's")
     source = PairsFile(pairs, arguments.pairs.name, sha256=sha256_file(arguments.pairs))
     result = evaluate_trials({ours: store, other.name: other}, source, VerificationSettings(**options))
-    difference = accuracy_difference(store, other, source.found_in(store), **options)
+    difference = accuracy_difference(store, other, source.found_in(store)[0], **options)
     report = with_difference(result.report(), difference, f"{ours} less {other.name}")
     command = command_line(__file__)
     provenance = {**report.provenance, "command": command, "environment": environment()}

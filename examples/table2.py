@@ -27,7 +27,8 @@ from table2_sets import compare_within_sets
 from template_sets import BareTemplates
 
 from facedecode import __version__
-from facedecode.annotations.protocols import Pairs, read_pairs, read_people
+from facedecode.annotations.pairs import Pairs, read_pairs
+from facedecode.annotations.protocols import read_people
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.evaluation.cohort import load_recognizers, open_stores, require_unseen_by_store, unseen_images
@@ -208,7 +209,8 @@ def chosen_rows(store: Store, pairs: Pairs, set_of: Mapping[str, int], limit: in
         raise BadInput(f"{store.folder}: none of the people of the sets is in it; give a store of their images")
     if limit is None or limit >= len(rows):
         return rows, 0
-    found = pairs.with_extensions([row["path"] for row in rows])
+    people = {row["path"]: row["identity"] for row in rows}
+    found, _ = pairs.found_in(people, people)
     needed = {*found.left, *found.right}
     drawn = set(np.random.default_rng(0).permutation(len(rows))[:limit].tolist())
     kept = [row for i, row in enumerate(rows) if i in drawn or row["path"] in needed]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from facedecode.annotations.protocols import Pairs
+from facedecode.annotations.pairs import Pairs
 from facedecode.evaluation.result import FEW_ERRORS
 from facedecode.evaluation.trials import AllPairs, PairsFile
 from facedecode.evaluation.verification.measure import Figures

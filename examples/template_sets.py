@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.annotations.protocols import Pairs
+from facedecode.annotations.pairs import Pairs
 from facedecode.errors import BadInput
 from facedecode.files import atomic_write, sha256_file
 from facedecode.identity import RecognizerId

@@ -98,7 +98,11 @@ def read_text(path: Path | str, most: int | None = None) -> str:
 
     Raises BadInput: as `read_file`; another encoding.
     """
-    data = read_file(path, most)
+    return decoded_text(path, read_file(path, most))
+
+
+def decoded_text(path: Path | str, data: bytes) -> str:
+    """The text of a file that was read, as `read_text`. Raises BadInput naming `path`: another encoding."""
     try:
         return data.decode("utf-16" if data.startswith(_UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from facedecode.annotations.tables import (
+    Table,
+    is_image,
+    path_column,
+    person_column,
+    person_columns,
+    read_text_file,
+    trimmed,
+)
 from facedecode.errors import BadInput, some_of
-from facedecode.files import csv_text, sha256_file
+from facedecode.files import csv_text
+from facedecode.names import image_name, person_name
 from facedecode.pictures.images import EXTENSIONS, ImageRef
 from facedecode.store import Store
 
@@ -24,88 +33,105 @@ _HQ_COLUMNS = ["idx", "orig_idx", "orig_file"]
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A file's columns; its rows are made as they are read, for CelebA's file has 200,000 of 41 columns."""
+    """A file's columns; its rows are made as they are read, for CelebA's file has 200,000 of 41 columns.
 
-    path: Path
+    columns: their names; empty of one without. header: how many of the table's rows come before the first of its own.
+    """
+
+    table: Table
     columns: list[str]
-    _rows: Callable[[], Iterator[tuple[int, Row]]]
+    header: int
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.table.path
 
     @property
     def rows(self) -> Iterator[tuple[int, Row]]:
-        """The number of each row's line, and the row. Raises BadInput for a line with other than `columns` words."""
-        return self._rows()
+        """The number of each row's line, and the row. Raises BadInput for a row with other than `columns` cells."""
+        names = self.columns
+        for place, (number, cells) in enumerate(self.table.rows):
+            if place < self.header or not any(cells):
+                continue
+            if len(cells) > len(names):
+                cells = trimmed(cells)
+            if len(cells) != len(names):
+                raise BadInput(
+                    f"{self.path}, line {number}: {len(cells)} cells where there are {len(names)} columns (parted by "
+                    f"{self.table.parted_by}); put names that have separators in quotes"
+                )
+            yield number, {name: cell for name, cell in zip(names, cells, strict=True) if name}
+
+    @cached_property
+    def image_column(self) -> str | None:
+        """The column with the names of images; None where nothing tells it."""
+        return path_column(self.columns, self.table.sample(self.header))
+
+    def require_image_column(self) -> str:
+        """The column with the names of images. Raises BadInput: there is none, or several."""
+        if self.image_column is None:
+            raise BadInput(f"{self.path}: no column 'path'; there are {self._listed()}")
+        return self.image_column
+
+    def require_person_column(self) -> str:
+        """The column with the people. Raises BadInput: there is none, or several."""
+        column = person_column(self.columns, [self.image_column])
+        if column is None:
+            several = person_columns(self.columns, [self.image_column])
+            which = f"; call one of {', '.join(several)} so" if several else ""
+            raise BadInput(f"{self.path}: no column 'identity'; there are {self._listed()}{which}")
+        return column
 
     def require_columns(self, columns: Collection[str]) -> None:
         """Raises BadInput for a column that the file lacks."""
         for column in columns:
             if column not in self.columns:
-                raise BadInput(f"{self.path}: no column {column!r}; there are {', '.join(self.columns) or 'none'}")
+                raise BadInput(f"{self.path}: no column {column!r}; there are {self._listed()}")
+
+    def _listed(self) -> str:
+        return ", ".join(filter(None, self.columns)) or "none"
+
+    def note(self, person: str | None = None) -> list[str]:
+        """A line on what columns of other names were taken for."""
+        taken = {"the image": self.image_column, "the person": person}
+        said = [f"{name!r} is {what}" for what, name in taken.items() if name not in (None, "path", "identity")]
+        return [f"{self.path}: {' and '.join(said)}"] if said else []
 
     def record(self) -> dict[str, str]:
         """JSON: which file it is."""
-        return {"file": self.path.name, "sha256": sha256_file(self.path)}
+        return {"file": self.path.name, "sha256": self.table.file.sha256}
 
 
 def read_label_file(path: Path) -> LabelFile:
-    """Read a CSV with a header, or one of CelebA's files.
+    """Read a table of images or people, with a header; or one of CelebA's files.
 
     CelebA's `list_attr_celeba.txt` has the number of images, the names of the attributes, then a name and as many
-    values a line; `identity_CelebA.txt` has a name and a person a line; CelebA-HQ's mapping file has a header of three
-    words.
+    values a line; `identity_CelebA.txt` has a name and a person a line, and neither header nor number; CelebA-HQ's
+    mapping file has a header of three words.
 
-    BadInput: unreadable, or another number of images than the file says.
+    BadInput: unreadable, another number of images than the file says, a column twice, or no header where one is needed.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: cannot be read as CSV ({getattr(error, 'strerror', None) or error})") from None
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    first, second, third = ([line.split() for _, line in lines[:3]] + [[], [], []])[:3]
-
-    def words(columns: list[str], header: int) -> LabelFile:
-        return LabelFile(path, columns, lambda: _words(path, columns, lines[header:]))
-
+    file = read_text_file(path)
+    count = file.first_number() if len(file.lines) > 1 else None
+    table = file.table(header=int(count is not None))
+    first, second = ([trimmed(cells) for cells in table.sample()[:2]] + [[], []])[:2]
     # A data set with files of another form is one more case here.
-    if len(first) == 1 and first[0].isdigit() and second:
-        if int(first[0]) != len(lines) - 2:
-            raise BadInput(f"{path}: says {first[0]} images and lists {len(lines) - 2}; download it again")
-        # The boxes' file names the column of names, the attributes' file does not.
-        return words(["path", *(second[1:] if len(second) == len(third) else second)], 2)
-    if first == _HQ_COLUMNS:
-        return words(first, 1)
-    if len(first) == 2 and PurePosixPath(first[0]).suffix.lower() in EXTENSIONS:
-        return words(["path", "identity"], 0)
-    try:
-        columns = list(csv.DictReader(io.StringIO(text, newline="")).fieldnames or [])
-    except csv.Error as error:
-        raise BadInput(f"{path}: cannot be read as CSV ({error})") from None
-    if twice := sorted({column for column in columns if columns.count(column) > 1}):
+    header = int(not any(map(is_image, first)))
+    if count is not None and count != (listed := len(table.lines) - header):
+        raise BadInput(f"{path}: says {count} images and lists {listed}; download it again")
+    if header:
+        # The attributes' file does not name the column of names, the boxes' file does.
+        columns = ["path", *first] if len(second) == len(first) + 1 and is_image(second[0]) else first
+    elif len(first) <= 2:
+        columns = ["path" if is_image(cell) else "identity" for cell in first]
+    else:
+        raise BadInput(
+            f"{path}: no header says what its {len(first)} columns are ({some_of(first)}); add one, as path,identity"
+        )
+    if twice := sorted({column for column in columns if column and columns.count(column) > 1}):
         raise BadInput(f"{path}: has the column {twice[0]!r} twice; leave one")
-    return LabelFile(path, columns, lambda: _cells(path, text))
-
-
-def _words(path: Path, columns: list[str], lines: list[tuple[int, str]]) -> Iterator[tuple[int, Row]]:
-    for number, line in lines:
-        words = line.split()
-        if len(words) != len(columns):
-            raise BadInput(f"{path}, line {number}: {len(words)} words where there are {len(columns)} columns")
-        yield number, dict(zip(columns, words, strict=True))
-
-
-def _cells(path: Path, text: str) -> Iterator[tuple[int, Row]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        columns = next(reader, [])
-        for cells in reader:
-            if cells and len(cells) != len(columns):
-                raise BadInput(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells where there are {len(columns)} columns; put "
-                    "names that have commas in quotes"
-                )
-            if cells:
-                yield reader.line_num, dict(zip(columns, cells, strict=True))
-    except csv.Error as error:
-        raise BadInput(f"{path}: cannot be read as CSV ({error})") from None
+    return LabelFile(table, columns, header)
 
 
 @dataclass(frozen=True)
@@ -135,30 +161,41 @@ def match(
 ) -> Matched:
     """What a table by name says of images.
 
-    An image is looked up by its path; else, where the table has bare names only, by the file's name, with another
-    ending if it must be (CelebA's pictures come as .jpg and as .png).
+    An image is looked up by its path, with another ending if it must be (CelebA's pictures come as .jpg and as .png).
+    Where the table has bare names only, or no image's path, one's path may also be the end of the other's: the list may
+    have been written in a folder above, or in one below.
 
     images: paths with forward slashes; None for no image.
+    table: its names as `image_name` gives them.
     renamed: number of an image → its name in the table (`read_renamed`).
 
     BadInput: two images of one name.
     """
-    bare = not any("/" in name for name in table)
-    stems: dict[str, str | None] = {}
-    for name in table if bare else ():
-        stem = PurePosixPath(name).stem
-        stems[stem] = None if stem in stems else name  # None: not one name
 
-    def name_of(image: str) -> str | None:
+    def spelled(image: str) -> str:
         if renamed is not None:
             number = _HQ_NAME.fullmatch(PurePosixPath(image).stem)
             image = renamed.get(int(number[1]), "") if number else ""
-        path = PurePosixPath(image)
-        if image in table or not bare:
-            return image if image in table else None
-        return path.name if path.name in table else stems.get(path.stem)
+        return image_name(image)
 
-    names = [None if image is None else name_of(image) for image in images]
+    keys = [None if image is None else spelled(image) for image in images]
+    exact = {key for key in keys if key in table}
+    stems = _unique((_stem(name), name) for name in table)
+    bare = not any("/" in name for name in table)
+    by_ends = bare or not exact
+    longer = _unique((end, name) for name in table for end in _ends(name)) if by_ends and not bare else {}
+    longer_stems = _unique((_stem(end), name) for name in table for end in _ends(name)) if longer else {}
+
+    def name_of(key: str) -> str | None:
+        if key in table:
+            return key
+        tried = [stems.get(_stem(key))]
+        for end in _ends(key) if by_ends else ():
+            tried += [end if end in table else None, stems.get(_stem(end))]
+        tried += [longer.get(key), longer_stems.get(_stem(key))]
+        return next((name for name in tried if name is not None and name not in exact), None)
+
+    names = [None if key is None else name_of(key) for key in keys]
     image_of: dict[str, str] = {}
     for image, name in zip(images, names, strict=True):
         if name is not None and image_of.setdefault(name, image) != image:
@@ -168,21 +205,51 @@ def match(
     return Matched(values, lacking, [name for name in table if name not in image_of])
 
 
-def by_name(file: LabelFile, columns: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Columns by the name of the image; rows without a value are left out.
+def _stem(name: str) -> str:
+    """A name without the ending of an image."""
+    head, dot, ending = name.rpartition(".")
+    return head if dot and f".{ending.lower()}" in EXTENSIONS else name
 
-    BadInput: no such column, no column `path`, a row without a name, or a name twice.
+
+def _ends(name: str) -> Iterator[str]:
+    """What follows each slash of a name, the longest first."""
+    while "/" in name:
+        name = name.partition("/")[2]
+        yield name
+
+
+def _unique(pairs: Iterable[tuple[str, str]]) -> dict[str, str | None]:
+    """Key → name; None for a key of several names."""
+    of: dict[str, str | None] = {}
+    for key, name in pairs:
+        of[key] = name if of.get(key, name) == name else None
+    return of
+
+
+def by_name(file: LabelFile, columns: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Columns by the name of the image, and a line where equal rows are there twice; rows without a value are left out.
+
+    BadInput: no such column, no column of images, a row without a name, or an image with other values twice.
     """
-    file.require_columns(("path", *columns))
+    column_of_images = file.require_image_column()
+    file.require_columns(columns)
     values_of: dict[str, tuple[str, ...]] = {}
+    rows = 0
     for number, row in file.rows:
-        name = row["path"].strip()
+        rows += 1
+        name = image_name(row[column_of_images])
         if not name:
             raise BadInput(f"{file.path}, line {number}: no path")
-        if name in values_of:
-            raise BadInput(f"{file.path}, line {number}: {name} is there already; leave one")
-        values_of[name] = tuple(sys.intern(row[column].strip()) for column in columns)
-    return {name: values for name, values in values_of.items() if any(values)}
+        values = tuple(sys.intern(row[column]) for column in columns)
+        if values_of.setdefault(name, values) != values:
+            both = (", ".join(filter(None, each)) or "nothing" for each in (values_of[name], values))
+            raise BadInput(
+                f"{file.path}, line {number}: {name} is there already, with other values ({' and '.join(both)}); "
+                "leave one"
+            )
+    again = rows - len(values_of)
+    notes = [f"{again} rows of {file.path} are there twice; each counts once"] if again else []
+    return {name: values for name, values in values_of.items() if any(values)}, notes
 
 
 def read_renamed(path: Path) -> dict[int, str]:
@@ -195,7 +262,7 @@ def read_renamed(path: Path) -> dict[int, str]:
         raise BadInput(f"{path}: not CelebA-HQ's mapping file, whose header is '{' '.join(_HQ_COLUMNS)}'")
     names: dict[int, str] = {}
     for number, row in file.rows:
-        if not row["idx"].isdigit() or int(row["idx"]) in names:
+        if not row["idx"].isdecimal() or int(row["idx"]) in names:
             raise BadInput(f"{path}, line {number}: idx {row['idx']} is no number, or there already")
         names[int(row["idx"])] = row["orig_file"]
     return names
@@ -249,31 +316,58 @@ class ImageLabels:
         return f"{without} ({some_of(self.unlabelled)})"
 
 
-def read_person_labels(path: Path, column: str) -> PersonLabels:
-    """Read a CSV with a header: the label's column, and `identity` or else `path` (whose folder is the person).
+def read_person_labels(path: Path, column: str, people: Collection[str | None] = ()) -> PersonLabels:
+    """Read a table with a header: the label's column, and one of people (`identity`, or another name for it), or else
+    one of images (`path`), whose folder is the person.
 
     Rows with an empty label are left out and counted.
 
+    people: those of whom labels are wanted; where several columns may be of people, theirs counts.
+
     BadInput: no such file or column, a row with neither person nor image, or a person with two labels.
     """
+    file = read_label_file(path)
+    named = _person_column(file, column, people)
 
     def person(row: Row) -> str | None:
-        parts = row.get("path", "").strip().split("/")
-        return row.get("identity", "").strip() or (parts[-2] if len(parts) > 1 else None)
+        parts = image_name(row.get(file.image_column or "", "")).split("/")
+        return person_name(row.get(named or "")) or (person_name(parts[-2]) if len(parts) > 1 else None)
 
     lacking = "neither an identity nor a path with a folder"
-    return PersonLabels(column, *_labels(read_label_file(path), column, ("identity", "path"), person, lacking))
+    keys = [key for key in (named, file.image_column) if key]
+    return PersonLabels(column, *_labels(file, column, keys, "'identity' or 'path'", person, lacking))
+
+
+def _person_column(file: LabelFile, label: str, people: Collection[str | None]) -> str | None:
+    """The column that says whose a label is; None where that is the folder of an image."""
+    if "identity" in file.columns or file.image_column == "path":
+        return "identity" if "identity" in file.columns else None
+    columns = person_columns(file.columns, [file.image_column, label])
+    if len(columns) < 2:
+        return columns[0] if columns else None
+    values = {column: set() for column in columns}
+    for _, row in file.rows:
+        for column in columns:
+            values[column].add(person_name(row[column]))
+    fitting = [column for column in columns if values[column] & set(people)]
+    if len(fitting) != 1:
+        raise BadInput(
+            f"{file.path}: {' and '.join(columns)} may both say who a person is, and "
+            f"{'both' if fitting else 'neither'} names people here; call one 'identity'"
+        )
+    return fitting[0]
 
 
 def read_image_labels(path: Path, column: str, store: Store) -> ImageLabels:
-    """Read a label file: the label's column, and `path` as the store has it (relative to what was extracted) or, where
-    the file has bare names only, the image's name.
+    """Read a label file: the label's column, and `path` (or another name for it) as `match` compares it with a store's.
 
     BadInput: no such file or column, a row without path, an image with two labels, or no label for any row of the
     store.
     """
     file = read_label_file(path)
-    labels, _, record = _labels(file, column, ("path",), lambda row: row["path"].strip(), "no path")
+    images = file.image_column or ""
+    keys = [images] if images else []
+    labels, _, record = _labels(file, column, keys, "'path'", lambda row: image_name(row[images]), "no path")
     paths = store.paths()
     matched = match(paths, labels)
     if not any(matched.values):
@@ -286,20 +380,19 @@ def read_image_labels(path: Path, column: str, store: Store) -> ImageLabels:
 
 
 def _labels(
-    file: LabelFile, column: str, keys: Collection[str], key: Callable[[Row], str | None], lacking: str
+    file: LabelFile, column: str, keys: Collection[str], needed: str, key: Callable[[Row], str | None], lacking: str
 ) -> tuple[dict[str, str], int, dict[str, str]]:
     """Key → label, how many rows have no label, and the file's record.
 
-    keys: columns, of which one is needed; lacking: what is wrong with a row without a key.
+    keys: the columns that `key` looks at; `needed` where there are none. lacking: what is wrong with a row without one.
     """
     file.require_columns([column])
-    if not set(keys) & set(file.columns):
-        names = " or ".join(map(repr, keys))
-        raise BadInput(f"{file.path}: no column {names}, so nobody can tell whose label it is")
+    if not keys:
+        raise BadInput(f"{file.path}: no column {needed}, so nobody can tell whose label it is")
     labels: dict[str, str] = {}
     empty = 0
     for line, row in file.rows:
-        name, label = key(row), row[column].strip()
+        name, label = key(row), row[column]
         if not name:
             raise BadInput(f"{file.path}, line {line}: {lacking}")
         if not label:
@@ -331,10 +424,13 @@ class DataSet:
         """
         if self.identities is None:
             return refs, []
-        matched = self._match(refs, by_name(read_label_file(self.identities), ["identity"]), self.identities)
-        people = [values[0] if values else None for values in matched.values]
+        file = read_label_file(self.identities)
+        column = file.require_person_column()
+        table, notes = by_name(file, [column])
+        matched = self._match(refs, table, self.identities)
+        people = [person_name(values[0]) if values else None for values in matched.values]
         named = [replace(ref, identity=person) for ref, person in zip(refs, people, strict=True)]
-        return named, matched.notes("person", self.identities)
+        return named, [*file.note(column), *notes, *matched.notes("person", self.identities)]
 
     def label_table(self, refs: list[ImageRef]) -> tuple[str | None, list[str]]:
         """A CSV of the labels by the images' own paths, and lines on what is left over; None without labels.
@@ -344,13 +440,15 @@ class DataSet:
         if self.labels is None:
             return None, []
         file = read_label_file(self.labels)
-        columns = [column for column in file.columns if column != "path"]
+        images = file.require_image_column()
+        columns = [column for column in file.columns if column and column != images]
         if not columns:
-            raise BadInput(f"{self.labels}: has no column beside 'path', and so no labels")
-        matched = self._match(refs, by_name(file, columns), self.labels)
+            raise BadInput(f"{self.labels}: has no column beside {images!r}, and so no labels")
+        table, notes = by_name(file, columns)
+        matched = self._match(refs, table, self.labels)
         rows = zip(refs, matched.values, strict=True)
         labelled = ([ref.relative, *values] for ref, values in rows if values is not None)
-        return csv_text(["path", *columns], labelled), matched.notes("labels", self.labels)
+        return csv_text(["path", *columns], labelled), [*file.note(), *notes, *matched.notes("labels", self.labels)]
 
     def _match(self, refs: list[ImageRef], table: dict, path: Path) -> Matched:
         renamed = None if self.renamed is None else read_renamed(self.renamed)

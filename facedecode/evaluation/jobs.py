@@ -156,7 +156,9 @@ class VerificationJob(EvaluationJob):
     stores: Sequence[str] = argument(
         "Stores made by 'extract', one a recognizer; NAME=STORE labels one.", exists="labeled store"
     )
-    pairs: Path | None = option(None, "Pairs to compare, in LFW's format (View 1 or 2). Else all pairs.", exists="file")
+    pairs: Path | None = option(
+        None, "Pairs to compare: LFW's file, or a table of two paths and a label. Else all pairs.", exists="file"
+    )
     probes: Path | None = option(
         None,
         "A store of probes to compare with STORE, the gallery; with --pairs, of the second images.",
@@ -172,7 +174,7 @@ class VerificationJob(EvaluationJob):
     fmrs: Sequence[float] | None = option(None, "False match rates for TAR@FAR (repeatable).", "--far")
     threshold: float | None = option(None, "Also FMR and FNMR at this score (accepted: at or above).")
     labels: Path | None = option(
-        None, "CSV of people's labels: column 'identity' or 'path', and --label.", exists="file"
+        None, "Table of people's labels: column 'identity' or 'path', and --label.", exists="file"
     )
     label: str | None = option(None, "Column of --labels with the groups to tell apart: gender.")
     ignore_failures: bool = option(False, "Leave out images that gave no template (else: no match).")
@@ -308,7 +310,7 @@ class LeakageJob(EvaluationJob):
         parse=_named_stores,
         exists="labeled store",
     )
-    labels: Path | None = option(None, "CSV file with a column 'path' and columns of labels.", exists="file")
+    labels: Path | None = option(None, "Table with a column 'path' and columns of labels.", exists="file")
     columns: Sequence[str] = option((), "A column of it to read (repeatable).", "--label")
     attributes: Sequence[str] | None = option(
         None, "A computed attribute (repeatable): yaw, turn, brightness …; all if absent.", "--attribute"

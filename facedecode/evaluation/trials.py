@@ -7,13 +7,14 @@ evaluation.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from facedecode.annotations.protocols import Pairs, people_names
+from facedecode.annotations.pairs import Pairs
+from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, some_of
 from facedecode.evaluation.cohort import UnseenImages, unseen_images
 from facedecode.files import sha256_file
@@ -219,12 +220,12 @@ def _pictures(images: UnseenImages, store: Store) -> np.ndarray:
 
 
 def _two_names(keys: list[np.ndarray], sides: list[UnseenImages]) -> list[str]:
-    """A warning where equal pictures have two names: one of them is wrong."""
-    names: dict[str, set[str]] = {}
+    """A warning where equal pictures have two names: one of them is wrong. Of one picture's faces, none is."""
+    names: dict[str, dict[str, str]] = {}
     for pictures, side in zip(keys, sides, strict=True):
-        for picture, name in zip(pictures, side.identities, strict=True):
-            names.setdefault(picture, set()).add(name)
-    wrong = [sorted(several) for several in names.values() if len(several) > 1]
+        for picture, row in zip(pictures, side.rows, strict=True):
+            names.setdefault(picture, {})[row["path"]] = row["identity"]
+    wrong = [sorted(set(several.values())) for several in names.values() if len(set(several.values())) > 1]
     if not wrong:
         return []
     first, count = " and ".join(wrong[0][:2]), counted(len(wrong), "picture")
@@ -232,7 +233,7 @@ def _two_names(keys: list[np.ndarray], sides: list[UnseenImages]) -> list[str]:
 
 
 class PairsFile:
-    """The pairs of a file (LFW View 1, View 2, or any in that format)."""
+    """The pairs of a file: LFW's View 1 or View 2, or any that `read_pairs` takes."""
 
     kind = "pairs"
     fmrs: tuple[float, ...] = (0.01, 0.001)
@@ -270,7 +271,7 @@ class PairsFile:
 
     def images(self, templates: Templates) -> dict[str, str | None]:
         """As `TrialSource`: those that the pairs name and the store knows; of two stores the first one's."""
-        pairs, known = self.found_in(templates), _known(templates)
+        pairs, known = self.found_in(templates)[0], _known(templates)
         digests = _digests(templates)
         named = pairs.left if self.probes is not None else [*pairs.left, *pairs.right]
         return {path: digests.get(path) for path in dict.fromkeys(named) if path in known}
@@ -279,7 +280,7 @@ class PairsFile:
         """As `TrialSource`. BadInput also for images that a store has never seen, unless they are to be left out."""
         if self.probes is not None:
             _require_probes_of(templates, self.probes)
-        pairs = self.found_in(templates)
+        pairs, contradicts = self.found_in(templates)
         sides, digests = self._sides(templates, pairs), _digests(templates)
         if self.probes is not None:
             digests = _digests(self.probes) | digests
@@ -299,6 +300,20 @@ class PairsFile:
             left_out[f"pairs with images that are not in {side.what}"] = count
             warnings.append(f"{few}: {count:,} of {len(pairs):,} pairs {be(count)} left out")
             keep &= ~gone
+        if count := int((keep & contradicts).sum()):
+            k = int(np.argmax(keep & contradicts))
+            said = "mated" if pairs.mated[k] else "non-mated"
+            few = f"{count:,} of {len(pairs):,} pairs contradict what is known of their people"
+            few += f" (the first: {pairs.left[k]} and {pairs.right[k]}, {said} in {self.name})"
+            left_out["pairs whose label contradicts the people"] = count
+            warnings.append(f"{few}: left out")
+            keep &= ~contradicts
+            mated = pairs.mated[keep]
+            if not mated.any() or mated.all():
+                raise BadInput(
+                    f"{self.name}: {few}, and no {'non-mated' if mated.any() else 'mated'} pairs are left; are the "
+                    "labels the right way round, and the folders people? (extract --identities says who they are)"
+                )
         left, right = pairs.rows(templates.paths())
         values = templates.templates()
         if self.probes is not None:
@@ -328,12 +343,13 @@ class PairsFile:
             warnings=warnings,
         )
 
-    def found_in(self, templates: Templates) -> Pairs:
-        """The pairs, by the names that their images have in a store, or in the two stores (LFW's are .jpg)."""
-        pairs = self.pairs.with_extensions(_known(templates))
-        if self.probes is None:
-            return pairs
-        return replace(pairs, right=self.pairs.with_extensions(_known(self.probes)).right)
+    def found_in(self, templates: Templates) -> tuple[Pairs, np.ndarray]:
+        """The pairs by the names and people that their images have in a store, or in the two; see `Pairs.found_in`."""
+        known = _known(templates)
+        try:
+            return self.pairs.found_in(known, known if self.probes is None else _known(self.probes))
+        except BadInput as error:
+            raise BadInput(f"{self.name}: {error}") from None
 
     def _sides(self, templates: Templates, pairs: Pairs) -> list[_Side]:
         """The images of each store; one that both have was acquired twice."""
@@ -388,9 +404,21 @@ def _require_probes_of(templates: Templates, probes: Templates) -> None:
     require_same_recognizer(templates.recognizer, probes.recognizer, f"the store of probes {probes.folder}")
 
 
-def _known(templates: Templates) -> set[str]:
-    """The images that were seen, with a template or without one."""
-    return {path for path in templates.paths() if path} | {failure["path"] for failure in templates.failures()}
+def _known(templates: Templates) -> dict[str, str | None]:
+    """The images that were seen, with a template or without one, and their people as far as the templates know them."""
+    failed = [failure["path"] for failure in templates.failures()]
+    if not isinstance(templates, Store):
+        return dict.fromkeys([*filter(None, templates.paths()), *failed])
+    paths, people = (column.to_pylist() for column in templates.columns(["path", "identity"]).columns)
+    of_path: dict[str, set[str | None]] = {}  # several: faces of one picture
+    of_folder: dict[str, set[str | None]] = {}
+    for path, person in zip(paths, people, strict=True):
+        if path:
+            of_path.setdefault(path, set()).add(person)
+            of_folder.setdefault(path.rpartition("/")[0], set()).add(person)
+    # A store does not keep the person of a failure: it is the one of the folder's other images.
+    found = {path: of_folder.get(path.rpartition("/")[0], set()) for path in failed} | of_path
+    return {path: next(iter(names)) if len(names) == 1 else None for path, names in found.items()}
 
 
 def _digests(templates: Templates) -> dict[str, str | None]:

@@ -37,7 +37,7 @@ def images_argument() -> Any:
 
 
 def _identities() -> Any:
-    help = "File with the person of each image, if folders do not say it: CelebA's, or CSV with path and identity."
+    help = "Table with the person of each image, if folders do not say it: columns path and identity, or CelebA's."
     return option(None, help, exists="file")
 
 
@@ -71,7 +71,7 @@ class ExtractJob:
     recognizer: RecognizerOptions = RecognizerOptions()
     identities: Path | None = _identities()
     labels: Path | None = option(
-        None, "File with labels of the images, CelebA's or CSV. They go to labels.csv in the store.", exists="file"
+        None, "Table with labels of the images, or CelebA's. They go to labels.csv in the store.", exists="file"
     )
     renamed: Path | None = _renamed()
     transform: str | None = option(

@@ -369,5 +369,5 @@ class RecognizerJob(ImagesJob):
 class DisentanglerJob(PeopleJob):
     """A map that parts templates into identity and an attribute of two classes."""
 
-    labels: Path = option(MISSING, "CSV file with the columns 'path' and that of --label.", exists="file")
+    labels: Path = option(MISSING, "Table with the columns 'path' and that of --label.", exists="file")
     label: str = option(MISSING, "Column of --labels with two classes, such as gender.")

@@ -79,20 +79,29 @@ def test_label_files_have_one_form(files: Path) -> None:
     assert list(read.rows)[1] == (4, {"path": "000002.jpg", "5_o_Clock_Shadow": "1", "Male": "-1", "Young": "1"})
     boxes = files / "list_bbox_celeba.txt"  # its header names the column of names, too
     boxes.write_text("1\nimage_id x_1 y_1\n000001.jpg 95 71\n")
-    assert list(read_label_file(boxes).rows) == [(3, {"path": "000001.jpg", "x_1": "95", "y_1": "71"})]
+    assert list(read_label_file(boxes).rows) == [(3, {"image_id": "000001.jpg", "x_1": "95", "y_1": "71"})]
+    assert read_label_file(boxes).image_column == "image_id"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("identities", IDENTITIES + "000001.jpg 2\n", "line 4: 000001.jpg is there already; leave one"),
-        ("identities", IDENTITIES + "000004.jpg\n", "line 4: 1 words where there are 2 columns"),
+        (
+            "identities",
+            IDENTITIES + "000001.jpg 2\n",
+            "line 4: 000001.jpg is there already, with other values (2880 and 2); leave one",
+        ),
+        (
+            "identities",
+            IDENTITIES + "000004.jpg\n",
+            "line 4: 1 cells where there are 2 columns (parted by white space)",
+        ),
         ("identities", ATTRIBUTES, "no column 'identity'; there are path, 5_o_Clock_Shadow"),
         ("identities", "identity\nAnn\n", "no column 'path'"),
         ("identities", "path,identity\n,Ann\n", "line 2: no path"),
-        ("identities", b"\xff\xfe\x00", "cannot be read"),
+        ("identities", b"\xff\xfe\x00", "not a UTF-8 text file"),
         ("labels", ATTRIBUTES.replace("3\n", "4\n", 1), "says 4 images and lists 3; download it again"),
-        ("labels", ATTRIBUTES.replace("-1  1  1", "-1  1"), "line 3: 3 words where there are 4 columns|line 4"),
+        ("labels", ATTRIBUTES.replace("-1  1  1", "-1  1"), "line 3: 3 cells where there are 4 columns|line 4"),
         ("labels", ATTRIBUTES.replace("000002", "000001"), "000001.jpg is there already"),
         ("labels", "path\n000001.jpg\n", "no column beside 'path'"),
         ("renamed", IDENTITIES, "not CelebA-HQ's mapping file"),

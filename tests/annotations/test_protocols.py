@@ -7,7 +7,8 @@ import collections
 import numpy as np
 import pytest
 
-from facedecode.annotations.protocols import Person, held_out_people, image_path, people_names, read_pairs, read_people
+from facedecode.annotations.pairs import image_path, read_pairs
+from facedecode.annotations.protocols import Person, held_out_people, people_names, read_people
 from facedecode.errors import BadInput
 
 
@@ -67,8 +68,6 @@ def test_people_round(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line", "word"),
     [
-        ("", 1, "ends|empty"),
-        ("x\n", 1, "whole number"),
         ("0\n", 1, "whole number"),
         ("1 2 3\n", 1, "one number"),
         ("1\nA 1 2\n", 3, "ends"),
@@ -113,8 +112,11 @@ def test_wrong_lists_of_people(tmp_path, text):
 
 def test_unreadable(tmp_path):
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for name in ("absent", "binary", "."):
-        with pytest.raises(BadInput, match="cannot be read"):
+    (tmp_path / "empty").write_bytes(b"\xef\xbb\xbf\n \n")
+    (tmp_path / "no_mark").write_bytes("2\nA\t1\t2\n".encode("utf-16-le"))
+    said = {"absent": "no such file", "binary": "UTF-8", ".": "a folder", "empty": "empty", "no_mark": "UTF-8"}
+    for name, what in said.items():
+        with pytest.raises(BadInput, match=what):
             read_pairs(tmp_path / name)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from template_sets import BareTemplates, accuracy_difference
 
-from facedecode.annotations.protocols import Pairs, image_path
+from facedecode.annotations.pairs import Pairs, image_path
 from facedecode.errors import BadInput
 from facedecode.evaluation.trials import PairsFile
 from facedecode.identity import RecognizerId

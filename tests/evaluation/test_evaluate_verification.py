@@ -15,7 +15,7 @@ from rates import tar_at_fmr
 from typer.testing import CliRunner
 
 from facedecode.annotations.labels import PersonLabels, read_person_labels
-from facedecode.annotations.protocols import read_pairs
+from facedecode.annotations.pairs import read_pairs
 from facedecode.cli import app
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.trials import AllPairs, Comparisons, PairsFile
@@ -133,8 +133,67 @@ def test_pairs_listed_twice_and_of_one_picture_are_said(tmp_path):
 def test_pairs_find_images_with_another_extension(tmp_path, pairs):
     store = write_store(tmp_path / "png", ending="png")
     assert np.isfinite(PairsFile(pairs, "pairs.txt").compare(store).folds.scores).all()
-    both = [*store.paths(), *(path.replace(".png", ".webp") for path in store.paths())]
-    assert pairs.with_extensions(both).left == pairs.left  # two candidates: neither
+    both = dict.fromkeys([*store.paths(), *(path.replace(".png", ".webp") for path in store.paths())])
+    with pytest.raises(BadInput, match=r"ann_0001\.png and ann/ann_0001\.webp are both called 'ann/ann_0001\.jpg'"):
+        pairs.found_in(both, both)
+
+
+def as_table(pairs, change=lambda k: k):
+    """The same pairs by path, with a label and a fold."""
+    columns = zip(pairs.left, pairs.right, pairs.mated, pairs.fold, strict=True)
+    rows = [f"{a};./{b};{change(int(same))};{fold}" for a, b, same, fold in columns]
+    return "\n".join(["img1;img2;same;fold", *rows]) + "\n"
+
+
+def test_pairs_by_path_give_what_lfws_format_gives(tmp_path, store, pairs):
+    (tmp_path / "pairs.csv").write_text(as_table(pairs))
+    made = PairsFile(read_pairs(tmp_path / "pairs.csv"), "pairs.csv").compare(store)
+    usual = PairsFile(pairs, "pairs.txt").compare(store)
+    for one, other in ((made.mated, usual.mated), (made.folds, usual.folds), (made.non_mated, usual.non_mated)):
+        assert vars(one).keys() == vars(other).keys()
+        for name in vars(one):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert (made.people, made.lost, made.warnings) == (usual.people, usual.lost, [])  # hal/hal_0005.jpg failed
+
+
+def test_pairs_that_contradict_the_people_are_left_out_and_told(tmp_path, store, pairs):
+    text = as_table(pairs).replace("bob_0003.jpg;1", "bob_0003.jpg;0")
+    (tmp_path / "pairs.csv").write_text(text)
+    made = PairsFile(read_pairs(tmp_path / "pairs.csv"), "pairs.csv").compare(store)
+    assert made.left_out == {"pairs whose label contradicts the people": 1} and len(made.folds.scores) == 7
+    assert (
+        "1 of 8 pairs contradict" in made.warnings[0] and "bob/bob_0003.jpg, non-mated in pairs.csv" in made.warnings[0]
+    )
+    (tmp_path / "pairs.csv").write_text(as_table(pairs, lambda same: 1 - same))
+    with pytest.raises(BadInput, match=r"8 of 8 pairs contradict .* are the labels the right way round"):
+        PairsFile(read_pairs(tmp_path / "pairs.csv"), "pairs.csv").compare(store)
+
+
+def test_pairs_of_images_whose_people_nobody_names(tmp_path, pairs):
+    flat = write_store(tmp_path / "emb", change=lambda rows, _: [row.update(identity=None) for row in rows])
+    (tmp_path / "pairs.csv").write_text(as_table(pairs))
+    made = PairsFile(read_pairs(tmp_path / "pairs.csv"), "pairs.csv").compare(flat)
+    usual = PairsFile(pairs, "pairs.txt").compare(flat)
+    np.testing.assert_array_equal(made.mated.scores, usual.mated.scores)
+    assert len(set(made.mated.people)) == 4 and made.left_out == {}
+
+
+def test_two_faces_of_one_picture_are_no_mated_comparison(tmp_path):
+    def of_one_picture(rows, _):
+        rows[1].update(path=rows[0]["path"], sha256=None)
+        rows[0].update(sha256=None)
+
+    store = write_store(tmp_path / "emb", {"ann": 3, "bob": 2}, change=of_one_picture)
+    made = AllPairs().compare(store)
+    assert made.left_out == {"mated pairs of a picture with itself": 1} and len(made.mated.scores) == 3
+    # Two people in one picture are two people, and no picture is there under two names.
+    two = write_store(
+        tmp_path / "two", {"ann": 3, "bob": 2}, change=lambda rows, _: rows[3].update(path=rows[0]["path"], sha256=None)
+    )
+    assert AllPairs().compare(two).warnings == []
+    (tmp_path / "pairs.csv").write_text("ann/ann_0001.jpg,ann/ann_0003.jpg,1\nann/ann_0003.jpg,bob/bob_0002.jpg,0\n")
+    with pytest.raises(BadInput, match=r"ann/ann_0001\.jpg\), and nothing tells which is meant"):
+        PairsFile(read_pairs(tmp_path / "pairs.csv"), "pairs.csv").compare(two)
 
 
 def test_all_pairs_equal_loops_with_failures_as_non_matches(store):
@@ -520,12 +579,12 @@ def test_labels_are_read_by_identity_or_path(tmp_path):
     ("text", "says"),
     [
         ("identity,age\nann,1\n", "no column 'gender'; there are identity, age"),
-        ("name,gender\nann,F\n", "no column 'identity' or 'path'"),
+        ("who,gender\nann,F\n", "no column 'identity' or 'path'"),
         ("identity,gender\nann,F\nann,M\n", "line 3: ann has two labels, 'F' and 'M'"),
         ("path,gender\nann.jpg,F\n", "line 2: neither an identity nor a path"),
-        ("", "no column 'gender'; there are none"),
-        (b"\xff\xfe\x00", "cannot be read"),
-        (None, "cannot be read"),
+        ("", "empty"),
+        (b"\xff\xfe\x00", "not a UTF-8 text file"),
+        (None, "no such file"),
     ],
 )
 def test_label_files_that_do_not_say_are_refused(tmp_path, text, says):

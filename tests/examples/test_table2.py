@@ -14,7 +14,8 @@ import pytest
 from conftest import draw_people
 from rates import tar_at_fmr
 
-from facedecode.annotations.protocols import read_pairs, read_people
+from facedecode.annotations.pairs import read_pairs
+from facedecode.annotations.protocols import read_people
 from facedecode.errors import BadInput, FacedecodeError, UsageError
 from facedecode.pictures.perturb import parse_transform, perturb
 from facedecode.recognizers import load_recognizer

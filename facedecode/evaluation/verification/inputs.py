@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from facedecode.annotations.labels import read_person_labels
-from facedecode.annotations.protocols import read_pairs
+from facedecode.annotations.pairs import read_pairs
 from facedecode.errors import UsageError
 from facedecode.evaluation.jobs import VerificationJob
 from facedecode.evaluation.trials import AllPairs, PairsFile, TrialSource
 from facedecode.evaluation.verification.measure import VerificationSettings
-from facedecode.files import sha256_file
 from facedecode.mapping.maps import load_mapping
 from facedecode.options import require_label
 from facedecode.store import Store
@@ -33,7 +32,7 @@ def verification_inputs(
         fmrs=job.fmrs,
         more_fmrs=job.required,
         threshold=job.threshold,
-        labels=None if job.labels is None else read_person_labels(job.labels, job.label),
+        labels=None if job.labels is None else read_person_labels(job.labels, job.label, _people(stores)),
         ignore_failures=job.ignore_failures,
         repetitions=job.repetitions,
         seed=job.seed,
@@ -59,6 +58,10 @@ def _open(stores: Sequence[str]) -> dict[str, Store]:
             raise UsageError(f"two stores of {name}: label them apart, as NAME=STORE")
         opened[name] = store
     return opened
+
+
+def _people(stores: Mapping[str, Store]) -> set[str | None]:
+    return {name for store in stores.values() for name in store.identities()}
 
 
 def _mapped(
@@ -90,7 +93,8 @@ def _source(job: VerificationJob, probes: Store | MappedStore | None) -> TrialSo
     if job.pairs is not None:
         if job.people:
             raise UsageError("--pairs names its images itself: leave --people away")
-        return PairsFile(read_pairs(job.pairs), job.pairs.name, job.ignore_missing, sha256_file(job.pairs), probes)
+        pairs = read_pairs(job.pairs)
+        return PairsFile(pairs, job.pairs.name, job.ignore_missing, pairs.sha256, probes)
     if job.ignore_missing:
         raise UsageError("--ignore-missing is about images that --pairs names: give --pairs, or leave it away")
     return AllPairs(job.people, probes)
