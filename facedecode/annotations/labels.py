@@ -345,7 +345,7 @@ def _person_column(file: LabelFile, label: str, people: Collection[str | None]) 
     columns = person_columns(file.columns, [file.image_column, label])
     if len(columns) < 2:
         return columns[0] if columns else None
-    values = {column: set() for column in columns}
+    values: dict[str, set[str | None]] = {column: set() for column in columns}
     for _, row in file.rows:
         for column in columns:
             values[column].add(person_name(row[column]))

@@ -107,7 +107,7 @@ class Pairs:
         contradicts = known_both & (equal != self.mated)
         if self.left_people[:1] != [None]:
             return replace(self, left=own, right=other), contradicts
-        sides = _groups(own, other, *people, mated=self.mated & ~contradicts)
+        sides = _groups(own, other, people[0], people[1], self.mated & ~contradicts)
         equal = np.array([a == b for a, b in zip(*sides, strict=True)], bool)
         found = replace(self, left=own, right=other, left_people=sides[0], right_people=sides[1])
         return found, contradicts | (equal != self.mated)

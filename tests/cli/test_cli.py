@@ -339,7 +339,7 @@ ERRORS = {
     "training output": (["train", "emb", "-o", "emb"], 4, "emb is an embedding store"),
     "training file": (["train", "emb", "-o", "file", "--batch-size", "2"], 4, "folder file"),
     "pairs elsewhere": (["evaluate", "verification", "emb", "--pairs", "pairs.txt"], 4, "not in the store"),
-    "no pairs": (["evaluate", "verification", "emb", "--pairs", "garbage.txt"], 4, "garbage.txt, line 1"),
+    "no pairs": (["evaluate", "verification", "emb", "--pairs", "garbage.txt"], 4, "garbage.txt: no column says"),
     "no pairs file": (["evaluate", "verification", "emb", "--pairs", "gone.txt"], 4, "gone.txt: no such file"),
 }
 

@@ -309,7 +309,7 @@ def test_a_trial_says_so(table2: Callable[..., dict]) -> None:
     [
         (["--transforms", "rotate200"], UsageError, "unknown transform 'rotate200': choose one of rotate30"),
         (["--transforms", "+".join(["shift-left"] * 20)], BadInput, "no face stays in the frame"),
-        (["--people", "nobody.txt"], BadInput, r"nobody\.txt: cannot be read"),
+        (["--people", "nobody.txt"], BadInput, r"nobody\.txt: no such file"),
         (["--weights", "vgg=x"], UsageError, "--weights vgg: no store is of that recognizer"),
     ],
 )
