@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args
 import numpy as np
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.files import atomic_write, make_folder
+from facedecode.files import make_folder, read_file, write_bytes
 from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.records import Migration, Record, field_types, migrated, parse_json, plain
 
@@ -33,12 +33,14 @@ class Kind:
     command: what makes one, "fit-mapping".
     version: of the file that this facedecode writes.
     migrations: older version → what makes its header one of the next version.
+    remedy: what to do about a file that cannot be used.
     """
 
     name: str
     command: str
     version: int = 2
     migrations: Mapping[int, Migration] = field(default_factory=lambda: {1: unchecked})
+    remedy: str = "fit it again"
 
     @property
     def format(self) -> str:
@@ -53,14 +55,13 @@ class Kind:
 
         content = {"format": self.format, "version": self.version, **header}
         text = json.dumps(content | {"sha256": _checksum(content, tensors)}, sort_keys=True, allow_nan=False)
-        with atomic_write(path) as file:
-            # One entry only: safetensors writes several in random order.
-            file.write(save(dict(tensors), metadata={_METADATA_KEY: text}))
+        # One entry only: safetensors writes several in random order.
+        write_bytes(path, save(dict(tensors), metadata={_METADATA_KEY: text}))
 
-    def read(self, path: Path, dtypes: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """The header and the tensors of a file.
+    def read(self, path: Path, dtypes: Mapping[str, type] | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The header and the tensors of a file, which is read once.
 
-        dtypes: names of the tensors, with their types.
+        dtypes: names of the tensors, with their types; None for whatever it holds.
 
         Raises BadInput: naming the file: missing, truncated or not safetensors, of another kind, of a version that is
         not known, changed since it was written, or lacking a tensor. The rest is the caller's to check.
@@ -68,37 +69,38 @@ class Kind:
         written, tensors = self._content(path, dtypes)
         if written.get("format") != self.format:
             raise BadInput(f"{path}: not a {self.name}; make one with 'facedecode {self.command}'")
-        header = migrated(path, written, "version", self.version, self.migrations, "fit it again")
-        for name, dtype in dtypes.items():
+        header = migrated(path, written, "version", self.version, self.migrations, self.remedy)
+        for name, dtype in (dtypes or {}).items():
             if name not in tensors:
-                raise BadInput(f"{path}: lacks the tensor {name!r}; fit it again")
+                raise BadInput(f"{path}: lacks the tensor {name!r}; {self.remedy}")
             if tensors[name].dtype != dtype:
-                raise BadInput(f"{path}: {name!r} is {tensors[name].dtype}, not {np.dtype(dtype)}; fit it again")
+                raise BadInput(f"{path}: {name!r} is {tensors[name].dtype}, not {np.dtype(dtype)}; {self.remedy}")
         checksum = written.get("sha256")
         if checksum is None and written["version"] == self.version:
-            raise BadInput(f"{path}: field 'sha256' is missing; fit it again")
+            raise BadInput(f"{path}: field 'sha256' is missing; {self.remedy}")
         if checksum is not None and checksum != _checksum(written, tensors):
-            raise BadInput(f"{path}: wrong sha256: changed since it was written; fit it again")
+            raise BadInput(f"{path}: wrong sha256: changed since it was written; {self.remedy}")
         return header, tensors
 
-    def _content(self, path: Path, dtypes: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        from safetensors import SafetensorError, safe_open
+    def _content(self, path: Path, dtypes: Mapping[str, type] | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
 
         if not path.is_file():
             raise BadInput(f"{path}: no such {self.name}; make one with 'facedecode {self.command}'")
+        content = read_file(path)
         try:
-            with safe_open(path, framework="numpy") as file:
-                text = (file.metadata() or {}).get(_METADATA_KEY, "{}")
-                held = set(file.keys())
-                # Other types than these may not exist in NumPy.
-                tensors = {name: file.get_tensor(name) for name in dtypes if name in held}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
+            tensors = load(content)
+        except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
             reason = str(error).partition("\n")[0]
-            raise BadInput(f"{path}: not a readable safetensors file ({reason}); fit it again") from error
+            raise BadInput(f"{path}: not a readable safetensors file ({reason}); {self.remedy}") from error
         try:
-            return parse_json(path, text), tensors
+            header = parse_json(path, content[8 : 8 + int.from_bytes(content[:8], "little")])
+            text = (header.get("__metadata__") or {}).get(_METADATA_KEY, "{}")
+            written = parse_json(path, text)
         except BadInput:
             raise BadInput(f"{path}: not a {self.name}; make one with 'facedecode {self.command}'") from None
+        return written, tensors if dtypes is None else {name: tensors[name] for name in dtypes if name in tensors}
 
 
 def _checksum(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
@@ -170,7 +172,7 @@ class Fitted(Record):
         """Write one safetensors file, atomically; equal content gives equal bytes. Raises OutputError."""
         dtypes = self._tensors_of()
         tensors: dict[str, np.ndarray] = {}
-        for name, dtype in dtypes.items():
+        for name, dtype in (dtypes or {}).items():
             tensors[name] = np.ascontiguousarray(getattr(self, name), dtype)
         self.KIND.write(path, self.as_json(), tensors)
 

@@ -7,7 +7,6 @@ bytes. Processes that train together each take a part of the same batch, and add
 
 from __future__ import annotations
 
-import json
 import math
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -15,18 +14,18 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.files import csv_text, write_bytes, write_text
+from facedecode.files import csv_text, write_text
 from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
+from facedecode.tensor_file import Kind
 from facedecode.training.jobs import RunSettings
 
 STATE = "state.safetensors"
+_KIND = Kind("training state", "train", 1, {}, "use --overwrite to start anew")
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -296,10 +295,9 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         for index, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": t for name, t in state.items()}
         about = {"fingerprint": self.fingerprint, "step": self.step, "curve": self.curve}
-        write_bytes(
-            self.folder / STATE,
-            save_tensors({name: t.contiguous() for name, t in tensors.items()}, {"state": json.dumps(about)}),
-        )
+        # `asarray` of a scalar stays one; a contiguous copy of it would have a dimension.
+        arrays = {name: np.asarray(tensor.detach().cpu().contiguous()) for name, tensor in tensors.items()}
+        _KIND.write(self.folder / STATE, about, arrays)
         self.saved_step = self.step
 
     def resume(self) -> None:
@@ -307,12 +305,8 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         path = self.folder / STATE
         if not path.exists():
             return
-        try:
-            with safe_open(path, "pt") as file:
-                about = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"{path}: not a saved training state ({error}); use --overwrite to start anew") from None
+        about, arrays = _KIND.read(path, None)
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         if about.get("fingerprint") != self.fingerprint:
             run = f"{self.folder} holds a run with other data or settings"
             raise OutputError(f"{run}; use --overwrite or another folder")

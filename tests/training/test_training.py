@@ -159,7 +159,7 @@ def test_an_overwriting_run_that_is_interrupted_resumes(job: DecoderJob) -> None
     assert len(rest.losses) == 5
 
 
-@pytest.mark.parametrize("damage", ["truncated", "pickle", "lacking", "empty"])
+@pytest.mark.parametrize("damage", ["truncated", "pickle", "lacking", "empty", "bit"])
 def test_a_damaged_state_is_refused(job: DecoderJob, damage: str) -> None:
     from safetensors.torch import load_file, safe_open, save_file
 
@@ -171,6 +171,10 @@ def test_a_damaged_state_is_refused(job: DecoderJob, damage: str) -> None:
     tensors = load_file(path)
     if damage == "lacking":
         save_file({k: v for k, v in tensors.items() if k != "net.stem.weight"}, path, metadata)
+    elif damage == "bit":
+        data = bytearray(path.read_bytes())
+        data[-100] ^= 8
+        path.write_bytes(data)
     else:
         path.write_bytes({"truncated": path.read_bytes()[:-50], "pickle": b"\x80\x04K\x01.", "empty": b""}[damage])
     with pytest.raises(BadInput, match=r"state\.safetensors: .*--overwrite to start anew"):
