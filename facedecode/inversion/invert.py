@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.files import csv_text, make_folder, write_text
+from facedecode.files import csv_text
 from facedecode.inversion.confidence import Confidence, central
 from facedecode.inversion.inputs import TemplateInput
 from facedecode.inversion.refinement import refine as refined
 from facedecode.mapping.maps import Mapping
-from facedecode.pictures.figures import heat_pictures, picture_grid, square_grid, with_scale
+from facedecode.output_folder import output_folder
+from facedecode.pictures.figures import heat_pictures, picture_grid, png_bytes, square_grid, with_scale
 from facedecode.pictures.images import save_image
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
@@ -125,11 +127,13 @@ def write_grid(output: Path, inputs: TemplateInput, result: Inverted, originals:
     save_image(output, grid if result.explained is None else with_scale(grid, result.scale, SCALE_TITLE))
 
 
-def write_folder(output: Path, inputs: TemplateInput, result: Inverted) -> None:
+def write_folder(output: Path, inputs: TemplateInput, result: Inverted, call: str = "") -> None:
     """One PNG a template, and `scores.csv` with (file, score), written last; with `before` where it was refined.
 
-    With confidence maps NAME-confidence.png beside each, and the column `confidence`. Raises BadInput: a map's name is
-    that of another picture.
+    With confidence maps NAME-confidence.png beside each, and the column `confidence`. The folder's other files stay.
+    call: see `output_folder.output_folder`; what a killed run of the same call left is replaced.
+
+    Raises BadInput: a map's name is that of another picture. OutputError, OutputInUse: as `output_folder`.
     """
     columns = {"score": result.scores} | ({} if result.before is None else {"before": result.before})
     maps = None
@@ -139,14 +143,19 @@ def write_folder(output: Path, inputs: TemplateInput, result: Inverted) -> None:
         known = {name.lower() for name in inputs.names}
         if taken := [name for name in inputs.names if f"{name}{_MAP}".lower() in known]:
             raise BadInput(f"{taken[0]}{_MAP}.png would be two pictures; give a .png, or rename one of the images")
-    make_folder(output)
-    rows = []
-    for i, (name, picture) in enumerate(zip(inputs.names, result.pictures, strict=True)):
-        save_image(output / f"{name}.png", picture)
-        if maps is not None:
-            save_image(output / f"{name}{_MAP}.png", with_scale(maps[i], result.scale, SCALE_TITLE))
-        rows.append([f"{name}.png", *("" if x is None else f"{x[i]:.6f}" for x in columns.values())])
-    write_text(output / "scores.csv", csv_text(["file", *columns], rows))
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        rows = []
+        for i, (name, picture) in enumerate(zip(inputs.names, result.pictures, strict=True)):
+            yield f"{name}.png", png_bytes(picture)
+            if maps is not None:
+                yield f"{name}{_MAP}.png", png_bytes(with_scale(maps[i], result.scale, SCALE_TITLE))
+            rows.append([f"{name}.png", *("" if x is None else f"{x[i]:.6f}" for x in columns.values())])
+        yield "scores.csv", csv_text(["file", *columns], rows).encode()
+
+    names = [f"{name}{end}.png" for name in inputs.names for end in ("", *([] if maps is None else [_MAP]))]
+    with output_folder(output, call) as folder:
+        folder.replace([*names, "scores.csv"], contents())
 
 
 def central_confidence(result: Inverted) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
@@ -63,8 +64,16 @@ class InvertJob:
         """Whether the pictures go to a folder rather than one PNG."""
         return self.output.suffix.lower() != ".png"
 
+    @property
+    def call(self) -> str:
+        """What tells this call from others, see `output_folder.call_fingerprint`."""
+        from facedecode.output_folder import call_fingerprint
+
+        return call_fingerprint("invert", dataclasses.replace(self, overwrite=False))
+
     def require_output(self) -> None:
         """Refuse an output that cannot be written. Raises UsageError or OutputError."""
+        from facedecode.output_folder import require_free
         from facedecode.pictures.images import EXTENSIONS
 
         path = self.output
@@ -75,7 +84,9 @@ class InvertJob:
         if self.to_folder != path.is_dir() or not (self.to_folder or path.is_file()):
             kind = "folder" if self.to_folder else "regular file"
             raise OutputError(f"{path}: is there and is no {kind}; name another")
-        if not self.overwrite and (not self.to_folder or any(path.iterdir())):
+        if self.to_folder:
+            require_free(path, self.call, self.overwrite)
+        elif not self.overwrite:
             raise OutputError(f"{path}: is there already; use --overwrite or another name")
 
 
@@ -114,11 +125,15 @@ class WalkJob:
             raise UsageError(f"{len(self.start)} strips of {self.steps} are too many; give fewer --from or --steps")
 
     def require_output(self) -> None:
-        """Refuse outputs that cannot be written. Raises UsageError or OutputError."""
+        """Refuse outputs that cannot be written. Raises UsageError or OutputError.
+
+        A file at `save_templates` can be a killed run's: what is in it is looked at when there are templates.
+        """
         for path, suffix in ((self.output, ".png"), (self.save_templates, ".npy")):
             if path is not None and path.suffix.lower() != suffix:
                 raise UsageError(f"{path}: give a name that ends in {suffix}")
-            if path is not None and path.exists() and not (self.overwrite and path.is_file()):
+        for path, kept in ((self.output, False), (self.save_templates, True)):
+            if path is not None and path.exists() and not ((self.overwrite or kept) and path.is_file()):
                 raise OutputError(f"{path}: is there already; use --overwrite or another name")
 
 

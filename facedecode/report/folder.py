@@ -10,17 +10,16 @@ figures/NAME.svg or .png  one for each figure
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
 from facedecode.errors import OutputError
-from facedecode.files import LOCK_NAME, TEMPORARY_PATTERN, json_text, locked, make_folder, write_bytes
+from facedecode.files import json_text
+from facedecode.output_folder import is_own_name, output_folder, unfinished_files
 from facedecode.report.data import report_json, table_csv
 from facedecode.report.gates import GateResult
 from facedecode.report.markdown import report_markdown
@@ -29,17 +28,19 @@ from facedecode.report.page import report_page
 
 PAGE, NUMBERS, SCHEMA = "report.html", "report.json", "report.schema.json"
 _FIXED = (PAGE, NUMBERS, SCHEMA, "report.md")
-_STAGE = TEMPORARY_PATTERN.replace("*", "report")
 _OWN_FILE = re.compile(r"[a-z0-9-]+\.csv|figures/[a-z0-9-]+\.(?:svg|png)")
 
 
-def require_writable(folder: Path | str, overwrite: bool) -> None:
+def require_writable(folder: Path | str, overwrite: bool, call: str = "") -> None:
     """Say before the work that a report cannot be written to `folder`.
 
-    Raises OutputError: it is no folder, cannot be written in, holds a report already and `overwrite` is False, or holds
-    files and no report.
+    call: what tells apart the calls that make reports (`output_folder.call_fingerprint`): what is there of a killed run
+        of the same call is replaced.
+
+    Raises OutputError: it is no folder, cannot be written in, holds a report already, or a part of another call's, and
+    `overwrite` is False, or holds files and no report.
     """
-    _files_of_old_report(Path(folder), overwrite)
+    _files_of_old_report(Path(folder), overwrite, call)
     # Of a folder that is yet to be made, what counts is the nearest one above it.
     there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())
     if not there.is_dir():
@@ -48,12 +49,14 @@ def require_writable(folder: Path | str, overwrite: bool) -> None:
         raise OutputError(f"cannot write in {there}: no permission; name another output")
 
 
-def write_report(report: Report, folder: Path | str, gates: Sequence[GateResult] = (), overwrite: bool = False) -> None:
+def write_report(
+    report: Report, folder: Path | str, gates: Sequence[GateResult] = (), overwrite: bool = False, call: str = ""
+) -> None:
     """Write a report and how its gates went. Equal reports give equal bytes.
 
     All files are made beside their places first and moved there last, report.html at the very end: where writing
     fails, an old report stays as it was. With `overwrite` the files of the old report that the new one does not
-    have are removed; other files in the folder are left alone.
+    have are removed; other files in the folder are left alone. call: as in `require_writable`.
 
     Raises:
         OutputError: as `require_writable`; a file cannot be written, or one that is not the old report's is in
@@ -64,22 +67,13 @@ def write_report(report: Report, folder: Path | str, gates: Sequence[GateResult]
     """
     folder = Path(folder)
     files = _contents(report, gates)
-    _files_of_old_report(folder, overwrite)
-    make_folder(folder)
-    with locked(folder):
-        old = _files_of_old_report(folder, overwrite)
+    _files_of_old_report(folder, overwrite, call)
+    with output_folder(folder, call) as output:
+        old = _files_of_old_report(folder, overwrite, call)
         for name in files:
             if name not in old and os.path.lexists(folder / name):
                 raise OutputError(f"cannot write {folder / name}: it is no part of the old report; move it away")
-        stage = folder / _STAGE
-        shutil.rmtree(stage, ignore_errors=True)
-        try:
-            for name, data in files.items():
-                make_folder((stage / name).parent)
-                write_bytes(stage / name, data)
-            _move(list(files), stage, folder, stale=[name for name in old if name not in files])
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
+        output.replace(files, files.items(), stale=old)
 
 
 def _contents(report: Report, gates: Sequence[GateResult]) -> dict[str, bytes]:
@@ -104,8 +98,8 @@ def _contents(report: Report, gates: Sequence[GateResult]) -> dict[str, bytes]:
     }
 
 
-def _files_of_old_report(folder: Path, overwrite: bool) -> list[str]:
-    """The relative paths of the files of the report that is there; none where there is no report."""
+def _files_of_old_report(folder: Path, overwrite: bool, call: str) -> list[str]:
+    """The relative paths of the files of the report that is there, or of a part of one; none where there is none."""
     try:
         present = {path.name for path in folder.iterdir()}
     except FileNotFoundError:
@@ -114,29 +108,20 @@ def _files_of_old_report(folder: Path, overwrite: bool) -> list[str]:
         raise OutputError(f"cannot make the folder {folder}: a file of that name is in the way") from error
     except OSError as error:
         raise OutputError(f"cannot read {folder}: {error.strerror}; name another output") from error
-    if not present - {LOCK_NAME, _STAGE}:
+    if all(is_own_name(name) for name in present):
         return []
-    if not overwrite and NUMBERS in present:
+    unfinished = unfinished_files(folder, call, overwrite)
+    if not overwrite and not unfinished and NUMBERS in present:
         raise OutputError(f"{folder} holds a report: give --overwrite to replace it, or name another output")
     try:
         old = json.loads((folder / NUMBERS).read_bytes())
         names = [entry["file"] for key in ("tables", "figures") for entry in old[key]]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise OutputError(f"{folder} holds files and no report: name a new or an empty folder") from error
+        if not unfinished:
+            raise OutputError(f"{folder} holds files and no report: name a new or an empty folder") from error
+        names = []
     if (folder / "figures").is_symlink():
         raise OutputError(f"{folder / 'figures'} is a link: name another output")
-    # Nothing but the names that a report can have is ever removed, whatever the file says.
-    return [*_FIXED, *(name for name in names if isinstance(name, str) and _OWN_FILE.fullmatch(name))]
-
-
-def _move(names: Sequence[str], stage: Path, folder: Path, stale: Sequence[str]) -> None:
-    try:
-        for name in stale:
-            (folder / name).unlink(missing_ok=True)
-        for name in names:
-            (folder / name).parent.mkdir(exist_ok=True)
-            os.replace(stage / name, folder / name)  # noqa: PTH105 (one place for tests to fail it)
-        with contextlib.suppress(OSError):
-            (folder / "figures").rmdir()  # where the old report had figures and this one has none
-    except OSError as error:
-        raise OutputError(f"cannot write in {folder}: {error.strerror}") from error
+    # Nothing but the names that a report can have is ever removed, whatever the files say.
+    others = (name for name in (*names, *unfinished) if isinstance(name, str) and _OWN_FILE.fullmatch(name))
+    return [*_FIXED, *others]

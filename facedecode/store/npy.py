@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import tokenize
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.errors import BadInput
-from facedecode.files import atomic_write
+from facedecode.errors import BadInput, OutputError
+from facedecode.files import atomic_write, read_file
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -80,6 +81,15 @@ def write_templates(path: Path, templates: np.ndarray) -> str:
         values = np.ascontiguousarray(templates, dtype="<f4")
         np.lib.format.write_array(file, values, version=(1, 0), allow_pickle=False)
     return file.sha256
+
+
+def refuse_other_templates(path: Path, templates: np.ndarray) -> None:
+    """Refuse a file that is there, unless it is what `write_templates` would write. Raises OutputError."""
+    data = io.BytesIO()
+    values = np.ascontiguousarray(templates, dtype="<f4")
+    np.lib.format.write_array(data, values, version=(1, 0), allow_pickle=False)
+    if path.exists() and read_file(path) != data.getvalue():
+        raise OutputError(f"{path}: is there already; use --overwrite or another name")
 
 
 def refuse_non_finite(path: Path, templates: np.ndarray) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facedecode import output_folder
 from facedecode.errors import OutputError, OutputInUse
 from facedecode.files import locked
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
@@ -215,14 +216,14 @@ def test_where_writing_fails_the_old_report_stays(
     report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     write_report(report, tmp_path / "r")
-    before, write = contents(tmp_path / "r"), folder_module.write_bytes
+    before, write = contents(tmp_path / "r"), output_folder.write_bytes
 
     def full(path: Path, data: bytes) -> None:
         if path.as_posix().endswith(failing):
             raise OutputError("disk full")
         write(path, data)
 
-    monkeypatch.setattr(folder_module, "write_bytes", full)
+    monkeypatch.setattr(output_folder, "write_bytes", full)
     with pytest.raises(OutputError, match="disk full"):
         write_report(replace(report, title="another"), tmp_path / "r", overwrite=True)
     assert contents(tmp_path / "r") == before
@@ -234,12 +235,51 @@ def test_where_writing_fails_the_old_report_stays(
 
 
 def test_a_killed_run_is_in_nobodys_way(report: Report, tmp_path: Path) -> None:
-    stage = tmp_path / "r" / folder_module._STAGE / "figures"
+    stage = tmp_path / "r" / output_folder.STAGE / "figures"
     stage.mkdir(parents=True)
     (stage / "half.png").write_bytes(b"half")
     (tmp_path / "r" / ".lock").touch()
     write_report(report, tmp_path / "r")
     assert "half.png" not in str(contents(tmp_path / "r").keys())
+
+
+def half_written(report: Report, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there of a report when a run of the call `mine` is killed: some files have their places."""
+    moved, replace_file = [], output_folder.os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if output_folder.STAGE in source.parts and output_folder.STAGE not in target.parts:
+            moved.append(target)
+        if len(moved) == 3:
+            raise SystemExit
+        replace_file(source, target)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(output_folder.os, "replace", killed)
+        write_report(report, folder, call="mine")
+
+
+def test_a_half_written_report_is_replaced_by_its_own_call_only(
+    report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_report(report, tmp_path / "whole")
+    half_written(report, tmp_path / "r", monkeypatch)
+    before = contents(tmp_path / "r")
+    assert {"report.json", output_folder.MARKER} <= set(before) < {*contents(tmp_path / "whole"), output_folder.MARKER}
+    for attempt in (require_writable, functools.partial(write_report, report)):
+        with pytest.raises(OutputError, match="another command"):
+            attempt(tmp_path / "r", overwrite=False, call="other")
+    assert contents(tmp_path / "r") == before
+    require_writable(tmp_path / "r", False, "mine")
+    small = replace(report, sections=[])
+    write_report(small, tmp_path / "r", call="mine")  # its inputs have changed since: tables that are gone go
+    write_report(small, tmp_path / "small")
+    assert contents(tmp_path / "r") == contents(tmp_path / "small")
+    with pytest.raises(OutputError, match="holds a report"):
+        require_writable(tmp_path / "r", False, "mine")
+    half_written(report, tmp_path / "again", monkeypatch)
+    write_report(report, tmp_path / "again", overwrite=True, call="other")
+    assert contents(tmp_path / "again") == contents(tmp_path / "whole")
 
 
 def test_two_runs_do_not_write_one_report(report: Report, tmp_path: Path) -> None:

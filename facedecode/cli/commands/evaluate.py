@@ -72,28 +72,32 @@ def run_evaluation(
         OutputError: the report cannot be written. Both are raised before the work.
         GateMissed: after everything is written.
     """
+    from facedecode.output_folder import call_fingerprint
     from facedecode.report.folder import require_writable
     from facedecode.report.gates import parse_gate, rates_of
 
     gates = [parse_gate(condition) for condition in options.fail_if]
+    call = call_fingerprint("evaluate", job, options.fail_if)
     job = job.with_rates(rates_of(gates, "far", "fmr"))
     if options.output is None:
         job = job.without_report()
     else:
-        require_writable(options.output, options.overwrite)
+        require_writable(options.output, options.overwrite, call)
     if gates:
         evaluation.schema(job).require(gates)
     job = job.on_device(start_torch)
     with console.progress() as stage:
         result = evaluation.evaluate(job, stage)
-    metrics, outputs = finish(console, result.report(), options.output, options.overwrite, gates)
+    metrics, outputs = finish(console, result.report(), options, gates, call)
     return metrics, outputs | job.outputs()
 
 
 def finish(
-    console: Console, report: Report, output: Path | None, overwrite: bool, gates: Sequence[Gate]
+    console: Console, report: Report, options: ReportOptions, gates: Sequence[Gate], call: str
 ) -> tuple[dict, dict]:
     """Show a report's headlines, write it, and put the gates to it: (metrics, outputs) of the command.
+
+    call: see `report.folder.require_writable`.
 
     A gate whose figure could not be measured (nobody has two images …) is missed. Raises GateMissed: after everything
     is written.
@@ -106,9 +110,9 @@ def finish(
     provenance = {**report.provenance, "command": shlex.join(["facedecode", *sys.argv[1:]])}
     report = dataclasses.replace(report, provenance={**provenance, "environment": environment()})
     results = check_gates(gates, report.gates)
-    outputs = {}
+    outputs, output = {}, options.output
     if output is not None:
-        write_report(report, output, results, overwrite)
+        write_report(report, output, results, options.overwrite, call)
         outputs["report"] = str(output)
     for line in report.headlines:
         note = f" ({line.note})" if line.note else ""

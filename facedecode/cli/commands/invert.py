@@ -55,7 +55,7 @@ def invert(console: Console, job: InvertJob) -> tuple[dict, dict]:
             confidence=confidence,
         )
     if job.to_folder:
-        write_folder(job.output, inputs, result)
+        write_folder(job.output, inputs, result, job.call)
     else:
         write_grid(job.output, inputs, result, job.drawing.originals)
     return _report(console, job, result), {"output": str(job.output)}

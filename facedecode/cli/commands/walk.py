@@ -15,7 +15,7 @@ def walk(console: Console, job: WalkJob) -> tuple[dict, dict]:
     job.require_output()
     from facedecode.attributes.direction import load_direction
     from facedecode.inversion.walk import draw_walks, find_rows, plan_walks, write_strips
-    from facedecode.store.npy import write_templates
+    from facedecode.store.npy import refuse_other_templates, write_templates
     from facedecode.store.processing import refuse_done
 
     inputs, networks = load_drawing(console, job.templates, job.drawing)
@@ -34,11 +34,14 @@ def walk(console: Console, job: WalkJob) -> tuple[dict, dict]:
         reach=job.reach,
         score=made_by.score,
     )
+    flat = walks.templates.reshape(-1, walks.templates.shape[-1])
+    if job.save_templates and not job.overwrite:
+        refuse_other_templates(job.save_templates, flat)
     with console.progress() as stage:
         strips = draw_walks(walks, networks.decoder, networks.recognizer, stage("draw"))
     outputs = {"output": str(job.output)}
     if job.save_templates:
-        write_templates(job.save_templates, walks.templates.reshape(-1, walks.templates.shape[-1]))
+        write_templates(job.save_templates, flat)
         outputs["templates"] = str(job.save_templates)
     write_strips(job.output, inputs, walks, strips, (starts, ends) if job.drawing.originals else None)
     metrics: dict = {"amounts": walks.amounts}

@@ -1,0 +1,48 @@
+"""Killed at any call that changes the disk, a command run again leaves what it leaves when nobody kills it.
+
+All calls of all commands: `python tests/kills.py`, about half an hour; or FACEDECODE_KILLS=all for these tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kills import SCENARIOS
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
+
+# So many calls of each command are tried here, evenly spaced; of those whose runs take longer, fewer.
+TRIED, TRIED_OF_SLOW = 10, 3
+SLOW = ("extract", "cluster", "train recognizer", "fit-mapping", "fit-mapping sums", "train dfd", "train nbnet")
+
+
+@pytest.fixture(scope="module")
+def kill() -> Iterator[Callable[[str, int | None], dict]]:
+    """Kills a command at some of its calls (all if None): the fields of `kills.Result`."""
+    program = [sys.executable, str(Path(__file__).with_name("kills.py")), "--serve"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def ask(name: str, sample: int | None) -> dict:
+            process.stdin.write(f"{name}\t{sample or ''}\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield ask
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_killed_command_run_again_leaves_what_it_would_have_left(
+    kill: Callable[[str, int | None], dict], name: str
+) -> None:
+    slow = name in SLOW or name.startswith("evaluate")
+    everything = os.environ.get("FACEDECODE_KILLS") == "all"
+    result = kill(name, None if everything else TRIED_OF_SLOW if slow else TRIED)
+    assert result["points"] > 5 and result["tried"] >= min(result["points"], TRIED_OF_SLOW)
+    assert not result["wrong"]
