@@ -61,6 +61,17 @@ def _array(value: str, _: Others) -> None:
     read_header(Path(value))
 
 
+def _embeddings(value: str, others: Others) -> None:
+    from facedecode.files import open_file
+
+    if Path(value).is_dir():
+        return
+    with open_file(value) as file:
+        magic = file.read(4)
+    if magic != b"PAR1" and magic[:2] != b"PK":
+        _array(value, others)
+
+
 def _templates(value: str, others: Others) -> None:
     path = Path(value)
     (_array if path.is_file() or path.suffix == ".npy" else _store)(value, others)
@@ -147,7 +158,7 @@ CHECKS: Mapping[str, Check] = {
     "store": _store,
     "labeled store": _labeled(_store),
     "templates": _templates,
-    "array": _array,
+    "embeddings": _embeddings,
     "mapping": _fitted("mapping", "fit-mapping"),
     "mapping sums": _fitted("mapping-sums file", "fit-mapping --sums-to"),
     "direction": _fitted("direction", "evaluate leakage"),

@@ -6,31 +6,37 @@ What a store knows of its images beyond the templates, faces and landmarks, is f
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from facedecode import __version__
-from facedecode.annotations.labels import DataSet
-from facedecode.errors import BadInput
+from facedecode.annotations.labels import DataSet, match
+from facedecode.annotations.listing import Listing, read_image_list, read_people_list
+from facedecode.errors import BadInput, some_of
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
+from facedecode.extraction.embeddings_file import GivenTemplates, read_given
 from facedecode.extraction.jobs import StoreOptions
 from facedecode.extraction.run import Extracted, write_shards
-from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
+from facedecode.names import image_name, person_name
 from facedecode.pictures.faces import FaceDetector
-from facedecode.pictures.images import ImageRef, folder_identity
+from facedecode.pictures.images import ImageRef, find_images, folder_identity
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
-from facedecode.store.npy import read_bare
 
 _LOOKED_AT = 16  # images whose templates are compared with the recognizer's own
 _FEWEST = 4
 _AGREES = 0.75
+_DRIVE = re.compile(r"[A-Za-z]:(?=/)")
 
 
 def describe_given(name: str, dim: int, score: str) -> RecognizerId:
@@ -41,7 +47,7 @@ def describe_given(name: str, dim: int, score: str) -> RecognizerId:
 
 def import_embeddings(
     embeddings: Path,
-    images: Path,
+    images: Path | None,
     output: Path,
     recognizer: Recognizer | str,
     detector: FaceDetector,
@@ -49,80 +55,218 @@ def import_embeddings(
     score: str = "cosine",
     data_set: DataSet | None = None,
     options: StoreOptions | None = None,
+    need_images: bool = False,
     progress: Progress = silent,
-) -> Extracted:
+) -> Imported:
     """Make a store of templates that are there already.
 
     Args:
-        embeddings: `.npy`, (n, dim) float16, float32 or float64.
-        images: text file with the n images' paths, one a line, in the order of the rows.
+        embeddings: `.npy`, `.npz`, Parquet, or a folder of `.npy` files; see `read_given`.
+        images: a list of the n images' paths in the order of the rows (see `read_image_list`), or the folder of the
+            images that the embeddings' own file names. Where none of a list's images is there, or with None, the store
+            has templates only: rows have a path and a person, and neither face nor hash.
         recognizer: that made the templates; or `given:NAME` where it is not here, and `score` compares them.
-        data_set: gives the identities in place of the folders.
+        data_set: gives the people in place of the list, the embeddings' file, or the folders: by image, or, where its
+            table has no images, by row.
+        need_images: refuse a list of images of which none is there.
         output, options, progress: as in `extract`. An image without a face is a failure, and its template is left out.
+            Several templates of one image are those of its faces; which is whose is not known, and they have no box.
 
-    Raises BadInput: the files cannot be read, have different numbers of rows, or a path twice; templates of another
-    length; no image with a face; the recognizer itself makes other templates of the images. OutputError, OutputInUse:
-    as `StoreWriter`.
+    Raises BadInput: the files cannot be read, or have different numbers of rows; templates of another length; an image
+    with one template and two people; no image with a face; the recognizer itself makes other templates of the images.
+    OutputError, OutputInUse: as `StoreWriter`.
     """
     options = options or StoreOptions()
-    templates, note = read_bare(embeddings)
-    root, refs = listed_images(images)
-    if len(refs) != len(templates):
-        raise BadInput(f"{images}: {len(refs)} paths, and {embeddings} has {len(templates)} templates; one for each")
-    refs, notes = (data_set or DataSet()).with_identities(refs)
+    given = read_given(embeddings)
+    rows = _rows(embeddings, given, images, data_set or DataSet())
+    if need_images and not rows.readable:
+        raise BadInput(f"{images}: none of its images is there (the first: {rows.refs[0].path}); check the paths")
     if isinstance(recognizer, str):
-        described = describe_given(recognizer, templates.shape[1], score)
+        described = describe_given(recognizer, given.templates.shape[1], score)
     else:
         described, score = recognizer.describe(), recognizer.spec.score
-        if recognizer.spec.dim != templates.shape[1]:
+        if recognizer.spec.dim != given.templates.shape[1]:
             raise BadInput(
-                f"{embeddings}: templates of {templates.shape[1]} numbers, and {recognizer.name}'s have "
+                f"{embeddings}: templates of {given.templates.shape[1]} numbers, and {recognizer.name}'s have "
                 f"{recognizer.spec.dim}; say --model"
             )
+    refs, templates, notes = rows.refs, given.templates[rows.kept], [*given.notes, *rows.notes]
     describe = {"transform": None, "precision": "fp32", "score": score, "l2_normalized": False}
-    describe["imported"] = {"embeddings_sha256": sha256_file(embeddings), "name": embeddings.name}
-    settings = {**describe, "detector": detector.settings, "batch_size": options.batch_size, **describe_inputs(refs)}
+    describe["imported"] = {"embeddings_sha256": given.sha256, "name": embeddings.name}
+    seen = {"detector": detector.settings} if rows.readable else {"images": "not there"}
+    settings = {**describe, **seen, "batch_size": options.batch_size, **describe_inputs(refs)}
     manifest = {**describe, "tool_version": __version__}
     cropper = FaceCropper(None, detector)
 
     def items(position: int) -> Iterator[Cropped]:
-        cropped = cropper.items(refs[position:], options.batch_size, options.workers)
-        for item, template in zip(cropped, templates[position:], strict=True):
+        todo = refs[position:]
+        if not rows.readable:
+            found = iter([Cropped({"path": ref.relative, "identity": ref.identity}) for ref in todo])
+        else:
+            found = cropper.items(todo, options.batch_size, options.workers)
+        for item, ref, template in zip(found, todo, templates[position:], strict=True):
             item.template = template
+            if item.row and ref.relative in rows.several:
+                item.row = {key: item.row[key] for key in ("path", "identity", "width", "height", "sha256")}
             yield item
 
-    with StoreWriter(output, settings, root, described, options.shard_rows, options.overwrite, manifest) as writer:
+    with StoreWriter(output, settings, rows.root, described, options.shard_rows, options.overwrite, manifest) as writer:
         resumed = len(refs) if writer.complete else writer.resume_inputs
         if not writer.complete:
-            if not isinstance(recognizer, str):
-                notes += _agreement(embeddings, templates, refs, recognizer, detector)
+            if not isinstance(recognizer, str) and rows.readable:
+                alone = [i for i, ref in enumerate(refs) if ref.relative not in rows.several]
+                notes += _agreement(embeddings, templates[alone], [refs[i] for i in alone], recognizer, detector)
             writer.finish(write_shards(writer, options, range(resumed, len(refs)), items, progress))
     store = Store.open(output, verify=False)
-    return Extracted(len(store), store.failures(), resumed, [note] * (note is not None) + notes)
+    return Imported(len(store), store.failures(), resumed, notes, rows.readable)
+
+
+@dataclass(frozen=True)
+class Imported(Extracted):
+    """As `Extracted`; images: whether they are there."""
+
+    images: bool = True
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is known of rows of templates.
+
+    root: what the images' paths are relative to. refs: of each row that is kept. kept: int64, the rows' numbers.
+    readable: whether there are images. several: relative paths of images with several templates.
+    """
+
+    root: Path
+    refs: list[ImageRef]
+    kept: np.ndarray
+    readable: bool
+    several: set[str]
+    notes: list[str]
+
+
+def _rows(embeddings: Path, given: GivenTemplates, images: Path | None, data_set: DataSet) -> _Rows:
+    """The image and the person of each row."""
+    count = len(given.templates)
+    table = None
+    if data_set.identities is not None and data_set.renamed is None:
+        table = read_people_list(data_set.identities)
+    # Where nothing else names the rows, the table is of them, one after the other.
+    by_row = table is not None and (table.names is None or (images is None and given.names is None))
+    root, people, notes = embeddings.parent, given.people, []
+    if images is None:
+        names = given.names or (table.names if by_row else None)
+        if names is None:
+            names = [f"{embeddings.stem}-{row:06d}" for row in range(count)]
+        if by_row:
+            _require_rows(table, "people", embeddings, count)
+        refs = [_named(embeddings, root, name, row) for row, name in enumerate(names)]
+    elif images.is_dir():
+        root, refs = _in_folder(embeddings, given, images)
+    else:
+        listing = read_image_list(images)
+        _require_rows(listing, "paths", embeddings, count)
+        root, refs = _placed(listing)
+        people, notes = listing.people or people, [*listing.notes]
+    readable = images is not None and (images.is_dir() or any(os.path.lexists(ref.path) for ref in refs))
+    if images is not None and not readable:
+        notes.append(f"{images}: none of its {count} images is there (the first: {refs[0].path})")
+    if not readable:
+        notes.append(
+            f"{embeddings}: templates without images: they can be judged, clustered, merged and protected, and no "
+            "decoder can be trained on them"
+        )
+    uses = Counter(ref.relative for ref in refs)
+    by_row = by_row or (table is not None and len(uses) < count and table.is_of([ref.relative for ref in refs]))
+    if by_row:
+        _require_rows(table, "people", embeddings, count)
+        people = table.people
+        notes += table.notes
+    elif data_set.identities is not None:
+        refs, more = data_set.with_identities(refs)
+        people, notes = None, notes + more
+    if people is not None:
+        refs = [replace(ref, identity=person_name(person)) for ref, person in zip(refs, people, strict=True)]
+    kept = _without_repeats(embeddings, given.templates, refs)
+    if len(kept) < count:
+        notes.append(f"{embeddings}: {count - len(kept)} rows are there twice, image and template; each counts once")
+    refs = [refs[row] for row in kept]
+    several = {name for name, used in Counter(ref.relative for ref in refs).items() if used > 1}
+    if several:
+        whose = "its row's" if people is not None else "the image's"
+        notes.append(
+            f"{embeddings}: {len(several)} images have several templates ({some_of(sorted(several))}), of several "
+            f"faces: these have no box and no landmarks, and the person of each is {whose}"
+        )
+    return _Rows(root, refs, kept, readable, several, notes)
+
+
+def _require_rows(listing: Listing, what: str, embeddings: Path, count: int) -> None:
+    if len(listing) != count:
+        raise BadInput(f"{listing.path}: {len(listing)} {what}, and {embeddings} has {count} templates; one for each")
+
+
+def _in_folder(embeddings: Path, given: GivenTemplates, images: Path) -> tuple[Path, list[ImageRef]]:
+    """The images of a folder that the embeddings' own names are of; one that is not there becomes a failure."""
+    if given.names is None:
+        raise BadInput(
+            f"{images}: a folder does not say which image each row of {embeddings} is of; give a list of their paths"
+        )
+    root, found = find_images([images])
+    table = {image_name(name): name for name in given.names}
+    matched = match([ref.relative for ref in found], table)
+    ref_of = {name: ref for ref, name in zip(found, matched.values, strict=True) if name is not None}
+    if not ref_of:
+        raise BadInput(f"{images}: has none of the images of {embeddings} (the first: {given.names[0]})")
+    refs = []
+    for row, name in enumerate(given.names):
+        ref = ref_of.get(table[image_name(name)])
+        refs.append(ref or _named(embeddings, root, name, row))
+    return root, refs
+
+
+def _named(embeddings: Path, root: Path, name: str, row: int) -> ImageRef:
+    """A row by the name that a file has for it, which leads out of no folder. Raises BadInput: no name of an image."""
+    relative = posixpath.normpath("/" + _DRIVE.sub("", image_name(name))).strip("/")
+    if not relative or not relative.isprintable():
+        raise BadInput(f"{embeddings}: row {row} is called {name!r}, and that is no name of an image")
+    person = folder_identity(PurePosixPath(relative).parent, PurePosixPath())
+    return ImageRef(root / relative, relative, person)
+
+
+def _without_repeats(embeddings: Path, templates: np.ndarray, refs: Sequence[ImageRef]) -> np.ndarray:
+    """Numbers of the rows without those of an image and template that are there already. BadInput: with two people."""
+    first: dict[tuple[str, bytes], int] = {}
+    uses = Counter(ref.relative for ref in refs)
+    kept = []
+    for row, ref in enumerate(refs):
+        before = first.setdefault((ref.relative, templates[row].tobytes()), row) if uses[ref.relative] > 1 else row
+        if before == row:
+            kept.append(row)
+        elif refs[before].identity != ref.identity:
+            both = f"{refs[before].identity} and {ref.identity}"
+            raise BadInput(f"{embeddings}: rows {before} and {row} are one template of {ref.relative}, of {both}")
+    return np.array(kept, np.int64)
 
 
 def listed_images(path: Path) -> tuple[Path, list[ImageRef]]:
-    """The images of a text file, one a line and relative to the working directory, in its order; and their root.
+    """The images of a list, a path a line and relative to the working directory, in its order; and their root.
 
-    Raises BadInput: unreadable, an empty line, or a path twice.
+    Raises BadInput: as `read_image_list`.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip("\r\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise BadInput(f"{path}: cannot be read ({reason}); give a text file with a path a line") from None
-    lines_of: dict[Path, int] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise BadInput(f"{path}, line {number}: empty; give the path of each template's image, in their order")
+    return _placed(read_image_list(path))
+
+
+def _placed(listing: Listing) -> tuple[Path, list[ImageRef]]:
+    images = []
+    for number, name in zip(listing.lines, listing.names, strict=True):
+        if not name.isprintable():
+            raise BadInput(f"{listing.path}, line {number}: {name!a} is no name of an image")
+        written = name if os.path.lexists(name) else name.replace("\\", "/")
         # Not resolve(): where the user keeps a picture is its name, wherever a link leads.
-        image = Path(os.path.abspath(line.strip()))  # noqa: PTH100
-        if image in lines_of:
-            raise BadInput(f"{path}, line {number}: {line.strip()} is there already, in line {lines_of[image]}")
-        lines_of[image] = number
-    root = _common({image.parent for image in lines_of})
+        images.append(Path(os.path.abspath(written)))  # noqa: PTH100
+    root = _common({image.parent for image in images})
     return root, [
-        ImageRef(image, image.relative_to(root).as_posix(), folder_identity(image.parent, root)) for image in lines_of
+        ImageRef(image, image.relative_to(root).as_posix(), folder_identity(image.parent, root)) for image in images
     ]
 
 

@@ -94,16 +94,25 @@ class ExtractJob:
 class ImportJob:
     """Make a store of templates that another program made. `score`: of a recognizer given:NAME only."""
 
-    embeddings: Path = argument("A .npy file with one template per row.", exists="array")
-    images: Path = option(
-        MISSING, "Text file with the paths of the images, one a line, in the order of the rows.", exists="file"
+    embeddings: Path = argument(
+        "Templates: .npy with one a row, .npz, Parquet, or a folder of .npy files.", exists="embeddings"
     )
     output: Path = option(MISSING, STORE, "--output", "-o")
+    images: Path | None = option(
+        None,
+        "List of the images' paths, one a line, in the order of the rows; or their folder, where the file of templates "
+        "names them. If absent, the store has templates only.",
+        exists="path",
+    )
     recognizer: BareRecognizerOptions = BareRecognizerOptions()
     score: Literal["cosine", "negative-euclidean"] | None = option(
         None, "How templates of given:NAME are compared: cosine (if absent) or negative-euclidean."
     )
-    identities: Path | None = _identities()
+    identities: Path | None = option(
+        None,
+        "Table with the person of each image, columns path and identity; or a person a line, in the order of the rows.",
+        exists="file",
+    )
     renamed: Path | None = _renamed()
     device: str = device_option()
     strict: bool = option(False, "Exit with code 5 if an image shows no face.")

@@ -21,7 +21,7 @@ from facedecode.store.layout import LABELS
 from facedecode.store.processing import INHERITED, inherited
 
 # Of a store's settings: what its images are, and what moves templates by rounding only. Recorded of each part.
-_OF_PARTS = ("inputs", "inputs_sha256", "device", "batch_size")
+_OF_PARTS = ("inputs", "inputs_sha256", "device", "batch_size", "imported")
 # Of its manifest: what decides what templates are, and is in no settings of some stores.
 _COMMON = ("score", "l2_normalized", *INHERITED)
 _INPUT = tuple[str, int, int]  # path in the new store, number of the store, row there; -1 for a failure
@@ -117,6 +117,8 @@ def _common_settings(stores: Sequence[Store]) -> dict[str, Any]:
     def decides(store: Store) -> dict[str, Any]:
         settings = {k: v for k, v in _settings(store).items() if k not in (*_OF_PARTS, "merged")}
         fields = {name: getattr(store.manifest, name) for name in (*_COMMON, "shard_rows")}
+        made_of = _settings(store).get("merged", [])
+        fields["imported"] = store.manifest.imported is not None or any("imported" in part for part in made_of)
         return {"recognizer": store.recognizer.as_json(), "settings": settings, **fields}
 
     first = stores[0]
@@ -158,7 +160,8 @@ def _inputs(stores: Sequence[Store], prefixes: Sequence[str]) -> list[_INPUT]:
             raise BadInput(f"{store.folder}: has templates without an image of their own; give stores of 'extract'")
         for row, (path, digest) in enumerate(zip(*(c.to_pylist() for c in table.columns), strict=True)):
             inputs.append((f"{prefix}/{path}" if prefix else path, number, row))
-            other = named.setdefault((path, digest), number)
+            # Of images that are not there, nothing but their whole path tells that they are the same.
+            other = number if digest is None else named.setdefault((path, digest), number)
             if other != number:
                 raise _shared(stores[other], store, path)
             twice += contents.setdefault(digest, number) != number and digest is not None

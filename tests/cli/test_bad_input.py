@@ -143,7 +143,7 @@ def test_an_input_that_is_not_there(attempts) -> None:
 def test_an_input_of_another_kind(attempts) -> None:
     fitted = ("mapping", "mapping sums", "direction", "disentangler", "classifier", "confidence map")
     wrong = {
-        **dict.fromkeys((*fitted, "store", "labeled store", "templates", "array"), "TEXT"),
+        **dict.fromkeys((*fitted, "store", "labeled store", "templates", "embeddings"), "TEXT"),
         **dict.fromkeys(("file", "decoder", "labeled decoder"), "STORE"),
     }
     tried = [(words_of(c, before, wrong[kind]), kind) for c, _, kind, before in inputs() if kind in wrong]

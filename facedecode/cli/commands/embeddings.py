@@ -13,12 +13,13 @@ from facedecode.identity import RecognizerId
 from facedecode.options import BareRecognizerOptions
 
 if TYPE_CHECKING:  # needs torch
-    from facedecode.extraction.run import Extracted
+    from facedecode.extraction.embeddings_import import Imported
 
 
 def import_(console: Console, job: ImportJob) -> tuple[dict, dict]:
     """Finds the face in each image, because decoders are trained to draw it. Images without a face are listed in
-    failures.jsonl in the store, and their templates are left out. An interrupted run is resumed by the same command.
+    failures.jsonl in the store, and their templates are left out. Without images, the store has templates only. An
+    interrupted run is resumed by the same command.
     """
     result = import_store(console, job)
     if job.strict:
@@ -26,8 +27,8 @@ def import_(console: Console, job: ImportJob) -> tuple[dict, dict]:
     return {"count": result.count, "failed": len(result.failures)}, {"store": str(job.output)}
 
 
-def import_store(console: Console, job: ImportJob) -> Extracted:
-    """Make the store, and say what there is to say of it."""
+def import_store(console: Console, job: ImportJob, need_images: bool = False) -> Imported:
+    """Make the store, and say what there is to say of it. need_images: see `import_embeddings`."""
     from facedecode.annotations.labels import DataSet
     from facedecode.extraction.embeddings_import import import_embeddings
     from facedecode.extraction.jobs import StoreOptions
@@ -50,12 +51,14 @@ def import_store(console: Console, job: ImportJob) -> Extracted:
             score=job.score or "cosine",
             data_set=DataSet(job.identities, renamed=job.renamed),
             options=StoreOptions(overwrite=job.overwrite),
+            need_images=need_images,
             progress=stage("import"),
         )
     for note in result.notes:
         console.say(note)
     before = f", {result.resumed} were done before" if result.resumed else ""
-    console.say(f"{job.output}: {result.count} templates with their images, {len(result.failures)} failed{before}")
+    images = f" with their images, {len(result.failures)} failed" if result.images else " without images"
+    console.say(f"{job.output}: {result.count} templates{images}{before}")
     return result
 
 
@@ -72,7 +75,8 @@ def store_of_bare(
     if images is None:
         raise UsageError(f"{embeddings}: bare templates; name a text file of their images' paths by --images list.txt")
     folder = output.with_name(f"{output.name}-emb")
-    import_store(console, ImportJob(embeddings, images, folder, recognizer, device=device, overwrite=overwrite))
+    job = ImportJob(embeddings, folder, images, recognizer, device=device, overwrite=overwrite)
+    import_store(console, job, need_images=True)
     return folder
 
 
