@@ -87,7 +87,9 @@ def _read_folder(folder: Path) -> GivenTemplates:
     )
     if not files:
         raise BadInput(f"{folder}: no .npy file in this folder; give one for each image, in a tree like the images'")
-    parts, names, notes, hashes = [], [], [], []
+    parts: list[np.ndarray] = []
+    notes: list[str] = []
+    names, hashes = [], []
     for file in files:
         templates, note = read_bare(file)
         if parts and templates.shape[1] != parts[0].shape[1]:
