@@ -188,11 +188,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _new_temporary(folder: Path) -> tuple[Path, int]:
+def _new_temporary(folder: Path, mode: int = 0o666) -> tuple[Path, int]:
     """A new file in `folder`, and its descriptor, which holds a lock for as long as it is open. Raises OSError."""
     while True:
         path = folder / TEMPORARY_PATTERN.replace("*", secrets.token_hex(6))
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         if fcntl is None:
             return path, descriptor
         with contextlib.suppress(OSError):  # no locks on this file system: what a killed run leaves there stays
@@ -226,9 +226,23 @@ def remove_stale(folder: Path | str) -> None:
 _tidied: set[str] = set()  # folders that this process has looked through for stale temporaries
 
 
+def _name_new(temporary: Path, path: Path) -> None:
+    """Give a file its name, which must be free. Raises FileExistsError, OSError."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            os.link(temporary, path)
+            return
+    # Windows never renames over a file, and some file systems have no second names. Or the name is taken.
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    temporary.rename(path)
+
+
 @contextlib.contextmanager
-def atomic_write(path: Path | str) -> Iterator[OutputFile]:
+def atomic_write(path: Path | str, secret: bool = False) -> Iterator[OutputFile]:
     """Yield a file that takes the place of `path` when the block ends without an error.
+
+    secret: the file is a new one that only its owner can read: it takes the place of no other.
 
     The content goes to a temporary file in the same folder, is checked for its length, fsynced and renamed over `path`,
     and the folder is fsynced. On any error the temporary file is removed and what was at `path` is untouched; what a
@@ -244,7 +258,7 @@ def atomic_write(path: Path | str) -> Iterator[OutputFile]:
         remove_stale(folder)
     temporary, descriptor = None, None
     try:
-        temporary, descriptor = _new_temporary(path.parent)
+        temporary, descriptor = _new_temporary(path.parent, 0o600 if secret else 0o666)
         file = OutputFile(descriptor)
         yield file
         file.finish()
@@ -252,7 +266,10 @@ def atomic_write(path: Path | str) -> Iterator[OutputFile]:
         if os.name != "posix":
             os.close(descriptor)
             descriptor = None
-        os.replace(temporary, path)  # noqa: PTH105 (one place for tests to fail it)
+        if secret:
+            _name_new(temporary, path)
+        else:
+            os.replace(temporary, path)  # noqa: PTH105 (one place for tests to fail it)
         _sync_folder(path.parent)
     except (OSError, ValueError) as error:
         if isinstance(error, ValueError) and temporary is not None:

@@ -7,9 +7,11 @@ One process imports everything once; each run is a fork of it. A fork counts its
 writing, write, fsync, rename, unlink, mkdir, rmdir, link, truncate) and, at the chosen one, kills itself (SIGKILL)
 before the call is made; in the middle of a write, half of it is on the disk by then. A second fork runs the command
 again. It is to exit with 0 and to leave what a run leaves that nobody killed: the same files with the same bytes, and
-no other. Where the killed run had left just that already, the second may refuse to replace it (exit 4).
+no other. Where the killed run had left just that already, the second may refuse to replace it (exit 4). With --twice,
+the second run is killed, too, at a random call, and a third one is judged. With --signal INT the fork interrupts itself
+as Ctrl-C does, and is to end with exit code 130 and one line.
 
-`tests/test_kills.py` starts this program with --serve: it answers each line, the name of a command, by a line of JSON.
+`tests/test_kills.py` starts this program with --serve: it answers lines [name, signal, sample], in JSON, by lines.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ from facedecode.extraction.jobs import StoreOptions  # noqa: E402
 from facedecode.pictures import align  # noqa: E402
 from facedecode.pictures.faces import Face, FaceDetector  # noqa: E402
 from facedecode.store import grouped  # noqa: E402
+from facedecode.templates import transformation  # noqa: E402
 from facedecode.training.jobs import RecognizerSettings, TrainSettings  # noqa: E402
 
 OUT = "out"  # the folder that outputs go to
@@ -74,6 +77,7 @@ class Scenario:
 
 FACES = "--model tiny --weights tiny.safetensors"
 TRAIN = "--image-size 64 --epochs 0.25 --batch-size 4 --width 0.1 --identity-weight 0 --perceptual-weight 0"
+RECOGNIZER = "--min-images 2 --image-size 16 --batch-size 4"
 FEW = "--repetitions 100"
 DECODER = "--decoder mean --people judged.txt --weights tiny=tiny.safetensors"
 
@@ -86,8 +90,16 @@ SCENARIOS: dict[str, Scenario] = {
     "import": Scenario(f"import templates.npy --images list.txt -o out/emb {FACES}"),
     "merge": Scenario("merge emb-a emb-b -o out/emb"),
     "transform": Scenario("transform emb -o out/emb --protect rotation --key-file key.txt"),
+    "transform, new key": Scenario("transform emb -o out/emb --protect biohash --new-key out/key"),
+    "transform, new key again": Scenario(
+        "transform emb -o out/emb --protect biohash --new-key out/key --overwrite",
+        ("transform emb -o out/emb --protect rotation --key-file key.txt",),
+    ),
     "aggregate": Scenario("aggregate emb -o out/emb"),
     "cluster": Scenario("cluster emb -o out/emb -k 4 --decoder mean"),
+    "cluster again": Scenario(
+        "cluster emb -o out/emb -k 4 --decoder mean --overwrite", ("cluster emb -o out/emb -k 9 --decoder mean",)
+    ),
     "train mean-face": Scenario("train emb -o out/decoder --architecture mean-face --image-size 64"),
     "train ridge": Scenario("train emb -o out/decoder --architecture ridge --image-size 64"),
     "train nearest": Scenario("train emb -o out/decoder --architecture nearest --image-size 64"),
@@ -96,6 +108,10 @@ SCENARIOS: dict[str, Scenario] = {
         ("train emb -o out/decoder --architecture nearest --image-size 64",),
     ),
     "train dfd": Scenario(f"train emb -o out/decoder {TRAIN} --no-mirror"),
+    "train dfd again": Scenario(
+        f"train emb -o out/decoder {TRAIN} --no-mirror --overwrite",
+        (f"train emb -o out/decoder {TRAIN} --no-mirror --seed 1",),
+    ),
     "train nbnet": Scenario(
         "train emb -o out/decoder --architecture nbnet --image-size 64 --epochs 0.25 --batch-size 4 --width 0.1"
         " --no-mirror --phi tiny=tiny.safetensors"
@@ -107,8 +123,10 @@ SCENARIOS: dict[str, Scenario] = {
     "train bare": Scenario(
         f"train templates.npy -o out/decoder --images list.txt --architecture ridge --image-size 64 {FACES}"
     ),
-    "train recognizer": Scenario(
-        "train emb -o out/own --kind recognizer --min-images 2 --image-size 16 --epochs 0.25 --batch-size 4"
+    "train recognizer": Scenario(f"train emb -o out/own --kind recognizer {RECOGNIZER} --epochs 0.25"),
+    "train recognizer again": Scenario(
+        f"train emb -o out/own --kind recognizer {RECOGNIZER} --epochs 0.25 --overwrite",
+        (f"train emb -o out/own --kind recognizer {RECOGNIZER} --epochs 0.2",),
     ),
     "train classifier": Scenario("train emb -o out/people.safetensors --kind classifier --min-images 2"),
     "train classifier from head": Scenario(
@@ -208,6 +226,7 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(FaceDetector, "settings", {"detector": "none"})
     patch.setattr(FaceDetector, "detect", _same_face)
     patch.setattr(grouped, "_SHARD_ROWS", 12)
+    patch.setattr(transformation, "new_key", lambda: bytes(range(32)))  # else random
     _set_default(StoreOptions.__init__, "shard_rows", 48)
     _set_default(AttackJob.__init__, "shard_rows", 2)
     for settings in (TrainSettings, RecognizerSettings):
@@ -253,8 +272,8 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch) -> None:
 class Calls:
     """Counts the calls of this process that change the disk below a folder, and ends it at one of them."""
 
-    def __init__(self, folder: Path, last: int | None = None) -> None:
-        self.folder, self.last = folder, last
+    def __init__(self, folder: Path, last: int | None = None, by: int = signal.SIGKILL) -> None:
+        self.folder, self.last, self.by = folder, last, by
         self.names: list[str] = []
         sys.addaudithook(self._hear)
         self._open = io.open
@@ -270,7 +289,7 @@ class Calls:
         if len(self.names) == self.last:
             if before is not None:
                 before()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.by)
 
     def _below(self, path: Any) -> bool:
         named = isinstance(path, str | bytes | os.PathLike)
@@ -355,8 +374,8 @@ class Ended:
     modules: list[str] = field(default_factory=list)
 
 
-def run(command: str, last: int | None = None) -> Ended:
-    """Run a command in a fork; `last`: the number of the call at which it is killed."""
+def run(command: str, last: int | None = None, by: int = signal.SIGKILL) -> Ended:
+    """Run a command in a fork; `last`: the number of the call at which it is killed, by this signal."""
     gc.collect()
     gc.freeze()  # a fork then shares more of this process's memory
     with tempfile.TemporaryDirectory() as notes:
@@ -365,7 +384,7 @@ def run(command: str, last: int | None = None) -> Ended:
         if process == 0:
             code = 70
             try:
-                code = _command(command, last, said, told)
+                code = _command(command, last, by, said, told)
             finally:
                 os._exit(code)
         _, status = _wait(process)
@@ -386,7 +405,7 @@ def _wait(process: int) -> tuple[int, int]:
     raise TimeoutError("a run did not end")
 
 
-def _command(command: str, last: int | None, said: Path, told: Path) -> int:
+def _command(command: str, last: int | None, by: int, said: Path, told: Path) -> int:
     os.setsid()
     gc.disable()
     with open(os.devnull, "rb") as nothing, open(said, "wb") as stderr:  # noqa: PTH123
@@ -397,7 +416,7 @@ def _command(command: str, last: int | None, said: Path, told: Path) -> int:
     from facedecode.__main__ import main
 
     sys.argv = ["facedecode", *shlex.split(command)]
-    calls = Calls(Path.cwd(), last)
+    calls = Calls(Path.cwd(), last, by)
     try:
         main()
         code: Any = 0
@@ -433,8 +452,13 @@ def content(folder: str = OUT) -> dict[str, bytes | None]:
     }
 
 
-def kill_everywhere(name: str, sample: int | None = None, seed: int = 0) -> Result:
-    """Kill a command at each of its calls, or at some, and run it again each time."""
+def kill_everywhere(
+    name: str, sample: int | None = None, seed: int = 0, by: int = signal.SIGKILL, twice: bool = False
+) -> Result:
+    """Kill a command at each of its calls, or at so many as a sample has, and run it again each time.
+
+    twice: kill the second run, too. by: a signal.
+    """
     started, scenario = time.monotonic(), SCENARIOS[name]
     shutil.rmtree("before", ignore_errors=True)
     inputs = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if OUT not in path.parts}
@@ -447,18 +471,21 @@ def kill_everywhere(name: str, sample: int | None = None, seed: int = 0) -> Resu
     _import(whole.modules)
     wanted = content()
     points = list(range(1, len(whole.calls) + 1))
+    chance = random.Random(f"{seed} {name}")
     if sample is not None and sample < len(points):
-        first = random.Random(f"{seed} {name}").random()
+        first = chance.random()
         points = sorted({int((first + k) * len(points) / sample) % len(points) + 1 for k in range(sample)})
     wrong = []
     for point in points:
         _start_over("before")
-        killed = run(scenario.command, point)
-        left = content()
         what = f"{point} of {len(whole.calls)} ({whole.calls[point - 1]})"
-        if killed.code != -signal.SIGKILL:
-            wrong.append(f"{what}: was not killed: exit {killed.code}: {killed.said[-300:]}")
-            continue
+        if said := _not_stopped(run(scenario.command, point, by), by):
+            wrong.append(f"{what}: {said}")
+        if twice:
+            second = chance.randint(1, len(whole.calls))
+            run(scenario.command, second, by)
+            what += f", then {second}"
+        left = content()
         again = run(scenario.command)
         now = content()
         done_before = left == wanted and again.code == 4
@@ -479,6 +506,16 @@ def _start_over(source: str | None = None) -> None:
         Path(OUT).mkdir()
     else:
         shutil.copytree(source, OUT, symlinks=True)
+
+
+def _not_stopped(ended: Ended, by: int) -> str | None:
+    """What was wrong with the end of a run that got a signal."""
+    if by == signal.SIGKILL:
+        return None if ended.code == -by else f"was not killed: exit {ended.code}: {ended.said[-300:]}"
+    errors = [line for line in ended.said.splitlines() if line.startswith("error:")]
+    if (ended.code, len(errors)) == (130, 1) and "Traceback" not in ended.said:
+        return None
+    return f"exit {ended.code} at an interrupt: {ended.said.strip()[-300:]}"
 
 
 def _require_done(command: str, ended: Ended) -> None:
@@ -514,20 +551,23 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="commands; all if absent")
     parser.add_argument("--sample", type=int, help="points of each command; all if absent")
     parser.add_argument("--seed", type=int, default=0, help="of the first point of a sample")
+    parser.add_argument("--signal", choices=["KILL", "INT"], default="KILL", help="what ends a run")
+    parser.add_argument("--twice", action="store_true", help="end the second run, too")
     parser.add_argument("--serve", action="store_true", help="read names on stdin, answer in JSON")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         prepare(Path(folder).resolve(), patch)
         if arguments.serve:
             for line in sys.stdin:
-                name, _, sample = line.strip().partition("\t")
-                result = kill_everywhere(name, int(sample) if sample else None, arguments.seed)
+                name, by, sample = json.loads(line)
+                result = kill_everywhere(name, sample, arguments.seed, signal.Signals[f"SIG{by}"])
                 _say(json.dumps(asdict(result)))
             return
         _say("| command | calls | tried | right | seconds |\n|---|---|---|---|---|")
         for name in arguments.names or SCENARIOS:
             try:
-                result = kill_everywhere(name, arguments.sample, arguments.seed)
+                by = signal.Signals[f"SIG{arguments.signal}"]
+                result = kill_everywhere(name, arguments.sample, arguments.seed, by, arguments.twice)
             except RuntimeError as error:
                 _say(f"    {error}")
                 continue

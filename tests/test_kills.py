@@ -23,13 +23,13 @@ SLOW = ("extract", "cluster", "train recognizer", "fit-mapping", "fit-mapping su
 
 
 @pytest.fixture(scope="module")
-def kill() -> Iterator[Callable[[str, int | None], dict]]:
-    """Kills a command at some of its calls (all if None): the fields of `kills.Result`."""
+def kill() -> Iterator[Callable[[str, str, int | None], dict]]:
+    """Kills a command, by a signal, at some of its calls (all if None): the fields of `kills.Result`."""
     program = [sys.executable, str(Path(__file__).with_name("kills.py")), "--serve"]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 
-        def ask(name: str, sample: int | None) -> dict:
-            process.stdin.write(f"{name}\t{sample or ''}\n")
+        def ask(name: str, by: str, sample: int | None) -> dict:
+            process.stdin.write(json.dumps([name, by, sample]) + "\n")
             process.stdin.flush()
             return json.loads(process.stdout.readline())
 
@@ -39,10 +39,19 @@ def kill() -> Iterator[Callable[[str, int | None], dict]]:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_killed_command_run_again_leaves_what_it_would_have_left(
-    kill: Callable[[str, int | None], dict], name: str
+    kill: Callable[[str, str, int | None], dict], name: str
 ) -> None:
     slow = name in SLOW or name.startswith("evaluate")
     everything = os.environ.get("FACEDECODE_KILLS") == "all"
-    result = kill(name, None if everything else TRIED_OF_SLOW if slow else TRIED)
+    result = kill(name, "KILL", None if everything else TRIED_OF_SLOW if slow else TRIED)
     assert result["points"] > 5 and result["tried"] >= min(result["points"], TRIED_OF_SLOW)
+    assert not result["wrong"]
+
+
+@pytest.mark.parametrize("name", ["merge", "transform, new key", "train ridge", "invert to a folder", "walk"])
+def test_an_interrupted_command_ends_with_one_line_and_can_be_run_again(
+    kill: Callable[[str, str, int | None], dict], name: str
+) -> None:
+    result = kill(name, "INT", 6)
+    assert result["tried"] == 6
     assert not result["wrong"]

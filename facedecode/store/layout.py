@@ -49,6 +49,13 @@ def has_marker(folder: Path, name: str) -> bool:
         return False
 
 
+def recorded_settings(folder: Path) -> dict[str, Any]:
+    """The settings of the store that is in a folder, finished or not; empty where there is none."""
+    marker = next((name for name in (MANIFEST, PROGRESS) if has_marker(folder, name)), None)
+    settings = read_json(folder / marker).get("settings") if marker else None
+    return settings if isinstance(settings, dict) else {}
+
+
 @dataclass(frozen=True)
 class Shard(Record):
     """One shard: its `.npy` file, the rows in it, and the hashes of it and of the `.parquet` file beside it."""

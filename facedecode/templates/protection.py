@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from facedecode.errors import BadInput, OutputError, UsageError
-from facedecode.files import json_text
+from facedecode.files import atomic_write, json_text
 from facedecode.identity import RecognizerId, Score
 
 SCHEMES = ("rotation", "biohash")
@@ -150,27 +150,20 @@ def new_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
+def refuse_key(path: Path) -> None:
+    """Refuse to replace a key. Raises OutputError: something is at `path` already."""
+    if os.path.lexists(path):
+        raise OutputError(f"{path}: is there already, and a key is not replaced; use it by --key-file {path}")
+
+
 def write_key(path: Path, key: bytes) -> None:
-    """Write a key to a new file that only its owner can read. Where that fails, no part of one is left.
+    """Write a key to a new file that only its owner can read, atomically.
 
     Raises OutputError: the file is there already (a key is never replaced), or cannot be written.
     """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise OutputError(f"{path}: is there already, and a key is not replaced; use it by --key-file {path}") from None
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
-        raise
+    refuse_key(path)
+    with atomic_write(path, secret=True) as file:
+        file.write(key)
 
 
 def protected_recognizer(recognizer: RecognizerId, protection: dict, dim: int, score: Score) -> RecognizerId:

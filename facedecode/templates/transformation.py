@@ -17,14 +17,23 @@ from facedecode import __version__
 from facedecode.annotations.protocols import select_people
 from facedecode.attributes.disentangler import KEEP, Disentangler, load_disentangler
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
-from facedecode.files import json_text, sha256_file
+from facedecode.files import LOCK_NAME, json_text, remove_stale, sha256_file
 from facedecode.identity import RecognizerId, Score
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.progress import Progress, silent
 from facedecode.store import Store, StoreWriter, require_same_recognizer
+from facedecode.store.layout import MANIFEST, PROGRESS, has_marker, recorded_settings
 from facedecode.store.processing import added_people, inherited, require_extracted, require_unprotected
 from facedecode.templates.jobs import TransformJob
-from facedecode.templates.protection import make_scheme, new_key, protected_recognizer, read_key, write_key
+from facedecode.templates.protection import (
+    key_id,
+    make_scheme,
+    new_key,
+    protected_recognizer,
+    read_key,
+    refuse_key,
+    write_key,
+)
 
 
 class MappedStore(Store):
@@ -86,7 +95,7 @@ def transform(job: TransformJob, progress: Progress = silent) -> Transformed:
 
     Raises: as `transform_store`, the operations, and what reads the job's files.
     """
-    store, begin = Store.open(job.store), None
+    store, begin, overwrite = Store.open(job.store), None, job.overwrite
     if job.mapping is not None:
         operation = mapping_operation(store, load_mapping(job.mapping))
     elif job.disentangle is not None:
@@ -94,13 +103,36 @@ def transform(job: TransformJob, progress: Progress = silent) -> Transformed:
     else:
         require_unprotected(store)
         public = Store.open(job.center) if job.center else None
-        key = read_key(job.key_file) if job.key_file else new_key()
+        key = read_key(job.key_file) if job.key_file else _own_key(job)
         operation = protection_operation(
             store, job.protect, key, bits=job.bits, public=public, public_people=job.center_people
         )
-        if job.new_key:
+        if job.new_key and not job.new_key.exists():
             begin = partial(write_key, job.new_key, key)
-    return transform_store(store, job.output, operation, job.overwrite, progress, begin)
+            overwrite = overwrite or _lost_its_key(job.output)
+    return transform_store(store, job.output, operation, overwrite, progress, begin)
+
+
+def _own_key(job: TransformJob) -> bytes:
+    """A new key; or the one at `new_key`, where a run of the same output wrote it: it was killed, or is done.
+
+    Raises OutputError: another file is at `new_key`, or the key of a finished store that is to be replaced.
+    """
+    made = recorded_settings(job.output).get("protection")
+    stopped = any((job.output / name).exists() for name in (PROGRESS, LOCK_NAME))
+    if isinstance(made, dict) and (stopped or not job.overwrite) and job.new_key.is_file():
+        remove_stale(job.new_key.parent)  # a killed run's second name of the key
+        key = read_key(job.new_key)
+        if key_id(key) == made.get("key_id"):
+            return key
+    refuse_key(job.new_key)
+    return new_key()
+
+
+def _lost_its_key(output: Path) -> bool:
+    """Whether a run was killed after it had begun this store and before it had written its key, or any template."""
+    begun = has_marker(output, PROGRESS) and not has_marker(output, MANIFEST)
+    return begun and "protection" in recorded_settings(output) and not any(output.glob("*.npy"))
 
 
 def mapping_operation(store: Store, mapping: Mapping) -> Operation:
@@ -230,6 +262,7 @@ def transform_store(
                 if done > writer.resume_inputs:
                     made = operation.apply(templates)
                     if begin:
+                        writer.begin()  # first: then the store tells whose the key is
                         begin()
                         begin = None
                     writer.append(made, table.to_pylist(), [], done)

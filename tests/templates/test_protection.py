@@ -24,6 +24,7 @@ from facedecode.identity import RecognizerId
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.statistics.scores import mated_non_mated_scores, score_matrix, score_pairs
 from facedecode.store import Store, StoreWriter
+from facedecode.templates import transformation
 from facedecode.templates.jobs import TransformJob
 from facedecode.templates.protection import (
     key_id,
@@ -378,6 +379,36 @@ def test_the_command_makes_a_key_and_a_store(tiny_store, tmp_path):
     assert content(tmp_path / "a") == content(tmp_path / "b")
     scored = call("evaluate", "verification", tmp_path / "a", "--help")
     assert scored.exit_code == 0
+
+
+@pytest.mark.parametrize("when", ["before its key", "after its key", "at its end"])
+def test_a_killed_command_takes_up_its_own_new_key_and_no_other(tiny_store, tmp_path, monkeypatch, when):
+    command = ("transform", tiny_store, "--protect", "rotation", "-o", tmp_path / "a", "--new-key")
+
+    def killed(*arguments: object) -> None:
+        raise GeneratorExit
+
+    with monkeypatch.context() as patch, pytest.raises(GeneratorExit):
+        if when == "before its key":
+            patch.setattr(transformation, "write_key", killed)
+        elif when == "after its key":
+            patch.setattr(StoreWriter, "append", killed)
+        else:
+            patch.setattr(StoreWriter, "finish", killed)
+        CliRunner().invoke(app, [str(a) for a in (*command, tmp_path / "k")], standalone_mode=False)
+    assert (tmp_path / "k").exists() == (when != "before its key")
+    (tmp_path / "foreign").write_bytes(new_key())
+    assert call(*command, tmp_path / "foreign").exit_code == 4
+    if when == "at its end":  # there are templates under the key
+        assert call(*command, tmp_path / "another").exit_code == 4
+    for _ in range(2):  # what is done is done
+        done = call(*command, tmp_path / "k")
+        assert done.exit_code == 0, done.output
+    assert Store.open(tmp_path / "a").recognizer.protection["key_id"] == key_id(read_key(tmp_path / "k"))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["foreign", "k", "tiny.safetensors"]
+    before = read_key(tmp_path / "k")
+    assert call(*command, tmp_path / "k", "--overwrite").exit_code == 4
+    assert read_key(tmp_path / "k") == before
 
 
 def test_a_key_is_made_only_for_an_output_that_can_be_written(tiny_store, tmp_path):
