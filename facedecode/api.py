@@ -286,11 +286,15 @@ def attack(
     from facedecode.attacks.base import attack as attack_pictures
     from facedecode.attacks.base import to_uint8, victim_of
     from facedecode.attacks.goals import EmbeddingGoal
+    from facedecode.decoders.plausibility import check_templates
+    from facedecode.decoders.training_record import shipped_statistics
 
     size = recognizer.spec.crop.size
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):
         raise BadInput(f"crops are uint8 (n, {size}, {size}, 3), not {crops.dtype} {crops.shape}")
-    goal = EmbeddingGoal(np.repeat(_matrix(target[None]), len(crops), axis=0), recognizer.spec.score, threshold)
+    made_by, aim = recognizer.describe(), _matrix(target[None])
+    check_templates([aim], made_by, shipped_statistics(made_by), where="the target")
+    goal = EmbeddingGoal(np.repeat(aim, len(crops), axis=0), recognizer.spec.score, threshold)
     pictures = torch.from_numpy(crops).to(recognizer.device).permute(0, 3, 1, 2).float() / 255
     done = attack_pictures(victim_of(recognizer), pictures, goal, method, budget)
     saved = to_uint8(done.pictures).permute(0, 2, 3, 1).cpu().numpy()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, OutputInUse
+from facedecode.escaping import csv_cell
 
 try:
     import fcntl
@@ -311,9 +312,10 @@ def write_json(path: Path | str, value: Any) -> str:
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table as CSV with a header; None is an empty cell."""
+    """A table as CSV with a header; None is an empty cell, and no text is a formula (see `escaping.csv_cell`)."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    lines = ([csv_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in (columns, *rows))
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 

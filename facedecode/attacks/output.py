@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +15,7 @@ from facedecode.attacks.table import Row
 from facedecode.attacks.target import AttackTarget
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, OutputError, UsageError
+from facedecode.escaping import file_name
 from facedecode.files import make_folder, sha256_file, write_json
 from facedecode.pictures.faces import Face
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
@@ -108,14 +109,22 @@ def picture_names(refs: Sequence[ImageRef]) -> list[str]:
 
     Inputs that would share one (a.jpg and a.png; some file systems do not tell case) keep their old suffix, too.
     """
-    names = [PurePosixPath(ref.relative).with_suffix(".png").as_posix() for ref in refs]
-    folders = {str(part).casefold() for ref in refs for part in PurePosixPath(ref.relative).parents}
-    longer = [f"{ref.relative}.png" for ref in refs]
-    numbered = [f"{ref.relative}.{i}.png" for i, ref in enumerate(refs)]
+    paths = [PurePosixPath(ref.relative) for ref in refs]
+    folders = [PurePosixPath(*map(file_name, path.parent.parts)) for path in paths]
+    taken = {str(part).casefold() for folder in folders for part in (folder, *folder.parents)}
+
+    def pictures(stems: Iterable[str]) -> list[str]:
+        return [
+            (folder / f"{file_name(stem, '.png')}.png").as_posix() for folder, stem in zip(folders, stems, strict=True)
+        ]
+
+    names = pictures(path.stem for path in paths)
+    longer = pictures(path.name for path in paths)
+    numbered = pictures(f"{path.name}.{i}" for i, path in enumerate(paths))
     for other in (longer, numbered):
         seen = Counter(name.casefold() for name in names)
         names = [
-            new if seen[name.casefold()] > 1 or name.casefold() in folders else name
+            new if seen[name.casefold()] > 1 or name.casefold() in taken else name
             for name, new in zip(names, other, strict=True)
         ]
     return names
@@ -190,7 +199,7 @@ def _captions(target: AttackTarget, templates: np.ndarray, originals: np.ndarray
 
 def _reconstructions(decoder: Decoder, recognizer: Recognizer, templates: np.ndarray) -> np.ndarray:
     """What a decoder draws of templates, in the recognizer's own frame: (n, S, S, 3) uint8."""
-    portraits = to_tensor(decoder.decode(templates), recognizer.device)
+    portraits = to_tensor(decoder.decode(templates, checked=True), recognizer.device)
     with torch.inference_mode():
         crops = recognizer.crop_portraits(portraits)
         return (crops * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()

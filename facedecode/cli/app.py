@@ -22,6 +22,7 @@ from facedecode.cli.commands import summary_of
 from facedecode.cli.console import Console, failure_json, result_json
 from facedecode.cli.options import expand, parameters_of
 from facedecode.errors import FacedecodeError, FailedItems, GateMissed, UsageError
+from facedecode.escaping import visible
 from facedecode.options import option
 from facedecode.ranks import Meeting, Ranks
 
@@ -186,7 +187,7 @@ def command(
             try:
                 ranks = launched(os.environ)
                 console = Console(quiet, json, ranks)
-                warnings.showwarning = lambda message, *_, **__: console.say(f"warning: {message}")
+                warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
                 if ranks.count > 1 and not several:
                     raise UsageError(f"{title} runs in one process; start it without torchrun")
                 with ranks.joined():
@@ -201,7 +202,7 @@ def command(
                     typer.echo(traceback.format_exc(), err=True)
                 if spoken := ranks.last_words(line, code, error):
                     line, code = spoken
-                    typer.echo(f"error: {line}", err=True)
+                    typer.echo(f"error: {visible(line)}", err=True)
                     if json:
                         reached = (error.metrics, error.outputs) if isinstance(error, GateMissed) else ()
                         failure_json(title, line, code, *reached)

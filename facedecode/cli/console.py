@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from facedecode.escaping import visible
 from facedecode.progress import Progress, Stage, silent_stage
 from facedecode.ranks import Ranks
 
@@ -64,24 +65,31 @@ class Console:
         self.quiet, self.json = quiet or not self.ranks.first, json or not self.ranks.first
         self._clock = clock
         self._terminal: RichConsole | None = None  # while bars are shown on it
+        self._warnings: set[str] = set()
 
     def say(self, message: str) -> None:
         """One line on stderr, above the bars that are shown."""
         if self.quiet:
             return
         if self._terminal:
-            self._terminal.print(message, markup=False, highlight=False, soft_wrap=True)
+            self._terminal.print(visible(message), markup=False, emoji=False, highlight=False, soft_wrap=True)
         else:
-            typer.echo(message, err=True)
+            typer.echo(visible(message), err=True)
+
+    def warn(self, message: str) -> None:
+        """A warning, as one line on stderr; the same one is not said again."""
+        if message not in self._warnings:
+            self._warnings.add(message)
+            self.say(f"warning: {message}")
 
     def data(self, line: str) -> None:
         """One line of results on stdout, where no JSON object takes its place."""
         if self.json:
             return
         if self._terminal and sys.stdout.isatty():
-            self._terminal.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._terminal.print(visible(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
         else:
-            typer.echo(line)
+            typer.echo(visible(line))
 
     @contextmanager
     def progress(self) -> Iterator[Stage]:
@@ -121,10 +129,11 @@ class Console:
 
         def stage(name: str) -> Progress:
             task: Task | None = None
+            name = visible(name)
 
             def update(done: int, total: int, note: str = "", /) -> None:
                 nonlocal task, current
-                now = self._clock()
+                now, note = self._clock(), visible(note)
                 if began := task is None:
                     bars.add_task(name, total=total, completed=done, begun=done, since=now, last=now, note=note)
                     task = bars.tasks[-1]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from facedecode import files
 from facedecode.decoders.base import DecoderNetwork
 from facedecode.decoders.kinds import KINDS
-from facedecode.decoders.training_record import TrainingRecord
+from facedecode.decoders.plausibility import Judged, check_templates
+from facedecode.decoders.training_record import TrainingRecord, shipped_statistics
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import find_decoder, make_folder, write_bytes, write_json
 from facedecode.identity import RecognizerId, Sha256
@@ -25,7 +26,7 @@ from facedecode.pictures.images import to_pictures
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.weights_file import load_into
 from facedecode.records import Migration, Record, migrated, read_json
-from facedecode.store import require_same_recognizer
+from facedecode.store import Processing, require_same_recognizer
 
 FORMAT_VERSION = 2
 # In version 1, nothing told that the tensors had changed.
@@ -93,18 +94,31 @@ class Decoder:
             templates = nn.functional.normalize(templates)
         return self._drawing(templates).clamp(0, 1)
 
-    def decode(self, templates: np.ndarray, batch_size: int = 64, progress: Progress = silent) -> np.ndarray:
+    def check(self, templates: np.ndarray, where: object = None, done: Processing | None = None) -> Judged:
+        """Look at templates (n, dim) float, raw, before they are drawn, and warn of those that are none of its own.
+
+        where: the templates' file, for messages. done: what was done to them, see `check_templates`.
+
+        Raises BadInput: templates of another length; as `check_templates`, which warns, too.
+        """
+        self._require_shape(templates)
+        statistics = self.provenance.training.templates or shipped_statistics(self.recognizer)
+        normalizes = self.provenance.normalized
+        return check_templates([templates], self.recognizer, statistics, where=where, done=done, any_length=normalizes)
+
+    def decode(
+        self, templates: np.ndarray, batch_size: int = 64, progress: Progress = silent, *, checked: bool = False
+    ) -> np.ndarray:
         """Draw templates: (n, dim) float32, raw → portraits (n, P, P, 3) uint8 RGB, rounded.
 
-        progress: called with (done, total) pictures.
+        progress: called with (done, total) pictures. checked: `check` has seen them.
 
-        Raises BadInput: templates of another length.
+        Raises BadInput as `check`.
         """
-        if templates.ndim != 2 or templates.shape[1] != self.dim:
-            raise BadInput(
-                f"this decoder ({self.recognizer.name}) takes templates of {self.dim} numbers, "
-                f"not an array of shape {templates.shape}"
-            )
+        if checked:
+            self._require_shape(templates)
+        else:
+            self.check(templates)
         pictures = np.empty((len(templates), self.image_size, self.image_size, 3), np.uint8)
         progress(0, len(templates))
         with torch.inference_mode():
@@ -113,6 +127,13 @@ class Decoder:
                 pictures[start : start + len(rows)] = to_pictures(self(rows))
                 progress(start + len(rows), len(templates))
         return pictures
+
+    def _require_shape(self, templates: np.ndarray) -> None:
+        if templates.ndim != 2 or templates.shape[1] != self.dim:
+            raise BadInput(
+                f"this decoder ({self.recognizer.name}) takes templates of {self.dim} numbers, "
+                f"not an array of shape {templates.shape}"
+            )
 
     def looked_through(self, network: str, weights_sha256: str | None = None) -> bool | None:
         """Whether gradients of the network of this name shaped this decoder; None if its record does not tell.

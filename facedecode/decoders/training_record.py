@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from facedecode.identity import Name, Sha256
+from facedecode import files
+from facedecode.decoders.plausibility import TemplateStatistics
+from facedecode.identity import Name, RecognizerId, Sha256
 from facedecode.recognizers.contract import custom_kind
-from facedecode.records import Count, Record
+from facedecode.records import Count, Record, read_json
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class TrainingRecord(Record):
 
     fingerprint: of all that decides the decoder. start: of the one that it went on from.
     store: fingerprint of the store of its templates. transform: the perturbation of their faces.
-    images: their count. people: their names, and whom it knows in another way: `known_otherwise`.
+    templates: what they look like. images: their count.
+    people: their names, and whom it knows in another way: `known_otherwise`.
     validation: share of the people held out of this training; held_out: of all that led to this decoder.
     settings: of the run. phi: the networks of its perceptual terms.
     looked_through: names of the networks whose gradients shaped it, in this run or an earlier one.
@@ -48,6 +51,7 @@ class TrainingRecord(Record):
     start: str | None = None
     store: str | None = None
     transform: str | None = None
+    templates: TemplateStatistics | None = None
     images: Count | None = None
     people: tuple[str, ...] | None = None
     known_otherwise: tuple[str, ...] = ()
@@ -81,6 +85,18 @@ class TrainingRecord(Record):
     def embedded_images(self) -> bool:
         """Whether the recognizer was asked for templates of new pictures (mirrored ones): query access at least."""
         return bool(self.settings.mirror)
+
+
+def shipped_statistics(recognizer: RecognizerId) -> TemplateStatistics | None:
+    """What a recognizer's templates look like, by the decoder that comes with the package; None where there is none."""
+    path = files.SHIPPED / recognizer.name / "decoder.json"
+    if not path.is_file():
+        return None
+    held = read_json(path)
+    made_for = RecognizerId.from_json(path, held.get("recognizer"))
+    if recognizer.weights_sha256 not in (None, made_for.weights_sha256):
+        return None
+    return TrainingRecord.from_json(path, held.get("training")).templates
 
 
 def network_and_layers(phi: str) -> tuple[str, tuple[str, ...] | None]:

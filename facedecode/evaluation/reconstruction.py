@@ -97,6 +97,8 @@ def evaluate_reconstruction(job: ReconstructionJob, stage: Stage = silent_stage)
     baseline = choose_baseline(decoders, job.baseline)
     images = unseen_images(store, job.people, job.limit)
     size = require_comparable(decoders, images)
+    acquired = images.templates[~images.missing]
+    looks = [decoder.check(acquired, store.folder, store.manifest) for decoder in decoders.values()]
     recognizers = load_recognizers(stores, job.weights, device)
     references = {name: make_reference(recognizers[name], stores[name], images) for name in stores}
     root = job.images or store.root
@@ -113,6 +115,7 @@ def evaluate_reconstruction(job: ReconstructionJob, stage: Stage = silent_stage)
         result.facts |= result.as_json()["decoders"][next(iter(decoders))]
     result.warnings = [
         *images.warnings(),
+        *dict.fromkeys(look.sentence for look in looks if look.sentence),
         *_decoder_warnings(result, decoders, {name: network.describe() for name, network in networks.items()}),
     ]
     examples = draw_examples(decoders, values, images, root, attacked, job.columns)
@@ -179,7 +182,7 @@ def measure(
         if done > len(templates):
             raise BadInput(f"more than {len(templates)} portraits for as many templates: give one for each")
         for name, values in parts.items():
-            pictures = batch if name == ORIGINALS else decoders[name].decode(templates[rows])
+            pictures = batch if name == ORIGINALS else decoders[name].decode(templates[rows], checked=True)
             scores = _scores(
                 pictures, references, {judge: (t[rows], gone[rows]) for judge, (t, gone) in references_of.items()}
             )

@@ -63,7 +63,9 @@ def draw_examples(
     portraits = dict(zip(every, read_portraits([images.acquired[row] for row in every], root, size), strict=True))
     templates = images.templates[~images.missing]
     pictures = {
-        name: dict(zip(sorted(wanted[name]), decoder.decode(templates[sorted(wanted[name])]), strict=True))
+        name: dict(
+            zip(sorted(wanted[name]), decoder.decode(templates[sorted(wanted[name])], checked=True), strict=True)
+        )
         for name, decoder in decoders.items()
     }
     return Examples(portraits, pictures, spread, extremes)
@@ -106,7 +108,8 @@ def embed_drawn(
 
     Equal pictures are embedded once: the mean face is one picture, and the nearest face of few.
 
-    templates: float32 (n, dim), raw, of the decoder's recognizer. missing: bool (n,), rows without one.
+    templates: float32 (n, dim), raw, of the decoder's recognizer; the caller has looked at them (`Decoder.check`).
+    missing: bool (n,), rows without one.
     progress: called with (done, total) pictures.
 
     Returns float32 (n, dim) for each judge; zeros where there is no picture.
@@ -121,7 +124,7 @@ def embed_drawn(
     progress(0, len(rows))
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        pictures = decoder.decode(templates[block])
+        pictures = decoder.decode(templates[block], checked=True)
         for name, embed in embedders.items():
             embedded[name][block] = embed(pictures)
         progress(start + len(block), len(rows))

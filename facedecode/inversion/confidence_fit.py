@@ -79,7 +79,8 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
     )
     portraits = read_portraits(rows, job.images or store.root, side, stage("portraits"))
     templates = store.templates()[chosen]
-    pictures = decoder.decode(templates, progress=stage("draw"))
+    decoder.check(templates, store.folder, store.manifest)
+    pictures = decoder.decode(templates, progress=stage("draw"), checked=True)
     confidence = fit_confidence(
         templates,
         portraits,

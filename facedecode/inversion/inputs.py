@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from facedecode.decoders.checkpoint import Decoder, load_decoder_for
 from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.escaping import file_names
 from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.inversion.jobs import DrawingOptions
 from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name, is_custom, load_recognizer
@@ -17,6 +18,10 @@ from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.registry import recognizer_file
 from facedecode.store import Manifest, Store, load_templates
+
+# What is put behind the name of a picture; `invert` writes a map of confidence beside each.
+MAP_SUFFIX = "-confidence"
+LONGEST_SUFFIX = f"{MAP_SUFFIX}.png"
 
 
 @dataclass
@@ -59,13 +64,14 @@ def read_inputs(path: Path, options: DrawingOptions | None = None, device: str =
     if path.is_dir():
         store = Store.open(path)
         rows, root = store.rows().to_pylist(), options.images or store.root
-        names = _file_names([row["path"] for row in rows])
+        names = picture_names([row["path"] for row in rows])
         result = TemplateInput(store.templates(), store.recognizer, weights, names, store.manifest, rows, root)
     else:
         if options.originals:
             raise BadInput(f"{path}: --originals needs a whole store: its manifest says where the images are")
         templates, manifest, note = load_templates(path)
         names = [path.stem if len(templates) == 1 else f"{path.stem}_{i:05d}" for i in range(len(templates))]
+        names = file_names(names, LONGEST_SUFFIX)
         if manifest is None:
             recognizer, assumed = _recognizer_of_bare(path, templates, model, custom)
             note = "; ".join(filter(None, (assumed, note))) or None
@@ -97,11 +103,11 @@ def _recognizer_of_bare(
     return recognizer, None if model else f"{path}: taken as templates of {name} (say --model if they are not)"
 
 
-def _file_names(paths: list[str | None]) -> list[str]:
-    """A name for each row's picture, after its image; those that would coincide get the row's number."""
-    names = [f"{i:05d}" if p is None else str(Path(p).with_suffix("")).replace("/", "__") for i, p in enumerate(paths)]
-    uses = Counter(name.lower() for name in names)  # some file systems ignore case
-    return [name if uses[name.lower()] == 1 else f"{name}_{i:05d}" for i, name in enumerate(names)]
+def picture_names(paths: Sequence[str | None]) -> list[str]:
+    """A name for each row's picture, after its image's path, without suffix; see `file_names`."""
+    parts = [[part for part in (path or "").split("/") if part not in ("", ".")] for path in paths]
+    stems = ["__".join([*folders[:-1], *(PurePosixPath(last).stem for last in folders[-1:])]) for folders in parts]
+    return file_names(stems, LONGEST_SUFFIX)
 
 
 @dataclass(frozen=True)

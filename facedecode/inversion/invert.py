@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from facedecode.decoders import Decoder
+from facedecode.decoders.plausibility import Judged
 from facedecode.errors import BadInput, UsageError
 from facedecode.files import csv_text
 from facedecode.inversion.confidence import Confidence, central
-from facedecode.inversion.inputs import TemplateInput
+from facedecode.inversion.inputs import MAP_SUFFIX, TemplateInput
 from facedecode.inversion.refinement import refine as refined
 from facedecode.mapping.maps import Mapping
 from facedecode.output_folder import output_folder
@@ -34,6 +35,7 @@ class Inverted:
     before: (n,) float32, the scores before refinement; None without it.
     explained: (n, S, S) float32, `Confidence.explained` of the decoded templates; None without a confidence map.
     scale: `Confidence.scale`.
+    judged: whether the templates can be the recognizer's own.
     """
 
     pictures: np.ndarray
@@ -41,6 +43,7 @@ class Inverted:
     before: np.ndarray | None = None
     explained: np.ndarray | None = None
     scale: float = 1.0
+    judged: Judged | None = None
 
     def __repr__(self) -> str:
         count, side = self.pictures.shape[:2]
@@ -59,6 +62,7 @@ def invert(
     refine: int = 0,
     seed: int = 0,
     confidence: Confidence | None = None,
+    judged: Judged | None = None,
 ) -> Inverted:
     """Draw the faces of templates.
 
@@ -69,10 +73,14 @@ def invert(
         progress: called with (done, total) pictures; while refining, (done, total) steps of single pictures.
         refine: steps of refinement (see `inversion.refinement`), 0 for none. seed: of its randomness.
         confidence: the map of this decoder.
+        judged: of `Decoder.check`, where it has looked at the templates already.
 
-    Raises BadInput: templates of another length; a gradient of refinement that is not finite. UsageError: refinement
+    Warns FacedecodeWarning: templates that the recognizer cannot have made; `Inverted.judged` says which.
+
+    Raises BadInput: as `Decoder.check`; a gradient of refinement that is not finite. UsageError: refinement
     without a recognizer, or as `refinement.require_refinable`; refinement with confidence.
     """
+    judged = judged or decoder.check(templates)
     if mapping is not None:
         templates = mapping.apply(templates)
     if refine and confidence is not None:
@@ -81,23 +89,22 @@ def invert(
         if recognizer is None:
             raise UsageError("refinement needs the recognizer that made the templates")
         best = refined(templates, decoder, recognizer, refine, seed=seed, progress=progress)
-        return Inverted(best.pictures, best.after, best.before)
+        return Inverted(best.pictures, best.after, best.before, judged=judged)
     pictures, scores = [], []
     progress(0, len(templates))
     for start in range(0, len(templates), batch_size):
         rows = np.ascontiguousarray(templates[start : start + batch_size])
-        pictures.append(decoder.decode(rows, batch_size))
+        pictures.append(decoder.decode(rows, batch_size, checked=True))
         if recognizer is not None:
             scores.append(score_pairs(embed_pictures(recognizer, pictures[-1]), rows, recognizer.spec.score))
         progress(min(start + batch_size, len(templates)), len(templates))
-    result = Inverted(np.concatenate(pictures), np.concatenate(scores) if scores else None)
+    result = Inverted(np.concatenate(pictures), np.concatenate(scores) if scores else None, judged=judged)
     if confidence is not None:
         result = replace(result, explained=confidence.explained(templates), scale=confidence.scale)
     return result
 
 
 SCALE_TITLE = "share of the variance that the template explains; 0: made up"
-_MAP = "-confidence"
 
 
 def write_grid(output: Path, inputs: TemplateInput, result: Inverted, originals: bool = False) -> None:
@@ -130,6 +137,8 @@ def write_grid(output: Path, inputs: TemplateInput, result: Inverted, originals:
 def write_folder(output: Path, inputs: TemplateInput, result: Inverted, call: str = "") -> None:
     """One PNG a template, and `scores.csv` with (file, score), written last; with `before` where it was refined.
 
+    Where some templates cannot be the recognizer's own, the column `template` says what is wrong with which.
+
     With confidence maps NAME-confidence.png beside each, and the column `confidence`. The folder's other files stay.
     call: see `output_folder.output_folder`; what a killed run of the same call left is replaced.
 
@@ -141,19 +150,23 @@ def write_folder(output: Path, inputs: TemplateInput, result: Inverted, call: st
         columns["confidence"] = central_confidence(result)
         maps = heat_pictures(result.explained, result.pictures.shape[1], result.scale)
         known = {name.lower() for name in inputs.names}
-        if taken := [name for name in inputs.names if f"{name}{_MAP}".lower() in known]:
-            raise BadInput(f"{taken[0]}{_MAP}.png would be two pictures; give a .png, or rename one of the images")
+        if taken := [name for name in inputs.names if f"{name}{MAP_SUFFIX}".lower() in known]:
+            raise BadInput(
+                f"{taken[0]}{MAP_SUFFIX}.png would be two pictures; give a .png, or rename one of the images"
+            )
+    unusual = result.judged is not None and result.judged.unusual > 0
 
     def contents() -> Iterator[tuple[str, bytes]]:
         rows = []
         for i, (name, picture) in enumerate(zip(inputs.names, result.pictures, strict=True)):
             yield f"{name}.png", png_bytes(picture)
             if maps is not None:
-                yield f"{name}{_MAP}.png", png_bytes(with_scale(maps[i], result.scale, SCALE_TITLE))
-            rows.append([f"{name}.png", *("" if x is None else f"{x[i]:.6f}" for x in columns.values())])
-        yield "scores.csv", csv_text(["file", *columns], rows).encode()
+                yield f"{name}{MAP_SUFFIX}.png", png_bytes(with_scale(maps[i], result.scale, SCALE_TITLE))
+            row = [f"{name}.png", *("" if x is None else f"{x[i]:.6f}" for x in columns.values())]
+            rows.append([*row, result.judged.verdicts[i]] if unusual else row)
+        yield "scores.csv", csv_text(["file", *columns, *(["template"] if unusual else [])], rows).encode()
 
-    names = [f"{name}{end}.png" for name in inputs.names for end in ("", *([] if maps is None else [_MAP]))]
+    names = [f"{name}{end}.png" for name in inputs.names for end in ("", *([] if maps is None else [MAP_SUFFIX]))]
     with output_folder(output, call) as folder:
         folder.replace([*names, "scores.csv"], contents())
 

@@ -149,7 +149,7 @@ def _refine_batch(
 ) -> Refined:
     """One batch, (b, dim) float32."""
     score = recognizer.spec.score
-    pictures, inputs = decoder.decode(batch), batch.copy()
+    pictures, inputs = decoder.decode(batch, checked=True), batch.copy()
     before = score_pairs(embed_pictures(recognizer, pictures), batch, score)
     after = before.copy()
     start = torch.from_numpy(batch).to(decoder.device)

@@ -118,13 +118,16 @@ def plan_walks(
 
 
 def draw_walks(walks: Walks, decoder: Decoder, recognizer: Recognizer | None, progress: Progress = silent) -> Strips:
-    """Decode them, and score the pictures where there is a recognizer."""
+    """Decode them, and score the pictures where there is a recognizer.
+
+    The caller has looked at the templates that they lead between (`Decoder.check`).
+    """
     strips, steps, dim = walks.templates.shape
     pictures: list[np.ndarray] = []
     scores: dict[str, list[np.ndarray]] = {"start": [], "end": []}
     progress(0, strips)
     for i, templates in enumerate(walks.templates):
-        pictures.append(decoder.decode(templates))
+        pictures.append(decoder.decode(templates, checked=True))
         if recognizer is not None:
             embedded = embed_pictures(recognizer, pictures[-1])
             for name, ends in (("start", walks.starts), ("end", walks.ends)):

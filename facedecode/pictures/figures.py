@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from facedecode.escaping import visible
+
 GAP = 2
 _SMALLEST_SHOWN = 112  # px: smaller pictures are shown enlarged
 
@@ -80,9 +82,13 @@ def _font(height: int) -> Any:
     return ImageFont.load_default(max(11, height // 10))
 
 
+_LONGEST_LABEL = 60  # characters
+
+
 def _printable(text: str) -> str:
-    """Text for one line: names of files can have line ends and characters that no font draws."""
-    return "".join(character if character.isprintable() else "·" for character in text)
+    """Text for one line: names of files can have line ends, and no end."""
+    text = visible(text)
+    return text if len(text) <= _LONGEST_LABEL else f"{text[: _LONGEST_LABEL - 1]}…"
 
 
 _TICKS = 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from facedecode.escaping import visible
 from facedecode.report.data import picture_file
 from facedecode.report.gates import GateResult
 from facedecode.report.model import Report, Section, Table
@@ -61,7 +62,7 @@ def _made_with(provenance: dict) -> list[str]:
     if command := provenance.get("command"):
         # A fence is longer than any run of backticks inside it.
         fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
-        blocks += ["## Command", f"{fence}sh\n{command}\n{fence}"]
+        blocks += ["## Command", f"{fence}sh\n{visible(command, keep=chr(10))}\n{fence}"]
     if environment := provenance.get("environment"):
         blocks.append(_text(", ".join(f"{name} {value}" for name, value in environment.items())))
     return blocks
@@ -75,7 +76,7 @@ def _rows(titles: Sequence[str], align: str, rows: Sequence[Sequence[str]]) -> s
 
 def _text(text: str) -> str:
     """Text that stands in a line of Markdown as it is."""
-    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\g<0>", visible(" ".join(text.split())))
 
 
 def _label(text: str) -> str:

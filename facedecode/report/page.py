@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 
 from facedecode import __version__
+from facedecode.escaping import visible
 from facedecode.report.gates import GateResult
 from facedecode.report.model import Picture, Report
 from facedecode.report.text import NOTHING, interval_note, show_cell, show_gate, show_interval, show_number
@@ -14,12 +15,13 @@ _MEDIA = {"png": "image/png", "svg": "image/svg+xml"}
 
 
 def report_page(report: Report, gates: Sequence[GateResult] = ()) -> str:
-    """The page. All text is escaped, so that names of files and people stand there as they are."""
+    """The page. All text is escaped: names of files and people stand there as they are, control characters as codes."""
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("facedecode", "report"),
         autoescape=True,
+        finalize=lambda value: visible(value, keep="\n\t") if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

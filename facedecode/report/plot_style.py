@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from facedecode.escaping import visible
+
 if TYPE_CHECKING:  # matplotlib takes half a second that --help does not have
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -25,6 +27,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#56b4e9", "#e6
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)))  # one fewer than colors
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK = "#333333"
+_LONGEST = 60  # characters of a name
 _FLOORS = (0.99, 0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2)  # where an axis of shares may begin, if not at 0
 _STYLE = {
     "svg.hashsalt": "facedecode",
@@ -79,8 +82,9 @@ def style_of(names: Sequence[str], name: str) -> dict:
 
 
 def shown(name: str) -> str:
-    """A name that can stand in a figure: control characters become dots."""
-    name = "".join(character if character.isprintable() else "·" for character in name)
+    """A name that can stand in a figure: on one line, and of no more than 60 characters."""
+    name = visible(name)
+    name = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
     return f" {name}" if name.startswith("_") else name  # matplotlib's legends leave out what begins with _
 
 

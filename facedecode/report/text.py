@@ -100,8 +100,8 @@ def percent(rate: float) -> str:
 
 
 def slug(name: str) -> str:
-    """A name as part of a file's name: lower case, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "unnamed"
+    """A name as part of a file's name: lower case, digits and hyphens, at most 100 of them."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:100].strip("-") or "unnamed"
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:

@@ -167,9 +167,10 @@ def cluster_figure(clusters: Clustered, store: Store, root: Path, decoder: Decod
 
     root: of the store's images. Returns (H, W, 3) uint8. Raises BadInput: images are missing, or a member has none.
     """
-    drawn = decoder.decode(clusters.centroids[:SHOWN])
-    side = drawn.shape[1]
     chosen = [group.members[:MEMBERS] for group in clusters.groups[:SHOWN]]
+    decoder.check(store.take(np.concatenate(chosen)), store.folder, store.manifest)
+    drawn = decoder.decode(clusters.centroids[:SHOWN], checked=True)
+    side = drawn.shape[1]
     rows = store.rows()
     portraits = read_portraits(rows.take(np.concatenate(chosen)).to_pylist(), root, side)
     parts = np.split(portraits, np.cumsum([len(group) for group in chosen])[:-1])

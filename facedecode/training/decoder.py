@@ -17,6 +17,7 @@ from facedecode.annotations.protocols import held_out_people, require_share, sel
 from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, load_decoder_for, save_decoder
 from facedecode.decoders.base import DecoderNetwork, TrainedNetwork, closed_form, trained_network
 from facedecode.decoders.kinds import DecoderKind, find_kind
+from facedecode.decoders.plausibility import TemplateStatistics
 from facedecode.decoders.training_record import TrainingRecord, network_and_layers
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
@@ -28,6 +29,7 @@ from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.records import plain
 from facedecode.store import Store
 from facedecode.store.images import read_mirrored, read_portraits
 from facedecode.store.layout import MANIFEST
@@ -267,7 +269,14 @@ def train_store(
             net, figures = train_decoder(inputs, device, ranks, training)
         if not ranks.first:
             return None
-        made = {**plan.record, **figures, "fingerprint": plan.fingerprint, "device": device}
+        templates = TemplateStatistics.of(pairs.templates)
+        made = {
+            **plan.record,
+            **figures,
+            "templates": plain(templates),
+            "fingerprint": plan.fingerprint,
+            "device": device,
+        }
         made |= {"tool_version": __version__, "processes": ranks.count, "accumulate": job.accumulate}
         record = TrainingRecord.from_json(job.output, made)
         provenance = Provenance(plan.store.recognizer, training=record)

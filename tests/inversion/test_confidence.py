@@ -423,7 +423,7 @@ def test_no_map_takes_a_pictures_place(here: Path, maps: Confidence, monkeypatch
     from facedecode.inversion import inputs
 
     names = [f"x{i}" for i in range(29)] + ["X3-Confidence"]
-    monkeypatch.setattr(inputs, "_file_names", lambda paths: names)
+    monkeypatch.setattr(inputs, "picture_names", lambda paths: names)
     done = invert("out")
     assert done.exit_code == 4 and "x3-confidence.png would be two pictures" in done.stderr
     assert not Path("out").exists()

@@ -118,7 +118,7 @@ def finish(
         note = f" ({line.note})" if line.note else ""
         console.data(f"{line.title}: {show_estimate(line.figure, line.unit)}{note}")
     for warning in report.warnings:
-        console.say(f"warning: {warning}")
+        console.warn(warning)
     if output is not None:
         console.say(f"look at {output / 'report.html'}")
     metrics = {**report.metrics, **({"gates": [result.as_json() for result in results]} if results else {})}

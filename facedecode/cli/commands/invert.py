@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # these need torch
 def invert(console: Console, job: InvertJob) -> tuple[dict, dict]:
     """Each picture gets a score: the recognizer compares its template with the one it was drawn from. A score as high
     as that of two images of one person says that the picture carries the identity, not that every part of it is true.
+    Templates that the recognizer cannot have made (normalized, scaled, shuffled, random) are told before.
     """
     job.require_output()
     from facedecode.inversion.confidence import load_confidence
@@ -43,6 +44,7 @@ def invert(console: Console, job: InvertJob) -> tuple[dict, dict]:
     confidence = load_confidence(job.confidence) if job.confidence else None
     if confidence:
         confidence.require_decoder(describe_decoder(decoder), decoder.recognizer)
+    judged = decoder.check(inputs.templates, job.templates, inputs.manifest)
     with console.progress() as stage:
         result = run(
             inputs.templates,
@@ -53,6 +55,7 @@ def invert(console: Console, job: InvertJob) -> tuple[dict, dict]:
             refine=job.refine or 0,
             seed=job.seed,
             confidence=confidence,
+            judged=judged,
         )
     if job.to_folder:
         write_folder(job.output, inputs, result, job.call)
@@ -79,7 +82,7 @@ def load_drawing(
 
 def _report(console: Console, job: InvertJob, result: Inverted) -> dict:
     count = len(result.pictures)
-    metrics: dict = {"count": count}
+    metrics: dict = {"count": count, "unusual": result.judged.unusual}
     line = f"{job.output}: {count} face{'s' if count != 1 else ''}"
     if result.scores is not None:
         metrics["score"] = float(result.scores.mean())

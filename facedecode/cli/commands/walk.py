@@ -26,6 +26,8 @@ def walk(console: Console, job: WalkJob) -> tuple[dict, dict]:
     if directions and inputs.manifest:
         refuse_done(inputs.manifest, job.templates, ("cluster", "aggregate"), "directions are of plain ones")
     starts, ends = find_rows(inputs, job.start, "--from"), find_rows(inputs, job.end, "--to")
+    made_from = inputs.templates[sorted({*starts, *ends})]
+    networks.decoder.check(made_from, job.templates, inputs.manifest)
     walks = plan_walks(
         inputs.templates[starts],
         inputs.templates[ends] if ends else directions.pop(),

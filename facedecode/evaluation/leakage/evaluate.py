@@ -19,6 +19,7 @@ from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, re
 from facedecode.attributes.target import Target
 from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
+from facedecode.escaping import file_names
 from facedecode.evaluation.cohort import require_unseen_by_store
 from facedecode.evaluation.jobs import LeakageJob
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
@@ -210,7 +211,8 @@ def _directions(
             attributes.notes.append(f"{error}: it has no direction.")
     if job.directions is not None:
         make_folder(job.directions)
-        for name, direction in directions.items():
+        names = file_names(list(directions), ".safetensors")
+        for name, direction in zip(names, directions.values(), strict=True):
             direction.save(job.directions / f"{name}.safetensors")
     return directions
 

@@ -24,6 +24,7 @@ from facedecode.provenance import describe_decoder
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
 from facedecode.report import Picture, Section
+from facedecode.report.text import slugs
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.store import Store
 from facedecode.store.images import read_portraits
@@ -74,9 +75,12 @@ def add_strips(
             raise
         result.warnings.append(f"no strips: {error}")
         return
+    look = decoder.check(templates[np.union1d(shown, measured)], store.folder, store.manifest)
+    result.warnings += [look.sentence] if look.sentence else []
     judged = {*attributes.people(shown), *attributes.people(measured)}
     detector, progress, pictures = FaceDetector(), stage("strips"), []
     progress(0, len(directions))
+    files = slugs(directions)
     for number, (name, whole) in enumerate(directions.items(), 1):
         target, images = attributes.targets[name]
         others = np.array([person not in judged for person in attributes.people(images)])
@@ -87,8 +91,10 @@ def add_strips(
         except BadInput as error:
             result.warnings.append(f"no strip of {name}: {error}")
             continue
-        pictures.append(_strip(name, direction, portraits, templates[shown], decoder))
-        low, high = (decoder.decode(direction.move(templates[measured], amount)) for amount in (-0.5, 0.5))
+        pictures.append(_strip(files[name], name, direction, portraits, templates[shown], decoder))
+        low, high = (
+            decoder.decode(direction.move(templates[measured], amount), checked=True) for amount in (-0.5, 0.5)
+        )
         changes, lost = _changes(name, low, high, detector, recognizer, probe)
         change, kept = None, np.isfinite(changes)
         if kept.any():
@@ -119,15 +125,18 @@ def _unseen(attributes: TargetSet, decoder: Decoder) -> tuple[np.ndarray, np.nda
     return unseen[spread_rows(names, SHOWN)], unseen[spread_rows(names, max(1, min(MEASURED, most)))]
 
 
-def _strip(name: str, direction: Direction, portraits: np.ndarray, templates: np.ndarray, decoder: Decoder) -> Picture:
+def _strip(
+    file: str, name: str, direction: Direction, portraits: np.ndarray, templates: np.ndarray, decoder: Decoder
+) -> Picture:
+    """file: the end of the picture's name."""
     lines = []
     for portrait, template in zip(portraits, templates, strict=True):
         moved = np.concatenate([direction.move(template[None], amount) for amount in AMOUNTS])
-        lines.append(np.concatenate([portrait[None], decoder.decode(moved)]))
+        lines.append(np.concatenate([portrait[None], decoder.decode(moved, checked=True)]))
     steps = [f"{amount:+g}" if amount else "0" for amount in AMOUNTS]
     grid = picture_grid(lines, captions=[[]] * (len(lines) - 1) + [["original", *steps]])
     alt = f"Rows of faces: an original, then drawings with {name} at {', '.join(steps)} steps."
-    return Picture(f"strip-{name}", f"{name}: {direction.low} to {direction.high}", png_bytes(grid), "", alt)
+    return Picture(f"strip-{file}", f"{name}: {direction.low} to {direction.high}", png_bytes(grid), "", alt)
 
 
 def _changes(

@@ -103,7 +103,7 @@ def invert(
         decoder = Decoder(
             architecture, net, Provenance(study.store.recognizer, False, TrainingRecord(people=tuple(people)))
         )
-        examples[attacker] = decoder.decode(stolen[shown])
+        examples[attacker] = decoder.decode(stolen[shown], checked=True)  # of whatever key: that is the question
         embedded = embed_drawn(decoder, stolen, missing, judges, begin(f"pictures ({attacker})"))
         for judge, templates in embedded.items():
             attacks[judge][attacker] = Attack(templates, missing)

@@ -56,7 +56,10 @@ HEADLINE_FMR = 0.001
 
 @dataclass(frozen=True)
 class SecurityFigures:
-    """Everything measured. Keys of rates and scores: (decoder, recognizer); scores are of type I, float32 (n,)."""
+    """Everything measured. Keys of rates and scores: (decoder, recognizer); scores are of type I, float32 (n,).
+
+    warnings: of templates that are none of their recognizer's.
+    """
 
     images: UnseenImages
     stores: dict[str, Store]
@@ -70,6 +73,7 @@ class SecurityFigures:
     identification: dict[str, Identification]
     plan: CurvePlan | None
     curve: list[CurvePoint]
+    warnings: Sequence[str] = ()
 
     @property
     def headline_fmr(self) -> float:
@@ -119,6 +123,11 @@ def measure_security(job: SecurityJob, stage: Stage = silent_stage) -> SecurityF
     plan = plan_curve(first, settings, images.identities, job.seed) if settings else None
     judges = {name: make_judge(recognizer, stores[name], images) for name, recognizer in recognizers.items()}
     fmrs, unresolved = _resolved(judges, job)
+    looks = []
+    for name, decoder in decoders.items():
+        judge, store = judges[made_by[name]], stores[made_by[name]]
+        looks.append(decoder.check(judge.templates[~judge.missing], store.folder, store.manifest))
+    told = list(dict.fromkeys(look.sentence for look in looks if look.sentence))
     drawing = stage("pictures")
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for k, (name, decoder) in enumerate(decoders.items()):
@@ -152,7 +161,7 @@ def measure_security(job: SecurityJob, stage: Stage = silent_stage) -> SecurityF
             progress=stage("pairs curve"),
         )
     return SecurityFigures(
-        images, stores, judges, decoders, made_by, fmrs, unresolved, rates, scores, identification, plan, curve
+        *(images, stores, judges, decoders, made_by, fmrs, unresolved, rates, scores, identification, plan, curve, told)
     )
 
 

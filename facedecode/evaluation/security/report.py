@@ -20,7 +20,7 @@ from facedecode.pictures.figures import picture_grid, png_bytes
 from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_decoder, describe_job, describe_recognizers, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
-from facedecode.report.text import percent, slug
+from facedecode.report.text import percent, slug, slugs
 from facedecode.statistics.bootstrap import LEVEL, Estimate, RateAtFmr
 from facedecode.statistics.security import OTHER, RANKS, REAL, SAME
 from facedecode.statistics.verification import failure_to_acquire
@@ -236,6 +236,7 @@ def _warnings(figures: SecurityFigures, job: SecurityJob) -> Iterator[str]:
         rates = ", ".join(percent(fmr) for fmr in figures.unresolved)
         yield f"The non-mated pairs are too few for FMR {rates}: these default rates are left out."
     yield from figures.images.warnings()
+    yield from figures.warnings
     for name, decoder in figures.decoders.items():
         for target in figures.judges:
             made = figures.made_by[name]
@@ -278,7 +279,7 @@ def _holdings(figures: SecurityFigures) -> Section:
 
 
 def _success(result: Result, figures: SecurityFigures) -> Section:
-    tables = []
+    tables, files = [], slugs(figures.judges)
     columns = ["type1", "type1_pairs", "type2", "type2_pairs", "tar", "tar_pairs"]
     for target, judge in figures.judges.items():
         failed, images = int(judge.missing.sum()), len(judge.missing)
@@ -286,7 +287,7 @@ def _success(result: Result, figures: SecurityFigures) -> Section:
         if transfer := [name for name in figures.decoders if figures.is_transfer(name, target)]:
             note += f" Transfer, from templates of another recognizer: {', '.join(transfer)}."
         where: dict[str, Label] = {"recognizer": target}
-        name, rows = f"success-{slug(target)}", ["fmr", "decoder"]
+        name, rows = f"success-{files[target]}", ["fmr", "decoder"]
         tables.append(result.table(name, f"Shown to {target}", rows, columns, where, note))
     parts = [f"type1.{part}" for part in ("threshold", "fmr", "false_accepts", "non_mated")]
     where = {"decoder": next(iter(figures.decoders))}
@@ -336,13 +337,13 @@ def _matrix(result: Result, figures: SecurityFigures) -> Section:
 
 
 def _identification(result: Result, figures: SecurityFigures) -> Section:
-    tables, pictures = [], []
+    tables, pictures, files = [], [], slugs(figures.judges)
     for target, gallery in figures.identification.items():
         note = (
             f"Gallery of {gallery.gallery:,} of {gallery.people:,} people; chance at rank 1 is "
             f"1/{gallery.gallery} = {100 / gallery.gallery:.2g} %."
         )
-        name, title = f"identification-{slug(target)}", f"Identified by {target}"
+        name, title = f"identification-{files[target]}", f"Identified by {target}"
         columns, where = ["identified", "identified_pairs"], {"recognizer": target}
         tables.append(result.table(name, title, ["probe", "source"], columns, where, note))
         if gallery.cmc:
@@ -354,14 +355,14 @@ def _identification(result: Result, figures: SecurityFigures) -> Section:
             title = f"Cumulative match characteristic, {target}"
             caption = f"Probes of other images; by person, {100 * LEVEL:g} % intervals, gallery held fixed."
             alt = "Share of probes identified against the rank, for each decoder and for real images."
-            pictures.append(Picture(f"cmc-{slug(target)}", title, drawn, caption, alt, "svg"))
+            pictures.append(Picture(f"cmc-{files[target]}", title, drawn, caption, alt, "svg"))
     return Section("Identification in a gallery (closed set)", paragraphs(TEXTS["gallery"]), tables, pictures)
 
 
 def _curve(result: Result, figures: SecurityFigures) -> Iterator[Section]:
     if not figures.curve:
         return
-    plan, fmr = figures.plan, figures.headline_fmr
+    plan, fmr, files = figures.plan, figures.headline_fmr, slugs(figures.judges)
     tables, pictures = [], []
     for kind in _kinds(figures):
         people, pairs, _ = _SUCCESS[kind]
@@ -382,7 +383,7 @@ def _curve(result: Result, figures: SecurityFigures) -> Iterator[Section]:
             title = f"{_title(kind)}, shown to {target}, FMR {percent(fmr)}"
             alt = f"{TYPES[kind]} success against the number of pairs, on a log axis, for ridge and nearest."
             caption = f"By person, {100 * LEVEL:g} % intervals."
-            pictures.append(Picture(f"{name}-{slug(target)}", title, drawn, caption, alt, "svg"))
+            pictures.append(Picture(f"{name}-{files[target]}", title, drawn, caption, alt, "svg"))
     text = paragraphs(
         TEXTS["curve"],
         available=plan.available,
@@ -410,7 +411,7 @@ def _samples(figures: SecurityFigures, job: SecurityJob) -> tuple[list[Section],
     except BadInput as error:
         notes.append(f"The sample pictures have no originals beside them: {error}.")
     for name, decoder in figures.decoders.items():
-        drawn = decoder.decode(figures.judges[figures.made_by[name]].templates[chosen])
+        drawn = decoder.decode(figures.judges[figures.made_by[name]].templates[chosen], checked=True)
         rows.append(np.stack([np.asarray(Image.fromarray(picture).resize((side, side))) for picture in drawn]))
         labels.append(label(figures, name))
     people = ", ".join(str(figures.images.identities[i]) for i in chosen)
