@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from facedecode.errors import BadInput
+from facedecode.escaping import from_csv_cell
 from facedecode.files import decoded_text, read_file, sha256_of
 from facedecode.pictures.images import EXTENSIONS
 
@@ -109,7 +110,7 @@ class Table:
             done = 0
             try:
                 for cells in reader:
-                    yield self.lines[done][0], [cell.strip() for cell in cells]
+                    yield self.lines[done][0], [from_csv_cell(cell.strip()) for cell in cells]
                     done = reader.line_num
             except csv.Error as error:
                 raise BadInput(f"{self.path}, line {self.lines[done][0]}: cannot be read as CSV ({error})") from None

@@ -11,6 +11,7 @@ import numpy as np
 
 from facedecode.attacks.target import AttackTarget
 from facedecode.errors import BadInput
+from facedecode.escaping import from_csv_cell
 from facedecode.files import csv_text
 from facedecode.pictures.metrics import ssim
 from facedecode.statistics.bootstrap import mean_interval
@@ -131,7 +132,7 @@ def _value(name: str, cell: str) -> Any:
     if not cell:
         return None
     if name in _TEXT:
-        return cell
+        return from_csv_cell(cell)
     if name in _FLAGS:
         return {"true": True, "false": False}[cell]
     return int(cell) if name == "gradients" else float(cell)

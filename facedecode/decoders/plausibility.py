@@ -88,8 +88,10 @@ class TemplateStatistics(Record):
         along = values @ center / max(float(np.linalg.norm(center)), 1e-12)
         shortest = max(float(along.min() - (margin - _LEAST_MARGIN) * along.std()), 0.0)
         directions, share = _directions(values / lengths[:, None], margin)
-        numbers = (math.exp(logs.min() - beyond), math.exp(logs.max() + beyond), shortest)
-        return cls(len(values), *(round(number, 4) for number in numbers), directions, round(share, 4))
+        least, greatest = math.exp(logs.min() - beyond), math.exp(logs.max() + beyond)
+        lengths_of = {"least": least, "greatest": greatest, "shortest_mean": shortest}
+        rounded = {name: round(number, 4) for name, number in lengths_of.items()}
+        return cls(len(values), **rounded, directions=directions, share=round(share, 4))
 
     def judge(self, templates: np.ndarray, shorter: bool = False, any_length: bool = False) -> np.ndarray:
         """A verdict on each template (n, dim) float64, not 0: `OWN`, `LENGTH` or `DIRECTION`, (n,) of text.
