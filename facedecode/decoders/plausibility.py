@@ -33,6 +33,7 @@ _SEVERAL = 3
 _COUNTS = (1, 4, 16, 32, 64, 128)  # of directions; the first that tells random numbers is taken
 _RANDOM = 1e-4  # share of random templates that may pass
 _SURE = 4.0  # standard deviations
+_ALIKE = 8  # images of a person count as one
 _LEAST_MARGIN = 1.0  # standard deviation beyond all that was seen
 _LEAST_SPREAD = 0.02  # of lengths, relative: what rounding to 8 bits and other libraries do to templates of length 1
 _PASSES = 8  # of subspace iteration
@@ -118,7 +119,7 @@ class TemplateStatistics(Record):
         if self.directions is None:
             return None
         numbers = np.frombuffer(base64.b64decode(self.directions), np.int8)
-        if numbers.size % dim:
+        if numbers.size % dim or numbers.size > max(_COUNTS) * dim:
             raise BadInput(f"the decoder's record describes no templates of {dim} numbers; {self.REMEDY}")
         return _unit(numbers.reshape(-1, dim))
 
@@ -247,7 +248,7 @@ def _kind(lengths: np.ndarray, statistics: TemplateStatistics) -> tuple[str, str
 
 def _margin(count: int) -> float:
     """How far beyond the extreme of so many others may lie, in standard deviations: more where few were seen."""
-    return max(_LEAST_MARGIN, _SURE - NormalDist().inv_cdf(1 - 1 / count))
+    return max(_LEAST_MARGIN, _SURE - NormalDist().inv_cdf(1 - 1 / max(2, count / _ALIKE)))
 
 
 def _directions(units: np.ndarray, margin: float) -> tuple[str | None, float]:
