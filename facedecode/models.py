@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import SHIPPED, sha256_file
+from facedecode.files import SHIPPED, read_file, sha256_file, sha256_of
 from facedecode.progress import Progress, silent
 from facedecode.recognizers import REGISTRY, RecognizerSpec, find_spec_by_name, find_weights
 from facedecode.recognizers.cache import require_recorded, write_record
@@ -55,8 +55,9 @@ def download_weights(name: str, offline: bool = False, progress: Progress = sile
 
 
 def _check(spec: RecognizerSpec, path: Path) -> None:
-    kind_of_weights(path)
-    if spec.sha256 and sha256_file(path) != spec.sha256:
+    content = read_file(path)
+    kind_of_weights(path, content)
+    if spec.sha256 and sha256_of(content) != spec.sha256:
         raise BadInput(f"{path}: not the known weights of {spec.name} (sha256); remove it and download it again")
 
 

@@ -109,9 +109,9 @@ def tiny_specs() -> dict[str, RecognizerSpec]:
     }
 
 
-def load_tiny(path: Path) -> nn.Module:
+def load_tiny(path: Path, content: bytes) -> nn.Module:
     """Their architecture, for `networks.BUILDERS`."""
-    return load_into(TinyNet(), path)
+    return load_into(TinyNet(), path, content=content)
 
 
 def save_tiny(path: Path) -> Path:

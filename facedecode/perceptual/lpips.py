@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import sha256_file
+from facedecode.files import read_file, sha256_of
 from facedecode.pictures.images import to_tensor
 from facedecode.recognizers.weights_file import read_tensors
 
@@ -39,9 +39,10 @@ class Lpips:
         """
         if net not in TRUNKS:
             raise UsageError(f"LPIPS has no net {net!r}: choose one of {', '.join(TRUNKS)}")
-        self.net, self.trunk_sha256 = net, require_trunk(trunk, net)
+        content = read_trunk(trunk, net)
+        self.net, self.trunk_sha256 = net, sha256_of(content)
         model = build_model(net)
-        load_trunk(model, read_tensors(trunk), trunk)
+        load_trunk(model, read_tensors(trunk, content), trunk)
         self._model, self._device = model.to(device), torch.device(device)
 
     def __call__(self, pictures: np.ndarray, references: np.ndarray, batch_size: int = 32) -> np.ndarray:
@@ -53,19 +54,20 @@ class Lpips:
         return {"net": self.net, "version": VERSION, "trunk": TRUNKS[self.net], "trunk_sha256": self.trunk_sha256}
 
 
-def require_trunk(path: Path, net: str) -> str:
-    """The file's SHA-256, if it is the one that torchvision publishes for this net; errors as in `Lpips`."""
+def read_trunk(path: Path, net: str) -> bytes:
+    """The file's content, if it is the one that torchvision publishes for this net; errors as in `Lpips`."""
     name = TRUNKS[net]
     prefix = name.removesuffix(".pth").rpartition("-")[2]
     if not path.is_file():
         raise MissingWeights(f"{path}: no such file; LPIPS ({net}) needs torchvision's {name}")
-    sha256 = sha256_file(path)
+    content = read_file(path)
+    sha256 = sha256_of(content)
     if not sha256.startswith(prefix):
         raise BadInput(
             f"{path}: not torchvision's {name} (its sha256 begins with {sha256[:8]}, not {prefix}); LPIPS is "
             "calibrated on that trunk: a distance on another is no LPIPS, and a converted file cannot be verified"
         )
-    return sha256
+    return content
 
 
 def build_model(net: str) -> Any:

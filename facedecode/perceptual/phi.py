@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from facedecode.decoders.training_record import network_and_layers
 from facedecode.errors import MissingWeights, UsageError
-from facedecode.files import sha256_file
+from facedecode.files import read_file, sha256_of
 from facedecode.perceptual.lpips import pair_distances
 from facedecode.pictures import align
 from facedecode.recognizers import REGISTRY, is_custom, load_recognizer
@@ -141,8 +141,9 @@ class SqueezeNet(PerceptualNetwork):
         """layers: numbers of torchvision's `features`. Raises UsageError for others."""
         from torchvision.models import squeezenet1_1
 
-        self.name, self.weights_sha256, self.device = SQUEEZENET, sha256_file(weights), torch.device(device)
-        whole: Any = load_into(squeezenet1_1(weights=None), weights)
+        content = read_file(weights)
+        self.name, self.weights_sha256, self.device = SQUEEZENET, sha256_of(content), torch.device(device)
+        whole: Any = load_into(squeezenet1_1(weights=None), weights, content=content)
         net = whole.features.eval().requires_grad_(False)
         self._kept: tuple[int, ...] = _SQUEEZENET_LAYERS
         if layers is not None:

@@ -64,9 +64,8 @@ class DlibResNet(nn.Module):
 class _Reader:
     """The parts of dlib's serialization format that this file uses."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.data = path.read_bytes()
+    def __init__(self, path: Path, data: bytes):
+        self.path, self.data = path, data
         self.at = 0
 
     def take(self, count: int) -> bytes:
@@ -106,13 +105,13 @@ class _Reader:
         raise BadInput(f"{self.path}: no tensor of {size} numbers where one is expected; not dlib's face model")
 
 
-def load_dlib_resnet(path: Path) -> DlibResNet:
-    """The network with the weights of dlib's `dlib_face_recognition_resnet_model_v1.dat`.
+def load_dlib_resnet(path: Path, content: bytes) -> DlibResNet:
+    """The network with the weights of dlib's `dlib_face_recognition_resnet_model_v1.dat`, whose content it is.
 
     The file lists layers from input to output: each `con_4` has filters, then biases, each `affine_` gamma, then beta,
     and `fc_2` an inputs × outputs matrix. Raises BadInput: the file is truncated or another model.
     """
-    reader = _Reader(path)
+    reader = _Reader(path, content)
     net = DlibResNet()
 
     def conv(layer: Any) -> None:

@@ -146,59 +146,59 @@ class SmallResNet(nn.Module):
         return self.out(self.fc(x.flatten(1)))
 
 
-def _dlib_resnet(path: Path) -> nn.Module:
+def _dlib_resnet(path: Path, content: bytes) -> nn.Module:
     from facedecode.recognizers.dlib_resnet import load_dlib_resnet
 
-    return load_dlib_resnet(path)
+    return load_dlib_resnet(path, content)
 
 
-def _dlib_resnet_pooled(path: Path) -> nn.Module:
+def _dlib_resnet_pooled(path: Path, content: bytes) -> nn.Module:
     """Without the last linear layer: a template is the global average of the last block's 256 maps."""
-    net = _dlib_resnet(path)
+    net = _dlib_resnet(path, content)
     net.fc = nn.Identity()
     return net
 
 
-def _edgeface_xxs(path: Path) -> nn.Module:
+def _edgeface_xxs(path: Path, content: bytes) -> nn.Module:
     """EdgeFace-XXS (George et al. 2023) as timm's edgenext_xx_small with 512 outputs."""
     try:
         import timm
     except ImportError:
         raise MissingWeights("edgeface-xxs needs the package timm: pip install 'facedecode[edgeface]'") from None
-    return load_into(timm.create_model("edgenext_xx_small", num_classes=512), path)
+    return load_into(timm.create_model("edgenext_xx_small", num_classes=512), path, content=content)
 
 
-def _facenet(path: Path) -> nn.Module:
+def _facenet(path: Path, content: bytes) -> nn.Module:
     """facenet-pytorch's InceptionResnetV1: 512 numbers of length 1."""
     from facenet_pytorch import InceptionResnetV1
 
     with torch.device("meta"):
         net = InceptionResnetV1(pretrained=None, classify=False)
-    return load_into(net, path, [Layout("facenet-pytorch", classifier=("logits",))])
+    return load_into(net, path, [Layout("facenet-pytorch", classifier=("logits",))], content)
 
 
-def _vgg16(path: Path) -> nn.Module:
+def _vgg16(path: Path, content: bytes) -> nn.Module:
     """VGG-16 up to its last layer but one: 4096 numbers, fc7 after its ReLU (Caffe computes it in place)."""
     net = _new_vgg16()
     net.classifier = net.classifier[:6]
-    return load_into(net, path, VGG16)
+    return load_into(net, path, VGG16, content)
 
 
-def _vgg16_pooled(path: Path) -> nn.Module:
+def _vgg16_pooled(path: Path, content: bytes) -> nn.Module:
     """VGG-16's convolutions: 512 numbers, the mean over places of the last maps, after their ReLU."""
     net = _new_vgg16()
     net.features, net.avgpool, net.classifier = net.features[:30], nn.AdaptiveAvgPool2d(1), nn.Identity()
-    return load_into(net, path, VGG16)
+    return load_into(net, path, VGG16, content)
 
 
-def _resnet50(path: Path) -> nn.Module:
+def _resnet50(path: Path, content: bytes) -> nn.Module:
     """torchvision's ResNet-50 up to its pooling: 2048 numbers."""
     with torch.device("meta"):
         net = new_resnet50()
-    return load_into(net, path, RESNET50)
+    return load_into(net, path, RESNET50, content)
 
 
-def _resnet50_caffe(path: Path) -> nn.Module:
+def _resnet50_caffe(path: Path, content: bytes) -> nn.Module:
     """ResNet-50 as in Caffe (He et al. 2015): the first 1×1 convolution of a stage has the stride, not its first 3×3.
 
     The first pooling has no padding, and counts the places at the edge that its window only partly covers.
@@ -208,16 +208,16 @@ def _resnet50_caffe(path: Path) -> nn.Module:
     net.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True)
     for stage in (net.layer2, net.layer3, net.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
-    return load_into(net, path, [TORCHVISION, _CAFFE_RESNET])
+    return load_into(net, path, [TORCHVISION, _CAFFE_RESNET], content)
 
 
-def _small_resnet(path: Path, **config: Any) -> nn.Module:
+def _small_resnet(path: Path, content: bytes, **config: Any) -> nn.Module:
     """A `SmallResNet`. BadInput where there is none of this config."""
     try:
         net = SmallResNet(**config)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path.parent}: the config of its card does not fit a small_resnet ({error})") from None
-    return load_into(net, path)
+    return load_into(net, path, content=content)
 
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -231,7 +231,8 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet50_caffe": _resnet50_caffe,
     "small_resnet": _small_resnet,
 }
-"""`RecognizerSpec.architecture` → what builds the network from the weights file and the spec's `config`."""
+"""`RecognizerSpec.architecture` → what builds the network from a weights file's path (for messages) and content, and
+the spec's `config`."""
 
 
 def _new_vgg16() -> Any:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from facedecode.errors import BadInput
-from facedecode.files import sha256_file
+from facedecode.files import read_file, sha256_of
 from facedecode.identity import RecognizerId
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face
@@ -38,7 +38,8 @@ class Recognizer:
     def __init__(self, spec: RecognizerSpec, weights: Path, device: str = "cpu", precision: str = "fp32"):
         self.spec = spec
         self.weights = weights
-        self.weights_sha256 = sha256_file(weights)
+        content = read_file(weights)
+        self.weights_sha256 = sha256_of(content)
         if spec.sha256 and self.weights_sha256 != spec.sha256:
             raise BadInput(
                 f"{weights}: not the known weights of {spec.name} (sha256 {self.weights_sha256[:12]}…, "
@@ -47,7 +48,7 @@ class Recognizer:
         require_recorded(weights, self.weights_sha256)
         self.device = torch.device(device)
         self.precision = precision
-        net = BUILDERS[spec.architecture](weights, **spec.config)
+        net = BUILDERS[spec.architecture](weights, content, **spec.config)
         self.net: Any = net.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self._mean = self._channels(spec.mean)
         self._scale: Any = spec.scale

@@ -6,6 +6,7 @@ A file is safetensors, or torch's own format (zip or legacy) read with `weights_
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import pickle
 import re
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facedecode.errors import BadInput, FacedecodeWarning, some_of
+from facedecode.files import read_file
+from facedecode.recognizers.archive import require_archive
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -71,36 +74,31 @@ def refuse_stand_in(path: Path, head: bytes) -> None:
             raise BadInput(f"{path}: {reason}")
 
 
-def kind_of_weights(path: Path) -> str:
-    """`safetensors`, `zip` (torch) or `pickle` (torch before 1.6), by a file's first bytes. Free of torch.
+def kind_of_weights(path: Path, content: bytes | None = None) -> str:
+    """`safetensors`, `zip` (torch) or `pickle` (torch before 1.6), by a file's content. Free of torch.
 
-    Raises BadInput: it is none of them, or unreadable.
+    content: as in `read_tensors`. Raises BadInput: it is none of them.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-            size = path.stat().st_size
-    except OSError as error:
-        raise BadInput(f"{path}: not readable ({error.strerror})") from None
+    content = read_file(path) if content is None else content
     # First of all: the length that such a file begins with can look like anything.
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size:
+    if content[8:9] == b"{" and int.from_bytes(content[:8], "little") <= len(content):
         return "safetensors"
-    if head.startswith(b"PK\x03\x04"):
+    if content.startswith(b"PK\x03\x04"):
         return "zip"
-    if head.startswith(b"\x80"):
+    if content.startswith(b"\x80"):
         return "pickle"
-    refuse_stand_in(path, head)
+    refuse_stand_in(path, content[:64])
     raise BadInput(f"{path}: is neither a safetensors nor a torch file, or it is damaged; convert or download it again")
 
 
 def read_tensors(path: Path, content: bytes | None = None) -> dict[str, Tensor]:
     """The tensors of a file by their names, on the CPU, as they are: of its largest state dict, if there are several.
 
-    content: of the file, safetensors, where it was read already.
+    content: of the file, where it was read already: a file is never opened twice, for it may be another by then.
 
     Raises BadInput: not weights, truncated or damaged, or more than tensors (which is never run).
     """
-    return max(_read_states(path, content).values(), key=len)
+    return max(_read_states(path, read_file(path) if content is None else content).values(), key=len)
 
 
 def load_into(
@@ -120,7 +118,8 @@ def load_into(
     import torch
 
     expected = net.state_dict()
-    layout, tensors, others = _find_network(path, _read_states(path, content), expected, layouts)
+    states = _read_states(path, read_file(path) if content is None else content)
+    layout, tensors, others = _find_network(path, states, expected, layouts)
     if layout.refused:
         raise BadInput(f"{path}: {layout.refused}")
     unexpected = [name for name in others if not _HEAD.fullmatch(_module(name))]
@@ -166,24 +165,26 @@ def _differences(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor], 
     return "; ".join(f"{len(names)} {kind} ({some_of(sorted(names))})" for kind, names in lists.items() if names)
 
 
-def _read_safetensors(path: Path, content: bytes | None) -> Mapping[str, Any]:
+def _read_safetensors(path: Path, content: bytes) -> Mapping[str, Any]:
     from safetensors import SafetensorError
-    from safetensors.torch import load, load_file
+    from safetensors.torch import load
 
     try:
-        return load_file(path) if content is None else load(content)
-    except (SafetensorError, OSError, ValueError) as error:
+        return load(content)
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise BadInput(f"{path}: not a readable safetensors file ({_line(error)}); download it again") from None
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, content: bytes, is_archive: bool) -> Any:
     import torch
 
+    if is_archive:
+        require_archive(path, content, compressed="code/")
     try:
         # What a script was called with is often saved beside the network. It holds values, and does nothing.
         with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
             warnings.simplefilter("ignore")  # on old formats
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "nsupported" in str(error) or "WeightsUnpickler error" in str(error):
             raise BadInput(
@@ -195,12 +196,12 @@ def _read_torch(path: Path) -> Any:
         raise BadInput(f"{path}: truncated or damaged ({_line(error)}); download it again") from None
 
 
-def _read_states(path: Path, content: bytes | None) -> dict[str, dict[str, Tensor]]:
+def _read_states(path: Path, content: bytes) -> dict[str, dict[str, Tensor]]:
     """The state dicts in a file, by where they are in it (`checkpoint.state_dict`, at the top ''); one at least."""
     import torch
 
-    is_safetensors = content is not None or kind_of_weights(path) == "safetensors"
-    read = _read_safetensors(path, content) if is_safetensors else _read_torch(path)
+    kind = kind_of_weights(path, content)
+    read = _read_safetensors(path, content) if kind == "safetensors" else _read_torch(path, content, kind == "zip")
     states: dict[str, dict[str, Tensor]] = {}
     left, seen = [("", read, 0)], set()
     while left:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,17 @@ from facedecode.annotations.protocols import held_out_people
 from facedecode.classifiers.classes import Images, choose_images
 from facedecode.classifiers.fit import accuracies
 from facedecode.errors import BadInput, MissingWeights, OutputError, UsageError
-from facedecode.files import json_text, locked, make_folder, sha256_file, write_bytes, write_json, write_text
+from facedecode.files import (
+    json_text,
+    locked,
+    make_folder,
+    read_file,
+    sha256_file,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from facedecode.identity import is_name
 from facedecode.memory import require_memory
 from facedecode.pictures.align import named_crop
@@ -68,12 +79,19 @@ class Start:
     people: tuple[str, ...] = ()
     layouts: Sequence[Layout] = (Layout(),)
 
-    @property
+    @cached_property
     def sha256(self) -> str | None:
+        """Of the file, when it was first asked for."""
         return None if self.path is None else sha256_file(self.path)
 
     def load(self, net: nn.Module) -> nn.Module:
-        return net if self.path is None else load_into(net, self.path, self.layouts)
+        """The network with these weights, if there are any. Raises BadInput: as `load_into`; changed since `sha256`."""
+        if self.path is None:
+            return net
+        content = read_file(self.path)
+        if sha256_of(content) != self.sha256:
+            raise BadInput(f"{self.path}: changed while it was used; start again")
+        return load_into(net, self.path, self.layouts, content)
 
 
 @dataclass(frozen=True)

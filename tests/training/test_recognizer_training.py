@@ -45,7 +45,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setitem(
             REGISTRY, "any", dataclasses.replace(REGISTRY["edgeface-xxs"], name="any", architecture="any", dim=3)
         )
-        patch.setitem(networks.BUILDERS, "any", lambda path: Mean())
+        patch.setitem(networks.BUILDERS, "any", lambda path, content: Mean())
         (folder / "any").write_bytes(b"")
         return draw_people(folder / "emb", folder / "faces", "any", folder / "any", each=6)
 
