@@ -1,12 +1,20 @@
-"""Refuse work that would not fit in memory, before it starts."""
+"""Refuse work that would not fit in memory, before it starts, or where it asks for more than there is."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from facedecode.errors import WouldNotFit
 
+try:
+    import resource
+except ImportError:  # Windows, which refuses such a request by itself
+    resource = None
+
+_SPARE = 1 << 31  # of addresses, for threads and libraries that reserve more than they use
 _MEMINFO = Path("/proc/meminfo")
 # A non-mated score takes 4 bytes; sorting a copy of them, and finding the highest, takes the rest.
 _BYTES_A_PAIR = 24
@@ -21,6 +29,29 @@ def available_bytes() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return None
+
+
+@contextlib.contextmanager
+def within_memory() -> Iterator[None]:
+    """Let a request for more memory than there is fail inside the block; else Linux grants it and ends the process.
+
+    Raises MemoryError, or RuntimeError by PyTorch, where a stranger's program makes such a request.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        before = resource.getrlimit(resource.RLIMIT_AS)
+    except (OSError, ValueError, AttributeError):
+        yield
+        return
+    most = pages * os.sysconf("SC_PAGE_SIZE") + (available_bytes() or 0) + _SPARE
+    unlimited = before[0] == resource.RLIM_INFINITY
+    try:
+        if unlimited:  # else somebody has set one, or another thread is inside such a block
+            resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+        yield
+    finally:
+        if unlimited:
+            resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def require_memory_for_pairs(images: int, probes: int | None = None) -> None:

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import sha256_file
+from facedecode.files import sha256_of
 from facedecode.identity import RecognizerId
 from facedecode.recognizers.contract import Contract, custom_kind, read_contract, recorded_contract
 from facedecode.recognizers.custom_runtime import open_network
+from facedecode.recognizers.model_file import read_model_file
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.spec import RecognizerSpec
 
@@ -34,12 +35,14 @@ class CustomRecognizer(Recognizer):
         self,
         kind: str,
         path: Path,
+        data: bytes,
         contract: Contract,
         device: str = "cpu",
         precision: str = "fp32",
         judge: bool = False,
     ):
-        """kind: `onnx:` or `torch:`. judge: it gives one number or two for a picture instead of a template.
+        """kind: `onnx:` or `torch:`. data: the file's content.
+        judge: it gives one number or two for a picture instead of a template.
 
         Raises MissingWeights, UsageError, BadInput: as `open_network`; sizes that contradict each other or are not
         known, or another contradiction, as `Contract.fitted_to`; bf16 or layers where the model has none; outputs that
@@ -51,7 +54,7 @@ class CustomRecognizer(Recognizer):
             raise UsageError(f"{path}: 'gives' (probability, logit) is for a judge, not for a recognizer")
         if kind == "onnx:" and precision != "fp32":
             raise UsageError(f"--precision {precision}: an ONNX model computes as it was exported; leave it out")
-        self.net, self.weights_sha256 = open_network(kind, path, device)
+        self.net, self.weights_sha256 = open_network(kind, path, data, device), sha256_of(data)
         self.contract = contract = contract.fitted_to(path, self.net.shape)
         self._batches = self.net.batches
         count = 1 if contract.channels == "gray" else 3
@@ -96,8 +99,17 @@ class CustomRecognizer(Recognizer):
         if not len(crops):
             return crops.new_zeros(0, self.spec.dim)
         with self._autocast():
-            parts = [self._template(self.net(part), len(part))[:count] for part, count in self._parts(crops)]
+            parts = [self._template(self._output(part), len(part))[:count] for part, count in self._parts(crops)]
         return torch.cat(parts)
+
+    def _output(self, part: Tensor) -> Any:
+        """What the network gives. Raises BadInput: it fails; some only do so on certain pictures."""
+        try:
+            return self.net(part)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise self._cannot(error) from None
 
     def _with_maps(self, crops: Tensor, with_template: bool) -> tuple[Tensor | None, list[Tensor]]:
         templates, maps = [], []
@@ -189,19 +201,17 @@ class CustomRecognizer(Recognizer):
         """Outputs for the two pictures; tries single pictures where the file does not tell which batches it takes."""
         try:
             return self._run(pictures)
-        except (RuntimeError, BadInput) as error:
+        except BadInput as error:
             if self._batches != (1, None):
-                raise self._cannot(error) from None
+                raise
             first = error
         self._batches = (1, 1)
         try:
             return self._run(pictures)
-        except (RuntimeError, BadInput):
-            raise self._cannot(first) from None
+        except BadInput:
+            raise first from None
 
     def _cannot(self, error: Exception) -> BadInput:
-        if isinstance(error, BadInput):
-            return error
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         (height, width), channels = self.contract.size, self._mean.shape[1]
         sizes = (height, width, channels) if self.contract.layout == "NHWC" else (channels, height, width)
@@ -213,7 +223,7 @@ class CustomRecognizer(Recognizer):
             pictures = self._pictures().requires_grad_()
             try:
                 self._run(pictures).square().sum().backward()
-            except RuntimeError:  # exported under no_grad, or an operator without a derivative
+            except (RuntimeError, BadInput):  # exported under no_grad, or an operator without a derivative
                 return False
         return pictures.grad is not None and bool(pictures.grad.isfinite().all() and pictures.grad.any())
 
@@ -248,14 +258,15 @@ def load_custom(
         # What a file records is data: it names no other file to open, and no program to run.
         raise MissingWeights(f"{name}: a user's own model, and its recorded name opens no file; give --weights FILE")
     path = Path(called if weights is None else weights)
-    if not path.is_file():
+    if not path.exists():
         raise MissingWeights(f"{name}: there is no file {path}; name the file of your model with --weights")
+    data = read_model_file(path)
     if isinstance(contract, RecognizerId):
-        if (sha256 := sha256_file(path)) != contract.weights_sha256:
+        if (sha256 := sha256_of(data)) != contract.weights_sha256:
             recorded = str(contract.weights_sha256)[:12]
             raise BadInput(f"{path}: not the file of {name} (sha256 {sha256[:12]}…, expected {recorded}…)")
-        return CustomRecognizer(kind, path, recorded_contract(contract), device, precision, judge)
+        return CustomRecognizer(kind, path, data, recorded_contract(contract), device, precision, judge)
     expected = read_contract(path, contract)
     if weights is not None and expected.name != called:
         raise UsageError(f"{path}: its contract calls it {expected.name!r}, not {called!r}; say {kind}{expected.name}")
-    return CustomRecognizer(kind, path, expected, device, precision, judge)
+    return CustomRecognizer(kind, path, data, expected, device, precision, judge)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, MissingWeights, UsageError, some_of
-from facedecode.recognizers.model_file import read_model_file, torch_kind
+from facedecode.files import sha256_of
+from facedecode.memory import within_memory
+from facedecode.recognizers.model_file import checked_torch_file, read_model_file
 from facedecode.recognizers.networks import MapsComplete
+from facedecode.recognizers.onnx_file import check_onnx
 
 
 class Program:
@@ -36,19 +39,19 @@ class Program:
     def __init__(self, path: Path, data: bytes, device: str):
         """data: the content of the file.
 
-        Raises BadInput: neither format, damaged, holding what could run code, or of several inputs.
+        Raises BadInput: neither format, damaged, calling what is no arithmetic, or of several inputs.
         """
-        self.sha256, self.device = hashlib.sha256(data).hexdigest(), torch.device(device)
+        self.path, self.sha256, self.device = path, sha256_of(data), torch.device(device)
         self.shape: tuple[int | None, ...] | None = None
         self.batches: tuple[int, int | None] = (1, None)
         self.outputs: int | None = None
         self.dtype = torch.float32
-        exported = torch_kind(path, data) == "exported"
-        self.suffix = ".pt2" if exported else ".pt"
+        kind, checked = checked_torch_file(path, data)
+        self.suffix = ".pt2" if kind == "exported" else ".pt"
         try:
-            with warnings.catch_warnings(), _silent("torch.export"):
+            with warnings.catch_warnings(), _silent(), within_memory():
                 warnings.simplefilter("ignore")  # TorchScript is deprecated
-                names = self._load_exported(io.BytesIO(data)) if exported else self._load_script(io.BytesIO(data))
+                names = self._load_exported(checked) if kind == "exported" else self._load_script(checked)
         except BadInput as error:
             raise BadInput(f"{path}: {error}") from None
         except Exception as error:  # whatever a damaged or foreign file makes PyTorch raise
@@ -65,7 +68,7 @@ class Program:
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, self.device)
-        self.module: Any = program.module()
+        self.module: Any = program.module(check_guards=False)
         self.outputs = len(program.graph_signature.user_outputs)
         inputs = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         value = inputs[0].meta.get("val") if inputs else None
@@ -83,16 +86,39 @@ class Program:
         return [each.name for each in self.module.forward.schema.arguments[1:] if not each.has_default_value()]
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """(n, …) → (n, …), float32. For a program of a fixed batch, the last batch is filled up with zeros."""
+        """(n, …) → (n, …), float32. For a program of a fixed batch, the last batch is filled up with zeros.
+
+        Raises BadInput: the program fails, or gives something else than one tensor of n.
+        """
         inputs = inputs.to(self.device, torch.float32)
         most = self.batches[1]
-        if self.batches != (most, most):
-            return self.module(inputs)
+        fixed = self.batches == (most, most)
         outputs = []
-        for part in inputs.split(most):
-            padded = F.pad(part, [0, 0] * (part.ndim - 1) + [0, most - len(part)])
-            outputs.append(self.module(padded)[: len(part)])
-        return torch.cat(outputs)
+        for part in inputs.split(most) if fixed else (inputs,):
+            padded = F.pad(part, [0, 0] * (part.ndim - 1) + [0, most - len(part)]) if fixed else part
+            try:
+                output = run_program(partial(nn.Module.__call__, self.module), padded)
+            except RuntimeError as error:
+                raise BadInput(f"{self.path}: fails on {tuple(padded.shape)} ({_last_line(error)})") from None
+            if not isinstance(output, Tensor) or not output.ndim or len(output) != len(padded):
+                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise BadInput(f"{self.path}: gives {shape} for {tuple(padded.shape)}, not one tensor of as many rows")
+            outputs.append(output[: len(part)])
+        return torch.cat(outputs) if fixed else outputs[0]
+
+
+def run_program(program: Callable[[Tensor], Any], inputs: Tensor) -> Any:
+    """What a program gives for `inputs`; of an `fx.GraphModule`, its own call would print an error that is raised, too.
+
+    Raises RuntimeError, whatever it is that the program fails by.
+    """
+    try:
+        with _silent(), within_memory() if inputs.device.type == "cpu" else nullcontext():
+            return program(inputs)
+    except (RuntimeError, MapsComplete):
+        raise
+    except Exception as error:  # a program can be wrong in any way
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None
 
 
 def load_program(path: Path, device: str = "cpu") -> Program:
@@ -163,7 +189,8 @@ class OnnxNetwork(Network):
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/nonexistent")
         settings = {"device_id": torch.device(device).index or 0, "use_tf32": 0} if kind == "cuda" else {}
         try:
-            self._session = onnxruntime.InferenceSession(data, options, providers=[(provider, settings)])
+            with within_memory() if kind == "cpu" else nullcontext():
+                self._session = onnxruntime.InferenceSession(data, options, providers=[(provider, settings)])
         except Exception as error:  # ONNX Runtime's own classes share no base
             reason = " ".join(str(error).split())
             if "xternal data" in reason:
@@ -182,8 +209,10 @@ class OnnxNetwork(Network):
     def __call__(self, pictures: Tensor) -> Any:
         if torch.is_grad_enabled() and pictures.requires_grad:
             raise UsageError("an ONNX model is black-box: no gradients flow through it")
+        inputs = {self._input: pictures.detach().to(self.dtype).cpu().numpy()}
         try:
-            outputs = self._session.run(None, {self._input: pictures.detach().to(self.dtype).cpu().numpy()})
+            with within_memory() if pictures.device.type == "cpu" else nullcontext():
+                outputs = self._session.run(None, inputs)
         except Exception as error:  # ONNX Runtime's own classes share no base
             raise RuntimeError(" ".join(str(error).split())) from None
         numbers = [isinstance(each, np.ndarray) and each.dtype.kind in "fiub" for each in outputs]
@@ -210,15 +239,12 @@ class ExportedNetwork(Network):
         self.layers = tuple(self._last)
 
     def __call__(self, pictures: Tensor) -> Any:
-        try:
-            return self._graph(pictures)
-        except AssertionError as error:  # PyTorch's guards of sizes
-            raise RuntimeError(str(error)) from None
+        return run_program(partial(nn.Module.__call__, self._graph), pictures)
 
     def maps(self, pictures: Tensor, layers: Sequence[str], with_output: bool) -> tuple[list[Tensor], Any]:
         run = _MapKeeper(self._graph, [self._last[layer] for layer in layers], stop=not with_output)
         try:
-            output = run.run(pictures)
+            output = run_program(run.run, pictures)
         except MapsComplete:
             output = None
         return run.maps, output
@@ -237,22 +263,22 @@ class ScriptNetwork(Network):
     def __call__(self, pictures: Tensor) -> Any:
         # As it is written: what the optimizer makes of it changes with the calls before.
         with torch.jit.optimized_execution(False):
-            return self._module(pictures)
+            return run_program(self._module, pictures)
 
 
-def open_network(kind: str, path: Path, device: str) -> tuple[Network, str]:
-    """The network in a file, and the file's SHA-256. kind: `onnx:` or `torch:`.
+def open_network(kind: str, path: Path, data: bytes, device: str) -> Network:
+    """The network in a file. kind: `onnx:` or `torch:`. data: the file's content; path: for messages.
 
     Raises:
-        MissingWeights: no such file, or ONNX Runtime is not installed.
+        MissingWeights: ONNX Runtime is not installed.
         UsageError: ONNX Runtime cannot compute on the device.
-        BadInput: as `read_model_file` and `Program`; the network takes something else than one tensor of floats.
+        BadInput: as `check_onnx` and `Program`; the network takes several inputs, or none that are numbers.
     """
-    data = read_model_file(path)
     if kind == "onnx:":
-        return OnnxNetwork(path, data, device), hashlib.sha256(data).hexdigest()
+        check_onnx(path, data)
+        return OnnxNetwork(path, data, device)
     program = Program(path, data, device)
-    return ScriptNetwork(program) if program.shape is None else ExportedNetwork(path, program), program.sha256
+    return ScriptNetwork(program) if program.shape is None else ExportedNetwork(path, program)
 
 
 class _MapKeeper(fx.Interpreter):
@@ -264,14 +290,17 @@ class _MapKeeper(fx.Interpreter):
         self.maps: list[Tensor] = []
 
     def run_node(self, node: fx.Node) -> Any:
-        if node.op == "call_module":  # PyTorch's own check of sizes: layers are asked for parts of pictures, too
-            return None
         value = super().run_node(node)
         if node in self._nodes:
             self.maps.append(value.float().clone())  # the next operator may work in place
             if self._stop and len(self.maps) == len(self._nodes):
                 raise MapsComplete
         return value
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:160] if lines else type(error).__name__
 
 
 def _range(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int | None]:
@@ -288,11 +317,11 @@ def _providers(onnxruntime: Any) -> str:
 
 
 @contextmanager
-def _silent(logger: str) -> Iterator[None]:
-    """PyTorch logs a traceback of what is then raised anyway."""
-    log, level = logging.getLogger(logger), logging.getLogger(logger).level
-    log.setLevel(logging.CRITICAL)
+def _silent() -> Iterator[None]:
+    """PyTorch logs tracebacks of what is then raised anyway."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(level)
+        logging.disable(before)

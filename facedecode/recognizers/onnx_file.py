@@ -1,0 +1,133 @@
+"""An ONNX model as bytes, checked before ONNX Runtime sees any of it: it names no other file, and only known operators.
+
+The file is a message of Protocol Buffers. It is walked here without their package: of each message, only the fields
+that can hold a node, a tensor or a graph. Numbers of fields: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from facedecode.errors import BadInput
+
+_MOST_DEPTH, _MOST_NODES = 32, 1_000_000
+# Kind of message → its fields that hold others, and their kind.
+_INNER = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "training": {1: "graph", 2: "graph"},
+    "tensor": {},
+}
+_NAMES = {"node": {4: "operator", 7: "domain"}, "function": {1: "operator", 10: "domain"}}
+_EXTERNAL, _PLACE = 13, 14  # of a tensor: where else its numbers are, and that they are elsewhere
+# The standard's own, and ONNX Runtime's fused forms of them.
+_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
+_COMPILED = {"EPContext"}  # a program in another file, or in this one
+
+
+def check_onnx(path: Path, data: bytes) -> None:
+    """Refuse an ONNX model that is more than one file of known operators.
+
+    Raises BadInput: tensors in another file, operators of somebody's own, compiled code, damaged.
+    """
+    try:
+        _check(path, memoryview(data))
+    except (ValueError, UnicodeDecodeError):
+        raise BadInput(f"{path}: ONNX Runtime cannot read it (truncated, or no ONNX model); export it again") from None
+
+
+def _check(path: Path, data: memoryview) -> None:
+    if not data:
+        raise ValueError("empty")
+    called: dict[str, list[str]] = {"": []}  # by the graph and each function of the model's own
+    foreign = set()
+    left = [("model", "", data, 0)]
+    while left:
+        kind, owner, message, depth = left.pop()
+        if depth > _MOST_DEPTH:
+            raise ValueError("nested too deeply")
+        name = {"operator": "", "domain": ""}
+        for field, value in _fields(message):
+            if kind == "tensor" and (field == _EXTERNAL or (field == _PLACE and value != 0)):
+                raise BadInput(f"{path}: its tensors lie in another file; export it with external_data=False")
+            if isinstance(value, int):
+                continue
+            if what := _NAMES.get(kind, {}).get(field):
+                name[what] = bytes(value).decode()
+            elif inner := _INNER[kind].get(field):
+                left.append((inner, _function(value) if inner == "function" else owner, value, depth + 1))
+        if kind == "function":
+            called.setdefault(owner, [])
+        if kind == "node":
+            if name["operator"] in _COMPILED:
+                raise BadInput(f"{path}: holds compiled code ({name['operator']}), which is not run; export it again")
+            called.setdefault(owner, []).append(f"{name['domain']}:{name['operator']}")
+            if name["domain"] not in _DOMAINS:
+                foreign.add(f"{name['domain']}:{name['operator']}")
+    if missing := sorted(foreign - called.keys()):
+        raise BadInput(
+            f"{path}: needs the operator {ascii(missing[0][:80])[1:-1]}, which ONNX Runtime does not have; export it "
+            "with those of ONNX only"
+        )
+    _require_end(path, called)
+
+
+def _function(message: memoryview) -> str:
+    """The name of a function of the model's own, as nodes call it."""
+    name = {"operator": "", "domain": ""}
+    for field, value in _fields(message):
+        if (what := _NAMES["function"].get(field)) and not isinstance(value, int):
+            name[what] = bytes(value).decode()
+    return f"{name['domain']}:{name['operator']}"
+
+
+def _require_end(path: Path, called: dict[str, list[str]]) -> None:
+    """Refuse functions that call themselves, or each other so often that ONNX Runtime would not end copying them."""
+    sizes: dict[str, int] = {}
+    own = {name: {each for each in inner if each in called} for name, inner in called.items()}
+    try:
+        for name in TopologicalSorter(own).static_order():
+            sizes[name] = 1 + sum(sizes.get(each, 1) for each in called[name])
+            if sizes[name] > _MOST_NODES:
+                raise BadInput(f"{path}: its functions call each other too often; export it again")
+    except CycleError:
+        raise BadInput(f"{path}: has a function that calls itself; export it again") from None
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """The fields of a message: number, and what it holds. Raises ValueError."""
+    at = 0
+    while at < len(message):
+        key, at = _number(message, at)
+        kind = key & 7
+        if kind == 0:
+            value, at = _number(message, at)
+            yield key >> 3, value
+            continue
+        if kind == 2:
+            length, at = _number(message, at)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise ValueError("a field of an unknown kind")
+        if at + length > len(message):
+            raise ValueError("it ends early")
+        yield key >> 3, message[at : at + length]
+        at += length
+
+
+def _number(message: memoryview, at: int) -> tuple[int, int]:
+    """A number of 7 bits a byte, and where it ends."""
+    number, shift = 0, 0
+    while at < len(message) and shift < 70:
+        number |= (message[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if message[at - 1] < 0x80:
+            return number, at
+    raise ValueError("it ends early")
