@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from facedecode.annotations.lines import Lines
 from facedecode.annotations.listing import read_people_list
 from facedecode.annotations.tables import TextFile, person_column, plain, read_text_file
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput, FacedecodeWarning, UsageError
 from facedecode.names import person_name
 
 _FIELDS = re.compile(r".+\s[0-9]+")  # a line of LFW's people format: 'name images'
@@ -71,6 +72,9 @@ def people_names(path: str | Path) -> list[str]:
         names = list(dict.fromkeys(name for name in written if name))
     else:
         named = (count == len(others) or plain(file.lines[0][1]) in _HEADERS) and others
+        if named and all(line.isdecimal() for line in others):
+            said = f"{path}: {file.lines[0][1].strip()} in the first line is how many people follow, and nobody's name"
+            warnings.warn(said, FacedecodeWarning, stacklevel=2)
         lines = others if named else [file.lines[0][1], *others]
         names = [name for name in (person_name(line.strip().partition("\t")[0]) for line in lines) if name]
     if not names:

@@ -19,10 +19,10 @@ from facedecode.files import decoded_text, read_file, sha256_of
 from facedecode.pictures.images import EXTENSIONS
 
 WORDS, LINES = " ", ""  # separators: white space, and none, where a line is one cell
-_SEPARATORS = ("\t", ";", ",")
+_SEPARATORS = ("\t", ";", ",", "|")
 _MOST = 1 << 29  # bytes of a table
 _SAMPLE = 100  # rows that decide what a column is
-_EXCEL = re.compile(r"sep=(.)", re.IGNORECASE)  # Excel's own first line
+_EXCEL = re.compile(r"sep=([;,|\t])", re.IGNORECASE)  # Excel's own first line
 # Names of columns, in small letters and digits only. What a column has decides first, see `path_column`.
 _PATHS = re.compile(r"(image|img|file|picture|photo)(name|path|file|id)?s?|(path|nameid)s?")
 _PEOPLE = re.compile(r"(identity|person|subject|class|label)(name|id|label)?s?|(name|id)s?|identities|people|classes|y")
@@ -110,7 +110,10 @@ class Table:
             done = 0
             try:
                 for cells in reader:
-                    yield self.lines[done][0], [from_csv_cell(cell.strip()) for cell in cells]
+                    line, over = self.lines[done][0], self.lines[done : reader.line_num]
+                    if len(over) > 1 and sum(text.count('"') for _, text in over) % 2:
+                        raise BadInput(f"{self.path}, line {line}: a quote that is never closed")
+                    yield line, [from_csv_cell(cell.replace("\n", " ").strip()) for cell in cells]
                     done = reader.line_num
             except csv.Error as error:
                 raise BadInput(f"{self.path}, line {self.lines[done][0]}: cannot be read as CSV ({error})") from None

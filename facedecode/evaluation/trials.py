@@ -314,10 +314,10 @@ class PairsFile:
                     f"{self.name}: {few}, and no {'non-mated' if mated.any() else 'mated'} pairs are left; are the "
                     "labels the right way round, and the folders people? (extract --identities says who they are)"
                 )
-        left, right = pairs.rows(templates.paths())
+        left, right = self._rows(pairs, templates)
         values = templates.templates()
         if self.probes is not None:
-            right = pairs.rows(self.probes.paths())[1]
+            right = self._rows(pairs, self.probes)[1]
             right = np.where(right < 0, -1, right + len(values))
             values = np.concatenate([values, self.probes.templates()])
         failed = (left < 0) | (right < 0)
@@ -348,6 +348,12 @@ class PairsFile:
         known = _known(templates)
         try:
             return self.pairs.found_in(known, known if self.probes is None else _known(self.probes))
+        except BadInput as error:
+            raise BadInput(f"{self.name}: {error}") from None
+
+    def _rows(self, pairs: Pairs, templates: Templates) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return pairs.rows(templates.paths())
         except BadInput as error:
             raise BadInput(f"{self.name}: {error}") from None
 

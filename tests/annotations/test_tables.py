@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from facedecode.annotations.labels import DataSet, match, read_image_labels, read_person_labels
 from facedecode.annotations.listing import read_image_list, read_people_list
+from facedecode.annotations.pairs import read_pairs
 from facedecode.annotations.protocols import people_names
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.pictures.images import ImageRef
 from facedecode.store import Store
 
@@ -158,6 +160,37 @@ def test_labels_of_vggface2_name_people_by_numbers(tmp_path: Path, tiny_store: P
 def test_people_files(tmp_path: Path, text: str, names: list[str]) -> None:
     for encoding, ends in (("utf-8", "\n"), ("utf-16", "\r\n"), ("utf-8-sig", "\r")):
         assert people_names(write(tmp_path / "people.txt", text.replace("\n", ends).encode(encoding))) == names
+
+
+def test_a_number_that_may_be_a_person_is_told_of(tmp_path: Path) -> None:
+    with pytest.warns(FacedecodeWarning, match="2 in the first line is how many people follow"):
+        assert people_names(write(tmp_path / "people.txt", "2\n5\n9\n")) == ["5", "9"]
+
+
+def test_damaged_tables_end_as_bad_input(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    texts = [
+        PLAIN,
+        PLAIN.replace(",", ";"),
+        '"path","identity"\n"a/1.jpg","Ann"\n',
+        "2\nMale Young\na.jpg -1 1\nb.jpg 1 1\n",
+        "2\nAnn\t1\t2\nBo\t1\t2\nAnn\t1\tBo\t1\nBo\t2\tCy\t1\n",
+        "img1,img2,same\na.jpg,b.jpg,1\na.jpg,c.jpg,0\n",
+        "2\nAnn 2\nBo 3\n",
+    ]
+    readers = (read_pairs, people_names, read_image_list, read_people_list, people_of)
+    path, refused = tmp_path / "table", 0
+    for k in range(3000):
+        data = bytearray(texts[k % len(texts)].encode("utf-16" if k % 5 == 0 else "utf-8"))
+        for place in generator.integers(0, len(data), 1 + k % 4):
+            data[place] = generator.choice([0, 9, 10, 13, 34, 44, 48, 49, 59, 92, int(generator.integers(0, 256))])
+        path.write_bytes(data)
+        try:
+            readers[k // 7 % len(readers)](path)
+        except BadInput as error:
+            assert str(path) in str(error) and "\n" not in str(error)
+            refused += 1
+    assert refused > 1000
 
 
 def test_a_count_that_does_not_agree_with_lfws_lines_is_refused(tmp_path: Path) -> None:
