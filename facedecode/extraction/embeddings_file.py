@@ -14,7 +14,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -123,6 +123,10 @@ def _read_npz(path: Path) -> GivenTemplates:
                     heads[name] = _header(file.read(_LONGEST_HEADER))
             floats = {name: head for name, head in heads.items() if head and head[2].kind == "f"}
             _refuse_objects(path, heads, "templates" if not floats else "names")
+            vectors = [name for name, head in floats.items() if len(head[0]) == 1 or head[0][0] == 1]
+            if len(vectors) == len(heads) > 1 and not any(_TEMPLATES.fullmatch(plain(name)) for name in vectors):
+                each = [_values(path, name, archive.read(members[name]), heads[name]).ravel() for name in vectors]
+                return _by_image(path, vectors, each, sha256_of(data))
             chosen = _the_templates(path, [name for name, head in floats.items() if len(head[0]) == 2], list(heads))
             templates = _values(path, chosen, archive.read(members[chosen]), heads[chosen])
             others = [name for name, head in heads.items() if head and len(head[0]) == 1 and head[2].kind in "USiu"]
@@ -135,6 +139,19 @@ def _read_npz(path: Path) -> GivenTemplates:
             f"{path}: cannot be read as .npz ({' '.join(str(error).split()) or type(error).__name__})"
         ) from None
     return _given(path, chosen, templates, columns, sha256_of(data))
+
+
+def _by_image(path: Path, names: list[str], vectors: list[np.ndarray], digest: str) -> GivenTemplates:
+    """An array for each image, called like it. Raises BadInput naming one of another length."""
+    for name, vector in zip(names, vectors, strict=True):
+        if len(vector) != len(vectors[0]):
+            raise BadInput(
+                f"{path}: {name} has {len(vector)} numbers, and {names[0]} {len(vectors[0])}; one recognizer's"
+            )
+    given = _given(path, "each array", np.stack(vectors), {}, digest)
+    return replace(
+        given, names=names, notes=[f"{path}: each array has the template of the image that it is called like"]
+    )
 
 
 Header = tuple[tuple[int, ...], bool, np.dtype, int]
@@ -205,10 +222,15 @@ def _read_parquet(path: Path) -> GivenTemplates:
         schema = {
             name: _stored(kind) for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
         }
-        chosen = _the_templates(path, [name for name, kind in schema.items() if _is_template(kind)], list(schema))
+        numbered = _numbered([name for name, kind in schema.items() if pa.types.is_floating(kind)])
+        lists = [name for name, kind in schema.items() if _is_template(kind)]
+        chosen = _the_templates(path, lists, list(schema)) if lists or not numbered else f"{numbered[0]} …"
         others = [name for name, kind in schema.items() if _is_text(kind)]
-        table = file.read([chosen, *others])
-        templates = _listed(path, chosen, table[chosen].combine_chunks())
+        table = file.read([*([chosen] if lists else numbered), *others])
+        if lists:
+            templates = _listed(path, chosen, table[chosen].combine_chunks())
+        else:
+            templates = np.stack([table[name].to_numpy() for name in numbered], axis=1)
         columns = {name: [str(value or "") for value in table[name].cast(pa.string()).to_pylist()] for name in others}
     except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -225,7 +247,21 @@ def _is_template(kind: pa.DataType) -> bool:
     return lists and pa.types.is_floating(kind.value_type)
 
 
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Columns for one number each of a template, in their order: 0, 1, 2 …, or emb_0, emb_1, emb_2 …; else none."""
+    places = [re.fullmatch(r"(.*?)([0-9]+)", name) for name in names]
+    by_place = {(found[1], int(found[2])): name for found, name in zip(places, names, strict=True) if found}
+    runs = []
+    for prefix in {prefix for prefix, _ in by_place}:
+        numbers = sorted(number for other, number in by_place if other == prefix)
+        if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
+            runs.append([by_place[prefix, number] for number in numbers])
+    return runs[0] if len(runs) == 1 else []
+
+
 def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
 
 

@@ -266,7 +266,8 @@ def _placed(listing: Listing) -> tuple[Path, list[ImageRef]]:
         images.append(Path(os.path.abspath(written)))  # noqa: PTH100
     root = _common({image.parent for image in images})
     return root, [
-        ImageRef(image, image.relative_to(root).as_posix(), folder_identity(image.parent, root)) for image in images
+        ImageRef(image, image.relative_to(root).as_posix(), person_name(folder_identity(image.parent, root)))
+        for image in images
     ]
 
 

@@ -180,7 +180,7 @@ def test_damaged_tables_end_as_bad_input(tmp_path: Path) -> None:
     ]
     readers = (read_pairs, people_names, read_image_list, read_people_list, people_of)
     path, refused = tmp_path / "table", 0
-    for k in range(3000):
+    for k in range(1400):
         data = bytearray(texts[k % len(texts)].encode("utf-16" if k % 5 == 0 else "utf-8"))
         for place in generator.integers(0, len(data), 1 + k % 4):
             data[place] = generator.choice([0, 9, 10, 13, 34, 44, 48, 49, 59, 92, int(generator.integers(0, 256))])
@@ -190,7 +190,7 @@ def test_damaged_tables_end_as_bad_input(tmp_path: Path) -> None:
         except BadInput as error:
             assert str(path) in str(error) and "\n" not in str(error)
             refused += 1
-    assert refused > 1000
+    assert refused > 500
 
 
 def test_a_count_that_does_not_agree_with_lfws_lines_is_refused(tmp_path: Path) -> None:
