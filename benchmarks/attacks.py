@@ -31,7 +31,7 @@ from facedecode.attacks import Budget
 from facedecode.attacks.base import attack, victim_of
 from facedecode.attacks.goals import ClassGoal
 from facedecode.pictures.faces import FaceDetector, choose_face
-from facedecode.pictures.images import find_images
+from facedecode.pictures.finding import find_images
 from facedecode.recognizers import DEFAULT_RECOGNIZER, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 

@@ -27,7 +27,7 @@ from PIL import Image
 from facedecode.extraction.jobs import StoreOptions
 from facedecode.extraction.run import extract
 from facedecode.pictures.faces import Face, FaceDetector, choose_face
-from facedecode.pictures.images import find_images
+from facedecode.pictures.finding import find_images
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store

@@ -37,7 +37,7 @@ def time_extraction(ranks: Ranks, options: argparse.Namespace) -> float:
     from facedecode.extraction.jobs import StoreOptions
     from facedecode.extraction.run import extract
     from facedecode.pictures.faces import FaceDetector
-    from facedecode.pictures.images import find_images
+    from facedecode.pictures.finding import find_images
     from facedecode.recognizers import load_recognizer
 
     refs = find_images([options.images])[1]

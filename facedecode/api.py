@@ -105,47 +105,36 @@ def embed(
         cropped: the images are crops of the recognizer's already, (S, S, 3): no face is looked for.
         device: of the face detector.
 
-    Raises BadInput: an array of another shape or type, or no images. A file that cannot be read, or an image without a
-    face, is a failure in the result.
+    Raises BadInput: an array of another shape or type, or no images. A file that cannot be read, an image without a
+    face, or a crop that is no square is a failure in the result. Crops of another size are resized.
     """
-    from facedecode.pictures.faces import FaceDetector, choose_face
-    from facedecode.pictures.images import load_image
+    from facedecode.extraction.cropping import FaceCropper
+    from facedecode.pictures.align import CroppedFaces
+    from facedecode.pictures.faces import Face, FaceDetector
+    from facedecode.pictures.finding import ImageRef
     from facedecode.recognizers import load_recognizer
 
     if not len(images):
         raise BadInput("there are no images to embed")
     recognizer = recognizer or load_recognizer(device=device)
-    detector = None if cropped else FaceDetector(device)
+    inputs = [
+        _checked(image) if isinstance(image, np.ndarray) else ImageRef(Path(image), str(image), None)
+        for image in images
+    ]
+    cropper = FaceCropper(recognizer, CroppedFaces(recognizer.spec.crop) if cropped else FaceDetector(device))
     size = recognizer.spec.crop.size
     templates = np.full((len(images), recognizer.spec.dim), np.nan, np.float32)
     crops = np.zeros((len(images), size, size, 3), np.uint8)
     faces: list[Face | None] = [None] * len(images)
     failures: dict[int, str] = {}
-    for start in range(0, len(images), _BATCH):
-        pictures: dict[int, np.ndarray] = {}
-        for place, image in enumerate(images[start : start + _BATCH], start):
-            try:
-                pictures[place] = _checked(image) if isinstance(image, np.ndarray) else load_image(Path(image))
-            except BadInput as error:
-                if isinstance(image, np.ndarray):
-                    raise
-                failures[place] = str(error)
-        if detector is not None:
-            for place, found in zip(list(pictures), detector.detect(list(pictures.values())), strict=True):
-                picture = pictures[place]
-                faces[place] = face = choose_face(found, picture.shape[1], picture.shape[0])
-                if face is None:
-                    failures[place] = "no face found"
-                    del pictures[place]
-                else:
-                    pictures[place] = recognizer.crop(picture, face)
-        for place, crop in pictures.items():
-            if crop.shape != (size, size, 3):
-                raise BadInput(f"image {place}: {crop.shape}, and crops of {recognizer.name} are {(size, size, 3)}")
-            crops[place] = crop
-        if pictures:
-            places = list(pictures)
-            templates[places] = recognizer.embed_crops(crops[places])
+    for place, item in enumerate(cropper.items(inputs, _BATCH)):
+        if item.failure:
+            path, reason = item.failure["path"], item.failure["reason"]
+            failures[place] = f"{path}: {reason}" if item.failure["stage"] == "read" else reason
+            continue
+        templates[place], crops[place] = item.template, item.crop
+        if not cropped:
+            faces[place] = Face(item.row["box"], item.row["landmarks"], item.row["probability"])
     return Embedded(templates, crops, faces, failures)
 
 

@@ -1,9 +1,11 @@
-"""Refuse work that would not fit in memory, before it starts, or where it asks for more than there is."""
+"""Refuse work that would not fit in memory, before it starts or where it asks for more than there is; share it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,3 +69,35 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
         raise WouldNotFit(
             f"{what} would take {needed / 2**30:.1f} GiB of memory, and {available / 2**30:.1f} GiB are free; {remedy}"
         )
+
+
+class Budget:
+    """Bytes that threads share: one that needs more than is left waits, and those after it wait behind it.
+
+    total: bytes. One thread may take all of it, however much it needs.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = self._left = total
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, needed: int) -> Iterator[None]:
+        """A block in which so many bytes are this thread's. A thread that has some takes no more of them."""
+        needed = min(needed, self._total)
+        turn = object()
+        with self._changed:
+            self._waiting.append(turn)
+            try:
+                self._changed.wait_for(lambda: self._waiting[0] is turn and self._left >= needed)
+                self._left -= needed
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += needed
+                self._changed.notify_all()

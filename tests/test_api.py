@@ -85,7 +85,6 @@ def test_what_it_refuses(tiny: Path) -> None:
     cases = [
         (BadInput, lambda: facedecode.embed([], recognizer)),
         (BadInput, lambda: facedecode.embed([np.zeros((8, 8), np.uint8)], recognizer)),
-        (BadInput, lambda: facedecode.embed([np.zeros((8, 8, 3), np.uint8)], recognizer, cropped=True)),
         (UsageError, lambda: facedecode.cluster(templates)),
         (BadInput, lambda: facedecode.cluster(templates, 6)),
         (BadInput, lambda: facedecode.cluster(np.full((3, 4), np.nan), 2)),

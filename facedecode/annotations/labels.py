@@ -22,7 +22,7 @@ from facedecode.annotations.tables import (
 from facedecode.errors import BadInput, some_of
 from facedecode.files import csv_text
 from facedecode.names import image_name, person_name
-from facedecode.pictures.images import EXTENSIONS, ImageRef
+from facedecode.pictures.finding import EXTENSIONS, ImageRef
 from facedecode.store import Store
 
 Row = dict[str, str]
@@ -411,11 +411,13 @@ class DataSet:
     identities: file with the person of each image.
     labels: file with further columns by image.
     renamed: CelebA-HQ's mapping file, where the others name CelebA's images.
+    level: of the folder that is the person where no file says it, see `finding.folder_identity`.
     """
 
     identities: Path | None = None
     labels: Path | None = None
     renamed: Path | None = None
+    level: int = 1
 
     def with_identities(self, refs: list[ImageRef]) -> tuple[list[ImageRef], list[str]]:
         """The images with their people, and lines on what is left over; an image without one is nobody's.

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from facedecode.errors import BadInput
 from facedecode.escaping import from_csv_cell
 from facedecode.files import decoded_text, read_file, sha256_of
-from facedecode.pictures.images import EXTENSIONS
+from facedecode.pictures.finding import EXTENSIONS
 
 WORDS, LINES = " ", ""  # separators: white space, and none, where a line is one cell
 _SEPARATORS = ("\t", ";", ",", "|")

@@ -19,7 +19,8 @@ from facedecode.escaping import file_name
 from facedecode.files import make_folder, sha256_file, write_json
 from facedecode.pictures.faces import Face
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
-from facedecode.pictures.images import ImageRef, load_image, to_tensor
+from facedecode.pictures.finding import ImageRef
+from facedecode.pictures.images import load_image, to_tensor
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.records import read_json
 from facedecode.statistics.scores import score_pairs

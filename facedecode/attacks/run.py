@@ -23,7 +23,8 @@ from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.files import make_folder, write_bytes, write_text
 from facedecode.pictures.faces import Face, moved
 from facedecode.pictures.figures import png_bytes
-from facedecode.pictures.images import ImageRef, find_images, load_image, save_image, to_tensor
+from facedecode.pictures.finding import ImageRef, find_images
+from facedecode.pictures.images import load_image, save_image, to_tensor
 from facedecode.progress import Progress, silent
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store, StoreWriter
@@ -40,9 +41,9 @@ class Attacked:
 
 def find_inputs(job: AttackJob) -> tuple[Path, list[ImageRef]]:
     """The images' root, and the images. Raises BadInput, and UsageError if the target is the only image."""
-    root, refs = find_images(job.images)
-    refuse_target_alone(job.target.target, refs)
-    return root, refs
+    found = find_images(job.images)
+    refuse_target_alone(job.target.target, found.refs)
+    return found.root, found.refs
 
 
 def attack_images(
@@ -81,7 +82,7 @@ def attack_images(
     settings = {
         **describe,
         "attack": about,
-        "detector": cropper.detector.settings,
+        "detector": cropper.finder.settings,
         "device": recognizer.device.type,
         "batch_size": job.batch_size,
         "figure": describe_decoder(decoder) if decoder else None,

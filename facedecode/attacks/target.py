@@ -18,7 +18,7 @@ from facedecode.extraction.cropping import FaceCropper
 from facedecode.files import sha256_file
 from facedecode.identity import impossible_threshold
 from facedecode.memory import require_memory_for_pairs
-from facedecode.pictures.images import ImageRef
+from facedecode.pictures.finding import ImageRef
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
 from facedecode.statistics.verification import thresholds_at_fmr

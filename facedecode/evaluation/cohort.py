@@ -13,7 +13,7 @@ from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.identity import RecognizerId
 from facedecode.memory import require_memory_for_pairs
-from facedecode.pictures.images import folder_identity
+from facedecode.pictures.finding import folder_identity
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, Templates, require_same_recognizer
 from facedecode.store.processing import refuse_done, require_unprotected

@@ -19,14 +19,14 @@ from facedecode import __version__
 from facedecode.annotations.labels import DataSet, match
 from facedecode.annotations.listing import Listing, read_image_list, read_people_list
 from facedecode.errors import BadInput, some_of
-from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
+from facedecode.extraction.cropping import Cropped, FaceCropper, Seen, describe_inputs
 from facedecode.extraction.embeddings_file import GivenTemplates, read_given
 from facedecode.extraction.jobs import StoreOptions
 from facedecode.extraction.run import Extracted, write_shards
 from facedecode.identity import RecognizerId
 from facedecode.names import image_name, person_name
 from facedecode.pictures.faces import FaceDetector
-from facedecode.pictures.images import ImageRef, find_images, folder_identity
+from facedecode.pictures.finding import ImageRef, find_images, folder_identity
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
@@ -93,17 +93,17 @@ def import_embeddings(
     refs, templates, notes = rows.refs, given.templates[rows.kept], [*given.notes, *rows.notes]
     describe = {"transform": None, "precision": "fp32", "score": score, "l2_normalized": False}
     describe["imported"] = {"embeddings_sha256": given.sha256, "name": embeddings.name}
-    seen = {"detector": detector.settings} if rows.readable else {"images": "not there"}
-    settings = {**describe, **seen, "batch_size": options.batch_size, **describe_inputs(refs)}
+    faces = {"detector": detector.settings} if rows.readable else {"images": "not there"}
+    settings = {**describe, **faces, "batch_size": options.batch_size, **describe_inputs(refs)}
     manifest = {**describe, "tool_version": __version__}
     cropper = FaceCropper(None, detector)
 
-    def items(position: int) -> Iterator[Cropped]:
+    def items(position: int, seen: Seen) -> Iterator[Cropped]:
         todo = refs[position:]
         if not rows.readable:
             found = iter([Cropped({"path": ref.relative, "identity": ref.identity}) for ref in todo])
         else:
-            found = cropper.items(todo, options.batch_size, options.workers)
+            found = cropper.items(todo, options.batch_size, options.workers, seen)
         for item, ref, template in zip(found, todo, templates[position:], strict=True):
             item.template = template
             if item.row and ref.relative in rows.several:
@@ -211,7 +211,7 @@ def _in_folder(embeddings: Path, given: GivenTemplates, images: Path) -> tuple[P
         raise BadInput(
             f"{images}: a folder does not say which image each row of {embeddings} is of; give a list of their paths"
         )
-    root, found = find_images([images])
+    root, found, _ = find_images([images])
     table = {image_name(name): name for name in given.names}
     matched = match([ref.relative for ref in found], table)
     ref_of = {name: ref for ref, name in zip(found, matched.values, strict=True) if name is not None}

@@ -41,6 +41,13 @@ def _identities() -> Any:
     return option(None, help, exists="file")
 
 
+def _identity_level() -> Any:
+    help = (
+        "Which folder is the person: 1 for the one that holds the image, 2 for the one above it (ANN/frontal/01.jpg)."
+    )
+    return option(1, help, minimum=1)
+
+
 def _renamed() -> Any:
     help = "CelebA-HQ's mapping file, if --identities or --labels name the images as CelebA does."
     return option(None, help, exists="file")
@@ -70,12 +77,20 @@ class ExtractJob:
     output: Path = option(MISSING, STORE, "--output", "-o")
     recognizer: RecognizerOptions = RecognizerOptions()
     identities: Path | None = _identities()
+    identity_level: int = option(
+        1,
+        "Folder that is the person: 1 for the one that holds the image, 2 for the one above it, ….",
+        minimum=1,
+    )
     labels: Path | None = option(
         None, "Table with labels of the images, or CelebA's. They go to labels.csv in the store.", exists="file"
     )
     renamed: Path | None = _renamed()
     transform: str | None = option(
         None, "Perturb each face before it is embedded: rotate30, shift-left+scale0.5, ….", exists="transform"
+    )
+    crop: Literal["found", "aligned"] = option(
+        "found", "Where the face is: found by the detector; or aligned, if each image is the recognizer's crop already."
     )
     preview: Path | None = option(None, "Before the work, write a PNG with up to 8 of the aligned faces.")
     device: str = device_option()
@@ -88,6 +103,8 @@ class ExtractJob:
         require_choices(self)
         if self.renamed and not (self.identities or self.labels):
             raise UsageError("--renamed says how --identities and --labels name the images; give one of these")
+        if self.identities and self.identity_level != 1:
+            raise UsageError("--identities names the people, and --identity-level a folder that does; give one of them")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from PIL import Image, ImageDraw
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import write_bytes
 from facedecode.pictures import align
-from facedecode.pictures.faces import Face, FaceDetector, choose_face
+from facedecode.pictures.faces import Face, FaceFinder
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
-from facedecode.pictures.images import find_images, load_image
+from facedecode.pictures.finding import find_images
+from facedecode.pictures.images import load_image
 from facedecode.pictures.perturb import Transform, perturb
 from facedecode.recognizers.recognizer import Recognizer
 
@@ -26,7 +27,7 @@ def write_preview(
     path: Path,
     inputs: Sequence[Path],
     recognizer: Recognizer,
-    detector: FaceDetector,
+    finder: FaceFinder,
     transform: Transform | None = None,
     faces: int = 8,
     overwrite: bool = False,
@@ -34,7 +35,7 @@ def write_preview(
     """Draw some faces of the inputs as `extract` takes them, and write the picture as a PNG, atomically.
 
     A column is one face, the first that can be used in its share of the inputs. The rows are the image around the face,
-    with the detector's box; the recognizer's crop; and both once more with `transform` done. The box stays in its
+    with the face's box; the recognizer's crop; and both once more with `transform` done. The box stays in its
     place, as the crop is taken by it and its landmarks.
 
     inputs: images or folders, as for `extract`. faces: at most so many. overwrite: replace another picture at `path`.
@@ -44,13 +45,13 @@ def write_preview(
     """
     if path.suffix.lower() != ".png":
         raise OutputError(f"{path}: the preview is written as PNG; give a name that ends in .png")
-    _, refs = find_images(inputs)
+    refs = find_images(inputs).refs
     if any(path.resolve().is_relative_to(Path(each).resolve()) for each in inputs):
         raise OutputError(f"{path}: lies among the images, and would be one of them; give another place")
     columns, captions = [], []
     for share in np.array_split(np.arange(len(refs)), min(faces, len(refs))):
         for index in share:
-            if (column := _column(refs[index].path, recognizer, detector, transform)) is not None:
+            if (column := _column(refs[index].path, recognizer, finder, transform)) is not None:
                 columns.append(column)
                 captions.append(shortened(refs[index].path.stem, column.shape[1]))
                 break
@@ -66,14 +67,12 @@ def write_preview(
     return len(columns)
 
 
-def _column(
-    path: Path, recognizer: Recognizer, detector: FaceDetector, transform: Transform | None
-) -> np.ndarray | None:
+def _column(path: Path, recognizer: Recognizer, finder: FaceFinder, transform: Transform | None) -> np.ndarray | None:
     """One face, (2 or 4, side, side, 3) uint8; None where `extract` will have a failure."""
     try:
         image = load_image(path)
-        face = choose_face(detector.detect([image])[0], image.shape[1], image.shape[0])
-        if face is None:
+        ((_, face),) = finder.find([image])
+        if isinstance(face, str):
             return None
         images = [image] + ([perturb(image, face, transform, str(recognizer.device))] if transform else [])
     except BadInput:  # NoFace among them

@@ -9,30 +9,51 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from facedecode import __version__
 from facedecode.annotations.labels import DataSet
-from facedecode.extraction.cropping import Cropped, FaceCropper, cores, describe_inputs
+from facedecode.errors import BadInput, some_of
+from facedecode.extraction.cropping import Cropped, FaceCropper, Seen, cores, describe_inputs, unseen
 from facedecode.extraction.jobs import StoreOptions
 from facedecode.files import write_text
-from facedecode.pictures.faces import FaceDetector
-from facedecode.pictures.images import ImageRef, find_images
+from facedecode.pictures.faces import FaceDetector, FaceFinder
+from facedecode.pictures.finding import ImageRef, find_images, people_notes
+from facedecode.pictures.images import image_size
 from facedecode.pictures.perturb import Transform
 from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.spec import REGISTRY
 from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import LABELS
+
+_LOOKED_AT = 32  # images whose sizes tell whether they are crops
+_MANY = 0.2  # share of the images without a face above which they may be crops
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The images of a run.
+
+    root: folder that their paths are relative to. refs: in their order, with their people. labels: a CSV, if a file has
+    some. notes: lines on what was found: files passed over, people, labels that are left over.
+    """
+
+    root: Path
+    refs: list[ImageRef]
+    labels: str | None
+    notes: list[str]
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """Templates and failures in the store after a run, how many inputs were done before, and notes of `DataSet`."""
+    """Templates and failures in the store after a run, how many inputs were done before, and what else to say."""
 
     count: int
     failures: list[dict[str, str]]
@@ -40,11 +61,39 @@ class Extracted:
     notes: list[str] = field(default_factory=list)
 
 
+def find_inputs(images: Sequence[Path], data_set: DataSet | None = None) -> Inputs:
+    """Find the images in files and folders, and whose they are. Raises BadInput: as `find_images` and `DataSet`."""
+    data_set = data_set or DataSet()
+    found = find_images(images, data_set.level)
+    refs, notes = data_set.with_identities(found.refs)
+    labels, more = data_set.label_table(refs)
+    people = people_notes(refs, data_set.level if data_set.identities is None else None)
+    return Inputs(found.root, refs, labels, [*people, *found.notes, *notes, *more])
+
+
+def crops_note(refs: Sequence[ImageRef]) -> str | None:
+    """A line on images that look as if a recognizer's crop had been cut out of them already; None where none do."""
+    sizes = set()
+    for ref in refs[:: max(1, len(refs) // _LOOKED_AT)]:
+        with suppress(BadInput):  # becomes a failure row
+            sizes.add(image_size(ref.path))
+    if len(sizes) != 1:
+        return None
+    ((width, height),) = sizes
+    names = [spec.name for spec in REGISTRY.values() if spec.crop.size == width == height]
+    if not names:
+        return None
+    return (
+        f"the images are {width} x {height} pixels, as crops for {some_of(names)} are; if faces were cut out and "
+        "aligned already, say --crop aligned"
+    )
+
+
 def extract(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path] | Inputs,
     output: Path,
     recognizer: Recognizer,
-    detector: FaceDetector,
+    finder: FaceFinder,
     transform: Transform | None = None,
     data_set: DataSet | None = None,
     options: StoreOptions | None = None,
@@ -54,12 +103,14 @@ def extract(
     """Make a store of the templates of all images.
 
     Args:
-        inputs: images or folders; the subfolder that holds an image is its identity.
+        inputs: images or folders; the subfolder that holds an image is its identity. Or what `find_inputs` found.
         output: the store's folder; a run that was interrupted there is resumed.
+        finder: says where the face is: a `FaceDetector`, or `CroppedFaces` of the recognizer's crop.
         transform: perturbs each image about its face before the crop, which the original box and landmarks then cut
             (see `perturb`). A face that leaves the frame is a failure.
         data_set: gives the identities in place of the folders; its labels go to `labels.csv` in the store.
-        progress: called with (inputs done, all inputs, a note on failures).
+        progress: called with (inputs done, all inputs, a note on failures). An input is done when its face is found;
+            the last one is when its template is there, too.
         ranks: the processes that share the work; each calls this with the same arguments and the same images. The
             store is that of one process to the byte, whatever their number.
 
@@ -71,10 +122,9 @@ def extract(
         UsageError: the processes were started for different work. PeerLost: one of them is gone.
     """
     ranks, options = ranks or Ranks(), options or StoreOptions()
-    root, refs = find_images(inputs)
-    data_set = data_set or DataSet()
-    refs, notes = data_set.with_identities(refs)
-    labels, more = data_set.label_table(refs)
+    if not isinstance(inputs, Inputs):
+        inputs = find_inputs(inputs, data_set)
+    refs = inputs.refs
     describe = {
         "transform": transform.name if transform else None,
         "precision": recognizer.precision,
@@ -83,7 +133,7 @@ def extract(
     }
     settings = {
         **describe,
-        "detector": detector.settings,
+        "detector": finder.settings,
         "device": recognizer.device.type,
         "batch_size": options.batch_size,
         **describe_inputs(refs),
@@ -96,41 +146,70 @@ def extract(
         **manifest,
     }
     ranks.agree({**shared, "settings": settings})
-    writer = StoreWriter(output, settings, root, recognizer.describe(), options.shard_rows, options.overwrite, manifest)
-    cropper = FaceCropper(recognizer, detector, transform)
+    writer = StoreWriter(
+        output, settings, inputs.root, recognizer.describe(), options.shard_rows, options.overwrite, manifest
+    )
+    cropper = FaceCropper(recognizer, finder, transform)
     with writer if ranks.first else nullcontext():
         resumed = ranks.from_first(len(refs) if writer.complete else writer.resume_inputs)
 
-        def items(position: int) -> Iterator[Cropped]:
-            return _shared_items(cropper, refs[position:], options, ranks)
+        def items(position: int, seen: Seen) -> Iterator[Cropped]:
+            return _shared_items(cropper, refs[position:], options, ranks, seen)
 
         failures = write_shards(writer if ranks.first else None, options, range(resumed, len(refs)), items, progress)
         if not ranks.first:
             return None
-        writer.finish(failures)
-        if labels is not None:
-            write_text(output / LABELS, labels)
+        try:
+            writer.finish(failures)
+        except BadInput as error:  # of no input there is a template
+            raise BadInput("; ".join([str(error), *_undetected_note(failures, len(refs), finder)])) from error
+        if inputs.labels is not None:
+            write_text(output / LABELS, inputs.labels)
     store = Store.open(output, verify=False)
-    return Extracted(len(store), store.failures(), resumed, notes + more)
+    failures = store.failures()
+    return Extracted(len(store), failures, resumed, _undetected_note(failures, len(refs), finder))
+
+
+def _undetected_note(failures: Sequence[dict[str, str]], count: int, finder: FaceFinder) -> list[str]:
+    undetected = sum(failure["stage"] == "detect" for failure in failures)
+    if not isinstance(finder, FaceDetector) or undetected <= _MANY * count:
+        return []
+    return [
+        f"{undetected} of {count} images show the detector no face; if faces were cut out and aligned already, say "
+        "--crop aligned"
+    ]
 
 
 def write_shards(
     writer: StoreWriter | None,
     options: StoreOptions,
     inputs: range,
-    items: Callable[[int], Iterator[Cropped]],
+    items: Callable[[int, Seen], Iterator[Cropped]],
     progress: Progress,
 ) -> list[dict[str, str]]:
     """Write the shards of a store, unless `writer` is None. Returns the failures after the last.
 
-    inputs: numbers of those that are still to do. items: the results of all inputs from a number on.
+    inputs: numbers of those that are still to do. items: the results of all inputs from a number on; it tells how many
+        of them were seen so far.
     """
-    position, failed = inputs.start, 0
+    position = told = inputs.start
+    failed = 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        if done > told:
+            told = done
+            progress(done, inputs.stop, f"{failed} failed" if failed else "")
+
+    def tell_seen(before: int, count: int) -> None:
+        # The last is done when all results are there. At a new shard, what was seen beyond the last is seen again.
+        tell(min(before + count, inputs.stop - 1))
+
     if inputs:
         progress(position, inputs.stop)
     while position < inputs.stop:
         rows, templates, failures = [], [], []
-        for item in items(position):
+        for item in items(position, partial(tell_seen, position)):
             position += 1
             if item.failure:
                 failures.append(item.failure)
@@ -138,7 +217,7 @@ def write_shards(
             else:
                 rows.append(item.row)
                 templates.append(item.template)
-            progress(position, inputs.stop, f"{failed} failed" if failed else "")
+            tell(position)
             if len(rows) == options.shard_rows:
                 break
         if not rows:
@@ -148,14 +227,16 @@ def write_shards(
     return []
 
 
-def _shared_items(cropper: FaceCropper, refs: list[ImageRef], options: StoreOptions, ranks: Ranks) -> Iterator[Cropped]:
+def _shared_items(
+    cropper: FaceCropper, refs: list[ImageRef], options: StoreOptions, ranks: Ranks, seen: Seen = unseen
+) -> Iterator[Cropped]:
     """The results of `FaceCropper.items` on every process; each works on every n-th chunk only.
 
     The processes take turns of one chunk each and then exchange their results, without the crops. All of them must
     stop at the same item.
     """
     if ranks.count == 1:
-        yield from cropper.items(refs, options.batch_size, options.workers)
+        yield from cropper.items(refs, options.batch_size, options.workers, seen)
         return
     size = options.batch_size
     chunks = [refs[start : start + size] for start in range(0, len(refs), size)]

@@ -74,7 +74,7 @@ class InvertJob:
     def require_output(self) -> None:
         """Refuse an output that cannot be written. Raises UsageError or OutputError."""
         from facedecode.output_folder import require_free
-        from facedecode.pictures.images import EXTENSIONS
+        from facedecode.pictures.finding import EXTENSIONS
 
         path = self.output
         if self.to_folder and path.suffix.lower() in EXTENSIONS:

@@ -9,6 +9,7 @@ wide enough to hold the crop of every recognizer, so that pictures and figures o
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from facedecode.pictures.faces import Face
+from facedecode.pictures.images import LARGE
 
 if TYPE_CHECKING:  # seconds to import
     from torch import Tensor
@@ -44,6 +46,7 @@ DLIB_WEIGHTS = (0.26, 0.26, 0.30, 0.09, 0.09)
 PORTRAIT_POINTS: Points = tuple(((x + 18.1) / 186, (y + 35) / 186) for x, y in DLIB_POINTS)
 # The median MTCNN box in the portrait, in units of its side (x1, y1, x2, y2).
 PORTRAIT_BOX = (0.18, 0.09, 0.80, 0.96)
+_TILE = 512  # px, side of the tiles of a large output
 # The central facial region of the paper's local losses, in units of the portrait's side.
 LOCAL_REGION = (0.25, 0.30, 0.75, 0.90)
 
@@ -77,8 +80,17 @@ def resample(image: np.ndarray, matrix: np.ndarray, width: int, height: int, dev
 
     Returns (height, width, 3) uint8: bilinear, rounded to the nearest level; black where a pixel's center comes from
     outside the image. If the image shrinks by two or more, a pixel is the mean of several samples spread evenly over
-    it, so that no detail aliases; by four or more, the image is first reduced by a whole factor (box filter).
+    it, so that no detail aliases; by four or more, the image is first reduced by a whole factor (box filter). A large
+    output is made tile by tile, in the memory of one.
     """
+    if width * height > LARGE:
+        output = np.empty((height, width, 3), np.uint8)
+        for top in range(0, height, _TILE):
+            for left in range(0, width, _TILE):
+                tile = output[top : top + _TILE, left : left + _TILE]
+                there = np.column_stack([matrix[:, :2], matrix[:, 2] - (left, top)])
+                tile[:] = resample(image, there, tile.shape[1], tile.shape[0], device)
+        return output
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))
     # Only the part that the output looks at: a crop of a large photograph costs no more than one of a small one.
     corners = inverse[:2] @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]], float)
@@ -219,6 +231,45 @@ def portrait_face(size: int) -> Face:
         landmarks=np.array(PORTRAIT_POINTS, np.float32) * size,
         probability=1.0,
     )
+
+
+def cropped_face(how: Crop, side: int) -> Face:
+    """The face of a picture that is the crop `how` already, of `side` pixels: cut by it, `how` gives the whole picture.
+
+    The landmarks are the crop's own points; the box, and landmarks of a crop by the box, are the portrait's there.
+    """
+    portrait = portrait_face(how.size)
+    matrix = how.matrix(portrait)
+
+    def moved(points: np.ndarray) -> np.ndarray:
+        return points.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+    points = np.array(how.points) if isinstance(how, PointCrop) else moved(portrait.landmarks)
+    box = moved(portrait.box.reshape(2, 2)).ravel()
+    scale = side / how.size
+    return Face((box * scale).astype(np.float32), (points * scale).astype(np.float32), 1.0)
+
+
+class CroppedFaces:
+    """Takes each picture for a crop that was cut out already; see `faces.FaceFinder`. how: the crop."""
+
+    def __init__(self, how: Crop) -> None:
+        self._how = how
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a store records; JSON."""
+        return {"detector": "none", "images": "aligned crops"}
+
+    def find(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, Face | str]]:
+        """The face of each image where the crop has it. An image that is no square is no crop."""
+        for index, image in enumerate(images):
+            height, width = image.shape[:2]
+            square = height == width
+            yield (
+                index,
+                cropped_face(self._how, width) if square else f"{width} x {height} pixels, and a crop is square",
+            )
 
 
 def sample(pictures: Tensor, matrix: np.ndarray, size: int, jitter: Tensor | None = None) -> Tensor:

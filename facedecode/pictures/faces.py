@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -64,6 +65,20 @@ def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
     return max(faces, key=weight, default=None)
 
 
+class FaceFinder(Protocol):
+    """Says where the face is that a picture is of."""
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """All that decides it; JSON."""
+
+    def find(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, Face | str]]:
+        """The number of each image, uint8 (height, width, 3) RGB, and its face or the reason why it has none.
+
+        Each comes as soon as it is known, in any order.
+        """
+
+
 class FaceDetector:
     """MTCNN with facenet-pytorch's weights, which come with that package.
 
@@ -102,17 +117,30 @@ class FaceDetector:
         images: uint8 (height, width, 3) RGB, of any sizes; those of equal size share a pass. An image's faces do not
         depend on the others, up to rounding. Raises ValueError for another shape or type.
         """
+        results: list[list[Face]] = [[] for _ in images]
+        for index, faces in self._detected(images):
+            results[index] = faces
+        return results
+
+    def find(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, Face | str]]:
+        """The face that each image is of, as `choose_face` says; see `FaceFinder`."""
+        for index, faces in self._detected(images):
+            height, width = images[index].shape[:2]
+            yield index, choose_face(faces, width, height) or "no face found"
+
+    def _detected(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, list[Face]]]:
+        """The number of each image and its faces, as `detect` gives them, pass after pass."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, image in enumerate(images):
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
                 raise ValueError(f"an image is uint8 (height, width, 3), not {image.dtype} {image.shape}")
             groups.setdefault(image.shape, []).append(index)
-        results: list[list[Face]] = [[] for _ in images]
         for (height, width, _), members in groups.items():
             step = max(1, _GROUP_PIXELS // (height * width))
             for start in range(0, len(members), step):
                 part = members[start : start + step]
-                detections = self._net.detect(np.stack([images[index] for index in part]))
+                # A large picture is alone, and is not copied.
+                several = images[part[0]][None] if len(part) == 1 else np.stack([images[index] for index in part])
+                detections = self._net.detect(several)
                 for index, (boxes, probabilities, landmarks) in zip(part, detections, strict=True):
-                    results[index] = list(map(Face, boxes, landmarks, map(float, probabilities)))
-        return results
+                    yield index, list(map(Face, boxes, landmarks, map(float, probabilities)))

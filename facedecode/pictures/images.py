@@ -1,154 +1,129 @@
-"""Find, read and write pictures. Everything that is wrong with a file ends here, as one `BadInput`."""
+"""Read and write pictures. Everything that is wrong with a file ends here, as one `BadInput`.
+
+A file is read once: its pixels and its SHA-256 are of the same bytes. A picture takes seven bytes a pixel while it is
+decoded (four of them Pillow's) and three then; large ones that several threads read wait for one another (`room_for`).
+"""
 
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError, features
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.files import write_bytes
+from facedecode.files import open_file, read_file, sha256_of, write_bytes
+from facedecode.memory import Budget
+from facedecode.pictures.finding import HEIF_REMEDY
 
 if TYPE_CHECKING:  # seconds to import
     from torch import Tensor, device
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"})
-"""Endings of the names that count as images in a folder, whatever their case."""
-
 MAX_PIXELS = 178_956_970
 """Largest image that is decoded, in pixels; Pillow calls larger ones a decompression bomb."""
+MAX_BYTES = 2**29
+"""Largest file that is read as an image, in bytes."""
+LARGE = 1_000_000
+"""Pixels above which a picture is worked on in parts and waits for room."""
 
 # Only these decoders are tried: Pillow's others include one that starts Ghostscript.
-_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM")
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
+# Brands of HEIF in the box that begins such a file.
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _BACKGROUND = (255, 255, 255, 255)
 _ORIENTATION_TAG = 0x0112
+_BAND_PIXELS = 1_000_000  # that are brought to RGB at once
+# A large picture's file, what its decoder holds (WebP's the most), and what is done with it, together.
+_BYTES_A_PIXEL = 16
+_ROOM = Budget(10**9)
 
 
-@dataclass(frozen=True)
-class ImageRef:
-    """One image that was found.
+# `MAX_PIXELS` is the bound here; Pillow writes a warning from half of it on.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
-    path: absolute. relative: to the source root, with forward slashes.
-    identity: name of the image's folder where that lies below a folder that the user named (LFW's layout:
-        NAME/NAME_0001.jpg); None for images that are named one by one or lie directly in a named folder.
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that can be decoded here."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    Image.init()
+    there = {*Image.OPEN} if features.check("avif") else {*Image.OPEN} - {"AVIF"}
+    return tuple(name for name in _FORMATS if name in there)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as its file holds it, by the header. Raises BadInput: as `read_image`."""
+    with open_file(path) as file, _opened(file, path, MAX_PIXELS) as image:
+        return image.size
+
+
+def room_for(pixels: int) -> AbstractContextManager[None]:
+    """A block in which a large picture has room in memory; the others' threads wait. Smaller ones wait for nothing.
+
+    Such blocks do not lie in one another.
     """
-
-    path: Path
-    relative: str
-    identity: str | None
-
-
-def find_images(inputs: Sequence[Path]) -> tuple[Path, list[ImageRef]]:
-    """List the images in files and folders, in an order that depends on their names only.
-
-    Folders are searched to any depth, through symbolic links too, for names that end in one of `EXTENSIONS` and do
-    not begin with a dot. A file that is named is taken whatever its name. An image reached twice is listed once.
-
-    Returns the source root (the folder, or the deepest folder common to several inputs; absolute), and the images,
-    sorted by their path relative to it.
-
-    Raises BadInput: a path does not exist, a folder cannot be read or has no image, or a name is not valid UTF-8.
-    """
-    if not inputs:
-        raise BadInput("no input: name an image or a folder of images")
-    identities: dict[Path, str | None] = {}
-    tops: list[Path] = []
-    for named in inputs:
-        # Not resolve(): where the user keeps a picture is its name, wherever a link leads.
-        top = Path(os.path.abspath(named))  # noqa: PTH100
-        if top.is_dir():
-            tops.append(top)
-            images = list(_walk(top))
-            if not images:
-                raise BadInput(f"{named}: no image in this folder (looked for {', '.join(sorted(EXTENSIONS))})")
-        elif top.is_file():
-            tops.append(top.parent)
-            images = [(top, None)]
-        elif top.exists():
-            raise BadInput(f"{named}: neither a file nor a folder; name an image or a folder of images")
-        else:
-            raise BadInput(f"{named}: no such file or folder; check the path")
-        for path, identity in images:
-            if identities.get(path) is None:
-                identities[path] = identity
-    root = Path(os.path.commonpath(tops))
-    refs = [ImageRef(path, path.relative_to(root).as_posix(), identity) for path, identity in identities.items()]
-    for ref in refs:
-        if not _is_utf8(ref.relative):
-            raise BadInput(f"{str(ref.path)!a}: the name is not valid UTF-8; rename it")
-    return root, sorted(refs, key=lambda ref: ref.relative)
-
-
-def _walk(top: Path) -> Iterator[tuple[Path, str | None]]:
-    """Images in and below a folder with their identities; each real folder is entered once."""
-    seen: set[tuple[int, int]] = set()
-
-    def refuse(error: OSError) -> None:
-        raise BadInput(f"{error.filename}: cannot read this folder ({error.strerror})")
-
-    for folder, subfolders, files in os.walk(top, followlinks=True, onerror=refuse):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        identity = folder_identity(Path(folder), top)
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS:
-                yield Path(folder, name), identity
-
-
-def folder_identity(folder: PurePath, top: PurePath) -> str | None:
-    """The identity of images directly in a folder at or below `top`, which the user named; see `ImageRef`."""
-    return None if folder == top else folder.name
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return _ROOM.taken(_BYTES_A_PIXEL * pixels) if pixels > LARGE else nullcontext()
 
 
 def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read an image as uint8 (height, width, 3), RGB, upright.
+    """The picture of a file; see `read_image`."""
+    return read_image(path, max_pixels)[0]
+
+
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, str]:
+    """Read an image as uint8 (height, width, 3), RGB, upright; and the SHA-256 of its file, in hex.
 
     The EXIF orientation is applied; an animation gives its first frame; transparent pixels are laid over white; 16-bit
     gray is scaled to 8 bits by rounding v / 257 (of 16 bits a channel in color, Pillow keeps the high byte). Color
-    profiles are not applied.
+    profiles are not applied. What a file holds decides its format, whatever its name ends in.
 
-    Raises BadInput: missing, unreadable, no image, damaged, larger than `max_pixels`, empty, or of a kind without an
-    agreed range (floating point, 32-bit integers beyond 65535).
+    Raises BadInput: missing, unreadable, no regular file, no image, damaged, larger than `max_pixels` or `MAX_BYTES`,
+    empty, or of a kind without an agreed range (floating point, 32-bit integers beyond 65535).
     """
+    data = read_file(path, MAX_BYTES)
+    with _opened(io.BytesIO(data), path, max_pixels) as image:
+        image.load()
+        return _to_rgb(image, path), sha256_of(data)
+
+
+@contextmanager
+def _opened(file: BinaryIO | io.BytesIO, path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """An image by its header; its pixels are not decoded yet. What goes wrong in the block is `BadInput`, too."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(file, formats=_formats()) as image:
             if image.width * image.height > max_pixels:
                 raise BadInput(
                     f"{path}: {image.width} x {image.height} pixels, more than the {max_pixels} allowed (a "
                     "decompression bomb?); scale it down"
                 )
-            image.load()
-            orientation = _orientation(image)
-            pixels = _to_rgb(image, path)
+            yield image
     except BadInput:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(f"{path}: too many pixels (a decompression bomb?); scale it down") from error
-    except Image.UnidentifiedImageError as error:
-        raise BadInput(f"{path}: not an image in a known format ({', '.join(_FORMATS)})") from error
+    except UnidentifiedImageError as error:
+        raise BadInput(f"{path}: {_unknown(file)}") from error
     # Pillow's decoders raise nearly anything (SyntaxError, struct.error, ValueError ...) on damaged files.
     except Exception as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
         raise BadInput(f"{path}: cannot be read as an image ({reason})") from error
-    return np.ascontiguousarray(_upright(pixels, orientation))
+
+
+def _unknown(file: BinaryIO | io.BytesIO) -> str:
+    file.seek(4)
+    box = file.read(8)
+    if box[:4] == b"ftyp" and box[4:] in _HEIF_BRANDS and "HEIF" not in _formats():
+        return f"a HEIF image; {HEIF_REMEDY} to read it"
+    return f"not an image in a known format ({', '.join(_formats())})"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -160,23 +135,34 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation (1 to 8; any other value means upright)."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels
-
-
 def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
-    """A loaded image of any mode as uint8 (height, width, 3)."""
+    """A loaded image of any mode as uint8 (height, width, 3), upright; a band of rows at a time."""
     if 0 in image.size:
         raise BadInput(f"{path}: the image has no pixels")
     if image.mode == "F":
         raise BadInput(f"{path}: floating-point pixels have no agreed range; save it with 8 or 16 bits")
+    width, height = image.size
+    orientation = _orientation(image)
+    turned = orientation in (5, 6, 7, 8)
+    pixels = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
+    stored = _as_stored(pixels, orientation)
+    step = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        stored[top:bottom] = _band(image if step >= height else image.crop((0, top, width, bottom)), path)
+    return pixels
+
+
+def _as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of an upright picture as its file holds it, by its EXIF orientation (upright unless 2 to 8)."""
+    if orientation in (3, 4, 7, 8):
+        upright = upright[::-1]
+    if orientation in (2, 3, 6, 7):
+        upright = upright[:, ::-1]
+    return upright.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else upright
+
+
+def _band(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_16_bits(np.asarray(image), path)
     if image.has_transparency_data:

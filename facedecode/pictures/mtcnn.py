@@ -8,12 +8,16 @@ The cascade (Zhang et al. 2016, https://arxiv.org/abs/1604.02878) and every roun
 - The networks run in channels-last layout, on slices small enough for their activations to stay in cache. Scaling of
   the pixels is part of each network's first convolution.
 - The first network's heads: one logit instead of a softmax over two, and boxes only where the logit passes.
+- A picture too large for a table is worked on in tiles (`LargePicture`), on the grid of the whole and of the same
+  integers: boxes are the same up to float rounding, and memory does not grow with the picture.
 - Non-maximum suppression shifts each image's boxes apart in float64, so that no result depends on the batch.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+import math
+from collections.abc import Iterator
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -33,6 +37,8 @@ _NMS_LEVEL, _NMS_PYRAMID, _NMS_REFINED, _NMS_FINAL = 0.5, 0.7, 0.7, 0.7
 # activations leave the cache, and an image took up to twice as long.
 _CPU_SLICES = 37_000, 18_432
 _CUDA_SLICES = 16_000_000, 16_000_000
+# Pixels above which a picture has no table: it takes some 90 bytes a pixel with the first network's activations.
+_CPU_WHOLE, _CUDA_WHOLE = 1_000_000, 8_000_000
 
 
 class Mtcnn:
@@ -51,7 +57,9 @@ class Mtcnn:
     ) -> None:
         self.device = torch.device(device)
         self.min_face_size, self.thresholds, self.factor = min_face_size, thresholds, factor
-        self.slices = _CPU_SLICES if self.device.type == "cpu" else _CUDA_SLICES
+        on_cpu = self.device.type == "cpu"
+        self.slices = _CPU_SLICES if on_cpu else _CUDA_SLICES
+        self.whole = _CPU_WHOLE if on_cpu else _CUDA_WHOLE
         pnet, self.rnet, self.onet = (self._prepare(net()) for net in (PNet, RNet, ONet))
         conv1, prelu1, conv2 = _widen(pnet.conv1, pnet.prelu1, pnet.conv2)
         trunk = nn.Sequential(conv1, prelu1, pnet.pool1, conv2, pnet.prelu2, pnet.conv3, pnet.prelu3)
@@ -73,7 +81,13 @@ class Mtcnn:
         Returns for each image boxes (faces, 4) float32, x1 y1 x2 y2 in px; probabilities (faces,) float32; landmarks
         (faces, 5, 2) float32, px; sorted by the area of the box, largest first.
         """
-        table = SummedArea(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
+        table: SummedArea | LargePicture
+        if images.shape[1] * images.shape[2] > self.whole:
+            if len(images) > 1:
+                return [detections for image in images for detections in self.detect(image[None])]
+            table = LargePicture(images[0], self.device)
+        else:
+            table = SummedArea(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
         boxes, owner = self._propose(table)
         boxes, owner = self._refine(table, boxes, owner)
         boxes, points, owner = self._finish(table, boxes, owner)
@@ -84,7 +98,7 @@ class Mtcnn:
             results.append((faces[order, :4], faces[order, 4], marks[order]))
         return results
 
-    def _propose(self, table: SummedArea) -> tuple[Tensor, Tensor]:
+    def _propose(self, table: SummedArea | LargePicture) -> tuple[Tensor, Tensor]:
         """First network over the pyramid: boxes (n, 5) with score, and the image of each (n,)."""
         levels = [self._propose_level(table, scale) for scale in self._scales(table.height, table.width)]
         if not levels:
@@ -104,20 +118,19 @@ class Mtcnn:
             scale, shortest = scale * self.factor, shortest * self.factor
         return scales
 
-    def _propose_level(self, table: SummedArea, scale: float) -> tuple[Tensor, Tensor]:
+    def _propose_level(self, table: SummedArea | LargePicture, scale: float) -> tuple[Tensor, Tensor]:
         """Boxes (n, 9) of one pyramid level: corners, score, regression; and the image of each."""
         size = int(table.height * scale + 1), int(table.width * scale + 1)
-        per_slice = max(1, self.slices[0] // (size[0] * size[1]))
         cells, scores, offsets = [], [], []
-        for start in range(0, table.count, per_slice):
-            features = self.trunk(table.resize(slice(start, start + per_slice), size))
+        for first, pixels in table.level(size, self.slices[0]):
+            features = self.trunk(pixels)
             features = features.permute(0, 2, 3, 1)  # contiguous, as the trunk is channels-last
             score = torch.sigmoid(features @ self.classify[0] + self.classify[1])[..., 0]
             passed = score >= self.thresholds[0]
             cell = passed.nonzero()
             scores.append(score[passed])
             offsets.append(features[passed] @ self.regress[0].T + self.regress[1])
-            cells.append(cell + cell.new_tensor([start, 0, 0]))
+            cells.append(cell + cell.new_tensor(first))
         cell, score, offset = (torch.cat(parts).cpu() for parts in (cells, scores, offsets))
         corner = cell[:, 1:].flip(1).to(torch.float32) * _STRIDE
         low, high = ((corner + 1) / scale).floor(), ((corner + _CELL) / scale).floor()
@@ -126,7 +139,7 @@ class Mtcnn:
         keep = _suppress(boxes, owner, _NMS_LEVEL)
         return boxes[keep], owner[keep]
 
-    def _refine(self, table: SummedArea, boxes: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    def _refine(self, table: SummedArea | LargePicture, boxes: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
         """Second network: fewer and better boxes."""
         boxes, owner, (offset, probability) = self._judge(self.rnet, 24, table, boxes, owner)
         passed = probability[:, 1] > self.thresholds[1]
@@ -135,7 +148,7 @@ class Mtcnn:
         keep = _suppress(boxes, owner, _NMS_REFINED)
         return _square(_shift(boxes[keep], offset[keep])), owner[keep]
 
-    def _finish(self, table: SummedArea, boxes: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _finish(self, table: SummedArea | LargePicture, boxes: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Third network: final boxes (n, 5) with score, landmarks (n, 5, 2), image of each (n,)."""
         boxes, owner, (offset, points, probability) = self._judge(self.onet, 48, table, boxes, owner)
         passed = probability[:, 1] > self.thresholds[2]
@@ -149,7 +162,7 @@ class Mtcnn:
         return boxes[keep], points[keep], owner[keep]
 
     def _judge(
-        self, net: nn.Module, size: int, table: SummedArea, boxes: Tensor, owner: Tensor
+        self, net: nn.Module, size: int, table: SummedArea | LargePicture, boxes: Tensor, owner: Tensor
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Run a network on the crops of boxes; boxes that lie outside their image are dropped."""
         limit = torch.tensor([table.width, table.height], dtype=torch.int32)
@@ -176,18 +189,26 @@ class SummedArea:
 
     def __init__(self, images: Tensor) -> None:
         self.count, self.height, self.width, _ = images.shape
-        # The largest entry is 255 times the number of pixels.
-        dtype = torch.int32 if 255 * self.height * self.width < 2**31 else torch.int64
-        # A fourth channel, of zeros, makes an entry a whole word of 16 or 32 bytes, which is faster to look up.
+        # The largest entry is 255 times the number of pixels: larger pictures are no table's. A fourth channel, of
+        # zeros, makes an entry a whole word of 16 bytes, which is faster to look up.
         shape = self.count, self.height + 1, self.width + 1, 4
-        self.sums = torch.zeros(shape, dtype=dtype, device=images.device)
-        columns = images.to(dtype)
+        self.sums = torch.zeros(shape, dtype=torch.int32, device=images.device)
+        columns = images.to(torch.int32)
         if images.is_cuda:
             torch.cumsum(columns, dim=1, out=columns)
         else:  # row upon row: on a CPU five times as fast as cumsum
             for above, row in pairwise(columns.unbind(1)):
                 row += above
         torch.cumsum(columns, dim=2, out=self.sums[:, 1:, 1:, :3])
+
+    def level(self, size: tuple[int, int], pixels: int) -> Iterator[tuple[tuple[int, int, int], Tensor]]:
+        """All images at a size of the pyramid, so many pixels at once or one image.
+
+        Yields the first network's first cell (image, row, column) there, and the pixels as `resize` gives them.
+        """
+        step = max(1, pixels // (size[0] * size[1]))
+        for start in range(0, self.count, step):
+            yield (start, 0, 0), self.resize(slice(start, start + step), size)
 
     def resize(self, which: slice, size: tuple[int, int]) -> Tensor:
         """Images at another size, as `interpolate(images, size, mode="area")`.
@@ -220,15 +241,75 @@ class SummedArea:
         return _mean(sums.sub_(look_up(bottom, left)).add_(look_up(top, left)), height, width)
 
 
+class LargePicture:
+    """One picture that is worked on in tiles, with the interface of `SummedArea`.
+
+    picture: uint8 (height, width, 3). device: of the results.
+    """
+
+    count = 1
+
+    def __init__(self, picture: np.ndarray, device: torch.device) -> None:
+        self.picture, self.device = picture, device
+        self.height, self.width = picture.shape[:2]
+
+    def level(self, size: tuple[int, int], pixels: int) -> Iterator[tuple[tuple[int, int, int], Tensor]]:
+        """The picture at a size of the pyramid, in tiles of at most so many pixels; see `SummedArea.level`."""
+        bounds = [
+            _windows(torch.tensor([side]), cut) for side, cut in zip((self.height, self.width), size, strict=True)
+        ]
+        # Cells of the first network lie 2 px apart, and the last one's window is 12 px: 10 are another tile's, too.
+        overlap = _CELL - _STRIDE
+        step = max(1, (math.isqrt(pixels) - overlap) // _STRIDE)
+        starts = [range(0, max(1, (side - overlap) // _STRIDE), step) for side in size]
+        for cell in product(*starts):
+            tile = [
+                slice(_STRIDE * first, None if first == places[-1] else _STRIDE * (first + step) + overlap)
+                for first, places in zip(cell, starts, strict=True)
+            ]
+            (top, bottom), (left, right) = (
+                (low[:, part], high[:, part]) for part, (low, high) in zip(tile, bounds, strict=True)
+            )
+            yield (0, cell[0], cell[1]), self._means(top, bottom, left, right)
+
+    def crop(self, image: Tensor, low: Tensor, high: Tensor, size: int) -> Tensor:
+        """Crops brought to one size; see `SummedArea.crop`."""
+        (left, right), (top, bottom) = (
+            [low[:, axis, None].cpu() + edge for edge in _windows(high[:, axis].cpu() - low[:, axis].cpu(), size)]
+            for axis in (0, 1)
+        )
+        return self._means(top, bottom, left, right)
+
+    def _means(self, top: Tensor, bottom: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        """Averages over windows with these first and end rows (k, n) and columns (k, m): (k, 4, n, m) float32."""
+        bounds = zip(*(edge.numpy() for edge in (top, bottom, left, right)), strict=True)
+        sums = torch.from_numpy(np.stack([self._sums(*each) for each in bounds]))
+        return _mean(sums, bottom - top, right - left).to(self.device)
+
+    def _sums(self, top: np.ndarray, bottom: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Sums over windows with these first and end rows (n,) and columns (m,): (n, m, 4) int32."""
+        start, end = int(left[0]), int(right[-1])
+        part = self.picture[:, start:end]
+        rows = np.empty((len(top), end - start, 3), np.int32)
+        for row, first, last in zip(rows, top.tolist(), bottom.tolist(), strict=True):
+            np.add.reduce(part[first:last], axis=0, dtype=np.int32, out=row)
+        # They wrap around, and the differences are right for all that: a window's own sum is far below 2^31.
+        totals = np.zeros((len(top), end - start + 1, 4), np.int32)
+        np.cumsum(rows, axis=1, out=totals[:, 1:, :3])
+        return _entries(totals, right - start, 1) - _entries(totals, left - start, 1)
+
+
 def _take(table: Tensor, index: Tensor, axis: int) -> Tensor:
     """Entries (..., 4) of a table at indices along an axis; on a CPU NumPy is five times as fast as torch."""
     if table.is_cuda:
         return table.index_select(axis, index.flatten()).unflatten(axis, index.shape)
-    numbers = table.numpy()
-    entries = numbers.view(np.dtype((np.void, 4 * numbers.itemsize)))[..., 0]
+    return torch.from_numpy(_entries(table.numpy(), index.numpy(), axis))
+
+
+def _entries(table: np.ndarray, index: np.ndarray, axis: int) -> np.ndarray:
+    entries = table.view(np.dtype((np.void, 4 * table.itemsize)))[..., 0]
     # Of the modes, "clip" is the one that copies no more than it must; every index lies inside.
-    taken = entries.take(index.numpy(), axis, mode="clip")
-    return torch.from_numpy(taken[..., None].view(numbers.dtype))
+    return entries.take(index, axis, mode="clip")[..., None].view(table.dtype)
 
 
 def _mean(sums: Tensor, height: Tensor, width: Tensor) -> Tensor:

@@ -15,10 +15,9 @@ from typing import TypeVar
 import numpy as np
 
 from facedecode.errors import BadInput, NoFace, some_of
-from facedecode.files import sha256_file
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, mirrored
-from facedecode.pictures.images import load_image
+from facedecode.pictures.images import image_size, read_image, room_for
 from facedecode.pictures.perturb import Transform, perturb
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer
@@ -135,13 +134,14 @@ def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], Cut]) 
         )
 
     def read(row: dict) -> Cut:
-        face = row_face(row)
-        # Another edition of a data set has the same names: the store's landmarks would lie on other pixels.
-        if row.get("sha256") and sha256_file(root / row["path"]) != row["sha256"]:
-            raise BadInput(
-                f"{root / row['path']}: not the image that the store was made from; name its folder with --images"
-            )
-        return cut(load_image(root / row["path"]), face)
+        face, path = row_face(row), root / row["path"]
+        width, height = image_size(path)
+        with room_for(width * height):
+            image, sha256 = read_image(path)
+            # Another edition of a data set has the same names: the store's landmarks would lie on other pixels.
+            if row.get("sha256") and sha256 != row["sha256"]:
+                raise BadInput(f"{path}: not the image that the store was made from; name its folder with --images")
+            return cut(image, face)
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         ahead = 64

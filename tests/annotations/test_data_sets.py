@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from facedecode.annotations.labels import DataSet, match, read_image_labels, read_label_file, read_renamed
 from facedecode.cli import app
 from facedecode.errors import BadInput
-from facedecode.pictures.images import ImageRef
+from facedecode.pictures.finding import ImageRef
 from facedecode.store import Store
 
 IDENTITIES = "000001.jpg 2880\n000002.jpg 2937\n000003.jpg 2880\n"

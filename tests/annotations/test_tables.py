@@ -12,7 +12,7 @@ from facedecode.annotations.listing import read_image_list, read_people_list
 from facedecode.annotations.pairs import read_pairs
 from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.pictures.images import ImageRef
+from facedecode.pictures.finding import ImageRef
 from facedecode.store import Store
 
 PLAIN = "path,identity\nAnn/1.jpg,Ann\nBob/2.jpg,Bob\n"

@@ -31,7 +31,8 @@ from facedecode.extraction.cropping import FaceCropper
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, FaceDetector, choose_face, moved
 from facedecode.pictures.figures import GAP
-from facedecode.pictures.images import ImageRef, find_images, load_image
+from facedecode.pictures.finding import ImageRef, find_images
+from facedecode.pictures.images import load_image
 from facedecode.progress import silent
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer

@@ -31,7 +31,7 @@ from facedecode.evaluation.reconstruction import choose_baseline, measure, requi
 from facedecode.evaluation.rendering import extreme_rows, spread_rows
 from facedecode.evaluation.result import Result, Schema
 from facedecode.identity import RecognizerId
-from facedecode.pictures.images import find_images
+from facedecode.pictures.finding import find_images
 from facedecode.pictures.metrics import axis_spectra, gradient_energy, grid_peaks, psnr, ssim
 from facedecode.statistics.bootstrap import mean_interval, person_draws, ratio_interval
 from facedecode.statistics.intervals import corrected
@@ -444,7 +444,7 @@ def test_failed_images_have_the_identity_that_extract_gives(tmp_path, given):
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    _, refs = find_images([tmp_path / name for name in given])
+    _, refs, _ = find_images([tmp_path / name for name in given])
     rows = [{"path": r.relative, "identity": r.identity} for r in refs if "bad" not in r.relative]
     wanted = {r.relative: r.identity for r in refs if "bad" in r.relative}
     assert {row["path"]: row["identity"] for row in _failed_rows(list(wanted), rows)} == wanted

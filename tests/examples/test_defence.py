@@ -17,11 +17,12 @@ from rates import tar_at_fmr
 from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput
+from facedecode.pictures.images import load_image
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store
-from facedecode.store.images import load_image, row_face
+from facedecode.store.images import row_face
 from facedecode.training.decoder import train_store
 from facedecode.training.jobs import DecoderJob
 

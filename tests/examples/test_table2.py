@@ -17,6 +17,7 @@ from rates import tar_at_fmr
 from facedecode.annotations.pairs import read_pairs
 from facedecode.annotations.protocols import read_people
 from facedecode.errors import BadInput, FacedecodeError, UsageError
+from facedecode.pictures.images import load_image
 from facedecode.pictures.perturb import parse_transform, perturb
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
@@ -24,7 +25,7 @@ from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.scores import score_pairs
 from facedecode.statistics.verification import FoldSplit, person_weights
 from facedecode.store import Store
-from facedecode.store.images import load_image, row_face
+from facedecode.store.images import row_face
 
 SETS, EACH = 4, 9  # people P0 to P35, of three images each
 

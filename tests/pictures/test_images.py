@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.pictures.images import find_images, load_image, save_image
+from facedecode.pictures.finding import find_images
+from facedecode.pictures.images import load_image, save_image
 
 WIDTH, HEIGHT = 48, 32
 
@@ -142,8 +143,8 @@ def _bad_files(folder: Path) -> dict[str, tuple[Path, str]]:
     (folder / "folder.jpg").mkdir()
     result["float"] = folder / "float.tif", "floating-point"
     result["int32"] = folder / "int.tif", "65535"
-    result["folder"] = folder / "folder.jpg", "directory"
-    result["missing"] = folder / "missing.jpg", "No such file"
+    result["folder"] = folder / "folder.jpg", "a folder"
+    result["missing"] = folder / "missing.jpg", "no such file"
     return result
 
 
@@ -207,7 +208,7 @@ def test_folders_give_identities_and_a_stable_order(tmp_path: Path) -> None:
     names = ["b/b_2.JPG", "b/b_1.jpeg", "a/deep/x.png", "top.webp"]
     passed_over = ["a/notes.txt", ".hidden/x.png", "a/._x.png"]
     _touch(*(tmp_path / name for name in names + passed_over))
-    root, refs = find_images([tmp_path])
+    root, refs, _ = find_images([tmp_path])
     assert root == tmp_path
     assert [(ref.relative, ref.identity) for ref in refs] == [
         ("a/deep/x.png", "deep"),
@@ -222,15 +223,15 @@ def test_several_inputs_share_a_root_and_count_once(tmp_path: Path, monkeypatch:
     _touch(tmp_path / "one/A/1.png", tmp_path / "two/2.png")
     monkeypatch.chdir(tmp_path)
     inputs = [Path("one/A/1.png"), Path("two"), Path("one"), Path("two/../two/2.png")]
-    root, refs = find_images(inputs)
+    root, refs, _ = find_images(inputs)
     assert root == tmp_path
-    assert [(ref.relative, ref.identity) for ref in refs] == [("one/A/1.png", "A"), ("two/2.png", None)]
-    assert find_images(inputs[::-1]) == (root, refs)
+    assert [(ref.relative, ref.identity) for ref in refs] == [("one/A/1.png", "A"), ("two/2.png", "two")]
+    assert find_images(inputs[::-1]) == (root, refs, [])
 
 
 def test_a_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
     _touch(tmp_path / "portrait")
-    root, refs = find_images([tmp_path / "portrait"])
+    root, refs, _ = find_images([tmp_path / "portrait"])
     assert root == tmp_path and [(ref.relative, ref.identity) for ref in refs] == [("portrait", None)]
 
 

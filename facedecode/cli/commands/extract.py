@@ -14,42 +14,42 @@ def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
     """
     from facedecode.annotations.labels import DataSet
     from facedecode.extraction.preview import write_preview
+    from facedecode.extraction.run import crops_note, find_inputs
     from facedecode.extraction.run import extract as run
+    from facedecode.pictures.align import CroppedFaces
     from facedecode.pictures.faces import FaceDetector
-    from facedecode.pictures.images import find_images
     from facedecode.pictures.perturb import parse_transform
     from facedecode.recognizers import load_chosen_recognizer
     from facedecode.store.layout import LABELS
 
-    data_set = DataSet(job.identities, job.labels, job.renamed)
+    inputs = find_inputs(job.images, DataSet(job.identities, job.labels, job.renamed, job.identity_level))
+    for note in inputs.notes:
+        console.say(note)
+    if job.crop == "found" and (note := crops_note(inputs.refs)):
+        console.say(note)
     metrics: dict = {}
     if job.dry_run:
-        root, images = find_images(job.images)
-        for note in data_set.with_identities(images)[1] + data_set.label_table(images)[1]:
-            console.say(note)
-        console.say(f"{len(images)} images below {root} would go to {job.output}")
-        metrics["count"] = len(images)
+        console.say(f"{len(inputs.refs)} images below {inputs.root} would go to {job.output}")
+        metrics["count"] = len(inputs.refs)
         if not job.preview:
             return metrics, {}
     transform = parse_transform(job.transform) if job.transform else None
     device = start_torch(job.device, console.ranks)
-    recognizer, detector = load_chosen_recognizer(job.recognizer, device, job.precision), FaceDetector(device)
+    recognizer = load_chosen_recognizer(job.recognizer, device, job.precision)
+    finder = CroppedFaces(recognizer.spec.crop) if job.crop == "aligned" else FaceDetector(device)
     outputs = {"preview": str(job.preview)} if job.preview else {}
     if job.preview and console.ranks.first:
-        faces = write_preview(
-            job.preview, job.images, recognizer, detector, transform, overwrite=job.settings.overwrite
-        )
+        faces = write_preview(job.preview, job.images, recognizer, finder, transform, overwrite=job.settings.overwrite)
         console.say(f"{job.preview}: {faces} of the faces")
     if job.dry_run:
         return metrics, outputs
     with console.progress() as stage:
         result = run(
-            job.images,
+            inputs,
             job.output,
             recognizer,
-            detector,
+            finder,
             transform=transform,
-            data_set=data_set,
             options=job.settings,
             progress=stage("extract"),
             ranks=console.ranks,
