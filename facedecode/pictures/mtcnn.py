@@ -87,7 +87,7 @@ class Mtcnn:
                 return [detections for image in images for detections in self.detect(image[None])]
             table = LargePicture(images[0], self.device)
         else:
-            table = SummedArea(torch.from_numpy(np.require(images, None, "CW")).to(self.device))
+            table = SummedArea(torch.from_numpy(np.require(images, None, ["C", "W"])).to(self.device))
         boxes, owner = self._propose(table)
         boxes, owner = self._refine(table, boxes, owner)
         boxes, points, owner = self._finish(table, boxes, owner)
