@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import codecs
 import os
-import signal
 import sys
+from typing import NoReturn
+
+from facedecode import interruption
+from facedecode.streams import open_streams
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line; the exit codes are listed in docs/command-line.md."""
-
-    def terminate(*_: object) -> None:
-        raise SystemExit(143)
-
-    signal.signal(signal.SIGTERM, terminate)
+    _take_utf8()
+    open_streams()
+    interruption.listen()
     try:
-        from facedecode.cli import app
-        from facedecode.cli.app import speaks
-        from facedecode.cli.console import failure_json, has_answered
+        code = _run()
+    except BaseException as error:
+        from facedecode.cli.app import end_with
 
-        try:
-            app(prog_name="facedecode")
-        except SystemExit as stop:
-            # The parser's own refusals happen before a command runs; with --json they are an object, too.
-            if stop.code == 2 and "--json" in sys.argv and not has_answered() and speaks(os.environ):
-                command = " ".join(a for a in sys.argv[1:2] if not a.startswith("-"))
-                failure_json(command, "wrong usage; see stderr", 2)
-            raise
-    except KeyboardInterrupt:  # before or after a command's own work, which tells more
-        raise SystemExit(130) from None
+        code = end_with(error, sys.argv[1:])
+    interruption.end(code)
+
+
+def _run() -> int:
+    from facedecode.cli import app
+
+    code = app(prog_name="facedecode", standalone_mode=False)
+    sys.stdout.flush()  # here a disk that is full is said, at the interpreter's end it is not
+    return code
+
+
+def _take_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale has ASCII only: names of files are UTF-8 in stores."""
+    narrow = os.name == "posix" and codecs.lookup(sys.getfilesystemencoding()).name == "ascii"
+    if narrow and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 if __name__ == "__main__":

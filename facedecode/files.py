@@ -334,6 +334,56 @@ def make_folder(path: Path | str) -> Path:
     return path
 
 
+def require_place(path: Path | str, folder: bool, parents: bool = False) -> None:
+    """Refuse an output that cannot be written, before the work that makes it.
+
+    folder: whether a folder is to be made or used there, or else a file to be made or replaced.
+    parents: whether the folders above a file will be made, too; those above a folder always are.
+
+    The nearest folder that is there is really written in: permission bits and mount options do not tell all. Nothing
+    is left behind.
+
+    Raises OutputError naming the output: no permission, read-only, disk full, a name that is too long; a file is in the
+    way of a folder, or something else than a regular file in the way of a file.
+    """
+    path = Path(path)
+    cannot = f"cannot make the folder {path}" if folder else f"cannot write {path}"
+    try:
+        there = _nearest(path.absolute())
+        if there not in (path.absolute(), path.absolute().parent) and not (folder or parents) and there.is_dir():
+            raise OutputError(f"{cannot}: there is no folder {path.parent}; make it, or name another output")
+        if there == path.absolute() and not folder:
+            if there.is_dir() and not there.is_symlink():
+                raise OutputError(f"{cannot}: it is a folder, and a file is to be made; name a file")
+            _refuse_special(path)
+            there = there.parent
+        if not there.is_dir():
+            what = "a file of that name is in the way" if there == path.absolute() else f"{there} is no folder"
+            raise OutputError(f"{cannot}: {what}; name another output")
+        if hasattr(os, "pathconf"):
+            most = os.pathconf(there, "PC_NAME_MAX")
+            if any(len(os.fsencode(part)) > most for part in path.parts):
+                raise OutputError(f"{cannot}: the name is too long (at most {most} bytes); name another output")
+        remove_stale(there)
+        temporary, descriptor = _new_temporary(there)
+        os.close(descriptor)
+        with contextlib.suppress(FileNotFoundError):  # another run has taken it for a dead run's
+            temporary.unlink()
+    except OSError as error:
+        raise OutputError(f"{cannot}: {_reason(error)}; name another output") from error
+
+
+def _nearest(path: Path) -> Path:
+    """What is there of a path: itself, or the nearest above it. Raises OSError where that cannot be told."""
+    for place in (path, *path.parents):
+        try:
+            place.lstat()
+            return place
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return path
+
+
 @contextlib.contextmanager
 def locked(folder: Path | str) -> Iterator[None]:
     """Hold an existing output folder against other runs for the length of the block, and tidy up after killed ones.

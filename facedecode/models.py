@@ -10,8 +10,8 @@ from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import SHIPPED, read_file, sha256_file, sha256_of
 from facedecode.progress import Progress, silent
 from facedecode.recognizers import REGISTRY, RecognizerSpec, find_spec_by_name, find_weights
-from facedecode.recognizers.cache import require_recorded, write_record
-from facedecode.recognizers.registry import cached_weights, weights_places
+from facedecode.recognizers.cache import require_cache_folder, require_recorded, write_record
+from facedecode.recognizers.registry import download_name, weights_places
 from facedecode.recognizers.weights_file import kind_of_weights
 
 _LICENSE = "- **License**: "  # of a decoder: a line of its model card
@@ -42,7 +42,7 @@ def download_weights(name: str, offline: bool = False, progress: Progress = sile
     spec = find_spec_by_name(name)
     if spec.url is None:
         raise UsageError(f"{name}: there is no download; {spec.obtain}")
-    path = cached_weights(spec)
+    path = require_cache_folder() / download_name(spec)
     if path.is_file():
         _check(spec, path)
         require_recorded(path)

@@ -8,6 +8,7 @@ signature of them (`facedecode.cli.options`), and Python users read them where t
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Literal
 from facedecode.errors import UsageError
 
 _KEY = "option"
+_LARGEST = 2**53  # of whole numbers: those that JSON keeps
 _UNSPELLABLE = "[](),@=<>"
 _RESERVED = ("originals", "real images", "chance")
 
@@ -29,6 +31,7 @@ class Option:
     flags: `--name`, `-n`; made from the field's name if empty.
     minimum, maximum: of a number.
     exists: what the value has to be, a key of `cli.checks.CHECKS` (`file`, `store` …): checked before any work.
+    makes: what is written there, a key of `cli.checks.OUTPUTS` (`file`, `folder` …): tried before any work.
     positional: an argument and no option.
     parse: turns what the user wrote, of the type `written`, into the field's value. Raises UsageError.
     written: the type of what the user writes; the field's if None.
@@ -42,6 +45,7 @@ class Option:
     positional: bool = False
     parse: Callable[[Any], Any] | None = None
     written: Any = None
+    makes: str | None = None
 
 
 def option(
@@ -51,11 +55,12 @@ def option(
     minimum: float | None = None,
     maximum: float | None = None,
     exists: str | None = None,
+    makes: str | None = None,
     parse: Callable[[Any], Any] | None = None,
     written: Any = None,
 ) -> Any:
     """A dataclass field that is an option; see `Option`. `default`: `dataclasses.MISSING` where it is required."""
-    metadata = {_KEY: Option(help, flags, minimum, maximum, exists, False, parse, written)}
+    metadata = {_KEY: Option(help, flags, minimum, maximum, exists, False, parse, written, makes)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -117,9 +122,11 @@ def parse_ridge(number: str) -> float | Literal["auto"]:
     if number == "auto":
         return "auto"
     try:
-        return float(number)
+        value = float(number)
     except ValueError:
         raise UsageError(f"--ridge {number}: give a number, 0 or more, or auto") from None
+    require_range("--ridge", value, minimum=0)
+    return value
 
 
 def choices(kind: Any) -> tuple[str, ...]:
@@ -151,13 +158,26 @@ def require_ranges(job: Any) -> None:
     """Refuse a number of a job that is outside its option's range. Raises UsageError."""
     for field in dataclasses.fields(job):
         declared, value = option_of(field), getattr(job, field.name)
-        if declared is None or not isinstance(value, int | float):
+        if declared is not None:
+            require_range(f"--{field.name.replace('_', '-')}", value, declared.minimum, declared.maximum)
+
+
+def require_range(name: str, value: Any, minimum: float | None = None, maximum: float | None = None) -> None:
+    """Refuse a number, or one of several, that is outside a range, no number, infinite, or too large for 64 bits.
+
+    What is of another type passes. Raises UsageError.
+    """
+    for number in value if isinstance(value, tuple | list) else [value]:
+        if isinstance(number, bool) or not isinstance(number, int | float):
             continue
-        flag = f"--{field.name.replace('_', '-')}"
-        if declared.minimum is not None and not value >= declared.minimum:
-            raise UsageError(f"{flag} {value}: give at least {declared.minimum:g}")
-        if declared.maximum is not None and not value <= declared.maximum:
-            raise UsageError(f"{flag} {value}: give at most {declared.maximum:g}")
+        if not math.isfinite(number):
+            raise UsageError(f"{name} {number}: give a finite number")
+        if isinstance(number, int) and abs(number) > _LARGEST:
+            raise UsageError(f"{name} {number}: give at most {_LARGEST}")
+        if minimum is not None and not number >= minimum:
+            raise UsageError(f"{name} {number}: give at least {minimum:g}")
+        if maximum is not None and not number <= maximum:
+            raise UsageError(f"{name} {number}: give at most {maximum:g}")
 
 
 # Options that many jobs share.

@@ -75,7 +75,9 @@ class AttackJob:
     """
 
     images: Sequence[Path] = images_argument()
-    output: Path = option(MISSING, "Folder for the pictures, their store, a table and a figure.", "--output", "-o")
+    output: Path = option(
+        MISSING, "Folder for the pictures, their store, a table and a figure.", "--output", "-o", makes="folder"
+    )
     target: TargetOptions  # type: ignore[misc]  # the options before it have no default either
     method: str = option("itfgsm", f"Attack: {', '.join(f'{m.name} ({m.summary})' for m in METHODS.values())}.")
     budget: Budget = Budget()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import errno
 import functools
 import inspect
+import itertools
 import os
 import re
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,21 +22,18 @@ import typer
 import typer.core
 import typer.main
 
+from facedecode import interruption
 from facedecode.cli.commands import summary_of
-from facedecode.cli.console import Console, failure_json, result_json
+from facedecode.cli.console import Console, failure_json, forget_answers, has_answered, result_json, show_error, speaks
 from facedecode.cli.options import expand, parameters_of
-from facedecode.errors import FacedecodeError, FailedItems, GateMissed, UsageError
-from facedecode.escaping import visible
+from facedecode.errors import BadInput, FacedecodeError, FailedItems, GateMissed, UsageError
 from facedecode.options import option
 from facedecode.ranks import Meeting, Ranks
 
 _Panels = dict[str, list[tuple[str, str]]]  # heading → names and meanings
 _NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-def speaks(environment: Mapping[str, str]) -> bool:
-    """Whether this process has a voice: alone, or the first."""
-    return "LOCAL_RANK" not in environment or environment.get("RANK", "0") == "0"
+# What the parser raises; of Typer's own or of Click, by the version.
+_Refused: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 def launched(environment: Mapping[str, str]) -> Ranks:
@@ -87,6 +88,50 @@ class LazyGroup(typer.core.TyperGroup):
         modules = {name: entry[0] for section in self.sections.values() for name, entry in section.items()}
         return load_command(self.package, modules[name], name) if name in modules else None
 
+    def resolve_command(self, context: Any, args: list[str]):
+        """The command that the first word names. Raises UsageError for a word that names none."""
+        known = self.list_commands(context)
+        if args[0] not in known and not args[0].startswith("-"):
+            begun = [name for name in known if name.startswith(args[0])]
+            near = " or ".join(map(repr, begun or difflib.get_close_matches(args[0], known, 2)))
+            hint = f"did you mean {near}? See" if near else "see"
+            raise UsageError(f"no command {args[0]!r}; {hint} '{context.command_path} --help'")
+        return super().resolve_command(context, args)
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        """As the parser does; without a word, the help is shown."""
+        if not args:
+            context.get_help()
+            context.exit(UsageError.exit_code)
+        return super().parse_args(context, args)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command line; what the parser refuses is one line, too. Returns the exit code.
+
+        standalone_mode: raise SystemExit with the code instead.
+        """
+        words = list(sys.argv[1:] if args is None else args)
+        forget_answers()
+        try:
+            with self.make_context(prog_name or "facedecode", list(words), **extra) as context:
+                self.invoke(context)
+            code = 0
+        except typer.Exit as ended:
+            code = ended.exit_code
+        except BaseException as error:
+            code = end_with(error, words)
+        if standalone_mode:
+            raise SystemExit(code)
+        return code
+
     def get_help_option(self, context: Any):
         """The option --help, off where it is not given: Typer imports its converters for a value of None."""
         option = super().get_help_option(context)
@@ -105,6 +150,15 @@ class LazyGroup(typer.core.TyperGroup):
 
 class PlainCommand(typer.core.TyperCommand):
     """A command with a help page that takes little time to print."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        """As the parser does. Raises UsageError for a value that is empty."""
+        for before, word in zip(["", *args], args, strict=False):
+            option, equals, value = word.partition("=")
+            if not word or (option.startswith("--") and equals and not value):
+                option = option or (before if before.startswith("-") else "an argument")
+                raise UsageError(f"{option}: the value is empty; give one, or leave the option out")
+        return super().parse_args(context, args)
 
     def format_help(self, context: Any, formatter: object) -> None:
         """Print the help: usage, what the command does, and its options."""
@@ -143,7 +197,7 @@ def _print_help(
 
 def group_of(group: type[LazyGroup], help: str) -> typer.Typer:
     """A Typer application with a group of this class."""
-    app = typer.Typer(cls=group, help=help, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=group, help=help, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(lambda: None)  # without one, an application that has no commands yet is no group
     return app
 
@@ -187,11 +241,15 @@ def command(
             try:
                 ranks = launched(os.environ)
                 console = Console(quiet, json, ranks)
+                interruption.announce = functools.partial(_announce, title, json)
                 warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
                 if ranks.count > 1 and not several:
                     raise UsageError(f"{title} runs in one process; start it without torchrun")
+                _require_working_folder()
                 with ranks.joined():
                     metrics, outputs = function(console, **collect(values))
+                if json and ranks.first:
+                    result_json(title, metrics, outputs)
             except typer.Exit:
                 raise
             except BaseException as error:
@@ -202,13 +260,11 @@ def command(
                     typer.echo(traceback.format_exc(), err=True)
                 if spoken := ranks.last_words(line, code, error):
                     line, code = spoken
-                    typer.echo(f"error: {visible(line)}", err=True)
+                    show_error(line)
                     if json:
                         reached = (error.metrics, error.outputs) if isinstance(error, GateMissed) else ()
                         failure_json(title, line, code, *reached)
                 raise typer.Exit(code) from None
-        if json and ranks.first:
-            result_json(title, metrics, outputs)
 
     signature = inspect.Signature([*parameters[1:], *parameters_of(OutputOptions)])
     vars(run)["__signature__"] = signature
@@ -220,8 +276,53 @@ def command(
     return app
 
 
+def _announce(title: str, json: bool, line: str, code: int) -> None:
+    """What a command says that ends without unwinding."""
+    if speaks():
+        show_error(line)
+        if json:
+            failure_json(title, line, code)
+
+
+def end_with(error: BaseException, words: Sequence[str]) -> int:
+    """Say what ended the program outside of a command's own work; the exit code.
+
+    words: the command line. Raises the error where it is not ours to end.
+    """
+    if isinstance(error, BrokenPipeError):  # who reads stdout has read enough
+        return 1
+    if isinstance(error, _Refused):
+        where = getattr(error, "ctx", None)
+        page = where.command_path if where else " ".join(["facedecode", *words[:1]])
+        line, code = f"{_refusal(error, words)}; see '{page} --help'", 2
+    else:
+        line, code = _explain(error)
+    if code is None:
+        raise error
+    if speaks():
+        show_error(line)
+        if "--json" in words and not has_answered():
+            failure_json(" ".join(word for word in words[:1] if not word.startswith("-")), line, code)
+    return code
+
+
+def _refusal(error: Any, words: Sequence[str]) -> str:
+    """What the parser refuses, in one line that names the value."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    options: Sequence[str] = getattr(getattr(error, "param", None), "opts", ())
+    given = [word for before, word in itertools.pairwise(words) if before in options]
+    given += [word.partition("=")[2] for word in words if word.partition("=")[0] in options and "=" in word]
+    if given:
+        # Typer's reason, with or without its validator's words for it.
+        reason = error.message.partition(", unable")[0].removeprefix("Input ").rstrip(".")
+        return f"{options[-1]} {', '.join(given)}: {reason}"
+    return message[:1].lower() + message[1:]
+
+
 def _explain(error: BaseException) -> tuple[str, int | None]:
     """One line and the exit code for what ended a command; no code where it is not ours to end."""
+    if asked := interruption.asked():  # whatever has become of the exception since
+        return asked
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command resumes where it can", 130
     if isinstance(error, SystemExit):
@@ -229,13 +330,32 @@ def _explain(error: BaseException) -> tuple[str, int | None]:
     line = " ".join(str(error).split())
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without torch
         return f"out of memory ({line}); lower --batch-size, or take fewer images", 7
+    if isinstance(error, RuntimeError) and "can't start new thread" in line:
+        return "the system gives no more threads; raise the limit of processes (ulimit -u)", 7
     if isinstance(error, FacedecodeError):
         return line, error.exit_code
-    if isinstance(error, BrokenPipeError):  # who read stdout has read enough: Typer ends it without a word
+    if isinstance(error, BrokenPipeError):  # who reads stdout has read enough: the end is without a word
         return line, None
+    if isinstance(error, OSError) and error.errno is not None:
+        return _of_system(error), 4
     if isinstance(error, Exception):
         return f"a bug in facedecode: {type(error).__name__}: {line} (run again with --debug)", 1
     return line, None
+
+
+def _of_system(error: OSError) -> str:
+    """What the system refused, in one line."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many open files; raise the limit (ulimit -n)"
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror} (run again with --debug to see where)"
+
+
+def _require_working_folder() -> None:
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError:
+        raise BadInput("the working folder is gone; change to another one") from None
 
 
 def refuse_failures(failures: Sequence[Mapping[str, str]], what: str, store: Path) -> None:

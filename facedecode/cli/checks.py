@@ -1,14 +1,21 @@
-"""Looks at a user's inputs before any work, and without torch: are they there, and of the kind that an option takes?"""
+"""Looks at a user's inputs and outputs before any work, and without torch.
+
+Are the inputs there, and of the kind that an option takes? Can the outputs be written?
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from facedecode.cli.console import speaks
 from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.files import require_place
 
 Others = Mapping[str, Any]
 Check = Callable[[str, Others], None]
@@ -29,19 +36,37 @@ def check(kind: str, value: Any, others: Mapping[str, Any]) -> None:
             CHECKS[kind](str(one), others)
 
 
+def try_output(kind: str, value: Any, others: Mapping[str, Any]) -> None:
+    """Refuse an output, of a kind, that cannot be written. Of several processes the first alone writes.
+
+    Raises OutputError: see `files.require_place`.
+    """
+    if speaks():
+        OUTPUTS[kind](str(value), others)
+
+
+def _mode(value: str) -> int:
+    """The type and permissions of what a path leads to; 0 if nothing. Raises BadInput: that cannot be told."""
+    try:
+        return os.stat(value).st_mode  # noqa: PTH116 (a Path says no more)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise BadInput(f"{value}: cannot be read: {error.strerror}") from None
+
+
 def _file(value: str, _: Others) -> None:
-    path = Path(value)
-    if not path.is_file():
-        raise BadInput(f"{value}: no such file{_instead(path)}")
+    if not stat.S_ISREG(mode := _mode(value)):
+        raise BadInput(f"{value}: no such file{_instead(mode)}")
 
 
 def _path(value: str, _: Others) -> None:
-    if not Path(value).exists():
+    if not _mode(value):
         raise BadInput(f"{value}: no such file or folder; check the path")
 
 
-def _instead(path: Path) -> str:
-    return "; it is a folder" if path.is_dir() else "; it is a file" if path.exists() else ""
+def _instead(mode: int) -> str:
+    return "; it is a folder" if stat.S_ISDIR(mode) else "; it is no regular file" if mode else "; check the path"
 
 
 def _images(value: str, others: Others) -> None:
@@ -91,8 +116,9 @@ def _fitted(name: str, command: str) -> Check:
     """A file that a command fitted; see `tensor_file.Kind`."""
 
     def check_fitted(value: str, _: Others) -> None:
-        if not Path(value).is_file():
-            raise BadInput(f"{value}: no such {name}; make one with 'facedecode {command}'{_instead(Path(value))}")
+        if not stat.S_ISREG(mode := _mode(value)):
+            instead = _instead(mode) if mode else ""
+            raise BadInput(f"{value}: no such {name}; make one with 'facedecode {command}'{instead}")
         if _about(Path(value)).get("format") != f"facedecode-{name.replace(' ', '-')}":
             raise BadInput(f"{value}: not a {name}; make one with 'facedecode {command}'")
 
@@ -140,7 +166,7 @@ def _transforms(value: str, _: Others) -> None:
 
 
 def _weights(value: str, _: Others) -> None:
-    if not Path(value).exists():
+    if not _mode(value):
         raise MissingWeights(f"{value}: no such weights file")
 
 
@@ -174,4 +200,22 @@ CHECKS: Mapping[str, Check] = {
     "device": _device,
     "transform": _transform,
     "transforms": _transforms,
+}
+
+
+def _png_or_folder(value: str, _: Others) -> None:
+    require_place(value, folder=Path(value).suffix.lower() != ".png")
+
+
+def _maps(value: str, others: Others) -> None:
+    if not others.get("sums_to"):  # then there are no maps
+        require_place(value, folder=True)
+
+
+OUTPUTS: Mapping[str, Check] = {
+    "file": lambda value, _: require_place(value, folder=False),
+    "fitted file": lambda value, _: require_place(value, folder=False, parents=True),
+    "folder": lambda value, _: require_place(value, folder=True),
+    "PNG or folder": _png_or_folder,
+    "folder of maps": _maps,
 }

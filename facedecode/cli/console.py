@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from facedecode import interruption
 from facedecode.escaping import visible
 from facedecode.progress import Progress, Stage, silent_stage
 from facedecode.ranks import Ranks
@@ -37,15 +40,41 @@ def failure_json(command: str, error: str, code: int, metrics: dict | None = Non
 
 
 def has_answered() -> bool:
-    """Whether this process has printed an object already."""
+    """Whether this command line has printed an object already."""
     return _answers > 0
+
+
+def forget_answers() -> None:
+    """Another command line begins."""
+    global _answers
+    _answers = 0
+
+
+def show_error(line: str) -> None:
+    """The one line on stderr that says why the program ends."""
+    interruption.told()
+    typer.echo(f"error: {visible(line)}", err=True)
+
+
+def speaks() -> bool:
+    """Whether this process has a voice: alone, or the first of those that torchrun started."""
+    return "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def _emit(answer: dict) -> None:
     global _answers
     _answers += 1
     # Never through rich: its console wraps lines and eats [brackets].
-    typer.echo(json.dumps({"schema_version": SCHEMA_VERSION, **answer}, allow_nan=False, sort_keys=True))
+    typer.echo(json.dumps(_finite({"schema_version": SCHEMA_VERSION, **answer}), allow_nan=False, sort_keys=True))
+
+
+def _finite(value: Any) -> Any:
+    """With null in place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Console:

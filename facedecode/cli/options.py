@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 import typer
 
-from facedecode.cli.checks import check
-from facedecode.options import Option, choices, has_options, option_of, require_choice
+from facedecode.cli.checks import check, try_output
+from facedecode.options import Option, choices, has_options, option_of, require_choice, require_range
 
 _SEVERAL = (tuple, list, collections.abc.Sequence)
 
@@ -100,6 +100,8 @@ def expand(function: Callable) -> tuple[list[inspect.Parameter], Callable[[dict[
     def collect(values: dict[str, Any]) -> dict[str, Any]:
         for job in jobs.values():
             _require_inputs(job, values)
+        for job in jobs.values():
+            _require_outputs(job, values)
         made = {name: _make(job, values) for name, job in jobs.items()}
         made |= {union: {name: values[name] for name in names} for union, names in unions.items()}
         taken = {name for job in jobs.values() for name, _, _ in _fields(job)}.union(*unions.values())
@@ -116,10 +118,12 @@ def parameters_of(job: type) -> list[inspect.Parameter]:
 def make_job(job: type, values: Mapping[str, Any]) -> Any:
     """The job that the user described.
 
-    Raises BadInput: an input that is not there, or of another kind; all are looked at before anything else. UsageError:
-    a value that is none of the choices, or that the option or the job refuses.
+    Raises BadInput: an input that is not there, or of another kind; all are looked at before anything else.
+    OutputError: an output that cannot be written. UsageError: a value that is none of the choices, or that the option
+    or the job refuses.
     """
     _require_inputs(job, values)
+    _require_outputs(job, values)
     return _make(job, values)
 
 
@@ -127,6 +131,14 @@ def _require_inputs(job: type, values: Mapping[str, Any]) -> None:
     for name, _, declared in _fields(job):
         if declared.exists and name in values:
             check(declared.exists, values[name], values)
+
+
+def _require_outputs(job: type, values: Mapping[str, Any]) -> None:
+    for name, (field, _), declared in _fields(job):
+        if declared.makes:
+            value = values.get(name, _default(field))
+            if value is not None and value is not dataclasses.MISSING:
+                try_output(declared.makes, value, values)
 
 
 def _make(job: type, values: Mapping[str, Any]) -> Any:
@@ -138,6 +150,7 @@ def _make(job: type, values: Mapping[str, Any]) -> Any:
             value = values[field.name]
             if isinstance(value, list):
                 value = tuple(value)
+            require_range(f"--{field.name.replace('_', '-')}", value)
             if isinstance(value, str) and not declared.parse and (known := choices(hints[field.name])):
                 require_choice(field.name, value, known)
             if value is not None and declared.parse is not None:

@@ -224,7 +224,9 @@ class EquivarianceJob(EvaluationJob):
         written=str,
         parse=parse_ridge,
     )
-    work: Path | None = option(None, "Folder that keeps perturbed templates, so that an interrupted run can resume.")
+    work: Path | None = option(
+        None, "Folder that keeps perturbed templates, so that an interrupted run can resume.", makes="folder"
+    )
     weights: Path | None = weights_option()
     images: Path | None = images_option()
     limit: int | None = option(None, "Use only the first images of both, this many, for a trial run.", minimum=2)
@@ -317,7 +319,9 @@ class LeakageJob(EvaluationJob):
     )
     people: Path | None = people_option()
     exclude: Sequence[str] = exclude_option()
-    directions: Path | None = option(None, "Write each attribute's direction to this folder, for 'walk'.")
+    directions: Path | None = option(
+        None, "Write each attribute's direction to this folder, for 'walk'.", makes="folder"
+    )
     decoder: str | None = option(
         None,
         "Decoder that draws the strips. If absent, the one that ships for the recognizer; none: no strips.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
@@ -19,6 +20,7 @@ from facedecode.options import (
     require_choices,
 )
 
+_MOST_LISTED = 1 << 28  # bytes of a list on stdin
 STORE = "Folder of the store to make."
 
 
@@ -26,7 +28,14 @@ def _listed(images: Sequence[Path]) -> tuple[Path, ...]:
     """The inputs, with `-` replaced by the lines of stdin."""
     if Path("-") not in images:
         return tuple(images)
-    lines = [Path(line) for line in sys.stdin.read().splitlines() if line.strip()]
+    if sys.stdin is None:
+        raise UsageError("-: stdin is closed; give a list of images there, or name them")
+    data = sys.stdin.buffer.read(_MOST_LISTED + 1)
+    if len(data) > _MOST_LISTED:
+        raise UsageError(f"-: more than {_MOST_LISTED:,} bytes on stdin, where a list of images is read")
+    lines = [Path(os.fsdecode(line)) for line in data.splitlines() if line.strip()]
+    if not lines:
+        raise UsageError("-: no image is listed on stdin; give their paths, one a line")
     return tuple(path for image in images for path in (lines if image == Path("-") else [image]))
 
 
@@ -74,7 +83,7 @@ class ExtractJob:
     """Make a store of the templates of images."""
 
     images: Sequence[Path] = images_argument()
-    output: Path = option(MISSING, STORE, "--output", "-o")
+    output: Path = option(MISSING, STORE, "--output", "-o", makes="folder")
     recognizer: RecognizerOptions = RecognizerOptions()
     identities: Path | None = _identities()
     identity_level: int = option(
@@ -92,7 +101,7 @@ class ExtractJob:
     crop: Literal["found", "aligned"] = option(
         "found", "Where the face is: found by the detector; or aligned, if each image is the recognizer's crop already."
     )
-    preview: Path | None = option(None, "Before the work, write a PNG with up to 8 of the aligned faces.")
+    preview: Path | None = option(None, "Before the work, write a PNG with up to 8 of the aligned faces.", makes="file")
     device: str = device_option()
     precision: Literal["fp32", "bf16"] = option("fp32", "Precision of the arithmetic: fp32, or bf16 (by autocast).")
     settings: StoreOptions = StoreOptions()
@@ -114,7 +123,7 @@ class ImportJob:
     embeddings: Path = argument(
         "Templates: .npy with one a row, .npz, Parquet, or a folder of .npy files.", exists="embeddings"
     )
-    output: Path = option(MISSING, STORE, "--output", "-o")
+    output: Path = option(MISSING, STORE, "--output", "-o", makes="folder")
     images: Path | None = option(
         None,
         "List of the images' paths, one a line, in the order of the rows; or their folder, where the file of templates "

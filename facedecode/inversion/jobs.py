@@ -42,7 +42,11 @@ class InvertJob:
 
     templates: Path = argument(TEMPLATES, exists="templates")
     output: Path = option(
-        MISSING, "A .png for one picture or a grid, or a folder for one PNG per template.", "--output", "-o"
+        MISSING,
+        "A .png for one picture or a grid, or a folder for one PNG per template.",
+        "--output",
+        "-o",
+        makes="PNG or folder",
     )
     mapping: Path | None = option(
         None, "First apply this map, made by 'fit-mapping', to the templates.", exists="mapping"
@@ -95,7 +99,7 @@ class WalkJob:
     """Draw the faces on the way from one template to another, or along a direction."""
 
     templates: Path = argument(TEMPLATES, exists="templates")
-    output: Path = option(MISSING, "A .png with one strip of pictures for each --from.", "--output", "-o")
+    output: Path = option(MISSING, "A .png with one strip of pictures for each --from.", "--output", "-o", makes="file")
     start: Sequence[str] = option(
         MISSING, "Template to start from: an image of the store, or a row's number (repeatable).", "--from"
     )
@@ -110,7 +114,9 @@ class WalkJob:
     reach: float = option(
         1.0, "How far to go along --along, both ways. 1 is the distance between the means of its two classes."
     )
-    save_templates: Path | None = option(None, "Also write the templates of the strips to this .npy file.")
+    save_templates: Path | None = option(
+        None, "Also write the templates of the strips to this .npy file.", makes="file"
+    )
     drawing: DrawingOptions = DrawingOptions()
     overwrite: bool = overwrite_option()
 
@@ -142,7 +148,7 @@ class ConfidenceJob:
     """Fit what a decoder's templates determine of a face."""
 
     store: Path = argument("A store made by 'extract', with its images.", exists="store")
-    output: Path = option(MISSING, "File of the map, NAME.safetensors.", "--output", "-o")
+    output: Path = option(MISSING, "File of the map, NAME.safetensors.", "--output", "-o", makes="fitted file")
     decoder: str | None = decoder_option()
     people: Path | None = people_option()
     exclude: Sequence[str] = exclude_option()

@@ -163,7 +163,7 @@ def find_rows(inputs: TemplateInput, names: Sequence[str], option: str) -> list[
             if len(named) > 1:
                 raise BadInput(f"{option} {name}: {len(named)} images have that name; give the path below the root")
             return named[0]
-        if name.isdecimal():
+        if name.isascii() and name.isdecimal():
             if int(name) < len(inputs.templates):
                 return int(name)
             raise BadInput(f"{option} {name}: the templates are numbered from 0 to {len(inputs.templates) - 1}")

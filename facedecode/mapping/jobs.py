@@ -86,12 +86,18 @@ class MappingJob:
         exists="mapping sums",
     )
     output: Path = option(
-        Path("mappings"), "Folder of the maps; one NAME.safetensors for each perturbation.", "--output", "-o"
+        Path("mappings"),
+        "Folder of the maps; one NAME.safetensors for each perturbation.",
+        "--output",
+        "-o",
+        makes="folder of maps",
     )
     method: Method = Method()
     people: Path | None = people_option()
     sums_to: Path | None = option(
-        None, "Instead of maps, write sums to this folder. Sums of several runs can be merged by --from-sums."
+        None,
+        "Instead of maps, write sums to this folder. Sums of several runs can be merged by --from-sums.",
+        makes="folder",
     )
     weights: Path | None = weights_option()
     images: Path | None = images_option()

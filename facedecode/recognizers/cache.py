@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import json_text, sha256_file, write_text
+from facedecode.records import read_json
 
 _folder: ContextVar[Path | None] = ContextVar("cache folder", default=None)
 
@@ -24,11 +25,29 @@ def use_cache(folder: Path | None) -> Iterator[None]:
         _folder.reset(token)
 
 
-def cache_folder() -> Path:
-    """The folder of `use_cache`, else the system's own for caches. It may not exist yet."""
+def cache_folder() -> Path | None:
+    """The folder of `use_cache`, else the system's own for caches; None for a user without a home.
+
+    It may not exist yet.
+    """
     from platformdirs import user_cache_path  # 10 ms
 
-    return _folder.get() or user_cache_path("facedecode", appauthor=False)
+    if folder := _folder.get():
+        return folder
+    try:
+        folder = user_cache_path("facedecode", appauthor=False)
+    except RuntimeError:
+        return None
+    return folder if folder.is_absolute() else None  # of some versions, '~' where there is no home
+
+
+def require_cache_folder() -> Path:
+    """The same, for a download. Raises OutputError where there is none."""
+    if folder := cache_folder():
+        return folder
+    raise OutputError(
+        "there is no folder for downloads: this user has no home; name one by --cache or $FACEDECODE_CACHE"
+    )
 
 
 def write_record(path: Path, sha256: str, url: str | None) -> None:
@@ -41,17 +60,18 @@ def require_recorded(path: Path, sha256: str | None = None) -> None:
 
     Raises BadInput: the file has changed since, or its record is unreadable.
     """
-    if path.parent.resolve() != cache_folder().resolve():
+    folder = cache_folder()
+    if folder is None or path.parent.resolve() != folder.resolve():
         return
     sha256 = sha256 or sha256_file(path)
     record = _record_path(path)
-    if not record.exists():
+    if not os.path.lexists(record):
         with suppress(OutputError):  # a read-only cache that others share
             write_record(path, sha256, None)
         return
     try:
-        recorded = str(json.loads(record.read_text(encoding="utf-8"))["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        recorded = str(read_json(record)["sha256"])
+    except (BadInput, KeyError) as error:
         raise BadInput(f"{record}: not a usable record ({type(error).__name__}); remove it and {path}") from None
     if recorded != sha256:
         raise BadInput(

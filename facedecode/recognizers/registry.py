@@ -6,6 +6,7 @@ A recognizer is called by its registered name, by the folder that it was trained
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -131,7 +132,7 @@ def find_weights(spec: RecognizerSpec, weights: Path | str | None = None) -> Pat
         raise MissingWeights(f"{spec.name}: its weights come with no package; {spec.obtain}")
     places = weights_places(spec)
     for path in places:
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113 (false where a folder above may not be looked into)
             return path
     searched = ", ".join(map(str, places)) or f"package {spec.package} (not installed)"
     raise MissingWeights(f"{spec.name}: no weights; looked in {searched}; {spec.obtain}")
@@ -146,12 +147,13 @@ def weights_places(spec: RecognizerSpec) -> list[Path]:
         places += [
             Path(folder) / spec.package_file for folder in (package and package.submodule_search_locations) or ()
         ]
-    return [*places, cached_weights(spec)] if spec.url is not None else places
+    folder = cache_folder()
+    return [*places, folder / download_name(spec)] if spec.url is not None and folder is not None else places
 
 
-def cached_weights(spec: RecognizerSpec) -> Path:
-    """Where the download of a recognizer's weights goes; it may not be there yet. The spec has a `url`."""
-    return cache_folder() / str(spec.url).rpartition("/")[2]
+def download_name(spec: RecognizerSpec) -> str:
+    """The file name, in the folder for downloads, of a recognizer's weights. The spec has a `url`."""
+    return str(spec.url).rpartition("/")[2]
 
 
 def trained_folder(name: Path | str) -> Path | None:

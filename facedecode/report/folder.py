@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 
 from facedecode.errors import OutputError
-from facedecode.files import json_text
+from facedecode.files import json_text, require_place
 from facedecode.output_folder import is_own_name, output_folder, unfinished_files
 from facedecode.report.data import report_json, table_csv
 from facedecode.report.gates import GateResult
@@ -41,12 +41,7 @@ def require_writable(folder: Path | str, overwrite: bool, call: str = "") -> Non
     `overwrite` is False, or holds files and no report.
     """
     _files_of_old_report(Path(folder), overwrite, call)
-    # Of a folder that is yet to be made, what counts is the nearest one above it.
-    there = next(place for place in (Path(folder).absolute(), *Path(folder).absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise OutputError(f"cannot make the folder {folder}: {there} is a file; name another output")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write in {there}: no permission; name another output")
+    require_place(folder, folder=True)
 
 
 def write_report(

@@ -57,7 +57,7 @@ class AggregateJob:
     """Make one template per person."""
 
     store: Path = argument(STORE, exists="store")
-    output: Path = option(MISSING, NEW_STORE, "--output", "-o")
+    output: Path = option(MISSING, NEW_STORE, "--output", "-o", makes="folder")
     aggregation: Aggregation = Aggregation()
     people: Path | None = people_option()
     exclude: Sequence[str] = exclude_option()
@@ -105,7 +105,9 @@ class ClusterJob:
     """Cluster a store's templates. `decoder`, `images` and `device` are for the figure."""
 
     store: Path = argument(STORE, exists="store")
-    output: Path = option(MISSING, "Folder for the store of the centroids and the figure.", "--output", "-o")
+    output: Path = option(
+        MISSING, "Folder for the store of the centroids and the figure.", "--output", "-o", makes="folder"
+    )
     clustering: Clustering  # type: ignore[misc]  # the options before it have no default either
     persons: Sequence[str] = option((), "Use only this person (repeatable).", "--person")
     people: Path | None = people_option()
@@ -129,7 +131,7 @@ class MergeJob:
     """Join stores of different images."""
 
     stores: Sequence[Path] = argument("Stores of different images, made with the same recognizer.", exists="store")
-    output: Path = option(MISSING, NEW_STORE, "--output", "-o")
+    output: Path = option(MISSING, NEW_STORE, "--output", "-o", makes="folder")
     images: Path | None = option(
         None, "Folder that holds all the images now, at the paths that the stores have.", exists="path"
     )
@@ -141,12 +143,14 @@ class TransformJob:
     """Protect templates, map them, or take an attribute out of them: one of `protect`, `mapping`, `disentangle`."""
 
     store: Path = argument(STORE, exists="store")
-    output: Path = option(MISSING, NEW_STORE, "--output", "-o")
+    output: Path = option(MISSING, NEW_STORE, "--output", "-o", makes="folder")
     protect: Literal["rotation", "biohash"] | None = option(
         None, "Protect the templates with a key: rotation or biohash."
     )
     key_file: Path | None = option(None, "File of the key: 16 bytes or more.", exists="file")
-    new_key: Path | None = option(None, "Instead of --key-file: make a key, and write it to this new file.")
+    new_key: Path | None = option(
+        None, "Instead of --key-file: make a key, and write it to this new file.", makes="file"
+    )
     bits: int | None = option(None, "Bits of a biohash. If absent, as many as a template has numbers.")
     center: Path | None = option(
         None, "Store of a public data set. Its mean template is subtracted before a biohash.", exists="store"

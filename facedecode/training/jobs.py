@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from facedecode.decoders.kinds import IMAGE_SIZES, KINDS, find_kind, fitted_by, require_image_size
 from facedecode.errors import UsageError
-from facedecode.options import argument, exclude_option, option, seed_option, weights_option
+from facedecode.options import argument, exclude_option, option, require_range, seed_option, weights_option
 
 PEOPLE = "Train on these people only: a file with one name a line, or in LFW's format."
 MIN_IMAGES = "Images that a person needs to become a class."
 HEAD = "Of a classifier: linear, or cosine (normalized weights and templates). Of a recognizer: arcface, or softmax."
 SCALE = "Factor on cosines, of cosine and arcface heads; 64 if absent."
+OUTPUT = "Folder of the decoder or recognizer, or file of another kind."
 EPOCHS = "Passes over the training images."
 BATCH_SIZE = "Images per step."
 LEARNING_RATE = "Peak learning rate of the one-cycle schedule."
@@ -46,7 +47,7 @@ class TrainingJob:
         "rows' images.",
         exists="templates",
     )
-    output: Path = option(MISSING, "Folder of the decoder or recognizer, or file of another kind.", "--output", "-o")
+    output: Path = option(MISSING, OUTPUT, "--output", "-o", makes="folder")
     _: KW_ONLY
     overwrite: bool = option(False, "Replace an output that already exists.")
 
@@ -233,6 +234,7 @@ def _range(text: str) -> tuple[float, float]:
         low, high = map(float, text.split(","))
     except ValueError:
         raise UsageError(f"--generator-range {text}: give two numbers, such as -1,1") from None
+    require_range("--generator-range", (low, high))
     return low, high
 
 
@@ -260,6 +262,7 @@ class LatentJob(TrainingJob):
 class ClassifierJob(PeopleJob):
     """A softmax over the people of a store who have images enough."""
 
+    output: Path = option(MISSING, OUTPUT, "--output", "-o", makes="fitted file")
     min_images: int = option(10, MIN_IMAGES, minimum=2)
     head: str = option("linear", HEAD)
     l2: float | None = option(None, "Penalty on a linear head's weights; 0.001 if absent.")
@@ -270,6 +273,7 @@ class ClassifierJob(PeopleJob):
 class ClassifierImport(TrainingJob):
     """A softmax layer that was trained elsewhere, for templates of the store's recognizer."""
 
+    output: Path = option(MISSING, OUTPUT, "--output", "-o", makes="fitted file")
     from_head: Path = option(
         MISSING, "Make a classifier of this softmax layer: safetensors with weight (and bias).", exists="file"
     )
@@ -369,5 +373,6 @@ class RecognizerJob(ImagesJob):
 class DisentanglerJob(PeopleJob):
     """A map that parts templates into identity and an attribute of two classes."""
 
+    output: Path = option(MISSING, OUTPUT, "--output", "-o", makes="fitted file")
     labels: Path = option(MISSING, "Table with the columns 'path' and that of --label.", exists="file")
     label: str = option(MISSING, "Column of --labels with two classes, such as gender.")

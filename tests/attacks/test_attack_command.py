@@ -506,7 +506,7 @@ def test_errors_are_one_line_and_nothing_is_written(here: Path, monkeypatch: pyt
             2,
             "--threshold 0.3: scores are negative distances, higher is more alike: did you mean -0",
         ),
-        ({}, ["--threshold", "nan"], 2, "threshold nan"),
+        ({}, ["--threshold", "nan"], 2, "--threshold nan: give a finite number"),
         ({}, ["--fmr", 0.1], 2, "--fmr RATE goes with --thresholds-from STORE"),
         ({}, ["--fmr", 0.1, "--thresholds-from", "gone"], 4, "gone: no such folder"),
         ({}, [*near, "--epsilon", -0.1], 2, "epsilon -0.1: give a number from 0 to 1"),
@@ -521,7 +521,7 @@ def test_errors_are_one_line_and_nothing_is_written(here: Path, monkeypatch: pyt
         ({"images": "gone"}, near, 4, "gone: no such file or folder"),
         ({"output": "mine"}, near, 4, "mine has files (notes.txt …) and is no output of 'attack'"),
         ({"output": "in/adv"}, near, 2, "-o in/adv: lies in in, whose images are the inputs"),
-        ({"output": "gray.png"}, near, 4, "gray.png: is there and is no folder"),
+        ({"output": "gray.png"}, near, 4, "the folder gray.png: a file of that name is in the way"),
     ]
     before = content(here)
     for places, options, code, said in cases:

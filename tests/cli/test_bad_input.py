@@ -194,5 +194,4 @@ def test_an_input_of_another_kind(attempts) -> None:
 def test_a_value_that_is_none(attempts, words: list[str]) -> None:
     ((code, out, err),) = attempts([words])
     assert (code, out) == (2, ""), err
-    # The parser's own refusals stand in a box that may break words.
-    assert not err.startswith("error: ") or "wart" in err or "made.jpg" in err
+    assert err.startswith("error: ") and err.count("\n") == 1 and ("wart" in err or "made.jpg" in err), err

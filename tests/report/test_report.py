@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facedecode import output_folder
+from facedecode import files, output_folder
 from facedecode.errors import OutputError, OutputInUse
 from facedecode.files import locked
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
@@ -167,8 +167,12 @@ def test_an_output_that_cannot_be_is_refused_before_the_work(tmp_path: Path, mon
     for place in (tmp_path / "file", tmp_path / "file" / "deeper" / "still"):
         with pytest.raises(OutputError, match="file"):
             require_writable(place, True)
-    monkeypatch.setattr(folder_module.os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(OutputError, match="no permission"):
+
+    def forbidden(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files, "_new_temporary", forbidden)
+    with pytest.raises(OutputError, match="Permission denied"):
         require_writable(tmp_path / "a" / "b", False)
 
 

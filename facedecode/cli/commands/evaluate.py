@@ -31,7 +31,11 @@ class ReportOptions:
     """Where the report goes, and the gates."""
 
     output: Path | None = option(
-        None, "Folder for the report: report.html, report.json, report.md, CSV, figures.", "--output", "-o"
+        None,
+        "Folder for the report: report.html, report.json, report.md, CSV, figures.",
+        "--output",
+        "-o",
+        makes="folder",
     )
     overwrite: bool = overwrite_option()
     fail_if: Sequence[str] = option((), "Exit with code 5 where this holds: 'tar@far=0.001 < 0.9' (repeatable).")

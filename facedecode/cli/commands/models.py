@@ -40,7 +40,7 @@ def models(console: Console, context: typer.Context, job: ModelsJob) -> tuple[di
             path = download_weights(name, job.offline, _in_megabytes(stage(name)))
             fetched[name] = str(path)
             console.say(f"{name}: {path}")
-    recognizers, decoders = list_recognizers(), list_decoders()
+    recognizers, decoders, folder = list_recognizers(), list_decoders(), cache_folder()
     if not fetched:
         rows = [
             (
@@ -59,8 +59,9 @@ def models(console: Console, context: typer.Context, job: ModelsJob) -> tuple[di
                 console.data(f"{r['name']}: {r['missing']}")
             else:
                 console.data(f"{r['name']}: {r['weights']}")
-        console.data(f"downloads go to {cache_folder()}")
-    return {"recognizers": recognizers, "decoders": decoders}, {"cache": str(cache_folder()), "downloaded": fetched}
+        console.data(f"downloads go to {folder}" if folder else "downloads need --cache: this user has no home")
+    outputs = {"cache": None if folder is None else str(folder), "downloaded": fetched}
+    return {"recognizers": recognizers, "decoders": decoders}, outputs
 
 
 def _in_megabytes(update):
