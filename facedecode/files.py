@@ -15,7 +15,7 @@ import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from facedecode.errors import BadInput, FacedecodeWarning, MissingWeights, OutputError, OutputInUse
 from facedecode.escaping import csv_cell
@@ -48,7 +48,7 @@ def _reason(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def open_file(path: Path | str) -> Iterator[BinaryIO]:
+def open_file(path: Path | str) -> Iterator[io.BufferedReader]:
     """Open a regular file for reading, by one look-up of its name.
 
     Raises BadInput naming the file: missing, a folder, a pipe, a device or a socket; it cannot be read.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from facedecode.errors import BadInput
-from facedecode.records import Limit, Positive, Record, difference, has_text
+from facedecode.records import Limit, Record, difference, has_text
 
 Score = Literal["cosine", "negative-euclidean", "negative-hamming"]
 SCORE_RANGES: dict[str, tuple[float, float]] = {
@@ -54,6 +54,10 @@ def impossible_threshold(threshold: float, score: str) -> str | None:
 
 Name = Annotated[str, Limit(is_name, "a name (printable, without / and \\)")]
 Sha256 = Annotated[str, Limit(is_sha256, "a SHA-256")]
+_LONGEST_TEMPLATE = 1 << 20
+Dim = Annotated[int, Limit(lambda n: 1 <= n <= _LONGEST_TEMPLATE, f"from 1 to {_LONGEST_TEMPLATE}")]
+_LARGEST_CROP = 4096
+CropSize = Annotated[int, Limit(lambda n: 1 <= n <= _LARGEST_CROP, f"from 1 to {_LARGEST_CROP}")]
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,11 @@ class RecognizerId(Record):
 
     name: Name
     weights_sha256: Sha256 | None
-    dim: Positive | None = None
+    dim: Dim | None = None
     score: Score | None = None
     license: str | None = None
     crop: dict[str, Any] | None = None
-    input_size: Positive | None = None
+    input_size: CropSize | None = None
     channel_order: Literal["RGB", "BGR", "gray"] | None = None
     normalization: dict[str, Any] | None = None
     training_people: tuple[str, ...] = ()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import SHIPPED, read_file, sha256_file, sha256_of
+from facedecode.files import SHIPPED, read_file, read_text, sha256_file, sha256_of
 from facedecode.progress import Progress, silent
 from facedecode.recognizers import REGISTRY, RecognizerSpec, find_spec_by_name, find_weights
 from facedecode.recognizers.cache import require_cache_folder, require_recorded, write_record
 from facedecode.recognizers.registry import download_name, weights_places
 from facedecode.recognizers.weights_file import kind_of_weights
+from facedecode.records import read_json
 
 _LICENSE = "- **License**: "  # of a decoder: a line of its model card
 
@@ -85,9 +85,9 @@ def _describe(spec: RecognizerSpec) -> dict:
 
 def _describe_decoder(path: Path) -> dict:
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_json(path)
         readme = path.with_name("README.md")
-        lines = readme.read_text(encoding="utf-8").splitlines() if readme.is_file() else []
+        lines = read_text(readme).splitlines() if readme.is_file() else []
         return {
             "name": path.parent.name,
             "kind": card["kind"],
@@ -97,7 +97,7 @@ def _describe_decoder(path: Path) -> dict:
             "license": next((line.removeprefix(_LICENSE) for line in lines if line.startswith(_LICENSE)), None),
             "weights": str(path.with_name("decoder.safetensors")),
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise BadInput(
             f"{path}: not a decoder's description ({type(error).__name__}); install facedecode again"
         ) from None

@@ -198,11 +198,6 @@ def device_option() -> Any:
     return option("auto", "Where to compute: auto, cpu, cuda, cuda:N or mps.", exists="device")
 
 
-def images_option() -> Any:
-    """`--images`, of a store that has been made."""
-    return option(None, "Folder of the store's images, if they have moved.", exists="path")
-
-
 def people_option() -> Any:
     """`--people`."""
     return option(None, "Use only these people: a file with one name a line, or in LFW's format.", exists="file")
@@ -237,6 +232,14 @@ def bare_model_option() -> Any:
         "that you do not have."
     )
     return option(None, help, exists="model")
+
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """Where the images of a store are, once it has been made."""
+
+    images: Path | None = option(None, "Folder of the store's images, if they have moved.", exists="path")
+    follow_links: bool = option(False, "Also read images that links in their folder lead to elsewhere.")
 
 
 @dataclass(frozen=True)

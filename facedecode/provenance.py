@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facedecode import __version__
-from facedecode.files import sha256_file
+from facedecode.files import sha256_file, sha256_of
 from facedecode.options import option_of
 from facedecode.statistics.intervals import LEVEL
 from facedecode.store.processing import DONE
@@ -76,6 +76,11 @@ def describe_file(path: Path) -> dict:
     return {"name": path.name, "sha256": sha256_file(path)}
 
 
+def describe_content(path: Path, content: bytes) -> dict:
+    """`describe_file` of a file that was read already: of the bytes that were used."""
+    return {"name": path.name, "sha256": sha256_of(content)}
+
+
 def describe_job(job: Any) -> dict:
     """JSON: what a job's options say, and the confidence level; of a file what `describe_file` says.
 
@@ -106,7 +111,7 @@ def describe_decoder(decoder: Decoder) -> dict:
         "kind": decoder.kind,
         "recognizer": decoder.recognizer.name,
         "image_size": decoder.image_size,
-        "sha256": sha256_file(decoder.folder / "decoder.safetensors"),
+        "sha256": decoder.sha256,
         "fingerprint": training.fingerprint,
         "training_store": training.store,
         "training_people": len(training.people or ()),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from facedecode.errors import BadInput
+from facedecode.files import read_file
 
 Self = TypeVar("Self", bound="Record")
 Migration = Callable[[dict[str, Any]], dict[str, Any]]
@@ -178,32 +179,72 @@ def plain(value: Any) -> Any:
     return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+MOST_JSON = 1 << 26
+"""Bytes of JSON that are read at most. The manifest of the largest store has 23 MB."""
+MOST_LEVELS = 64
+"""Objects and lists inside each other that are read at most."""
+_LARGEST = 2**63  # what NumPy and torch count with
+
+
 def parse_json(where: object, text: str | bytes) -> dict[str, Any]:
-    """The JSON object in a text. Raises BadInput naming `where`: something else, or numbers that JSON does not have."""
+    """The JSON object in a text.
+
+    Raises BadInput naming `where`: something else; numbers that JSON does not have; more than `MOST_JSON` bytes or
+    `MOST_LEVELS` levels; whole numbers beyond 64 bits; a text that is no Unicode.
+    """
 
     def number(digits: str) -> float:
         if not math.isfinite(value := float(digits)):
             raise ValueError(digits)
         return value
 
+    if len(text) > MOST_JSON:
+        raise BadInput(
+            f"{where}: {len(text):,} bytes of JSON, and at most {MOST_JSON:,} are read; is it the right file?"
+        )
     try:
         value = json.loads(text, parse_float=number, parse_constant=number)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{where}: not valid JSON") from error
     if not isinstance(value, dict):
         raise BadInput(f"{where}: holds no JSON object")
+    if reason := _beyond_bounds(value):
+        raise BadInput(f"{where}: {reason}; is it the right file?")
     return value
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file. Raises BadInput naming the file where it is missing or something else."""
+def _beyond_bounds(value: Any) -> str | None:
+    """What in a value of JSON no file of ours has, in words."""
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        inside: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inside += each.keys()
+                inside += each.values()
+            elif isinstance(each, list):
+                inside += each
+            elif isinstance(each, str) and not _is_text(each):
+                return "holds a text that is no Unicode"
+            elif isinstance(each, int) and not -_LARGEST <= each < _LARGEST:
+                return "holds a whole number of more than 64 bits"
+        if not inside:
+            return None
+        level = inside
+    return f"nested too deeply (more than {MOST_LEVELS} levels)"
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text is Unicode; names of files that are not are kept by surrogates, as Python reads them."""
     try:
-        text = path.read_bytes()
-    except FileNotFoundError as error:
-        raise BadInput(f"{path}: no such file") from error
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
-    return parse_json(path, text)
+        return text.isascii() or bool(text.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return False
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file. Raises BadInput naming the file: missing, no regular file, or as `parse_json`."""
+    return parse_json(path, read_file(path, MOST_JSON))
 
 
 def migrated(

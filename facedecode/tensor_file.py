@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,11 +15,12 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_args
 import numpy as np
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.files import make_folder, read_file, write_bytes
+from facedecode.files import make_folder, open_file, write_bytes
 from facedecode.identity import RecognizerId, require_same_recognizer
-from facedecode.records import Migration, Record, field_types, migrated, parse_json, plain
+from facedecode.records import MOST_JSON, Count, Migration, Record, field_types, migrated, parse_json, plain
 
 _METADATA_KEY = "facedecode"
+_LENGTH = 8  # bytes in which safetensors says how long its header is
 Self = TypeVar("Self", bound="Fitted")
 
 
@@ -58,49 +62,132 @@ class Kind:
         # One entry only: safetensors writes several in random order.
         write_bytes(path, save(dict(tensors), metadata={_METADATA_KEY: text}))
 
-    def read(self, path: Path, dtypes: Mapping[str, type] | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """The header and the tensors of a file, which is read once.
+    def read(self, path: Path, dtypes: Mapping[str, type] | None) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
+        """The header and the tensors of a file, and the SHA-256 of all its bytes; it is read once.
 
         dtypes: names of the tensors, with their types; None for whatever it holds.
 
         Raises BadInput: naming the file: missing, truncated or not safetensors, of another kind, of a version that is
         not known, changed since it was written, or lacking a tensor. The rest is the caller's to check.
         """
-        written, tensors = self._content(path, dtypes)
-        if written.get("format") != self.format:
-            raise BadInput(f"{path}: not a {self.name}; make one with 'facedecode {self.command}'")
-        header = migrated(path, written, "version", self.version, self.migrations, self.remedy)
-        for name, dtype in (dtypes or {}).items():
-            if name not in tensors:
-                raise BadInput(f"{path}: lacks the tensor {name!r}; {self.remedy}")
-            if tensors[name].dtype != dtype:
-                raise BadInput(f"{path}: {name!r} is {tensors[name].dtype}, not {np.dtype(dtype)}; {self.remedy}")
+        if not path.is_file():
+            raise BadInput(f"{path}: no such {self.name}; make one with 'facedecode {self.command}'")
+        with open_file(path) as file:
+            written, places, head = _read_head(path, file, self.remedy)
+            if written.get("format") != self.format:
+                raise BadInput(f"{path}: not a {self.name}; make one with 'facedecode {self.command}'")
+            header = migrated(path, written, "version", self.version, self.migrations, self.remedy)
+            for name, dtype in (dtypes or {}).items():
+                if name not in places:
+                    raise BadInput(f"{path}: lacks the tensor {name!r}; {self.remedy}")
+                if (held := _DTYPES.get(places[name].dtype)) != dtype:
+                    kind = np.dtype(held) if held else places[name].dtype
+                    raise BadInput(f"{path}: {name!r} is {kind}, not {np.dtype(dtype)}; {self.remedy}")
+            digest = hashlib.sha256(head)
+            names = places if dtypes is None else dtypes
+            wanted = {name: _DTYPES.get(places[name].dtype) for name in names}
+            if unknown := [name for name, dtype in wanted.items() if dtype is None]:
+                raise BadInput(
+                    f"{path}: {unknown[0]!r} is {places[unknown[0]].dtype}, no type of NumPy's; {self.remedy}"
+                )
+            tensors = _read_tensors(path, file, places, wanted, digest)
         checksum = written.get("sha256")
         if checksum is None and written["version"] == self.version:
             raise BadInput(f"{path}: field 'sha256' is missing; {self.remedy}")
         if checksum is not None and checksum != _checksum(written, tensors):
             raise BadInput(f"{path}: wrong sha256: changed since it was written; {self.remedy}")
-        return header, tensors
+        return header, tensors, digest.hexdigest()
 
-    def _content(self, path: Path, dtypes: Mapping[str, type] | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
 
-        if not path.is_file():
-            raise BadInput(f"{path}: no such {self.name}; make one with 'facedecode {self.command}'")
-        content = read_file(path)
+_DTYPES: dict[str, Any] = {
+    "BOOL": np.bool_,
+    **{f"F{bits}": np.dtype(f"float{bits}").type for bits in (16, 32, 64)},
+    **{f"I{bits}": np.dtype(f"int{bits}").type for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": np.dtype(f"uint{bits}").type for bits in (8, 16, 32, 64)},
+}
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Place(Record):
+    """Where a tensor is in a file, and what it is: an entry of safetensors' own header."""
+
+    dtype: str
+    shape: tuple[Count, ...]
+    data_offsets: tuple[Count, Count]
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The JSON that facedecode put into a safetensors file; empty where there is none.
+
+    Raises BadInput naming the file: unreadable, or not safetensors.
+    """
+    with open_file(path) as file:
+        return _read_head(path, file, "make it again")[0]
+
+
+def _read_head(path: Path, file: io.BufferedReader, remedy: str) -> tuple[dict[str, Any], dict[str, _Place], bytes]:
+    """What an open file says of itself: the JSON of its writer, its tensors, and the bytes of both.
+
+    The tensors lie one after the other, from where the file now is to its end. Raises BadInput.
+    """
+    unreadable = f"{path}: not a readable safetensors file"
+    try:
+        size, head = os.fstat(file.fileno()).st_size, file.read(_LENGTH)
+        length = int.from_bytes(head, "little")
+        if len(head) < _LENGTH or length > min(size - _LENGTH, MOST_JSON):
+            raise BadInput(f"{unreadable} (cut short in its header); {remedy}")
+        head += file.read(length)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        entries = parse_json("its header", head[_LENGTH:])
+        about = entries.pop("__metadata__", {})
+        text = about.get(_METADATA_KEY, "{}") if isinstance(about, dict) else None
+        if not isinstance(text, str):
+            raise BadInput("its header: field '__metadata__' is not texts")
+        places = {name: _Place.from_json("its header", entry) for name, entry in entries.items()}
+        end = 0
+        for name, place in sorted(places.items(), key=lambda item: item[1].data_offsets):
+            start, next_start = place.data_offsets
+            items = np.dtype(_DTYPES[place.dtype]).itemsize * math.prod(place.shape) if place.dtype in _DTYPES else None
+            if start != end or next_start < start or items not in (None, next_start - start):
+                raise BadInput(f"the tensor {name!r} has no place of its own")
+            end = next_start
+        if len(head) + end != size:
+            raise BadInput(f"{size} bytes where its header asks for {len(head) + end}")
+    except BadInput as error:
+        raise BadInput(f"{unreadable} ({error.args[0].partition(';')[0]}); {remedy}") from None
+    try:
+        return parse_json(path, text), places, head
+    except BadInput:
+        return {}, places, head  # of another program
+
+
+def _read_tensors(
+    path: Path, file: io.BufferedReader, places: Mapping[str, _Place], dtypes: Mapping[str, Any], digest: Any
+) -> dict[str, np.ndarray]:
+    """The tensors of `dtypes` from a file that is read to where they begin; others pass by. digest: takes all bytes."""
+    tensors: dict[str, np.ndarray] = {}
+    for name, place in sorted(places.items(), key=lambda item: item[1].data_offsets):
+        start, end = place.data_offsets
         try:
-            tensors = load(content)
-        except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = str(error).partition("\n")[0]
-            raise BadInput(f"{path}: not a readable safetensors file ({reason}); {self.remedy}") from error
-        try:
-            header = parse_json(path, content[8 : 8 + int.from_bytes(content[:8], "little")])
-            text = (header.get("__metadata__") or {}).get(_METADATA_KEY, "{}")
-            written = parse_json(path, text)
-        except BadInput:
-            raise BadInput(f"{path}: not a {self.name}; make one with 'facedecode {self.command}'") from None
-        return written, tensors if dtypes is None else {name: tensors[name] for name in dtypes if name in tensors}
+            if name in dtypes:
+                tensor = np.empty(place.shape, dtypes[name])
+                data = tensor.reshape(-1).view(np.uint8).data
+                read = file.readinto(data)
+                digest.update(data)
+                tensors[name] = tensor
+            else:
+                read = 0
+                while block := file.read(min(_BLOCK, end - start - read)):
+                    digest.update(block)
+                    read += len(block)
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+        if read != end - start:
+            raise BadInput(f"{path}: changed while it was read")
+    return tensors
 
 
 def _checksum(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
@@ -116,6 +203,7 @@ def _checksum(header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> s
 # Fields of a `Fitted` that are tensors of its file.
 Float32 = Annotated[np.ndarray, np.float32]
 Float64 = Annotated[np.ndarray, np.float64]
+_SOURCE = ("source", "source_sha256")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +216,7 @@ class Fitted(Record):
     KIND: of its files.
     recognizer: the one whose templates it is for.
     report: JSON: what it was fitted on, and how well it does.
-    source: the file that it was loaded from; None if it was made here.
+    source: the file that it was loaded from; None if it was made here. source_sha256: of that file's bytes.
     """
 
     REMEDY: ClassVar[str] = "fit it again"
@@ -137,6 +225,7 @@ class Fitted(Record):
     recognizer: RecognizerId = field(kw_only=True)
     report: dict[str, Any] = field(default_factory=dict, kw_only=True)
     source: Path | None = field(default=None, kw_only=True)
+    source_sha256: str | None = field(default=None, kw_only=True)
 
     @classmethod
     def _tensors_of(cls) -> dict[str, type]:
@@ -145,7 +234,7 @@ class Fitted(Record):
 
     @classmethod
     def _header_of(cls) -> list[str]:
-        return [f.name for f in fields(cls) if f.init and f.name not in {"source", *cls._tensors_of()}]
+        return [f.name for f in fields(cls) if f.init and f.name not in {*_SOURCE, *cls._tensors_of()}]
 
     @classmethod
     def load(cls: type[Self], path: Path | str) -> Self:
@@ -155,13 +244,14 @@ class Fitted(Record):
         make no such thing.
         """
         path = Path(path)
-        header, tensors = cls.KIND.read(path, cls._tensors_of())
+        header, tensors, sha256 = cls.KIND.read(path, cls._tensors_of())
         held = {name: header[name] for name in cls._header_of() if name in header}
         try:
             made = cls.from_json(path, {**held, **tensors})
         except BadInput as error:
             raise error if str(error).startswith(f"{path}: ") else BadInput(f"{path}: {error}") from None
         object.__setattr__(made, "source", path)
+        object.__setattr__(made, "source_sha256", sha256)
         return made
 
     def as_json(self) -> dict[str, Any]:
@@ -172,7 +262,7 @@ class Fitted(Record):
         """Write one safetensors file, atomically; equal content gives equal bytes. Raises OutputError."""
         dtypes = self._tensors_of()
         tensors: dict[str, np.ndarray] = {}
-        for name, dtype in (dtypes or {}).items():
+        for name, dtype in dtypes.items():
             tensors[name] = np.ascontiguousarray(getattr(self, name), dtype)
         self.KIND.write(path, self.as_json(), tensors)
 

@@ -131,13 +131,13 @@ class AttackTarget:
 
     def describe(self) -> dict[str, Any]:
         """JSON for the manifest of the attacked templates."""
-        file, threshold = self.classifier.source if self.classifier else None, self.threshold
+        threshold = self.threshold
         return {
             "objective": self.objective,
             "away": self.away,
             "target": self.source,
             "threshold": {"value": threshold.value, **threshold.source} if threshold else None,
-            "classifier_sha256": sha256_file(file) if file else None,
+            "classifier_sha256": self.classifier.source_sha256 if self.classifier else None,
         }
 
     def _repeated(self, count: int) -> np.ndarray:

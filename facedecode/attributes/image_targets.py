@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from facedecode.attributes.measured import SIDE, measure_faces, measure_pictures
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, some_of
 from facedecode.progress import Progress, silent
+from facedecode.store import ImageFolder
 from facedecode.store.images import portrait_batches
 
 MOST_CLASSES = 20  # numbers with more different values are regressed
@@ -61,7 +61,7 @@ class TargetSet:
             with np.errstate(invalid="ignore", divide="ignore"):  # eyes in one place
                 self._add_number(name, measure_faces(name, landmarks, probabilities))
 
-    def add_pictures(self, names: Sequence[str], root: Path, progress: Progress = silent) -> None:
+    def add_pictures(self, names: Sequence[str], root: ImageFolder, progress: Progress = silent) -> None:
         """Attributes of the images' portraits. Raises BadInput where images are missing."""
         parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
         done = 0

@@ -15,13 +15,16 @@ from facedecode.classifiers.classes import choose_images
 from facedecode.classifiers.classifier import Classifier
 from facedecode.classifiers.softmax import Head, Solved, fit_softmax
 from facedecode.errors import BadInput, FacedecodeWarning
+from facedecode.files import decoded_text, read_file
 from facedecode.identity import RecognizerId
 from facedecode.progress import Progress, silent
-from facedecode.provenance import describe_file
+from facedecode.provenance import describe_content
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store
 from facedecode.store.processing import require_extracted
+
+_LONGEST_LIST = 1 << 26  # bytes of a list of names
 
 MIN_IMAGES = 10
 
@@ -217,13 +220,15 @@ def import_store_classifier(
     `require_extracted`; the files cannot be read, or do not fit each other or the recognizer.
     """
     require_extracted(store)
-    weight, bias = _read_layer(weights)
-    classes = read_names(names)
+    content = read_file(weights)
+    weight, bias = _read_layer(weights, content)
+    listed = read_file(names, _LONGEST_LIST)
+    classes = parse_names(names, listed)
     if len(classes) != len(weight):
         raise BadInput(f"{names}: {len(classes)} names, and {weights} has {len(weight)} classes; name each, in order")
     provenance: dict[str, Any] = {
-        "weights": describe_file(weights),
-        "names": describe_file(names),
+        "weights": describe_content(weights, content),
+        "names": describe_content(names, listed),
         "scale": scale,
         "judged_on": store.fingerprint,
     }
@@ -246,16 +251,12 @@ def import_store_classifier(
     return classifier
 
 
-def read_names(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file without the space around them; an empty one at the end is none.
+def parse_names(path: Path, content: bytes) -> list[str]:
+    """The lines of a text file without the space around them; an empty one at the end is none.
 
-    Raises BadInput: naming the file: unreadable, an empty line, a name twice.
+    Raises BadInput: naming the file: another encoding, an empty line, a name twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a UTF-8 text file"
-        raise BadInput(f"{path}: cannot be read ({reason}); give a text file with a class on each line") from None
+    lines = decoded_text(path, content).rstrip().split("\n")
     names, seen = [line.strip() for line in lines], set()
     for number, name in enumerate(names, 1):
         if not name:
@@ -266,19 +267,19 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
-def _read_layer(path: Path) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _read_layer(path: Path, content: bytes) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`weight` and `bias`, float32."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file; give a safetensors file with 'weight' and 'bias'")
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in ("weight", "bias") if name in set(file.keys())}
-            others = sorted(file.keys())[:5]
-    except (OSError, ValueError, SafetensorError) as error:
+        tensors = load(content)
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         reason = str(error).partition("\n")[0]
-        raise BadInput(f"{path}: not a readable safetensors file ({reason})") from error
+        raise BadInput(
+            f"{path}: not a readable safetensors file ({reason}); give one with 'weight' and 'bias'"
+        ) from error
+    others = sorted(tensors)[:5]
     if "weight" not in tensors:
         raise BadInput(f"{path}: has no tensor 'weight' (it has {', '.join(others) or 'none'}); rename the layer's")
     weight, bias = tensors["weight"], tensors.get("bias")

@@ -5,7 +5,6 @@ Are the inputs there, and of the kind that an option takes? Can the outputs be w
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import stat
@@ -116,30 +115,19 @@ def _fitted(name: str, command: str) -> Check:
     """A file that a command fitted; see `tensor_file.Kind`."""
 
     def check_fitted(value: str, _: Others) -> None:
+        from facedecode.tensor_file import read_about
+
         if not stat.S_ISREG(mode := _mode(value)):
             instead = _instead(mode) if mode else ""
             raise BadInput(f"{value}: no such {name}; make one with 'facedecode {command}'{instead}")
-        if _about(Path(value)).get("format") != f"facedecode-{name.replace(' ', '-')}":
+        if read_about(Path(value)).get("format") != f"facedecode-{name.replace(' ', '-')}":
             raise BadInput(f"{value}: not a {name}; make one with 'facedecode {command}'")
 
     return check_fitted
 
 
-def _about(path: Path) -> dict[str, Any]:
-    """The JSON that facedecode put into a safetensors file; empty where there is none."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > path.stat().st_size:
-                raise ValueError
-            about = json.loads(json.loads(file.read(length)).get("__metadata__", {}).get("facedecode", "{}"))
-    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
-        raise BadInput(f"{path}: not a readable safetensors file; fit it again") from None
-    return about if isinstance(about, dict) else {}
-
-
 def _device(value: str, _: Others) -> None:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", value):
         raise UsageError(f"--device {value}: no such device; use auto, cpu, cuda, cuda:N or mps")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -19,13 +18,13 @@ from facedecode.decoders.kinds import KINDS
 from facedecode.decoders.plausibility import Judged, check_templates
 from facedecode.decoders.training_record import TrainingRecord, shipped_statistics
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import find_decoder, make_folder, write_bytes, write_json
-from facedecode.identity import RecognizerId, Sha256
+from facedecode.files import find_decoder, make_folder, read_file, sha256_of, write_bytes, write_json
+from facedecode.identity import Dim, Name, RecognizerId, Sha256
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.pictures.images import to_pictures
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.weights_file import load_into
-from facedecode.records import Migration, Record, migrated, read_json
+from facedecode.records import Limit, Migration, Record, migrated, read_json
 from facedecode.store import Processing, require_same_recognizer
 
 FORMAT_VERSION = 2
@@ -56,6 +55,41 @@ class _Frame(Record):
 _FRAME = _Frame("portrait", PORTRAIT_POINTS)
 
 
+def _up_to(most: int, least: int = 1) -> Limit:
+    return Limit(lambda n: least <= n <= most, f"from {least} to {most}")
+
+
+_Width = Annotated[int, _up_to(1 << 13)]
+_Side = Annotated[int, _up_to(1 << 12)]
+_Count = Annotated[int, _up_to(1 << 24)]
+
+
+@dataclass(frozen=True)
+class _GeneratorCard(Record):
+    """What `latent.Generator` has."""
+
+    file: Name
+    sha256: str
+    latent: Dim
+    side: _Side
+    range: Annotated[tuple[float, float], Limit(lambda ends: ends[0] < ends[1], "two numbers, the lower one first")]
+
+
+@dataclass(frozen=True)
+class _Config(Record):
+    """The arguments of a network of any kind, none larger than a network of ours has."""
+
+    dim: Dim
+    image_size: _Side
+    widths: tuple[_Width, ...] | None = None
+    coarse: Annotated[int, _up_to(1 << 12, least=0)] | None = None
+    penalty: float | None = None
+    count: _Count | None = None
+    score: str | None = None
+    generator: _GeneratorCard | None = None
+    further: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Card(Provenance):
     """`decoder.json`. sha256: of `decoder.safetensors`; None in version 1."""
@@ -63,18 +97,27 @@ class _Card(Provenance):
     REMEDY: ClassVar[str] = "train it again"
 
     kind: str
-    config: dict[str, Any]
+    config: _Config
     frame: _Frame
     sha256: Sha256 | None = None
 
 
 class Decoder:
-    """A trained decoder with its provenance. folder: where it was loaded from, if it was."""
+    """A trained decoder with its provenance.
+
+    folder: where it was loaded from, if it was. sha256: of its tensors' file there.
+    """
 
     def __init__(
-        self, kind: str, net: DecoderNetwork, provenance: Provenance, device: str = "cpu", folder: Path | None = None
+        self,
+        kind: str,
+        net: DecoderNetwork,
+        provenance: Provenance,
+        device: str = "cpu",
+        folder: Path | None = None,
+        sha256: str | None = None,
     ):
-        self.kind, self.folder = kind, folder
+        self.kind, self.folder, self.sha256 = kind, folder, sha256
         self.device = torch.device(device)
         self.net = net.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self._drawing = net.for_drawing().to(memory_format=torch.channels_last)
@@ -184,9 +227,9 @@ def save_decoder(folder: Path, kind: str, net: DecoderNetwork, provenance: Prove
         normalized=provenance.normalized,
         training=provenance.training,
         kind=kind,
-        config=net.config,
+        config=_Config.from_json("the network's config", net.config),
         frame=_FRAME,
-        sha256=hashlib.sha256(content).hexdigest(),
+        sha256=sha256_of(content),
     )
     make_folder(folder)
     write_bytes(folder / "decoder.safetensors", content)
@@ -214,23 +257,23 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         raise BadInput(f"{path}: unknown kind of decoder {card.kind!r}; known: {', '.join(KINDS)}")
     if card.frame != _FRAME:
         raise BadInput(f"{path}: draws another portrait frame than this facedecode's; train it again")
+    content = read_file(tensors)
+    sha256 = sha256_of(content)
+    if card.sha256 not in (None, sha256):
+        raise BadInput(f"{tensors}: wrong sha256: changed since it was written; train it again")
     try:
-        net = KINDS[card.kind].network(**card.config)
+        with torch.device("meta"):  # whatever sizes it has, only the file's own tensors take memory
+            net = KINDS[card.kind].network(**card.config.as_json())
     except (
         *(TypeError, ValueError, LookupError, AttributeError, ArithmeticError),
         *(RuntimeError, MemoryError, UsageError),
     ) as error:
         reason = str(error).partition("\n")[0]
         raise BadInput(f"{path}: its config does not fit a {card.kind} decoder ({reason})") from None
-    try:
-        content = tensors.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{tensors}: cannot be read: {error.strerror or error}") from None
-    if card.sha256 is not None and card.sha256 != hashlib.sha256(content).hexdigest():
-        raise BadInput(f"{tensors}: wrong sha256: changed since it was written; train it again")
     load_into(net, tensors, content=content)
     net.open_files(folder, device)
-    return Decoder(card.kind, net, Provenance(card.recognizer, card.normalized, card.training), device, folder)
+    provenance = Provenance(card.recognizer, card.normalized, card.training)
+    return Decoder(card.kind, net, provenance, device, folder, sha256)
 
 
 def load_decoder_for(recognizer: RecognizerId, name: str | Path | None = None, device: str = "cpu") -> Decoder:

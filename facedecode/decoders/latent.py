@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from facedecode.decoders.base import DecoderNetwork
 from facedecode.decoders.kinds import require_image_size
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, MissingWeights
+from facedecode.files import sha256_file
 from facedecode.pictures import align
 from facedecode.recognizers.custom_runtime import Program, load_program
 
@@ -65,8 +66,11 @@ class LatentDecoder(DecoderNetwork):
         Raises MissingWeights: its file is not there. BadInput: another file, or one that cannot be loaded.
         """
         path = folder / Path(self.config["generator"]["file"]).name
-        program = load_program(path, device)
-        if program.sha256 != self.config["generator"]["sha256"]:
+        if not path.is_file():
+            raise MissingWeights(f"{path}: the generator of this decoder is not there; train it again")
+        known = self.config["generator"]["sha256"]
+        # Before it is loaded, which may run it; and of what was loaded.
+        if sha256_file(path) != known or (program := load_program(path, device)).sha256 != known:
             raise BadInput(f"{path}: not the generator that this decoder was made for (another sha256)")
         self._program = program
 

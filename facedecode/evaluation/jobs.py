@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from facedecode.errors import UsageError
 from facedecode.options import (
+    ImageOptions,
     argument,
     device_option,
     exclude_option,
-    images_option,
     named,
     option,
     parse_ridge,
@@ -129,7 +129,7 @@ class ReconstructionJob(EvaluationJob):
         parse=parse_networks,
         exists="name or labeled file",
     )
-    images: Path | None = images_option()
+    images: ImageOptions = ImageOptions()
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     columns: int = option(12, "People in the figure of all decoders.", minimum=1, maximum=100)
     device: str = device_option()
@@ -228,7 +228,7 @@ class EquivarianceJob(EvaluationJob):
         None, "Folder that keeps perturbed templates, so that an interrupted run can resume.", makes="folder"
     )
     weights: Path | None = weights_option()
-    images: Path | None = images_option()
+    images: ImageOptions = ImageOptions()
     limit: int | None = option(None, "Use only the first images of both, this many, for a trial run.", minimum=2)
     device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
@@ -282,7 +282,7 @@ class SecurityJob(EvaluationJob):
         None, "Side of the pictures of --pairs-curve, pixels; 128 if absent.", minimum=16
     )
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
-    images: Path | None = images_option()
+    images: ImageOptions = ImageOptions()
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
@@ -328,7 +328,7 @@ class LeakageJob(EvaluationJob):
         exists="decoder",
     )
     weights: Path | None = weights_option()
-    images: Path | None = images_option()
+    images: ImageOptions = ImageOptions()
     limit: int | None = option(None, FIRST_IMAGES, minimum=2)
     folds: int = option(5, "Folds of people: a probe is judged on one and trained on the others.", minimum=2)
     device: str = device_option()
@@ -382,7 +382,7 @@ class ProtectionJob(EvaluationJob):
     image_size: int | None = option(None, "Side of the attacker's pictures, pixels; 128 if absent.", minimum=16)
     against: Sequence[Path] = option((), JUDGES, exists="store")
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
-    images: Path | None = images_option()
+    images: ImageOptions = ImageOptions()
     device: str = device_option()
     repetitions: int = option(REPETITIONS, REPLICATES, minimum=100)
     seed: int = seed_option()
@@ -394,7 +394,7 @@ class ProtectionJob(EvaluationJob):
 
             require_choice("attacker", self.attacker, fitted_by("closed form"))
         if not self.train_people:
-            needing = {"against": self.against, "weights": self.weights, "images": self.images}
+            needing = {"against": self.against, "weights": self.weights, "images": self.images.images}
             needing |= {"attacker": self.attacker, "image-size": self.image_size}
             if named := [name for name, value in needing.items() if value]:
                 raise UsageError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from facedecode.progress import Progress, silent
 
 if TYPE_CHECKING:  # these need torch
     from facedecode.decoders import Decoder
+    from facedecode.store import ImageFolder
 
 EACH = 2  # images each of best, median and worst
 PLACES = ("best", "median", "worst")
@@ -40,7 +40,7 @@ def draw_examples(
     decoders: Mapping[str, Decoder],
     values: Mapping[str, PictureValues],
     images: UnseenImages,
-    root: Path,
+    root: ImageFolder,
     recognizer: str,
     columns: int,
 ) -> Examples:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from facedecode.annotations.tables import path_column, person_column, person_columns, plain
 from facedecode.errors import BadInput, some_of
-from facedecode.files import json_text, open_file, read_file, sha256_file, sha256_of
+from facedecode.files import json_text, open_file, read_file, sha256_of
 from facedecode.memory import require_memory
 from facedecode.store.layout import MANIFEST
 from facedecode.store.npy import read_bare, refuse_non_finite
@@ -69,8 +69,8 @@ def read_given(path: Path) -> GivenTemplates:
         return _read_npz(path)
     if magic == b"PAR1":
         return _read_parquet(path)
-    templates, note = read_bare(path)
-    return GivenTemplates(templates, None, None, sha256_file(path), [note] * (note is not None))
+    templates, note, sha256 = read_bare(path)
+    return GivenTemplates(templates, None, None, sha256, [note] * (note is not None))
 
 
 # A folder
@@ -91,7 +91,7 @@ def _read_folder(folder: Path) -> GivenTemplates:
     notes: list[str] = []
     names, hashes = [], []
     for file in files:
-        templates, note = read_bare(file)
+        templates, note, sha256 = read_bare(file)
         if parts and templates.shape[1] != parts[0].shape[1]:
             raise BadInput(
                 f"{file}: templates of {templates.shape[1]} numbers, and {files[0]} has {parts[0].shape[1]}; give "
@@ -100,7 +100,7 @@ def _read_folder(folder: Path) -> GivenTemplates:
         relative = file.relative_to(folder).as_posix()
         parts.append(templates)
         names += [relative[: -len(".npy")]] * len(templates)
-        hashes.append([relative, sha256_file(file)])
+        hashes.append([relative, sha256])
         notes += [note] if note and not notes else []
     digest = hashlib.sha256(json_text(hashes).encode()).hexdigest()
     return GivenTemplates(np.concatenate(parts), names, None, digest, notes)

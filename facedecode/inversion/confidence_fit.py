@@ -77,7 +77,7 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
         f"{len(rows)} portraits of {side} px and their reconstructions",
         "fit on fewer people (--people) or images (--limit)",
     )
-    portraits = read_portraits(rows, job.images or store.root, side, stage("portraits"))
+    portraits = read_portraits(rows, store.images(job.images), side, stage("portraits"))
     templates = store.templates()[chosen]
     decoder.check(templates, store.folder, store.manifest)
     pictures = decoder.decode(templates, progress=stage("draw"), checked=True)

@@ -17,7 +17,7 @@ from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name, is_cus
 from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.registry import recognizer_file
-from facedecode.store import Manifest, Store, load_templates
+from facedecode.store import ImageFolder, Manifest, Store, load_templates
 
 # What is put behind the name of a picture; `invert` writes a map of confidence beside each.
 MAP_SUFFIX = "-confidence"
@@ -43,7 +43,7 @@ class TemplateInput:
     names: list[str]
     manifest: Manifest | None = None
     rows: list[dict] | None = None
-    root: Path | None = None
+    root: ImageFolder | None = None
     note: str | None = None
 
 
@@ -63,7 +63,7 @@ def read_inputs(path: Path, options: DrawingOptions | None = None, device: str =
     weights = recognizer_file(model, weights)
     if path.is_dir():
         store = Store.open(path)
-        rows, root = store.rows().to_pylist(), options.images or store.root
+        rows, root = store.rows().to_pylist(), store.images(options.images)
         names = picture_names([row["path"] for row in rows])
         result = TemplateInput(store.templates(), store.recognizer, weights, names, store.manifest, rows, root)
     else:

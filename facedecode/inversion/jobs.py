@@ -10,11 +10,11 @@ from pathlib import Path
 from facedecode.errors import OutputError, UsageError
 from facedecode.options import (
     BareRecognizerOptions,
+    ImageOptions,
     argument,
     decoder_option,
     device_option,
     exclude_option,
-    images_option,
     option,
     overwrite_option,
     people_option,
@@ -32,7 +32,7 @@ class DrawingOptions:
     decoder: str | None = decoder_option()
     originals: bool = option(False, "Also show the original faces; templates must be a store with its images.")
     recognizer: BareRecognizerOptions = BareRecognizerOptions()
-    images: Path | None = images_option()
+    images: ImageOptions = ImageOptions()
     device: str = device_option()
 
 
@@ -153,6 +153,6 @@ class ConfidenceJob:
     people: Path | None = people_option()
     exclude: Sequence[str] = exclude_option()
     limit: int | None = option(None, "Use only this many images: the first ones by path.", minimum=1)
-    images: Path | None = images_option()
+    images: ImageOptions = ImageOptions()
     device: str = device_option()
     overwrite: bool = overwrite_option()

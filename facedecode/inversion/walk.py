@@ -22,6 +22,7 @@ from facedecode.store.images import read_portraits
 
 # Between templates closer than that a great circle is a straight line; farther than its supplement, there are many.
 _SMALLEST_ANGLE = 1e-4
+_LONGEST_NUMBER = 19  # digits: no file has so many rows
 
 
 def between(start: np.ndarray, end: np.ndarray, fractions: Sequence[float], score: str) -> np.ndarray:
@@ -164,7 +165,7 @@ def find_rows(inputs: TemplateInput, names: Sequence[str], option: str) -> list[
                 raise BadInput(f"{option} {name}: {len(named)} images have that name; give the path below the root")
             return named[0]
         if name.isascii() and name.isdecimal():
-            if int(name) < len(inputs.templates):
+            if len(name) < _LONGEST_NUMBER and int(name) < len(inputs.templates):
                 return int(name)
             raise BadInput(f"{option} {name}: the templates are numbered from 0 to {len(inputs.templates) - 1}")
         near = difflib.get_close_matches(name, rows, 3, 0.6)

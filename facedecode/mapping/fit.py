@@ -19,6 +19,7 @@ from facedecode.files import json_text, make_folder
 from facedecode.mapping.jobs import Method
 from facedecode.mapping.maps import Mapping, solve_mapping
 from facedecode.mapping.sums import MappingSums, load_sums
+from facedecode.options import ImageOptions
 from facedecode.pictures.perturb import Transform
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer
@@ -50,10 +51,12 @@ class Reembedded:
 
     fingerprint: str | None = None
 
-    def __init__(self, store: Store, recognizer: Recognizer, transform: Transform, images: Path | None = None) -> None:
+    def __init__(
+        self, store: Store, recognizer: Recognizer, transform: Transform, images: ImageOptions | None = None
+    ) -> None:
         self.transform = transform.name
         self._store, self._recognizer, self._transform = store, recognizer, transform
-        self._images = images or store.root
+        self._images = store.images(images)
 
     def blocks(self, rows: np.ndarray, progress: Progress) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """See `Source`. Raises BadInput as `store.images.embed_perturbed`."""

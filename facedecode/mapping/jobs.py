@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from facedecode.errors import UsageError
 from facedecode.options import (
+    ImageOptions,
     device_option,
-    images_option,
     option,
     overwrite_option,
     parse_ridge,
@@ -100,7 +100,7 @@ class MappingJob:
         makes="folder",
     )
     weights: Path | None = weights_option()
-    images: Path | None = images_option()
+    images: ImageOptions = ImageOptions()
     device: str = device_option()
     overwrite: bool = overwrite_option()
     dry_run: bool = option(False, "Check the inputs and count the pairs, but fit nothing.")
@@ -108,7 +108,7 @@ class MappingJob:
     def __post_init__(self) -> None:
         if sum(map(bool, (self.transform, self.perturbed, self.from_sums))) != 1:
             raise UsageError("give one of --transform, --perturbed and --from-sums")
-        if not self.transform and (self.images or self.weights):
+        if not self.transform and (self.images.images or self.weights):
             raise UsageError("--images and --weights go with --transform, which embeds the images again")
         if self.from_sums and (self.sums_to or self.people or self.dry_run):
             raise UsageError("--people, --sums-to and --dry-run are of what is summed; --from-sums is given sums")

@@ -21,6 +21,7 @@ from facedecode.tensor_file import Fitted, Float32, Kind
 
 if TYPE_CHECKING:  # needs torch
     from facedecode.recognizers.recognizer import Recognizer
+    from facedecode.store import ImageFolder
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class Side:
 
 def perturbed_templates(
     rows: list[dict],
-    root: Path,
+    root: ImageFolder,
     recognizer: Recognizer,
     transform: Transform,
     work: Path | None = None,

@@ -148,7 +148,7 @@ def load_sums(path: Path | str) -> MappingSums:
         BadInput: naming the file: as `tensor_file.Kind.read`; malformed entries, wrong shapes, NaN or infinite numbers.
     """
     path = Path(path)
-    held, tensors = _KIND.read(path, _TENSORS)
+    held, tensors, _ = _KIND.read(path, _TENSORS)
     header = _Header.from_json(path, held)
     try:
         parse_transform(header.transform)

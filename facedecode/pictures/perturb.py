@@ -129,7 +129,7 @@ _SHIFTS = {
 _SCALES = {f"scale{factor}": _scale(factor) for factor in (0.5, 1.5)}
 _STEPS: dict[str, Step] = {**_ROTATIONS, **_SHIFTS, **_SCALES}
 _NAMES = (*_STEPS, *OCCLUDERS)
-_ANY_ROTATION = re.compile(r"rotate(-?[1-9]\d{0,2})")
+_ANY_ROTATION = re.compile(r"rotate(-?[1-9][0-9]{0,2})")
 _GROUPS: dict[str, tuple[str, ...]] = {
     "rotations": tuple(_ROTATIONS),
     "shifts": tuple(_SHIFTS),

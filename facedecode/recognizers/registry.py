@@ -10,16 +10,16 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.identity import RecognizerId, require_same_recognizer
+from facedecode.identity import CropSize, Dim, RecognizerId, require_same_recognizer
 from facedecode.options import RecognizerOptions
 from facedecode.pictures.align import PointCrop
 from facedecode.recognizers.cache import cache_folder
 from facedecode.recognizers.contract import TEMPLATES_ONLY, custom_file, is_custom
 from facedecode.recognizers.spec import DEFAULT_RECOGNIZER, REGISTRY, RecognizerSpec
-from facedecode.records import Record, migrated, read_json
+from facedecode.records import Limit, Record, migrated, read_json
 
 if TYPE_CHECKING:  # seconds to import
     from facedecode.recognizers.recognizer import Recognizer
@@ -163,6 +163,25 @@ def trained_folder(name: Path | str) -> Path | None:
     return folder if (folder / CARD).is_file() else None
 
 
+def _up_to(most: int) -> Limit:
+    return Limit(lambda n: 1 <= n <= most, f"from 1 to {most}")
+
+
+_FARTHEST = 1e4  # pixels
+_Width = Annotated[int, _up_to(1 << 13)]
+_Depth = Annotated[int, _up_to(1 << 8)]
+
+
+@dataclass(frozen=True)
+class NetworkConfig(Record):
+    """What rebuilds a network, as `networks.SmallResNet` takes it; a resnet50 has none of it."""
+
+    size: CropSize | None = None
+    dim: Dim | None = None
+    widths: Annotated[tuple[_Width, ...], Limit(lambda widths: len(widths) <= 16, "a list of 16 or fewer")] = ()
+    depths: tuple[_Depth, ...] = ()
+
+
 @dataclass(frozen=True)
 class RecognizerCard(Record):
     """The file `recognizer.json` in the folder of a recognizer that was trained here.
@@ -175,7 +194,7 @@ class RecognizerCard(Record):
 
     recognizer: RecognizerId
     architecture: str
-    config: dict[str, Any]
+    config: NetworkConfig
     classes: tuple[str, ...]
     training: dict[str, Any]
     format_version: int = FORMAT_VERSION
@@ -194,23 +213,28 @@ class RecognizerCard(Record):
             points = tuple((float(x), float(y)) for x, y in crop["points"])
             if self.architecture not in TRAINED_LAYERS or len(points) != 5:
                 raise ValueError(f"unknown architecture {self.architecture!r}, or not five points")
+            scale = float(normalization["scale"])
+            if not (scale > 0 and all(abs(place) <= _FARTHEST for point in points for place in point)):
+                raise ValueError("no scale above 0, or points beyond any picture")
+            if bool(self.config.as_json()) != (self.architecture == "small_resnet"):
+                raise ValueError("a config of another architecture")
             return RecognizerSpec(
                 name=identity.name,
                 dim=int(identity.dim),
                 crop=PointCrop(int(identity.input_size), points, residuals=crop["residuals"]),
                 mean=(float(red), float(green), float(blue)),
-                scale=float(normalization["scale"]),
+                scale=scale,
                 score=identity.score,
                 license=str(identity.license),
                 architecture=self.architecture,
                 obtain="give the folder that it was trained into",
                 feature_layers=TRAINED_LAYERS[self.architecture],
                 sha256=identity.weights_sha256,
-                config=self.config,
+                config=self.config.as_json(),
                 folder=folder,
                 training_people=identity.training_people,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise BadInput(f"{folder / CARD}: not a recognizer's card ({reason}); train it again") from None
 

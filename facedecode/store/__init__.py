@@ -10,6 +10,7 @@ A store is a folder:
 
 from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.store.layout import COLUMNS, FORMAT_VERSION, Manifest, read_manifest
+from facedecode.store.paths import ImageFolder
 from facedecode.store.processing import Processing
 from facedecode.store.reader import Store, Templates, load_templates
 from facedecode.store.writer import StoreWriter
@@ -17,6 +18,7 @@ from facedecode.store.writer import StoreWriter
 __all__ = [
     "COLUMNS",
     "FORMAT_VERSION",
+    "ImageFolder",
     "Manifest",
     "Processing",
     "RecognizerId",

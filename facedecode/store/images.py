@@ -14,25 +14,30 @@ from typing import TypeVar
 
 import numpy as np
 
-from facedecode.errors import BadInput, NoFace, some_of
+from facedecode.errors import BadInput, NoFace
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, mirrored
 from facedecode.pictures.images import image_size, read_image, room_for
 from facedecode.pictures.perturb import Transform, perturb
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.store.paths import ImageFolder
 
 Cut = TypeVar("Cut")
+Root = Path | ImageFolder
 _WORKERS = 2
 
 
 def row_face(row: dict) -> Face:
     """The face that a store's row records.
 
-    Raises BadInput: the row has none (a centroid, or a template made elsewhere).
+    Raises BadInput: the row has none (a centroid, or a template made elsewhere), or one without a size.
     """
     if row["path"] is None or row["landmarks"] is None or row["box"] is None:
         raise BadInput("a template of this store has no image with a face; use a store made by 'extract'")
+    x1, y1, x2, y2 = row["box"]
+    if not (x1 < x2 and y1 < y2):
+        raise BadInput(f"{row['path']}: the store has a box without a size for its face; make the store again")
     return Face(
         box=np.array(row["box"], np.float32),
         landmarks=np.array(row["landmarks"], np.float32).reshape(5, 2),
@@ -40,16 +45,16 @@ def row_face(row: dict) -> Face:
     )
 
 
-def read_crops(rows: list[dict], root: Path, how: align.Crop, progress: Progress = silent) -> np.ndarray:
+def read_crops(rows: list[dict], root: Root, how: align.Crop, progress: Progress = silent) -> np.ndarray:
     """Crops of a store's rows, as a recognizer sees them.
 
     Args:
         rows: dicts with `path` (relative to `root`), `box`, `landmarks`, as `Store.rows().to_pylist()` gives.
-        root: source root of the images.
+        root: the folder of the images, as `Store.images` gives it; a path stands for a manifest's root.
         progress: called with (done, total).
 
-    Returns (n, S, S, 3) uint8 RGB, in the order of the rows. Raises BadInput: images are missing (counted, the first
-    few listed), unreadable, or not those of the store.
+    Returns (n, S, S, 3) uint8 RGB, in the order of the rows. Raises BadInput, before an image is read: as
+    `ImageFolder.find`. Raises BadInput: an image that is unreadable, or not that of the store.
     """
     crops = np.empty((len(rows), how.size, how.size, 3), np.uint8)
     for place, batch in _batches(rows, root, lambda image, face: align.crop(image, face, how), 32, progress):
@@ -57,12 +62,12 @@ def read_crops(rows: list[dict], root: Path, how: align.Crop, progress: Progress
     return crops
 
 
-def read_portraits(rows: list[dict], root: Path, size: int, progress: Progress = silent) -> np.ndarray:
+def read_portraits(rows: list[dict], root: Root, size: int, progress: Progress = silent) -> np.ndarray:
     """The portraits of a store's rows, `size` pixels a side; as `read_crops`."""
     return read_crops(rows, root, align.portrait_crop(size), progress)
 
 
-def portrait_batches(rows: list[dict], root: Path, size: int, batch_size: int = 32) -> Iterator[np.ndarray]:
+def portrait_batches(rows: list[dict], root: Root, size: int, batch_size: int = 32) -> Iterator[np.ndarray]:
     """As `read_portraits`, a few at a time: yields (b, size, size, 3) uint8 RGB, in the order of the rows."""
     frame = align.portrait_crop(size)
     for _, batch in _batches(rows, root, lambda image, face: align.crop(image, face, frame), batch_size):
@@ -70,7 +75,12 @@ def portrait_batches(rows: list[dict], root: Path, size: int, batch_size: int = 
 
 
 def read_mirrored(
-    rows: list[dict], root: Path, size: int, recognizer: Recognizer, batch_size: int = 32, progress: Progress = silent
+    rows: list[dict],
+    root: Root,
+    size: int,
+    recognizer: Recognizer,
+    batch_size: int = 32,
+    progress: Progress = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Templates and portraits of a store's rows, each image mirrored left to right.
 
@@ -92,7 +102,11 @@ def read_mirrored(
 
 
 def embed_perturbed(
-    rows: list[dict], root: Path, recognizer: Recognizer, transform: Transform, progress: Progress = silent
+    rows: list[dict],
+    root: Root,
+    recognizer: Recognizer,
+    transform: Transform,
+    progress: Progress = silent,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Templates of a store's rows, each image perturbed about its face.
 
@@ -113,7 +127,11 @@ def embed_perturbed(
 
 
 def _batches(
-    rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], Cut], batch_size: int, progress: Progress = silent
+    rows: list[dict],
+    root: Root,
+    cut: Callable[[np.ndarray, Face], Cut],
+    batch_size: int,
+    progress: Progress = silent,
 ) -> Iterator[tuple[slice, list[Cut]]]:
     """A few rows at a time, and what `cut` makes of each row's image; progress is told when a batch was used."""
     cuts, done = _each(rows, root, cut), 0
@@ -124,26 +142,34 @@ def _batches(
         progress(done, len(rows))
 
 
-def _each(rows: list[dict], root: Path, cut: Callable[[np.ndarray, Face], Cut]) -> Iterator[Cut]:
+def _each(rows: list[dict], root: Root, cut: Callable[[np.ndarray, Face], Cut]) -> Iterator[Cut]:
     """What `cut` makes of each row's image, in order, read ahead in threads."""
-    missing = [row["path"] for row in rows if row["path"] is not None and not (root / row["path"]).is_file()]
-    if missing:
-        raise BadInput(
-            f"{root}: {len(missing)} of {len(rows)} images are not there ({some_of(missing)}); name their folder with "
-            "--images"
-        )
+    folder = root if isinstance(root, ImageFolder) else ImageFolder(root)
+    named = [row["path"] for row in rows if row["path"] is not None]
+    places = dict(zip(named, folder.find(named), strict=True))
+    faces = [row_face(row) for row in rows]
 
-    def read(row: dict) -> Cut:
-        face, path = row_face(row), root / row["path"]
-        width, height = image_size(path)
+    def read(number: int) -> Cut:
+        place, expected = places[rows[number]["path"]], rows[number].get("sha256")
+        if expected is None and not folder.named:
+            raise BadInput(
+                f"{place}: the store does not have this image's SHA-256, so any file may be in its place; name its "
+                "folder with --images"
+            )
+        width, height = image_size(place)
         with room_for(width * height):
-            image, sha256 = read_image(path)
-            # Another edition of a data set has the same names: the store's landmarks would lie on other pixels.
-            if row.get("sha256") and sha256 != row["sha256"]:
-                raise BadInput(f"{path}: not the image that the store was made from; name its folder with --images")
-            return cut(image, face)
+            image, sha256 = read_image(place)
+            # Another edition of a data set has the same names; the store's landmarks would lie on other pixels.
+            if expected not in (None, sha256):
+                raise BadInput(f"{place}: not the image that the store was made from; name its folder with --images")
+            try:
+                return cut(image, faces[number])
+            except (np.linalg.LinAlgError, OverflowError, FloatingPointError):
+                raise BadInput(
+                    f"{place}: the store's landmarks in it are none of a face; make the store again"
+                ) from None
 
     with ThreadPoolExecutor(_WORKERS) as pool:
         ahead = 64
         for start in range(0, len(rows), ahead):
-            yield from pool.map(read, rows[start : start + ahead])
+            yield from pool.map(read, range(len(rows))[start : start + ahead])

@@ -9,10 +9,12 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from facedecode.errors import BadInput
-from facedecode.identity import RecognizerId, Score, Sha256
-from facedecode.records import Count, Limit, Migration, Positive, Record, migrated, read_json
+from facedecode.identity import Dim, RecognizerId, Score, Sha256
+from facedecode.records import Count, Limit, Migration, Positive, Record, migrated, parse_json, read_json
+from facedecode.store.paths import require_path
 from facedecode.store.processing import Processing
 
 FORMAT = "facedecode embedding store"
@@ -23,7 +25,7 @@ MANIFEST = "manifest.json"
 FAILURES = "failures.jsonl"
 LABELS = "labels.csv"
 PROGRESS = "progress.json"  # there from a run's first shard until its manifest
-SHARD_NAME = re.compile(r"\d{5}\.(npy|parquet|done\.json)")
+SHARD_NAME = re.compile(r"[0-9]{5}\.(npy|parquet|done\.json)")
 
 # Every column may be null: a centroid has no image. box is x1, y1, x2, y2 and landmarks x1, y1 … x5, y5, both
 # in pixels of the upright image; path is relative to the manifest's root; sha256 is the image file's.
@@ -92,7 +94,7 @@ class Manifest(Processing):
     recognizer: RecognizerId
     score: Score
     count: Positive
-    dim: Positive
+    dim: Dim
     shards: tuple[Shard, ...]
     failures: FailuresFile
     root: Annotated[str, Limit(lambda text: bool(text) and "\0" not in text, "a path")]
@@ -129,13 +131,29 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+@dataclass(frozen=True)
+class Failure(Record):
+    """An input that gave no template: its path below the root, at which stage it failed, and why."""
+
+    REMEDY: ClassVar[str] = "make the store again"
+
+    path: str
+    stage: str
+    reason: str
+
+
 _FAILURE_FIELDS = {"path", "stage", "reason"}
+# RE2's: paths that `why_no_path` may refuse; it looks at the long ones, too.
+_DOUBTFUL = r"^$|^[/\\]|/$|//|(^|[/\\])\.\.?([/\\]|$)|\x00|^[A-Za-z]:"
+_SURELY_SHORT = 255  # bytes
+_FARTHEST = 1e6  # pixels: no picture is larger, and no face is seen beyond its edges by more
 
 
 def rows_table(rows: list[dict[str, Any]]) -> pa.Table:
     """Rows as a table of COLUMNS; a key that a row lacks is null.
 
-    Raises BadInput for a path that is not valid UTF-8, ValueError for a key that is no column.
+    Raises BadInput for a path that is not valid UTF-8, and for what `check_rows` refuses; ValueError for a key that is
+    no column.
     """
     for row in rows:
         if unknown := set(row) - set(COLUMNS.names):
@@ -150,7 +168,33 @@ def rows_table(rows: list[dict[str, Any]]) -> pa.Table:
             None if value is None else np.asarray(value, dtype=np.float32).reshape(-1).tolist()
             for value in columns[name]
         ]
-    return pa.table(columns, schema=COLUMNS)
+    table = pa.table(columns, schema=COLUMNS)
+    check_rows("the rows", table)
+    return table
+
+
+def check_rows(where: object, table: pa.Table) -> None:
+    """Refuse rows with values that no image, face or path has. Raises BadInput naming `where` and the column.
+
+    table: of COLUMNS.
+    """
+
+    def require(name: str, valid: pa.ChunkedArray, wanted: str) -> None:
+        if pc.min(valid).as_py() is False:  # nulls are skipped: every column may be null
+            raise BadInput(f"{where}: a {name} is not {wanted}; make the store again")
+
+    for name in ("width", "height"):
+        require(name, pc.greater(table[name], 0), "at least 1")
+    for name in ("box", "landmarks"):
+        numbers = pc.list_flatten(table[name])
+        # Also false for what is no number.
+        require(name, pc.less_equal(pc.abs(numbers.fill_null(np.nan)), _FARTHEST), "of numbers up to a million")
+    probable = table["probability"]
+    require("probability", pc.and_(pc.greater_equal(probable, 0), pc.less_equal(probable, 1)), "from 0 to 1")
+    paths = table["path"]
+    doubtful = pc.or_(pc.match_substring_regex(paths, _DOUBTFUL), pc.greater(pc.binary_length(paths), _SURELY_SHORT))
+    for path in paths.filter(doubtful).to_pylist():
+        require_path(where, path)
 
 
 def check_failures(failures: list[dict[str, str]]) -> None:
@@ -158,3 +202,22 @@ def check_failures(failures: list[dict[str, str]]) -> None:
     for failure in failures:
         if set(failure) != _FAILURE_FIELDS:
             raise ValueError(f"a failure has path, stage and reason, not {', '.join(sorted(failure))}")
+
+
+def read_failures(where: object, data: bytes, count: int) -> list[dict[str, str]]:
+    """The failures in the bytes of a `failures.jsonl`.
+
+    count: of them, as the manifest says.
+
+    Raises BadInput naming `where`: another count; naming also the line: what is no failure.
+    """
+    lines = data.split(b"\n")[:-1] if data.endswith(b"\n") else [data] if data else []
+    if len(lines) != count:
+        raise BadInput(f"{where}: {len(lines)} lines where the manifest says {count}; make the store again")
+    failures = []
+    for number, line in enumerate(lines, 1):
+        place = f"{where}, line {number}"
+        failure = Failure.from_json(place, parse_json(place, line))
+        require_path(place, failure.path)
+        failures.append(failure.as_json())
+    return failures

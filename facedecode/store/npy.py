@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
+import os
 import tokenize
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.files import atomic_write, read_file
+from facedecode.files import atomic_write, open_file, read_file
 
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
+_MAGIC = 8  # bytes before the header's length
+_LONGEST_HEADER = 1 << 16  # of an array of numbers; NumPy refuses longer ones, too
 
 
 @dataclass(frozen=True)
@@ -31,16 +37,47 @@ class NpyHeader:
 
 def read_header(path: Path) -> NpyHeader:
     """Read a header and check it against the file's size. Raises BadInput naming the file."""
+    with open_file(path) as file:
+        return _read_header(path, file)[0]
+
+
+def read_array(path: Path, require: Callable[[Path, NpyHeader], None]) -> tuple[NpyHeader, np.ndarray, str]:
+    """Read a file once: its header, its array, and the SHA-256 of all its bytes, in hex.
+
+    require: refuses what a header says, before anything is read by it.
+
+    Raises BadInput: naming the file.
+    """
+    with open_file(path) as file:
+        header, head = _read_header(path, file)
+        require(path, header)
+        flat = np.empty(math.prod(header.shape), header.dtype)
+        try:
+            size = file.readinto(flat.view(np.uint8).data)
+            rest = file.read(1)
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+    if size != flat.nbytes or rest:
+        raise BadInput(f"{path}: changed while it was read")
+    digest = hashlib.sha256(head)
+    digest.update(flat.view(np.uint8).data)
+    array = flat.reshape(header.shape, order="F" if header.fortran_order else "C")
+    return header, array, digest.hexdigest()
+
+
+def _read_header(path: Path, file: io.BufferedReader) -> tuple[NpyHeader, bytes]:
+    """The header of an open file, and its bytes; the file is then read from where the data start."""
     try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version not in _HEADER_READERS:
-                raise BadInput(f"{path}: version {version} of the .npy format holds no template array")
-            shape, fortran_order, dtype = _HEADER_READERS[version](file)
-            header = NpyHeader(shape, fortran_order, dtype, file.tell())
-        size = path.stat().st_size
-    except FileNotFoundError as error:
-        raise BadInput(f"{path}: no such file") from error
+        head = file.read(_MAGIC)
+        version = np.lib.format.read_magic(io.BytesIO(head))
+        if version not in _HEADER_READERS:
+            raise BadInput(f"{path}: version {version} of the .npy format holds no template array")
+        head += file.read(2 * version[0])
+        head += file.read(min(int.from_bytes(head[_MAGIC:], "little"), _LONGEST_HEADER))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers by Python 2, and of what Python's parser finds odd
+            shape, fortran_order, dtype = _HEADER_READERS[version](io.BytesIO(head[_MAGIC:]))
+        size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
     except (
@@ -56,23 +93,13 @@ def read_header(path: Path) -> NpyHeader:
         raise BadInput(f"{path}: not a .npy file (or cut short in its header)") from error
     if dtype.hasobject:
         raise BadInput(f"{path}: an array of Python objects, that is a pickle; save it as float32")
-    expected = header.offset + math.prod(shape) * dtype.itemsize
-    if any(n < 0 for n in shape) or size != expected:
+    if any(type(n) is not int or n < 0 for n in shape):
+        raise BadInput(f"{path}: not a .npy file (its shape is {shape})")
+    expected = len(head) + math.prod(shape) * dtype.itemsize
+    if size != expected:
         state = "truncated" if size < expected else "longer than its one array"
         raise BadInput(f"{path}: {state}: {size} bytes where its header asks for {expected}; write it again")
-    return header
-
-
-def read_data(path: Path, header: NpyHeader) -> np.ndarray:
-    """Read the array that `header` describes, in its own dtype and order."""
-    try:
-        with path.open("rb") as file:
-            flat = np.fromfile(file, header.dtype, math.prod(header.shape), offset=header.offset)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
-    if flat.size != math.prod(header.shape):
-        raise BadInput(f"{path}: truncated while it was read")
-    return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
+    return NpyHeader(shape, fortran_order, dtype, len(head)), head
 
 
 def write_templates(path: Path, templates: np.ndarray) -> str:
@@ -100,23 +127,27 @@ def refuse_non_finite(path: Path, templates: np.ndarray) -> None:
         raise BadInput(f"{path}: row {row} holds NaN or infinity ({int((~finite).sum())} such rows)")
 
 
-def read_bare(path: Path) -> tuple[np.ndarray, str | None]:
+def read_bare(path: Path) -> tuple[np.ndarray, str | None, str]:
     """Read a bare template file: `(dim,)` or `(n, dim)`, float16, 32 or 64, any order and endianness.
 
-    Returns the templates as float32 (n, dim) in C order, and a sentence on what was changed, or None. Raises BadInput:
-    not a `.npy` file, truncated, pickled, empty, another shape or dtype, NaN or infinity.
+    Returns the templates as float32 (n, dim) in C order; a sentence on what was changed, or None; and the SHA-256 of
+    the file, in hex. Raises BadInput: not a `.npy` file, truncated, pickled, empty, another shape or dtype, NaN or
+    infinity.
     """
-    header = read_header(path)
+    header, data, sha256 = read_array(path, _require_bare)
+    data = np.atleast_2d(data)
+    refuse_non_finite(path, data)
+    with np.errstate(over="ignore"):
+        templates = np.ascontiguousarray(data, dtype=np.float32)
+    refuse_non_finite(path, templates)  # float64 beyond float32's range
+    note = None if header.dtype.itemsize == 4 else f"{path}: cast from {header.dtype.name} to float32"
+    return templates, note, sha256
+
+
+def _require_bare(path: Path, header: NpyHeader) -> None:
     if header.dtype.kind != "f" or header.dtype.itemsize not in (2, 4, 8):
         raise BadInput(f"{path}: dtype {header.dtype}; templates are float16, float32 or float64")
     if len(header.shape) not in (1, 2):
         raise BadInput(f"{path}: shape {header.shape}; templates are (dim,) or (n, dim)")
     if 0 in header.shape:
         raise BadInput(f"{path}: shape {header.shape} holds no template")
-    data = np.atleast_2d(read_data(path, header))
-    refuse_non_finite(path, data)
-    with np.errstate(over="ignore"):
-        templates = np.ascontiguousarray(data, dtype=np.float32)
-    refuse_non_finite(path, templates)  # float64 beyond float32's range
-    note = None if header.dtype.itemsize == 4 else f"{path}: cast from {header.dtype.name} to float32"
-    return templates, note

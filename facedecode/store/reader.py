@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -13,8 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from facedecode.errors import BadInput, FacedecodeWarning, some_of
-from facedecode.files import sha256_file
+from facedecode.files import read_file, sha256_of
 from facedecode.identity import RecognizerId, Score
+from facedecode.options import ImageOptions
 from facedecode.records import read_json
 from facedecode.store.layout import (
     COLUMNS,
@@ -24,11 +26,18 @@ from facedecode.store.layout import (
     PROGRESS,
     SHARD_NAME,
     Manifest,
+    check_rows,
     has_marker,
+    read_failures,
     read_manifest,
 )
-from facedecode.store.npy import NpyHeader, read_bare, read_data, read_header, refuse_non_finite
+from facedecode.store.npy import NpyHeader, read_array, read_bare, read_header, refuse_non_finite
+from facedecode.store.paths import ImageFolder
 from facedecode.store.processing import Processing
+
+_HELD = 1 << 26  # bytes of shards that `Store.take` keeps for the next call
+# Bytes of a row, and of a file beside its rows, that are more than any has: what is larger is not read.
+_LARGEST_ROW, _LARGEST_FRAME = 1 << 14, 1 << 20
 
 
 class Templates(Protocol):
@@ -54,7 +63,11 @@ class Templates(Protocol):
 
 
 class Store:
-    """A finished embedding store, read strictly. Open one with `Store.open`."""
+    """A finished embedding store, read strictly. Open one with `Store.open`.
+
+    Whatever is read of it is the bytes that the manifest has the SHA-256 of: a file is read once for each use, hashed,
+    and taken from those very bytes. So every method below raises BadInput for a file that was changed since.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder = folder
@@ -63,6 +76,7 @@ class Store:
         self.recognizer: RecognizerId = manifest.recognizer
         self.root = Path(manifest.root)
         self.fingerprint: str = manifest.fingerprint
+        self._held: OrderedDict[int, np.ndarray] = OrderedDict()
 
     @property
     def score(self) -> Score:
@@ -73,11 +87,12 @@ class Store:
     def open(cls, folder: Path | str, verify: bool = True) -> Store:
         """Open a finished store.
 
-        verify: also read every file, compare its SHA-256, and look for NaN and infinity. Hashes are compared only here.
+        verify: also read every file now, so that what is wrong with one is said before any work.
 
         Raises BadInput: naming the file: no store, an unfinished one, a newer version, Fortran order, a wrong dtype, a
         shard that is not 2-D, mixed dims, gaps in the numbering, row counts that disagree, NaN or infinity, a wrong
-        SHA-256, an object array, a `.parquet` file that does not belong.
+        SHA-256, an object array, a `.parquet` file that does not belong, rows with values that no image or face has, a
+        path that is none below the root.
 
         Warns FacedecodeWarning: `.npy` files that are not the store's; they are ignored.
         """
@@ -109,10 +124,15 @@ class Store:
             warnings.warn(f"not part of the store and ignored: {some_of(bare)}", FacedecodeWarning, stacklevel=3)
 
     def _check_shard(self, index: int, verify: bool) -> None:
-        shard = self.manifest.shards[index]
-        path = self.folder / shard.file
-        header = read_header(path)
-        wrong = None
+        if verify:
+            self._templates(index)
+            self._table(index)
+        else:
+            path = self.folder / self.manifest.shards[index].file
+            self._require_header(index, path, read_header(path))
+
+    def _require_header(self, index: int, path: Path, header: NpyHeader) -> None:
+        rows, wrong = self.manifest.shards[index].rows, None
         if header.dtype != np.dtype("<f4"):
             wrong = f"dtype {header.dtype.str} where a store has <f4"
         elif len(header.shape) != 2:
@@ -121,43 +141,43 @@ class Store:
             wrong = "Fortran order where a store has C order"
         elif header.shape[1] != self.dim:
             wrong = f"{header.shape[1]} columns where the manifest says {self.dim}"
-        elif header.shape[0] != shard.rows:
-            wrong = f"{header.shape[0]} rows where the manifest says {shard.rows}"
+        elif header.shape[0] != rows:
+            wrong = f"{header.shape[0]} rows where the manifest says {rows}"
         if wrong:
             raise BadInput(f"{path}: {wrong}; make the store again")
-        if verify:
-            _check_sha256(path, shard.sha256)
-            _check_sha256(path.with_suffix(".parquet"), shard.parquet_sha256)
-            refuse_non_finite(path, read_data(path, header))
-            self._table(index)
-
-    def _data(self, index: int) -> tuple[Path, NpyHeader]:
-        """The file and the header of a shard. BadInput: another than when the store was opened."""
-        path = self.folder / self.manifest.shards[index].file
-        header = read_header(path)
-        if header.shape != (self.manifest.shards[index].rows, self.dim) or header.dtype != np.dtype("<f4"):
-            raise BadInput(f"{path}: changed since the store was opened")
-        return path, header
 
     def _templates(self, index: int) -> np.ndarray:
-        path, header = self._data(index)
-        templates = read_data(path, header)
+        shard = self.manifest.shards[index]
+        path = self.folder / shard.file
+        _, templates, sha256 = read_array(path, functools.partial(self._require_header, index))
+        _require_sha256(path, sha256, shard.sha256)
         refuse_non_finite(path, templates)
         return templates
 
     def _table(self, index: int) -> pa.Table:
         shard = self.manifest.shards[index]
         path = (self.folder / shard.file).with_suffix(".parquet")
+        if not path.exists():
+            raise BadInput(f"{path}: no such file, and its shard needs it; make the store again")
+        most = _LARGEST_FRAME + _LARGEST_ROW * shard.rows
+        data = read_file(path, most)
+        _require_sha256(path, sha256_of(data), shard.parquet_sha256)
         try:
-            table = pq.ParquetFile(path).read()
-        except FileNotFoundError as error:
-            raise BadInput(f"{path}: no such file, and its shard needs it; make the store again") from error
-        except (OSError, ValueError, pa.ArrowException) as error:
+            file = pq.ParquetFile(pa.BufferReader(data))
+            if not file.schema_arrow.equals(COLUMNS):
+                raise BadInput(f"{path}: its columns are not a store's ({', '.join(COLUMNS.names)})")
+            if (rows := file.metadata.num_rows) != shard.rows:
+                raise BadInput(f"{path}: {rows} rows where its shard has {shard.rows}")
+            groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
+            if sum(group.total_byte_size for group in groups) > most:
+                raise BadInput(f"{path}: unpacks to more than {rows} rows take")
+            table = file.read()
+            table.validate(full=True)  # among others: that texts are UTF-8
+        except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
             raise BadInput(f"{path}: not a readable Parquet file; make the store again") from error
-        if not table.schema.equals(COLUMNS):
-            raise BadInput(f"{path}: its columns are not a store's ({', '.join(COLUMNS.names)})")
         if table.num_rows != shard.rows:
             raise BadInput(f"{path}: {table.num_rows} rows where its shard has {shard.rows}")
+        check_rows(path, table)
         return table
 
     def shards(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
@@ -170,15 +190,22 @@ class Store:
         return np.concatenate([self._templates(index) for index in range(len(self.manifest.shards))])
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Templates of some rows (n,), in that order, float32 (n, dim), from one memory-mapped shard at a time.
+        """Templates of some rows (n,), in that order, float32 (n, dim), from one shard at a time.
 
-        Raises IndexError for a number that is no row's, BadInput for a shard that changed.
+        The shards of the last calls are kept, up to 64 MiB. Raises IndexError for a number that is no row's.
         """
         taken = np.empty((len(rows), self.dim), np.float32)
         for index, places, numbers in self._by_shard(rows):
-            path, header = self._data(index)
-            taken[places] = np.memmap(path, "<f4", "r", header.offset, header.shape)[numbers]
+            taken[places] = self._kept(index)[numbers]
         return taken
+
+    def _kept(self, index: int) -> np.ndarray:
+        if index not in self._held:
+            self._held[index] = self._templates(index)
+            while len(self._held) > 1 and sum(shard.nbytes for shard in self._held.values()) > _HELD:
+                self._held.popitem(last=False)
+        self._held.move_to_end(index)
+        return self._held[index]
 
     def take_rows(self, rows: np.ndarray) -> pa.Table:
         """Some rows (n,) of the table (see COLUMNS), in that order, from one shard at a time; errors as `take`."""
@@ -217,16 +244,22 @@ class Store:
         return pa.concat_tables(self._table(index).select(names) for index in range(len(self.manifest.shards)))
 
     def failures(self) -> list[dict[str, str]]:
-        """Inputs that gave no template: {path, stage, reason} each. BadInput if the file was changed."""
-        path = self.folder / FAILURES
-        _check_sha256(path, self.manifest.failures.sha256)
-        return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        """Inputs that gave no template: {path, stage, reason} each."""
+        path, listed = self.folder / FAILURES, self.manifest.failures
+        if not path.exists():
+            raise BadInput(f"{path}: no such file, and the manifest lists it; make the store again")
+        data = read_file(path)
+        _require_sha256(path, sha256_of(data), listed.sha256)
+        return read_failures(path, data, listed.count)
+
+    def images(self, options: ImageOptions | None = None) -> ImageFolder:
+        """The folder of its images: the one that the user named, else the manifest's root."""
+        options = options or ImageOptions()
+        return ImageFolder(options.images or self.root, options.images is not None, options.follow_links)
 
 
-def _check_sha256(path: Path, expected: object) -> None:
-    if not path.exists():
-        raise BadInput(f"{path}: no such file, and the manifest lists it; make the store again")
-    if sha256_file(path) != expected:
+def _require_sha256(path: Path, sha256: str, expected: str) -> None:
+    if sha256 != expected:
         raise BadInput(f"{path}: wrong sha256: changed since the store was written; make the store again")
 
 
@@ -243,14 +276,14 @@ def load_templates(path: Path | str) -> tuple[np.ndarray, Manifest | None, str |
     if path.is_dir():
         store = Store.open(path)
         return store.templates(), store.manifest, None
-    templates, note = read_bare(path)
+    templates, note, sha256 = read_bare(path)
     folder = path.parent
     if not has_marker(folder, PROGRESS) and not _has_store_manifest(folder):
         return templates, None, note
     manifest = read_manifest(folder)
     for shard in manifest.shards:
         if shard.file == path.name:
-            _check_sha256(path, shard.sha256)
+            _require_sha256(path, sha256, shard.sha256)
     if templates.shape[1] != manifest.dim:
         raise BadInput(
             f"{path}: templates of {templates.shape[1]} values in a store of {manifest.dim} "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
 from facedecode.pictures.figures import picture_grid
 from facedecode.progress import Stage, silent_stage
-from facedecode.store import Store
+from facedecode.store import ImageFolder, Store
 from facedecode.store.grouped import Group
 from facedecode.store.images import read_portraits
 from facedecode.templates.aggregation import template_distances
@@ -162,7 +161,7 @@ SHOWN = 12  # clusters
 MEMBERS = 8
 
 
-def cluster_figure(clusters: Clustered, store: Store, root: Path, decoder: Decoder) -> np.ndarray:
+def cluster_figure(clusters: Clustered, store: Store, root: ImageFolder, decoder: Decoder) -> np.ndarray:
     """A row for each cluster, the largest first: the decoder's picture of its centroid, and its members' portraits.
 
     root: of the store's images. Returns (H, W, 3) uint8. Raises BadInput: images are missing, or a member has none.

@@ -9,10 +9,10 @@ from typing import Literal
 
 from facedecode.errors import UsageError
 from facedecode.options import (
+    ImageOptions,
     argument,
     device_option,
     exclude_option,
-    images_option,
     option,
     overwrite_option,
     people_option,
@@ -117,7 +117,7 @@ class ClusterJob:
         "Folder of the decoder that draws the figure; none for no figure. If absent, the one that ships.",
         exists="decoder",
     )
-    images: Path | None = images_option()
+    images: ImageOptions = ImageOptions()
     device: str = device_option()
     overwrite: bool = overwrite_option()
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from facedecode.errors import BadInput, OutputError, UsageError
-from facedecode.files import atomic_write, json_text
+from facedecode.files import atomic_write, json_text, open_file
 from facedecode.identity import RecognizerId, Score
 
 SCHEMES = ("rotation", "biohash")
@@ -133,11 +133,11 @@ def read_key(path: Path) -> bytes:
     if not path.is_file():
         state = "not a regular file" if path.exists() else "no such key file"
         raise BadInput(f"{path}: {state}; make a key with --new-key {path}")
-    try:
-        with path.open("rb") as file:
+    with open_file(path) as file:
+        try:
             key = file.read(LONGEST_KEY + 1)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from None
     if len(key) < SHORTEST_KEY:
         raise BadInput(f"{path}: a key of {len(key)} bytes; give one of {SHORTEST_KEY} or more, or make one: --new-key")
     if len(key) > LONGEST_KEY:

@@ -19,7 +19,7 @@ from facedecode.attributes.disentangler import KEEP, Disentangler, load_disentan
 from facedecode.decoders.plausibility import check_templates
 from facedecode.decoders.training_record import shipped_statistics
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
-from facedecode.files import LOCK_NAME, json_text, remove_stale, sha256_file
+from facedecode.files import LOCK_NAME, json_text, remove_stale
 from facedecode.identity import RecognizerId, Score
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.progress import Progress, silent
@@ -159,7 +159,7 @@ def mapping_operation(store: Store, mapping: Mapping) -> Operation:
 
 def describe_mapping(mapping: Mapping) -> dict[str, str]:
     """JSON: which map, loaded from a file, templates were mapped by: the manifest's field `mapping`."""
-    return {"undoes": mapping.transform, "sha256": sha256_file(mapping.source)}
+    return {"undoes": mapping.transform, "sha256": mapping.source_sha256}
 
 
 def disentanglement_operation(store: Store, disentangler: Disentangler, job: TransformJob) -> Operation:
@@ -178,7 +178,7 @@ def disentanglement_operation(store: Store, disentangler: Disentangler, job: Tra
         how = {"dependent": job.dependent or KEEP, "independent": job.independent or KEEP}
         disentangler.require_parts(**how)
         apply = partial(disentangler.resynthesize, **how)
-    about = {"attribute": disentangler.attribute, "sha256": sha256_file(disentangler.source), **how}
+    about = {"attribute": disentangler.attribute, "sha256": disentangler.source_sha256, **how}
     people = disentangler.fitted_on or ()
     return Operation("disentanglement", apply, store.recognizer, store.score, about, fitted_on=people)
 

@@ -30,7 +30,7 @@ from facedecode.ranks import Ranks
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.records import plain
-from facedecode.store import Store
+from facedecode.store import ImageFolder, Store
 from facedecode.store.images import read_mirrored, read_portraits
 from facedecode.store.layout import MANIFEST
 from facedecode.training.decoder_run import VERSION, Pairs, TrainingInputs, require_gradients, train_decoder
@@ -76,9 +76,9 @@ class DecoderPlan:
         return hashlib.sha256(json_text(self.described).encode()).hexdigest()
 
     @property
-    def image_root(self) -> Path:
+    def image_root(self) -> ImageFolder:
         """The folder that the rows' paths start from."""
-        return self.job.images or self.store.root
+        return self.store.images(self.job.images)
 
 
 def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:

@@ -11,7 +11,15 @@ from typing import Any, Literal
 
 from facedecode.decoders.kinds import IMAGE_SIZES, KINDS, find_kind, fitted_by, require_image_size
 from facedecode.errors import UsageError
-from facedecode.options import argument, exclude_option, option, require_range, seed_option, weights_option
+from facedecode.options import (
+    ImageOptions,
+    argument,
+    exclude_option,
+    option,
+    require_range,
+    seed_option,
+    weights_option,
+)
 
 PEOPLE = "Train on these people only: a file with one name a line, or in LFW's format."
 MIN_IMAGES = "Images that a person needs to become a class."
@@ -67,7 +75,7 @@ class ImagesJob(PeopleJob):
 
     _: KW_ONLY
     validation: float = option(0.1, "Share of the people held out.")
-    images: Path | None = option(None, "Folder of the store's images, if they have moved.", exists="path")
+    images: ImageOptions = ImageOptions()
     start: Path | None = option(
         None, "Start from this decoder or recognizer instead of a random network.", exists="path"
     )

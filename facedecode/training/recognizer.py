@@ -35,7 +35,15 @@ from facedecode.memory import require_memory
 from facedecode.pictures.align import named_crop
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.networks import RESNET50, WIDTHS, SmallResNet, new_resnet50
-from facedecode.recognizers.registry import CARD, TRAINED_LAYERS, WEIGHTS, RecognizerCard, read_card, trained_folder
+from facedecode.recognizers.registry import (
+    CARD,
+    TRAINED_LAYERS,
+    WEIGHTS,
+    NetworkConfig,
+    RecognizerCard,
+    read_card,
+    trained_folder,
+)
 from facedecode.recognizers.spec import REGISTRY, RecognizerSpec
 from facedecode.recognizers.weights_file import Layout, load_into
 from facedecode.store import Store
@@ -245,7 +253,7 @@ def _faces(plan: RecognizerPlan, reading: Progress) -> FaceSplit:
         "train on fewer people (--people, or a larger --min-images) or smaller crops (--image-size)",
     )
     rows = plan.store.rows().take(images.rows).to_pylist()
-    crops = read_crops(rows, plan.job.images or plan.store.root, crop, reading)
+    crops = read_crops(rows, plan.store.images(plan.job.images), crop, reading)
     number = {name: k for k, name in enumerate(plan.classes)}
 
     def part(which: np.ndarray, classed: bool) -> Faces:
@@ -275,5 +283,6 @@ def _write(folder: Path, spec: RecognizerSpec, net: nn.ModuleDict, classes: list
     write_bytes(folder / "head.safetensors", save_tensors(dict(net["head"].state_dict())))
     write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
     identity = spec.describe(hashlib.sha256(weights).hexdigest())
-    card = RecognizerCard(identity, spec.architecture, dict(spec.config), tuple(classes), training)
+    config = NetworkConfig.from_json(folder / CARD, spec.config)
+    card = RecognizerCard(identity, spec.architecture, config, tuple(classes), training)
     write_json(folder / CARD, card.as_json())

@@ -305,7 +305,7 @@ class ResumableRun(ABC, Generic[Settings, Net]):
         path = self.folder / STATE
         if not path.exists():
             return
-        about, arrays = _KIND.read(path, None)
+        about, arrays, _ = _KIND.read(path, None)
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         if about.get("fingerprint") != self.fingerprint:
             run = f"{self.folder} holds a run with other data or settings"

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from facedecode.classifiers.classes import choose_images, held_out_images
 from facedecode.classifiers.classifier import Classifier, load_classifier
-from facedecode.classifiers.fit import MIN_IMAGES, fit_classifier, read_names
+from facedecode.classifiers.fit import MIN_IMAGES, fit_classifier, parse_names
 from facedecode.classifiers.softmax import L2, SCALE, Head, fit_softmax
 from facedecode.cli import app
 from facedecode.errors import BadInput, FacedecodeError, FacedecodeWarning, UsageError
@@ -411,11 +411,11 @@ def test_a_head_from_elsewhere(here: Path, recognizer: Recognizer) -> None:
 def test_names_are_lines(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("\ufeff0000045\nAnn Lee\n\n", encoding="utf-8")  # CASIA-WebFace's are numbers
-    assert read_names(path) == ["0000045", "Ann Lee"]
+    assert parse_names(path, path.read_bytes()) == ["0000045", "Ann Lee"]
     for text, said in (("a\n\nb", "line 2: empty"), ("a\nb\na\n", "line 3: 'a' is there already"), ("", "line 1: em")):
         path.write_text(text)
         with pytest.raises(BadInput, match=f"names.txt, {said}"):
-            read_names(path)
+            parse_names(path, path.read_bytes())
 
 
 def test_every_error_is_one_line_and_writes_nothing(here: Path) -> None:

@@ -223,9 +223,9 @@ REFUSALS = {
     "odd recognizer": (edit("recognizer", "tiny"), "decoder.json: field 'recognizer' is no JSON object"),
     "nameless recognizer": (edit("recognizer", {}), "decoder.json: field 'recognizer.name' is missing"),
     "config field": (edit("config.depth", 3), "decoder.json: its config does not fit a ridge decoder"),
-    "config type": (edit("config.dim", "five"), "decoder.json: its config does not fit a ridge decoder"),
-    "config sign": (edit("config.dim", -5), "decoder.json: its config does not fit a ridge decoder"),
-    "config list": (edit("config", [1]), "decoder.json: field 'config' is not an object"),
+    "config type": (edit("config.dim", "five"), "decoder.json: field 'config.dim' is not a whole number"),
+    "config sign": (edit("config.dim", -5), "decoder.json: field 'config.dim' is not from 1 to 1048576"),
+    "config list": (edit("config", [1]), "decoder.json: field 'config' is no JSON object"),
     "missing": (
         lambda card, tensors: tensors.pop("bias"),
         r"decoder.safetensors: .* 1 missing \(bias\)",

@@ -19,11 +19,11 @@ from facedecode.inversion.inputs import read_inputs
 from facedecode.inversion.invert import invert, write_folder, write_grid
 from facedecode.inversion.jobs import DrawingOptions
 from facedecode.mapping.maps import Mapping
-from facedecode.options import BareRecognizerOptions
+from facedecode.options import BareRecognizerOptions, ImageOptions
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer, embed_pictures
-from facedecode.store import Store
+from facedecode.store import ImageFolder, Store
 from facedecode.store.images import read_portraits
 
 
@@ -100,7 +100,7 @@ def made_by(model: str) -> DrawingOptions:
 
 def test_a_store_a_shard_and_a_bare_file(tiny_store: Path, tmp_path: Path) -> None:
     store = read_inputs(tiny_store)
-    assert store.names[:2] == ["P0__P0_0001", "P0__P0_0002"] and store.root == tmp_path / "faces"
+    assert store.names[:2] == ["P0__P0_0001", "P0__P0_0002"] and store.root == ImageFolder(tmp_path / "faces")
     assert store.recognizer.name == "tiny" and store.note is None
     shard = read_inputs(tiny_store / "00000.npy")
     np.testing.assert_array_equal(shard.templates, store.templates)
@@ -185,7 +185,7 @@ def test_originals_that_have_moved(tiny_store: Path, tmp_path: Path, ridge) -> N
     assert not (tmp_path / "grid.png").exists()
     write_grid(
         tmp_path / "grid.png",
-        read_inputs(tiny_store, DrawingOptions(images=tmp_path / "elsewhere")),
+        read_inputs(tiny_store, DrawingOptions(images=ImageOptions(tmp_path / "elsewhere"))),
         result,
         originals=True,
     )

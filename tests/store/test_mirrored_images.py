@@ -13,7 +13,7 @@ from PIL import Image
 from facedecode.errors import BadInput, MissingWeights
 from facedecode.pictures.faces import Face, mirrored
 from facedecode.recognizers import load_recognizer
-from facedecode.store import Store
+from facedecode.store import ImageFolder, Store
 from facedecode.store.images import read_mirrored, read_portraits
 from facedecode.training.decoder import train_store
 from facedecode.training.jobs import DecoderJob, LossWeights, TrainSettings
@@ -66,11 +66,12 @@ def test_they_are_what_mirrored_files_would_give(tiny_store: Path, tiny: Path, t
         points = np.array(row["landmarks"]).reshape(5, 2)[[1, 0, 2, 4, 3]] * [-1, 1] + [96, 0]
         x1, y1, x2, y2 = row["box"]
         turned.append(row | {"landmarks": points.ravel(), "box": [96 - x2, y1, 96 - x1, y2], "sha256": None})
+    elsewhere = ImageFolder(tmp_path / "turned", named=True)
     templates, portraits = read_mirrored(rows, store.root, 64, recognizer, batch_size=3)
-    np.testing.assert_array_equal(portraits, read_portraits(turned, tmp_path / "turned", 64))
+    np.testing.assert_array_equal(portraits, read_portraits(turned, elsewhere, 64))
     assert templates.shape == (7, 16) and templates.dtype == np.float32
     assert np.abs(templates - store.templates()[:7]).max() > 1e-3
-    back, _ = read_mirrored(turned, tmp_path / "turned", 64, recognizer)
+    back, _ = read_mirrored(turned, elsewhere, 64, recognizer)
     np.testing.assert_allclose(back, store.templates()[:7], atol=1e-5)
 
 

@@ -18,6 +18,7 @@ from facedecode.decoders import KINDS, load_decoder
 from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
 from facedecode.files import locked
 from facedecode.inversion.confidence_fit import trained_people
+from facedecode.options import ImageOptions
 from facedecode.perceptual.phi import RecognizerMaps
 from facedecode.pictures import align
 from facedecode.recognizers import REGISTRY, load_recognizer
@@ -146,7 +147,7 @@ def test_overwriting_without_the_images_keeps_the_decoder(job: DecoderJob) -> No
     with pytest.raises(BadInput, match=r"images are not there .*--images"):
         train_store(other)
     assert content(job.output) == before
-    train_store(dataclasses.replace(other, images=job.store.parent / "moved"))
+    train_store(dataclasses.replace(other, images=ImageOptions(job.store.parent / "moved")))
 
 
 def test_an_overwriting_run_that_is_interrupted_resumes(job: DecoderJob) -> None:
@@ -263,7 +264,7 @@ def test_settings_that_no_run_can_have(job: DecoderJob, settings: dict, reason: 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
 def test_a_share_that_cannot_be_held_out_is_refused_before_any_picture_is_read(job: DecoderJob, share: float) -> None:
     with pytest.raises(UsageError, match=f"a share of {share} of the people cannot be held out"):
-        train_store(dataclasses.replace(job, validation=share, images=job.store / "nowhere"))
+        train_store(dataclasses.replace(job, validation=share, images=ImageOptions(job.store / "nowhere")))
 
 
 def test_refusals(job: DecoderJob, tmp_path: Path) -> None:

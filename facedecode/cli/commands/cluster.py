@@ -45,7 +45,7 @@ def _draw(console: Console, job: ClusterJob, clusters: Clustered, store: Store, 
 
     path = job.output / FIGURE
     try:
-        save_image(path, cluster_figure(clusters, store, job.images or store.root, decoder))
+        save_image(path, cluster_figure(clusters, store, store.images(job.images), decoder))
     except BadInput as error:
         console.say(f"no figure: {error}")
         return False

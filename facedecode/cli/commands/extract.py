@@ -33,7 +33,7 @@ def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
         metrics["count"] = len(inputs.refs)
         if not job.preview:
             return metrics, {}
-    transform = parse_transform(job.transform) if job.transform else None
+    transform = None if job.transform is None else parse_transform(job.transform)
     device = start_torch(job.device, console.ranks)
     recognizer = load_chosen_recognizer(job.recognizer, device, job.precision)
     finder = CroppedFaces(recognizer.spec.crop) if job.crop == "aligned" else FaceDetector(device)

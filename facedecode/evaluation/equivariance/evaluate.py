@@ -88,7 +88,7 @@ def evaluate_equivariance(job: EquivarianceJob, stage: Stage = silent_stage) -> 
     for transform in family.transforms:
         for side, name in zip(sides, ("training", "judged"), strict=True):
             progress = stage(f"{transform.name}, {name}")
-            root = job.images or store.root
+            root = store.images(job.images)
             side.perturbed[transform.name] = perturbed_templates(
                 side.rows, root, recognizer, transform, job.work, progress
             )

@@ -84,7 +84,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage = silent_stage) -> Result:
     pictures = [name for name in names if ATTRIBUTES[name].of_pictures]
     try:
         if pictures:
-            attributes.add_pictures(pictures, job.images or first.root, stage("portraits"))
+            attributes.add_pictures(pictures, first.images(job.images), stage("portraits"))
     except BadInput as error:
         if job.attributes:
             raise

@@ -68,7 +68,7 @@ def add_strips(
         result.warnings.append(f"classes are not measured on what is drawn: {error}")
     try:
         shown, measured = _unseen(attributes, decoder)
-        root = job.images or store.root
+        root = store.images(job.images)
         portraits = read_portraits([attributes.rows[i] for i in shown], root, decoder.image_size)
     except BadInput as error:
         if job.decoder is not None:

@@ -59,7 +59,7 @@ def require_trainable(study: Study, job: ProtectionJob) -> None:
     )
     # The first portraits alone: all images are looked for before one is read.
     shown = [study.test.images.rows[i] for i in _shown(study)]
-    next(portrait_batches([*rows, *shown], job.images or study.store.root, side))
+    next(portrait_batches([*rows, *shown], study.store.images(job.images), side))
 
 
 def invert(
@@ -82,7 +82,7 @@ def invert(
     from facedecode.store.images import read_portraits
 
     test, training, missing = study.test, study.training, study.test.images.missing
-    root, side, kind = job.images or study.store.root, job.image_size or IMAGE_SIZE, job.attacker or RIDGE
+    root, side, kind = study.store.images(job.images), job.image_size or IMAGE_SIZE, job.attacker or RIDGE
     portraits = read_portraits(training.images.rows, root, side, begin("portraits"))
     pixels = torch.from_numpy(portraits).permute(0, 3, 1, 2)
     people = sorted(set(training.images.identities))

@@ -21,6 +21,7 @@ from facedecode.errors import UsageError
 from facedecode.evaluation.cohort import Judge, require_unseen
 from facedecode.evaluation.rendering import embed_drawn
 from facedecode.memory import require_memory
+from facedecode.options import ImageOptions
 from facedecode.progress import Progress, silent
 from facedecode.statistics.bootstrap import REPETITIONS, NonMated, RateAtFmr, Trials
 from facedecode.statistics.security import Attack, Originals, pooled_rates, type_one_trials, type_two_trials
@@ -131,14 +132,14 @@ def _sizes(settings: CurveSettings, available: int) -> list[int]:
 
 
 def draw_pairs(
-    plan: CurvePlan, store: Store, images: Path | None = None, progress: Progress = silent
+    plan: CurvePlan, store: Store, images: ImageOptions | None = None, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pairs of `plan.rows`: templates, float32 (m, dim), and portraits, uint8 (m, P, P, 3).
 
     store: the one that the plan was made of. images: where its images are, if not where its manifest says.
     """
     rows = store.rows().take(plan.rows).to_pylist()
-    portraits = read_portraits(rows, images or store.root, plan.settings.image_size, progress=progress)
+    portraits = read_portraits(rows, store.images(images), plan.settings.image_size, progress=progress)
     return store.templates()[plan.rows], portraits
 
 

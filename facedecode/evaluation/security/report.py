@@ -406,7 +406,7 @@ def _samples(figures: SecurityFigures, job: SecurityJob) -> tuple[list[Section],
     rows, labels, notes = [], [], []
     first = next(iter(figures.stores.values()))
     try:
-        rows.append(read_portraits([figures.images.rows[i] for i in chosen], job.images or first.root, side))
+        rows.append(read_portraits([figures.images.rows[i] for i in chosen], first.images(job.images), side))
         labels.append("originals")
     except BadInput as error:
         notes.append(f"The sample pictures have no originals beside them: {error}.")
