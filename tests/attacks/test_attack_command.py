@@ -490,7 +490,7 @@ def test_errors_are_one_line_and_nothing_is_written(here: Path, monkeypatch: pyt
         ({"target": "gone.png"}, near, 4, "--target gone.png: no such file"),
         ({"target": "text.png"}, near, 4, "--target text.png: not an image in a known format"),
         ({"target": "gray.png"}, near, 4, "--target gray.png: no face found; give an image that shows a face"),
-        ({"target": "in"}, near, 4, "--target in: not a regular file"),
+        ({"target": "in"}, near, 4, "--target in: a folder, and a file is needed"),
         ({"images": "copy.png"}, near, 2, "is the image to attack itself; choose another target"),
         ({"images": "in/Mirror/Mirror_0001.png"}, named, 2, "is the image to attack itself"),
         ({"target": None}, near, 2, "there is no target: give --target IMAGE"),
