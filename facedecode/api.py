@@ -275,8 +275,8 @@ def attack(
     from facedecode.attacks.base import attack as attack_pictures
     from facedecode.attacks.base import to_uint8, victim_of
     from facedecode.attacks.goals import EmbeddingGoal
+    from facedecode.decoders.own_templates import shipped_statistics
     from facedecode.decoders.plausibility import check_templates
-    from facedecode.decoders.training_record import shipped_statistics
 
     size = recognizer.spec.crop.size
     if crops.dtype != np.uint8 or crops.ndim != 4 or crops.shape[1:] != (size, size, 3):

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from facedecode import files
 from facedecode.decoders.base import DecoderNetwork
 from facedecode.decoders.kinds import KINDS
+from facedecode.decoders.own_templates import shipped_statistics
 from facedecode.decoders.plausibility import Judged, check_templates
-from facedecode.decoders.training_record import TrainingRecord, shipped_statistics
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import find_decoder, make_folder, read_file, sha256_of, write_bytes, write_json
 from facedecode.identity import Dim, Name, RecognizerId, Sha256

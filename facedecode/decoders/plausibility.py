@@ -227,7 +227,7 @@ def _sentence(verdicts: np.ndarray, lengths: np.ndarray, recognizer: str, statis
         what[ZERO] = "all zeros (leave them out)"
     parts = [text if len(what) == 1 else f"{(verdicts == kind).sum():,} {text}" for kind, text in what.items()]
     return (
-        f"{_counted(verdicts != OWN)} not as {recognizer} makes them, so the pictures show other faces: "
+        f"{_counted(verdicts != OWN)} not as {recognizer} makes them, and faces of them are other people's: "
         f"{'; '.join(parts)}"
     )
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from facedecode import files
 from facedecode.decoders.plausibility import TemplateStatistics
-from facedecode.identity import Name, RecognizerId, Sha256
+from facedecode.identity import Name, Sha256
 from facedecode.recognizers.contract import custom_kind
-from facedecode.records import Count, Record, read_json
+from facedecode.records import Count, Record
 
 
 @dataclass(frozen=True)
@@ -85,18 +84,6 @@ class TrainingRecord(Record):
     def embedded_images(self) -> bool:
         """Whether the recognizer was asked for templates of new pictures (mirrored ones): query access at least."""
         return bool(self.settings.mirror)
-
-
-def shipped_statistics(recognizer: RecognizerId) -> TemplateStatistics | None:
-    """What a recognizer's templates look like, by the decoder that comes with the package; None where there is none."""
-    path = files.SHIPPED / recognizer.name / "decoder.json"
-    if not path.is_file():
-        return None
-    held = read_json(path)
-    made_for = RecognizerId.from_json(path, held.get("recognizer"))
-    if recognizer.weights_sha256 not in (None, made_for.weights_sha256):
-        return None
-    return TrainingRecord.from_json(path, held.get("training")).templates
 
 
 def network_and_layers(phi: str) -> tuple[str, tuple[str, ...] | None]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from facedecode.annotations.protocols import held_out_people, select_people
+from facedecode.decoders.own_templates import check_store
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import json_text, make_folder
 from facedecode.mapping.jobs import Method
@@ -230,6 +231,7 @@ def _sum(
     part: dict[str, Any],
     progress: Progress,
 ) -> MappingSums:
+    check_store(store)
     sums = MappingSums(source.transform, store.recognizer, [part])
     seen = 0
     for rows, perturbed in source.blocks(chosen, progress):

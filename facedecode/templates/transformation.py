@@ -16,8 +16,7 @@ import pyarrow as pa
 from facedecode import __version__
 from facedecode.annotations.protocols import select_people
 from facedecode.attributes.disentangler import KEEP, Disentangler, load_disentangler
-from facedecode.decoders.plausibility import check_templates
-from facedecode.decoders.training_record import shipped_statistics
+from facedecode.decoders.own_templates import check_store
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import LOCK_NAME, json_text, remove_stale
 from facedecode.identity import RecognizerId, Score
@@ -44,7 +43,7 @@ class MappedStore(Store):
     def __init__(self, store: Store, mapping: Mapping) -> None:
         """mapping: loaded from a file. Raises BadInput as `Mapping.require_templates`."""
         mapping.require_templates(store.recognizer, store.manifest, store.folder)
-        _check(store)
+        check_store(store)
         people = added_people(store.manifest, mapping.fitted_on or ())
         manifest = replace(store.manifest, mapping=describe_mapping(mapping), fitted_on=people)
         super().__init__(store.folder, manifest)
@@ -61,13 +60,6 @@ class MappedStore(Store):
     def take(self, rows: np.ndarray) -> np.ndarray:
         """As `Store.take`, mapped."""
         return self.mapping.apply(super().take(rows))
-
-
-def _check(store: Store) -> None:
-    """Warn of templates that their recognizer cannot have made, as far as a decoder that is shipped tells."""
-    blocks = (templates for templates, _ in store.shards())
-    statistics = shipped_statistics(store.recognizer)
-    check_templates(blocks, store.recognizer, statistics, where=store.folder, done=store.manifest)
 
 
 # Of a template's length that is the same for everybody: above it, half of a biohash's bits are nearly constant.
@@ -151,7 +143,7 @@ def mapping_operation(store: Store, mapping: Mapping) -> Operation:
     Raises BadInput as `Mapping.require_templates`.
     """
     mapping.require_templates(store.recognizer, store.manifest, store.folder)
-    _check(store)
+    check_store(store)
     mapping.warn_of_other_faces(store.manifest, store.folder)
     about, people = describe_mapping(mapping), mapping.fitted_on or ()
     return Operation("mapping", mapping.apply, store.recognizer, store.score, about, fitted_on=people)

@@ -17,6 +17,7 @@ from facedecode.annotations.protocols import held_out_people, require_share, sel
 from facedecode.decoders import Decoder, Provenance, find_decoder, load_decoder, load_decoder_for, save_decoder
 from facedecode.decoders.base import DecoderNetwork, TrainedNetwork, closed_form, trained_network
 from facedecode.decoders.kinds import DecoderKind, find_kind
+from facedecode.decoders.own_templates import check_store
 from facedecode.decoders.plausibility import TemplateStatistics
 from facedecode.decoders.training_record import TrainingRecord, network_and_layers
 from facedecode.errors import BadInput, OutputError, UsageError
@@ -294,6 +295,7 @@ def _read_pairs(plan: DecoderPlan, processes: int, reading: Progress) -> Pairs:
         f"{len(plan.rows)} portraits of {size} px",
         "train on fewer people (--people) or smaller portraits (--image-size)",
     )
+    check_store(plan.store)
     portraits = read_portraits(plan.rows, plan.image_root, size, progress=reading)
     return Pairs(plan.store.templates()[plan.chosen], portraits)
 

@@ -14,8 +14,9 @@ from typer.testing import CliRunner, Result
 
 from facedecode.cli import app
 from facedecode.decoders import load_decoder
+from facedecode.decoders.own_templates import shipped_statistics
 from facedecode.decoders.plausibility import DIRECTION, LENGTH, OWN, TemplateStatistics, check_templates
-from facedecode.decoders.training_record import TrainingRecord, shipped_statistics
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.identity import RecognizerId
 from facedecode.store import Processing, Store
@@ -118,7 +119,9 @@ def test_the_sentence_counts_and_says_what_they_look_like() -> None:
     mixed = real.copy()
     mixed[:3] /= np.linalg.norm(mixed[:3], axis=1, keepdims=True)
     told = sentence(mixed, where="x.npy")
-    assert told.startswith("x.npy: 3 of 20 templates are not as made-up makes them, so the pictures show other faces: ")
+    assert told.startswith(
+        "x.npy: 3 of 20 templates are not as made-up makes them, and faces of them are other people's: "
+    )
     assert "of length 1.000, normalized, where made-up's have" in told and "(give raw ones)" in told
     assert "scaled by about" in sentence(real * 100) and "the template is not" in sentence(real[:1] * 100)
     both = sentence(np.concatenate([real * 100, np.random.default_rng(0).standard_normal((5, DIM))]))
@@ -228,9 +231,12 @@ def test_every_command_that_draws_or_maps_tells(ridge: Path, tiny: Path, monkeyp
         assert done.exit_code == 0 and "scaled by about " in done.stderr, (arguments, done.output)
     # Without a decoder at hand, the one that is shipped tells.
     statistics = TemplateStatistics.of(templates)
-    monkeypatch.setattr("facedecode.templates.transformation.shipped_statistics", lambda _: statistics)
-    done = call("transform", "scaled", "-o", "mapped", "--mapping", identity)
-    assert done.exit_code == 0 and "scaled by about " in done.stderr, done.output
+    monkeypatch.setattr("facedecode.decoders.own_templates.shipped_statistics", lambda _: statistics)
+    sums = ("--transform", "rotate30", "--embeddings", "scaled", "-o", "new.safetensors", *weights)
+    again = ("train", "scaled", "-o", "ridge2", "--architecture", "ridge", "--image-size", 64)
+    for arguments in (("transform", "scaled", "-o", "mapped", "--mapping", identity), ("fit-mapping", *sums), again):
+        done = call(*arguments)
+        assert done.exit_code == 0 and "scaled by about " in done.stderr, (arguments, done.output)
 
 
 @TOLD
