@@ -27,6 +27,7 @@ from facedecode.cli.commands import summary_of
 from facedecode.cli.console import Console, failure_json, forget_answers, has_answered, result_json, show_error, speaks
 from facedecode.cli.options import expand, parameters_of
 from facedecode.errors import BadInput, FacedecodeError, FailedItems, GateMissed, UsageError
+from facedecode.escaping import visible
 from facedecode.options import option
 from facedecode.ranks import Meeting, Ranks
 
@@ -242,7 +243,7 @@ def command(
                 ranks = launched(os.environ)
                 console = Console(quiet, json, ranks)
                 interruption.announce = functools.partial(_announce, title, json)
-                warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
+                warnings.showwarning = lambda message, *_, **__: console.warn(" ".join(str(message).split()))
                 if ranks.count > 1 and not several:
                     raise UsageError(f"{title} runs in one process; start it without torchrun")
                 _require_working_folder()
@@ -257,7 +258,7 @@ def command(
                 if code is None:
                     raise
                 if debug:
-                    typer.echo(traceback.format_exc(), err=True)
+                    typer.echo(visible(traceback.format_exc(), keep="\n"), err=True)
                 if spoken := ranks.last_words(line, code, error):
                     line, code = spoken
                     show_error(line)
