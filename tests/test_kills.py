@@ -18,8 +18,8 @@ from kills import SCENARIOS
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
 
 # So many calls of each command are tried here, evenly spaced; of those whose runs take longer, fewer.
-TRIED, TRIED_OF_SLOW = 10, 3
-SLOW = ("extract", "cluster", "train recognizer", "fit-mapping", "fit-mapping sums", "train dfd", "train nbnet")
+TRIED, TRIED_OF_SLOW = 10, 2
+SLOW = ("evaluate", "cluster", "train", "fit-mapping")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def kill() -> Iterator[Callable[[str, str, int | None], dict]]:
 def test_a_killed_command_run_again_leaves_what_it_would_have_left(
     kill: Callable[[str, str, int | None], dict], name: str
 ) -> None:
-    slow = name in SLOW or name.startswith("evaluate")
+    slow = name.startswith(SLOW)
     everything = os.environ.get("FACEDECODE_KILLS") == "all"
     result = kill(name, "KILL", None if everything else TRIED_OF_SLOW if slow else TRIED)
     assert result["points"] > 5 and result["tried"] >= min(result["points"], TRIED_OF_SLOW)
