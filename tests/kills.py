@@ -54,8 +54,7 @@ from conftest import draw_people, register_tiny, save_tiny  # noqa: E402
 
 from facedecode.attacks.jobs import AttackJob  # noqa: E402
 from facedecode.extraction.jobs import StoreOptions  # noqa: E402
-from facedecode.pictures import align  # noqa: E402
-from facedecode.pictures.faces import Face, FaceDetector  # noqa: E402
+from facedecode.pictures import align, mtcnn  # noqa: E402
 from facedecode.store import grouped  # noqa: E402
 from facedecode.templates import transformation  # noqa: E402
 from facedecode.training.jobs import RecognizerSettings, TrainSettings  # noqa: E402
@@ -188,9 +187,18 @@ SCENARIOS: dict[str, Scenario] = {
 # ---------------------------------------------------------------- inputs
 
 
-def _same_face(self: FaceDetector, images: list[np.ndarray]) -> list[list[Face]]:
-    """Portraits have their face at one place: looking for it would be most of the time."""
-    return [[align.portrait_face(image.shape[0])] for image in images]
+class _OneFace:
+    """In the place of `mtcnn.Mtcnn`: portraits have their face where it belongs; looking for it would take long."""
+
+    min_face_size, thresholds, factor = 20, (0.6, 0.7, 0.7), 0.709
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def detect(self, images: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Boxes (1, 4), probabilities (1,) and landmarks (1, 5, 2) in each of (n, P, P, 3)."""
+        face = align.portrait_face(images.shape[1])
+        return [(face.box[None], np.ones(1), face.landmarks[None])] * len(images)
 
 
 def _set_default(function: Callable[..., Any], name: str, value: Any) -> None:
@@ -222,9 +230,7 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """Make the inputs of all commands in `folder`, and go there."""
     patch.chdir(folder)
     register_tiny(patch)
-    patch.setattr(FaceDetector, "__init__", lambda self, *_: None)
-    patch.setattr(FaceDetector, "settings", {"detector": "none"})
-    patch.setattr(FaceDetector, "detect", _same_face)
+    patch.setattr(mtcnn, "Mtcnn", _OneFace)
     patch.setattr(grouped, "_SHARD_ROWS", 12)
     patch.setattr(transformation, "new_key", lambda: bytes(range(32)))  # else random
     _set_default(StoreOptions.__init__, "shard_rows", 48)
