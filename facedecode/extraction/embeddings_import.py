@@ -26,12 +26,13 @@ from facedecode.extraction.run import Extracted, write_shards
 from facedecode.identity import RecognizerId
 from facedecode.names import image_name, person_name
 from facedecode.pictures.faces import FaceDetector
-from facedecode.pictures.finding import ImageRef, find_images, folder_identity
+from facedecode.pictures.finding import ImageRef, find_images, folder_identity, people_notes
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
+from facedecode.store.paths import why_no_path
 
 _LOOKED_AT = 16  # images whose templates are compared with the recognizer's own
 _FEWEST = 4
@@ -94,7 +95,8 @@ def import_embeddings(
     describe = {"transform": None, "precision": "fp32", "score": score, "l2_normalized": False}
     describe["imported"] = {"embeddings_sha256": given.sha256, "name": embeddings.name}
     faces = {"detector": detector.settings} if rows.readable else {"images": "not there"}
-    settings = {**describe, **faces, "batch_size": options.batch_size, **describe_inputs(refs)}
+    level = {"identity_level": data_set.level} if data_set is not None and data_set.level != 1 else {}
+    settings = {**describe, **faces, **level, "batch_size": options.batch_size, **describe_inputs(refs)}
     manifest = {**describe, "tool_version": __version__}
     cropper = FaceCropper(None, detector)
 
@@ -159,13 +161,13 @@ def _rows(embeddings: Path, given: GivenTemplates, images: Path | None, data_set
             names = [f"{embeddings.stem}-{row:06d}" for row in range(count)]
         if by_row:
             _require_rows(table, "people", embeddings, count)
-        refs = [_named(embeddings, root, name, row) for row, name in enumerate(names)]
+        refs = [_named(embeddings, root, name, row, data_set.level) for row, name in enumerate(names)]
     elif images.is_dir():
-        root, refs = _in_folder(embeddings, given, images)
+        root, refs = _in_folder(embeddings, given, images, data_set.level)
     else:
         listing = read_image_list(images)
         _require_rows(listing, "paths", embeddings, count)
-        root, refs = _placed(listing)
+        root, refs = _placed(listing, data_set.level)
         people, notes = listing.people or people, [*listing.notes]
     readable = images is not None and (images.is_dir() or any(os.path.lexists(ref.path) for ref in refs))
     if images is not None and not readable:
@@ -190,6 +192,8 @@ def _rows(embeddings: Path, given: GivenTemplates, images: Path | None, data_set
     if len(kept) < count:
         notes.append(f"{embeddings}: {count - len(kept)} rows are there twice, image and template; each counts once")
     refs = [refs[row] for row in kept]
+    by_folder = people is None and data_set.identities is None
+    notes = [*people_notes(refs, data_set.level if by_folder else None), *notes]
     several = {name for name, used in Counter(ref.relative for ref in refs).items() if used > 1}
     if several:
         whose = "its row's" if people is not None else "the image's"
@@ -205,13 +209,13 @@ def _require_rows(listing: Listing, what: str, embeddings: Path, count: int) -> 
         raise BadInput(f"{listing.path}: {len(listing)} {what}, and {embeddings} has {count} templates; one for each")
 
 
-def _in_folder(embeddings: Path, given: GivenTemplates, images: Path) -> tuple[Path, list[ImageRef]]:
+def _in_folder(embeddings: Path, given: GivenTemplates, images: Path, level: int) -> tuple[Path, list[ImageRef]]:
     """The images of a folder that the embeddings' own names are of; one that is not there becomes a failure."""
     if given.names is None:
         raise BadInput(
             f"{images}: a folder does not say which image each row of {embeddings} is of; give a list of their paths"
         )
-    root, found, _ = find_images([images])
+    root, found, _ = find_images([images], level)
     table = {image_name(name): name for name in given.names}
     matched = match([ref.relative for ref in found], table)
     ref_of = {name: ref for ref, name in zip(found, matched.values, strict=True) if name is not None}
@@ -220,16 +224,16 @@ def _in_folder(embeddings: Path, given: GivenTemplates, images: Path) -> tuple[P
     refs = []
     for row, name in enumerate(given.names):
         ref = ref_of.get(table[image_name(name)])
-        refs.append(ref or _named(embeddings, root, name, row))
+        refs.append(ref or _named(embeddings, root, name, row, level))
     return root, refs
 
 
-def _named(embeddings: Path, root: Path, name: str, row: int) -> ImageRef:
+def _named(embeddings: Path, root: Path, name: str, row: int, level: int) -> ImageRef:
     """A row by the name that a file has for it, which leads out of no folder. Raises BadInput: no name of an image."""
     relative = posixpath.normpath("/" + _DRIVE.sub("", image_name(name))).strip("/")
-    if not relative or not relative.isprintable():
-        raise BadInput(f"{embeddings}: row {row} is called {name!r}, and that is no name of an image")
-    person = folder_identity(PurePosixPath(relative).parent, PurePosixPath())
+    if not relative.isprintable() or why_no_path(relative):
+        raise BadInput(f"{embeddings}: row {row} is called {name[:200]!r}, and that is no name of an image")
+    person = folder_identity(PurePosixPath(relative).parent, PurePosixPath(), level)
     return ImageRef(root / relative, relative, person)
 
 
@@ -253,10 +257,10 @@ def listed_images(path: Path) -> tuple[Path, list[ImageRef]]:
 
     Raises BadInput: as `read_image_list`.
     """
-    return _placed(read_image_list(path))
+    return _placed(read_image_list(path), 1)
 
 
-def _placed(listing: Listing) -> tuple[Path, list[ImageRef]]:
+def _placed(listing: Listing, level: int) -> tuple[Path, list[ImageRef]]:
     images = []
     for number, name in zip(listing.lines, listing.names, strict=True):
         if not name.isprintable():
@@ -266,7 +270,7 @@ def _placed(listing: Listing) -> tuple[Path, list[ImageRef]]:
         images.append(Path(os.path.abspath(written)))  # noqa: PTH100
     root = _common({image.parent for image in images})
     return root, [
-        ImageRef(image, image.relative_to(root).as_posix(), person_name(folder_identity(image.parent, root)))
+        ImageRef(image, image.relative_to(root).as_posix(), folder_identity(image.parent, root, level))
         for image in images
     ]
 

@@ -139,6 +139,7 @@ class ImportJob:
         "Table with the person of each image, columns path and identity; or a person a line, in the order of the rows.",
         exists="file",
     )
+    identity_level: int = _identity_level()
     renamed: Path | None = _renamed()
     device: str = device_option()
     strict: bool = option(False, "Exit with code 5 if an image shows no face.")
@@ -151,5 +152,7 @@ class ImportJob:
             raise UsageError(f"--model {name}: given:NAME is a recognizer not at hand; leave --weights and --spec out")
         if self.score and not name.startswith("given:"):
             raise UsageError(f"--score is for --model given:NAME; {name or 'dlib-resnet'} has its own")
+        if self.identities and self.identity_level != 1:
+            raise UsageError("--identities names the people, and --identity-level a folder that does; give one of them")
         if self.renamed and not self.identities:
             raise UsageError("--renamed says how --identities names the images; give both")

@@ -210,6 +210,13 @@ def test_templates_with_people_by_row_or_nobody(tmp_path: Path, monkeypatch: pyt
     Path("who.csv").write_text("file;label\n" + "".join(f"a/{k}.jpg;{k // 6}\n" for k in range(12)))
     assert imported("x.npy", "--images", "who.csv", "-o", "emb3").exit_code == 0
     assert Store.open("emb3").identities() == ["0"] * 6 + ["1"] * 6
+    Path("list.txt").write_text("".join(f"00{k // 3}/frontal/{k}.jpg\n" for k in range(12)))
+    told = imported("x.npy", "--images", "list.txt", "-o", "cfp")
+    assert "12 images of 1 person ('frontal')" in told.stderr and "--identity-level 2" in told.stderr
+    told = imported("x.npy", "--images", "list.txt", "--identity-level", 2, "-o", "cfp2")
+    assert "12 images of 4 people" in told.stderr and set(Store.open("cfp2").identities()) == {
+        f"00{k}" for k in range(4)
+    }
     # By image, in any order, where the rows have names.
     Path("list.txt").write_text("\n".join(NAMES))
     Path("who.csv").write_text("path,identity\n" + "".join(f"gone/{name},{name[:2]}!\n" for name in reversed(NAMES)))

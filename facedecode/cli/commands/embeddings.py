@@ -49,7 +49,7 @@ def import_store(console: Console, job: ImportJob, need_images: bool = False) ->
             recognizer,
             FaceDetector(device),
             score=job.score or "cosine",
-            data_set=DataSet(job.identities, renamed=job.renamed),
+            data_set=DataSet(job.identities, renamed=job.renamed, level=job.identity_level),
             options=StoreOptions(overwrite=job.overwrite),
             need_images=need_images,
             progress=stage("import"),
