@@ -257,3 +257,33 @@ def test_lock_of_a_killed_process_is_free(tmp_path):
 def test_lock_in_a_missing_folder(tmp_path):
     with pytest.raises(OutputError, match="cannot write in"), locked(tmp_path / "none"):
         pass
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "nowhere").symlink_to("gone")
+    for name, folder, says in [
+        ("pipe", False, "is not a regular file"),
+        ("nowhere", False, "is not a regular file"),
+        ("folder", False, "it is a folder, and a file is to be made"),
+        ("gone/x.png", False, "there is no folder"),
+        ("file/x", False, "file is no folder"),
+        ("pipe", True, "a file of that name is in the way"),
+        ("nowhere", True, "a file of that name is in the way"),
+        ("new/" + "é" * 200, True, "the name is too long"),
+    ]:
+        with pytest.raises(OutputError, match=says):
+            files.require_place(tmp_path / name, folder)
+    for name, folder in [("new/er/folder", True), ("folder", True), ("new.png", False), ("file", False)]:
+        files.require_place(tmp_path / name, folder)
+    files.require_place(tmp_path / "new" / "x.safetensors", folder=False, parents=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder", "nowhere", "pipe"]
+
+    def read_only(folder: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(files, "_new_temporary", read_only)
+    with pytest.raises(OutputError, match=r"cannot write .*/file: Read-only file system; name another output"):
+        files.require_place(tmp_path / "file", folder=False)

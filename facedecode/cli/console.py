@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from facedecode import interruption
+from facedecode.errors import OutputError
 from facedecode.escaping import visible
 from facedecode.progress import Progress, Stage, silent_stage
 from facedecode.ranks import Ranks
@@ -34,9 +35,13 @@ def result_json(command: str, metrics: dict, outputs: dict) -> None:
 
 
 def failure_json(command: str, error: str, code: int, metrics: dict | None = None, outputs: dict | None = None) -> None:
-    """Print the object that `--json` gives for a failure; a missed gate has metrics and outputs all the same."""
+    """Print the object that `--json` gives for a failure; a missed gate has metrics and outputs all the same.
+
+    The failure has been said on stderr: where stdout cannot be written, nothing more is.
+    """
     answer = {"command": command, "ok": False, "error": error, "exit_code": code}
-    _emit({**answer, "metrics": metrics or {}, "outputs": outputs or {}})
+    with suppress(OutputError, BrokenPipeError):
+        _emit({**answer, "metrics": metrics or {}, "outputs": outputs or {}})
 
 
 def has_answered() -> bool:

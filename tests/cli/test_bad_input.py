@@ -1,4 +1,6 @@
-"""Inputs that are not there or of another kind, and values that are no choice, are refused before torch is imported."""
+"""What is refused before torch is imported: inputs that are not there or of another kind, outputs that cannot be
+written, values that are no choice or no number.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,12 @@ import pytest
 import typer
 
 from facedecode.cli import commands
-from facedecode.cli.checks import CHECKS
+from facedecode.cli.checks import CHECKS, OUTPUTS
+from facedecode.cli.commands.evaluate import ReportOptions
 from facedecode.cli.options import parameters_of
 from facedecode.evaluation import EVALUATIONS
 from facedecode.options import Option
 
-OUTPUTS = {"output", "new_key", "preview", "save_templates", "sums_to", "work", "directions", "cache"}
 # What else each command needs to come as far as its inputs. STORE, ARRAY, TEXT: a store, a .npy file, a text file.
 NEEDED = {
     "extract": ["TEXT"],
@@ -70,20 +72,27 @@ def signatures() -> Iterator[tuple[str, inspect.Signature]]:
             for command in app.registered_commands:
                 yield name, inspect.signature(command.callback, eval_str=True)
     for name, evaluation in EVALUATIONS.items():
-        yield f"evaluate {name}", inspect.Signature(parameters_of(evaluation.job))
+        yield f"evaluate {name}", inspect.Signature([*parameters_of(evaluation.job), *parameters_of(ReportOptions)])
 
 
-def inputs() -> Iterator[tuple[str, str, str, list[str]]]:
-    """The command, the parameter, the kind of input that it takes, and what to write before a value of it."""
+def options() -> Iterator[tuple[str, Option, object, list[str]]]:
+    """The command, what is declared of an option, its type, and what to write before a value of it."""
     for command, signature in signatures():
         for name, parameter in signature.parameters.items():
             for marker in typing.get_args(parameter.annotation):
-                if isinstance(marker, Option) and marker.exists:
-                    declared = typing.get_args(parameter.annotation)[1]
+                if isinstance(marker, Option):
+                    kind, declared, *_ = typing.get_args(parameter.annotation)
                     # In an annotation, Typer takes the first name of an option for its default.
                     names = [n for n in (declared.default, *(declared.param_decls or ())) if str(n).startswith("--")]
-                    flag = [names[0]] if names else [f"--{name.replace('_', '-')}"]
-                    yield command, name, marker.exists, [] if isinstance(declared, typer.models.ArgumentInfo) else flag
+                    flag = [names[0].partition("/")[0]] if names else [f"--{name.replace('_', '-')}"]
+                    yield command, marker, kind, [] if isinstance(declared, typer.models.ArgumentInfo) else flag
+
+
+def inputs() -> Iterator[tuple[str, str, list[str]]]:
+    """The command, the kind of input that an option takes, and what to write before a value of it."""
+    for command, marker, _, before in options():
+        if marker.exists:
+            yield command, marker.exists, before
 
 
 def words_of(command: str, before: list[str], value: str) -> list[str]:
@@ -97,7 +106,7 @@ def words_of(command: str, before: list[str], value: str) -> list[str]:
         del needed[at : at + 2]
     elif not before:
         needed = needed[1:]
-    output = [] if command.startswith("evaluate") or command == "models" else ["-o", "made"]
+    output = [] if command.startswith("evaluate") or command == "models" or before == ["--output"] else ["-o", "made"]
     return [*command.split(), *([] if before else [value]), *needed, *output, *([*before, value] if before else [])]
 
 
@@ -119,12 +128,14 @@ def attempts(tiny_store: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def test_every_path_that_is_read_is_checked() -> None:
+def test_every_path_is_checked() -> None:
     for command, signature in signatures():
         for name, parameter in signature.parameters.items():
-            if "Path" in str(typing.get_args(parameter.annotation)[:1]) and name not in OUTPUTS:
-                markers = [m for m in typing.get_args(parameter.annotation) if isinstance(m, Option) and m.exists]
-                assert [marker.exists in CHECKS for marker in markers] == [True], f"{command}: {name}"
+            # The folder for downloads is made by the one that is asked for.
+            if "Path" in str(typing.get_args(parameter.annotation)[:1]) and name != "cache":
+                markers = [m for m in typing.get_args(parameter.annotation) if isinstance(m, Option)]
+                known = [m.makes in OUTPUTS if m.makes else m.exists in CHECKS for m in markers]
+                assert known == [True], f"{command}: {name}"
 
 
 def test_an_input_that_is_not_there(attempts) -> None:
@@ -132,7 +143,7 @@ def test_an_input_that_is_not_there(attempts) -> None:
     names = dict.fromkeys(("device", "transform", "transforms"), "gpu")
     spelled = {**labeled, **names, "model": "torch:no/such"}
     codes = dict.fromkeys((*labeled, "weights", "decoder", "labeled decoder"), 3) | dict.fromkeys(names, 2)
-    tried = [(words_of(c, before, spelled.get(kind, "no/such")), kind) for c, _, kind, before in inputs()]
+    tried = [(words_of(c, before, spelled.get(kind, "no/such")), kind) for c, kind, before in inputs()]
     assert len(tried) > 100
     for (words, kind), (code, out, err) in zip(tried, attempts([words for words, _ in tried]), strict=True):
         assert (code, out) == (codes.get(kind, 4), ""), (words, err)
@@ -146,7 +157,7 @@ def test_an_input_of_another_kind(attempts) -> None:
         **dict.fromkeys((*fitted, "store", "labeled store", "templates", "embeddings"), "TEXT"),
         **dict.fromkeys(("file", "decoder", "labeled decoder"), "STORE"),
     }
-    tried = [(words_of(c, before, wrong[kind]), kind) for c, _, kind, before in inputs() if kind in wrong]
+    tried = [(words_of(c, before, wrong[kind]), kind) for c, kind, before in inputs() if kind in wrong]
     assert {kind for _, kind in tried} == {*wrong}
     for (words, kind), (code, out, err) in zip(tried, attempts([words for words, _ in tried]), strict=True):
         assert (code, out) == (3 if "decoder" in kind else 4, ""), (words, err)
@@ -195,3 +206,65 @@ def test_a_value_that_is_none(attempts, words: list[str]) -> None:
     ((code, out, err),) = attempts([words])
     assert (code, out) == (2, ""), err
     assert err.startswith("error: ") and err.count("\n") == 1 and ("wart" in err or "made.jpg" in err), err
+
+
+@pytest.mark.parametrize("place", ["file/in/out", "n" * 300], ids=["below a file", "too long"])
+def test_an_output_that_cannot_be_written(attempts, place: str) -> None:
+    Path("file").write_text("mine")
+    before = sorted(Path().iterdir())
+    suffix = {"walk --output": ".png", "walk --save-templates": ".npy"}
+    made = [(command, marker, flag) for command, marker, _, flag in options() if marker.makes]
+    assert {flag[0] for _, _, flag in made} >= {"--output", "--new-key", "--preview", "--work", "--directions"}
+    tried = [words_of(c, flag, place + suffix.get(f"{c} {flag[0]}", "")) for c, _, flag in made]
+    for words, (code, out, err) in zip(tried, attempts(tried), strict=True):
+        assert (code, out) == (4, ""), (words, err)
+        assert err.startswith("error: cannot ") and err.count("\n") == 1 and place in err, (words, err)
+    assert sorted(Path().iterdir()) == before
+
+
+def test_outputs_of_other_kinds_of_trainings(attempts) -> None:
+    Path("taken").mkdir()
+    tried = [
+        ["train", "STORE", "--kind", "classifier", "-o", "taken"],
+        ["train", "STORE", "--kind", "recognizer", "-o", "text/made"],
+        ["train", "STORE", "--kind", "disentangler", "--labels", "text", "--label", "age", "-o", "text/made"],
+        ["train", "STORE", "--kind", "classifier", "-o", "text/made", "--from-head", "text", "--names", "text"],
+        ["fit-mapping", "--embeddings", "STORE", "--transform", "rotate5", "-o", "text"],
+        ["extract", "TEXT", "-o", "text/made", "--dry-run"],
+        ["invert", "STORE", "-o", "no/such/x.png"],
+    ]
+    for words, (code, out, err) in zip(tried, attempts(tried), strict=True):
+        assert (code, out) == (4, "") and err.startswith("error: cannot "), (words, err)
+
+
+@pytest.mark.parametrize("value", ["nan", "-inf", "1e999"])
+def test_a_number_that_is_none(attempts, value: str) -> None:
+    floats = [(c, flag) for c, _, kind, flag in options() if "float" in str(kind) and flag]
+    assert len(floats) > 20
+    tried = [words_of(c, flag, value) for c, flag in floats]
+    for words, (code, out, err) in zip(tried, attempts(tried), strict=True):
+        assert (code, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1, (words, err)
+
+
+def test_a_number_that_nothing_holds(attempts) -> None:
+    tried = [words_of(c, flag, "9" * 30) for c, _, kind, flag in options() if "int" in str(kind) and flag]
+    assert len(tried) > 20
+    for words, (code, out, err) in zip(tried, attempts(tried), strict=True):
+        assert (code, out) == (2, "") and err.count("\n") == 1, (words, err)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["extract", "", "-o", "made"],
+        ["extract", "TEXT", "-o", ""],
+        ["extract", "TEXT", "-o", "made", "--transform", ""],
+        ["extract", "TEXT", "-o", "made", "--transform="],
+        ["evaluate", "verification", "STORE", "--people", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_value(attempts, words: list[str]) -> None:
+    ((code, out, err),) = attempts([words])
+    assert (code, out) == (2, "") and "the value is empty" in err and err.count("\n") == 1, err
+    assert not Path("made").exists()
