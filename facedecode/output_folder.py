@@ -39,8 +39,11 @@ class _Marker(Record):
 
 
 def call_fingerprint(*parts: object) -> str:
-    """What tells one call from another: SHA-256 of its parts, jobs among them, as Python spells them."""
-    return sha256_of(repr(parts).encode())
+    """What tells one call from another: SHA-256 of its parts, jobs among them, and of the working folder."""
+    where = None
+    with contextlib.suppress(OSError):  # it was removed
+        where = Path.cwd()
+    return sha256_of(repr((where, *parts)).encode("utf-8", "backslashreplace"))
 
 
 def is_own_name(name: str) -> bool:

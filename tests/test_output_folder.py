@@ -123,6 +123,14 @@ def test_links_and_folders_in_the_place_of_files_are_refused(tmp_path: Path) -> 
     assert content(tmp_path / "elsewhere") == {"b.txt": b"precious"}
 
 
+def test_calls_are_told_apart_by_what_they_are_asked_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = call_fingerprint("invert", Path("emb"), 1)
+    assert here == call_fingerprint("invert", Path("emb"), 1)
+    assert here != call_fingerprint("invert", Path("emb"), 2)
+    monkeypatch.chdir(tmp_path)
+    assert here != call_fingerprint("invert", Path("emb"), 1)
+
+
 def test_two_runs_do_not_write_in_one_folder(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with locked(tmp_path / "out"), pytest.raises(OutputInUse):
