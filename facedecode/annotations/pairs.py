@@ -6,7 +6,8 @@ Source of LFW's formats: its own README (sections 3a to 3d). Fields are parted b
   View 1: ``N`` alone and one such block.
 
 AgeDB, CALFW, CPLFW, CFP and most others list paths: ``1 path path``, ``path path 1``, or CSV with a header
-(``img1,img2,same``, also with a fold). What a column is shows in its values.
+(``img1,img2,same``, also with a fold). What a column is shows in its values. CALFW and CPLFW themselves have an image
+and a number a line, and two lines a pair.
 """
 
 from __future__ import annotations
@@ -215,6 +216,8 @@ def _read_table(file: TextFile, header: int) -> Pairs:
     width = max(len(trimmed(cells)) for _, cells in numbered)
     if all(_lfw_cells(cells) for _, cells in numbered[1:]) and len(numbered) > 1:  # LFW's pairs as CSV
         return _of_names(file, [_lfw_pair(file, *row) for row in numbered[not _lfw_cells(numbered[0][1]) :]])
+    if in_twos := _in_twos([cells for _, cells in numbered], width):
+        return _of_paths(file, *in_twos, np.zeros(len(in_twos[0]), np.int64))
     for number, cells in numbered:
         if len(cells) < width:
             hint = "; part the cells by tabs or commas where names have spaces" if table.separator == WORDS else ""
@@ -232,18 +235,33 @@ def _read_table(file: TextFile, header: int) -> Pairs:
     if "" in (*left, *right):
         place = next(k for k, pair in enumerate(zip(left, right, strict=True)) if "" in pair)
         raise BadInput(f"{file.path}, line {numbered[place + named][0]}: a pair without the path of an image")
-    nobody: list[str | None] = [None] * len(left)
     folds = columns[chosen.fold] if chosen.fold is not None else [""] * len(left)
     numbers = {fold: number for number, fold in enumerate(dict.fromkeys(folds))}
-    return Pairs(
-        left=left,
-        right=right,
-        left_people=nobody,
-        right_people=nobody,
-        mated=np.array([label == same for label in labels]),
-        fold=np.array([numbers[fold] for fold in folds], dtype=np.int64),
-        sha256=file.sha256,
-    )
+    mated = np.array([label == same for label in labels])
+    return _of_paths(file, left, right, mated, np.array([numbers[fold] for fold in folds], np.int64))
+
+
+def _of_paths(file: TextFile, left: list[str], right: list[str], mated: np.ndarray, fold: np.ndarray) -> Pairs:
+    nobody: list[str | None] = [None] * len(left)
+    return Pairs(left, right, nobody, nobody, mated, fold, file.sha256)
+
+
+def _in_twos(rows: Sequence[Sequence[str]], width: int) -> tuple[list[str], list[str], np.ndarray] | None:
+    """The pairs of a list whose lines are an image and a number, 0 where a line and the next are of two people.
+
+    CALFW and CPLFW are given out so. None where it is no such list.
+    """
+    if (
+        width != 2
+        or len(rows) % 2
+        or not all(len(row) == 2 and is_image(row[0]) and row[1].isdecimal() for row in rows)
+    ):
+        return None
+    first, second = rows[::2], rows[1::2]
+    if any(a[1] != b[1] for a, b in zip(first, second, strict=True)) or not any(int(row[1]) == 0 for row in first):
+        return None
+    left, right = ([image_name(row[0]) for row in side] for side in (first, second))
+    return left, right, np.array([int(row[1]) != 0 for row in first])
 
 
 def _lfw_cells(cells: Sequence[str]) -> bool:

@@ -100,6 +100,16 @@ def test_lfws_formats_with_names_of_several_words(tmp_path: Path) -> None:
         read_pairs(write(tmp_path / "p.txt", text.replace("\t", " ")))
 
 
+def test_two_lines_a_pair_as_calfw_has_them(tmp_path: Path) -> None:
+    sides = zip(LEFT, RIGHT, MATED, strict=True)
+    text = "".join(f"{name} {int(same)}\n" for a, b, same in sides for name in (a, b))
+    for written in (text, text.replace(" 1", " 7"), text.replace(" ", "\t")):
+        pairs = read_pairs(write(tmp_path / "p.txt", written))
+        assert (pairs.left, pairs.right, pairs.mated.tolist()) == (LEFT, RIGHT, MATED)
+    with pytest.raises(BadInput, match="no two columns of images"):  # the lines of a pair do not agree
+        read_pairs(write(tmp_path / "p.txt", text.partition("\n")[2] + "A/1.jpg 1\n"))
+
+
 def test_lfws_pairs_as_csv(tmp_path: Path) -> None:
     text = "name,imagenum1,imagenum2,\nAnn,1,2,\nBob,1,2,\nAnn,1,Bob,1\nBob,2,Cy,1\n"
     pairs = read_pairs(write(tmp_path / "p.csv", text))
