@@ -205,7 +205,7 @@ def _require_names(store: Store, rows: list[dict]) -> None:
     if nameless := [row["path"] for row in rows if not row["identity"]]:
         raise BadInput(
             f"{store.folder}: {len(nameless)} of {len(rows)} images have no identity ({some_of(nameless)}); put each "
-            "person's images into a folder of their own and extract the folder above"
+            "person's images into a folder of their own and extract the folder above, or name a file with --identities"
         )
 
 

@@ -34,7 +34,8 @@ def row_face(row: dict) -> Face:
     Raises BadInput: the row has none (a centroid, or a template made elsewhere), or one without a size.
     """
     if row["path"] is None or row["landmarks"] is None or row["box"] is None:
-        raise BadInput("a template of this store has no image with a face; use a store made by 'extract'")
+        which = f" ({row['path']})" if row["path"] else ""
+        raise BadInput(f"a template of this store{which} has no image with a face; use a store made by 'extract'")
     x1, y1, x2, y2 = row["box"]
     if not (x1 < x2 and y1 < y2):
         raise BadInput(f"{row['path']}: the store has a box without a size for its face; make the store again")
