@@ -226,10 +226,8 @@ def _sentence(verdicts: np.ndarray, lengths: np.ndarray, recognizer: str, statis
     if (verdicts == ZERO).any():
         what[ZERO] = "all zeros (leave them out)"
     parts = [text if len(what) == 1 else f"{(verdicts == kind).sum():,} {text}" for kind, text in what.items()]
-    return (
-        f"{_counted(verdicts != OWN)} not as {recognizer} makes them, and faces of them are other people's: "
-        f"{'; '.join(parts)}"
-    )
+    faces = "its face is somebody else's" if (verdicts != OWN).sum() == 1 else "their faces are other people's"
+    return f"{_counted(verdicts != OWN)} not as {recognizer} makes them, and {faces}: {'; '.join(parts)}"
 
 
 def _shown(length: float) -> str:

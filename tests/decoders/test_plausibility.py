@@ -119,11 +119,10 @@ def test_the_sentence_counts_and_says_what_they_look_like() -> None:
     mixed = real.copy()
     mixed[:3] /= np.linalg.norm(mixed[:3], axis=1, keepdims=True)
     told = sentence(mixed, where="x.npy")
-    assert told.startswith(
-        "x.npy: 3 of 20 templates are not as made-up makes them, and faces of them are other people's: "
-    )
+    assert told.startswith("x.npy: 3 of 20 templates are not as made-up makes them, and their faces are other people's")
     assert "of length 1.000, normalized, where made-up's have" in told and "(give raw ones)" in told
-    assert "scaled by about" in sentence(real * 100) and "the template is not" in sentence(real[:1] * 100)
+    assert "scaled by about" in sentence(real * 100)
+    assert "the template is not as made-up makes them, and its face is" in sentence(real[:1] * 100)
     both = sentence(np.concatenate([real * 100, np.random.default_rng(0).standard_normal((5, DIM))]))
     assert "25 of 25" in both and ": 20 of length" in both and "5 in directions that made-up's do not have" in both
     assert "--model" in both
