@@ -102,7 +102,7 @@ def embed(
     Args:
         images: paths, or arrays (H, W, 3) uint8 RGB.
         recognizer: the default one if None.
-        cropped: the images are crops of the recognizer's already, (S, S, 3): no face is looked for.
+        cropped: the images are crops of the recognizer's already: no face is looked for.
         device: of the face detector.
 
     Raises BadInput: an array of another shape or type, or no images. A file that cannot be read, an image without a
@@ -139,21 +139,28 @@ def embed(
 
 
 def extract(
-    images: Sequence[Path | str] | Path | str, output: Path | str, recognizer: Recognizer | None = None
+    images: Sequence[Path | str] | Path | str,
+    output: Path | str,
+    recognizer: Recognizer | None = None,
+    *,
+    cropped: bool = False,
 ) -> Store:
     """Make a store of the templates of images or folders, as the command `extract` does; a subfolder is a person.
+
+    cropped: the images are crops of the recognizer's already: no face is looked for.
 
     A run that was interrupted is resumed. Raises BadInput: no usable image. OutputError, OutputInUse: the output holds
     something else, or another run works there.
     """
     from facedecode.extraction.run import extract as extract_images
+    from facedecode.pictures.align import CroppedFaces
     from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import load_recognizer
 
     several = [images] if isinstance(images, (str, Path)) else images
     recognizer = recognizer or load_recognizer()
-    detector = FaceDetector(str(recognizer.device))
-    extract_images([Path(path) for path in several], Path(output), recognizer, detector)
+    finder = CroppedFaces(recognizer.spec.crop) if cropped else FaceDetector(str(recognizer.device))
+    extract_images([Path(path) for path in several], Path(output), recognizer, finder)
     return Store.open(output)
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from facedecode import memory
@@ -24,3 +27,34 @@ def test_a_system_that_does_not_tell_refuses_nothing(monkeypatch) -> None:
 def test_available_bytes_is_plausible() -> None:
     available = memory.available_bytes()
     assert available is None or 2**20 < available < 2**50
+
+
+def test_threads_share_a_budget_in_their_order() -> None:
+    budget, lock, held, most, order = memory.Budget(10), threading.Lock(), [0], [0], []
+
+    def work(name: int, needed: int) -> None:
+        with budget.taken(needed):
+            with lock:
+                held[0] += min(needed, 10)
+                most[0] = max(most[0], held[0])
+                order.append(name)
+            time.sleep(0.01)
+            with lock:
+                held[0] -= min(needed, 10)
+
+    threads = []
+    for name, needed in enumerate([6, 4, 10**9, 3, 3, 3]):
+        threads.append(threading.Thread(target=work, args=(name, needed)))
+        threads[-1].start()
+        time.sleep(0.002)
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert most[0] <= 10 and order.index(2) == 2  # nobody passes one who waits for much
+
+
+def test_what_was_taken_comes_back_after_an_error() -> None:
+    budget = memory.Budget(10)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), budget.taken(10):
+            raise ZeroDivisionError

@@ -20,7 +20,7 @@ from facedecode.files import make_folder, sha256_file, write_json
 from facedecode.pictures.faces import Face
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.finding import ImageRef
-from facedecode.pictures.images import load_image, to_tensor
+from facedecode.pictures.images import load_image, read_image, to_tensor
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.records import read_json
 from facedecode.statistics.scores import score_pairs
@@ -171,11 +171,12 @@ def attack_figure(
 def _original(row: Row, root: Path, recognizer: Recognizer) -> np.ndarray:
     """The crop that was attacked, (S, S, 3) uint8, cut once more."""
     path = root / row["path"]
-    if not path.is_file() or sha256_file(path) != row["source_sha256"]:
+    image, sha256 = read_image(path)
+    if sha256 != row["source_sha256"]:
         raise BadInput(f"{path}: changed since it was attacked; attack it again with --overwrite")
     box, landmarks = (np.array(row["face"][name], np.float32) for name in ("box", "landmarks"))
     face = Face(box, landmarks, 1.0)
-    return recognizer.crop(load_image(path), face)
+    return recognizer.crop(image, face)
 
 
 def _factor(change: np.ndarray) -> int:

@@ -16,6 +16,7 @@ from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.finding import folder_identity
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, Templates, require_same_recognizer
+from facedecode.store.layout import LEVEL
 from facedecode.store.processing import refuse_done, require_unprotected
 
 if TYPE_CHECKING:  # these need torch
@@ -81,7 +82,8 @@ def unseen_images(store: Store, people: Path | None, limit: int | None = None) -
     identity, or a template no image.
     """
     rows, templates = store.rows().to_pylist(), store.templates()
-    failed = _failed_rows([failure["path"] for failure in store.failures()], rows)
+    level = store.manifest.settings.get(LEVEL, 1)
+    failed = _failed_rows([failure["path"] for failure in store.failures()], rows, level)
     absent: list[str] = []
     beyond = 0
     if people is not None:
@@ -256,14 +258,14 @@ def load_recognizers(
     return {name: load_recognizer(store.recognizer, weights.get(name), device) for name, store in stores.items()}
 
 
-def _failed_rows(paths: Sequence[str], rows: Sequence[dict]) -> list[dict]:
+def _failed_rows(paths: Sequence[str], rows: Sequence[dict], level: int) -> list[dict]:
     """Rows for inputs that gave no template, each with the identity that `extract` gave it.
 
     A store does not keep that of a failure. It is the one of the folder's other images, or that of the folder's name.
     """
     known = {_folder(row["path"]): row["identity"] for row in rows if row["path"] is not None}
     return [
-        {"path": path, "identity": known.get(folder, folder_identity(folder, PurePosixPath()))}
+        {"path": path, "identity": known.get(folder, folder_identity(folder, PurePosixPath(), level))}
         for path in paths
         for folder in [_folder(path)]
     ]

@@ -165,7 +165,8 @@ class FaceCropper:
             if held >= _GROUP_PIXELS:
                 yield group, 0
                 group, held = [], 0
-        yield group, 0
+        if group:
+            yield group, 0
 
     def _crop(self, inputs: Sequence[Picture], items: list[Cropped], group: list[int], seen: Seen) -> None:
         """Rows and crops of a group's faces; an image that cannot be read or shows none becomes a failure."""

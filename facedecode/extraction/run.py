@@ -31,7 +31,7 @@ from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.spec import REGISTRY
 from facedecode.store import Store, StoreWriter
-from facedecode.store.layout import LABELS
+from facedecode.store.layout import LABELS, LEVEL
 
 _LOOKED_AT = 32  # images whose sizes tell whether they are crops
 _MANY = 0.2  # share of the images without a face above which they may be crops
@@ -41,12 +41,13 @@ _MANY = 0.2  # share of the images without a face above which they may be crops
 class Inputs:
     """The images of a run.
 
-    root: folder that their paths are relative to. refs: in their order, with their people. labels: a CSV, if a file has
-    some. notes: lines on what was found: files passed over, people, labels that are left over.
+    root: folder that their paths are relative to. refs: in their order, with their people. level: of the folder that is
+    the person. labels: a CSV, if a file has some. notes: lines on people, files passed over, labels that are left over.
     """
 
     root: Path
     refs: list[ImageRef]
+    level: int
     labels: str | None
     notes: list[str]
 
@@ -68,7 +69,7 @@ def find_inputs(images: Sequence[Path], data_set: DataSet | None = None) -> Inpu
     refs, notes = data_set.with_identities(found.refs)
     labels, more = data_set.label_table(refs)
     people = people_notes(refs, data_set.level if data_set.identities is None else None)
-    return Inputs(found.root, refs, labels, [*people, *found.notes, *notes, *more])
+    return Inputs(found.root, refs, data_set.level, labels, [*people, *found.notes, *notes, *more])
 
 
 def crops_note(refs: Sequence[ImageRef]) -> str | None:
@@ -137,6 +138,7 @@ def extract(
         "device": recognizer.device.type,
         "batch_size": options.batch_size,
         **describe_inputs(refs),
+        **({} if inputs.level == 1 else {LEVEL: inputs.level}),
     }
     manifest = {**describe, "tool_version": __version__}
     shared = {

@@ -24,6 +24,7 @@ MIGRATIONS: dict[int, Migration] = {}
 MANIFEST = "manifest.json"
 FAILURES = "failures.jsonl"
 LABELS = "labels.csv"
+LEVEL = "identity_level"  # a setting: of the folder that is the person, where it is not the image's own
 PROGRESS = "progress.json"  # there from a run's first shard until its manifest
 SHARD_NAME = re.compile(r"[0-9]{5}\.(npy|parquet|done\.json)")
 
