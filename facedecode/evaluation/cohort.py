@@ -258,7 +258,7 @@ def load_recognizers(
     return {name: load_recognizer(store.recognizer, weights.get(name), device) for name, store in stores.items()}
 
 
-def _failed_rows(paths: Sequence[str], rows: Sequence[dict], level: int) -> list[dict]:
+def _failed_rows(paths: Sequence[str], rows: Sequence[dict], level: int = 1) -> list[dict]:
     """Rows for inputs that gave no template, each with the identity that `extract` gave it.
 
     A store does not keep that of a failure. It is the one of the folder's other images, or that of the folder's name.
