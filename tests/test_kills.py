@@ -18,7 +18,7 @@ from kills import SCENARIOS
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills processes by signals")
 
 # So many calls of each command are tried here, evenly spaced; of those whose runs take longer, fewer.
-TRIED, TRIED_OF_SLOW = 10, 2
+TRIED, TRIED_OF_SLOW = 8, 2
 SLOW = ("evaluate", "cluster", "train", "fit-mapping")
 
 
