@@ -76,7 +76,7 @@ def attack(
         method: a key of `METHODS`.
         on_failure: the result of a row that fails: `original`, or `keep` for the last iterate.
         stop_early: whether a picture leaves the batch once it has reached the goal; if not, all its steps are spent.
-        progress: called with (done, total) pictures.
+        progress: called with (done, total) pictures, and a note on the batch that is in work.
 
     Raises UsageError: an unknown method, a budget that it cannot use, a victim without gradients or not in fp32.
     BadInput: pictures of another shape, type or range, NaN; targets of another count or length; outputs or gradients
@@ -103,7 +103,11 @@ def attack(
         for start in range(0, len(pictures), batch_size):
             rows = torch.arange(start, min(start + batch_size, len(pictures)), device=pictures.device)
             # A copy: a tensor made in inference mode would give no gradient.
-            problem = Problem(victim, pictures[rows].detach().clone(), goal, rows, stop_early)
+
+            def step(gradients: int, done: int = start) -> None:
+                progress(done, len(pictures), f"{gradients} gradients")
+
+            problem = Problem(victim, pictures[rows].detach().clone(), goal, rows, stop_early, step)
             candidates, margin = chosen.function(problem, budget)
             parts.append(_judge(problem, candidates, margin, budget, on_failure))
             progress(start + len(rows), len(pictures))
@@ -140,13 +144,22 @@ def to_uint8(pictures: Tensor) -> Tensor:
 class Problem:
     """A batch of pictures, the victim and the goal, as the algorithms see them."""
 
-    def __init__(self, victim: Victim, pictures: Tensor, goal: Goal, rows: Tensor, stop_early: bool = True) -> None:
+    def __init__(
+        self,
+        victim: Victim,
+        pictures: Tensor,
+        goal: Goal,
+        rows: Tensor,
+        stop_early: bool = True,
+        step: Callable[[int], object] = lambda _: None,
+    ) -> None:
         self.pictures = pictures  # (b, 3, H, W) float32, the originals
         self.gradients = torch.zeros_like(rows)  # (b,) int64, how many each has used
         # (b,) float32, NaN until they have been looked at
         self.margin_of_originals = torch.full(rows.shape, torch.nan, device=rows.device)
         self.stop_early = stop_early
         self._victim, self._goal, self._rows = victim, goal, rows
+        self._step = step  # called with the most gradients that a picture has used
 
     def project(self, pictures: Tensor, epsilon: float | None, at: Tensor | None = None) -> Tensor:
         """Pictures within epsilon (None: any distance) of the originals (of the rows `at`), and in [0, 1]."""
@@ -195,6 +208,7 @@ class Problem:
             first = self.gradients[at] == 0
             self.margin_of_originals[at[first]] = margin[first]
         self.gradients[at] += 1
+        self._step(int(self.gradients.max()))
         # Their spread, not their size: a constant on all logits must change nothing.
         slack = _ROUNDING * (outputs.detach().amax(1) - outputs.detach().amin(1))
         return margin, (margin > slack) & (margin >= kappa + slack), gradient.contiguous()

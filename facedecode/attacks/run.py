@@ -154,7 +154,12 @@ class _Run:
             failures: list[dict[str, str]] = []
             # No more than the shard has room for: none is read ahead in vain.
             while position < len(refs) and (room := self.job.shard_rows - len(items)):
-                for item in self.cropper.items(refs[position : position + room], self.job.batch_size):
+                start = position
+
+                def seen(count: int, start: int = start) -> None:
+                    self._report(start, len(refs), f"{count} images looked at")
+
+                for item in self.cropper.items(refs[start : start + room], self.job.batch_size, seen=seen):
                     position += 1
                     if item.failure:
                         failures.append(item.failure)
@@ -239,7 +244,7 @@ class _Run:
 
         def report(done: int, count: int, note: str = "") -> None:
             if done < count:
-                self._report(position - count + done, total)
+                self._report(position - count + done, total, note)
 
         return attack(
             victim_of(recognizer, target.classifier.logits if target.objective == "class" else None),
@@ -252,7 +257,8 @@ class _Run:
             progress=report,
         )
 
-    def _report(self, done: int, total: int) -> None:
+    def _report(self, done: int, total: int, note: str = "") -> None:
         won = sum(row["outcome"] == "success" for row in self.rows)
         attempted = sum(row["outcome"] != "already" for row in self.rows)
-        self.progress(done, total, f"{won} of {attempted} succeeded" if attempted else "")
+        notes = [f"{won} of {attempted} succeeded"] if attempted else []
+        self.progress(done, total, ", ".join([*notes, note] if note else notes))

@@ -329,7 +329,10 @@ def _explain(error: BaseException) -> tuple[str, int | None]:
     if isinstance(error, SystemExit):
         return "terminated; the same command resumes where it can", 143 if error.code == 143 else None
     line = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own, without torch
+    # By name: torch's own, without torch. By text: of its allocator on a CPU, and of the system's loader.
+    full = any(words in line for words in ("can't allocate memory", "annot allocate memory", "failed to map segment"))
+    full = full and not isinstance(error, FacedecodeError)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or full:
         return f"out of memory ({line}); lower --batch-size, or take fewer images", 7
     if isinstance(error, RuntimeError) and "can't start new thread" in line:
         return "the system gives no more threads; raise the limit of processes (ulimit -u)", 7

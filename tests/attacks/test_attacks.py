@@ -196,6 +196,13 @@ def test_saturated_pictures(method: str, level: float, network) -> None:
         assert method != "tcw", "Adam never left the corner"
 
 
+def test_progress_tells_of_the_batch_in_work(network, pictures, goal) -> None:
+    told: list[tuple[int, int, str]] = []
+    attack(network, pictures, goal, "ddn", Budget(steps=3), progress=lambda *report: told.append((*report, "")[:3]))
+    assert told[0] == (0, 16, "") and told[-1] == (16, 16, "")
+    assert told[1:4] == [(0, 16, f"{count} gradients") for count in (1, 2, 3)]
+
+
 def test_early_stop_uses_fewer_gradients(network, pictures, goal) -> None:
     found = attack(network, pictures, goal, "itfgsm", Budget(epsilon=0.3, alpha=0.02, steps=30))
     assert (found.gradients[found.success] < 30).all() and len(found.gradients[found.success].unique()) > 1

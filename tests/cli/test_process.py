@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from facedecode.cli import app
 from facedecode.store import Store
 
 FULL = Path("/dev/full")
@@ -238,3 +241,30 @@ def test_a_signal_while_modules_are_imported(here: Path, module: str, number: in
         assert (answer["exit_code"], answer["command"]) == (code, "fit-mapping")
     finally:
         process.kill()
+
+
+# ---------------------------------------------------------------- what the system refuses
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 7, "out of memory"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), 7, "out of memory"),
+        (RuntimeError("can't start new thread"), 7, "no more threads"),
+        (OSError(errno.EMFILE, "Too many open files", "x.png"), 4, "ulimit -n"),
+        (OSError(errno.EIO, "Input/output error", "x.png"), 4, "x.png: Input/output error"),
+        (ZeroDivisionError("oops"), 1, "a bug in facedecode"),
+    ],
+    ids=str,
+)
+def test_what_the_system_refuses(
+    here: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, says: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("facedecode.templates.aggregation.aggregate_store", refuse)
+    done = CliRunner().invoke(app, ["aggregate", "emb", "-o", "made"])
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.exit_code == code and len(told) == 1 and says in told[0], done.stderr
