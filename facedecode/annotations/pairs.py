@@ -267,7 +267,7 @@ def _in_twos(rows: Sequence[Sequence[str]], width: int) -> tuple[list[str], list
 def _lfw_cells(cells: Sequence[str]) -> bool:
     cells = trimmed(list(cells))
     numbers = cells[1:] if len(cells) == 3 else cells[1::2] if len(cells) == 4 else []
-    return bool(numbers) and all(re.fullmatch(r"[0-9]{1,9}", cell) for cell in numbers) and not is_image(cells[0])
+    return bool(numbers) and all(re.fullmatch(r"[1-9][0-9]{0,8}", cell) for cell in numbers) and not is_image(cells[0])
 
 
 def _lfw_pair(file: TextFile, number: int, cells: list[str]) -> tuple[str, int, str, int, int]:
@@ -298,6 +298,8 @@ def _words_of(labels: Sequence[str]) -> tuple[str, str] | None:
 def _has_header(columns: Sequence[Sequence[str]]) -> bool:
     """Whether the first row is of another kind than the others: no image where they are, or no label."""
     if len(columns[0]) < 2:
+        return False
+    if any(is_image(column[0]) or all("/" in cell for cell in column) for column in columns):
         return False
     for column in columns:
         first, rest = column[0], column[1:]

@@ -189,13 +189,3 @@ def person_column(columns: Sequence[str], others: Collection[str | None]) -> str
 def person_columns(columns: Sequence[str], others: Collection[str | None]) -> list[str]:
     """The columns that may be of people, by their names."""
     return [name for name in columns if name not in others and is_person_name(name)]
-
-
-def read_list(path: Path | str) -> list[tuple[int, str]]:
-    """The lines of a list, numbered, with the empty ones between others; those at the end are left out.
-
-    A line is one name, whatever is in it. Raises BadInput as `read_text_file`.
-    """
-    file = read_text_file(path)
-    lines = dict(file.lines)
-    return [(number, lines.get(number, "").strip()) for number in range(1, max(lines) + 1)]

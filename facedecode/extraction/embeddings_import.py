@@ -167,7 +167,7 @@ def _rows(embeddings: Path, given: GivenTemplates, images: Path | None, data_set
     else:
         listing = read_image_list(images)
         _require_rows(listing, "paths", embeddings, count)
-        root, refs = _placed(listing, data_set.level)
+        root, refs = listed_images(listing, data_set.level)
         people, notes = listing.people or people, [*listing.notes]
     readable = images is not None and (images.is_dir() or any(os.path.lexists(ref.path) for ref in refs))
     if images is not None and not readable:
@@ -252,15 +252,11 @@ def _without_repeats(embeddings: Path, templates: np.ndarray, refs: Sequence[Ima
     return np.array(kept, np.int64)
 
 
-def listed_images(path: Path) -> tuple[Path, list[ImageRef]]:
-    """The images of a list, a path a line and relative to the working directory, in its order; and their root.
+def listed_images(listing: Listing, level: int = 1) -> tuple[Path, list[ImageRef]]:
+    """The images of a list, whose paths are relative to the working directory, in its order; and their root.
 
-    Raises BadInput: as `read_image_list`.
+    level: of the folder that is the person, see `folder_identity`. Raises BadInput: no name of an image.
     """
-    return _placed(read_image_list(path), 1)
-
-
-def _placed(listing: Listing, level: int) -> tuple[Path, list[ImageRef]]:
     images = []
     for number, name in zip(listing.lines, listing.names, strict=True):
         if not name.isprintable():

@@ -84,6 +84,8 @@ def test_paths_with_spaces_and_without_endings(tmp_path: Path) -> None:
     bare = "n01/0001_01,n01/0002_01,1\nn01/0001_01,n02/0001_01,0\n"
     for text in (bare, "img1,img2,label\n" + bare):
         assert read_pairs(write(tmp_path / "p.txt", text)).right == ["n01/0002_01", "n02/0001_01"]
+    numbers = "7,3,1\n7,5,0\n"  # not LFW's, whose images are numbered from 1
+    assert read_pairs(write(tmp_path / "p.txt", numbers)).left == ["7", "7"]
     with pytest.raises(BadInput, match=r"part the cells by tabs or commas where names have spaces"):
         read_pairs(write(tmp_path / "p.txt", spaced.replace("\t", " ")))
 
@@ -123,6 +125,7 @@ def test_lfws_pairs_as_csv(tmp_path: Path) -> None:
     [
         ("A/1.jpg A/2.jpg\nA/1.jpg B/1.jpg\n", "no column says whether two images are of one person"),
         (rows("{},{},{}").replace(",0\n", ",maybe\n", 1), "line 3: 'maybe' is no label; give 1 or 0"),
+        (rows("{},{},{}").replace(",1\n", ",maybe\n", 1), "line 1: 'maybe' is no label; give 1 or 0"),
         (rows("{},{},{}", header="a,b,same").replace(",0\n", ",\n"), "line 4: '' is no label"),
         (rows("{},{},{},{}"), "two columns may be the labels"),
         (rows("{},{}", header="img,other"), "no column says"),

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from facedecode.annotations.listing import read_image_list
 from facedecode.cli import app
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput
@@ -105,7 +106,7 @@ def test_paths_in_another_order_are_noticed(
     store = Store.open(photo_store)
     paths = [photos / path for path in store.paths()]
     (tmp_path / "list.txt").write_text("".join(f"{path}\n" for path in paths))
-    root, refs = listed_images(tmp_path / "list.txt")
+    root, refs = listed_images(read_image_list(tmp_path / "list.txt"))
     assert root == photos and [ref.identity for ref in refs] == store.identities()
     templates = np.stack([item.template for item in FaceCropper(recognizer, detector).items(refs, 6)])
     for k in (0, 1, 3):
