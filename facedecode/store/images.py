@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -134,12 +133,17 @@ def _batches(
     batch_size: int,
     progress: Progress = silent,
 ) -> Iterator[tuple[slice, list[Cut]]]:
-    """A few rows at a time, and what `cut` makes of each row's image; progress is told when a batch was used."""
-    cuts, done = _each(rows, root, cut), 0
-    progress(done, len(rows))
-    while batch := list(islice(cuts, batch_size)):
-        yield slice(done, done + len(batch)), batch
-        done += len(batch)
+    """A few rows at a time, and what `cut` makes of each row's image.
+
+    Progress is told of each image that was read, and of the last one when its batch was used.
+    """
+    batch: list[Cut] = []
+    progress(0, len(rows))
+    for done, each in enumerate(_each(rows, root, cut), 1):
+        batch.append(each)
+        if len(batch) == batch_size or done == len(rows):
+            yield slice(done - len(batch), done), batch
+            batch = []
         progress(done, len(rows))
 
 
