@@ -134,8 +134,8 @@ class FaceCropper:
         """
         items = [Cropped() for _ in inputs]
         for group, pixels in self._groups(inputs, items, seen):
-            seen(0)
             with room_for(pixels):
+                seen(0)  # while it waited, the work may have been stopped
                 self._crop(inputs, items, group, seen)
         usable = [item for item in items if not item.failure]
         if usable and self.recognizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from typer.testing import CliRunner
 import facedecode
 from facedecode.cli import app
 from facedecode.errors import BadInput
+from facedecode.extraction import cropping
 from facedecode.extraction.cropping import FaceCropper
 from facedecode.extraction.jobs import StoreOptions
 from facedecode.extraction.run import crops_note, extract
-from facedecode.pictures import align
+from facedecode.memory import Budget
+from facedecode.pictures import align, images
 from facedecode.pictures.align import CroppedFaces, cropped_face
 from facedecode.pictures.finding import find_images
 from facedecode.pictures.images import load_image
@@ -95,6 +98,29 @@ def test_it_ends_within_an_image_when_it_is_closed(photos: Path, recognizer, det
     with pytest.raises(KeyboardInterrupt):
         list(FaceCropper(recognizer, Watched()).items(pictures * 1000, 6000, 1, stop))
     assert len(found) < 6000
+
+
+def test_those_that_wait_for_room_end_with_the_one_that_has_it(photos, recognizer, monkeypatch) -> None:
+    for module in (cropping, images):
+        monkeypatch.setattr(module, "LARGE", 1)
+    monkeypatch.setattr(images, "_ROOM", Budget(1))
+    pictures = [load_image(path) for path in sorted(photos.glob("*/*.png"))] * 4
+    found = []
+
+    class Slow:
+        settings: dict[str, object] = {}  # noqa: RUF012
+
+        def find(self, images):
+            found.append(len(images))
+            time.sleep(0.05)
+            yield 0, "no face found"
+
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(FaceCropper(recognizer, Slow()).items(pictures, 1, 8, stop))
+    assert len(found) < 5
 
 
 def test_arrays_give_what_their_files_give(photos: Path, recognizer, detector) -> None:
