@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from facedecode.annotations.pairs import Pairs
 from facedecode.errors import BadInput
-from facedecode.files import atomic_write, sha256_file
+from facedecode.files import sha256_file, write_bytes
 from facedecode.identity import RecognizerId
 from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, resampled_accuracy
 from facedecode.statistics.scores import encode_people, score_rows
@@ -64,14 +65,15 @@ class BareTemplates:
 
     def save(self) -> None:
         """Write the file, atomically. OutputError where that is impossible."""
-        with atomic_write(self.folder) as file:
-            np.savez(
-                file,
-                about=json.dumps({"name": self.name, "recognizer": self.recognizer.as_json()}, sort_keys=True),
-                paths=np.array(self._paths, dtype=np.str_),
-                failed=np.array(self._failed, dtype=np.str_),
-                templates=np.ascontiguousarray(self._templates, dtype=np.float32),
-            )
+        held = io.BytesIO()
+        np.savez(
+            held,
+            about=json.dumps({"name": self.name, "recognizer": self.recognizer.as_json()}, sort_keys=True),
+            paths=np.array(self._paths, dtype=np.str_),
+            failed=np.array(self._failed, dtype=np.str_),
+            templates=np.ascontiguousarray(self._templates, dtype=np.float32),
+        )
+        write_bytes(self.folder, held.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> BareTemplates:

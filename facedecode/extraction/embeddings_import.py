@@ -32,6 +32,7 @@ from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
+from facedecode.store.layout import LEVEL
 from facedecode.store.paths import why_no_path
 
 _LOOKED_AT = 16  # images whose templates are compared with the recognizer's own
@@ -95,7 +96,7 @@ def import_embeddings(
     describe = {"transform": None, "precision": "fp32", "score": score, "l2_normalized": False}
     describe["imported"] = {"embeddings_sha256": given.sha256, "name": embeddings.name}
     faces = {"detector": detector.settings} if rows.readable else {"images": "not there"}
-    level = {"identity_level": data_set.level} if data_set is not None and data_set.level != 1 else {}
+    level = {LEVEL: data_set.level} if data_set is not None and data_set.level != 1 else {}
     settings = {**describe, **faces, **level, "batch_size": options.batch_size, **describe_inputs(refs)}
     manifest = {**describe, "tool_version": __version__}
     cropper = FaceCropper(None, detector)
