@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,8 +25,8 @@ from facedecode.files import (
     write_json,
     write_text,
 )
-from facedecode.identity import RecognizerId
-from facedecode.records import difference, read_json
+from facedecode.identity import Dim, RecognizerId, Sha256
+from facedecode.records import Count, Positive, Record, difference, read_json
 from facedecode.store.layout import (
     FAILURES,
     FORMAT,
@@ -34,6 +35,7 @@ from facedecode.store.layout import (
     MANIFEST,
     PROGRESS,
     SHARD_NAME,
+    Failure,
     check_failures,
     has_marker,
     rows_table,
@@ -46,6 +48,24 @@ _OWN_FIELDS = {
     *("format", "format_version", "count", "dim", "shard_rows", "shards", "failures"),
     *("recognizer", "settings", "root", "fingerprint"),
 }
+
+
+@dataclass(frozen=True)
+class _Done(Record):
+    """What `NNNNN.done.json` says of a finished shard.
+
+    fingerprint, root: of the run. npy_sha256, parquet_sha256: of its files. failures: since the shard before.
+    inputs_done: inputs used up by all shards so far.
+    """
+
+    fingerprint: str
+    root: str
+    rows: Positive
+    dim: Dim
+    npy_sha256: Sha256
+    parquet_sha256: Sha256
+    failures: tuple[Failure, ...]
+    inputs_done: Count
 
 
 class StoreWriter:
@@ -105,7 +125,7 @@ class StoreWriter:
         self._decides: dict[str, Any] = json.loads(json_text(decides))
         self.fingerprint = hashlib.sha256(json_text(self._decides).encode()).hexdigest()
         self._root = str(Path(root).resolve())
-        self._done: list[dict[str, Any]] = []
+        self._done: list[_Done] = []
         self._begun = False
         self._finished = False
         self._stack = contextlib.ExitStack()
@@ -151,7 +171,7 @@ class StoreWriter:
             self._clear_records()  # of a run killed between its manifest and here
         else:
             self._done = self._sound_records()
-            self.resume_inputs = self._done[-1]["inputs_done"] if self._done else 0
+            self.resume_inputs = self._done[-1].inputs_done if self._done else 0
 
     def _refuse_foreign(self, is_store: bool) -> None:
         visible = [path.name for path in self.folder.iterdir() if not path.name.startswith(".")]
@@ -168,22 +188,25 @@ class StoreWriter:
                 f"{self.folder} was made with other settings ({differs}); use --overwrite or another folder"
             )
 
-    def _sound_records(self) -> list[dict[str, Any]]:
-        """Done records up to the first that is missing or whose files are not what it says."""
-        records: list[dict[str, Any]] = []
+    def _sound_records(self) -> list[_Done]:
+        """Done records up to the first that is missing or malformed, or whose files are not what it says."""
+        records: list[_Done] = []
         while True:
             stem = f"{len(records):05d}"
+            path = self.folder / f"{stem}.done.json"
             try:
-                record = read_json(self.folder / f"{stem}.done.json")
-                # Whose record: an overwriting run can be killed before it has removed the older ones.
-                sound = record["fingerprint"] == self.fingerprint and record["root"] == self._root
-                sound = sound and all(
-                    sha256_file(self.folder / f"{stem}.{kind}") == record.get(f"{kind}_sha256")
-                    for kind in ("npy", "parquet")
-                )
-            except (BadInput, KeyError):
+                record = _Done.from_json(path, read_json(path))
+                hashes = {"npy": record.npy_sha256, "parquet": record.parquet_sha256}
+                same = all(sha256_file(self.folder / f"{stem}.{kind}") == sha256 for kind, sha256 in hashes.items())
+            except BadInput:
                 return records
-            if not sound:
+            # Whose record: an overwriting run can be killed before it has removed the older ones.
+            own = (record.fingerprint, record.root) == (self.fingerprint, self._root)
+            before = records[-1] if records else None
+            follows = before is None or (
+                (before.rows, before.dim) == (self.shard_rows, record.dim) and before.inputs_done <= record.inputs_done
+            )
+            if not (own and same and follows and record.rows <= self.shard_rows):
                 return records
             records.append(record)
 
@@ -214,17 +237,17 @@ class StoreWriter:
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink)
         parquet_sha256 = write_bytes(parquet, sink.getvalue().to_pybytes())
-        record = {
-            "fingerprint": self.fingerprint,
-            "root": self._root,
-            "rows": len(rows),
-            "dim": templates.shape[1],
-            "npy_sha256": npy_sha256,
-            "parquet_sha256": parquet_sha256,
-            "failures": failures,
-            "inputs_done": inputs_done,
-        }
-        write_json(self.folder / f"{stem}.done.json", record)
+        record = _Done(
+            self.fingerprint,
+            self._root,
+            len(rows),
+            templates.shape[1],
+            npy_sha256,
+            parquet_sha256,
+            tuple(Failure(**failure) for failure in failures),
+            inputs_done,
+        )
+        write_json(self.folder / f"{stem}.done.json", record.as_json())
         self._done.append(record)
 
     def _checked(
@@ -240,12 +263,12 @@ class StoreWriter:
         check_failures(failures)
         if self._done:
             last = self._done[-1]
-            if last["rows"] != self.shard_rows:
+            if last.rows != self.shard_rows:
                 raise ValueError(f"only the last shard may have fewer than {self.shard_rows} rows")
-            if last["dim"] != templates.shape[1]:
-                raise ValueError(f"templates of {templates.shape[1]} values after some of {last['dim']}")
-            if inputs_done < last["inputs_done"]:
-                raise ValueError(f"inputs_done goes back from {last['inputs_done']} to {inputs_done}")
+            if last.dim != templates.shape[1]:
+                raise ValueError(f"templates of {templates.shape[1]} values after some of {last.dim}")
+            if inputs_done < last.inputs_done:
+                raise ValueError(f"inputs_done goes back from {last.inputs_done} to {inputs_done}")
         finite = np.isfinite(templates).all(axis=1)
         if not finite.all():
             row = rows[int(np.argmin(finite))]
@@ -269,7 +292,7 @@ class StoreWriter:
             detail = f" ({len(last)} failed; the first, {first})" if last else ""
             raise BadInput(f"no usable input{detail}; give images that show a face")
         self.begin()
-        everything = [failure for record in self._done for failure in record["failures"]] + last
+        everything = [failure.as_json() for record in self._done for failure in record.failures] + last
         lines = [json.dumps(failure, sort_keys=True) + "\n" for failure in everything]
         failures_sha256 = write_text(self.folder / FAILURES, "".join(lines))
         failures_file = {"count": len(everything), "sha256": failures_sha256}
@@ -281,9 +304,9 @@ class StoreWriter:
         shards = [
             {
                 "file": f"{index:05d}.npy",
-                "rows": record["rows"],
-                "sha256": record["npy_sha256"],
-                "parquet_sha256": record["parquet_sha256"],
+                "rows": record.rows,
+                "sha256": record.npy_sha256,
+                "parquet_sha256": record.parquet_sha256,
             }
             for index, record in enumerate(self._done)
         ]
@@ -292,8 +315,8 @@ class StoreWriter:
             **self._decides,
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "count": sum(record["rows"] for record in self._done),
-            "dim": self._done[0]["dim"],
+            "count": sum(record.rows for record in self._done),
+            "dim": self._done[0].dim,
             "shards": shards,
             "root": self._root,
             "fingerprint": self.fingerprint,
