@@ -168,6 +168,7 @@ def _up_to(most: int) -> Limit:
 
 
 _FARTHEST = 1e4  # pixels
+_RESNET50_DIM = 2048
 _Width = Annotated[int, _up_to(1 << 13)]
 _Depth = Annotated[int, _up_to(1 << 8)]
 
@@ -216,8 +217,12 @@ class RecognizerCard(Record):
             scale = float(normalization["scale"])
             if not (scale > 0 and all(abs(place) <= _FARTHEST for point in points for place in point)):
                 raise ValueError("no scale above 0, or points beyond any picture")
-            if bool(self.config.as_json()) != (self.architecture == "small_resnet"):
-                raise ValueError("a config of another architecture")
+            config, small = self.config, self.architecture == "small_resnet"
+            stated = (config.size, config.dim) if small else (identity.input_size, _RESNET50_DIM)
+            if (identity.input_size, identity.dim) != stated or bool(config.as_json()) != small:
+                raise ValueError("a config of another network")
+            if small and config.size and config.size % 2 ** len(config.widths):
+                raise ValueError(f"crops of {config.size} px cannot be halved {len(config.widths)} times")
             return RecognizerSpec(
                 name=identity.name,
                 dim=int(identity.dim),
