@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -22,13 +23,26 @@ from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.finding import ImageRef
 from facedecode.pictures.images import load_image, read_image, to_tensor
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.records import read_json
+from facedecode.records import Count, Record, has_text, read_json
 from facedecode.statistics.scores import score_pairs
 from facedecode.store.layout import MANIFEST, PROGRESS, has_marker
+from facedecode.store.paths import require_path
 
 FIGURE_COLUMNS = 8
 _MOST = 100  # times; noise that is smaller is not to be seen in the attacked crop either
 _SHARE = 99.5  # % of the noise that is shown without being cut off
+
+
+@dataclass(frozen=True)
+class _Done(Record):
+    """What is kept of a shard's rows until the table is written. inputs_done: as of the store's own record."""
+
+    REMEDY: ClassVar[str] = "use --overwrite"
+
+    fingerprint: str
+    inputs_done: Count
+    rows: tuple[Annotated[dict[str, Any], has_text("picture", "sha256", "path", "source_sha256", "outcome")], ...]
+    further: dict[str, Any] = field(default_factory=dict)
 
 
 class AttackFolder:
@@ -85,12 +99,13 @@ class AttackFolder:
         records: list[dict[str, Any]] = []
         while (records[-1]["inputs_done"] if records else 0) < inputs_done:
             path = self.records / f"{len(records):05d}.json"
-            record = read_json(path)
-            if record.get("fingerprint") != fingerprint:
+            record = _Done.from_json(path, read_json(path))
+            if record.fingerprint != fingerprint:
                 raise BadInput(f"{path}: of another run; use --overwrite")
-            for row in record["rows"]:
+            for row in record.rows:
+                require_path(path, row["picture"])
                 self.require_picture(row["picture"], row["sha256"])
-            records.append(record)
+            records.append(record.as_json())
         return records
 
     def require_picture(self, name: str, sha256: str) -> None:
@@ -170,6 +185,7 @@ def attack_figure(
 
 def _original(row: Row, root: Path, recognizer: Recognizer) -> np.ndarray:
     """The crop that was attacked, (S, S, 3) uint8, cut once more."""
+    require_path("the table", row["path"])
     path = root / row["path"]
     image, sha256 = read_image(path)
     if sha256 != row["source_sha256"]:

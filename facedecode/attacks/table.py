@@ -12,7 +12,7 @@ import numpy as np
 from facedecode.attacks.target import AttackTarget
 from facedecode.errors import BadInput
 from facedecode.escaping import from_csv_cell
-from facedecode.files import csv_text
+from facedecode.files import csv_text, read_text
 from facedecode.pictures.metrics import ssim
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import score_pairs
@@ -68,13 +68,9 @@ def table_text(rows: list[Row]) -> str:
 
 def read_table(path: Path) -> list[Row]:
     """The rows of `attacks.csv`, None in empty cells. Raises BadInput."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise BadInput(f"{path}: no such file, and the attack had written it; use --overwrite") from error
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: cannot be read ({error}); use --overwrite") from error
-    return parse_table(text, path)
+    if not path.exists():
+        raise BadInput(f"{path}: no such file, and the attack had written it; use --overwrite")
+    return parse_table(read_text(path), path)
 
 
 def parse_table(text: str, path: Path) -> list[Row]:

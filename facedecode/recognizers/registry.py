@@ -220,7 +220,7 @@ class RecognizerCard(Record):
             config, small = self.config, self.architecture == "small_resnet"
             stated = (config.size, config.dim) if small else (identity.input_size, _RESNET50_DIM)
             if (identity.input_size, identity.dim) != stated or bool(config.as_json()) != small:
-                raise ValueError("a config of another network")
+                raise ValueError(f"its config does not fit a {self.architecture}")
             if small and config.size and config.size % 2 ** len(config.widths):
                 raise ValueError(f"crops of {config.size} px cannot be halved {len(config.widths)} times")
             return RecognizerSpec(
