@@ -25,7 +25,10 @@ _TENSOR = re.compile(r"(weight|tensor)_\d{1,6}")
 _KEPT = re.compile(r"archive_format|archive_version|byteorder|\.data/version|\.data/serialization_id")
 _LEFT_OUT = re.compile(r"version|\.format_version|\.storage_alignment|extra/.*")
 _MOST_JSON, _MOST_DEPTH = 1 << 26, 64
-_MOST_TEXT, _MOST_PARTS, _MOST_TERMS, _MOST_SIZES = 2000, 200, 64, 10_000  # of a size, and different ones
+_MOST_TEXT = 1000  # letters of a text
+# Of a size, and different ones. Convolutional networks of any size need 45, 7, 9 and 40.
+_MOST_PARTS, _MOST_LEVELS, _MOST_TERMS, _MOST_SIZES = 120, 12, 32, 300
+_MOST_CALLS = 50_000
 _INTEGERS = range(-(1 << 63), 1 << 64)
 # Bytes of one number of each of the schema's types.
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2, 28: 2}
@@ -42,13 +45,18 @@ _SYMBOLIC = {f"torch.sym_{name}" for name in ("max", "min", "not", "ite", "int",
 # A part of a program that runs with or without gradients, or in another precision.
 _REGIONS = {f"torch.ops.higher_order.wrap_with_{name}" for name in ("set_grad_enabled", "autocast")}
 
-# What an expression of a size may call; nothing else is looked up.
+# What an expression of a size may call, and around it what compares sizes; nothing else is looked up.
 _SIZES = {
-    *("Integer", "Float", "Rational", "Add", "Mul", "Pow", "Max", "Min", "Abs", "And", "Or", "Not"),
-    *("Equality", "Unequality", "LessThan", "StrictLessThan", "GreaterThan", "StrictGreaterThan", "Eq", "Ne"),
+    *("Integer", "Float", "Rational", "Add", "Mul", "Pow", "Max", "Min", "Abs"),
     *("FloorDiv", "CeilDiv", "CleanDiv", "IntTrueDiv", "FloatTrueDiv", "Mod", "PythonMod", "ModularIndexing"),
     *("TruncToFloat", "TruncToInt", "RoundToInt", "RoundDecimal", "CeilToInt", "FloorToInt", "ToFloat", "Identity"),
-    *("Where", "Ge", "Gt", "Le", "Lt"),
+}
+# Of whole numbers only: with others, sympy looks for common factors for a long time.
+_WHOLE = {"FloorDiv", "CeilDiv", "CleanDiv", "Mod", "PythonMod", "ModularIndexing"}
+_REAL = {"Float", "Rational", "IntTrueDiv", "FloatTrueDiv", "TruncToFloat", "ToFloat"}
+_COMPARISONS = {
+    *("Equality", "Unequality", "LessThan", "StrictLessThan", "GreaterThan", "StrictGreaterThan", "Eq", "Ne"),
+    *("Ge", "Gt", "Le", "Lt", "And", "Or", "Not"),
 }
 _SYMBOL = re.compile(r"[a-z]{1,8}\d{1,6}")
 _ASSUMED = {"positive", "nonnegative", "integer", "real", "finite", "precision", "evaluate"}
@@ -164,11 +172,16 @@ class _Program:
     def __init__(self, value: Any):
         self._sizes: dict[str, str] = {}
         self._products: dict[str, int] = {}
+        self._calls = 0
         module = value["graph_module"]
         entry = module["module_call_graph"][0]  # the others tell how the program was made
         ranges = value["range_constraints"]
-        if entry["fqn"] or not all(_SYMBOL.fullmatch(name) for name in ranges):
-            raise ValueError("a range of no size")
+        if entry["fqn"]:
+            raise ValueError("no call of the whole program")
+        for name in ranges:
+            # PyTorch counts up to the number of a size that it calls u5.
+            if not _SYMBOL.fullmatch(name) and (name.startswith(("u", "zu")) or not self._size(name)):
+                raise ValueError("a range of no size")
         for guard in value.get("guards_code", []):
             if not _is_guard(guard):
                 raise Refused(f"its program has a guard that is no condition on sizes ({shown(guard)})")
@@ -226,6 +239,9 @@ class _Program:
 
     def _check_call(self, node: dict[str, Any]) -> None:
         """Refuse a node that calls anything but arithmetic."""
+        self._calls += 1
+        if self._calls > _MOST_CALLS:
+            raise Refused("its program is too long")
         target = node["target"]
         module, _, name = target.rpartition(".")
         package, _, operator = module.rpartition(".")
@@ -252,7 +268,8 @@ class _Program:
                 if len(text) > _MOST_TEXT or len(self._sizes) > _MOST_SIZES:
                     raise ValueError(text)
                 tree = ast.parse(text, mode="eval").body
-                if sum(1 for _ in ast.walk(tree)) > 4 * _MOST_PARTS or _terms(tree) > _MOST_TERMS:
+                parts = sum(isinstance(part, ast.Call | ast.BinOp | ast.Constant | ast.Name) for part in ast.walk(tree))
+                if parts > _MOST_PARTS or _terms(tree) > _MOST_TERMS:
                     raise ValueError(text)
                 self._sizes[text] = ast.unparse(tree)
             except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -307,9 +324,12 @@ def _tree(text: str) -> str:
     return json.dumps([1, kept(node, 0)])
 
 
-def _terms(node: ast.AST, depth: int = 0) -> int:
-    """How many terms an expression of sizes has when it is multiplied out. Raises ValueError: it is none."""
-    if depth > _MOST_DEPTH // 2:
+def _terms(node: ast.AST, depth: int = 0, compares: bool = False) -> int:
+    """How many terms an expression of sizes has when it is multiplied out.
+
+    compares: it may be a comparison, as at the top. Raises ValueError: it is no expression.
+    """
+    if depth > _MOST_LEVELS:
         raise ValueError("nested too deeply")
     if isinstance(node, ast.Constant):
         number: Any = node.value
@@ -331,7 +351,7 @@ def _terms(node: ast.AST, depth: int = 0) -> int:
         if isinstance(node.op, ast.Mult | ast.Div | ast.FloorDiv | ast.Mod):
             return left * right
         raise ValueError("no arithmetic")
-    if isinstance(node, ast.Compare):
+    if isinstance(node, ast.Compare) and not depth:
         return max(_terms(each, depth + 1) for each in (node.left, *node.comparators))
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
         raise ValueError("no expression")
@@ -345,8 +365,13 @@ def _terms(node: ast.AST, depth: int = 0) -> int:
         if not known.fullmatch(str(node.args[0].value)):
             raise ValueError("no size")
         return 1
+    if called in _COMPARISONS and (not depth or compares):
+        return sum(_terms(each, depth + 1, compares=called in ("And", "Or", "Not")) for each in node.args)
     if called not in _SIZES:
         raise ValueError("calls something else")
+    inner = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    if called in _WHOLE and not inner.isdisjoint(_REAL):
+        raise ValueError("no whole numbers")
     terms = [_terms(each, depth + 1) for each in node.args]
     if called == "Pow":
         return _power(terms[0], node.args[1])

@@ -28,7 +28,10 @@ _NAMES = {"node": {4: "operator", 7: "domain"}, "function": {1: "operator", 10: 
 _EXTERNAL, _PLACE = 13, 14  # of a tensor: where else its numbers are, and that they are elsewhere
 # The standard's own, and ONNX Runtime's fused forms of them.
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"}
-_COMPILED = {"EPContext"}  # a program in another file, or in this one
+_REFUSED = {
+    "EPContext": "compiled code, which is not run",
+    "Loop": "a loop, which may have no end",
+}
 
 
 def check_onnx(path: Path, data: bytes) -> None:
@@ -65,8 +68,8 @@ def _check(path: Path, data: memoryview) -> None:
         if kind == "function":
             called.setdefault(owner, [])
         if kind == "node":
-            if name["operator"] in _COMPILED:
-                raise BadInput(f"{path}: holds compiled code ({name['operator']}), which is not run; export it again")
+            if reason := _REFUSED.get(name["operator"]):
+                raise BadInput(f"{path}: holds {reason} ({name['operator']}); export it without")
             called.setdefault(owner, []).append(f"{name['domain']}:{name['operator']}")
             if name["domain"] not in _DOMAINS:
                 foreign.add(f"{name['domain']}:{name['operator']}")

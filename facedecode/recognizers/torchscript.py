@@ -37,8 +37,8 @@ _BASES = {"Module", "NamedTuple", "Enum"}
 _ROOTS = {"torch", "ops", "__torch__", "CONSTANTS"}
 _VALUES = {"inf", "nan", "infj", "nanj"}
 _MOST_CODE = 1 << 23  # letters
-_MOST_TURNS = 1000
-_MOST_WORK = 100_000_000  # calls, if every loop turned so often
+_MOST_TURNS, _MOST_NESTED = 256, 3  # of a loop, and loops in one another
+_MOST_CALLS = 1_000_000  # when all functions are copied into one another, as PyTorch does
 
 
 @dataclass
@@ -163,12 +163,13 @@ class _Code:
         """
         calls = {name: _Function(self, name, each).check() for name, each in self.all_functions.items()}
         inner = {name: {called for called, _ in each if called} for name, each in calls.items()}
-        work = {"": 1}
+        copies, nested = {"": 1}, {"": 0}
         try:
             for name in TopologicalSorter(inner).static_order():
-                work[name] = 1 + sum(times * work[called] for called, times in calls[name])
-                if work[name] > _MOST_WORK:
-                    raise Refused("its functions call each other too often")
+                copies[name] = 1 + sum(copies[called] for called, _ in calls[name])
+                nested[name] = max((nested[called] + in_loop for called, in_loop in calls[name]), default=0)
+                if copies[name] > _MOST_CALLS or nested[name] > _MOST_NESTED:
+                    raise Refused("its functions call each other, or loops, too often")
         except CycleError:
             raise Refused("its code has a function that calls itself") from None
 
@@ -180,10 +181,10 @@ class _Function:
         self.code, self.node, self.name = code, node, name
         self.kinds: dict[str, str] = {}  # variable → class of the archive, empty for plain values
         self.aliases: dict[str, str] = {}  # variable → function of the archive
-        self.calls: list[tuple[str, int]] = []  # what is called, empty for an operator, and how often at most
+        self.calls: list[tuple[str, bool]] = []  # what is called, empty for an operator, and whether in a loop
         self.loops, self.inside = 0, 0
 
-    def check(self) -> list[tuple[str, int]]:
+    def check(self) -> list[tuple[str, bool]]:
         """Check all statements and give its loops counters; what it calls, as `calls`."""
         arguments, owner = self.node.args, self.name.rpartition(".")[0]
         if arguments.posonlyargs or arguments.vararg or arguments.kwarg or self.node.decorator_list:
@@ -355,7 +356,7 @@ class _Function:
             called = f"{owner}.{method}"
         if called in self.code.all_functions:
             kind = self.code.class_of(self.code.all_functions[called].returns) or kind
-        self.calls.append((called if called in self.code.all_functions else "", _MOST_TURNS if self.inside else 1))
+        self.calls.append((called if called in self.code.all_functions else "", self.inside > 0))
         inner = called or dotted in _TYPED
         for each in [*arguments, *(keyword.value for keyword in node.keywords)]:
             if isinstance(each, ast.Starred):

@@ -21,7 +21,7 @@ from facedecode.decoders.kinds import require_image_size
 from facedecode.decoders.latent import Generator, LatentDecoder, brought_to_unit, mean_frame
 from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
-from facedecode.files import json_text, locked, make_folder, write_bytes
+from facedecode.files import json_text, locked, make_folder, read_file, sha256_of, write_bytes
 from facedecode.mapping.least_squares import GramAccumulator, choose_ridge
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector, choose_face
@@ -96,8 +96,11 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress = silen
         )
         net = LatentDecoder(recognizer.spec.dim, job.image_size, about)
         figures = fit(net, samples)
+        content = read_file(job.generator)
+        if sha256_of(content) != program.sha256:
+            raise BadInput(f"{job.generator}: changed while it was used; start again")
         remove_decoder(job.output)  # only now: had an input been missing, what is there would have stayed
-        write_bytes(job.output / about["file"], job.generator.read_bytes())
+        write_bytes(job.output / about["file"], content)
         net.open_files(job.output, device)
         figures["score"] = _score_again(net.to(device), samples, recognizer)
         made = {name: described[name] for name in ("generator", "settings", "people")}
