@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from facedecode.decoders.base import DecoderNetwork
 from facedecode.decoders.kinds import require_image_size
-from facedecode.errors import BadInput, MissingWeights
-from facedecode.files import sha256_file
+from facedecode.errors import BadInput
+from facedecode.files import sha256_of
 from facedecode.pictures import align
 from facedecode.recognizers.custom_runtime import Program, load_program
+from facedecode.recognizers.model_file import read_model_file
 
 
 class Generator(TypedDict):
@@ -66,13 +67,10 @@ class LatentDecoder(DecoderNetwork):
         Raises MissingWeights: its file is not there. BadInput: another file, or one that cannot be loaded.
         """
         path = folder / Path(self.config["generator"]["file"]).name
-        if not path.is_file():
-            raise MissingWeights(f"{path}: the generator of this decoder is not there; train it again")
-        known = self.config["generator"]["sha256"]
-        # Before it is loaded, which may run it; and of what was loaded.
-        if sha256_file(path) != known or (program := load_program(path, device)).sha256 != known:
+        data = read_model_file(path)
+        if sha256_of(data) != self.config["generator"]["sha256"]:
             raise BadInput(f"{path}: not the generator that this decoder was made for (another sha256)")
-        self._program = program
+        self._program = load_program(path, device, data)
 
     def latents(self, templates: Tensor) -> Tensor:
         """(n, dim) raw templates → (n, latent)."""

@@ -121,12 +121,12 @@ def run_program(program: Callable[[Tensor], Any], inputs: Tensor) -> Any:
         raise RuntimeError(f"{type(error).__name__}: {error}") from None
 
 
-def load_program(path: Path, device: str = "cpu") -> Program:
-    """Load a program of one input and one output.
+def load_program(path: Path, device: str = "cpu", data: bytes | None = None) -> Program:
+    """Load a program of one input and one output. data: the file's content, where it was read already.
 
     Raises MissingWeights: no such file. BadInput: as `Program`, or several outputs.
     """
-    program = Program(path, read_model_file(path), device)
+    program = Program(path, read_model_file(path) if data is None else data, device)
     if program.dtype != torch.float32:
         raise BadInput(f"{path}: takes {program.dtype}, not float32 numbers; export it for these")
     if program.outputs not in (1, None):
