@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 GRACE = 8.0  # seconds to end in order: to remove temporary files, and to tell other processes of the run
+HURRY = 2.0  # the same, once there was another signal
 PATIENCE = 1.0  # seconds that an import may take to end
 _AGAIN = 0.03  # seconds between two looks at whether an import has ended
 _ENDS = {signal.SIGINT: ("interrupted", 130), signal.SIGTERM: ("terminated", 143)}
@@ -45,7 +46,7 @@ def listen() -> None:
     While a module is imported, the exception waits for the end of the import: raised there, it would be turned into
     another, or be lost. An import that takes more than `PATIENCE` seconds is not waited for: the process ends. In
     callbacks and destructors the exception is lost, too; it is then raised once more. Whatever happens, the process is
-    gone `GRACE` seconds later, and at once at a second signal.
+    gone `GRACE` seconds later, and `HURRY` seconds after a second signal.
     """
     signal.signal(signal.SIGTERM, _handle)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the parent wants it to be ignored
@@ -109,13 +110,13 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def _watch(reader: int) -> None:
-    """End the process if it has not ended in time after a signal, or when there is another."""
+    """End the process if it has not ended in time after a signal."""
     while os.read(reader, 1)[0] not in _ENDS:
         pass
     until = time.monotonic() + GRACE
     while select.select([reader], [], [], max(0.0, until - time.monotonic()))[0]:
         if os.read(reader, 1)[0] in _ENDS:
-            break
+            until = min(until, time.monotonic() + HURRY)
     line, code = asked() or ("interrupted", 130)
     shown = "\x1b[?25h\n" if os.isatty(2) else ""  # a bar hides the cursor
     with contextlib.suppress(OSError):

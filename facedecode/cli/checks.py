@@ -14,7 +14,6 @@ from typing import Any
 
 from facedecode.cli.console import speaks
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import require_place
 
 Others = Mapping[str, Any]
 Check = Callable[[str, Others], None]
@@ -191,19 +190,25 @@ CHECKS: Mapping[str, Check] = {
 }
 
 
+def _place(value: str, folder: bool, parents: bool = False) -> None:
+    from facedecode.files import require_place  # --help has no use for it
+
+    require_place(value, folder, parents)
+
+
 def _png_or_folder(value: str, _: Others) -> None:
-    require_place(value, folder=Path(value).suffix.lower() != ".png")
+    _place(value, folder=Path(value).suffix.lower() != ".png")
 
 
 def _maps(value: str, others: Others) -> None:
     if not others.get("sums_to"):  # then there are no maps
-        require_place(value, folder=True)
+        _place(value, folder=True)
 
 
 OUTPUTS: Mapping[str, Check] = {
-    "file": lambda value, _: require_place(value, folder=False),
-    "fitted file": lambda value, _: require_place(value, folder=False, parents=True),
-    "folder": lambda value, _: require_place(value, folder=True),
+    "file": lambda value, _: _place(value, folder=False),
+    "fitted file": lambda value, _: _place(value, folder=False, parents=True),
+    "folder": lambda value, _: _place(value, folder=True),
     "PNG or folder": _png_or_folder,
     "folder of maps": _maps,
 }
