@@ -559,6 +559,14 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
+def judge(name: str, *arguments: Any) -> Result:
+    """As `kill_everywhere`; where the command fails by itself, that is what was wrong."""
+    try:
+        return kill_everywhere(name, *arguments)
+    except (RuntimeError, TimeoutError) as error:
+        return Result(name, 0, 0, [str(error)], 0)
+
+
 def main() -> None:
     """The command line of this program."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -574,18 +582,14 @@ def main() -> None:
         if arguments.serve:
             for line in sys.stdin:
                 name, by, sample = json.loads(line)
-                result = kill_everywhere(name, sample, arguments.seed, signal.Signals[f"SIG{by}"])
+                result = judge(name, sample, arguments.seed, signal.Signals[f"SIG{by}"])
                 _say(json.dumps(asdict(result)))
             return
         _say("| command | calls | tried | right | seconds |\n|---|---|---|---|---|")
         for name in arguments.names or SCENARIOS:
-            try:
-                by = signal.Signals[f"SIG{arguments.signal}"]
-                result = kill_everywhere(name, arguments.sample, arguments.seed, by, arguments.twice)
-            except RuntimeError as error:
-                _say(f"    {error}")
-                continue
-            right = result.tried - len(result.wrong)
+            by = signal.Signals[f"SIG{arguments.signal}"]
+            result = judge(name, arguments.sample, arguments.seed, by, arguments.twice)
+            right = max(0, result.tried - len(result.wrong))
             _say(f"| {name} | {result.points} | {result.tried} | {right} | {result.seconds:.1f} |")
             for line in result.wrong:
                 _say(f"    {line}")
