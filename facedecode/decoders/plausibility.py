@@ -28,7 +28,7 @@ from facedecode.store.processing import Processing
 
 OWN, LENGTH, DIRECTION, ZERO = "", "length", "direction", "zero"  # verdicts on a template
 _FEWEST, _MOST = 8, 20_000  # templates that statistics are of
-_AT_ONCE = 65_536  # that are judged
+_AT_ONCE = 8192  # that are judged
 _SEVERAL = 3
 _COUNTS = (1, 4, 16, 32, 64, 128)  # of directions; the first that tells random numbers is taken
 _RANDOM = 1e-4  # share of random templates that may pass
