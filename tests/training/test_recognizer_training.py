@@ -395,7 +395,8 @@ def test_names_without_a_folder_say_what_to_give(trained: Path, tmp_path: Path) 
             lambda card: card | {"recognizer": card["recognizer"] | {"score": "angle"}},
             "recognizer.score' is not",
         ),
-        (lambda card: card | {"config": card["config"] | {"dim": 64}}, "not these weights"),
+        (lambda card: card | {"config": card["config"] | {"dim": 64}}, "does not fit a small_resnet"),
+        (lambda card: card | {"config": card["config"] | {"widths": [16, 32, 64, 64]}}, "not these weights"),
         (lambda card: [card], "holds no JSON object"),
     ],
 )
