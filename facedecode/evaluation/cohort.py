@@ -16,7 +16,6 @@ from facedecode.memory import require_memory_for_pairs
 from facedecode.pictures.finding import folder_identity
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, Templates, require_same_recognizer
-from facedecode.store.layout import LEVEL
 from facedecode.store.processing import refuse_done, require_unprotected
 
 if TYPE_CHECKING:  # these need torch
@@ -82,8 +81,8 @@ def unseen_images(store: Store, people: Path | None, limit: int | None = None) -
     identity, or a template no image.
     """
     rows, templates = store.rows().to_pylist(), store.templates()
-    level = store.manifest.settings.get(LEVEL, 1)
-    failed = _failed_rows([failure["path"] for failure in store.failures()], rows, level)
+    failures = [failure["path"] for failure in store.failures()]
+    failed = _failed_rows(failures, rows, store.manifest.identity_level)
     absent: list[str] = []
     beyond = 0
     if people is not None:

@@ -104,6 +104,14 @@ class Manifest(Processing):
     settings: dict[str, Any] = field(default_factory=dict)
     tool_version: str | None = None
 
+    @property
+    def identity_level(self) -> int:
+        """Which folder above an image is its person, see `finding.folder_identity`. Raises BadInput: it is no level."""
+        level = self.settings.get(LEVEL, 1)
+        if not isinstance(level, int) or level < 1:
+            raise BadInput(f"settings.{LEVEL} of the store is {level!r} and no level of a folder; {self.REMEDY}")
+        return level
+
     def check_shards(self, path: Path) -> None:
         """Refuse shards that are not numbered one after the other, or do not add up. Raises BadInput naming `path`."""
         for index, shard in enumerate(self.shards):

@@ -236,6 +236,11 @@ def test_the_level_of_people_by_the_command(crops: Path, tiny: Path, tmp_path: P
     assert store.identities() == ["Eileen"] * 3 + ["Mirror"] * 3
     assert store.manifest.settings["identity_level"] == 2
     assert "identity_level" not in Store.open("emb").manifest.settings
+    assert (Store.open("emb").manifest.identity_level, store.manifest.identity_level) == (1, 2)
+    for wrong in ("2", 0, -1, None):
+        store.manifest.settings["identity_level"] = wrong
+        with pytest.raises(BadInput, match=r"settings\.identity_level .* no level of a folder"):
+            _ = store.manifest.identity_level
     Path("people.csv").write_text("path,identity\n")
     done = CliRunner().invoke(app, [*words, "-o", "emb3", "--identity-level", "2", "--identities", "people.csv"])
     assert done.exit_code == 2 and "give one of them" in done.stderr
