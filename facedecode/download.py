@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import re
 import ssl
@@ -16,6 +15,7 @@ from facedecode import __version__
 from facedecode.errors import BadInput, FacedecodeError, MissingWeights, OutputError
 from facedecode.files import json_text, locked, make_folder, write_text
 from facedecode.progress import Progress, silent
+from facedecode.records import read_json
 
 _BLOCK = 1 << 18
 _TIMEOUT = 30.0  # seconds without a byte
@@ -116,8 +116,8 @@ def _extent(answer: http.client.HTTPResponse, url: str, start: int) -> tuple[int
 def _known_etag(about: Path, url: str) -> str | None:
     """The strong tag under which the part was fetched, if it was fetched from `url`."""
     try:
-        recorded = json.loads(about.read_text(encoding="utf-8"))
+        recorded = read_json(about)
         tag = recorded["etag"] if recorded["url"] == url else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (BadInput, KeyError):
         return None
     return tag if isinstance(tag, str) and not tag.startswith("W/") else None

@@ -58,3 +58,41 @@ def test_no_two_modules_import_each_other() -> None:
     # A package's face takes from its own modules; who imports a module inside does not mean the face.
     graph = {name: imports(path) - {name.rpartition(".")[0]} for name, path in MODULES.items()}
     tuple(graphlib.TopologicalSorter(graph).static_order())  # CycleError names them
+
+
+# What opens a file by its name, or writes one. A method `open` counts where its first argument is a mode.
+OPENERS = {
+    *("open", "os.open", "os.fdopen", "safe_open", "load_file", "np.fromfile", "np.save"),
+    *("np.savez", "np.memmap", "pq.read_table", "shutil.copy", "shutil.copyfile"),
+}
+METHODS = {"read_bytes", "read_text", "tofile"}
+# Each with its reason: the package's own data, the system's, streams without a file, and a download that goes on.
+MAY_OPEN = {
+    "files": {"os.open", "os.fdopen"},
+    "streams": {"os.open"},
+    "memory": {"read_text"},
+    "provenance": {"read_text"},
+    "evaluation.result": {"read_text"},
+    "report.folder": {"read_text"},
+    "download": {"open"},
+}
+
+
+def opened_by(path: Path) -> set[str]:
+    """The calls in a module that open files for themselves."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name, method = ast.unparse(node.func), getattr(node.func, "attr", "")
+        has_mode = bool(node.args) and isinstance(node.args[0], ast.Constant | ast.IfExp)
+        if name in OPENERS or (method == "open" and has_mode):
+            found.add(name if name in OPENERS else "open")
+        elif method in METHODS:
+            found.add(method)
+    return found
+
+
+def test_files_are_opened_in_one_place() -> None:
+    """There, special files are refused, writes are checked to their end, and what is read is read once."""
+    assert {name: calls for name, path in MODULES.items() if (calls := opened_by(path))} == MAY_OPEN

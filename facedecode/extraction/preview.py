@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from facedecode.errors import BadInput, OutputError
-from facedecode.files import write_bytes
+from facedecode.files import sha256_file, sha256_of, write_bytes
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, FaceFinder
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
@@ -61,7 +61,7 @@ def write_preview(
     crop = f"seen by {recognizer.name}"
     labels = ["original", crop, transform.name, crop] if transform else ["original", crop]
     data = png_bytes(picture_grid(rows, labels, [captions] + [[]] * (len(rows) - 1)))
-    if path.exists() and not overwrite and not (path.is_file() and path.read_bytes() == data):
+    if path.exists() and not overwrite and not (path.is_file() and sha256_file(path) == sha256_of(data)):
         raise OutputError(f"{path}: another file is there; use --overwrite or another name")
     write_bytes(path, data)
     return len(columns)

@@ -10,16 +10,16 @@ figures/NAME.svg or .png  one for each figure
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from facedecode.errors import OutputError
+from facedecode.errors import BadInput, OutputError
 from facedecode.files import json_text, require_place
 from facedecode.output_folder import is_own_name, output_folder, unfinished_files
+from facedecode.records import read_json
 from facedecode.report.data import report_json, table_csv
 from facedecode.report.gates import GateResult
 from facedecode.report.markdown import report_markdown
@@ -109,9 +109,9 @@ def _files_of_old_report(folder: Path, overwrite: bool, call: str) -> list[str]:
     if not overwrite and not unfinished and NUMBERS in present:
         raise OutputError(f"{folder} holds a report: give --overwrite to replace it, or name another output")
     try:
-        old = json.loads((folder / NUMBERS).read_bytes())
+        old = read_json(folder / NUMBERS)
         names = [entry["file"] for key in ("tables", "figures") for entry in old[key]]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (BadInput, TypeError, KeyError) as error:
         if not unfinished:
             raise OutputError(f"{folder} holds files and no report: name a new or an empty folder") from error
         names = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
-from facedecode.records import plain
+from facedecode.records import plain, read_json
 from facedecode.store import ImageFolder, Store
 from facedecode.store.images import read_mirrored, read_portraits
 from facedecode.store.layout import MANIFEST
@@ -336,9 +335,9 @@ def ready_decoder(folder: Path, fingerprint: str, device: str, *, resumes: bool)
             raise OutputError(f"{folder} holds an unfinished training; use --overwrite or another folder")
         return None
     try:
-        saved = json.loads(card.read_text(encoding="utf-8")).get("training", {}).get("fingerprint")
-    except ValueError:
+        saved = read_json(card).get("training")
+    except BadInput:
         saved = None
-    if saved != fingerprint:
+    if not isinstance(saved, dict) or saved.get("fingerprint") != fingerprint:
         raise OutputError(f"{folder} holds another decoder; use --overwrite or another folder")
     return load_decoder(folder, device)
