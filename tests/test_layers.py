@@ -62,7 +62,7 @@ def test_no_two_modules_import_each_other() -> None:
 
 # What opens a file by its name, or writes one. A method `open` counts where its first argument is a mode.
 OPENERS = {
-    *("open", "os.open", "os.fdopen", "safe_open", "load_file", "np.fromfile", "np.save"),
+    *("open", "os.open", "os.fdopen", "safe_open", "load_file", "np.fromfile", "np.load", "np.save"),
     *("np.savez", "np.memmap", "pq.read_table", "shutil.copy", "shutil.copyfile"),
 }
 METHODS = {"read_bytes", "read_text", "tofile"}
