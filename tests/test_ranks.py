@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,9 @@ class Detector:
 
     settings = {"detector": "drawn"}  # noqa: RUF012
 
-    def detect(self, images: list[np.ndarray]) -> list[list[Face]]:
-        return [[align.portrait_face(len(image))] if image.mean() > 50 else [] for image in images]
+    def find(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, Face | str]]:
+        for number, image in enumerate(images):
+            yield number, align.portrait_face(len(image)) if image.mean() > 50 else "no face found"
 
 
 def _extract(ranks: Ranks, images: Path, output: Path, weights: Path, options: dict, dies: tuple | None = None):
