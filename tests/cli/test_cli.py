@@ -213,7 +213,7 @@ def test_no_scores_without_the_recognizers_weights(here: Path, monkeypatch: pyte
     monkeypatch.setattr("facedecode.recognizers.registry.find_spec", lambda name: None)
     done = call("invert", "x.npy", "-o", "rec.png", "--json")
     assert done.exit_code == 0 and "no scores: dlib-resnet: no weights" in done.stderr
-    assert json.loads(done.stdout)["metrics"] == {"count": 1}
+    assert json.loads(done.stdout)["metrics"] == {"count": 1, "unusual": 0}
 
 
 # ---------------------------------------------------------------- what goes wrong
