@@ -201,7 +201,7 @@ WRONG = [
     (["--from-sums", "a", "--sums-to", "b"], "--from-sums is given sums"),
     (["--transform", "rotate30", "--sums-to", "b", "--ridge", "0.1"], "give them with --from-sums"),
     (["--transform", "rotate30", "--ridge", "much"], "--ridge much: give a number"),
-    (["--transform", "rotate30", "--ridge", "-1"], "a ridge of -1.0 makes no sense"),
+    (["--transform", "rotate30", "--ridge", "-1"], "--ridge -1.0: give at least 0"),
     (["--transform", "rotate30", "--kind", "cubic"], "--kind cubic: use affine, orthogonal or low-rank"),
     (["--transform", "rotate30", "--rank", "3"], "a rank goes with a low-rank map"),
     (["--transform", "scale3"], "one of the groups rotations, shifts, scales, occlusions, all"),

@@ -421,11 +421,15 @@ def test_a_key_is_made_only_for_an_output_that_can_be_written(tiny_store, tmp_pa
         assert refused.exit_code == 4, refused.output
         assert not (tmp_path / "orphan").exists()
     before = content(tiny_store)
-    for output, key in ((tmp_path / "b", tmp_path / "b" / "k"), (tmp_path / "b", tiny_store / "k")):
-        refused = call(*protected_store, output, "--new-key", key)
-        assert refused.exit_code == 2
-        assert "keep the key apart from the templates" in refused.stderr
-        assert not output.exists()
+    (tmp_path / "b").mkdir()
+    for key, code, said in (
+        (tmp_path / "b" / "k", 2, "keep the key apart from the templates"),
+        (tiny_store / "k", 2, "keep the key apart from the templates"),
+        (tmp_path / "nowhere" / "k", 4, "nowhere"),
+    ):
+        refused = call(*protected_store, tmp_path / "b", "--new-key", key)
+        assert refused.exit_code == code and said in refused.stderr, refused.stderr
+        assert not list((tmp_path / "b").iterdir()) and not (tmp_path / "nowhere").exists()
     assert content(tiny_store) == before
 
 
