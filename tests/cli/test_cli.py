@@ -369,7 +369,7 @@ def test_every_error_is_one_line_and_changes_nothing(here: Path) -> None:
 
 def test_errors_without_json_leave_stdout_empty(here: Path) -> None:
     done = call("invert", "missing.npy", "-o", "rec.png")
-    assert (done.exit_code, done.stdout, done.stderr) == (4, "", "error: missing.npy: no such file\n")
+    assert (done.exit_code, done.stdout, done.stderr) == (4, "", "error: missing.npy: no such file; check the path\n")
 
 
 def test_a_store_of_turned_faces_is_no_ground_for_a_map(here: Path) -> None:
