@@ -140,7 +140,7 @@ def test_a_fit_that_stops_early_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     [
         (lambda: Head("mlp"), UsageError, "no head is called 'mlp'"),
         (lambda: Head(l2=0), UsageError, "an L2 penalty of 0"),
-        (lambda: Head(l2=float("nan")), UsageError, "--l2 nan: give a finite number"),
+        (lambda: Head(l2=float("nan")), UsageError, "an L2 penalty of nan"),
         (lambda: Head(l2=1e30), UsageError, "an L2 penalty of 1e+30"),
         (lambda: Head("cosine", l2=1e-3), UsageError, "no L2 penalty"),
         (lambda: Head("cosine", scale=-1), UsageError, "a scale of -1"),
