@@ -334,7 +334,8 @@ class StoreWriter:
         started = {**self._decides, "format": FORMAT, "format_version": FORMAT_VERSION, "root": self._root}
         # First the new marker, so that a run killed while it clears up leaves no folder that looks foreign. A
         # replaced store's manifest goes next: from there on the folder claims nothing.
-        write_json(self.folder / PROGRESS, started)
+        # In one line: where room is short, the shard after it is what does not fit.
+        write_text(self.folder / PROGRESS, json.dumps(started, sort_keys=True, separators=(",", ":")))
         self._begun = True
         self._clear(keep=len(self._done), markers=False)
 
