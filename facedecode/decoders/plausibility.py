@@ -27,7 +27,7 @@ from facedecode.records import Limit, Positive, Record
 from facedecode.store.processing import Processing
 
 OWN, LENGTH, DIRECTION, ZERO = "", "length", "direction", "zero"  # verdicts on a template
-_FEWEST, _MOST = 64, 20_000  # templates that statistics are of; fewer say little
+_FEWEST, _MOST = 12, 20_000  # templates that statistics are of; fewer say little
 _AT_ONCE = 8192  # that are judged
 _SEVERAL = 3
 _COUNTS = (1, 4, 16, 32, 64, 128)  # of directions; the first that tells random numbers is taken
@@ -75,7 +75,7 @@ class TemplateStatistics(Record):
     def of(cls, templates: np.ndarray) -> TemplateStatistics | None:
         """The statistics of templates (n, dim), those of a person beside each other.
 
-        None of fewer than 64, or where some are zeros. Of more than 20,000, some are taken.
+        None of fewer than twelve, or where some are zeros. Of more than 20,000, some are taken.
         """
         chosen = np.unique(np.linspace(0, len(templates) - 1, min(len(templates), _MOST)).astype(int))
         values = np.asarray(templates[chosen], np.float64)
