@@ -245,8 +245,14 @@ def _kind(lengths: np.ndarray, statistics: TemplateStatistics) -> tuple[str, str
 
 
 def _margin(count: int) -> float:
-    """How far beyond the extreme of so many others may lie, in standard deviations: more where few were seen."""
-    return max(_LEAST_MARGIN, _SURE - NormalDist().inv_cdf(1 - 1 / max(2, count / _ALIKE)))
+    """How far beyond the extreme of so many others may lie, in standard deviations: more where few were seen.
+
+    The deviation itself is an estimate, so Student's t takes the place of the normal distribution.
+    """
+    from scipy.special import stdtrit
+
+    sure = float(stdtrit(count - 1, NormalDist().cdf(_SURE)))
+    return max(_LEAST_MARGIN, sure - NormalDist().inv_cdf(1 - 1 / max(2, count / _ALIKE)))
 
 
 def _directions(units: np.ndarray, margin: float) -> tuple[str | None, float]:

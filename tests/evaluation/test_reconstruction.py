@@ -63,7 +63,7 @@ class Drawing:
         self.image_size = pictures.shape[1]
         self.provenance = SimpleNamespace(training=SimpleNamespace(people=list(people)))
 
-    def decode(self, templates):
+    def decode(self, templates, checked=False):
         rows = [int(np.flatnonzero((self.templates == template).all(1))[0]) for template in templates]
         return self.pictures[rows]
 

@@ -276,4 +276,4 @@ def test_commands_take_a_published_model(tmp_path: Path) -> None:
         bad = keep(tmp_path / "b.onnx", path.read_bytes(), **SAID | GRAY | {"threshold": threshold})
         told = run(app, ["extract", str(tmp_path / "faces"), "--model", f"onnx:{bad}", "-o", str(tmp_path / "out")])
         assert told.exit_code == 4 and said in told.stderr and not (tmp_path / "out").exists()
-        assert len(told.stderr.strip().splitlines()) == 1, told.stderr
+        assert told.stderr.count("error:") == 1, told.stderr
