@@ -34,27 +34,28 @@ def _shown(character: str) -> str:
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
-# A spreadsheet takes a cell that begins so for a formula, and runs it.
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+# A spreadsheet takes a cell that begins so for a formula, and runs it. Some part cells at other characters than a
+# comma: what follows one of those may begin a cell, too.
+_BEGINNING = r"(^(?={0}'*[\t\r\n])|(?:^|[;|\t\r\n][\s\"]*)(?={0}'*[=+\-@＝＋－＠]))"
+_FORMULA = re.compile(_BEGINNING.format(""))
+_GUARDED = re.compile(_BEGINNING.format("'") + "'")
 
 
 def csv_cell(text: str) -> str:
     """A text for a cell of a table: an apostrophe goes before what a spreadsheet would run as a formula.
 
-    What reads as a number (-0.5) stays. `from_csv_cell` takes the apostrophe away.
+    What reads as a number (-0.5) stays. `from_csv_cell` takes the apostrophes away.
     """
-    if not _FORMULA.match(text):
-        return text
     try:
         float(text)
     except ValueError:
-        return f"'{text}"
+        return _FORMULA.sub(r"\1'", text)
     return text
 
 
 def from_csv_cell(cell: str) -> str:
     """The text that `csv_cell` made a cell of."""
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+    return _GUARDED.sub(r"\1", cell)
 
 
 LONGEST_FILE_NAME = 255  # bytes of UTF-8

@@ -7,10 +7,12 @@ import contextlib
 import csv
 import errno
 import hashlib
+import inspect
 import io
 import json
 import os
 import secrets
+import shutil
 import stat
 import warnings
 from collections.abc import Iterable, Iterator
@@ -224,6 +226,24 @@ def remove_stale(folder: Path | str) -> None:
                 os.close(descriptor)
 
 
+def _tidy(folder: Path | str) -> None:
+    """Remove what killed runs left in a folder that this run holds: temporary files, folders and links."""
+    remove_stale(folder)
+    with os.scandir(folder) as entries:
+        there = list(entries)
+    for entry in there:
+        stale = Path(entry).match(TEMPORARY_PATTERN)
+        if entry.is_symlink():
+            if stale:
+                with contextlib.suppress(OSError):
+                    Path(entry).unlink()  # where it leads, nothing is ours
+        elif entry.is_dir():
+            if stale:
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                remove_stale(entry.path)
+
+
 _tidied: set[str] = set()  # folders that this process has looked through for stale temporaries
 
 
@@ -389,7 +409,8 @@ def locked(folder: Path | str) -> Iterator[None]:
     """Hold an existing output folder against other runs for the length of the block, and tidy up after killed ones.
 
     The kernel drops the lock with its process, so that a crash leaves no stale lock (only an empty `.lock`
-    file, which the next run takes over). Temporary files of killed runs in the folder and its subfolders are removed.
+    file, which the next run takes over). Temporary files of killed runs in the folder and its subfolders are removed,
+    and temporary folders in it.
 
     Raises OutputInUse: another run holds the folder. OutputError: the folder cannot be written.
 
@@ -400,7 +421,10 @@ def locked(folder: Path | str) -> Iterator[None]:
     path = Path(folder) / LOCK_NAME
     if not path.parent.is_dir():  # FileLock would make it.
         raise OutputError(f"cannot write in {folder}: there is no such folder")
-    lock = FileLock(path, timeout=0)
+    # filelock 4 would lock by the file's mere presence, which outlives a killed run, and warn in words of its own.
+    takes = inspect.signature(FileLock.__init__).parameters
+    options: dict[str, Any] = {"fallback_to_soft": False} if "fallback_to_soft" in takes else {}
+    lock = FileLock(path, timeout=0, **options)
     try:
         lock.acquire()
     except Timeout as error:
@@ -414,10 +438,7 @@ def locked(folder: Path | str) -> Iterator[None]:
             stacklevel=3,
         )
     try:
-        with os.scandir(folder) as entries:
-            below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for each in (folder, *below):
-            remove_stale(each)
+        _tidy(folder)
         yield
     finally:
         # Removed while still held: a run that has the removed file open sees that it has no name, and does not take it.

@@ -1,7 +1,7 @@
 """A folder of files that one call makes at once: all of them, or what the same call replaces when it runs again.
 
-New files are made in a folder beside their places first, and moved there last. While that goes on, a marker says whose
-they are; it is the last thing that goes.
+New files are made in a folder beside their places first, and moved there last. While they are moved, a marker says
+whose they are; it is the last thing that goes.
 """
 
 from __future__ import annotations
@@ -102,19 +102,17 @@ class OutputFolder:
         stale = sorted({*stale, *left} - set(names))
         for name in (*names, *stale):
             self._refuse_special(name)
-        marker, stage = self.folder / MARKER, self.folder / STAGE
-        shutil.rmtree(stage, ignore_errors=True)
-        write_json(marker, _Marker(self._call, tuple(sorted({*names, *left}))).as_json())
+        stage = self.folder / STAGE
         try:
             made = []
             for name, data in contents:
                 make_folder((stage / name).parent)
                 write_bytes(stage / name, data)
                 made.append(name)
+            # Not before: until here nothing has been replaced, and what a marker names is the next run's to remove.
+            write_json(self.folder / MARKER, _Marker(self._call, tuple(sorted({*names, *left}))).as_json())
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
-            if not left:
-                marker.unlink(missing_ok=True)
             raise
         self.begun = True
         try:

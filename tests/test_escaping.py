@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import re
 
 import pytest
 
@@ -31,7 +33,7 @@ def test_some_characters_can_be_kept() -> None:
     assert visible("a\nb\tc\x1b", keep="\n\t") == "a\nb\tc\\x1b"
 
 
-FORMULAS = ["=1+1", "=cmd|' /C calc'!A0", "+1+1", "-1+cmd", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "-", "- 5"]
+FORMULAS = ["=1+1", "=cmd|' /C calc'!A0", "+1+1", "-1+cmd", "@SUM(A1)", "\tx", "\rx", "\nx", "＝1", "-", "- 5"]
 
 
 @pytest.mark.parametrize("text", FORMULAS)
@@ -41,7 +43,29 @@ def test_a_formula_is_text_and_comes_back(text: str) -> None:
     assert from_csv_cell(csv_cell(f"'{text}")) == f"'{text}" and csv_cell(f"'{text}") != csv_cell(text)
 
 
-@pytest.mark.parametrize("text", ["-0.5", "+1e5", "-inf", "0", "", "a=b", "'quoted'", "O'Neill", " =1", "Ann"])
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("x;=HYPERLINK(1)", "x;'=HYPERLINK(1)"),
+        ("x| +1|@y", "x| '+1|'@y"),
+        ("\t=1", "'\t'=1"),
+        ('a\n"=1', "a\n\"'=1"),
+        ("=a;'=b", "'=a;''=b"),
+        ("-1;2", "'-1;2"),
+    ],
+)
+def test_a_formula_is_text_also_where_others_part_cells(text: str, cell: str) -> None:
+    assert csv_cell(text) == cell and from_csv_cell(cell) == text
+
+
+def test_every_text_comes_back() -> None:
+    for text in map("".join, itertools.product("x=-';\t\n\" ", repeat=5)):
+        cell = csv_cell(text)
+        assert from_csv_cell(cell) == text
+        assert not any(part.lstrip(' "').startswith(("=", "-")) for part in re.split(r"[;\t\n]", cell)[1:])
+
+
+@pytest.mark.parametrize("text", ["-0.5", "+1e5", "-inf", "0", "", "a=b", "'quoted'", "O'Neill", " =1", "a;b=c", "Ann"])
 def test_numbers_and_other_texts_stay(text: str) -> None:
     assert csv_cell(text) == text == from_csv_cell(text)
 

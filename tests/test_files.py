@@ -145,13 +145,30 @@ def test_temporaries_of_killed_runs_go_and_those_in_use_stay(tmp_path):
     assert names(tmp_path) == [".facedecode-mine", "inner", "x", "y"]
 
 
-def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch):
+def test_temporary_folders_of_killed_runs_go_and_links_lead_nowhere(tmp_path):
+    held, elsewhere = tmp_path / "held", tmp_path / "elsewhere"
+    for folder in (held / ".facedecode-new.tmp" / "sub", held / "inner" / ".facedecode-new.tmp", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "x").write_bytes(b"")
+    (held / ".facedecode-new.tmp" / "link").symlink_to(elsewhere)
+    (held / ".facedecode-link.tmp").symlink_to(elsewhere)
+    (held / ".facedecode-file.tmp").symlink_to(elsewhere / "x")
+    with locked(held):
+        assert names(held) == [".lock", "inner"]
+        assert names(held / "inner") == [".facedecode-new.tmp"]  # of a run that may hold that folder
+    assert names(elsewhere) == ["x"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, code):
     def no_locks(*args):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    with pytest.warns(FacedecodeWarning, match="has no locks"), locked(tmp_path):
+    with pytest.warns() as warned, locked(tmp_path):
         write_bytes(tmp_path / "x", b"abc")
+    assert [warning.category for warning in warned] == [FacedecodeWarning]
+    assert "has no locks" in str(warned[0].message)
     assert (tmp_path / "x").read_bytes() == b"abc"
     assert names(tmp_path) == ["x"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,22 @@ def test_a_run_killed_before_its_first_file_is_in_nobody_s_way(tmp_path: Path) -
     require_free(tmp_path / "out", OTHER, overwrite=False)
     write(tmp_path / "out", call=OTHER)
     assert content(tmp_path / "out") == FILES
+
+
+def test_what_a_run_was_about_to_replace_when_it_was_killed_is_nobody_s_to_remove(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    write(folder, {"a.txt": b"a", "mine.txt": b"mine"})
+
+    def contents() -> Iterator[tuple[str, bytes]]:
+        yield "a.txt", b"new"
+        shutil.copytree(folder, tmp_path / "killed")  # as the disk is at this moment
+        yield "mine.txt", b"new"
+
+    with output_folder(folder, MINE) as output:
+        output.replace(["a.txt", "mine.txt"], contents())
+    require_free(tmp_path / "killed", OTHER, overwrite=True)
+    write(tmp_path / "killed", {"c.txt": b"c"}, call=OTHER)
+    assert content(tmp_path / "killed") == {"a.txt": b"a", "mine.txt": b"mine", "c.txt": b"c"}
 
 
 @pytest.mark.parametrize("begun", [False, True])

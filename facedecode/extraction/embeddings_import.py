@@ -26,7 +26,7 @@ from facedecode.extraction.run import Extracted, write_shards
 from facedecode.identity import RecognizerId
 from facedecode.names import image_name, person_name
 from facedecode.pictures.faces import FaceDetector
-from facedecode.pictures.finding import ImageRef, find_images, folder_identity, people_notes
+from facedecode.pictures.finding import ImageRef, find_images, folder_identity, people_notes, root_of_images
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
@@ -265,16 +265,11 @@ def listed_images(listing: Listing, level: int = 1) -> tuple[Path, list[ImageRef
         written = name if os.path.lexists(name) else name.replace("\\", "/")
         # Not resolve(): where the user keeps a picture is its name, wherever a link leads.
         images.append(Path(os.path.abspath(written)))  # noqa: PTH100
-    root = _common({image.parent for image in images})
+    root = root_of_images({image.parent for image in images}, level)
     return root, [
         ImageRef(image, image.relative_to(root).as_posix(), folder_identity(image.parent, root, level))
         for image in images
     ]
-
-
-def _common(folders: set[Path]) -> Path:
-    first = next(iter(folders))
-    return next(root for root in (first, *first.parents) if all(folder.is_relative_to(root) for folder in folders))
 
 
 def _agreement(

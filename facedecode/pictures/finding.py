@@ -45,7 +45,8 @@ class ImageRef:
 class Found(NamedTuple):
     """The images in what a user named.
 
-    root: the folder, or the deepest one common to several inputs; absolute. refs: sorted by their path below it.
+    root: the folder, or the deepest one common to several inputs, or for images that are named one by one
+        `root_of_images`; absolute. refs: sorted by their path below it.
     notes: a line on the files beside them that are of no kind that is read, if there are any.
     """
 
@@ -69,6 +70,7 @@ def find_images(inputs: Sequence[Path], level: int = 1) -> Found:
     paths: set[Path] = set()
     tops: set[Path] = set()
     others: set[Path] = set()
+    folders_named = False
     readable = EXTENSIONS - _unreadable()
     for named in inputs:
         # Not resolve(): where the user keeps a picture is its name, wherever a link leads.
@@ -79,6 +81,7 @@ def find_images(inputs: Sequence[Path], level: int = 1) -> Found:
             if not images:
                 nothing = f"{named}: no image in this folder (looked for {', '.join(sorted(readable))})"
                 raise BadInput("; ".join([nothing, *_passed_over(files)]))
+            folders_named = True
             tops.add(top)
             paths |= images
             others |= files - images
@@ -89,7 +92,7 @@ def find_images(inputs: Sequence[Path], level: int = 1) -> Found:
             raise BadInput(f"{named}: neither a file nor a folder; name an image or a folder of images")
         else:
             raise BadInput(f"{named}: no such file or folder; check the path")
-    root = Path(os.path.commonpath(tops))
+    root = Path(os.path.commonpath(tops)) if folders_named else root_of_images(tops, level)
     refs = [
         ImageRef(path, path.relative_to(root).as_posix(), folder_identity(path.parent, root, level)) for path in paths
     ]
@@ -141,6 +144,25 @@ def folder_identity(folder: PurePath, root: PurePath, level: int = 1) -> str | N
     """
     person = person_folder(folder.relative_to(root), level)
     return None if person is None else person_name(person.name)
+
+
+def root_of_images(folders: Collection[Path], level: int = 1) -> Path:
+    """The source root of images that are named one by one (by a glob, or in a list): they keep their folder's person.
+
+    It is the deepest folder that `folders`, those of the images, have in common; where nobody would have a person then,
+    one so far above it that somebody has. The working directory and those above it are nobody's, as no name says them.
+    """
+    root = Path(os.path.commonpath(folders))
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        here = root
+    # Nor is a link's: its images lie outside of the folder above, and the store would have to be told to follow it.
+    while not (here.is_relative_to(root) or root.is_symlink()):
+        if any(person_folder(folder.relative_to(root), level) is not None for folder in folders):
+            break
+        root = root.parent
+    return root
 
 
 def person_folder(folder: PurePath, level: int) -> PurePath | None:

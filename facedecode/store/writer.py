@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from facedecode.errors import BadInput, OutputError
 from facedecode.files import (
-    TEMPORARY_PATTERN,
     json_text,
     locked,
     make_folder,
@@ -345,8 +344,8 @@ class StoreWriter:
         try:
             (self.folder / MANIFEST).unlink(missing_ok=True)
             for path in self.folder.iterdir():
-                ours = SHARD_NAME.fullmatch(path.name) or path.match(TEMPORARY_PATTERN)
-                if (ours or path.name in (FAILURES, LABELS)) and path.name not in kept:
+                ours = SHARD_NAME.fullmatch(path.name) or path.name in (FAILURES, LABELS)
+                if ours and path.name not in kept:
                     path.unlink()
             if markers:
                 (self.folder / PROGRESS).unlink(missing_ok=True)
@@ -357,8 +356,7 @@ class StoreWriter:
         """Remove what only an unfinished store needs, the progress file last."""
         try:
             for path in self.folder.iterdir():
-                record = path.name.endswith(".done.json") and SHARD_NAME.fullmatch(path.name)
-                if record or path.match(TEMPORARY_PATTERN):
+                if path.name.endswith(".done.json") and SHARD_NAME.fullmatch(path.name):
                     path.unlink()
             (self.folder / PROGRESS).unlink(missing_ok=True)
         except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,30 @@ def test_images_of_a_glob_keep_their_people(tmp_path: Path) -> None:
     touch(tmp_path, "Ann/1.jpg", "Ann/2.jpg", "Bob/1.jpg")
     both = {"Ann/1.jpg": "Ann", "Ann/2.jpg": "Ann", "Bob/1.jpg": "Bob"}
     assert people(tmp_path) == people(tmp_path, *both) == people(tmp_path, "Ann", "Bob") == both
-    # Of one folder, nothing says that it is a person's.
-    assert people(tmp_path, "Ann/1.jpg", "Ann/2.jpg") == people(tmp_path, "Ann") == {"1.jpg": None, "2.jpg": None}
+    # Also where all are of one folder; when that folder is named itself, nothing says that it is a person's.
+    assert people(tmp_path, "Ann/1.jpg", "Ann/2.jpg") == {"Ann/1.jpg": "Ann", "Ann/2.jpg": "Ann"}
+    assert people(tmp_path, "Ann/1.jpg") == {"Ann/1.jpg": "Ann"}
+    for named in (["Ann"], ["Ann", "Ann/1.jpg"]):
+        assert people(tmp_path, *named) == {"1.jpg": None, "2.jpg": None}
+
+
+def test_images_of_a_glob_keep_the_people_of_folders_above(tmp_path: Path) -> None:
+    touch(tmp_path, "001/frontal/1.jpg", "001/profile/1.jpg", "001/top.jpg")
+    for names in (["001/frontal/1.jpg"], ["001/frontal/1.jpg", "001/profile/1.jpg"]):
+        assert people(tmp_path, *names, level=2) == dict.fromkeys(names, "001")
+    both = ["001/frontal/1.jpg", "001/top.jpg"]
+    assert people(tmp_path, *both) == {"frontal/1.jpg": "frontal", "top.jpg": None}
+
+
+def test_the_working_directory_and_a_linked_folder_are_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "Ann/1.jpg", "Ann/in/1.jpg", "Bob/1.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "Bob")
+    monkeypatch.chdir(tmp_path / "Ann")
+    for name in ("1.jpg", "./1.jpg", "../Ann/1.jpg", "in/../1.jpg", "../link/1.jpg"):
+        assert [ref[1:] for ref in map(astuple, find_images([Path(name)]).refs)] == [("1.jpg", None)]
+    assert people(Path(), "in/1.jpg") == {"in/1.jpg": "in"} and people(Path(), "../Bob/1.jpg") == {"Bob/1.jpg": "Bob"}
+    monkeypatch.chdir("in")
+    assert people(Path(), "../1.jpg") == {"1.jpg": None}
 
 
 def test_the_level_of_the_person(tmp_path: Path) -> None:

@@ -230,9 +230,9 @@ def test_several_inputs_share_a_root_and_count_once(tmp_path: Path, monkeypatch:
 
 
 def test_a_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
-    _touch(tmp_path / "portrait")
-    root, refs, _ = find_images([tmp_path / "portrait"])
-    assert root == tmp_path and [(ref.relative, ref.identity) for ref in refs] == [("portrait", None)]
+    _touch(tmp_path / "Ann/portrait")
+    root, refs, _ = find_images([tmp_path / "Ann/portrait"])
+    assert root == tmp_path and [(ref.relative, ref.identity) for ref in refs] == [("Ann/portrait", "Ann")]
 
 
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, OutputInUse
 from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
+from facedecode.output_folder import STAGE
 from facedecode.store import COLUMNS, Store, StoreWriter, load_templates, require_same_recognizer
 
 RECOGNIZER = RecognizerId("tiny", "ab" * 32, dim=6)
@@ -453,6 +454,18 @@ def test_writer_keeps_off_what_is_not_a_store(tmp_path):
     (store / "sub" / "x.parquet").write_bytes(b"")
     with pytest.raises(OutputError, match=r"x\.parquet lies where a store is to go"):
         open_writer(store, overwrite=True).__enter__()
+
+
+def test_a_folder_that_another_command_was_killed_in_can_be_a_store(tmp_path):
+    folder, plain = tmp_path / "emb", make_store(tmp_path / "plain")
+    for overwrite in (False, True):
+        (folder / STAGE / "figures").mkdir(parents=True)
+        (folder / STAGE / "figures" / "half.png").write_bytes(b"")
+        assert contents(make_store(folder, overwrite=overwrite)) == contents(plain)
+    (folder / STAGE).mkdir()
+    with open_writer(folder) as writer:
+        assert writer.complete
+    assert contents(folder) == contents(plain)
 
 
 def test_one_writer_at_a_time(tmp_path):
