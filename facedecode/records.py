@@ -181,6 +181,8 @@ def plain(value: Any) -> Any:
 
 MOST_JSON = 1 << 26
 """Bytes of JSON that are read at most. The manifest of the largest store has 23 MB."""
+MOST_VALUES = 1 << 21
+"""Values in JSON that are read at most, by its commas and brackets. That manifest has half a million."""
 MOST_LEVELS = 64
 """Objects and lists inside each other that are read at most."""
 _LARGEST = 2**63  # what NumPy and torch count with
@@ -189,8 +191,8 @@ _LARGEST = 2**63  # what NumPy and torch count with
 def parse_json(where: object, text: str | bytes) -> dict[str, Any]:
     """The JSON object in a text.
 
-    Raises BadInput naming `where`: something else; numbers that JSON does not have; more than `MOST_JSON` bytes or
-    `MOST_LEVELS` levels; whole numbers beyond 64 bits; a text that is no Unicode.
+    Raises BadInput naming `where`: something else; numbers that JSON does not have; more than `MOST_JSON` bytes,
+    `MOST_VALUES` values or `MOST_LEVELS` levels; whole numbers beyond 64 bits; a text that is no Unicode.
     """
 
     def number(digits: str) -> float:
@@ -202,6 +204,13 @@ def parse_json(where: object, text: str | bytes) -> dict[str, Any]:
         raise BadInput(
             f"{where}: {len(text):,} bytes of JSON, and at most {MOST_JSON:,} are read; is it the right file?"
         )
+    # A value of two bytes takes a hundred in memory.
+    if isinstance(text, str):
+        values = sum(text.count(mark) for mark in ",[{")
+    else:
+        values = sum(text.count(mark) for mark in b",[{")
+    if values > MOST_VALUES:
+        raise BadInput(f"{where}: more than {MOST_VALUES:,} values of JSON; is it the right file?")
     try:
         value = json.loads(text, parse_float=number, parse_constant=number)
     except (ValueError, RecursionError) as error:

@@ -173,7 +173,7 @@ def _read_tensors(
         start, end = place.data_offsets
         try:
             if name in dtypes:
-                tensor = np.empty(place.shape, dtypes[name])
+                tensor = np.empty(place.shape, dtypes[name])  # a shape may be none of NumPy's, with no number in it
                 data = tensor.reshape(-1).view(np.uint8).data
                 read = file.readinto(data)
                 digest.update(data)
@@ -185,6 +185,8 @@ def _read_tensors(
                     read += len(block)
         except OSError as error:
             raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
+        except (ValueError, OverflowError) as error:
+            raise BadInput(f"{path}: {name!r} has a shape that no tensor has; make it again") from error
         if read != end - start:
             raise BadInput(f"{path}: changed while it was read")
     return tensors

@@ -30,6 +30,8 @@ from facedecode.cli.checks import check
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Nearest, Ridge
 from facedecode.decoders.network import DeepFaceDecoder
+from facedecode.decoders.plausibility import TemplateStatistics
+from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import FacedecodeError
 from facedecode.identity import RecognizerId
 from facedecode.mapping.maps import Mapping, load_mapping
@@ -392,24 +394,27 @@ def test_changed_runs_are_resumed_or_begun_anew(store: Path) -> None:
     def writer() -> StoreWriter:
         return StoreWriter(folder, {"n": 1}, store.parent, TINY, manifest={"score": "cosine"}, shard_rows=2)
 
-    def run(stop: bool = False) -> None:
+    def resume(stop: bool = False) -> None:
         with writer() as run:
-            if run.resume_inputs <= 2 and not run.complete:
+            if run.resume_inputs == 0:
                 run.append(templates[:2], rows[:2], [], 2)
-                if stop:
-                    return
-            if not run.complete:
+            if not stop:
                 run.append(templates[2:], rows[2:], [], 4)
                 run.finish()
 
-    run(stop=True)
+    def written() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    resume(stop=True)
     begun = store.with_name("begun")
     shutil.copytree(folder, begun)
+    resume()
+    undisturbed = written()
     chance = random.Random(1)
 
-    def resume() -> None:
-        with writer() as resumed:
-            assert resumed.resume_inputs in (0, 2) or resumed.resume_inputs > 2
+    def resume_and_look() -> None:
+        resume()
+        assert written() == undisturbed
 
     with watched(store.parent) as tried:
         for _ in range(300):
@@ -419,7 +424,7 @@ def test_changed_runs_are_resumed_or_begun_anew(store: Path) -> None:
             change = changed_json(json.loads(file.read_text()), chance)
             data = as_text(change) if chance.random() < 0.8 else changed_bytes(file.read_bytes(), chance)
             file.write_bytes(data)
-            tried(resume, data)
+            tried(resume_and_look, data)
 
 
 # ---------------------------------------------------------------- fitted files, decoders, cards, contracts
@@ -499,6 +504,8 @@ def test_changed_decoders(tmp_path: Path) -> None:
     }
     for kind, net in nets.items():
         save_decoder(here / kind, kind, net, provenance)
+    own = TemplateStatistics.of(np.random.default_rng(0).normal(3, 1, (40, 4)))
+    save_decoder(here / "told", "ridge", Ridge(4, 8), Provenance(TINY, training=TrainingRecord(templates=own)))
     card = json.loads((here / "ridge" / "decoder.json").read_text())
     generator = {"file": "g.pt2", "sha256": "0" * 64, "latent": 5, "side": 64, "range": [-1, 1]}
     card |= {"kind": "latent", "config": {"dim": 4, "image_size": 64, "generator": generator}}
@@ -521,12 +528,18 @@ def test_changed_decoders(tmp_path: Path) -> None:
     with watched(here) as tried:
         for number in range(600):
             shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(here / chance.choice((*nets, "latent")), folder)
+            shutil.copytree(here / chance.choice((*nets, "latent", "told", "told")), folder)
             path, tensors = folder / "decoder.json", folder / "decoder.safetensors"
             held = json.loads(path.read_text())
             kind = chance.random()
             if kind < 0.6:
-                path.write_bytes(as_text(changed_json(held, chance)))
+                described = held.get("training", {}).get("templates")
+                if described and kind < 0.4:
+                    described[chance.choice(list(described))] = chance.choice(NUMBERS)
+                    described["greatest"] = chance.choice((described["greatest"], *NUMBERS))
+                    path.write_bytes(as_text(held))
+                else:
+                    path.write_bytes(as_text(changed_json(held, chance)))
             elif kind < 0.7:
                 path.write_bytes(changed_bytes(path.read_bytes(), chance))
             else:

@@ -95,6 +95,34 @@ def test_what_is_no_object_is_refused() -> None:
             parse_json("f.json", text)
 
 
+def test_few_bytes_of_json_do_not_become_gigabytes() -> None:
+    for text in ('{"x": [' + "{}," * (1 << 21) + "{}]}", b'{"x": [' + b"[]," * (1 << 21) + b"[]]}"):
+        with pytest.raises(BadInput, match=r"f\.json: more than 2,097,152 values"):
+            parse_json("f.json", text)
+    assert len(parse_json("f.json", json.dumps({"x": ["file"] * 500_000, "y": "z" * (1 << 22)}))["x"]) == 500_000
+
+
+def test_a_shape_that_no_tensor_has_is_refused(mapping: Path) -> None:
+    data = mapping.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    for shape in ([0, 2**62], [0, 2**62, 2**62], [0] + [1] * 99):
+        head = json.loads(data[8 : 8 + length])
+        end = max(entry["data_offsets"][1] for name, entry in head.items() if name != "__metadata__")
+        offset = next(iter(head[name] for name in head if name != "__metadata__"))
+        offset |= {"shape": shape}
+        offset["data_offsets"], cut = [end, end], offset["data_offsets"]
+        # Its bytes go, and what lay behind them moves up.
+        rest = data[8 + length :]
+        for name, entry in head.items():
+            if name != "__metadata__" and entry is not offset and entry["data_offsets"][0] >= cut[1]:
+                entry["data_offsets"] = [place - (cut[1] - cut[0]) for place in entry["data_offsets"]]
+        offset["data_offsets"] = [end - (cut[1] - cut[0])] * 2
+        text = json.dumps(head).encode()
+        mapping.write_bytes(len(text).to_bytes(8, "little") + text + rest[: cut[0]] + rest[cut[1] :])
+        with pytest.raises(BadInput, match="has a shape that no tensor has"):
+            load_mapping(mapping)
+
+
 @pytest.mark.parametrize(
     "name", ["", " a", "a/b", "..", ".", ".hidden", "a\\b", "a\nb", "a\x1b[31m", "x" * 201, "\ud800"]
 )
@@ -351,3 +379,10 @@ def test_no_changed_decoder_is_a_bug(decoder: Path) -> None:
         path.write_text(json.dumps(changed))
         refused += tried(changed, lambda: look_at_decoder(decoder))
     assert refused > 100
+
+
+def test_a_decoder_has_no_more_bytes_than_its_network_needs(decoder: Path) -> None:
+    with (decoder / "decoder.safetensors").open("ab") as file:
+        file.truncate(1 << 33)  # nothing on the disk
+    with pytest.raises(BadInput, match=r"decoder\.safetensors: 8,589,934,592 bytes or more, and at most"):
+        load_decoder(decoder)

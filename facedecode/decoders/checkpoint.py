@@ -33,6 +33,9 @@ FORMAT_VERSION = 2
 MIGRATIONS: dict[int, Migration] = {1: lambda card: card | {"sha256": None}}
 
 
+_LARGEST_ENTRY, _LARGEST_FRAME = 1 << 12, 1 << 20  # bytes beside the tensors: of each, and of the file
+
+
 @dataclass(frozen=True)
 class Provenance(Record):
     """What a decoder was made for and from.
@@ -258,10 +261,6 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
         raise BadInput(f"{path}: unknown kind of decoder {card.kind!r}; known: {', '.join(KINDS)}")
     if card.frame != _FRAME:
         raise BadInput(f"{path}: draws another portrait frame than this facedecode's; train it again")
-    content = read_file(tensors)
-    sha256 = sha256_of(content)
-    if card.sha256 not in (None, sha256):
-        raise BadInput(f"{tensors}: wrong sha256: changed since it was written; train it again")
     try:
         with torch.device("meta"):  # whatever sizes it has, only the file's own tensors take memory
             net = KINDS[card.kind].network(**card.config.as_json())
@@ -271,6 +270,12 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
     ) as error:
         reason = str(error).partition("\n")[0]
         raise BadInput(f"{path}: its config does not fit a {card.kind} decoder ({reason})") from None
+    # The largest type has 8 bytes a number.
+    most = sum(8 * tensor.numel() + _LARGEST_ENTRY for tensor in net.state_dict().values()) + _LARGEST_FRAME
+    content = read_file(tensors, most)
+    sha256 = sha256_of(content)
+    if card.sha256 not in (None, sha256):
+        raise BadInput(f"{tensors}: wrong sha256: changed since it was written; train it again")
     load_into(net, tensors, content=content)
     net.open_files(folder, device)
     provenance = Provenance(card.recognizer, card.normalized, card.training)

@@ -47,6 +47,8 @@ def _is_base64(text: str) -> bool:
         return False
 
 
+_Length = Annotated[float, Limit(lambda x: 1e-30 <= x <= 1e30, "a length")]
+_Share = Annotated[float, Limit(lambda x: -1e30 <= x <= 1e30, "a number of a sensible size")]
 _Base64 = Annotated[str, Limit(_is_base64, "base64")]
 
 
@@ -65,17 +67,17 @@ class TemplateStatistics(Record):
     REMEDY: ClassVar[str] = "train the decoder again"
 
     count: Positive
-    least: float
-    greatest: float
-    shortest_mean: float = 0.0
+    least: _Length
+    greatest: _Length
+    shortest_mean: _Share = 0.0
     directions: _Base64 | None = None
-    share: float = 0.0
+    share: _Share = 0.0
 
     @classmethod
     def of(cls, templates: np.ndarray) -> TemplateStatistics | None:
         """The statistics of templates (n, dim), those of a person beside each other.
 
-        None of fewer than twelve, or where some are zeros. Of more than 20,000, some are taken.
+        None of fewer than twelve, or where some are (nearly) zeros. Of more than 20,000, some are taken.
         """
         chosen = np.unique(np.linspace(0, len(templates) - 1, min(len(templates), _MOST)).astype(int))
         values = np.asarray(templates[chosen], np.float64)
@@ -92,6 +94,8 @@ class TemplateStatistics(Record):
         least, greatest = math.exp(logs.min() - beyond), math.exp(logs.max() + beyond)
         lengths_of = {"least": least, "greatest": greatest, "shortest_mean": shortest}
         rounded = {name: round(number, 4) for name, number in lengths_of.items()}
+        if not rounded["least"]:
+            return None
         return cls(len(values), **rounded, directions=directions, share=round(share, 4))
 
     def judge(self, templates: np.ndarray, shorter: bool = False, any_length: bool = False) -> np.ndarray:
@@ -122,6 +126,12 @@ class TemplateStatistics(Record):
         if numbers.size % dim or numbers.size > max(_COUNTS) * dim:
             raise BadInput(f"the decoder's record describes no templates of {dim} numbers; {self.REMEDY}")
         return _unit(numbers.reshape(-1, dim))
+
+
+# As a record has them that was read.
+ReadStatistics = Annotated[
+    TemplateStatistics, Limit(lambda read: read.least <= read.greatest, "statistics with the least length first")
+]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from facedecode.decoders.plausibility import TemplateStatistics
+from facedecode.decoders.plausibility import ReadStatistics
 from facedecode.identity import Name, Sha256
 from facedecode.recognizers.contract import custom_kind
 from facedecode.records import Count, Record
@@ -50,7 +50,7 @@ class TrainingRecord(Record):
     start: str | None = None
     store: str | None = None
     transform: str | None = None
-    templates: TemplateStatistics | None = None
+    templates: ReadStatistics | None = None
     images: Count | None = None
     people: tuple[str, ...] | None = None
     known_otherwise: tuple[str, ...] = ()

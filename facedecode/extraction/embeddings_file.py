@@ -27,14 +27,16 @@ from facedecode.annotations.tables import path_column, person_column, person_col
 from facedecode.errors import BadInput, some_of
 from facedecode.files import json_text, open_file, read_file, sha256_of
 from facedecode.memory import require_memory
-from facedecode.store.layout import MANIFEST
+from facedecode.store.layout import LONGEST_TEXT, MANIFEST
 from facedecode.store.npy import read_bare, refuse_non_finite
+from facedecode.store.parquet_footer import column_parts
 
 _TEMPLATES = re.compile(r"(embedding|feature|template|vector|encoding|descriptor|representation|feat|emb|x|arr0)s?")
 _NAMES = re.compile(r"(name|key|id)s?")  # of images, where each is there once
 _FEW = 100  # values that decide what an array is
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _LONGEST_HEADER = 1 << 16
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # What zipfile raises for damaged archives, encrypted ones and kinds of compression that it does not know.
 _DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, EOFError, OSError, ValueError, OverflowError)
 
@@ -116,6 +118,9 @@ def _read_npz(path: Path) -> GivenTemplates:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist() if not info.is_dir()}
             if len(members) < len(archive.infolist()):
                 raise BadInput(f"{path}: has an array twice; write it again by numpy.savez")
+            for name, info in members.items():
+                if info.compress_type not in _COMPRESSIONS:  # others make gigabytes of a kilobyte, before a look at it
+                    raise BadInput(f"{path}: {name} is compressed as NumPy does not; write it again by numpy.savez")
             require_memory(sum(info.file_size for info in members.values()), f"reading {path}", "give it in parts")
             heads = {}
             for name, info in members.items():
@@ -123,7 +128,7 @@ def _read_npz(path: Path) -> GivenTemplates:
                     heads[name] = _header(file.read(_LONGEST_HEADER))
             floats = {name: head for name, head in heads.items() if head and head[2].kind == "f"}
             _refuse_objects(path, heads, "templates" if not floats else "names")
-            vectors = [name for name, head in floats.items() if len(head[0]) == 1 or head[0][0] == 1]
+            vectors = [name for name, head in floats.items() if len(head[0]) == 1 or head[0][:1] == (1,)]
             if len(vectors) == len(heads) > 1 and not any(_TEMPLATES.fullmatch(plain(name)) for name in vectors):
                 each = [_values(path, name, archive.read(members[name]), heads[name]).ravel() for name in vectors]
                 return _by_image(path, vectors, each, sha256_of(data))
@@ -217,8 +222,7 @@ def _read_parquet(path: Path) -> GivenTemplates:
     data = read_file(path)
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        groups = (file.metadata.row_group(k).total_byte_size for k in range(file.metadata.num_row_groups))
-        require_memory(sum(groups), f"reading {path}", "give it in parts")
+        require_memory(sum(part.unpacked for part in column_parts(data)), f"reading {path}", "give it in parts")
         schema = {
             name: _stored(kind) for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True)
         }
@@ -226,16 +230,29 @@ def _read_parquet(path: Path) -> GivenTemplates:
         lists = [name for name, kind in schema.items() if _is_template(kind)]
         chosen = _the_templates(path, lists, list(schema)) if lists or not numbered else f"{numbered[0]} …"
         others = [name for name, kind in schema.items() if _is_text(kind)]
+        # Rows may share a text of any length, so none is repeated.
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=others)
         table = file.read([*([chosen] if lists else numbered), *others])
         if lists:
             templates = _listed(path, chosen, table[chosen].combine_chunks())
         else:
             templates = np.stack([table[name].to_numpy() for name in numbered], axis=1)
-        columns = {name: [str(value or "") for value in table[name].cast(pa.string()).to_pylist()] for name in others}
+        columns = {name: _texts(table[name]) for name in others}
     except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise BadInput(f"{path}: cannot be read as Parquet ({reason})") from None
     return _given(path, chosen, templates, columns, sha256_of(data))
+
+
+def _texts(column: pa.ChunkedArray) -> list[str]:
+    texts: list[str] = []
+    for chunk in column.chunks:
+        if pa.types.is_dictionary(chunk.type):
+            held = [str(value or "") for value in chunk.dictionary.cast(pa.string()).to_pylist()]
+            texts += ["" if place is None else held[place] for place in chunk.indices.to_pylist()]
+        else:
+            texts += [str(value or "") for value in chunk.cast(pa.string()).to_pylist()]
+    return texts
 
 
 def _stored(kind: pa.DataType) -> pa.DataType:
@@ -310,6 +327,9 @@ def _given(path: Path, chosen: str, values: np.ndarray, columns: dict[str, list[
     several = [] if people else person_columns(names, [images])
     taken = {"the templates": chosen, "the images": images, "the people": people}
     notes = [f"{path}: {', '.join(f'{name!r} has {what}' for what, name in taken.items() if name)}"]
+    for name in (images, people):
+        if name and max(len(text.encode("utf-8", "replace")) for text in set(columns[name])) > LONGEST_TEXT:
+            raise BadInput(f"{path}: a text of {name} has more than {LONGEST_TEXT:,} bytes; no image or person has")
     if several:
         notes.append(
             f"{path}: {' and '.join(several)} may both be people, and neither was taken; --identities says who"

@@ -79,20 +79,26 @@ def load_image(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     return read_image(path, max_pixels)[0]
 
 
-def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, str]:
+def read_image(path: Path, max_pixels: int = MAX_PIXELS, expected: str | None = None) -> tuple[np.ndarray, str]:
     """Read an image as uint8 (height, width, 3), RGB, upright; and the SHA-256 of its file, in hex.
 
     The EXIF orientation is applied; an animation gives its first frame; transparent pixels are laid over white; 16-bit
     gray is scaled to 8 bits by rounding v / 257 (of 16 bits a channel in color, Pillow keeps the high byte). Color
     profiles are not applied. What a file holds decides its format, whatever its name ends in.
 
+    expected: the SHA-256 that a store has of it; a file with another one is not looked into.
+
     Raises BadInput: missing, unreadable, no regular file, no image, damaged, larger than `max_pixels` or `MAX_BYTES`,
-    empty, or of a kind without an agreed range (floating point, 32-bit integers beyond 65535).
+    not as expected, empty, or of a kind without an agreed range (floating point, 32-bit integers beyond 65535).
     """
     data = read_file(path, MAX_BYTES)
+    sha256 = sha256_of(data)
+    # Another edition of a data set has the same names; the store's landmarks would lie on other pixels.
+    if expected not in (None, sha256):
+        raise BadInput(f"{path}: not the image that the store was made from; name its folder with --images")
     with _opened(io.BytesIO(data), path, max_pixels) as image:
         image.load()
-        return _to_rgb(image, path), sha256_of(data)
+        return _to_rgb(image, path), sha256
 
 
 @contextmanager

@@ -171,7 +171,7 @@ def _read_safetensors(path: Path, content: bytes) -> Mapping[str, Any]:
 
     try:
         return load(content)
-    except (SafetensorError, ValueError, RecursionError) as error:
+    except (SafetensorError, ValueError, OverflowError, RuntimeError) as error:
         raise BadInput(f"{path}: not a readable safetensors file ({_line(error)}); download it again") from None
 
 

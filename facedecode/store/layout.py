@@ -42,6 +42,7 @@ COLUMNS = pa.schema(
         ("sha256", pa.string()),
     ]
 )
+TEXTS = [column.name for column in COLUMNS if pa.types.is_string(column.type)]
 
 
 def has_marker(folder: Path, name: str) -> bool:
@@ -155,6 +156,7 @@ _FAILURE_FIELDS = {"path", "stage", "reason"}
 # RE2's: paths that `why_no_path` may refuse; it looks at the long ones, too.
 _DOUBTFUL = r"^$|^[/\\]|/$|//|(^|[/\\])\.\.?([/\\]|$)|\x00|^[A-Za-z]:"
 _SURELY_SHORT = 255  # bytes
+LONGEST_TEXT = 1 << 12  # bytes of a path or an identity
 _FARTHEST = 1e6  # pixels: no picture is larger, and no face is seen beyond its edges by more
 
 
@@ -198,6 +200,8 @@ def check_rows(where: object, table: pa.Table) -> None:
         numbers = pc.list_flatten(table[name])
         # Also false for what is no number.
         require(name, pc.less_equal(pc.abs(numbers.fill_null(np.nan)), _FARTHEST), "of numbers up to a million")
+    for name in TEXTS:
+        require(name, pc.less_equal(pc.binary_length(table[name]), LONGEST_TEXT), f"of at most {LONGEST_TEXT:,} bytes")
     probable = table["probability"]
     require("probability", pc.and_(pc.greater_equal(probable, 0), pc.less_equal(probable, 1)), "from 0 to 1")
     paths = table["path"]

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from facedecode.errors import BadInput, FacedecodeWarning, some_of
@@ -22,9 +23,11 @@ from facedecode.store.layout import (
     COLUMNS,
     FAILURES,
     FORMAT,
+    LONGEST_TEXT,
     MANIFEST,
     PROGRESS,
     SHARD_NAME,
+    TEXTS,
     Manifest,
     check_rows,
     has_marker,
@@ -32,12 +35,15 @@ from facedecode.store.layout import (
     read_manifest,
 )
 from facedecode.store.npy import NpyHeader, read_array, read_bare, read_header, refuse_non_finite
+from facedecode.store.parquet_footer import COMMON_ENCODINGS, column_parts
 from facedecode.store.paths import ImageFolder
 from facedecode.store.processing import Processing
 
 _HELD = 1 << 26  # bytes of shards that `Store.take` keeps for the next call
 # Bytes of a row, and of a file beside its rows, that are more than any has: what is larger is not read.
 _LARGEST_ROW, _LARGEST_FRAME = 1 << 14, 1 << 20
+_LARGEST_FAILURE = 1 << 16  # bytes of one, likewise: each byte of a path may take six
+_NUMBERS = sum(getattr(column.type, "list_size", 1) for column in COLUMNS)  # of a row, with its texts
 
 
 class Templates(Protocol):
@@ -168,10 +174,19 @@ class Store:
                 raise BadInput(f"{path}: its columns are not a store's ({', '.join(COLUMNS.names)})")
             if (rows := file.metadata.num_rows) != shard.rows:
                 raise BadInput(f"{path}: {rows} rows where its shard has {shard.rows}")
-            groups = (file.metadata.row_group(group) for group in range(file.metadata.num_row_groups))
-            if sum(group.total_byte_size for group in groups) > most:
+            parts = column_parts(data)
+            if sum(part.size for part in parts) > most or sum(part.values for part in parts) > rows * _NUMBERS:
                 raise BadInput(f"{path}: unpacks to more than {rows} rows take")
+            if not all(part.encodings <= COMMON_ENCODINGS for part in parts):
+                raise BadInput(f"{path}: encoded as no store is; make the store again")
+            # Rows share a text in the file. Each is looked at before it is repeated.
+            file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=TEXTS)
             table = file.read()
+            for name in TEXTS:
+                lengths = (pc.max(pc.binary_length(chunk.dictionary)).as_py() for chunk in table[name].chunks)
+                if max((length or 0 for length in lengths), default=0) > LONGEST_TEXT:
+                    raise BadInput(f"{path}: a {name} is not of at most {LONGEST_TEXT:,} bytes; make the store again")
+            table = table.cast(COLUMNS)
             table.validate(full=True)  # among others: that texts are UTF-8
         except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
             raise BadInput(f"{path}: not a readable Parquet file; make the store again") from error
@@ -248,7 +263,7 @@ class Store:
         path, listed = self.folder / FAILURES, self.manifest.failures
         if not path.exists():
             raise BadInput(f"{path}: no such file, and the manifest lists it; make the store again")
-        data = read_file(path)
+        data = read_file(path, _LARGEST_FAILURE * (listed.count + 1))
         _require_sha256(path, sha256_of(data), listed.sha256)
         return read_failures(path, data, listed.count)
 

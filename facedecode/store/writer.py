@@ -20,6 +20,7 @@ from facedecode.files import (
     locked,
     make_folder,
     sha256_file,
+    sha256_of,
     write_bytes,
     write_json,
     write_text,
@@ -51,7 +52,7 @@ _OWN_FIELDS = {
 
 @dataclass(frozen=True)
 class _Done(Record):
-    """What `NNNNN.done.json` says of a finished shard.
+    """What `NNNNN.done.json` says of a finished shard, beside the SHA-256 of what it says.
 
     fingerprint, root: of the run. npy_sha256, parquet_sha256: of its files. failures: since the shard before.
     inputs_done: inputs used up by all shards so far.
@@ -194,7 +195,10 @@ class StoreWriter:
             stem = f"{len(records):05d}"
             path = self.folder / f"{stem}.done.json"
             try:
-                record = _Done.from_json(path, read_json(path))
+                held = read_json(path)
+                if held.pop("sha256", None) != sha256_of(json_text(held).encode()):
+                    return records
+                record = _Done.from_json(path, held)
                 hashes = {"npy": record.npy_sha256, "parquet": record.parquet_sha256}
                 same = all(sha256_file(self.folder / f"{stem}.{kind}") == sha256 for kind, sha256 in hashes.items())
             except BadInput:
@@ -246,7 +250,9 @@ class StoreWriter:
             tuple(Failure(**failure) for failure in failures),
             inputs_done,
         )
-        write_json(self.folder / f"{stem}.done.json", record.as_json())
+        held = record.as_json()
+        digest = sha256_of(json_text(held).encode())
+        write_json(self.folder / f"{stem}.done.json", held | {"sha256": digest})
         self._done.append(record)
 
     def _checked(

@@ -88,6 +88,24 @@ def test_few_templates_are_described_loosely_and_fewer_not_at_all() -> None:
     assert few is not None and (few.judge(people("mean", 2000, 1)) == OWN).all()
     assert TemplateStatistics.of(people("mean", 7, 0)) is None
     assert TemplateStatistics.of(np.zeros((20, DIM))) is None
+    assert TemplateStatistics.of(people("mean", 20, 0) * 1e-9) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"least": 0, "greatest": 0}, "'templates.least' is not a length"),
+        ({"greatest": -1.0}, "'templates.greatest' is not a length"),
+        ({"least": 1e-200, "greatest": 1e-200}, "'templates.least' is not a length"),
+        ({"least": 3.0, "greatest": 2.0}, "'templates' is not statistics with the least length first"),
+        ({"shortest_mean": 1e200}, "'templates.shortest_mean' is not a number of a sensible size"),
+        ({"share": -1e200}, "'templates.share' is not a number of a sensible size"),
+    ],
+)
+def test_lengths_that_no_templates_have_are_refused_where_they_are_read(changes: dict, said: str) -> None:
+    held = {"count": 12, "least": 1.0, "greatest": 2.0, **changes}
+    with pytest.raises(BadInput, match=f"decoder.json: field {said}"):
+        TrainingRecord.from_json("decoder.json", {"templates": held})
 
 
 def test_the_description_is_the_same_json_again_and_small() -> None:

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from facedecode.cli import app
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, WouldNotFit
 from facedecode.extraction.embeddings_file import read_given
 from facedecode.store import Store
 
@@ -226,24 +226,75 @@ def test_an_array_that_unpacks_to_more_than_there_is_memory(tmp_path: Path, monk
     assert told.exit_code == 7 and "x.npz" in told.stderr
 
 
+def test_a_number_beside_the_templates_is_none_of_them(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", embeddings=TEMPLATES, scale=np.float32(2), version=np.int64(1))
+    np.testing.assert_array_equal(read_given(tmp_path / "x.npz").templates, TEMPLATES)
+    np.savez(tmp_path / "x.npz", scale=np.float32(2))
+    with pytest.raises(BadInput, match="no array of templates"):
+        read_given(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_numpy_does_not_write_is_refused(tmp_path: Path, kind: int) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", kind) as archive:
+        archive.writestr("embeddings.npy", npy(TEMPLATES))
+    with pytest.raises(BadInput, match=r"x\.npz: embeddings is compressed as NumPy does not"):
+        read_given(tmp_path / "x.npz")
+
+
+def test_texts_that_rows_share_are_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "x" * 1_000_000
+    table = pa.table({"embedding": TEMPLATES.tolist() * 20, "path": [f"{k}.jpg" for k in range(120)],
+                      "about": [long] * 120})  # fmt: skip
+    kept = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 22}
+    pq.write_table(table, tmp_path / "x.parquet", **kept)
+    monkeypatch.setattr("facedecode.memory.available_bytes", lambda: 20_000_000)
+    assert len(read_given(tmp_path / "x.parquet").templates) == 120
+    pq.write_table(table.rename_columns(["embedding", "path", "identity"]), tmp_path / "x.parquet", **kept)
+    with pytest.raises(BadInput, match=r"a text of identity has more than 4,096 bytes"):
+        read_given(tmp_path / "x.parquet")
+    pq.write_table(table, tmp_path / "x.parquet", use_dictionary=False, column_encoding={"about": "DELTA_BYTE_ARRAY"})
+    with pytest.raises(WouldNotFit):
+        read_given(tmp_path / "x.parquet")
+    same = pa.table({"embedding": pa.array([[1.0] * 200_000] * 20, pa.list_(pa.float32()))})
+    pq.write_table(same, tmp_path / "x.parquet")
+    assert (tmp_path / "x.parquet").stat().st_size < 100_000
+    monkeypatch.setattr("facedecode.memory.available_bytes", lambda: 10_000_000)
+    with pytest.raises(WouldNotFit):
+        read_given(tmp_path / "x.parquet")
+
+
 def test_hundreds_of_damaged_files_end_as_bad_input(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
+    shared = io.BytesIO()
+    pq.write_table(pa.table({"embedding": TEMPLATES.tolist(), "path": pa.array(NAMES).dictionary_encode()}), shared)
     whole = [
         npz(embeddings=TEMPLATES, paths=np.array(NAMES)),
         parquet(embedding=TEMPLATES.tolist(), path=NAMES),
+        npz(embeddings=TEMPLATES, version=np.float64(1), n=np.array(6)),
+        npz(**{name: TEMPLATES[k] for k, name in enumerate(NAMES)}),
+        shared.getvalue(),
+        parquet(**{f"emb_{k}": TEMPLATES[:, k] for k in range(4)}, n=list(range(6))),
+        npy(TEMPLATES),
     ]
     path, refused = tmp_path / "x", 0
-    for k in range(600):
-        data = bytearray(whole[k % 2])
+    for k in range(1400):
+        data = bytearray(whole[k % len(whole)])
         for place in generator.integers(0, len(data), 1 + k % 3):
             data[place] = generator.integers(0, 256)
-        path.write_bytes(bytes(data[: len(data) - (k % 7 == 0) * int(generator.integers(0, len(data)))]))
+        kept = bytes(data[: len(data) - (k % 5 == 0) * int(generator.integers(0, len(data)))])
+        given = path
+        if k % len(whole) == len(whole) - 1:
+            (tmp_path / "folder").mkdir(exist_ok=True)
+            given = tmp_path / "folder"
+            (given / "b.npy").write_bytes(npy(TEMPLATES[:1]))
+        (given / "a.npy" if given != path else path).write_bytes(kept)
         try:
-            read_given(path)
-        except BadInput as error:
-            assert str(path) in str(error)
+            read_given(given)
+        except (BadInput, WouldNotFit) as error:
+            assert str(given) in str(error)
             refused += 1
-    assert refused > 200
+    assert refused > 400
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

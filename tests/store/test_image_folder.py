@@ -17,6 +17,7 @@ from facedecode.errors import BadInput
 from facedecode.options import ImageOptions
 from facedecode.store import ImageFolder, Store
 from facedecode.store.images import read_portraits
+from facedecode.store.layout import rows_table
 from facedecode.store.paths import why_no_path
 
 
@@ -104,6 +105,60 @@ def test_a_store_whose_rows_lead_elsewhere_is_refused_when_opened(copied: Path, 
 def test_rows_with_values_that_no_face_has_are_refused(copied: Path, changes: dict, said: str) -> None:
     with pytest.raises(BadInput, match=rf"00000\.parquet: {said}"):
         Store.open(change_rows(copied, **changes))
+
+
+@pytest.mark.parametrize("how", ["dictionary", "prefixes", "lists"])
+def test_rows_that_share_what_is_long_are_refused_before_it_is_repeated(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    file = copied / "00000.parquet"
+    table = pq.ParquetFile(file).read()
+    options: dict = {"use_dictionary": False, "column_encoding": {"identity": "DELTA_BYTE_ARRAY"}}
+    said = "encoded as no store is"
+    if how == "lists":
+        options, said = {"use_dictionary": True}, "unpacks to more than"
+        lists = pa.array([[1.0] * 100_000] * len(table), pa.list_(pa.float32()))
+        table = table.set_column(4, "box", lists)
+    else:
+        table = table.set_column(1, "identity", pa.array(["x" * 300_000] * len(table)))
+    if how == "dictionary":
+        options, said = (
+            {"use_dictionary": True, "dictionary_pagesize_limit": 1 << 22},
+            "identity is not of at most 4,096",
+        )
+    pq.write_table(table, file, compression="zstd", **options)
+    if how == "lists":  # a file may say one thing to Arrow and hold another
+        monkeypatch.setattr("facedecode.store.reader.COLUMNS", table.schema)
+    monkeypatch.setattr("facedecode.store.reader.check_rows", lambda *_: pytest.fail("all was read"))
+    with pytest.raises(BadInput, match=rf"00000\.parquet: .*{said}"):
+        Store.open(reseal(copied))
+
+
+def test_a_long_identity_is_refused_when_a_store_is_written_too() -> None:
+    row = {"path": "a.jpg", "identity": "x" * 4096}
+    assert rows_table([row]).num_rows == 1
+    with pytest.raises(BadInput, match="identity is not of at most 4,096 bytes"):
+        rows_table([row | {"identity": "ö" * 2049}])
+
+
+def test_a_list_of_failures_is_as_long_as_its_count(copied: Path) -> None:
+    (copied / "failures.jsonl").write_bytes(b" " * 200_000)
+    path = copied / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["failures"] = {"count": 2, "sha256": hashlib.sha256(b" " * 200_000).hexdigest()}
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(BadInput, match=r"failures\.jsonl: 200,000 bytes or more, and at most 196,608 are read"):
+        Store.open(copied)
+
+
+def test_another_file_in_an_images_place_is_not_decoded(copied: Path) -> None:
+    store = Store.open(copied)
+    rows = store.rows().to_pylist()[:1]
+    image = store.root / rows[0]["path"]
+    data = image.read_bytes()
+    image.write_bytes(data[: len(data) * 2 // 3])  # its header is whole, and its pixels are not
+    with pytest.raises(BadInput, match="not the image that the store was made from"):
+        read_portraits(rows, store.images(), 32)
 
 
 def test_a_row_that_is_no_text_is_refused(copied: Path) -> None:
