@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ except ImportError:  # Windows, which refuses such a request by itself
 
 _SPARE = 1 << 31  # of addresses, for threads and libraries that reserve more than they use
 _MEMINFO = Path("/proc/meminfo")
+_CONTAINER = Path("/sys/fs/cgroup")  # version 2, as a container sees its own
 # A non-mated score takes 4 bytes; sorting a copy of them, and finding the highest, takes the rest.
 _BYTES_A_PAIR = 24
 
@@ -27,15 +29,28 @@ def available_bytes() -> int | None:
     try:
         for line in _MEMINFO.read_text().splitlines():
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+                return min(int(line.split()[1]) * 1024, _left_in_container())
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return None
 
 
+def _left_in_container() -> int:
+    """What a container's limit leaves, bytes, for files in memory can be dropped. Without one, endless."""
+    try:
+        most, used = (int((_CONTAINER / f"memory.{name}").read_text()) for name in ("max", "current"))
+        held = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
+        return max(0, most - used + int(held["active_file"]) + int(held["inactive_file"]))
+    except (OSError, ValueError, KeyError):  # no limit is the word "max"
+        return sys.maxsize
+
+
 @contextlib.contextmanager
 def within_memory() -> Iterator[None]:
     """Let a request for more memory than there is fail inside the block; else Linux grants it and ends the process.
+
+    The bound is on the addresses of the whole process, by the memory that is free when the block begins. Between
+    threads it is best effort: blocks that overlap share the bound of the first, and it ends with that one.
 
     Raises MemoryError, or RuntimeError by PyTorch, where a stranger's program makes such a request.
     """

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,13 @@ def test_what_was_taken_comes_back_after_an_error() -> None:
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), budget.taken(10):
             raise ZeroDivisionError
+
+
+def test_a_container_s_limit_is_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
+    unlimited = memory.available_bytes()
+    for name, text in {"current": "900", "max": "1000", "stat": "anon 500\nactive_file 60\ninactive_file 40"}.items():
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    assert memory.available_bytes() == 200
+    (tmp_path / "memory.max").write_text("max\n")
+    assert unlimited is not None and (memory.available_bytes() or 0) > 1 << 20

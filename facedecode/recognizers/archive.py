@@ -1,7 +1,8 @@
 """PyTorch's archives (zip), read strictly: one of which two readers could find different entries is refused.
 
 A check is worth nothing where the program that loads a file reads it otherwise than the check did. So the whole file
-has to be accounted for, byte by byte, and PyTorch is handed an archive that is written anew from what was read.
+has to be accounted for, byte by byte. Of a model file, PyTorch is handed an archive written anew from what was read; of
+weights, which can only be tensors, the bytes themselves.
 """
 
 from __future__ import annotations

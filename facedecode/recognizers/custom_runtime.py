@@ -7,7 +7,7 @@ import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from facedecode.errors import BadInput, MissingWeights, UsageError, some_of
 from facedecode.files import sha256_of
@@ -49,7 +50,7 @@ class Program:
         kind, checked = checked_torch_file(path, data)
         self.suffix = ".pt2" if kind == "exported" else ".pt"
         try:
-            with warnings.catch_warnings(), _silent(), within_memory():
+            with warnings.catch_warnings(), _silent(), _bounded(self.device):
                 warnings.simplefilter("ignore")  # TorchScript is deprecated
                 names = self._load_exported(checked) if kind == "exported" else self._load_script(checked)
         except BadInput as error:
@@ -113,7 +114,7 @@ def run_program(program: Callable[[Tensor], Any], inputs: Tensor) -> Any:
     Raises RuntimeError, whatever it is that the program fails by.
     """
     try:
-        with _silent(), within_memory() if inputs.device.type == "cpu" else nullcontext():
+        with _silent(), _bounded(inputs.device), _checked_attention(inputs.device):
             return program(inputs)
     except (RuntimeError, MapsComplete):
         raise
@@ -189,7 +190,7 @@ class OnnxNetwork(Network):
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", "/nonexistent")
         settings = {"device_id": torch.device(device).index or 0, "use_tf32": 0} if kind == "cuda" else {}
         try:
-            with within_memory() if kind == "cpu" else nullcontext():
+            with _bounded(torch.device(device)):
                 self._session = onnxruntime.InferenceSession(data, options, providers=[(provider, settings)])
         except Exception as error:  # ONNX Runtime's own classes share no base
             reason = " ".join(str(error).split())
@@ -211,7 +212,7 @@ class OnnxNetwork(Network):
             raise UsageError("an ONNX model is black-box: no gradients flow through it")
         inputs = {self._input: pictures.detach().to(self.dtype).cpu().numpy()}
         try:
-            with within_memory() if pictures.device.type == "cpu" else nullcontext():
+            with _bounded(pictures.device):
                 outputs = self._session.run(None, inputs)
         except Exception as error:  # ONNX Runtime's own classes share no base
             raise RuntimeError(" ".join(str(error).split())) from None
@@ -314,6 +315,16 @@ def _range(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int |
 
 def _providers(onnxruntime: Any) -> str:
     return ", ".join(name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers())
+
+
+def _bounded(device: torch.device) -> AbstractContextManager[None]:
+    """`within_memory` on the CPU. CUDA reserves more addresses than there is memory, and refuses by itself."""
+    return within_memory() if device.type == "cpu" else nullcontext()
+
+
+def _checked_attention(device: torch.device) -> AbstractContextManager[None]:
+    """Attention made of matrix products, which check shapes; on the CPU, the fused one reads past short keys."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 @contextmanager

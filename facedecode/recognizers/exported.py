@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from facedecode.recognizers.archive import Damaged, read_archive
-from facedecode.recognizers.operators import PRIMS, REMEDY, is_operator
+from facedecode.recognizers.operators import ANTIALIASED, PRIMS, is_operator, remedy
 
 _PROGRAM, _SAMPLES = "models/model.json", "data/sample_inputs/model.pt"
 _CONFIGS = {kind: f"data/{kind}/model_{kind}_config.json" for kind in ("weights", "constants")}
@@ -41,6 +41,7 @@ _ON_SIZES = {
     *("eq", "ne", "le", "ge", "lt", "gt", "getitem"),
 }
 _MOST_PRODUCTS = 16
+_ANTIALIASED = {f"torch.ops.aten.{name}" for name in ANTIALIASED}  # `vec` takes a size or a scale, not both
 _SYMBOLIC = {f"torch.sym_{name}" for name in ("max", "min", "not", "ite", "int", "float", "sqrt")} | {"math.trunc"}
 # A part of a program that runs with or without gradients, or in another precision.
 _REGIONS = {f"torch.ops.higher_order.wrap_with_{name}" for name in ("set_grad_enabled", "autocast")}
@@ -250,10 +251,11 @@ class _Program:
             or target in _REGIONS
             or (module == "_operator" and name in _ON_SIZES)
             or (package == "torch.ops.aten" and name.isidentifier() and is_operator(operator))
+            or (module in _ANTIALIASED and (name == "vec" or len(node["inputs"]) < 4))
             or (package == "torch.ops.prims" and name == "default" and operator in PRIMS)
         )
         if not allowed:
-            raise Refused(f"its program calls {shown(target)}, which is not allowed: {REMEDY}")
+            raise Refused(f"its program calls {shown(target)}, which is not allowed: {remedy(operator)}")
         if not package:
             used = [text for key, text in _texts(node["inputs"]) if key == "as_name"]
             depth = max((self._products.get(name, 0) for name in used), default=0) + (name == "mul")

@@ -109,6 +109,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     while at < len(message):
         key, at = _number(message, at)
         kind = key & 7
+        if not 8 <= key < 1 << 32:  # ONNX Runtime keeps 32 bits of it, and would read another field than we did
+            raise ValueError("no number of a field")
         if kind == 0:
             value, at = _number(message, at)
             yield key >> 3, value
@@ -126,11 +128,13 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _number(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and where it ends."""
+    """A number of 7 bits a byte, and where it ends. Raises ValueError: it is no shortest form of one of 64 bits."""
     number, shift = 0, 0
     while at < len(message) and shift < 70:
         number |= (message[at] & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if message[at - 1] < 0x80:
+            if number >= 1 << 64 or (message[at - 1] == 0 and shift > 7):
+                break
             return number, at
     raise ValueError("it ends early")

@@ -2,6 +2,10 @@
 
 PyTorch has others: `aten::from_file` maps a file for writing, `aten::save` writes one, `aten::set_` gives a tensor
 other memory. What is not listed here is refused by its name.
+
+Some of PyTorch's operators trust their arguments: they are the inner halves of others, which check. Given a tensor that
+is too short, they read or write memory that is not the model's. A name that begins with an underscore is listed only
+where it was tried with operands too short and found to check them.
 """
 
 from __future__ import annotations
@@ -12,6 +16,25 @@ REMEDY = (
     "report it (docs/own-models.md)"
 )
 
+_DECOMPOSED = "save the program as torch.export.export gives it, without run_decompositions"
+_UNWEIGHTED = "before exporting call torch.nn.utils.parametrize.remove_parametrizations (or remove_weight_norm)"
+# What to do where an operator that networks do use trusts its arguments.
+_INSTEAD = {
+    **dict.fromkeys(("_weight_norm", "_weight_norm_interface"), _UNWEIGHTED),
+    **dict.fromkeys(("_reshape_alias", "native_batch_norm", "_native_batch_norm_legit_no_training"), _DECOMPOSED),
+    **dict.fromkeys(
+        ("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "_upsample_lanczos2d_aa"),
+        "resample to a size, or by one scale",
+    ),
+    "_scaled_dot_product_flash_attention_for_cpu": _DECOMPOSED,
+    "lstm": "it does not check its weights; export the layer as torch.nn.LSTMCell in a loop, or as a GRU",
+}
+
+
+def remedy(name: str) -> str:
+    """What to do about an operator that is not allowed, for a message."""
+    return _INSTEAD.get(name, REMEDY)
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -19,14 +42,10 @@ def _names(text: str) -> frozenset[str]:
 
 _LAYERS = """
     linear bilinear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d convolution _convolution
-    _convolution_mode conv_depthwise3d _conv_depthwise2d conv_tbc thnn_conv2d slow_conv3d embedding
-    batch_norm native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training _batch_norm_no_update
-    _native_batch_norm_legit_functional _batch_norm_impl_index layer_norm native_layer_norm group_norm native_group_norm
-    instance_norm rms_norm _fused_rms_norm _weight_norm _weight_norm_interface norm_except_dim renorm
-    lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell dropout native_dropout alpha_dropout
-    feature_dropout feature_alpha_dropout scaled_dot_product_attention _scaled_dot_product_attention_math
-    _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
-    _scaled_dot_product_efficient_attention _native_multi_head_attention _transformer_encoder_layer_fwd _masked_softmax
+    _convolution_mode conv_tbc embedding batch_norm _batch_norm_impl_index layer_norm native_layer_norm group_norm
+    native_group_norm instance_norm rms_norm norm_except_dim renorm gru rnn_tanh rnn_relu lstm_cell gru_cell
+    rnn_tanh_cell rnn_relu_cell dropout native_dropout alpha_dropout feature_dropout feature_alpha_dropout
+    scaled_dot_product_attention _native_multi_head_attention _transformer_encoder_layer_fwd _masked_softmax
 """
 _ACTIVATIONS = """
     relu relu6 leaky_relu prelu _prelu_kernel rrelu elu selu celu gelu silu mish glu sigmoid log_sigmoid hardsigmoid
@@ -39,18 +58,18 @@ _POOLS = """
     adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d _adaptive_avg_pool2d
     _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_linear1d upsample_bilinear2d
     upsample_bicubic2d upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d
-    _upsample_nearest_exact3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_lanczos2d_aa grid_sampler
+    _upsample_nearest_exact3d grid_sampler
     grid_sampler_2d grid_sampler_3d affine_grid_generator pixel_shuffle pixel_unshuffle channel_shuffle
     native_channel_shuffle im2col col2im unfold pad constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d
     replication_pad1d replication_pad2d replication_pad3d _pad_circular _pad_enum
 """
 _SHAPES = """
-    view _unsafe_view reshape reshape_as view_as _reshape_alias flatten unflatten squeeze unsqueeze expand expand_as
+    view _unsafe_view reshape reshape_as view_as flatten unflatten squeeze unsqueeze expand expand_as
     broadcast_to broadcast_tensors repeat repeat_interleave tile permute transpose t numpy_T mT mH matrix_H adjoint
     movedim moveaxis swapaxes swapdims contiguous clone alias detach lift lift_fresh as_strided select slice narrow
     chunk split split_with_sizes tensor_split hsplit vsplit dsplit unsafe_chunk unsafe_split unsafe_split_with_sizes
     unbind cat concat concatenate stack hstack vstack dstack column_stack row_stack block_diag flip fliplr flipud roll
-    rot90 index _unsafe_index index_select index_put _unsafe_index_put _index_put_impl index_add index_copy index_fill
+    rot90 index _unsafe_index index_select index_put _unsafe_index_put index_add index_copy index_fill
     index_reduce gather scatter scatter_add scatter_reduce select_scatter slice_scatter diagonal_scatter
     as_strided_scatter take take_along_dim put masked_fill masked_scatter masked_select where nonzero nonzero_static
     argwhere diag diagonal diag_embed diagflat tril triu tril_indices triu_indices meshgrid one_hot atleast_1d
@@ -81,7 +100,7 @@ _REDUCTIONS = """
     pairwise_distance cdist _cdist_forward _euclidean_dist pdist dist matmul mm bmm mv dot vdot inner outer ger addmm
     addmv addr addbmm baddbmm _addmm_activation einsum tensordot kron cross linalg_cross linalg_multi_dot linalg_matmul
     chain_matmul _trilinear fft_fft fft_ifft fft_rfft fft_irfft fft_fft2 fft_ifft2 fft_rfft2 fft_irfft2 fft_fftn
-    fft_ifftn fft_rfftn fft_irfftn fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq _fft_c2c _fft_c2r _fft_r2c
+    fft_ifftn fft_rfftn fft_irfftn fft_fftshift fft_ifftshift fft_fftfreq fft_rfftfreq
 """
 # Sizes, and what exported programs assert of them.
 _SIZES = """
@@ -93,6 +112,9 @@ _SIZES = """
 """
 OPERATORS = _names(f"{_LAYERS} {_ACTIVATIONS} {_POOLS} {_SHAPES} {_MADE} {_ELEMENTWISE} {_REDUCTIONS} {_SIZES}")
 """Names in `torch.ops.aten`, without those that work in place or copy."""
+
+ANTIALIASED = _names("_upsample_bilinear2d_aa _upsample_bicubic2d_aa _upsample_lanczos2d_aa")
+"""Resampling, allowed without a scale beside the size: one that does not fit it leads out of the picture."""
 
 PRIMS = _names("""
     convert_element_type broadcast_in_dim view_of collapse_view squeeze transpose iota where sum amax amin

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
 from facedecode.recognizers.exported import Refused, shown
-from facedecode.recognizers.operators import REMEDY, SCRIPT_PRIMS, is_script_operator
+from facedecode.recognizers.operators import ANTIALIASED, SCRIPT_PRIMS, is_script_operator, remedy
 from facedecode.recognizers.torchscript_values import check_values
 
 CODE = "code/"
@@ -342,7 +342,9 @@ class _Function:
         elif dotted in self.code.classes:
             called, kind = f"{dotted}.__init__", dotted
         elif root in ("torch", "ops.aten"):
-            if not is_script_operator(operator):
+            if operator in ANTIALIASED:
+                self._antialiased(node, dotted)
+            elif not is_script_operator(operator):
                 raise _not_allowed(dotted)
         elif root == "ops.prim":
             if operator not in SCRIPT_PRIMS:
@@ -365,6 +367,15 @@ class _Function:
         if not all(keyword.arg for keyword in node.keywords):
             raise _foreign(node)
         return kind
+
+    @staticmethod
+    def _antialiased(node: ast.Call, dotted: str) -> None:
+        """Make a call be of the form that takes a size or a scale, and refuse one that could give both."""
+        if len(node.args) == 4 and not node.keywords:
+            scales = ast.unparse(node.args[3])
+            node.args[3] = ast.parse(f"annotate(Optional[List[float]], {scales})", mode="eval").body
+        elif node.keywords or not all(isinstance(each, ast.Constant) and each.value is None for each in node.args[3:]):
+            raise _not_allowed(dotted)
 
 
 def _statement(text: str) -> ast.stmt:
@@ -391,4 +402,4 @@ def _foreign(node: ast.AST) -> Refused:
 
 
 def _not_allowed(name: str) -> Refused:
-    return Refused(f"its code calls {shown(name)}, which is not allowed: {REMEDY}")
+    return Refused(f"its code calls {shown(name)}, which is not allowed: {remedy(name.rpartition('.')[2])}")

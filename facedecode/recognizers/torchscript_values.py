@@ -27,6 +27,7 @@ _OPCODES = {
     *("BUILD", "REDUCE", "BINPERSID"),
 }
 _MOST_OPCODES, _MOST_TEXT, _MOST_DEPTH = 5_000_000, 20_000, 50
+_MOST_VISITS, _MOST_SHARED_TUPLES = 1_000_000, 16
 # Bytes of one number.
 _STORAGES = {
     **dict.fromkeys(("torch ByteStorage", "torch CharStorage", "torch BoolStorage"), 1),
@@ -57,16 +58,30 @@ class _Device:
     """A device."""
 
 
+class _Visits:
+    """How many values were looked at. One that is in several places is looked at in each of them."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self) -> None:
+        """Count one. Raises Refused: values that hold each other so often that there would be no end."""
+        self._count += 1
+        if self._count > _MOST_VISITS:
+            raise Refused("its values hold each other too often")
+
+
 def check_values(name: str, entries: Mapping[str, memoryview], classes: Classes) -> None:
     """Refuse a pickle (`data.pkl`, `constants.pkl`) that PyTorch would not write, or that does not fit the classes.
 
     Raises Refused.
     """
     data = bytes(entries[name])
+    visits = _Visits()
     try:
         _check_opcodes(data)
-        value = _Reader(data, name.removesuffix(".pkl"), entries, classes).load()
-        _check(value, classes, is_model=name == "data.pkl")
+        value = _Reader(data, name.removesuffix(".pkl"), entries, classes, visits).load()
+        _check(value, classes, visits, is_model=name == "data.pkl")
     except Refused:
         raise
     except Exception as error:  # a pickle can make Python's reader raise anything
@@ -75,7 +90,8 @@ def check_values(name: str, entries: Mapping[str, memoryview], classes: Classes)
 
 def _check_opcodes(data: bytes) -> None:
     """Refuse what PyTorch does not write: its reader would take memory for a memo that is given far-off numbers."""
-    memos, end = 0, 0
+    memos, end, before = 0, 0, ""
+    tuples, shared_tuples = set(), 0
     for count, (code, argument, position) in enumerate(pickletools.genops(data)):
         if code.name not in _OPCODES or count > _MOST_OPCODES:
             raise Refused(f"its values hold a pickle that torch.jit.save does not write ({code.name})")
@@ -83,11 +99,17 @@ def _check_opcodes(data: bytes) -> None:
             if argument > memos:
                 raise Refused("its values hold a pickle that torch.jit.save does not write (its memo)")
             memos = max(memos, argument + 1)
+            if before.startswith("TUPLE"):
+                tuples.add(argument)
+        # Of tuples in tuples, Python would compute a hash again and again.
+        shared_tuples += code.name in ("BINGET", "LONG_BINGET") and argument in tuples
+        if shared_tuples > _MOST_SHARED_TUPLES:
+            raise Refused("its values hold each other too often")
         if isinstance(argument, str) and len(argument) > _MOST_TEXT:
             raise Refused("its values hold a text of too many letters")
         if isinstance(argument, int) and not -(1 << 63) <= argument < 1 << 63:
             raise Refused("its values hold a number of too many digits")
-        end = position
+        end, before = position, code.name
     if end != len(data) - 1:
         raise Refused("its values hold bytes behind a pickle")
 
@@ -95,9 +117,9 @@ def _check_opcodes(data: bytes) -> None:
 class _Reader(pickle.Unpickler):
     """Python's reader, which finds the stand-ins of this module and nothing else."""
 
-    def __init__(self, data: bytes, folder: str, entries: Mapping[str, memoryview], classes: Classes):
+    def __init__(self, data: bytes, folder: str, entries: Mapping[str, memoryview], classes: Classes, visits: _Visits):
         super().__init__(io.BytesIO(data))
-        self._folder, self._entries = folder, entries
+        self._folder, self._entries, self._visits = folder, entries, visits
         self._known: dict[str, Any] = {
             name: type("_Object", (_Object,), {"name": name, "__slots__": ()}) for name in classes
         }
@@ -120,6 +142,8 @@ class _Reader(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> tuple[str, int]:
         kind, storage, key, location, count = pid
+        if not all(isinstance(each, str) for each in (kind, storage, key, location)):
+            raise Refused("its values hold a storage of no tensor")
         content = self._entries[f"{self._folder}/{key}"]
         if kind != "storage" or not re.fullmatch(r"cpu|cuda(:\d{1,2})?", location):
             raise Refused("its values hold a storage of no tensor")
@@ -144,9 +168,8 @@ class _Reader(pickle.Unpickler):
             raise Refused("its values hold a parameter that is none")
         return tensor
 
-    @staticmethod
-    def _tagged(value: Any, tag: str) -> Any:
-        if not _fits(value, ast.parse(tag, mode="eval").body):
+    def _tagged(self, value: Any, tag: str) -> Any:
+        if not isinstance(tag, str) or not _fits(value, ast.parse(tag, mode="eval").body, self._visits):
             raise Refused(f"its values hold a value that is no {shown(tag)}")
         return value
 
@@ -166,13 +189,14 @@ def _device(*words: Any) -> _Device:
     return _Device()
 
 
-def _check(value: Any, classes: Classes, is_model: bool) -> None:
+def _check(value: Any, classes: Classes, visits: _Visits, is_model: bool) -> None:
     """Check every object's attributes against its class. Objects are attributes of objects, and nothing else."""
     if is_model and not isinstance(value, _Object):
         raise Refused("data.pkl holds no model")
     waiting, seen = [(value, 0)], set()
     while waiting:
         each, depth = waiting.pop()
+        visits.add()
         if depth > _MOST_DEPTH:
             raise Refused("its values are nested too deeply")
         if id(each) in seen or not isinstance(each, _Object | list | tuple | dict):
@@ -183,7 +207,9 @@ def _check(value: Any, classes: Classes, is_model: bool) -> None:
             if not isinstance(each.state, dict):
                 raise Refused(f"its values hold an object of {shown(each.name)} without its attributes")
             for name, inner in each.state.items():
-                if name in types and not _fits(inner, types[name]):
+                if not isinstance(name, str):
+                    raise Refused(f"its values hold an object of {shown(each.name)} without its attributes")
+                if name in types and not _fits(inner, types[name], visits):
                     raise Refused(f"{shown(each.name)}: its {shown(str(name))} is of another type than its code says")
                 if isinstance(inner, _Object) and name not in types:
                     raise Refused(f"{shown(each.name)}: has no attribute {shown(str(name))}")
@@ -195,27 +221,33 @@ def _check(value: Any, classes: Classes, is_model: bool) -> None:
             waiting += [(inner, depth + 1) for inner in inner_values]
 
 
-def _fits(value: Any, kind: ast.expr, depth: int = 0) -> bool:
+def _fits(value: Any, kind: ast.expr, visits: _Visits, depth: int = 0) -> bool:
     """Whether a value is what an annotation says."""
+    visits.add()
     if depth > _MOST_DEPTH:
         raise Refused("its values are nested too deeply")
-    text = ast.unparse(kind)
     if isinstance(kind, ast.Subscript):
-        outer, inner = ast.unparse(kind.value), kind.slice
+        outer, inner = kind.value.id if isinstance(kind.value, ast.Name) else "", kind.slice
         parts = list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
         if outer == "Final":
-            return _fits(value, parts[0], depth + 1)
+            return _fits(value, parts[0], visits, depth + 1)
         if outer == "Optional":
-            return value is None or _fits(value, parts[0], depth + 1)
+            return value is None or _fits(value, parts[0], visits, depth + 1)
         if outer == "Union":
-            return any(_fits(value, part, depth + 1) for part in parts)
+            return any(_fits(value, part, visits, depth + 1) for part in parts)
         if outer == "List":
-            return isinstance(value, list) and all(_fits(each, parts[0], depth + 1) for each in value)
+            return isinstance(value, list) and all(_fits(each, parts[0], visits, depth + 1) for each in value)
         if outer == "Dict" and len(parts) == 2 and isinstance(value, dict):
-            return all(_fits(k, parts[0], depth + 1) and _fits(v, parts[1], depth + 1) for k, v in value.items())
+            return all(
+                _fits(k, parts[0], visits, depth + 1) and _fits(v, parts[1], visits, depth + 1)
+                for k, v in value.items()
+            )
         if outer == "Tuple" and isinstance(value, tuple):
-            return len(value) == len(parts) and all(map(_fits, value, parts, [depth + 1] * len(parts)))
+            return len(value) == len(parts) and all(
+                _fits(each, part, visits, depth + 1) for each, part in zip(value, parts, strict=True)
+            )
         return False
+    text = ast.unparse(kind)
     if text in _NUMBERS:
         return type(value) in _NUMBERS[text]
     plain = {"Tensor": _Tensor, "str": str, "Device": _Device, "NoneType": type(None), "None": type(None)}

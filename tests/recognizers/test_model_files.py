@@ -7,6 +7,8 @@ import json
 import pickle
 import random
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -23,7 +25,9 @@ from facedecode.memory import within_memory
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.archive import Damaged, read_archive, write_archive
 from facedecode.recognizers.custom_runtime import load_program
+from facedecode.recognizers.model_file import checked_torch_file
 from facedecode.recognizers.onnx_file import check_onnx
+from facedecode.recognizers.operators import is_script_operator
 from facedecode.recognizers.weights_file import read_tensors
 from facedecode.training.recognizer import Start
 
@@ -293,6 +297,100 @@ def test_what_a_program_may_not_hold(exported: bytes, tmp_path: Path, change: Ca
     text = json.dumps(change(value) or value).replace("VICTIM", str(victim)).encode()
     refused(tmp_path / "bad.pt2", changed(exported, **{PROGRAM: text}), said)
     assert victim.read_bytes() == b"precious" and len([*tmp_path.iterdir()]) == 3
+
+
+# Given tensors that are too short, these read or write other memory.
+UNSAFE = """
+    _reshape_alias _reshape_alias_copy native_batch_norm _native_batch_norm_legit _native_batch_norm_legit_no_training
+    _batch_norm_no_update _native_batch_norm_legit_functional _weight_norm _weight_norm_interface _index_put_impl_
+    _scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention _fft_c2r lstm slow_conv3d
+"""
+
+
+@pytest.mark.parametrize("name", UNSAFE.split())
+def test_operators_that_trust_their_arguments_are_refused(exported: bytes, name: str) -> None:
+    assert not is_script_operator(name)
+    data = changed(exported, **{PROGRAM: calling(f"torch.ops.aten.{name}.default")})
+    with pytest.raises(BadInput, match=rf"^m\.pt2: its program calls torch\.ops\.aten\.{name}\.default, which is not"):
+        checked_torch_file(Path("m.pt2"), data)  # which does not run it
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_refusal_says_how_to_export_instead(tmp_path: Path) -> None:
+    x = (torch.zeros(2, 3, 16, 16),)
+    path, program = tmp_path / "net.pt2", torch.export.export(Net().eval(), x)
+    torch.export.save(program.run_decompositions(), path)
+    refused(path, path.read_bytes(), "which is not allowed: save the program .* without run_decompositions")
+    net = Net().eval()
+    torch.nn.utils.parametrizations.weight_norm(net.fc)
+    refused(tmp_path / "net.pt", saved(torch.jit.trace(net, x)), "_weight_norm.*: before exporting call torch")
+    torch.nn.utils.parametrize.remove_parametrizations(net.fc, "weight")
+    load_recognizer(keep(tmp_path / "net.pt", saved(torch.jit.trace(net, x))))
+
+
+def test_resampling_with_antialias_takes_a_size_or_a_scale(exported: bytes, tmp_path: Path) -> None:
+    """With both, one that does not fit the other makes PyTorch read beside the picture."""
+
+    class Resamples(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = nn.functional.interpolate(x, size=[4, 4], mode="bilinear", antialias=True)
+            return nn.functional.interpolate(y, scale_factor=2.0, mode="bicubic", antialias=True).mean((2, 3))
+
+    class Both(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.ops.aten._upsample_bilinear2d_aa(x, [4, 4], False, 0.5, 0.5).mean((2, 3))
+
+    class One(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.ops.aten._upsample_bilinear2d_aa(x, [4, 4], False, 0.5).mean((2, 3))
+
+    x, buffer, path = torch.rand(2, 3, 16, 16), io.BytesIO(), tmp_path / "net.pt"
+    torch.export.save(torch.export.export(Resamples(), (x,)), buffer)
+    for data in (scripted(Resamples()), saved(torch.jit.trace(Resamples(), x)), buffer.getvalue()):
+        path.write_bytes(data)
+        torch.testing.assert_close(load_program(path)(x), Resamples()(x))
+    refused(
+        path, scripted(Both()), "_upsample_bilinear2d_aa, which is not allowed: resample to a size, or by one scale"
+    )
+    refused(path, scripted(One()), "cannot load it")
+    sizes = [("size", {"as_ints": [4, 4]}), ("align_corners", {"as_bool": False})]
+    scales = [("scales_h", {"as_float": 0.001}), ("scales_w", {"as_float": 0.001})]
+    change = calling("torch.ops.aten._upsample_bilinear2d_aa.default", ("self", {}), *sizes, *scales)
+    with pytest.raises(BadInput, match="resample to a size, or by one scale"):
+        checked_torch_file(path, changed(exported, **{PROGRAM: change}))
+
+
+class Attends(nn.Module):
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.flatten(2)[:, None]  # (n, 1, 3, d)
+        values = y[:, :, :1].expand(-1, -1, self.count, -1)
+        return nn.functional.scaled_dot_product_attention(y, y, values).sum((1, 2))
+
+
+LOAD_AND_RUN = """
+import sys, torch
+from pathlib import Path
+from facedecode.errors import BadInput
+from facedecode.recognizers.custom_runtime import load_program
+try:
+    print(load_program(Path(sys.argv[1]))(torch.zeros(2, 3, 2, 2)).shape)
+except BadInput as error:
+    sys.exit(str(error))
+"""
+
+
+def test_attention_to_more_values_than_keys_reads_no_other_memory(tmp_path: Path) -> None:
+    """In another process: PyTorch's fused attention would read the keys that there are not."""
+    path = tmp_path / "net.pt"
+    for count in (3, 5_000_000):
+        path.write_bytes(scripted(Attends(count)))
+        run = subprocess.run([sys.executable, "-c", LOAD_AND_RUN, str(path)], capture_output=True, text=True)
+        assert run.returncode == (count != 3), run
+        assert "torch.Size([2, 4])" in run.stdout if count == 3 else f"{path}: fails on (2, 3, 2, 2)" in run.stderr
 
 
 @pytest.mark.parametrize("text", [b"[" * 200_000, b'{"a": ' + b"9" * 5000 + b"}", b"\xff\xfe", b"", b"null"])
@@ -663,6 +761,29 @@ def test_a_storage_holds_as_many_numbers_as_it_says(script: bytes, tmp_path: Pat
     refused(tmp_path / "short.pt", changed(script, **{name: lambda data: data[:-4]}), "more numbers than the file has")
 
 
+BUILT_TWICE = {
+    "lists": b"]q\0" + b"".join(b"]q%c(h%ch%ce" % (k + 1, k, k) for k in range(45)),
+    "dictionaries": b"}q\0" + b"".join(b"}q%c(K\1h%cK\2h%cu" % (k + 1, k, k) for k in range(45)),
+    "tuples": b")q\0" + b"".join(b"h%ch%c\x86q%c" % (k, k, k + 1) for k in range(45)),
+}
+
+
+@pytest.mark.parametrize("kind", BUILT_TWICE)
+@pytest.mark.parametrize("as_key", [False, True])
+def test_values_that_hold_each_other_twice_are_refused(kind: str, as_key: bool, script: bytes) -> None:
+    """Forty-five deep, they would be 2^45 values. A tuple's hash, and a text of them, would have no end either."""
+    last = b"}h\x2dN\x73" if as_key else b""
+    pickled = b"\x80\2" + BUILT_TWICE[kind] + last + b"."
+    data = changed(script, **{"constants.pkl": pickled})
+    with pytest.raises(BadInput, match=r"m\.pt: (its values hold each other too often|.*nested|.*damaged)"):
+        checked_torch_file(Path("m.pt"), data)
+
+
+def test_a_list_that_is_in_two_places_is_taken(script: bytes) -> None:
+    pickled = b"\x80\2(]q\0(K\1eh\0h\0)h\0t."
+    assert checked_torch_file(Path("m.pt"), changed(script, **{"constants.pkl": pickled}))[0] == "script"
+
+
 # Memory, weights and ONNX
 
 
@@ -770,3 +891,22 @@ def test_onnx_models_that_are_none() -> None:
             check_onnx(Path("m.onnx"), data)
         except BadInput as error:
             assert str(error).startswith("m.onnx: ")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"\xba\x80\x80\x80\x10",  # the graph's, and 2^32
+        b"\xba\x00",  # in more bytes than it needs
+        b"\xba\x80\x80\x80\x80\x80\x80\x80\x80\x04",  # and 2^65
+        b"\x02",  # of no field
+    ],
+)
+def test_fields_that_onnx_runtime_would_read_as_others_are_refused(key: bytes) -> None:
+    """Protocol Buffers keep 32 bits of a number, so one that is unknown here could be the graph there."""
+    data = onnx_model(lambda model, onnx: None)
+    graph = onnx_model(lambda model, onnx: model.graph.initializer.append(elsewhere(onnx)))
+    at = graph.index(b"\x3a")
+    hidden = key + graph[at + 1 :]
+    with pytest.raises(BadInput, match=r"^m\.onnx: ONNX Runtime cannot read it"):
+        check_onnx(Path("m.onnx"), data + hidden)
