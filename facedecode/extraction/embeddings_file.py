@@ -231,8 +231,8 @@ def _read_parquet(path: Path) -> GivenTemplates:
         chosen = _the_templates(path, lists, list(schema)) if lists or not numbered else f"{numbered[0]} …"
         others = [name for name, kind in schema.items() if _is_text(kind)]
         # Rows may share a text of any length, so none is repeated.
-        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=others)
-        table = file.read([*([chosen] if lists else numbered), *others])
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=others, pre_buffer=False)
+        table = file.read([*([chosen] if lists else numbered), *others], use_threads=False)
         if lists:
             templates = _listed(path, chosen, table[chosen].combine_chunks())
         else:

@@ -180,8 +180,8 @@ class Store:
             if not all(part.encodings <= COMMON_ENCODINGS for part in parts):
                 raise BadInput(f"{path}: encoded as no store is; make the store again")
             # Rows share a text in the file. Each is looked at before it is repeated.
-            file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=TEXTS)
-            table = file.read()
+            file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=TEXTS, pre_buffer=False)
+            table = file.read(use_threads=False)  # Arrow's threads can abort a process that ends
             for name in TEXTS:
                 lengths = (pc.max(pc.binary_length(chunk.dictionary)).as_py() for chunk in table[name].chunks)
                 if max((length or 0 for length in lengths), default=0) > LONGEST_TEXT:
