@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from facedecode.annotations.tables import (
     Table,
+    TextFile,
     is_image,
     path_column,
     person_column,
@@ -112,7 +113,12 @@ def read_label_file(path: Path) -> LabelFile:
 
     BadInput: unreadable, another number of images than the file says, a column twice, or no header where one is needed.
     """
-    file = read_text_file(path)
+    return label_file(read_text_file(path))
+
+
+def label_file(file: TextFile) -> LabelFile:
+    """As `read_label_file`, of a text that was read already."""
+    path = file.path
     count = file.first_number() if len(file.lines) > 1 else None
     table = file.table(header=int(count is not None))
     first, second = ([trimmed(cells) for cells in table.sample()[:2]] + [[], []])[:2]

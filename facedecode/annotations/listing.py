@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from facedecode.annotations.labels import read_label_file
+from facedecode.annotations.labels import label_file
 from facedecode.annotations.tables import (
     LINES,
     WORDS,
@@ -60,7 +60,7 @@ def read_image_list(path: Path) -> Listing:
     # A name may have commas: only a header, or tabs, make it a table.
     is_table = path_column(first, [second]) if header else table.separator == "\t"
     if is_table and table.separator not in (LINES, WORDS):
-        return _of_table(path, need_people=False)
+        return _of_table(file, need_people=False)
     return _of_lines(file, is_path_name, "give the path of each template's image, in their order")
 
 
@@ -72,7 +72,7 @@ def read_people_list(path: Path) -> Listing:
     file = read_text_file(path)
     table = file.table()
     if any(len(trimmed(cells)) > 1 for cells in table.sample()):
-        return _of_table(path, need_people=True)
+        return _of_table(file, need_people=True)
     listing = _of_lines(file, is_person_name, None)
     people = [person_name(name.rstrip(" ;,\t")) for name in listing.names]
     return Listing(path, listing.lines, None, people)
@@ -93,8 +93,8 @@ def _of_lines(file: TextFile, header: Callable[[str], bool], remedy: str | None)
     return Listing(file.path, lines, [of.get(number, "") for number in lines])
 
 
-def _of_table(path: Path, need_people: bool) -> Listing:
-    file = read_label_file(path)
+def _of_table(text: TextFile, need_people: bool) -> Listing:
+    path, file = text.path, label_file(text)
     images = file.image_column
     people = file.require_person_column() if need_people else person_column(file.columns, [images])
     rows = list(file.rows)
