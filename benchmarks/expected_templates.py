@@ -4,18 +4,21 @@ The prediction (`training.losses`) is fitted on a part of the people and judged 
 real non-mated pairs of these. Type I compares with the very template, type II with the person's other images.
 
 python benchmarks/expected_templates.py emb --people ../shared/data/lfw/protocol/peopleDevTrain.txt \
-    --exclude George_W_Bush
+    --exclude George_W_Bush -o docs/results/expected-templates.json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from facedecode.annotations.protocols import held_out_people, select_people
+from facedecode.files import write_json
+from facedecode.provenance import describe_store, environment
 from facedecode.statistics.bootstrap import mean_interval
 from facedecode.statistics.scores import score_matrix
 from facedecode.statistics.verification import thresholds_at_fmr
@@ -31,6 +34,7 @@ def main() -> None:
     parser.add_argument("--people", type=Path)
     parser.add_argument("--exclude", action="append", default=[])
     parser.add_argument("--judged", type=float, default=0.4, help="share of the people who judge")
+    parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     store = Store.open(options.store)
     rows = store.rows().to_pylist()
@@ -44,7 +48,9 @@ def main() -> None:
     first, second = np.nonzero(same & ~np.eye(len(people), dtype=bool))
     non_mated = score_matrix(real, real, score)[np.triu(~same)]
     thresholds = dict(zip(RATES, thresholds_at_fmr(non_mated, RATES), strict=True))
-    report = {"store": str(options.store), "people": len(set(people)), "non_mated": len(non_mated), "mated": len(first)}
+    report = {"people": len(set(people)), "non_mated": len(non_mated), "mated": len(first)}
+    command = shlex.join(["python", "benchmarks/expected_templates.py", *sys.argv[1:]])
+    report["provenance"] = {"command": command, "store": describe_store(store), "environment": environment()}
     for name, probes in {"templates": real, "expected": prediction.apply(real)}.items():
         scores = score_matrix(probes, real, score)
         for rate, threshold in thresholds.items():
@@ -57,7 +63,7 @@ def main() -> None:
                 "type II by person": mean_interval(np.array(list(of_person.values())), list(of_person)).as_json(),
                 "false matches": float((scores[~same] >= threshold).mean()),
             }
-    print(json.dumps(report, indent=2))
+    write_json(options.output, report)
 
 
 if __name__ == "__main__":

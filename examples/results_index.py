@@ -13,36 +13,27 @@ import shutil
 import sys
 from pathlib import Path
 
-from facedecode.files import write_text
+from facedecode.files import find_decoder, sha256_file, write_text
 from facedecode.report.text import show_estimate
 from facedecode.statistics.bootstrap import Estimate
 
 LARGEST = 200_000  # bytes of a table that is kept
+MOST = 12  # decoders that are named
 HEAD = """# Results
 
 Each folder has `report.json` (every figure with its interval and count), `report.md` (the tables), CSV and figures. In
-brackets: 95 % intervals. Written by `python examples/results_index.py docs/results`. Reports made before the intervals
-became one kind have percentiles for accuracy, ratios, grid peaks and changes by a protection, and basic intervals for
-linkability; [CHANGELOG](../../CHANGELOG.md) has by how much they differ.
+brackets: 95 % intervals; their version stands below the figures. Version 1 has percentiles for accuracy, ratios, grid
+peaks and changes by a protection, basic intervals for linkability, and BCa elsewhere; version 2 is BCa with Student's t
+everywhere; version 3 is today's. [CHANGELOG](../../CHANGELOG.md#intervals) has by how much they differ.
 
-The data are Labeled Faces in the Wild (deep-funnelled), all 13,233 images. Its stores and the closed-form decoders are
-made by these commands; `shipped` is the decoder that came with the package when the report was made (each report
-has its hash), and how it and the decoders `dfd` and `edgeface` were trained stands in [docs/decoder.md](../decoder.md).
-
-```sh
-facedecode extract ../shared/data/lfw/images -o emb
-facedecode extract ../shared/data/lfw/images -o emb-edgeface --model edgeface-xxs \\
-    --weights ../shared/weights/edgeface_xxs.safetensors
-for kind in mean-face nearest ridge; do
-    facedecode train emb --architecture $kind -o decoders/$kind \\
-        --people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush
-done
-for kind in mean-face nearest ridge; do
-    facedecode train emb-edgeface --architecture $kind -o decoders/edgeface-$kind \\
-        --people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush
-done
-```
+The data are Labeled Faces in the Wild (deep-funnelled), all 13,233 images. `sh examples/results.sh NAME` makes a
+report, after `sh examples/results.sh inputs` has made the stores and the closed-form decoders. Beside each decoder
+stands the start of its weights' SHA-256: `shipped` and `dlib-resnet` are the decoder that came with the package when
+the report was made (now {shipped}). How it and the decoders `dfd` and `edgeface` were trained stands in [its model
+card](../../facedecode/weights/dlib-resnet/README.md). Reports on `dfd` and `edgeface` stay as they are: these two
+decoders were not kept. Written by `python examples/results_index.py docs/results`.
 """
+SHIPPED = find_decoder("dlib-resnet") / "decoder.safetensors"
 
 
 def adopt(report: Path, results: Path) -> None:
@@ -61,14 +52,14 @@ def adopt(report: Path, results: Path) -> None:
 
 def write_index(folder: Path) -> None:
     """Write README.md from the results below `folder`."""
-    lines = [HEAD]
+    lines = [HEAD.format(shipped=short(sha256_file(SHIPPED)))]
     for path in sorted(folder.glob("*/report.json")):
         lines += section(json.loads(path.read_text(encoding="utf-8")), path.parent.name)
     write_text(folder / "README.md", "\n".join(lines))
 
 
 def section(report: dict, where: str) -> list[str]:
-    """A report's title, headlines, hardware and command."""
+    """A report's title, headlines, hardware, intervals, decoders and command."""
     lines = [f"## [{where}: {report['title']}]({where}/report.md)", ""]
     for headline in report["headlines"]:
         figure = headline["figure"]
@@ -77,8 +68,24 @@ def section(report: dict, where: str) -> list[str]:
         lines += [f"- {headline['title']}: {shown}{note}"]
     made = report["provenance"]
     machine = made["environment"]
-    used = f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}"
-    return [*lines, "", f"{used}:", "", "```sh", made["command"], "```", ""]
+    used = f"Intervals of version {machine.get('intervals', 1)}; {machine['cpu']}, {machine['cores']} cores, "
+    lines += ["", f"{used}torch {machine['torch']}.{decoders_of(made)}", "", "```sh", made["command"], "```", ""]
+    return lines
+
+
+def decoders_of(made: dict) -> str:
+    """A report's decoders with the start of their weights' SHA-256; of too many for a line, their number."""
+    decoders = made.get("decoders") or {}
+    if isinstance(decoders, list):
+        decoders = {each["recognizer"]: each for each in decoders}
+    hashes = {name: each if isinstance(each, str) else each.get("sha256") for name, each in decoders.items()}
+    named = [f"`{name}` {short(sha256)}" for name, sha256 in hashes.items() if sha256]
+    return f" Decoders: {', '.join(named) if len(named) <= MOST else f'{len(named)}, in report.json'}." if named else ""
+
+
+def short(sha256: str) -> str:
+    """The start of a hash, as it is shown."""
+    return sha256[:8]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from facedecode import __version__
 from facedecode.files import sha256_file, sha256_of
 from facedecode.options import option_of
-from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics import intervals
 from facedecode.store.processing import DONE
 
 if TYPE_CHECKING:  # these need pyarrow or torch
@@ -25,7 +25,7 @@ _PACKAGES = ("torch", "numpy", "scipy", "pillow")
 
 
 def environment() -> dict:
-    """JSON: tool version, versions of what computes, and the machine's processor and cores in use.
+    """JSON: versions of the tool, its intervals and what computes; the machine's processor and cores in use.
 
     It holds neither paths nor host names, so that it can be published.
     """
@@ -33,6 +33,7 @@ def environment() -> dict:
     affinity = getattr(os, "sched_getaffinity", None)
     return {
         "facedecode": __version__,
+        "intervals": intervals.VERSION,
         "python": platform.python_version(),
         **versions,
         "system": f"{platform.system()} {platform.machine()}",
@@ -96,7 +97,7 @@ def describe_job(job: Any) -> dict:
             value = describe_file(value)
         if not isinstance(value, Path):
             settings[field.name] = list(value) if isinstance(value, tuple | list) else value
-    return settings | {"level": LEVEL}
+    return settings | {"level": intervals.LEVEL}
 
 
 def describe_recognizers(recognizers: Mapping[str, Recognizer]) -> dict:

@@ -7,6 +7,7 @@ import numpy as np
 from facedecode.errors import UsageError
 
 LEVEL = 0.95
+VERSION = 3  # of how intervals are made, in the provenance of each report: one more wherever they change (CHANGELOG)
 
 
 def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float | None, float | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -109,7 +110,8 @@ def add_strips(
         table = result.table("strips", "Drawn along it", ["attribute"], columns)
         text = paragraphs(texts("leakage")["strips"])
         result.sections.append(Section("Along the directions", text, [table], pictures))
-        result.provenance["decoder"] = describe_decoder(decoder)
+        name = Path(job.decoder or store.recognizer.name).name
+        result.provenance["decoders"] = {name: describe_decoder(decoder)}
 
 
 def _unseen(attributes: TargetSet, decoder: Decoder) -> tuple[np.ndarray, np.ndarray]:

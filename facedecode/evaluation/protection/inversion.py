@@ -13,6 +13,7 @@ from facedecode.evaluation.cohort import Judge
 from facedecode.evaluation.jobs import ProtectionJob
 from facedecode.evaluation.protection.protected import Study
 from facedecode.evaluation.rendering import embed_drawn, spread_rows
+from facedecode.files import sha256_of
 from facedecode.memory import require_memory
 from facedecode.progress import Stage
 from facedecode.statistics.scores import AllPairs
@@ -76,6 +77,7 @@ def invert(
     protected_pairs: of the templates under the first key.
     """
     import torch
+    from safetensors.torch import save as save_tensors
 
     from facedecode.decoders import Decoder, Provenance
     from facedecode.decoders.kinds import KINDS
@@ -99,7 +101,7 @@ def invert(
     for attacker, (architecture, known, stolen) in attackers.items():
         net = KINDS[architecture].network(known.shape[1], side)
         net.fit(torch.from_numpy(known), pixels, study.store.score if attacker == PLAIN else study.score)
-        decoders[attacker] = {"kind": architecture, **net.config}
+        decoders[attacker] = {"kind": architecture, **net.config, "sha256": sha256_of(save_tensors(net.state_dict()))}
         decoder = Decoder(
             architecture, net, Provenance(study.store.recognizer, False, TrainingRecord(people=tuple(people)))
         )

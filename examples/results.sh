@@ -1,0 +1,119 @@
+#!/bin/sh
+# The reports of docs/results, one command each: sh examples/results.sh NAME …, after sh examples/results.sh inputs
+#
+# Needs facedecode on the path, LFW in $LFW (images/, protocol/, faces.csv) and the weights of edgeface-xxs and
+# SqueezeNet in $WEIGHTS. Works in the current directory; the reports are written to results/NAME. What is there
+# already is left as it is, so that a run that was ended goes on: delete a report to have it made again. Those of the
+# paper's figures are made by paper.sh and by the scripts that their commands name.
+set -eu
+here=$(dirname "$0")
+lfw=${LFW:-../shared/data/lfw}
+weights=${WEIGHTS:-../shared/weights}
+edge=$weights/edgeface_xxs.safetensors
+labels="--labels $lfw/faces.csv"
+train_people="--people $lfw/protocol/peopleDevTrain.txt"
+train_less_bush="$train_people --exclude George_W_Bush"
+test_people="--people $lfw/protocol/peopleDevTest.txt"
+attackers="--train-people $lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush"
+closed_forms="--decoder mean-face=decoders/mean-face --decoder nearest=decoders/nearest --decoder ridge=decoders/ridge"
+all_decoders="$closed_forms --decoder shipped=dlib-resnet --decoder edgeface-ridge=decoders/edgeface-ridge"
+
+# Stores and files that several reports need; each is made once.
+input() {
+    [ -e "$1" ] && return
+    case $1 in
+    emb) facedecode extract "$lfw/images" -o emb ;;
+    emb-edgeface) facedecode extract "$lfw/images" -o emb-edgeface --model edgeface-xxs --weights "$edge" ;;
+    decoders/edgeface-*) facedecode train emb-edgeface --architecture "${1#*-}" -o "$1" $train_less_bush ;;
+    decoders/*) facedecode train emb --architecture "${1#*/}" -o "$1" $train_less_bush ;;
+    gender.safetensors) facedecode train emb -o "$1" --kind disentangler $train_less_bush $labels --label gender ;;
+    emb-identity) facedecode transform emb -o emb-identity --disentangle gender.safetensors ;;
+    key.bin) printf 'the key of docs/results, no secret' > key.bin ;;
+    emb-rotation) facedecode transform emb -o emb-rotation --protect rotation --key-file key.bin ;;
+    emb-biohash) facedecode transform emb -o emb-biohash --protect biohash --key-file key.bin --center emb \
+        --center-people "$lfw/protocol/peopleDevTrain.txt" ;;
+    confidence.safetensors) facedecode fit-confidence emb -o "$1" $train_less_bush ;;
+    dlib-own.npz) python "$here/../benchmarks/dlib_own_alignment.py" "$lfw/images" "$lfw/protocol/pairs.txt" \
+        --jobs 1 -o "$1" ;;
+    esac
+}
+
+make() {
+    case $1 in
+    inputs)
+        for each in emb emb-edgeface decoders/mean-face decoders/nearest decoders/ridge decoders/edgeface-mean-face \
+            decoders/edgeface-nearest decoders/edgeface-ridge gender.safetensors emb-identity key.bin emb-rotation \
+            emb-biohash confidence.safetensors; do
+            input "$each"
+        done
+        ;;
+    verification-devtest)
+        facedecode evaluate verification emb emb-edgeface $test_people $labels --label gender -o "results/$1"
+        ;;
+    verification-view2)
+        facedecode evaluate verification emb emb-edgeface --pairs "$lfw/protocol/pairs.txt" -o "results/$1"
+        ;;
+    verification-lfw)
+        facedecode evaluate verification emb emb-edgeface -o "results/$1"
+        ;;
+    security | security-pairs)
+        more=
+        [ "$1" = security ] || more=$attackers
+        facedecode evaluate security emb emb-edgeface --weights "edgeface-xxs=$edge" $all_decoders $test_people $more \
+            -o "results/$1"
+        ;;
+    protection-rotation | protection-biohash)
+        facedecode evaluate protection emb --scheme "${1#*-}" $test_people $attackers -o "results/$1"
+        ;;
+    reconstruction)
+        facedecode evaluate reconstruction emb --columns 6 $closed_forms --decoder shipped=dlib-resnet \
+            --against emb-edgeface --weights "edgeface-xxs=$edge" \
+            --phi "squeezenet=$weights/squeezenet1_1_caffe.safetensors" $test_people -o "results/$1"
+        ;;
+    leakage)
+        facedecode evaluate leakage emb $test_people $labels --label gender --directions directions -o "results/$1"
+        ;;
+    leakage-edgeface)
+        facedecode evaluate leakage emb-edgeface $test_people $labels --label gender --weights "$edge" \
+            --decoder decoders/edgeface-ridge -o "results/$1"
+        ;;
+    leakage-protected)
+        facedecode evaluate leakage emb emb-rotation emb-biohash $test_people $labels --label gender --attribute turn \
+            --attribute pitch --attribute mouth --attribute size --attribute brightness --decoder none -o "results/$1"
+        ;;
+    disentanglement)
+        facedecode evaluate leakage emb emb-identity $test_people $labels --label gender --attribute pitch \
+            --decoder none -o "results/$1"
+        ;;
+    disentanglement-verification)
+        facedecode evaluate verification plain=emb identity=emb-identity $test_people --far 0.01 --far 0.001 \
+            -o "results/$1"
+        ;;
+    aggregation)
+        facedecode evaluate aggregation emb emb-edgeface -o "results/$1"
+        ;;
+    alignment)
+        input dlib-own.npz
+        python "$here/alignment_difference.py" emb dlib-own.npz --pairs "$lfw/protocol/pairs.txt" -o "results/$1"
+        ;;
+    refinement)
+        python "$here/refinement.py" emb --against emb-edgeface --weights "edgeface-xxs=$edge" $test_people \
+            --images 300 -o "results/$1"
+        ;;
+    confidence)
+        python "$here/confidence.py" emb --confidence confidence.safetensors $test_people -o "results/$1"
+        ;;
+    expected-templates)
+        python "$here/../benchmarks/expected_templates.py" emb $train_less_bush -o "results/$1.json"
+        ;;
+    *)
+        echo "no report '$1'" >&2
+        exit 2
+        ;;
+    esac
+}
+
+[ $# -gt 0 ] || { echo "usage: sh examples/results.sh inputs|NAME …" >&2; exit 2; }
+for name; do
+    [ -f "results/$name/report.json" ] || [ -f "results/$name.json" ] || make "$name"
+done
