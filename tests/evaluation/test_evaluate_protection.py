@@ -186,7 +186,9 @@ def test_stores_and_keys_made_here_agree(tiny_store, tiny, groups, tmp_path):
     assert [one["fingerprint"] for one in described["stores"][1:]] == [Store.open(f).fingerprint for f in folders]
     assert described["settings"]["people"] == {"name": "test.txt", "sha256": sha256_file(groups["people"])}
     assert described["settings"]["exclude"] == ["P9"]
-    assert described["decoders"]["known"] == {"kind": "ridge", "dim": 16, "image_size": 16, "penalty": 0.01}
+    known, decoders = described["decoders"]["known"], derived.report().provenance["decoders"]
+    assert len(known["sha256"]) == 64 and len({one["sha256"] for one in decoders.values()}) == len(decoders) > 2
+    assert known == {"kind": "ridge", "dim": 16, "image_size": 16, "penalty": 0.01, "sha256": known["sha256"]}
     worst = max(row.estimate.value for row in stored.rows("linkability"))
     longest = stored.value("linkability", {"score": "length", "images": "same-image"})
     assert report.gates["linkability"].value == worst == longest.value
