@@ -25,6 +25,7 @@ from arguments import Parser, positive, refuse_existing, run
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, NoFace
 from facedecode.evaluation.cohort import (
+    known_people,
     open_stores,
     require_unseen,
     require_unseen_by_mapping,
@@ -62,13 +63,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_existing(arguments.output, arguments.overwrite)
     store = next(iter(open_stores([arguments.store]).values()))
     refuse_done(store.manifest, store.folder, reason="the figure perturbs them itself")
-    images = unseen_images(store, arguments.people)
+    name = arguments.decoder or store.recognizer.name
+    decoder = load_decoder(name, arguments.device)
+    images = unseen_images(store, arguments.people, known=known_people([store], [decoder]))
     shown = spread_rows(images.acquired_identities, arguments.shown)
     names = [images.acquired_identities[row] for row in shown]
     transforms = expand_group(arguments.figure)
     mappings = [fitted(arguments.mappings, transform, store, names) for transform in transforms]
-    name = arguments.decoder or store.recognizer.name
-    decoder = load_decoder(name, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     require_unseen(name, decoder.provenance.training.people, names)
     require_unseen_by_store(store, names)

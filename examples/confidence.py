@@ -25,6 +25,7 @@ from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import (
     UnseenImages,
+    known_people,
     open_stores,
     require_unseen,
     require_unseen_by_store,
@@ -34,6 +35,7 @@ from facedecode.evaluation.rendering import spread_rows
 from facedecode.inversion.confidence import Confidence, central, load_confidence, mean_face, squared_errors
 from facedecode.inversion.invert import SCALE_TITLE
 from facedecode.memory import require_memory
+from facedecode.names import shared_people
 from facedecode.pictures.figures import heat_pictures, picture_grid, png_bytes, shortened, with_scale
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
@@ -95,11 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = find_decoder(given.decoder or name)
     decoder, confidence = load_decoder(folder), load_confidence(given.confidence)
     confidence.require_decoder(describe_decoder(decoder), store.recognizer)
-    images = unseen_images(store, given.people, given.limit)
+    known = known_people([store], [decoder]).union(confidence.people)
+    images = unseen_images(store, given.people, given.limit, known)
     identities = images.acquired_identities
     require_unseen(folder.name, decoder.provenance.training.people, identities)
     require_unseen_by_store(store, identities)
-    if shared := sorted(set(identities) & set(confidence.people)):
+    if shared := sorted(shared_people(identities, confidence.people)):
         raise BadInput(
             f"{given.confidence}: fitted on {len(shared)} of the people it is to be judged on ({shared[0]} …)"
         )

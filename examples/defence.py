@@ -28,9 +28,16 @@ from facedecode.classifiers.classifier import Classifier, load_classifier
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
 from facedecode.errors import BadInput
-from facedecode.evaluation.cohort import UnseenImages, require_unseen, require_unseen_by_store, unseen_images
+from facedecode.evaluation.cohort import (
+    UnseenImages,
+    known_people,
+    require_unseen,
+    require_unseen_by_store,
+    unseen_images,
+)
 from facedecode.evaluation.trials import AllPairs, Comparisons
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
+from facedecode.names import shared_people
 from facedecode.pictures.metrics import ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers import load_recognizer
@@ -78,10 +85,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = find_decoder(arguments.decoder or store.recognizer.name)
     decoder = load_decoder(folder, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
-    images = unseen_images(store, arguments.people)
+    images = unseen_images(store, arguments.people, known=known_people([store], [decoder]).union(classifier.names))
     require_unseen(folder.name, decoder.provenance.training.people, images.identities)
     require_unseen_by_store(store, images.identities)
-    if shared := sorted(set(classifier.names) & set(images.identities)):
+    if shared := sorted(shared_people(classifier.names, images.identities)):
         raise BadInput(f"{arguments.classifier}: {shared[0]} is a class and is to be judged on; give other --people")
     probes = choose_probes(store, images, recognizer, arguments.limit)
     targets = choose_targets(store, classifier, len(probes.people), arguments.seed)

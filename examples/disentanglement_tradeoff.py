@@ -28,7 +28,9 @@ from facedecode.attributes.disentangler_fit import fit_disentangler
 from facedecode.attributes.probe import PROBES, out_of_fold, read
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput
+from facedecode.evaluation.cohort import without_twice
 from facedecode.files import make_folder, write_bytes, write_text
+from facedecode.names import shared_people
 from facedecode.report.plot_style import COLORS, MARKERS, figure_of, legend
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Resampled, Trials, resampled_tar
 from facedecode.statistics.scores import mated_non_mated_scores
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         labelled(store, labels, people, arguments.exclude) for people in (arguments.people, arguments.train_people)
     )
     names = store.identities()
-    if shared := sorted({names[i] for i in judged} & {names[i] for i in fitted}):
+    judged = np.array(without_twice(judged, names, {names[i] or "" for i in fitted})[0])
+    if shared := sorted(shared_people((names[i] for i in judged), (names[i] for i in fitted))):
         raise BadInput(f"{len(shared)} people are fitted on and judged ({shared[0]}, …); give others")
     make_folder(arguments.output)
     whose = [names[i] for i in judged]

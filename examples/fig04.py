@@ -25,10 +25,11 @@ from facedecode.annotations.protocols import people_names, select_people
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
-from facedecode.evaluation.cohort import require_unseen, require_unseen_by_recognizer
+from facedecode.evaluation.cohort import require_unseen, require_unseen_by_recognizer, without_twice
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.trials import AllPairs
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
+from facedecode.names import shared_people
 from facedecode.options import named
 from facedecode.pictures.images import save_image
 from facedecode.pictures.metrics import psnr, ssim
@@ -122,9 +123,8 @@ def choose_rows(
     """Rows to train decoders on, spread evenly, and to judge on: the first two images of each person."""
     names, paths = store.identities(), store.paths()
     known = {person for recognizer in recognizers.values() for person in recognizer.spec.training_people}
-    wanted = [
-        i for i in select_people(names, arguments.train_people, tuple(arguments.exclude)) if names[i] not in known
-    ]
+    seen = shared_people(filter(None, names), known)
+    wanted = [i for i in select_people(names, arguments.train_people, tuple(arguments.exclude)) if names[i] not in seen]
     if not wanted:
         raise BadInput(f"{arguments.train_people}: the recognizers were trained on all of these people")
     wanted.sort(key=lambda i: paths[i])
@@ -134,9 +134,11 @@ def choose_rows(
         else wanted
     )
     test: dict[str, list[int]] = {}
-    for i in sorted(select_people(names, arguments.people), key=lambda i: paths[i]):
+    trained = people_names(arguments.train_people)
+    judged, _ = without_twice(select_people(names, arguments.people), names, known.union(trained))
+    for i in sorted(judged, key=lambda i: paths[i]):
         test.setdefault(names[i], []).append(int(i))
-    require_unseen("of this figure", people_names(arguments.train_people), list(test))
+    require_unseen("of this figure", trained, list(test))
     for recognizer in recognizers.values():
         require_unseen_by_recognizer(recognizer.describe(), list(test))
     return np.array(sorted(train)), np.array(sorted(i for rows in test.values() for i in rows[:EACH]))

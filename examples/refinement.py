@@ -26,6 +26,7 @@ from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import (
     Judge,
     UnseenImages,
+    known_people,
     load_recognizers,
     make_judge,
     open_stores,
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = find_decoder(arguments.decoder or attacked)
     decoder = load_decoder(folder)
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
-    images = unseen_images(store, arguments.people)
+    images = unseen_images(store, arguments.people, known=known_people(stores.values(), [decoder]))
     require_unseen(folder.name, decoder.provenance.training.people, images.identities)
     judges = {name: make_judge(recognizer, stores[name], images) for name, recognizer in recognizers.items()}
     rows = sampled(images, judges, arguments.images, arguments.seed)

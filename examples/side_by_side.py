@@ -25,7 +25,13 @@ from arguments import Parser, command_line, positive, refuse_existing, run
 
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store, unseen_images
+from facedecode.evaluation.cohort import (
+    known_people,
+    open_stores,
+    require_unseen,
+    require_unseen_by_store,
+    unseen_images,
+)
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.files import write_json
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
@@ -42,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_existing(output, arguments.overwrite)
     folders = list(dict.fromkeys(Path(store) for _, store, _ in arguments.row))
     stores = dict(zip(folders, open_stores(folders).values(), strict=True))
-    images = {folder: unseen_images(store, arguments.people) for folder, store in stores.items()}
+    loaded = {label: load_decoder(name, arguments.device) for label, _, name in arguments.row}
+    known = known_people(stores.values(), loaded.values())
+    images = {folder: unseen_images(store, arguments.people, known=known) for folder, store in stores.items()}
     # One image is one name and one content: stores of another edition of the pictures have nothing in common.
     templates = {
         folder: {
@@ -63,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shown = [common[row] for row in spread_rows(names, arguments.columns)]
     drawn, decoders = [], {}
     for label, store, name in arguments.row:
-        decoder = load_decoder(name, arguments.device)
+        decoder = loaded[label]
         decoder.require_recognizer(stores[Path(store)].recognizer, f"the decoder {name}")
         both = [*shown, *judged]
         require_unseen(label, decoder.provenance.training.people, [row["identity"] for row in both])

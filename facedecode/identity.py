@@ -72,7 +72,8 @@ class RecognizerId(Record):
     license: of the weights.
     crop: how a face is cut out of an image. input_size: of the crop, pixels.
     channel_order, normalization: of the network's input.
-    training_people: whom one that was trained here was trained on, those held out among them.
+    training_people: whom one that was trained here was trained on, those held out among them; of a user's own model,
+        whom its contract names.
     contract: of a user's own model, see `contract.Contract`. layers, threshold: of the same.
     protection: of protected templates, `Scheme.describe()` or more. unprotected: the recognizer before that.
     further: fields that another version wrote.

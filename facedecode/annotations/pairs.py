@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,12 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.left)
+
+    def take(self, kept: np.ndarray) -> Pairs:
+        """Those of the pairs where `kept`, bool (n,), is true."""
+        columns = (self.left, self.right, self.left_people, self.right_people)
+        left, right, left_people, right_people = (list(compress(column, kept)) for column in columns)
+        return Pairs(left, right, left_people, right_people, self.mated[kept], self.fold[kept], self.sha256)
 
     def rows(self, paths: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
         """Where each pair's images stand in `paths` (as a store has them): two int64 (n,), -1 if absent.

@@ -10,7 +10,7 @@ import hashlib
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from facedecode.annotations.lines import Lines
 from facedecode.annotations.listing import read_people_list
 from facedecode.annotations.tables import TextFile, person_column, plain, read_text_file
 from facedecode.errors import BadInput, FacedecodeWarning, UsageError
-from facedecode.names import person_name
+from facedecode.names import comparable_name, person_name
 
 _FIELDS = re.compile(r".+\s[0-9]+")  # a line of LFW's people format: 'name images'
 _HEADERS = ("identity", "person", "name", "subject")  # of a list with a name a line
@@ -118,6 +118,19 @@ def held_out_people(
     return np.zeros_like(held_out) if held_out.all() and not even_all else held_out
 
 
+def excluded_people(
+    names: Iterable[str | None], exclude: Sequence[str], whose: str = "in the store"
+) -> set[str | None]:
+    """Those of the names that `exclude` leaves out, however it writes them. BadInput: nobody is called so."""
+    forms: dict[str, set[str | None]] = {}
+    if exclude:
+        for name in set(names) - {None}:
+            forms.setdefault(comparable_name(name), set()).add(name)
+    if unknown := [name for name in exclude if comparable_name(name) not in forms]:
+        raise BadInput(f"--exclude {unknown[0]}: nobody {whose} has that name")
+    return set().union(*(forms[comparable_name(name)] for name in exclude))
+
+
 def select_people(identities: list[str | None], people: Path | None, exclude: tuple[str, ...] = ()) -> np.ndarray:
     """Row numbers of the people to use: those of a file (all if None), less some.
 
@@ -125,9 +138,7 @@ def select_people(identities: list[str | None], people: Path | None, exclude: tu
     """
     wanted = None if people is None else set(people_names(people))
     names = [person_name(name) for name in identities]
-    left_out = [person_name(name) for name in exclude]
-    if unknown := [name for name in left_out if name not in names]:
-        raise BadInput(f"--exclude {unknown[0]}: nobody in the store has that name")
+    left_out = excluded_people(names, exclude)
     rows = [i for i, name in enumerate(names) if name not in left_out and (wanted is None or name in wanted)]
     if not rows:
         raise BadInput(f"{people}: none of these people is in the store" if people else "nobody is left to train on")

@@ -15,7 +15,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.cohort import open_stores, require_unseen_by_store
+from facedecode.evaluation.cohort import known_people, open_stores, require_unseen_by_store, without_twice
 from facedecode.evaluation.jobs import AggregationJob
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.progress import Progress, Stage, silent, silent_stage
@@ -76,7 +76,7 @@ def evaluate_aggregation(job: AggregationJob, stage: Stage = silent_stage) -> Re
         raise UsageError("give two persons or more, a draw or more, two images or more, and a false match rate")
     stores = open_stores(job.stores)
     identities, rows, probabilities = _common(stores)
-    kept = select_people(identities, job.people)
+    kept, twice = without_twice(select_people(identities, job.people), identities, known_people(stores.values()))
     people = _most_frequent([identities[i] for i in kept], job.persons)
     for store in stores.values():
         require_unseen_by_store(store, list(people))
@@ -107,7 +107,7 @@ def evaluate_aggregation(job: AggregationJob, stage: Stage = silent_stage) -> Re
         templates = store.take(rows[name][used])
         chances = None if probabilities is None else probabilities[used]
         measure(result, name, templates, design, store.score, job, chances, step)
-    result.people = len(people)
+    result.people, result.warnings = len(people), [*twice]
     if unnamed := sum(name is None for name in identities):
         result.warnings.append(f"{unnamed:,} templates have no person and take no part.")
     if probabilities is None:

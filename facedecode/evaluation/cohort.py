@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -13,12 +13,15 @@ from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.identity import RecognizerId
 from facedecode.memory import require_memory_for_pairs
+from facedecode.names import known_otherwise_in_lfw, shared_people
 from facedecode.pictures.finding import folder_identity
+from facedecode.report.text import be, counted
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, Templates, require_same_recognizer
 from facedecode.store.processing import refuse_done, require_unprotected
 
 if TYPE_CHECKING:  # these need torch
+    from facedecode.decoders import Decoder
     from facedecode.mapping.maps import Mapping as TemplateMapping
     from facedecode.recognizers.recognizer import Recognizer
 
@@ -33,6 +36,7 @@ class UnseenImages:
     rows: a store's rows, n dicts; of images that gave no template, at the end, path and identity only.
     templates: float32 (n, dim) of the attacked recognizer; zeros where missing, bool (n,) (failure to acquire).
     absent: people of the people file who have no image in the store. beyond: images that a limit left out.
+    twice: the person of each image that is left out, as training has seen that person under another name of LFW's.
     """
 
     rows: list[dict]
@@ -40,6 +44,7 @@ class UnseenImages:
     missing: np.ndarray
     absent: Sequence[str] = ()
     beyond: int = 0
+    twice: Sequence[str] = ()
 
     @property
     def identities(self) -> list[str]:
@@ -59,7 +64,7 @@ class UnseenImages:
         if self.absent:
             names = some_of(self.absent)
             warnings.append(f"{len(self.absent):,} people{what} have no image in the store ({names}).")
-        return warnings
+        return [*warnings, *twice_warning(self.twice)]
 
     @property
     def acquired_identities(self) -> list[str]:
@@ -71,14 +76,20 @@ class UnseenImages:
         rows = [i for i, row in enumerate(self.rows) if row["identity"] in names and not self.missing[i]]
         kept = rows if limit is None else sorted(rows, key=lambda i: self.rows[i]["path"])[:limit]
         images = [self.rows[i] for i in kept]
-        return UnseenImages(images, self.templates[kept], self.missing[kept], self.absent, len(rows) - len(kept))
+        beyond = len(rows) - len(kept)
+        return UnseenImages(images, self.templates[kept], self.missing[kept], self.absent, beyond, self.twice)
 
 
-def unseen_images(store: Store, people: Path | None, limit: int | None = None) -> UnseenImages:
+def unseen_images(
+    store: Store, people: Path | None, limit: int | None = None, known: Collection[str] = ()
+) -> UnseenImages:
     """The images of a people file's persons (of all, if None) in a store, with those that failed there.
 
-    limit: the first so many images only, by path. BadInput where none of these people has a template, an image has no
-    identity, or a template no image.
+    limit: the first so many images only, by path.
+    known: people whom training has seen. Who of them LFW has under another name, too, is left out under that one; the
+        others are for `require_unseen` and its like to refuse.
+
+    BadInput where none of these people has a template, an image has no identity, or a template no image.
     """
     rows, templates = store.rows().to_pylist(), store.templates()
     failures = [failure["path"] for failure in store.failures()]
@@ -91,6 +102,12 @@ def unseen_images(store: Store, people: Path | None, limit: int | None = None) -
         rows, templates = [rows[i] for i in keep], templates[keep]
         failed = [row for row in failed if row["identity"] in wanted]
         absent = sorted(wanted - {row["identity"] for row in rows + failed})
+    otherwise = known_otherwise_in_lfw({row["identity"] or "" for row in rows + failed}, known)
+    keep = [i for i, row in enumerate(rows) if row["identity"] not in otherwise]
+    twice = [row["identity"] for row in rows + failed if row["identity"] in otherwise] if keep else []
+    if twice:  # of nobody else, those who ask whom training has seen refuse them
+        rows, templates = [rows[i] for i in keep], templates[keep]
+        failed = [row for row in failed if row["identity"] not in otherwise]
     if any(row["path"] is None for row in rows):
         raise BadInput(f"{store.folder}: has templates without an image; use a store made by 'extract'")
     if limit is not None:
@@ -106,7 +123,37 @@ def unseen_images(store: Store, people: Path | None, limit: int | None = None) -
     missing = np.zeros(len(rows) + len(failed), bool)
     missing[len(rows) :] = True
     padded = np.concatenate([templates, np.zeros((len(failed), store.dim), np.float32)])
-    return UnseenImages(rows + failed, padded, missing, absent, beyond)
+    return UnseenImages(rows + failed, padded, missing, absent, beyond, twice)
+
+
+def known_people(stores: Iterable[Templates], decoders: Iterable[Decoder] = ()) -> set[str]:
+    """Whom the recognizers of stores, what changed their templates, and decoders were trained or fitted on."""
+    known: set[str] = set()
+    for store in stores:
+        made = store.recognizer.unprotected or store.recognizer
+        known |= {*made.training_people, *store.manifest.fitted_on}
+    return known.union(*(decoder.provenance.training.people or () for decoder in decoders))
+
+
+def without_twice(
+    rows: Sequence[int], identities: Sequence[str | None], known: Collection[str]
+) -> tuple[list[int], list[str]]:
+    """Rows whose people are not left out as `unseen_images` leaves them out; a warning where some are."""
+    otherwise = known_otherwise_in_lfw({identities[i] or "" for i in rows}, known)
+    kept = [i for i in rows if identities[i] not in otherwise]
+    left_out = [identities[i] or "" for i in rows if identities[i] in otherwise]
+    return (kept, twice_warning(left_out)) if kept else (list(rows), [])
+
+
+def twice_warning(left_out: Sequence[str]) -> list[str]:
+    """A warning of images that are left out, of the person of each: LFW has these people under two names."""
+    if not left_out:
+        return []
+    people = sorted(set(left_out))
+    return [
+        f"{counted(len(left_out), 'image')} of {len(people)} people {be(len(left_out))} left out: LFW has them under "
+        f"another name, too, and training has seen that one ({some_of(people)})."
+    ]
 
 
 def require_unseen(name: str, training_people: Sequence[str] | None, identities: Sequence[str]) -> None:
@@ -158,7 +205,7 @@ def _mapping_name(mapping: TemplateMapping) -> str:
 
 def _refuse_shared(what: str, training_people: Sequence[str], identities: Sequence[str]) -> None:
     people = set(identities)
-    if shared := sorted(people & set(training_people)):
+    if shared := sorted(shared_people(people, training_people)):
         names = some_of(shared)
         raise BadInput(
             f"{what} {len(shared)} of the {len(people)} people it is to be judged on ({names}); judge it on others"

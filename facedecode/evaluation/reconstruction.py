@@ -17,6 +17,7 @@ from facedecode.evaluation.cohort import (
     SCORES,
     Reference,
     UnseenImages,
+    known_people,
     load_recognizers,
     make_reference,
     open_stores,
@@ -95,7 +96,7 @@ def evaluate_reconstruction(job: ReconstructionJob, stage: Stage = silent_stage)
     attacked, store = next(iter(stores.items()))
     decoders = {name: load_decoder_for(store.recognizer, folder, device) for name, folder in job.decoders.items()}
     baseline = choose_baseline(decoders, job.baseline)
-    images = unseen_images(store, job.people, job.limit)
+    images = unseen_images(store, job.people, job.limit, known_people(stores.values(), decoders.values()))
     size = require_comparable(decoders, images)
     acquired = images.templates[~images.missing]
     looks = [decoder.check(acquired, store.folder, store.manifest) for decoder in decoders.values()]

@@ -6,7 +6,7 @@ evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +16,10 @@ import numpy as np
 from facedecode.annotations.pairs import Pairs
 from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, some_of
-from facedecode.evaluation.cohort import UnseenImages, unseen_images
+from facedecode.evaluation.cohort import UnseenImages, twice_warning, unseen_images
 from facedecode.files import sha256_file
 from facedecode.memory import require_memory_for_pairs
+from facedecode.names import known_otherwise_in_lfw, twice_in_lfw
 from facedecode.provenance import describe_templates
 from facedecode.report.text import be, counted
 from facedecode.statistics.bootstrap import NonMated, Trials
@@ -99,9 +100,12 @@ class AllPairs:
     folds = False
     fmrs: tuple[float, ...] = (0.01, 0.001, 0.0001)
 
-    def __init__(self, people: Path | None = None, probes: Store | None = None) -> None:
-        """people: a people file in LFW's format; everybody if None. probes: of the gallery's recognizer."""
-        self.people = people
+    def __init__(self, people: Path | None = None, probes: Store | None = None, known: Collection[str] = ()) -> None:
+        """people: a people file in LFW's format; everybody if None. probes: of the gallery's recognizer.
+
+        known: as in `unseen_images`.
+        """
+        self.people, self.known = people, known
         self.probes: Any = probes  # a store, or one that is mapped
         self.kind = "all-pairs" if probes is None else "gallery-probes"
 
@@ -124,7 +128,7 @@ class AllPairs:
 
     def images(self, templates: Any) -> dict[str, str | None]:
         """As `TrialSource`; of the gallery, as the probes are the same for all."""
-        return {row["path"]: row.get("sha256") for row in _images(templates, self.people).rows}
+        return {row["path"]: row.get("sha256") for row in _images(templates, self.people, self.known).rows}
 
     def compare(self, templates: Any, ignore_failures: bool = False) -> Comparisons:
         """As `TrialSource`. A picture is not compared with itself. WouldNotFit before the work."""
@@ -136,12 +140,14 @@ class AllPairs:
                     f"{self.probes.folder}: the gallery again; leave --probes away for all pairs of one store"
                 )
             stores.append(self.probes)
-        return _compare_all(stores, self.people, ignore_failures)
+        return _compare_all(stores, self.people, self.known, ignore_failures)
 
 
-def _compare_all(stores: list[Store], people: Path | None, ignore_failures: bool) -> Comparisons:
+def _compare_all(
+    stores: list[Store], people: Path | None, known: Collection[str], ignore_failures: bool
+) -> Comparisons:
     """All pairs of a store's images, or (two stores) of each image of one with each of the other."""
-    sides = [_images(store, people) for store in stores]
+    sides = [_images(store, people, known) for store in stores]
     where = " and ".join(str(store.folder) for store in stores)
     image_people = [name for side in sides for name in side.identities]
     missing = np.concatenate([side.missing for side in sides])
@@ -149,7 +155,9 @@ def _compare_all(stores: list[Store], people: Path | None, ignore_failures: bool
     for side, store in zip(sides, stores, strict=True):
         failed = [row for row, gone in zip(side.rows, side.missing, strict=True) if gone]
         lost += _failed_images([(row["path"], row["identity"]) for row in failed], store)
-    left_out, warnings = {}, _unknown_people(people, set(image_people), where)
+    left_out, twice = {}, [name for side in sides for name in side.twice]
+    warnings = [*_unknown_people(people, {*image_people, *twice}, where), *twice_warning(twice)]
+    warnings += _one_person(twice_in_lfw(set(image_people)))
     if ignore_failures:
         left_out["images without a template"] = int(missing.sum())
         sides = [
@@ -192,11 +200,11 @@ def _compare_all(stores: list[Store], people: Path | None, ignore_failures: bool
     )
 
 
-def _images(store: Store, people: Path | None) -> UnseenImages:
+def _images(store: Store, people: Path | None, known: Collection[str]) -> UnseenImages:
     """The images of these people (of all, if None), each with a person's name."""
     if people is None:
         _require_names(store, store.rows().select(["path", "identity"]).to_pylist())
-    images = unseen_images(store, people)
+    images = unseen_images(store, people, known=known)
     _require_names(store, images.rows)
     return images
 
@@ -232,6 +240,14 @@ def _two_names(keys: list[np.ndarray], sides: list[UnseenImages]) -> list[str]:
     return [f"{count} {be(len(wrong))} there under two people's names (the first: {first}): non-mated all the same"]
 
 
+def _one_person(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """A warning where two names that are compared are of one person, as LFW's two names of some people are."""
+    if not pairs:
+        return []
+    named = f"{len(pairs)} of these people under two names (the first: {' and '.join(pairs[0])})"
+    return [f"LFW has {named}: their comparisons are taken for non-mated all the same"]
+
+
 class PairsFile:
     """The pairs of a file: LFW's View 1 or View 2, or any that `read_pairs` takes."""
 
@@ -245,11 +261,14 @@ class PairsFile:
         ignore_missing: bool = False,
         sha256: str | None = None,
         probes: Templates | None = None,
+        known: Collection[str] = (),
     ) -> None:
         """name, sha256: of the file. ignore_missing: leave out pairs with images that a store has never seen.
 
         probes: the templates of each pair's second image, of the same recognizer; those of the first if None.
+        known: as in `unseen_images`.
         """
+        self.known = known
         self.pairs, self.name, self.ignore_missing, self.sha256 = pairs, name, ignore_missing, sha256
         self.folds = len(np.unique(pairs.fold)) > 1
         self.probes = probes
@@ -285,6 +304,12 @@ class PairsFile:
         if self.probes is not None:
             digests = _digests(self.probes) | digests
         keep, left_out, warnings = np.ones(len(pairs), bool), {}, _repeated_pairs(pairs, digests)
+        if count := len(self.pairs) - len(pairs):
+            left_out["pairs of people whom training has seen under another name"] = count
+            why = "LFW has one of their people under another name, too, and training has seen that one"
+            warnings.append(f"{count:,} of {len(self.pairs):,} pairs {be(count)} left out: {why}")
+        names = zip(pairs.left_people, pairs.right_people, strict=True)
+        warnings += _one_person([pair for pair in sorted(set(names)) if pair[0] != pair[1] and twice_in_lfw(pair)])
         for side in sides:
             if not side.unknown:
                 continue
@@ -344,12 +369,19 @@ class PairsFile:
         )
 
     def found_in(self, templates: Templates) -> tuple[Pairs, np.ndarray]:
-        """The pairs by the names and people that their images have in a store, or in the two; see `Pairs.found_in`."""
+        """The pairs by the names and people that their images have in a store, or in the two; see `Pairs.found_in`.
+
+        Without those of people whom training has seen under another name of LFW's.
+        """
         known = _known(templates)
         try:
-            return self.pairs.found_in(known, known if self.probes is None else _known(self.probes))
+            found, contradicts = self.pairs.found_in(known, known if self.probes is None else _known(self.probes))
         except BadInput as error:
             raise BadInput(f"{self.name}: {error}") from None
+        people = [found.left_people, found.right_people]
+        twice = known_otherwise_in_lfw({name for side in people for name in side if name}, self.known)
+        kept = ~np.any([[name in twice for name in side] for side in people], axis=0)
+        return (found.take(kept), contradicts[kept]) if twice and kept.any() else (found, contradicts)
 
     def _rows(self, pairs: Pairs, templates: Templates) -> tuple[np.ndarray, np.ndarray]:
         try:

@@ -8,6 +8,7 @@ from facedecode.errors import BadInput
 from facedecode.inversion.confidence import Confidence, fit_confidence
 from facedecode.inversion.jobs import ConfidenceJob
 from facedecode.memory import require_memory
+from facedecode.names import shared_people
 from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_decoder
 from facedecode.store import Store
@@ -50,8 +51,9 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
     name = decoder.folder.name
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")
     rows = store.rows().to_pylist()
-    trained = {*trained_people(decoder, name), *store.recognizer.training_people}
-    selected = select_people([row["identity"] for row in rows], job.people, tuple(job.exclude))
+    names = [row["identity"] for row in rows]
+    selected = select_people(names, job.people, tuple(job.exclude))
+    trained = shared_people(filter(None, names), {*trained_people(decoder, name), *store.recognizer.training_people})
     # A row without a name could be of anybody.
     chosen = [i for i in selected if rows[i]["identity"] and rows[i]["identity"] not in trained]
     if not chosen:

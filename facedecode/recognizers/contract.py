@@ -24,9 +24,16 @@ CUSTOM = ("onnx:", "torch:")
 TEMPLATES_ONLY = "given:"
 """Beginning of the names of recognizers of which there are only templates here."""
 # Fields that a manifest has beside, not in, the contract: they decide no template.
-_BESIDE = ("name", "license", "layers", "threshold")
+_BESIDE = ("name", "license", "layers", "threshold", "training_people")
 # What others call a field; what is like a field's name needs no entry.
-_CALLED_OTHERWISE = {"std": "scale", "stdev": "scale", "color": "channels", "format": "layout", "image_size": "size"}
+_CALLED_OTHERWISE = {
+    "std": "scale",
+    "stdev": "scale",
+    "color": "channels",
+    "format": "layout",
+    "image_size": "size",
+    **dict.fromkeys(("people", "identities", "trained_on"), "training_people"),
+}
 _SMALLEST, _LARGEST = 8, 4096  # px of a picture's side
 # A scale below is the factor 1/128 or 1/255, between it and 1 a standard deviation of pictures from 0 to 1.
 _FACTOR = 0.02
@@ -75,6 +82,7 @@ class Contract(Record):
     score, license: as in `RecognizerSpec`. threshold: its `recommended_threshold`.
     layers: modules of an exported program with outputs that serve as φ.
     output: number of the output that is the template, where there are several.
+    training_people: names of the people that it was trained on, as far as the user knows them.
     gives: of a judge: what its numbers are. classes: a judge's two; a single number is of the second.
     """
 
@@ -94,6 +102,7 @@ class Contract(Record):
     threshold: float | None = None
     layers: Annotated[tuple[str, ...], Limit(all, "names of modules")] = ()
     output: Count | None = None
+    training_people: Annotated[tuple[str, ...], Limit(all, "names of people")] = ()
     gives: Literal["probability", "logit"] | None = None
     classes: Annotated[tuple[str, ...], Limit(_are_two, "two names")] | None = None
 

@@ -72,6 +72,7 @@ class CustomRecognizer(Recognizer):
             channel_order=contract.channels,
             feature_layers=contract.layers,
             recommended_threshold=contract.threshold,
+            training_people=contract.training_people,
         )
         for layer in contract.layers:
             if layer not in self.layer_names():

@@ -30,7 +30,7 @@ class RecognizerSpec:
     sha256: of the weights file; None where any file is taken (outputs record its hash).
     recommended_threshold: score above which its authors take two faces for one person; None where they do not say.
     folder: of a recognizer that was trained here; None for a registered one.
-    training_people: the people that one was trained on, and those held out of its training.
+    training_people: as in `RecognizerId`.
     """
 
     name: str

@@ -12,10 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from facedecode.annotations.protocols import held_out_people, people_names
+from facedecode.annotations.protocols import excluded_people, held_out_people, people_names
 from facedecode.device import find_device
 from facedecode.errors import BadInput, some_of
-from facedecode.evaluation.cohort import SCORES, UnseenImages, open_stores, require_unseen_by_recognizer, unseen_images
+from facedecode.evaluation.cohort import (
+    SCORES,
+    UnseenImages,
+    known_people,
+    open_stores,
+    require_unseen_by_recognizer,
+    twice_warning,
+    unseen_images,
+)
 from facedecode.evaluation.equivariance.estimation import CORRECTIONS, EVERY, NONE, add_estimation
 from facedecode.evaluation.equivariance.linearity import MapFigures
 from facedecode.evaluation.jobs import EquivarianceJob
@@ -25,6 +33,7 @@ from facedecode.mapping.affine import SIMPLER, fit_maps
 from facedecode.mapping.jobs import Method
 from facedecode.mapping.maps import FEW
 from facedecode.mapping.perturbed import Side, perturbed_templates
+from facedecode.names import known_otherwise_in_lfw, shared_people
 from facedecode.pictures.family import Family
 from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_job, describe_store
@@ -152,27 +161,28 @@ def choose_people(store: Store, job: EquivarianceJob) -> tuple[UnseenImages, Uns
     """
     everybody = unseen_images(store, None)
     known = set(everybody.identities)
-    if unknown := [name for name in job.exclude if name not in known]:
-        raise BadInput(f"--exclude {unknown[0]}: nobody in the store has that name")
+    left_out = excluded_people(known, job.exclude)
     fitted, judged = (set(people_names(file)) if file else None for file in (job.train_people, job.people))
     absent = [sorted((names or set()) - known) for names in (fitted, judged)]
     if fitted is None and judged is None:
         held_out = held_out_people(everybody.identities, [row["path"] for row in everybody.rows])
         judged = {name for name, out in zip(everybody.identities, held_out, strict=True) if out}
-    fitted = known - judged if fitted is None else fitted
+    fitted = known - shared_people(known, judged) if fitted is None else fitted
     judged = known - fitted if judged is None else judged
-    if shared := sorted((fitted & judged) - set(job.exclude)):
+    twice = known_otherwise_in_lfw(judged, {*fitted, *known_people([store])})
+    judged = judged - twice or judged
+    if shared := sorted(shared_people(judged, fitted) - left_out):
         raise BadInput(
             f"{len(shared)} people are judged and fitted on ({some_of(shared)}); give --people others than those"
         )
-    chosen = [everybody.acquired_of(names - set(job.exclude), job.limit) for names in (fitted, judged)]
+    chosen = [everybody.acquired_of(names - left_out, job.limit) for names in (fitted, judged)]
     # One image of each class says nothing of how a class spreads.
     for images, least, what in zip(chosen, (2, 1), ("to fit on", "to judge"), strict=True):
         if len(images.rows) < least:
             few = "no image" if not images.rows else "only one image"
             raise BadInput(f"{store.folder}: {few} with a template is left {what}; give other people, or a store")
     training, judging = (replace(images, absent=names) for images, names in zip(chosen, absent, strict=True))
-    return training, judging
+    return training, replace(judging, twice=[name for name in everybody.identities if name in twice])
 
 
 def _protocol(
@@ -202,7 +212,7 @@ def _warnings(
     flat = sorted({rank for rank in ranks.values() if rank < dim})
     exact = [row.labels["gap"] for row in result.rows("interpolated_logarithm")]
     lost = [f"{name} ({count})" for name, count in result.facts["lost"].items()]
-    return paragraphs(
+    warnings = paragraphs(
         TEXTS["warnings"],
         first_fitted=training.beyond and len(training.rows),
         first_judged=judged.beyond and len(judged.rows),
@@ -215,6 +225,7 @@ def _warnings(
         no_inverse=", ".join(name for name in result.labels("gap") if name not in exact),
         negative=", ".join(name for name in exact if result.value("negative", {"gap": name})),
     )
+    return [*warnings, *twice_warning(judged.twice)]
 
 
 def _explained(result: Result, family: Family, score: str) -> Section:

@@ -20,7 +20,7 @@ from facedecode.attributes.target import Target
 from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.escaping import file_names
-from facedecode.evaluation.cohort import require_unseen_by_store
+from facedecode.evaluation.cohort import known_people, require_unseen_by_store, without_twice
 from facedecode.evaluation.jobs import LeakageJob
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.files import make_folder
@@ -114,10 +114,10 @@ def _images(stores: dict[str, Store], job: LeakageJob) -> tuple[dict[str, np.nda
     common = common_rows(list(stores.values()))
     table = next(iter(stores.values())).columns(["path", "identity"])
     identities, paths = table["identity"].to_pylist(), table["path"].to_pylist()
-    wanted = select_people(identities, job.people, tuple(job.exclude)).tolist()
+    chosen = select_people(identities, job.people, tuple(job.exclude)).tolist()
+    wanted, notes = without_twice(chosen, identities, known_people(stores.values()))
     named, shared = [i for i in wanted if identities[i] is not None], set(common[0].tolist())
     kept = {i for i in named if i in shared}
-    notes = []
     if len(named) < len(wanted):
         count = len(wanted) - len(named)
         notes.append(f"{count} of {len(wanted)} images are of nobody who is named, and are left out.")

@@ -17,6 +17,7 @@ from facedecode.errors import BadInput, MissingWeights
 from facedecode.evaluation.jobs import LeakageJob
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.result import Result, paragraphs, texts
+from facedecode.names import shared_people
 from facedecode.pictures.faces import Face, FaceDetector, choose_face
 from facedecode.pictures.figures import picture_grid, png_bytes
 from facedecode.pictures.images import resized
@@ -78,7 +79,8 @@ def add_strips(
         return
     look = decoder.check(templates[np.union1d(shown, measured)], store.folder, store.manifest)
     result.warnings += [look.sentence] if look.sentence else []
-    judged = {*attributes.people(shown), *attributes.people(measured)}
+    everybody = attributes.people(np.arange(len(attributes.rows)))
+    judged = shared_people(everybody, {*attributes.people(shown), *attributes.people(measured)})
     detector, progress, pictures = FaceDetector(), stage("strips"), []
     progress(0, len(directions))
     files = slugs(directions)
@@ -119,7 +121,8 @@ def _unseen(attributes: TargetSet, decoder: Decoder) -> tuple[np.ndarray, np.nda
     training_people = decoder.provenance.training.people
     if not training_people:
         raise BadInput("the decoder does not record the people it was trained on; train it again")
-    known, everybody = set(training_people), attributes.people(np.arange(len(attributes.rows)))
+    everybody = attributes.people(np.arange(len(attributes.rows)))
+    known = shared_people(everybody, training_people)
     unseen = np.array([i for i, name in enumerate(everybody) if name not in known], np.int64)
     if not len(unseen):
         raise BadInput("the decoder was trained on all of these people; give others with --people")

@@ -9,7 +9,7 @@ import numpy as np
 
 from facedecode.device import find_device
 from facedecode.errors import BadInput
-from facedecode.evaluation.cohort import load_recognizers, make_judge, open_stores
+from facedecode.evaluation.cohort import load_recognizers, make_judge, open_stores, twice_warning
 from facedecode.evaluation.jobs import ProtectionJob
 from facedecode.evaluation.protection.inversion import (
     KNOWN,
@@ -104,6 +104,7 @@ def evaluate_protection(job: ProtectionJob, stage: Stage = silent_stage) -> Resu
         inversion = invert(study, job, result.labels("fmr"), shown_to, pairs, stage)
         result.sections.append(_add_inversion(result, inversion, job.attacker or RIDGE))
     lengths = [row.number for row in result.rows("linkability", {"images": "same-image"})]
+    result.warnings += twice_warning(study.test.images.twice)
     result.warnings += paragraphs(
         TEXTS["warnings"],
         lengths=lengths[-1] if lengths[-1] > lengths[0] else 0,

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from facedecode.annotations.protocols import excluded_people, people_names
 from facedecode.errors import BadInput, some_of
-from facedecode.evaluation.cohort import UnseenImages, require_unseen_by_store, unseen_images
+from facedecode.evaluation.cohort import UnseenImages, known_people, require_unseen_by_store, unseen_images
 from facedecode.evaluation.jobs import ProtectionJob
+from facedecode.names import shared_people
 from facedecode.progress import Progress, silent
 from facedecode.statistics.scores import encode_people
 from facedecode.store import Store, require_same_recognizer
@@ -69,7 +71,7 @@ def derived_study(store: Store, job: ProtectionJob) -> Study:
     people that are not in it or in both groups.
     """
     require_unprotected(store)
-    test, training = _select(store, job)
+    test, training = _select(store, job, _known(store, (), job))
     mean = None
     if job.scheme == "biohash" and job.center is not False:
         mean = training.templates.mean(axis=0, dtype=np.float64)
@@ -136,7 +138,8 @@ def stored_study(store: Store, protected: Sequence[Store], job: ProtectionJob) -
             raise BadInput(f"{by_key[key].folder} and {other.folder}: protected with one and the same key")
         by_key[key] = other
         _require_same_images(store, other)
-    test, training = _select(store, job)
+    known = _known(store, protected, job)
+    test, training = _select(store, job, known)
     for other in protected:
         _require_foreign_center(other, test)
     return Study(
@@ -144,7 +147,7 @@ def stored_study(store: Store, protected: Sequence[Store], job: ProtectionJob) -
         scheme=_common(first),
         score=first.score,
         key_ids=list(by_key),
-        test=Protected(test, [unseen_images(other, job.people).templates for other in protected]),
+        test=Protected(test, [unseen_images(other, job.people, known=known).templates for other in protected]),
         training=None
         if training is None
         else Protected(training, [_training(other, job).templates for other in protected]),
@@ -161,8 +164,8 @@ def _require_foreign_center(store: Store, test: UnseenImages) -> None:
     center = protection.get("center")
     if not isinstance(center, dict) or center_of_sha256(center_of) != center.get("of_sha256"):
         raise BadInput(f"{store.folder}: does not record whose mean its center is; make it again by transform")
-    people, paths = {*center_of.get("people", ())}, {*center_of.get("paths", ())}
-    if shared := sorted({row["identity"] for row in test.rows if row["identity"] in people or row["path"] in paths}):
+    people, paths = shared_people(test.identities, center_of.get("people", ())), {*center_of.get("paths", ())}
+    if shared := sorted(people | {row["identity"] for row in test.rows if row["path"] in paths}):
         raise BadInput(
             f"{store.folder}: {len(shared)} of the people to judge on are in its center ({some_of(shared)}); give "
             "--people others, or --center-people of transform"
@@ -182,14 +185,23 @@ def _require_same_images(store: Store, other: Store) -> None:
         )
 
 
-def _select(store: Store, job: ProtectionJob) -> tuple[UnseenImages, UnseenImages | None]:
-    """The images to judge on, and to train on. BadInput: they share people, or `require_unseen_by_store`."""
-    test = unseen_images(store, job.people)
+def _known(store: Store, protected: Sequence[Store], job: ProtectionJob) -> set[str]:
+    """Whom recognizer, attacker or the centers of protected stores have seen."""
+    centers = (name for other in protected for name in other.manifest.center_of.get("people", ()))
+    return known_people([store]).union(centers, people_names(job.train_people) if job.train_people else ())
+
+
+def _select(store: Store, job: ProtectionJob, known: set[str]) -> tuple[UnseenImages, UnseenImages | None]:
+    """The images to judge on, and to train on. BadInput: they share people, or `require_unseen_by_store`.
+
+    known: as in `unseen_images`.
+    """
+    test = unseen_images(store, job.people, known=known)
     require_unseen_by_store(store, test.identities)
     if job.train_people is None:
         return test, None
     training = _training(store, job)
-    if shared := sorted(set(test.identities) & set(training.identities)):
+    if shared := sorted(shared_people(test.identities, training.identities)):
         raise BadInput(
             f"{len(shared)} people are judged and trained on ({some_of(shared)}); give --people others than those"
         )
@@ -200,9 +212,8 @@ def _training(store: Store, job: ProtectionJob) -> UnseenImages:
     """The images of an attacker's people that gave a template."""
     images = unseen_images(store, job.train_people)
     known = set(images.identities)
-    if unknown := [name for name in job.exclude if name not in known]:
-        raise BadInput(f"--exclude {unknown[0]}: nobody among the training people has that name")
-    images = images.acquired_of(known - set(job.exclude))
+    left_out = excluded_people(known, job.exclude, "among the training people")
+    images = images.acquired_of(known - left_out)
     if not images.rows:
         raise BadInput(f"{job.train_people}: nobody is left to train on")
     return images

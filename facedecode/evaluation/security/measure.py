@@ -6,17 +6,19 @@ shown to every recognizer that there is a store of. See `facedecode.statistics.s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from facedecode.annotations.protocols import people_names
 from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.evaluation.cohort import (
     Judge,
     UnseenImages,
+    known_people,
     load_recognizers,
     make_judge,
     open_stores,
@@ -115,11 +117,14 @@ def measure_security(job: SecurityJob, stage: Stage = silent_stage) -> SecurityF
     decoders = {name: load_decoder(folder, device) for name, folder in job.decoders.items()}
     made_by = {name: recognizer_of(name, decoder, stores) for name, decoder in decoders.items()}
     first, *others = stores.values()
-    images = unseen_images(first, job.people, job.limit)
+    known = known_people(stores.values(), decoders.values())
+    if settings is not None:
+        known.update(people_names(settings.people))
+    images = unseen_images(first, job.people, job.limit, known)
     for name, decoder in decoders.items():
         require_unseen(name, decoder.provenance.training.people, images.identities)
     for other in others:
-        _require_no_more(first, images, other, job)
+        _require_no_more(first, images, other, job, known)
     plan = plan_curve(first, settings, images.identities, job.seed) if settings else None
     judges = {name: make_judge(recognizer, stores[name], images) for name, recognizer in recognizers.items()}
     fmrs, unresolved = _resolved(judges, job)
@@ -198,10 +203,10 @@ def recognizer_of(name: str, decoder: Decoder, stores: Mapping[str, Store]) -> s
     return made
 
 
-def _require_no_more(first: Store, images: UnseenImages, other: Store, job: SecurityJob) -> None:
+def _require_no_more(first: Store, images: UnseenImages, other: Store, job: SecurityJob, seen: Collection[str]) -> None:
     """Refuse a store with images that the first one has not; `make_judge` refuses one with fewer."""
     known = {row["path"] for row in images.rows}
-    found = unseen_images(other, job.people, job.limit).rows
+    found = unseen_images(other, job.people, job.limit, seen).rows
     if more := [row["path"] for row in found if row["path"] not in known]:
         raise BadInput(
             f"{other.folder}: {len(more)} of its images are not in {first.folder} ({some_of(more)}); extract the same "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from facedecode.annotations.labels import read_person_labels
 from facedecode.annotations.pairs import read_pairs
 from facedecode.errors import UsageError
+from facedecode.evaluation.cohort import known_people
 from facedecode.evaluation.jobs import VerificationJob
 from facedecode.evaluation.trials import AllPairs, PairsFile, TrialSource
 from facedecode.evaluation.verification.measure import VerificationSettings
@@ -41,7 +42,8 @@ def verification_inputs(
         raise UsageError("--probes are of one recognizer: give one STORE with them")
     probes = None if job.probes is None else Store.open(job.probes)
     templates, second = _mapped(stores, probes, job)
-    return templates, _source(job, second), settings
+    stores_used = [*templates.values(), *([] if second is None else [second])]
+    return templates, _source(job, second, known_people(stores_used)), settings
 
 
 def _open(stores: Sequence[str]) -> dict[str, Store]:
@@ -89,12 +91,12 @@ def _mapped(
     return {name: left}, MappedStore(probes or store, mapping)
 
 
-def _source(job: VerificationJob, probes: Store | MappedStore | None) -> TrialSource:
+def _source(job: VerificationJob, probes: Store | MappedStore | None, known: Collection[str]) -> TrialSource:
     if job.pairs is not None:
         if job.people:
             raise UsageError("--pairs names its images itself: leave --people away")
         pairs = read_pairs(job.pairs)
-        return PairsFile(pairs, job.pairs.name, job.ignore_missing, pairs.sha256, probes)
+        return PairsFile(pairs, job.pairs.name, job.ignore_missing, pairs.sha256, probes, known)
     if job.ignore_missing:
         raise UsageError("--ignore-missing is about images that --pairs names: give --pairs, or leave it away")
-    return AllPairs(job.people, probes)
+    return AllPairs(job.people, probes, known)
