@@ -6,6 +6,8 @@ first, then a record of what they do not tell, then the shard, whose own record 
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,25 +20,31 @@ from facedecode.attacks.output import AttackFolder, attack_figure, picture_names
 from facedecode.attacks.table import Row, measure, parse_table, read_table, table_text
 from facedecode.attacks.target import AttackTarget, refuse_target_alone
 from facedecode.decoders import Decoder
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, FacedecodeWarning, some_of
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.files import make_folder, write_bytes, write_text
+from facedecode.names import shared_people
 from facedecode.pictures.faces import Face, moved
 from facedecode.pictures.figures import png_bytes
 from facedecode.pictures.finding import ImageRef, find_images
 from facedecode.pictures.images import load_image, save_image, to_tensor
 from facedecode.progress import Progress, silent
 from facedecode.provenance import describe_decoder
+from facedecode.recognizers.recognizer import Recognizer
 from facedecode.store import Store, StoreWriter
 
 
 @dataclass(frozen=True)
 class Attacked:
-    """What a run left: the table's rows, the inputs that gave no face, and how many inputs were done before."""
+    """What a run left: the table's rows, the inputs that gave no face, and how many inputs were done before.
+
+    known: `recognizer`, `classifier`, `decoder` → people among those attacked whom it was trained on.
+    """
 
     rows: list[Row]
     failures: list[dict[str, str]]
     resumed: int
+    known: dict[str, list[str]]
 
 
 def find_inputs(job: AttackJob) -> tuple[Path, list[ImageRef]]:
@@ -65,11 +73,14 @@ def attack_images(
             threshold that no score reaches.
         BadInput: no image shows a face; what an earlier run wrote is damaged; an image changed during the work.
         OutputError, OutputInUse: as `AttackFolder` and `StoreWriter`.
+
+    Warns FacedecodeWarning: people who are attacked were in the training of what is attacked, or of the decoder.
     """
     recognizer = cropper.recognizer
     victim_of(recognizer)
     target.goal(np.empty((0, recognizer.spec.dim), np.float32))  # refuses its threshold now, not after the first shard
     root, refs = find_inputs(job)
+    known = known_among(refs, recognizer, target, decoder)
     folder = AttackFolder(job.output, job.images, refs)
     budget = asdict(job.full_budget())
     about = {"method": job.method, "budget": budget, "on_failure": job.on_failure, **target.describe()}
@@ -108,13 +119,35 @@ def attack_images(
                     run.finish(root, decoder)
                 writer.finish(failures)
             folder.forget_records()  # perhaps of a run that was killed between its manifest and here
-            return _left(folder, resumed)
+            return _left(folder, resumed, known)
     finally:
         if made and not any(job.output.iterdir()):
             job.output.rmdir()
 
 
-def _left(folder: AttackFolder, resumed: int) -> Attacked:
+def known_among(
+    refs: list[ImageRef], recognizer: Recognizer, target: AttackTarget, decoder: Decoder | None = None
+) -> dict[str, list[str]]:
+    """`Attacked.known` of some images, with a warning for each that is not empty."""
+    trained: dict[str, Sequence[str]] = {"recognizer": recognizer.spec.training_people}
+    if target.objective == "class":
+        trained["classifier"] = target.classifier.names
+    if decoder is not None:
+        trained["decoder"] = decoder.provenance.training.people or ()
+    people = {ref.identity for ref in refs} - {None}
+    known = {what: sorted(shared_people(people, names)) for what, names in trained.items()}
+    for what, shared in known.items():
+        if shared:
+            warnings.warn(
+                f"the {what} was trained on {len(shared)} of the {len(people)} people who are attacked "
+                f"({some_of(shared)}): the {'figure' if what == 'decoder' else 'success'} says little of others",
+                FacedecodeWarning,
+                stacklevel=3,
+            )
+    return known
+
+
+def _left(folder: AttackFolder, resumed: int, known: dict[str, list[str]]) -> Attacked:
     store = Store.open(folder.store, verify=False)
     for row in store.columns(["path", "sha256"]).to_pylist():
         folder.require_picture(row["path"], row["sha256"])
@@ -123,7 +156,7 @@ def _left(folder: AttackFolder, resumed: int) -> Attacked:
         raise BadInput(f"{folder.table}: not of the pictures in {folder.store}; use --overwrite")
     if not folder.figure.is_file():
         raise BadInput(f"{folder.figure}: no such file, and the attack had written it; use --overwrite")
-    return Attacked(rows, store.failures(), resumed)
+    return Attacked(rows, store.failures(), resumed, known)
 
 
 class _Run:

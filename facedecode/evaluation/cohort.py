@@ -136,7 +136,7 @@ def known_people(stores: Iterable[Templates], decoders: Iterable[Decoder] = ()) 
 
 
 def without_twice(
-    rows: Sequence[int], identities: Sequence[str | None], known: Collection[str]
+    rows: Sequence[int] | np.ndarray, identities: Sequence[str | None], known: Collection[str]
 ) -> tuple[list[int], list[str]]:
     """Rows whose people are not left out as `unseen_images` leaves them out; a warning where some are."""
     otherwise = known_otherwise_in_lfw({identities[i] or "" for i in rows}, known)

@@ -308,8 +308,8 @@ class PairsFile:
             left_out["pairs of people whom training has seen under another name"] = count
             why = "LFW has one of their people under another name, too, and training has seen that one"
             warnings.append(f"{count:,} of {len(self.pairs):,} pairs {be(count)} left out: {why}")
-        names = zip(pairs.left_people, pairs.right_people, strict=True)
-        warnings += _one_person([pair for pair in sorted(set(names)) if pair[0] != pair[1] and twice_in_lfw(pair)])
+        compared = set(zip(pairs.left_people, pairs.right_people, strict=True))
+        warnings += _one_person(sorted({both for names in compared for both in twice_in_lfw(filter(None, names))}))
         for side in sides:
             if not side.unknown:
                 continue

@@ -6,7 +6,9 @@ import json
 import pkgutil
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from facedecode import files
 from facedecode.attacks import Budget
 from facedecode.attacks.jobs import AttackJob, TargetOptions
 from facedecode.attacks.output import picture_names
-from facedecode.attacks.run import Attacked, attack_images
+from facedecode.attacks.run import Attacked, attack_images, known_among
 from facedecode.attacks.table import Row, parse_table, read_table, summarize, table_text
 from facedecode.attacks.target import AttackTarget, Threshold, choose_threshold, find_target
 from facedecode.classifiers.classifier import Classifier, load_classifier
@@ -26,7 +28,7 @@ from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.cli import app
 from facedecode.decoders import Provenance, save_decoder
 from facedecode.decoders.closed_form import Ridge
-from facedecode.errors import BadInput, OutputError, UsageError
+from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
 from facedecode.extraction.cropping import FaceCropper
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, FaceDetector, choose_face, moved
@@ -177,6 +179,26 @@ def test_a_class_attack_end_to_end(here: Path, recognizer: Recognizer, detector:
     assert all(row["class_after"] == "Mirror" for row in read_table(Path("image/attacks.csv")))
     done = attack("--classifier", "classifier.st", "--threshold", NEAR, target="Dark", output="other")
     assert done.exit_code == 2 and "leave them out for a class" in done.stderr
+
+
+def test_people_in_the_training_of_what_is_attacked_are_told(here: Path, cropper: FaceCropper) -> None:
+    refs, classes = find_images([here / "in"]).refs, load_classifier("classifier.st")
+    softmax = AttackTarget("class", "negative-euclidean", classifier=classes, class_index=0)
+    near = AttackTarget("embedding", "negative-euclidean", away=True)
+    with pytest.warns(FacedecodeWarning, match=r"the classifier was trained on 2 of the 2 people who are attacked"):
+        assert known_among(refs, cropper.recognizer, softmax)["classifier"] == ["Eileen", "Mirror"]
+    assert known_among(refs, cropper.recognizer, near) == {"recognizer": []}
+    made_here = SimpleNamespace(spec=replace(cropper.recognizer.spec, training_people=("EILEEN",)))
+    drawer = SimpleNamespace(provenance=SimpleNamespace(training=SimpleNamespace(people=("mirror", "x"))))
+    with pytest.warns(FacedecodeWarning) as told:
+        assert known_among(refs, made_here, near, drawer) == {"recognizer": ["Eileen"], "decoder": ["Mirror"]}
+    assert [str(each.message).partition(":")[2] for each in told] == [
+        " the success says little of others",
+        " the figure says little of others",
+    ]
+    done = attack("--classifier", "classifier.st", "--epsilon", 0.1, "--json", target="Dark")
+    assert done.exit_code == 0 and "(Eileen, Mirror): the success says little of others" in done.stderr
+    assert json.loads(done.stdout)["metrics"]["known"] == {"recognizer": [], "classifier": ["Eileen", "Mirror"]}
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -460,6 +460,34 @@ def test_a_manifest_and_the_file_are_enough_to_find_the_model_again(
         load_recognizer("torch:other", tmp_path / "b.pt2")
 
 
+def test_people_whom_a_contract_names_are_not_judged(
+    net: TinyNet, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = keep(tmp_path / "mine.pt2", exported(net), training_people=["p3", "Somebody"])
+    own = load_recognizer(f"torch:{file}")
+    assert own.spec.training_people == own.describe().training_people == ("p3", "Somebody")
+    draw_people(tmp_path / "emb", tmp_path / "faces", f"torch:{file}", None)
+    store = Store.open("emb")
+    assert store.recognizer.training_people == ("p3", "Somebody")
+    assert load_recognizer(store.recognizer, file).spec.training_people == ("p3", "Somebody")
+    # What is known of its people decides no template: the store goes with the same model of another contract.
+    other = load_recognizer(f"torch:{keep(tmp_path / 'mine.pt2', exported(net))}")
+    require_same_recognizer(store.recognizer, other.describe(), "the same")
+    for names, code in ((["p3"], 4), (["Somebody"], 0)):
+        manifest = json.loads(Path("emb/manifest.json").read_text())
+        manifest["recognizer"]["training_people"] = names
+        Path("emb/manifest.json").write_text(json.dumps(manifest))
+        told = CliRunner().invoke(app, ["evaluate", "verification", "emb", "-o", f"report{code}", "--far", "0.5"])
+        assert told.exit_code == code, told.stderr
+        assert ("torch:mine: trained on 1 of the 10 people" in told.stderr) == bool(code)
+    for wrong in ("Ann", [1], ["Ann", ""]):
+        with pytest.raises(BadInput, match="training_people"):
+            parse_contract(CONTRACT | {"training_people": wrong}, "a.json", "a")
+    with pytest.raises(BadInput, match="did you mean 'training_people'"):
+        parse_contract(CONTRACT | {"people": ["Ann"]}, "a.json", "a")
+
+
 def test_layers_of_an_own_model_are_told_from_its_name() -> None:
     assert network_and_layers("torch:mine:a.1+b") == ("torch:mine", ("a.1", "b"))
     assert network_and_layers("torch:mine") == ("torch:mine", None)
