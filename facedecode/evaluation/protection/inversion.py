@@ -101,7 +101,8 @@ def invert(
     for attacker, (architecture, known, stolen) in attackers.items():
         net = KINDS[architecture].network(known.shape[1], side)
         net.fit(torch.from_numpy(known), pixels, study.store.score if attacker == PLAIN else study.score)
-        decoders[attacker] = {"kind": architecture, **net.config, "sha256": sha256_of(save_tensors(net.state_dict()))}
+        tensors = save_tensors({name: tensor.contiguous() for name, tensor in net.state_dict().items()})
+        decoders[attacker] = {"kind": architecture, **net.config, "sha256": sha256_of(tensors)}
         decoder = Decoder(
             architecture, net, Provenance(study.store.recognizer, False, TrainingRecord(people=tuple(people)))
         )
