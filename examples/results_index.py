@@ -79,7 +79,11 @@ def decoders_of(made: dict) -> str:
     if isinstance(decoders, list):
         decoders = {each["recognizer"]: each for each in decoders}
     hashes = {name: each if isinstance(each, str) else each.get("sha256") for name, each in decoders.items()}
-    named = [f"`{name}` {short(sha256)}" for name, sha256 in hashes.items() if sha256]
+    current = sha256_file(SHIPPED)
+    older = {name for name, sha256 in hashes.items() if name == "shipped" and sha256 != current}
+    named = [
+        f"`{name}` {short(sha256)}{' (an older one)' * (name in older)}" for name, sha256 in hashes.items() if sha256
+    ]
     return f" Decoders: {', '.join(named) if len(named) <= MOST else f'{len(named)}, in report.json'}." if named else ""
 
 
