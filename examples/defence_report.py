@@ -226,9 +226,8 @@ def protocol(measured: Measured, recognizer: str, classifier: Classifier, settin
         f"have two images with a template ({settings['images_without_a_template']:,} of all images gave none). The "
         "first is enrolled, the second is the probe, and is attacked. Each probe is compared with every enrolled "
         f"image. Neither the decoder nor the classifier was trained on them; the recognizer is {recognizer}.",
-        f"Attack: iterative FGSM in the recognizer's crop, before its normalization, L∞ at most "
-        f"{settings['epsilon'] * 255:g}/255, {settings['steps']} steps of {settings['alpha'] * 255:g}/255, all of them "
-        "spent whether or not the goal was reached before, and the last picture kept, rounded to 8 bits.",
+        f"Attack: {method(settings)}, in the recognizer's crop, before its normalization; the last picture is kept, "
+        "rounded to 8 bits.",
         f"Targets: for each probe one of the {len(classifier):,} people of a softmax on frozen templates, drawn at "
         "random. The class attack descends the cross-entropy of that class, the embedding attack raises the score to a "
         "template of that very person that the softmax was not trained on. The decoder may know the people of the "
@@ -243,6 +242,17 @@ def protocol(measured: Measured, recognizer: str, classifier: Classifier, settin
         f"Intervals: {100 * measured.level:g} %, {settings['repetitions']:,} replicates of a bootstrap by person (seed "
         f"{settings['seed']}), thresholds set anew in each; differences are paired.",
     ]
+
+
+def method(settings: dict) -> str:
+    """How the pictures were changed."""
+    epsilon, alpha, steps = (settings[name] for name in ("epsilon", "alpha", "steps"))
+    if steps == 1:
+        return f"FGSM, one step of {min(alpha, epsilon) * 255:g}/255 in each value"
+    return (
+        f"iterative FGSM, L∞ at most {epsilon * 255:g}/255, {steps} steps of {alpha * 255:g}/255, all of them spent "
+        "whether or not the goal was reached before"
+    )
 
 
 def _slug(name: str) -> str:

@@ -5,8 +5,9 @@
         --train-people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush \\
         --people ../shared/data/lfw/protocol/peopleDevTest.txt --work table1 -o docs/results/table1
 
-trains every row for every variant (ξ, φ) of the stores' recognizers at equal budgets, and writes a report like those
-of `facedecode evaluate`. A killed run goes on where it stopped: what is in the work folder is not made again.
+trains every row for every variant (ξ, φ) of the stores' recognizers at equal budgets, fits the mean face and ridge to
+the same portraits, by which a PSNR can be judged, and writes a report like those of `facedecode evaluate`. A killed run
+goes on where it stopped: what is in the work folder is not made again.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from arguments import Parser, command_line, finish, positive, run
-from table1_report import Judged, make_report
+from table1_report import CLOSED, Judged, make_report
 
 from facedecode.annotations.protocols import select_people
 from facedecode.cli.console import Console
 from facedecode.decoders import Provenance, load_decoder, save_decoder
+from facedecode.decoders.base import DecoderNetwork, closed_form
 from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store
@@ -67,8 +70,10 @@ def loss_weights(row: str) -> LossWeights:
     return LossWeights(**{name: weight if name in ROWS[row] else 0.0 for name, weight in weights.items()})
 
 
-def recorded(settings: TrainSettings, training: Training) -> dict[str, object]:
-    """JSON: the settings and the perceptual network, as a decoder's file has them."""
+def recorded(settings: TrainSettings | None, training: Training) -> dict[str, object]:
+    """JSON: the settings and the perceptual network, as a decoder's file has them. settings: None of a closed form."""
+    if settings is None:
+        return {"architecture": training.row, "image_size": SIDE}
     return asdict(settings) | {"phi": [training.phi] if training.phi else []}
 
 
@@ -96,7 +101,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Training:
-    """One decoder to train. phi: None for a row without a perceptual term, which all φ share."""
+    """One decoder to train. phi: None for a row without a perceptual term, which all φ share. A closed form: seed 0."""
 
     recognizer: str
     phi: str | None
@@ -106,13 +111,20 @@ class Training:
     def name(self) -> str:
         return f"{self.recognizer},{self.phi or 'no-phi'},{self.row},{self.seed}"
 
+    @classmethod
+    def of(cls, recognizer: str, phi: str, row: str, seed: int) -> Training:
+        """What a row of a variant rests on."""
+        if row in CLOSED:
+            return cls(recognizer, None, row, 0)
+        return cls(recognizer, phi if loss_weights(row).perceptual else None, row, seed)
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parse(argv)
     require_writable(arguments.output, arguments.overwrite)
     stores = open_stores(arguments.stores)
     variants = chosen(arguments.variants, [f"{a}/{b}" for a, b in itertools.product(stores, repeat=2)], "--variants")
-    rows = chosen(arguments.rows, list(ROWS), "--rows")
+    rows = chosen(arguments.rows, [*ROWS, *CLOSED], "--rows")
     weights = {name: Path(file) for name, file in named(arguments.weights, "--weights").items()}
     if unused := sorted(set(weights) - set(stores)):
         raise UsageError(f"--weights {unused[0]}: no store is of that recognizer; there are {', '.join(stores)}")
@@ -120,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = [tuple(variant.split("/")) for variant in variants]
     networks = {name: load_phi(name, weights.get(name), arguments.device) for name in sorted({phi for _, phi in pairs})}
     trainings = {
-        (variant, row, seed): Training(xi, phi if loss_weights(row).perceptual else None, row, seed)
+        (variant, row, seed): Training.of(xi, phi, row, seed)
         for variant, (xi, phi) in zip(variants, pairs, strict=True)
         for row in rows
         for seed in range(arguments.seeds)
@@ -157,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "batch_size": min(arguments.batch_size, len(train.rows)),
         "precision": arguments.precision,
         "seeds": arguments.seeds,
-        "loss_weights": {row: asdict(loss_weights(row)) for row in rows},
+        "loss_weights": {row: asdict(loss_weights(row)) for row in rows if row in ROWS},
         "train_people": describe_file(arguments.train_people),
         "exclude": list(arguments.exclude),
         "people": describe_file(arguments.people),
@@ -193,7 +205,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training; judged is in fp32")
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--limit", type=positive, help="judge on so many images only, to try it out")
-    parser.add_argument("--rows", nargs="*", help=f"of {', '.join(ROWS)}; all if not given")
+    parser.add_argument("--rows", nargs="*", help=f"of {', '.join((*ROWS, *CLOSED))}; all if not given")
     parser.add_argument("--variants", nargs="*", help="XI/PHI, names of recognizers; all if not given")
     return parser.parse_args(argv)
 
@@ -244,26 +256,28 @@ def train_all(
     """Train what is not yet in the work folder; where each decoder is."""
     batch = min(arguments.batch_size, len(data.rows))
     empty = Pairs(np.empty((0, 0), np.float32), np.empty((0, SIDE, SIDE, 3), np.uint8))
-    jobs: dict[Training, tuple[Path, TrainSettings, str]] = {}
+    jobs: dict[Training, tuple[Path, TrainSettings | None, str]] = {}
     for training in trainings:
-        settings = TrainSettings(
-            image_size=SIDE,
-            widths=WIDTHS,
-            coarse=0,
-            epochs=arguments.steps / (len(data.rows) // batch),
-            batch_size=batch,
-            mirror=False,
-            seed=training.seed,
-            precision=arguments.precision,
-            weights=loss_weights(training.row),
-        )
+        settings = None
+        if training.row not in CLOSED:
+            settings = TrainSettings(
+                image_size=SIDE,
+                widths=WIDTHS,
+                coarse=0,
+                epochs=arguments.steps / (len(data.rows) // batch),
+                batch_size=batch,
+                mirror=False,
+                seed=training.seed,
+                precision=arguments.precision,
+                weights=loss_weights(training.row),
+            )
         described = {
             "store": stores[training.recognizer].fingerprint,
             "images": data.digest(),
             "phi": networks[training.phi].describe() if training.phi else None,
             "frame": PORTRAIT_POINTS,
             "settings": recorded(settings, training),
-            "version": VERSION,
+            "version": VERSION if settings else None,
         }
         fingerprint = hashlib.sha256(json_text(described).encode()).hexdigest()
         # Another job has another folder, so that a decoder of other data or settings is never taken for this one.
@@ -278,15 +292,21 @@ def train_all(
         make_folder(folder)
         store = stores[training.recognizer]
         pairs = Pairs(data.templates[training.recognizer], data.portraits)
-        phi = [networks[training.phi]] if training.phi else []
         score, device = store.score, arguments.device
-        inputs = TrainingInputs(pairs, empty, settings, folder, fingerprint, score, phi=phi)
-        net, _ = train_decoder(inputs, device, progress=stepped)
+        net: DecoderNetwork
+        if settings is None:
+            portraits = torch.from_numpy(pairs.portraits).permute(0, 3, 1, 2)
+            net = closed_form(training.row)(store.dim, SIDE).fit(torch.from_numpy(pairs.templates), portraits, score)
+        else:
+            phi = [networks[training.phi]] if training.phi else []
+            inputs = TrainingInputs(pairs, empty, settings, folder, fingerprint, score, phi=phi)
+            net, _ = train_decoder(inputs, device, progress=stepped)
         people, described = sorted(set(data.identities)), recorded(settings, training)
         made = {"people": people, "images": len(pairs), "settings": described}
         made |= {"store": store.fingerprint, "fingerprint": fingerprint}
-        save_decoder(folder, "dfd", net, Provenance(store.recognizer, training=TrainingRecord.from_json(folder, made)))
-        (folder / STATE).unlink()
+        kind = "dfd" if settings else training.row
+        save_decoder(folder, kind, net, Provenance(store.recognizer, training=TrainingRecord.from_json(folder, made)))
+        (folder / STATE).unlink(missing_ok=True)
     return {training: folder for training, (folder, *_) in jobs.items()}
 
 

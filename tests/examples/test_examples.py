@@ -171,6 +171,37 @@ def test_what_is_there_is_not_trained_again(
         table1(*few, "--steps", 3, output="more")
 
 
+def test_the_closed_forms_are_judged_beside_the_rows(table1: Callable[..., dict], stores: Path) -> None:
+    report = table1("--rows", "ridge", "mean-face", "pix", "--variants", "tiny/tiny")
+    found, store = report["metrics"]["variants"]["tiny/tiny"], Store.open(stores / "one")
+    assert set(found) == {"pix", "mean-face", "ridge"}
+    card = json.loads(next((stores / "work").glob("*,ridge,0,*/decoder.json")).read_text())
+    rows = store.rows().to_pylist()
+    originals = read_portraits(rows[:15], store.root, 64)
+    # Ten of P5 to P8's images, drawn as they are for the networks.
+    chosen = 15 + np.sort(np.random.default_rng(0).choice(12, 10, replace=False))
+    portraits = read_portraits([rows[i] for i in chosen], store.root, 64)
+    fitted = Ridge(store.dim, 64).fit(
+        torch.from_numpy(store.templates()[chosen]), torch.from_numpy(portraits).permute(0, 3, 1, 2)
+    )
+    with torch.no_grad():
+        drawn = fitted(torch.from_numpy(store.templates()[:15])).clamp(0, 1)
+    pictures = {
+        "ridge": np.rint(255 * drawn.permute(0, 2, 3, 1).numpy()),
+        "mean-face": np.rint(np.broadcast_to(portraits.astype(float).mean(0), originals.shape)),
+    }
+    for row, made in pictures.items():
+        values = [peak_signal_noise_ratio(a, b.astype(np.uint8)) for a, b in zip(originals, made, strict=True)]
+        assert found[row]["psnr"]["value"] == pytest.approx(np.mean(values), abs=0.01)
+        assert len(set(found[row]["psnr"]["seeds"])) == 1  # it has none, and stands once
+    assert set(card["training"]["people"]) <= {"P5", "P6", "P7", "P8"} and card["kind"] == "ridge"
+    compared = {x["difference"]: x["psnr"]["value"] for x in report["metrics"]["orderings"]}
+    assert set(compared) == {"pix less mean-face", "pix less ridge", "ridge less mean-face"}
+    for what, value in compared.items():
+        a, b = what.split(" less ")
+        assert value == pytest.approx(found[a]["psnr"]["value"] - found[b]["psnr"]["value"])
+
+
 def test_a_trial_says_so(table1: Callable[..., dict]) -> None:
     report = table1("--rows", "pix", "--variants", "tiny/tiny", "--seeds", "1", "--limit", "8")
     said = " ".join(report["warnings"])

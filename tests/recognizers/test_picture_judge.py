@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +18,14 @@ from torch import nn
 from facedecode.annotations.labels import read_image_labels
 from facedecode.attributes.disentangler import load_disentangler
 from facedecode.attributes.disentangler_fit import fit_store_disentangler
+from facedecode.attributes.probe import fit_linear
+from facedecode.attributes.target import Target
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, UsageError
 from facedecode.pictures import align
+from facedecode.recognizers import load_recognizer
+from facedecode.recognizers.recognizer import embed_pictures
+from facedecode.statistics.scores import score_matrix, score_pairs
 from facedecode.store import Store
 from facedecode.training.decoder import train_store
 from facedecode.training.jobs import DecoderJob
@@ -91,7 +97,9 @@ def test_what_is_no_judge(portraits: np.ndarray, load_judge: Callable, tmp_path:
         load_judge("dlib-resnet")
 
 
-def test_fig17_is_judged_by_it(script: Callable[[str], ModuleType], tiny: Path, tmp_path: Path, capsys) -> None:
+@pytest.fixture
+def fig17(script: Callable[[str], ModuleType], tiny: Path, tmp_path: Path) -> Callable[..., dict]:
+    """Runs `fig17.py` on four of 34 people, dark or light ones; ridge and disentangler know the others."""
     tiny_store = draw_people(tmp_path / "emb", tmp_path / "faces", "tiny", tiny, people=34, each=2)
     store = Store.open(tiny_store)
     lines = [
@@ -121,20 +129,33 @@ def test_fig17_is_judged_by_it(script: Callable[[str], ModuleType], tiny: Path, 
         tmp_path / "labels.csv",
         "--shown",
         1,
+        "--fmr",
+        0.2,
+        "--overwrite",
         "-o",
-        tmp_path / "f.png",
+        tmp_path / "out",
     ]
-    fig17 = script("fig17")
 
-    def draw(*more: object) -> None:
-        fig17.main([str(word) for word in (*words, *more)])
+    def draw(*more: object) -> dict:
+        script("fig17").main([str(word) for word in (*words, *more)])
+        return json.loads((tmp_path / "out" / "report.json").read_text())
 
+    return draw
+
+
+def rows_of(folder: Path) -> dict[tuple[str, str], dict[str, str]]:
+    """The table of classes and columns."""
+    with (folder / "out" / "classes-tiny.csv").open(encoding="utf-8") as file:
+        return {(row["class"], row["drawn of"]): row for row in csv.DictReader(file)}
+
+
+def test_fig17_is_judged_by_it(fig17: Callable[..., dict], tmp_path: Path) -> None:
     file = keep(tmp_path / "j.pt2", exported(Brightness("flat")), **SAID | {"gives": "probability"})
-    draw("--judge", f"torch:{file}")
-    told = capsys.readouterr()
-    assert "judged by torch:mine, sha256" in told.err
-    rows = list(csv.DictReader(told.out.splitlines()))
-    assert len(rows) == 14 and "p(light)" in rows[0]
+    report = fig17("--judge", f"torch:{file}", "--picture", tmp_path / "f.png")
+    assert report["provenance"]["settings"]["judge"]["name"] == "torch:mine" and (tmp_path / "f.png").exists()
+    assert "No recognizer judges but the attacked one" in " ".join(report["warnings"])
+    rows, store = rows_of(tmp_path), Store.open(tmp_path / "emb")
+    assert len(rows) == 14
     # What the table says is the mean brightness of what is drawn of the first image of either dark person.
     own, decoder = load_disentangler(tmp_path / "tone.safetensors"), load_decoder(tmp_path / "ridge")
     pictures = decoder.decode(own.resynthesize(store.take(np.array([0, 4])), "light", "keep"))
@@ -143,10 +164,46 @@ def test_fig17_is_judged_by_it(script: Callable[[str], ModuleType], tiny: Path, 
     x1, y1 = (-box[:, 2] / box[0, 0]).round().astype(int)
     side = round(32 / box[0, 0])
     seen = pictures[:, max(y1, 0) : y1 + side, max(x1, 0) : x1 + side].mean() / 255
-    [row] = [row for row in rows if (row["class"], row["column"]) == ("dark", "attribute: light")]
-    assert float(row["p(light)"]) == pytest.approx(seen, abs=0.02)
+    assert float(rows["dark", "attribute: light"]["p(light), torch:mine"]) == pytest.approx(seen, abs=0.02)
     keep(tmp_path / "j.pt2", file.read_bytes(), **SAID | {"classes": ["F", "M"]})
     with pytest.raises(BadInput, match="tells F from M, and the disentangler dark from light"):
-        draw("--judge", f"torch:{file}", "--overwrite")
+        fig17("--judge", f"torch:{file}")
     with pytest.raises(SystemExit):
-        draw("--judge", f"torch:{file}", "--train-people", tmp_path / "train.txt", "--overwrite")
+        fig17("--judge", f"torch:{file}", "--train-people", tmp_path / "train.txt")
+
+
+def test_a_recognizer_that_took_no_part_judges_fig17(fig17: Callable[..., dict], tiny: Path, tmp_path: Path) -> None:
+    draw_people(tmp_path / "other", tmp_path / "faces", "tiny-cosine", tiny, people=34, each=2)
+    given = ("--train-people", tmp_path / "train.txt", "--judge-weights", tiny, "--judge-store")
+    report = fig17(*given, tmp_path / "other")
+    assert list(report["metrics"]) == ["tiny", "tiny-cosine"] and not report["warnings"]
+    found, judge = report["metrics"]["tiny-cosine"], load_recognizer("tiny-cosine", tiny)
+    store, other = Store.open(tmp_path / "emb"), Store.open(tmp_path / "other")
+    own, decoder = load_disentangler(tmp_path / "tone.safetensors"), load_decoder(tmp_path / "ridge")
+    # The first image of each of the four, in the order of the classes: dark P0 and P2, light P1 and P3.
+    first = np.array([0, 4, 2, 6])
+    plain, photographs = store.take(first), other.take(first)
+    asked = [own.resynthesize(plain[:2], "light", "keep"), own.resynthesize(plain[2:], "dark", "keep")]
+    templates = embed_pictures(judge, decoder.decode(np.concatenate(asked)))
+    exchanged = found["attribute: the other class"]
+    cosine = score_pairs(templates, photographs, "cosine")
+    assert (
+        exchanged["cosine"]["value"] == pytest.approx(float(cosine.mean()), abs=1e-5) and exchanged["cosine"]["n"] == 4
+    )
+    # Its threshold is of its own templates of the four people's eight photographs.
+    eight = score_matrix(other.take(np.arange(8)), other.take(np.arange(8)), "cosine")
+    non_mated = np.sort([eight[i, j] for i in range(8) for j in range(i) if i // 2 != j // 2])
+    threshold = report["provenance"]["settings"]["thresholds"]["tiny-cosine"]
+    assert non_mated[-5] <= threshold <= non_mated[-4]  # a fifth of 24 pairs is 4
+    assert exchanged["accepted"]["value"] == np.mean(cosine >= threshold)
+    # Its probes are of its own templates of other people's photographs.
+    labels = read_image_labels(tmp_path / "labels.csv", "tone", other).values
+    train = np.arange(8, 68)
+    target = Target.of_labels([labels[i] for i in train], (train - 8) // 2)
+    told = fit_linear(other.take(train), target)(templates)[:, 1] >= 0.5
+    right = told == np.array([False, False, True, True])
+    assert exchanged["told: linear"]["value"] == right.mean()
+    photograph = fit_linear(other.take(train), target)(photographs)[:, 1] >= 0.5
+    assert found["photograph"]["told: linear"]["value"] == (photograph == np.array([False, False, True, True])).mean()
+    with pytest.raises(UsageError, match="is of the attacked recognizer; give the store of another"):
+        fig17(*given, tmp_path / "emb")
