@@ -5,20 +5,21 @@
 
 The templates are means of n images of the person, drawn at random so often; a draw's images of a smaller n are among
 those of a larger one. The picture shows two draws. The report has, over all draws, how far from frontal, upright and
-evenly lit the drawn faces are, how much they differ from draw to draw, and where the templates lie.
+evenly lit the drawn faces are, how much they differ from draw to draw, and where the templates lie. With several
+people it has the means over them, and intervals that hold for people like them; the picture shows a draw of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from arguments import Parser, command_line, positive, refuse_existing, run
-from fig15_report import make_report
+from fig15_report import make_people_report, make_report
 
 from facedecode.attributes.measured import SIDE, measure_faces, measure_pictures
 from facedecode.cli.console import Console
@@ -81,30 +82,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_done(stores[Path(folder)].manifest, folder, reason="the figure is of a person's images as they are")
         decoders[label] = load_decoder(name, arguments.device)
         decoders[label].require_recognizer(stores[Path(folder)].recognizer, f"the decoder {name}")
-        require_unseen(label, decoders[label].provenance.training.people, [arguments.person])
-        require_unseen_by_store(stores[Path(folder)], [arguments.person])
+        require_unseen(label, decoders[label].provenance.training.people, arguments.person)
+        require_unseen_by_store(stores[Path(folder)], arguments.person)
     if len(sides := {decoder.image_size for decoder in decoders.values()}) > 1:
         raise BadInput(f"the decoders draw {', '.join(map(str, sorted(sides)))} px: show pictures of one size together")
-    counts = [stores[folder].identities().count(arguments.person) for folder in folders]
-    if min(counts) < 2:
-        raise BadInput(
-            f"{folders[int(np.argmin(counts))]}: {min(counts)} templates of {arguments.person}; 2 are needed"
-        )
-    numbers = [number for number in NUMBERS if number <= min(counts)]
-    detector, found = FaceDetector(arguments.device), {}
+    people = list(dict.fromkeys(arguments.person))
+    counts = {(folder, name): stores[folder].identities().count(name) for folder in folders for name in people}
+    for (folder, name), count in counts.items():
+        if count < 2:
+            raise BadInput(f"{folder}: {count} templates of {name}; 2 are needed")
+    numbers = [number for number in NUMBERS if number <= min(counts.values())]
+    detector = FaceDetector(arguments.device)
+    found: dict[str, dict[str, Drawn]] = {}
     with Console().progress() as stage:
         for label, folder, _ in arguments.row:
-            store = stores[Path(folder)]
-            found[label] = draw(
-                store, arguments.person, decoders[label], detector, numbers, arguments, stage(f"{label}, draws")
-            )
-    grid = picture(found, numbers)
+            for name in people:
+                say = stage(f"{label}, draws of {name}")
+                own = draw(stores[Path(folder)], name, decoders[label], detector, numbers, arguments, say)
+                found.setdefault(label, {})[name] = own
     provenance = {
         "stores": [describe_store(store) for store in stores.values()],
         "decoders": {label: describe_decoder(decoders[label]) for label, _, name in arguments.row},
         "detector": detector.settings,
         "settings": {
-            "person": arguments.person,
+            "people": people,
             "numbers": numbers,
             "draws": arguments.draws,
             "seed": arguments.seed,
@@ -113,7 +114,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         "command": command_line(__file__, argv),
         "environment": environment(),
     }
-    write_report(make_report(found, grid, provenance), arguments.output, overwrite=arguments.overwrite)
+    if len(people) == 1:
+        of_person = {label: own[people[0]] for label, own in found.items()}
+        grid = picture(
+            {f"{label}, draw {i + 1}": own.shown[i] for label, own in of_person.items() for i in range(SHOWN)}, numbers
+        )
+        report = make_report(of_person, grid, provenance)
+    else:
+        grid = picture(
+            {f"{label}, {name}": own.shown[0] for label, each in found.items() for name, own in each.items()}, numbers
+        )
+        report = make_people_report(found, grid, provenance)
+    write_report(report, arguments.output, overwrite=arguments.overwrite)
     if arguments.picture:
         save_image(arguments.picture, grid)
     print(f"look at {arguments.output / 'report.html'}", file=sys.stderr)
@@ -206,17 +218,18 @@ def draw(
     )
 
 
-def picture(found: dict[str, Drawn], numbers: Sequence[int]) -> np.ndarray:
-    """A row for each row and draw, a column for each number of images: (H, W, 3) uint8."""
-    bands = [enlarged(pictures) for own in found.values() for pictures in own.shown]
-    labels = [f"{label}, draw {i}" for label, own in found.items() for i in range(1, len(own.shown) + 1)]
+def picture(rows: Mapping[str, np.ndarray], numbers: Sequence[int]) -> np.ndarray:
+    """Rows of pictures (k, P, P, 3) by their label, a column for each number of images: (H, W, 3) uint8."""
+    bands = [enlarged(pictures) for pictures in rows.values()]
     captions = [shortened(f"n = {number}", bands[0].shape[2]) for number in numbers]
-    return picture_grid(bands, labels, [captions] * len(bands))
+    return picture_grid(bands, list(rows), [captions] * len(bands))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__, "--device", output="a folder for the report")
-    parser.add_argument("--person", required=True, help="whom no decoder was trained on, with many images")
+    parser.add_argument(
+        "--person", nargs="+", required=True, help="one or more whom no decoder was trained on, with many images"
+    )
     parser.add_argument(
         "--row",
         nargs=3,

@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 TITLES = {"yaw": "turn", "roll": "|roll|, degrees", "side-light": "|side-light|"}
 
 
+_MEASURED = (
+    "Landmarks and light are measured on the drawn pictures, with faces detected anew at 256 px, in the picture "
+    "and in its mirror image: half the difference of the two counts, which is free of the detector's own "
+    "asymmetry. Turn: how far the nose is from the middle of eyes and mouth, in distances of the eyes, a proxy of "
+    "|yaw|. Roll: the angle of the line through the eyes; the decoder was trained on faces put upright, so that it "
+    "is small throughout. Side-light: mean luma of the right half of the central face less that of its left half, "
+    "of 1. A mean without sign falls with the spread alone, too: the signed means tell the two apart."
+)
+
+
 def estimate(values: np.ndarray, statistic: Callable, repetitions: int) -> Estimate:
     """A statistic of draws and its interval: draws are drawn again, with replacement.
 
@@ -94,7 +104,7 @@ def make_report(found: Mapping[str, Drawn], grid: np.ndarray, provenance: dict) 
             )
     return Report(
         kind="fig15",
-        title=f"Templates of more and more images of {settings['person']}, drawn: the paper's Fig. 15",
+        title=f"Templates of more and more images of {settings['people'][0]}, drawn: the paper's Fig. 15",
         protocol=protocol(found, settings),
         headlines=headlines,
         sections=sections,
@@ -102,6 +112,94 @@ def make_report(found: Mapping[str, Drawn], grid: np.ndarray, provenance: dict) 
         warnings=[*warnings, "One person: the intervals hold for these images, and say nothing of other people."],
         provenance={**provenance, "settings": {**settings, "level": LEVEL}},
     )
+
+
+def make_people_report(found: Mapping[str, Mapping[str, Drawn]], grid: np.ndarray, provenance: dict) -> Report:
+    """The report of several people: row → person → `Drawn`, with the grid of pictures (H, W, 3) uint8.
+
+    What is measured of a person is the mean over draws; intervals are of the choice of people.
+    """
+    settings = provenance["settings"]
+    numbers, people, repetitions = settings["numbers"], settings["people"], settings["repetitions"]
+    alt = f"A column each for {', '.join(map(str, numbers))} images; a row each for {', '.join(people)}."
+    sections = [
+        Section(
+            "Pictures",
+            pictures=[Picture("aggregates", "Aggregates, drawn", png_bytes(grid), "The first draw of each.", alt)],
+        )
+    ]
+    metrics, headlines, warnings = {}, [], []
+    for label, own in found.items():
+        signed = {name: over_draws([each.signed[name] for each in own.values()]) for name in TITLES}
+        unsigned = {name: over_draws([np.abs(each.signed[name]) for each in own.values()]) for name in TITLES}
+        figures = {
+            "mean": {name: [estimate(row, mean, repetitions) for row in rows] for name, rows in unsigned.items()},
+            "change": {
+                name: [estimate(row - rows[0], mean, repetitions) for row in rows] for name, rows in unsigned.items()
+            },
+        }
+        columns = [Column("images", "count")]
+        columns += [Column(f"{title}{what}", "score") for title in TITLES.values() for what in ("", ", less that of 1")]
+        rows = [
+            (number, *(figures[kind][name][i] for name in TITLES for kind in ("mean", "change")))
+            for i, number in enumerate(numbers)
+        ]
+        note = "Means over people of their means over draws. Differences are paired, by person."
+        columns_each = [Column("person"), Column("images", "count")]
+        columns_each += [Column(f"{title}: change", "score") for title in TITLES.values()]
+        columns_each += [Column(f"{key} at {numbers[-1]}, signed", "score") for key in TITLES]
+        each = [
+            (
+                name,
+                drawn.images,
+                *(float(unsigned[key][-1, i] - unsigned[key][0, i]) for key in TITLES),
+                *(float(signed[key][-1, i]) for key in TITLES),
+            )
+            for i, (name, drawn) in enumerate(own.items())
+        ]
+        slug = _slug(label)
+        tables = [
+            Table(f"means-{slug}", f"Means over {len(own)} people", columns, rows, note),
+            Table(f"people-{slug}", f"Each person, from {numbers[0]} to {numbers[-1]} images", columns_each, each),
+        ]
+        sections.append(Section(label, tables=tables))
+        metrics[label] = {
+            kind: {
+                name: {str(number): one.as_json() for number, one in zip(numbers, row, strict=True)}
+                for name, row in measures.items()
+            }
+            for kind, measures in figures.items()
+        }
+        for name, title in TITLES.items():
+            note = f"from {numbers[0]} to {numbers[-1]} images"
+            headlines.append(Headline(f"{label}: change of {title}", figures["change"][name][-1], "score", note))
+        if lost := sum(int(np.isnan(drawn.signed["yaw"]).sum()) for drawn in own.values()):
+            warnings.append(f"{label}: no face is found in {lost} of the pictures; they are left out.")
+    return Report(
+        kind="fig15",
+        title=f"Templates of more and more images of {len(people)} people, drawn: the paper's Fig. 15",
+        protocol=[
+            f"People: {', '.join(people)}, on whom no decoder was trained. In each of {settings['draws']} draws (seeds "
+            f"from {settings['seed']}) a person's images are put in random order; the template of n is the mean of the "
+            "first n, which the decoder draws.",
+            _MEASURED,
+            f"Intervals are {LEVEL:.0%}, of a bootstrap over people ({settings['repetitions']:,} replicates): "
+            "they hold for people like these, of whom there are many photographs.",
+        ],
+        headlines=headlines,
+        sections=sections,
+        metrics=metrics,
+        warnings=warnings,
+        provenance={**provenance, "settings": {**settings, "level": LEVEL}},
+    )
+
+
+def over_draws(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Of each person's values (k, draws), the mean over draws whose face is found: (k, people); NaN where none is."""
+    found = [np.isfinite(own) for own in values]
+    sums = [np.where(there, own, 0).sum(1) for there, own in zip(found, values, strict=True)]
+    with np.errstate(invalid="ignore"):
+        return np.stack([total / there.sum(1) for total, there in zip(sums, found, strict=True)], axis=1)
 
 
 def row_figures(own: Drawn, numbers: Sequence[int], repetitions: int) -> dict[str, dict[str, list[Estimate]]]:
@@ -142,7 +240,7 @@ def _resampled(statistic: Callable[[np.ndarray], np.ndarray], draws: int, repeti
 
 
 def section(label: str, own: Drawn, figures: dict, numbers: Sequence[int], repetitions: int) -> Section:
-    name = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+    name = _slug(label)
     columns = [Column("images", "count"), *(Column(title, "score") for title in TITLES.values())]
     columns += [Column("template to person's mean", "score"), Column("to population's mean", "score")]
     means = [
@@ -223,6 +321,10 @@ def section(label: str, own: Drawn, figures: dict, numbers: Sequence[int], repet
     )
 
 
+def _slug(label: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
 def opposite(figure: Estimate) -> Estimate:
     """The figure with its sign turned."""
     low, high = (None if end is None else -end for end in (figure.high, figure.low))
@@ -244,15 +346,10 @@ def protocol(found: Mapping[str, Drawn], settings: dict) -> list[str]:
     """How the figures were made, a paragraph each."""
     have = ", ".join(f"{label} {own.images} images and {own.people:,} other people" for label, own in found.items())
     return [
-        f"Person: {settings['person']}, on whom no decoder was trained ({have}). In each of {settings['draws']} draws "
-        f"(seeds from {settings['seed']}) the images are put in random order; the template of n is the mean of the "
-        "first n, which the decoder draws.",
-        "Landmarks and light are measured on the drawn pictures, with faces detected anew at 256 px, in the picture "
-        "and in its mirror image: half the difference of the two counts, which is free of the detector's own "
-        "asymmetry. Turn: how far the nose is from the middle of eyes and mouth, in distances of the eyes, a proxy of "
-        "|yaw|. Roll: the angle of the line through the eyes; the decoder was trained on faces put upright, so that it "
-        "is small throughout. Side-light: mean luma of the right half of the central face less that of its left half, "
-        "of 1. A mean without sign falls with the spread alone, too: the signed means tell the two apart.",
+        f"Person: {settings['people'][0]}, on whom no decoder was trained ({have}). In each of {settings['draws']} "
+        f"draws (seeds from {settings['seed']}) the images are put in random order; the template of n is the mean of "
+        "the first n, which the decoder draws.",
+        _MEASURED,
         "The population's mean is the mean over all other people of the store of their mean templates; the person's is "
         "over all of the person's images, those of the aggregate among them. Distances are Euclidean, or 1 - cosine "
         "where the recognizer is compared by it.",

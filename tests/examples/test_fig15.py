@@ -123,6 +123,29 @@ def test_a_report_of_one_person(fig15: ModuleType, here: Path) -> None:
     assert load_image(here / "grid.png").ndim == 3
 
 
+def test_a_report_of_several_people(fig15: ModuleType, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, draw, rng = {}, fig15.draw, np.random.default_rng(0)
+
+    def keep(store, person, *rest):
+        kept[person] = draw(store, person, *rest)
+        kept[person].signed["yaw"][1, 0] = np.nan  # a face that is not found
+        return kept[person]
+
+    def measure(pictures, detector):
+        return {name: rng.normal(size=len(pictures)) for name in ("yaw", "roll", "side-light")}
+
+    monkeypatch.setattr(fig15, "draw", keep)
+    monkeypatch.setattr(fig15, "measure", measure)
+    row = ["--row", "tiny", str(here / "emb"), str(here / "ridge"), "--draws", "4", "--repetitions", "50"]
+    fig15.main(["--person", "P0", "P1", "P2", *row, "-o", str(here / "out")])
+    found = json.loads((here / "out" / "report.json").read_text())
+    jsonschema.validate(found, json.loads((here / "out" / "report.schema.json").read_text()))
+    assert list(kept) == ["P0", "P1", "P2"] and "no face is found in 3 of" in found["warnings"][0]
+    for name, wanted in found["metrics"]["tiny"]["change"].items():
+        each = [np.nanmean(np.abs(own.signed[name]), axis=1) for own in kept.values()]
+        assert wanted["2"]["value"] == pytest.approx(np.mean([x[1] - x[0] for x in each])) and wanted["2"]["n"] == 3
+
+
 def test_whoever_trained_the_decoder_is_refused(fig15: ModuleType, here: Path) -> None:
     row = ["--row", "tiny", str(here / "emb"), str(here / "ridge"), "-o", str(here / "out")]
     with pytest.raises(BadInput, match="trained on 1 of the 1 people"):
