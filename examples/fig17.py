@@ -139,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "labels": describe_file(arguments.labels),
             "judge": of_pictures and {"name": of_pictures.model.name, "sha256": of_pictures.model.weights_sha256},
             "fmr": arguments.fmr,
+            "looked_through": [its.recognizer.name for its, _ in stores[1:] if trained_through(decoder, its)],
             "thresholds": {own_eyes.name: own_eyes.threshold for own_eyes in beholders},
             "repetitions": arguments.repetitions,
             "seed": arguments.seed,
@@ -168,6 +169,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shown", type=positive, default=3, help="people of each class in it")
     parser.add_argument("--measured", type=positive, default=150, help="people of each class")
     return parser.parse_args(argv)
+
+
+def trained_through(decoder: Decoder, store: Store) -> bool:
+    """Whether gradients of the store's recognizer may have shaped the decoder."""
+    return decoder.looked_through(store.recognizer.name, store.recognizer.weights_sha256) is not False
 
 
 def labels_of(store: Store, labels: Path, attribute: str) -> dict[str, str | None]:

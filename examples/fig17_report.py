@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -72,7 +72,7 @@ def make_report(
             beholder: {edit: {what: value.as_json() for what, value in own.items()} for edit, own in rows.items()}
             for beholder, rows in found.items()
         },
-        warnings=[] if len(found) > 1 else ["No recognizer judges but the attacked one, whose templates were edited."],
+        warnings=list(warnings(list(found), settings)),
         provenance={**provenance, "settings": {**settings, "level": LEVEL}},
     )
 
@@ -153,6 +153,13 @@ def headlines(beholder: str, rows: Mapping[str, Mapping[str, Estimate]]) -> list
     ]
 
 
+def warnings(beholders: Sequence[str], settings: dict) -> Iterator[str]:
+    if len(beholders) == 1:
+        yield "No recognizer judges but the attacked one, whose templates were edited."
+    for name in settings["looked_through"]:
+        yield f"The decoder's training looked through {name}, or does not say that it did not: no independent judge."
+
+
 def protocol(beholders: Sequence[str], settings: dict, people: int, classes: Sequence[str]) -> list[str]:
     """How the figures were made, a paragraph each."""
     thresholds = ", ".join(f"{name} {value:.4g}" for name, value in settings["thresholds"].items())
@@ -166,7 +173,7 @@ def protocol(beholders: Sequence[str], settings: dict, people: int, classes: Seq
     )
     independent = (
         [
-            f"{beholders[1]} took no part in disentangler and decoder: what it reads is in the pictures. What "
+            f"{beholders[1]} judges what can be seen in the pictures, and is not the one attacked. What "
             f"{beholders[0]} reads can be noise that only it sees, and its quadratic probe is the kind of model that "
             "the disentangler edits by."
         ]

@@ -20,7 +20,7 @@ from facedecode.attributes.disentangler import load_disentangler
 from facedecode.attributes.disentangler_fit import fit_store_disentangler
 from facedecode.attributes.probe import fit_linear
 from facedecode.attributes.target import Target
-from facedecode.decoders import load_decoder
+from facedecode.decoders import Decoder, load_decoder
 from facedecode.errors import BadInput, UsageError
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
@@ -172,7 +172,9 @@ def test_fig17_is_judged_by_it(fig17: Callable[..., dict], tmp_path: Path) -> No
         fig17("--judge", f"torch:{file}", "--train-people", tmp_path / "train.txt")
 
 
-def test_a_recognizer_that_took_no_part_judges_fig17(fig17: Callable[..., dict], tiny: Path, tmp_path: Path) -> None:
+def test_a_recognizer_that_took_no_part_judges_fig17(
+    fig17: Callable[..., dict], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw_people(tmp_path / "other", tmp_path / "faces", "tiny-cosine", tiny, people=34, each=2)
     given = ("--train-people", tmp_path / "train.txt", "--judge-weights", tiny, "--judge-store")
     report = fig17(*given, tmp_path / "other")
@@ -205,5 +207,7 @@ def test_a_recognizer_that_took_no_part_judges_fig17(fig17: Callable[..., dict],
     assert exchanged["told: linear"]["value"] == right.mean()
     photograph = fit_linear(other.take(train), target)(photographs)[:, 1] >= 0.5
     assert found["photograph"]["told: linear"]["value"] == (photograph == np.array([False, False, True, True])).mean()
+    monkeypatch.setattr(Decoder, "looked_through", lambda *names: None)  # as of a record that does not tell
+    assert "looked through tiny-cosine" in fig17(*given, tmp_path / "other")["warnings"][0]
     with pytest.raises(UsageError, match="is of the attacked recognizer; give the store of another"):
         fig17(*given, tmp_path / "emb")
