@@ -89,7 +89,8 @@ fig17)
     facedecode train emb -o gender.safetensors --kind disentangler $train_less_bush $labels --label gender
     facedecode transform emb -o emb-identity --disentangle gender.safetensors
     python "$here/fig17.py" emb --disentangler gender.safetensors --decoder dlib-resnet $test_people $labels \
-        --train-people "$lfw/protocol/peopleDevTrain.txt" -o fig17.png > fig17.csv
+        --train-people "$lfw/protocol/peopleDevTrain.txt" --judge-store emb-edgeface --judge-weights "$edge" \
+        --picture fig17.png -o results/fig17
     for store in emb emb-edgeface; do
         python "$here/disentanglement_tradeoff.py" $store $labels --label gender $test_people -o tradeoff-$store \
             --train-people "$lfw/protocol/peopleDevTrain.txt" --exclude George_W_Bush
