@@ -104,7 +104,8 @@ def test_the_index_says_which_decoders_and_which_intervals(script: Callable[[str
     headline = {"title": "Type II of shipped", "figure": figure, "unit": "%", "note": ""}
     report = {"title": "Security", "headlines": [headline], "provenance": made}
     index = script("results_index").section
-    assert "Intervals of version 1; a CPU, 2 cores, torch 2. Decoders: `shipped` 1f78535b (an older one)." in index(report, "here")
+    older = "Decoders: `shipped` 1f78535b (an older one)."
+    assert f"Intervals of version 1; a CPU, 2 cores, torch 2. {older}" in index(report, "here")
     made["environment"]["intervals"] = 3
     made["decoders"] = {f"seed {seed}": f"{seed:08}" for seed in range(40)}
     assert "Intervals of version 3; a CPU, 2 cores, torch 2. Decoders: 40, in report.json." in index(report, "here")
