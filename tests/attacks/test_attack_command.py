@@ -42,6 +42,9 @@ from facedecode.store import Store
 from facedecode.store.processing import refuse_done
 from facedecode.templates.transformation import require_extracted
 
+# The classes of `classifier.st` are the people who are attacked, and it is said.
+pytestmark = pytest.mark.filterwarnings("default:the classifier was trained on:facedecode.errors.FacedecodeWarning")
+
 SIDE = 32  # px of a tiny crop; 128 as the figure shows it
 NEAR = -0.1  # a score that no two of the different pictures reach by themselves
 FLAT = 0.5 / 255 + 1e-9  # what rounding to 8 bits can move a pixel
