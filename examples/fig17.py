@@ -34,8 +34,9 @@ from facedecode.attributes.target import Target
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, load_decoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.cohort import Judge, make_judge, require_unseen, unseen_images
+from facedecode.evaluation.cohort import Judge, known_people, make_judge, require_unseen, unseen_images
 from facedecode.evaluation.rendering import spread_rows
+from facedecode.names import shared_people
 from facedecode.pictures.figures import picture_grid
 from facedecode.pictures.images import save_image
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
@@ -87,15 +88,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     own.require_recognizer(store.recognizer)
     decoder = load_decoder(arguments.decoder)
     decoder.require_recognizer(store.recognizer, f"the decoder {arguments.decoder}")
-    images = unseen_images(store, arguments.people)
+    fitted = own.fitted_on or []
+    trained = people_names(arguments.train_people) if arguments.train_people else []
+    known = known_people([store], [decoder]).union(fitted, trained)
+    images = unseen_images(store, arguments.people, known=known)
     label_of = labels_of(store, arguments.labels, own.attribute)
     judged = rows_of(images.acquired, label_of, own.classes, arguments.measured, arguments.people)
     people = [images.identities[i] for rows in judged.values() for i in rows]
     require_unseen(arguments.decoder, decoder.provenance.training.people, people)
-    fitted = own.report.get("provenance", {}).get("people", [])
-    trained = people_names(arguments.train_people) if arguments.train_people else []
     for what, others in (("the disentangler", fitted), ("the probe", trained)):
-        if seen := sorted(set(people) & set(others)):
+        if seen := sorted(shared_people(people, others)):
             raise BadInput(f"{what} is fitted to {len(seen)} of these people ({seen[0]}, …); give others")
     stores = [(store, arguments.weights)]
     if arguments.judge_store:

@@ -16,7 +16,7 @@ import argparse
 import hashlib
 import io
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,7 +31,13 @@ from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.base import DecoderNetwork, closed_form
 from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store
+from facedecode.evaluation.cohort import (
+    known_people,
+    open_stores,
+    require_unseen,
+    require_unseen_by_store,
+    without_twice,
+)
 from facedecode.evaluation.fidelity import joined, picture_values
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.files import json_text, make_folder, write_bytes
@@ -140,7 +146,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with Console().progress() as stage:
         used = arguments.exclude, arguments.images
         train = read_data(stores, arguments.train_people, *used, stage("portraits to train on"))
-        test = read_data(stores, arguments.people, (), arguments.limit, stage("portraits to judge on"))
+        known = known_people(stores.values()).union(train.identities)
+        test = read_data(stores, arguments.people, (), arguments.limit, stage("portraits to judge on"), known)
         require_unseen("of this table", sorted(set(train.identities)), test.identities)
         for store in stores.values():
             require_unseen_by_store(store, test.identities)
@@ -224,15 +231,20 @@ def read_data(
     exclude: Iterable[str],
     count: int | None,
     progress: Callable[[int, int], None],
+    known: Collection[str] = (),
 ) -> Data:
-    """The images of these people that all stores have a template of: `count` of them, drawn at random, or all."""
+    """The images of these people that all stores have a template of: `count` of them, drawn at random, or all.
+
+    known: as in `unseen_images`.
+    """
     first = next(iter(stores.values()))
     places = {
         name: {(row["path"], row["sha256"]): i for i, row in enumerate(store.rows().to_pylist()) if row["path"]}
         for name, store in stores.items()
     }
     rows = first.rows().to_pylist()
-    rows = [rows[i] for i in select_people([row["identity"] for row in rows], people, tuple(exclude))]
+    names = [row["identity"] for row in rows]
+    rows = [rows[i] for i in without_twice(select_people(names, people, tuple(exclude)), names, known)[0]]
     # One image is one name and one content: another edition of the pictures has the same names.
     rows = [row for row in rows if all((row["path"], row["sha256"]) in place for place in places.values())]
     if len(rows) < (count or 1):
