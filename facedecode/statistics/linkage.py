@@ -8,16 +8,16 @@ chances among those who have mated ones. So where nothing links, both have the s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from facedecode.errors import BadInput
 from facedecode.progress import Progress, silent
-from facedecode.statistics.bootstrap import REPETITIONS, Estimate, Resampled, resample
-from facedecode.statistics.intervals import LEVEL, percentiles, unanimous
-from facedecode.statistics.resampling import Replicates
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate
+from facedecode.statistics.intervals import LEVEL, percentiles
+from facedecode.statistics.linkage_estimate import PersonScores, estimate_linkage
 from facedecode.statistics.scores import encode_people, score_pairs
 from facedecode.statistics.unlinkability import (
     Linkability,
@@ -48,7 +48,7 @@ class NullLevel:
 class LinkageFigures:
     """How well one score links the templates of people across keys.
 
-    d_sys, maximal: corrected for their bias, with intervals by person, see `measure`. n is the number of people.
+    d_sys, maximal: without what small samples add, with intervals by person. n is the number of people.
     d_sys_null, maximal_null: the uncorrected figures of people who were paired with somebody else.
     by_keys: uncorrected D_sys of each pair of keys alone.
     measured: bins, shares, D↔, and the uncorrected figures.
@@ -66,8 +66,8 @@ class LinkageFigures:
 
     @property
     def distinguishable(self) -> bool:
-        """Whether uncorrected D_sys is above the interval of what unlinked templates give."""
-        return self.measured.d_sys > self.d_sys_null.high
+        """Whether the interval of D_sys leaves out 0."""
+        return bool(self.d_sys.low)
 
 
 @dataclass(frozen=True)
@@ -105,12 +105,7 @@ def measure_linkage(
     All pairs of keys enter alike. A person has at most 20 mated comparisons under each, drawn at random; non-mated
     ones are 500,000 at most, drawn at random with replacement.
 
-    A replicate of the bootstrap by person is about as much above the figure v as v is above the truth, so the estimate
-    is 2·v − mean(replicates). Its interval is that of the replicates less twice their bias, by `intervals.corrected`.
-    Both are within [0, 1]. Three rules keep the interval from saying too much. Where v is not above the null level, 0
-    is in it. It reaches at least as far from 0 and 1 as n people who are all linked, or none of whom is, tell (Clopper
-    and Pearson): a share a of linked people has D_sys = a and maximal linkability log₂(1 + a) at least. And it holds
-    the estimate.
+    The estimates and their intervals are those of `linkage_estimate`; both are within [0, 1] and hold the estimate.
 
     Raises BadInput: fewer than two keys, than two people with mated comparisons, or than 100 of those.
     """
@@ -144,18 +139,8 @@ def measure_linkage(
 
     places = bins_of(non_mated_scores, measured.edges)
     left, right = (images.place[codes[side]] for side in (non_mated.left, non_mated.right))
-    of_people = by_person(mated_scores)
-
-    def figures(people: Replicates) -> np.ndarray:
-        p, shares = people.sums(of_people), _pair_shares(places, bins, left, right, people)
-        p = p / p.sum(axis=1, keepdims=True)
-        both = np.stack([d_sys(p, shares), maximal_linkability(p, shares)], axis=1)
-        # One person drawn again and again has nobody to be compared with.
-        return np.where(np.isnan(shares).any(axis=1, keepdims=True), np.nan, both)
-
-    d_sys_drawn, maximal_drawn = resample(
-        figures, np.ones(len(images.people)), len(images.people), False, repetitions, seed
-    )
+    scores = PersonScores(mated_scores, owners, non_mated_scores, left, right)
+    d_sys_estimate, maximal_estimate = estimate_linkage(scores, level, repetitions=repetitions, seed=seed)
     null_p = np.empty((NULL_DRAWS, bins))
     progress(0, NULL_DRAWS)
     for k in range(NULL_DRAWS):
@@ -166,30 +151,16 @@ def measure_linkage(
         values = figure(null_p, q)
         return NullLevel(float(values.mean()), percentiles(values, level)[1])
 
-    everybody = unanimous(np.ones(len(images.people)), level)
-
-    def estimate(raw: Resampled, unlinked: NullLevel, of_share: Callable = float) -> Estimate:
-        """of_share: a share of linked people → the figure at least."""
-        bias = float(np.nanmean(raw.drawn)) - raw.value
-        unbiased = replace(raw, value=raw.value - bias, drawn=raw.drawn - 2 * bias, left_out=raw.left_out - bias)
-        ends = unbiased.estimate(level)
-        value = min(1.0, max(0.0, ends.value))
-        low, high = (value if end is None else end for end in (ends.low, ends.high))
-        low = 0.0 if raw.value <= unlinked.high else max(0.0, min(low, of_share(everybody), value))
-        high = min(1.0, max(high, of_share(1 - everybody), value))
-        return replace(ends, value=value, low=low, high=high)
-
-    d_sys_null, maximal_null = null(d_sys), null(maximal_linkability)
     by_keys = []
     for k in range(len(pairs)):
         alone = by_person(mated_scores, mated.keys == k).mean(axis=0)
         other = np.bincount(places[non_mated.keys == k], minlength=bins) / each
         by_keys.append(float(d_sys(alone, other)))
     return LinkageFigures(
-        d_sys=estimate(d_sys_drawn, d_sys_null),
-        maximal=estimate(maximal_drawn, maximal_null, lambda share: float(np.log2(1 + share))),
-        d_sys_null=d_sys_null,
-        maximal_null=maximal_null,
+        d_sys=d_sys_estimate,
+        maximal=maximal_estimate,
+        d_sys_null=null(d_sys),
+        maximal_null=null(maximal_linkability),
         by_keys=by_keys,
         measured=measured,
         mated=len(mated_scores),
@@ -268,13 +239,3 @@ def _repeat(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> LinkageScores:
     keys = np.repeat(np.arange(len(parts)), [len(left) for left, _ in parts])
     left, right = (np.concatenate(side) for side in zip(*parts, strict=True))
     return LinkageScores(left, right, keys)
-
-
-def _pair_shares(bins: np.ndarray, count: int, left: np.ndarray, right: np.ndarray, people: Replicates) -> np.ndarray:
-    """The share of non-mated comparisons in each bin, by w_left · w_right: (replicates, count); NaN where none is."""
-    order = np.argsort(bins, kind="stable")
-    sums = people.pairs(left[order], right[order], np.arange(len(people)))
-    ends = np.searchsorted(bins[order], np.arange(count), side="right")
-    weights = np.stack([sums.first(np.full(len(people), end)) for end in ends], axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.diff(weights, prepend=0, axis=1) / weights[:, -1:]

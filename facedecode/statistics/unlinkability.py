@@ -13,7 +13,7 @@ Both measure what one score links; a better score may link more, so a low figure
 Densities are histograms of equally wide bins from the lowest to the highest score, one bin for ten mated scores and at
 most 100 (the rule of the authors' own code; its trapezoid rule loses half a bin at either end, the sum here is exact).
 Fewer than 100 mated scores are refused, because fewer than 10 bins would hide what links. Finite samples make both
-figures too high, the more so the fewer scores a bin has: compare them with the figures of unlinked scores.
+figures too high, the more so the fewer scores a bin has: `linkage_estimate` says what the truth is likely to be.
 """
 
 from __future__ import annotations
@@ -92,11 +92,16 @@ def shares(scores: np.ndarray, edges: np.ndarray, weights: np.ndarray | None = N
     return counts / counts.sum()
 
 
+def likelier_mated(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """(p − q) / (p + q) of mated and non-mated shares (…, b): −1 to 1, 0 where there is neither."""
+    both = p + q
+    return np.divide(p - q, both, out=np.zeros_like(both), where=both > 0)
+
+
 def local_linkability(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """D↔ in each bin from the mated and non-mated shares (…, b); 0 where there is neither."""
-    both = p + q
     # 2·LR / (1 + LR) − 1 with LR = p / q: this form has no infinity.
-    return np.maximum(0.0, np.divide(p - q, both, out=np.zeros_like(both), where=both > 0))
+    return np.maximum(0.0, likelier_mated(p, q))
 
 
 def d_sys(p: np.ndarray, q: np.ndarray) -> np.ndarray:
@@ -104,10 +109,15 @@ def d_sys(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.sum(p * local_linkability(p, q), axis=-1)
 
 
+def total_variation(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """The total variation distance of mated and non-mated shares (…, b) → (…)."""
+    return np.sum(np.maximum(0.0, p - q), axis=-1)
+
+
 def maximal_linkability(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Maximal linkability in bits of mated and non-mated shares (…, b) → (…)."""
     # As log₂(1 + Σ max(0, p − q)), which is exactly 0 where p and q are equal.
-    return np.log2(1.0 + np.sum(np.maximum(0.0, p - q), axis=-1))
+    return np.log2(1.0 + total_variation(p, q))
 
 
 def _finite(scores: np.ndarray, name: str) -> np.ndarray:

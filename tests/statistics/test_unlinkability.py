@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import integrate, optimize, stats
 
 from facedecode.errors import BadInput
-from facedecode.statistics import linkage
-from facedecode.statistics.bootstrap import person_draws
+from facedecode.statistics import linkage, linkage_estimate
 from facedecode.statistics.linkage import measure_linkage, require_measurable
-from facedecode.statistics.resampling import Drawn
-from facedecode.statistics.unlinkability import bin_edges, linkability, local_linkability
+from facedecode.statistics.unlinkability import (
+    bin_edges,
+    d_sys,
+    linkability,
+    local_linkability,
+    total_variation,
+)
 from facedecode.templates.protection import make_scheme
 
 
@@ -201,7 +205,7 @@ def test_unprotected_templates_are_linked_and_independent_ones_are_not():
     assert abs(unlinked.measured.d_sys - unlinked.d_sys_null.mean) < 0.05
 
 
-def test_the_null_level_is_exceeded_no_more_often_than_it_says():
+def test_what_is_not_linked_is_called_linked_no_more_often_than_said():
     above = []
     for seed in range(60):
         generator = np.random.default_rng(seed)
@@ -212,7 +216,7 @@ def test_the_null_level_is_exceeded_no_more_often_than_it_says():
         left = (effect + 0.1 * generator.normal(size=len(codes)))[:, None]
         right = (generator.normal(size=60)[codes] + 0.1 * generator.normal(size=len(codes)))[:, None]
         above.append(
-            measure_linkage([left, right], names, "negative-euclidean", seed=seed, repetitions=2).distinguishable
+            measure_linkage([left, right], names, "negative-euclidean", seed=seed, repetitions=100).distinguishable
         )
     assert np.sum(above) <= stats.binom(60, 0.03).ppf(0.9999)
 
@@ -256,38 +260,100 @@ def test_people_count_alike_and_nobody_is_compared_with_themselves():
     assert all(len(found) == 1 and code not in found for code, found in partners.items())
 
 
-def test_replicates_weigh_pairs_by_both_people():
+def test_what_a_person_adds_is_what_the_shares_change_by():
     generator = np.random.default_rng(3)
-    left, right, bins = generator.integers(7, size=(3, 90))
-    draws = person_draws(7, 20, 0)
-    found = linkage._pair_shares(bins, 7, left, right, Drawn(draws))
-    for weights, shares in zip(draws, found, strict=True):
-        sums = [
-            sum(weights[i] * weights[j] for i, j, b in zip(left, right, bins, strict=True) if b == k) for k in range(7)
-        ]
-        assert shares == pytest.approx(np.array(sums) / sum(sums))
+    owners, left = np.arange(80) % 6, generator.integers(6, size=900)
+    right = (left + generator.integers(1, 6, size=900)) % 6
+    mated, non_mated = generator.normal(1 + owners / 9, 1), generator.normal(0, 1, 900)
+    shares = linkage_estimate._shares(linkage_estimate.PersonScores(mated, owners, non_mated, left, right)).coarser(8)
+    assert (shares.mated + shares.non_mated) / 2 == pytest.approx(np.full(8, 1 / 8), abs=0.02)
+    ranked = np.concatenate([mated, non_mated])
+    weights = np.concatenate([1 / 6 / np.bincount(owners)[owners], np.full(900, 1 / 900)])
+    order = np.argsort(ranked)
+    rank = np.empty(len(order), dtype=int)
+    rank[order] = np.minimum(np.searchsorted(np.arange(1, 8) / 4, np.cumsum(weights[order]), side="left"), 7)
+    for person in range(6):
+        step = np.ones(6)
+        step[person] += 1e-6
+        p = np.bincount(rank[:80], weights[:80] * step[owners], minlength=8)
+        q = np.bincount(rank[80:], step[left] * step[right], minlength=8)
+        for moved, share, influence in (
+            (p, shares.mated, shares.mated_influence),
+            (q, shares.non_mated, shares.non_mated_influence),
+        ):
+            assert (moved / moved.sum() - share) * 6e6 == pytest.approx(influence[person], abs=0.06)
+        for figure, influence in zip((d_sys, total_variation), linkage_estimate._influences(shares), strict=True):
+            by = 1e-6 * np.array([shares.mated_influence[person], shares.non_mated_influence[person]])
+            change = figure(shares.mated + by[0], shares.non_mated + by[1]) - figure(shares.mated, shares.non_mated)
+            assert change * 1e6 == pytest.approx(influence[person], abs=1e-4)
 
 
-def test_the_interval_holds_the_truth_where_the_percentiles_would_not(monkeypatch):
-    def scene(seed: int, count: int) -> tuple[list[np.ndarray], list[str]]:
-        generator = np.random.default_rng(seed)
-        look = generator.normal(size=count).repeat(2)
-        left, right = look + 0.5 * generator.normal(size=2 * count), look + 0.5 * generator.normal(size=2 * count)
-        return [left[:, None], right[:, None]], [f"p{k:06d}" for k in np.arange(count).repeat(2)]
+def test_a_few_linked_people_have_the_interval_of_a_share():
+    truths = np.linspace(0, 1.5, len(linkage_estimate._STRENGTHS))
+    people, share, deviate = 100, 0.05, 1.984
+    influence = np.where(np.arange(people) < 5, 1 - share, -share)
+    exact = np.array([truths] * 3)  # without noise each system is found as it is
+    value, low, high = linkage_estimate._interval(share, truths, exact, influence, deviate, 0.95)
+    # Wilson's, of a variance of so many people.
+    reach = [
+        lambda true, sign=sign: (
+            share - true - sign * deviate * np.sqrt(share * (1 - share) / 99 + (1 - 2 * share) * (true - share) / 100)
+        )
+        for sign in (-1, 1)
+    ]
+    assert value == pytest.approx(share)
+    assert low == pytest.approx(optimize.brentq(reach[1], 0, share))
+    assert high == pytest.approx(optimize.brentq(reach[0], share, 1))
 
-    many, names = scene(0, 6_000)
-    truth = measure_linkage(many, names, "negative-euclidean", repetitions=2).measured.d_sys
+
+def scene(seed: int, count: int, share: float = 1.0) -> tuple[list[np.ndarray], list[str]]:
+    """Two images of each person under two keys; their looks have so large a share in common."""
+    generator = np.random.default_rng(seed)
+    looks = generator.normal(size=(3, count))
+    keys = [(np.sqrt(share) * looks[0] + np.sqrt(1 - share) * own).repeat(2) for own in looks[1:]]
+    return [(look + 0.5 * generator.normal(size=2 * count))[:, None] for look in keys], [
+        f"p{k:06d}" for k in np.arange(count).repeat(2)
+    ]
+
+
+@pytest.mark.parametrize(("people", "share"), [(120, 1.0), (60, 0.6)])
+def test_the_interval_holds_the_truth_and_the_estimate_is_near_it(people, share, monkeypatch):
+    truth = measure_linkage(*scene(0, 6_000, share), "negative-euclidean", repetitions=2).measured.d_sys
     monkeypatch.setattr(linkage, "NULL_DRAWS", 2)
-    held, values, raw = [], [], []
-    for seed in range(25):
-        keys, few = scene(seed + 1, 120)
-        figures = measure_linkage(keys, few, "negative-euclidean", repetitions=100, seed=seed)
-        found = figures.d_sys
-        held.append(found.low <= truth <= found.high)
-        values.append(found.value)
-        raw.append(figures.measured.d_sys)
-    assert np.sum(held) >= stats.binom(25, 0.92).ppf(1e-3)
-    assert abs(np.mean(values) - truth) < abs(np.mean(raw) - truth)
+    found = [
+        measure_linkage(*scene(seed + 1, people, share), "negative-euclidean", repetitions=100, seed=seed)
+        for seed in range(40)
+    ]
+    values = np.array([figures.d_sys.value for figures in found])
+    held = [figures.d_sys.low <= truth <= figures.d_sys.high for figures in found]
+    assert np.sum(held) >= stats.binom(40, 0.93).ppf(1e-3)
+    assert abs(values.mean() - truth) < 3 * values.std() / np.sqrt(40)
+
+
+def test_where_nothing_links_the_estimate_is_0_every_other_time(monkeypatch):
+    monkeypatch.setattr(linkage, "NULL_DRAWS", 2)
+    found = [
+        measure_linkage(*scene(seed, 60, 0.0), "negative-euclidean", repetitions=100, seed=seed) for seed in range(60)
+    ]
+    for figures in ([of.d_sys for of in found], [of.maximal for of in found]):
+        assert np.sum([of.value == 0 for of in figures]) >= stats.binom(60, 0.4).ppf(1e-3)
+        assert np.sum([of.low > 0 for of in figures]) <= stats.binom(60, 0.03).ppf(0.999)
+        assert all(of.high >= 1 - 0.025 ** (1 / 60) for of in figures)
+
+
+@pytest.mark.parametrize("same_image", [False, True])
+def test_a_person_with_half_of_all_images_and_two_people_alone(same_image):
+    generator = np.random.default_rng(5)
+    for counts in ([60] + [2] * 30, [12, 12]):
+        codes = np.repeat(np.arange(len(counts)), counts)
+        left, right = generator.normal(size=(2, len(codes), 1))
+        names = [f"p{code:02d}" for code in codes]
+        # So few comparisons with so many keys, that the smallest set is allowed.
+        found = measure_linkage([left, right] * 3, names, "negative-euclidean", same_image=same_image, repetitions=100)
+        for figure in (found.d_sys, found.maximal):
+            assert 0 <= figure.low <= figure.value <= figure.high <= 1
+            assert figure.n == len(counts)
+    assert found.d_sys.high > 0.8  # two people tell next to nothing
 
 
 def test_what_cannot_be_linked():

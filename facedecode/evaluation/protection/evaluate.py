@@ -249,8 +249,8 @@ def _add_score(result: Result, score: str, images: str, figures: LinkageFigures)
     result.facts.setdefault("linkability", {}).setdefault(score, {})[images] = {"by_keys": by_keys}
     if not figures.distinguishable:
         result.warnings.append(
-            f"D_sys by {SCORES[score]}, {IMAGES[images]}: uncorrected {measured.d_sys:.3f} is not above what unlinked "
-            f"templates give in {percent((1 + LEVEL) / 2)} of the draws ({null.high:.3f}). It cannot be told from 0."
+            f"D_sys by {SCORES[score]}, {IMAGES[images]}: {figures.d_sys.value:.3f} cannot be told from 0, which its "
+            f"interval holds (to {figures.d_sys.high:.3f})."
         )
     title = f"{SCORES[score][0].upper()}{SCORES[score][1:]} across keys, {IMAGES[images]}"
     drawn = plots.linkability_plot(
