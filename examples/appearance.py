@@ -25,6 +25,7 @@ from arguments import Parser, positive, refuse_existing, run
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, NoFace
 from facedecode.evaluation.cohort import (
+    JudgedImages,
     known_people,
     open_stores,
     require_unseen,
@@ -67,14 +68,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     decoder = load_decoder(name, arguments.device)
     images = unseen_images(store, arguments.people, known=known_people([store], [decoder]))
     shown = spread_rows(images.acquired_identities, arguments.shown)
-    names = [images.acquired_identities[row] for row in shown]
-    transforms = expand_group(arguments.figure)
-    mappings = [fitted(arguments.mappings, transform, store, names) for transform in transforms]
-    decoder.require_recognizer(store.recognizer, f"the decoder {name}")
-    require_unseen(name, decoder.provenance.training.people, names)
-    require_unseen_by_store(store, names)
-    recognizer = load_recognizer(store.recognizer, arguments.weights, arguments.device, store.manifest.precision)
     rows = [images.acquired[row] for row in shown]
+    judged = JudgedImages(rows, images.templates[~images.missing][shown], store.recognizer)
+    transforms = expand_group(arguments.figure)
+    mappings = [fitted(arguments.mappings, transform, store, judged) for transform in transforms]
+    decoder.require_recognizer(store.recognizer, f"the decoder {name}")
+    require_unseen(name, decoder.known, judged)
+    require_unseen_by_store(store, judged)
+    recognizer = load_recognizer(store.recognizer, arguments.weights, arguments.device, store.manifest.precision)
     root, size = arguments.images or store.root, decoder.image_size
     originals, templates = read_portraits(rows, root, size), images.templates[~images.missing][shown]
     bands, captions = [], []
@@ -96,13 +97,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{FIGURES[arguments.figure]}: look at {arguments.output}", file=sys.stderr)
 
 
-def fitted(folder: Path, transform: Transform, store: Store, people: Sequence[str]) -> Mapping:
-    """The map of a transform, fitted for the store's recognizer on others than these people. BadInput if it is not."""
+def fitted(folder: Path, transform: Transform, store: Store, judged: JudgedImages) -> Mapping:
+    """The map of a transform, fitted for the store's recognizer on others than these. BadInput if it is not."""
     mapping = load_mapping(folder / f"{transform.name}.safetensors")
     if mapping.transform != transform.name:
         raise BadInput(f"{mapping.source}: undoes {mapping.transform}; fit one of {transform.name} in its place")
     mapping.require_templates(store.recognizer, store.manifest, store.folder)
-    require_unseen_by_mapping(mapping, people)
+    require_unseen_by_mapping(mapping, judged)
     return mapping
 
 

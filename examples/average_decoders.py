@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     fingerprint = hashlib.sha256(mark.encode()).hexdigest()
     record = replace(after, fingerprint=fingerprint, further={**after.further, "averaged": averaged})
     kept = replace(run.provenance, training=record)
-    save_decoder(arguments.output, run.kind, net, kept, half=arguments.half)
+    save_decoder(arguments.output, run.kind, net, kept, arguments.half, run.known.pictures)
     print(f"{arguments.output}: {arguments.share:g} of the way", file=sys.stderr)
 
 

@@ -100,8 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = known_people([store], [decoder]).union(confidence.people)
     images = unseen_images(store, given.people, given.limit, known)
     identities = images.acquired_identities
-    require_unseen(folder.name, decoder.provenance.training.people, identities)
-    require_unseen_by_store(store, identities)
+    require_unseen(folder.name, decoder.known, images.judged)
+    require_unseen_by_store(store, images.judged)
     if shared := sorted(shared_people(identities, confidence.people)):
         raise BadInput(
             f"{given.confidence}: fitted on {len(shared)} of the people it is to be judged on ({shared[0]} …)"

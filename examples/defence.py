@@ -86,8 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     decoder = load_decoder(folder, arguments.device)
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
     images = unseen_images(store, arguments.people, known=known_people([store], [decoder]).union(classifier.names))
-    require_unseen(folder.name, decoder.provenance.training.people, images.identities)
-    require_unseen_by_store(store, images.identities)
+    require_unseen(folder.name, decoder.known, images.judged)
+    require_unseen_by_store(store, images.judged)
     if shared := sorted(shared_people(classifier.names, images.identities)):
         raise BadInput(f"{arguments.classifier}: {shared[0]} is a class and is to be judged on; give other --people")
     probes = choose_probes(store, images, recognizer, arguments.limit)

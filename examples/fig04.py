@@ -25,10 +25,11 @@ from facedecode.annotations.protocols import people_names, select_people
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput
-from facedecode.evaluation.cohort import require_unseen, require_unseen_by_recognizer, without_twice
+from facedecode.evaluation.cohort import JudgedImages, require_unseen, require_unseen_by_recognizer, without_twice
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.evaluation.trials import AllPairs
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
+from facedecode.known_pictures import Known
 from facedecode.names import shared_people
 from facedecode.options import named
 from facedecode.pictures.images import save_image
@@ -138,10 +139,12 @@ def choose_rows(
     judged, _ = without_twice(select_people(names, arguments.people), names, known.union(trained))
     for i in sorted(judged, key=lambda i: paths[i]):
         test.setdefault(names[i], []).append(int(i))
-    require_unseen("of this figure", trained, list(test))
+    chosen = np.array(sorted(i for rows in test.values() for i in rows[:EACH]))
+    images = JudgedImages.of_store(store, chosen)
+    require_unseen("of this figure", Known(trained, JudgedImages.of_store(store, train).known.pictures), images)
     for recognizer in recognizers.values():
-        require_unseen_by_recognizer(recognizer.describe(), list(test))
-    return np.array(sorted(train)), np.array(sorted(i for rows in test.values() for i in rows[:EACH]))
+        require_unseen_by_recognizer(recognizer, images)
+    return np.array(sorted(train)), chosen
 
 
 def own_store(store: Store, rows: np.ndarray, recognizer: Recognizer, work: Path, progress) -> Store:

@@ -25,7 +25,7 @@ from facedecode.attributes.measured import SIDE, measure_faces, measure_pictures
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, load_decoder
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.cohort import open_stores, require_unseen, require_unseen_by_store
+from facedecode.evaluation.cohort import JudgedImages, open_stores, require_unseen, require_unseen_by_store
 from facedecode.pictures.faces import FaceDetector, choose_face
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.images import resized, save_image
@@ -82,8 +82,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_done(stores[Path(folder)].manifest, folder, reason="the figure is of a person's images as they are")
         decoders[label] = load_decoder(name, arguments.device)
         decoders[label].require_recognizer(stores[Path(folder)].recognizer, f"the decoder {name}")
-        require_unseen(label, decoders[label].provenance.training.people, arguments.person)
-        require_unseen_by_store(stores[Path(folder)], arguments.person)
+        store = stores[Path(folder)]
+        images = JudgedImages.of_store(
+            store, [i for i, who in enumerate(store.identities()) if who in arguments.person]
+        )
+        require_unseen(label, decoders[label].known, images)
+        require_unseen_by_store(store, images)
     if len(sides := {decoder.image_size for decoder in decoders.values()}) > 1:
         raise BadInput(f"the decoders draw {', '.join(map(str, sorted(sides)))} px: show pictures of one size together")
     people = list(dict.fromkeys(arguments.person))

@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     label_of = labels_of(store, arguments.labels, own.attribute)
     judged = rows_of(images.acquired, label_of, own.classes, arguments.measured, arguments.people)
     people = [images.identities[i] for rows in judged.values() for i in rows]
-    require_unseen(arguments.decoder, decoder.provenance.training.people, people)
+    require_unseen(arguments.decoder, decoder.known, images.acquired_of(people).judged)
     for what, others in (("the disentangler", fitted), ("the probe", trained)):
         if seen := sorted(shared_people(people, others)):
             raise BadInput(f"{what} is fitted to {len(seen)} of these people ({seen[0]}, …); give others")

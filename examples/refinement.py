@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     decoder = load_decoder(folder)
     decoder.require_recognizer(store.recognizer, f"the decoder {folder.name}")
     images = unseen_images(store, arguments.people, known=known_people(stores.values(), [decoder]))
-    require_unseen(folder.name, decoder.provenance.training.people, images.identities)
+    require_unseen(folder.name, decoder.known, images.judged)
     judges = {name: make_judge(recognizer, stores[name], images) for name, recognizer in recognizers.items()}
     rows = sampled(images, judges, arguments.images, arguments.seed)
     with Console().progress() as stage:

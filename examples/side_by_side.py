@@ -26,6 +26,7 @@ from arguments import Parser, command_line, positive, refuse_existing, run
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import (
+    JudgedImages,
     known_people,
     open_stores,
     require_unseen,
@@ -74,11 +75,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         decoder = loaded[label]
         decoder.require_recognizer(stores[Path(store)].recognizer, f"the decoder {name}")
         both = [*shown, *judged]
-        require_unseen(label, decoder.provenance.training.people, [row["identity"] for row in both])
-        require_unseen_by_store(stores[Path(store)], [row["identity"] for row in both])
-        decoders[label] = describe_decoder(decoder)
         own = templates[Path(store)]
-        pictures = decoder.decode(np.stack([own[row["path"], row["sha256"]] for row in both]))
+        judged_templates = np.stack([own[row["path"], row["sha256"]] for row in both])
+        given = JudgedImages(both, judged_templates, decoder.recognizer)
+        require_unseen(label, decoder.known, given)
+        require_unseen_by_store(stores[Path(store)], given)
+        decoders[label] = describe_decoder(decoder)
+        pictures = decoder.decode(judged_templates)
         drawn.append(reduced(pictures, arguments.side) if arguments.side else pictures)
     sides = {pictures.shape[1] for pictures in drawn}
     if len(sides) > 1:

@@ -32,6 +32,7 @@ from facedecode.decoders.base import DecoderNetwork, closed_form
 from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.cohort import (
+    JudgedImages,
     known_people,
     open_stores,
     require_unseen,
@@ -148,9 +149,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         train = read_data(stores, arguments.train_people, *used, stage("portraits to train on"))
         known = known_people(stores.values()).union(train.identities)
         test = read_data(stores, arguments.people, (), arguments.limit, stage("portraits to judge on"), known)
-        require_unseen("of this table", sorted(set(train.identities)), test.identities)
-        for store in stores.values():
-            require_unseen_by_store(store, test.identities)
+        for name, store in stores.items():
+            images = JudgedImages(test.rows, test.templates[name], store.recognizer)
+            seen = JudgedImages(train.rows, train.templates[name], store.recognizer).known
+            require_unseen("of this table", seen, images)
+            require_unseen_by_store(store, images)
         unique = list(dict.fromkeys(trainings.values()))
         folders = train_all(unique, arguments, stores, networks, train, stage("training, steps"))
         values = judge_all(folders, arguments.device, test, judge, stage("decoders judged"))
@@ -317,7 +320,9 @@ def train_all(
         made = {"people": people, "images": len(pairs), "settings": described}
         made |= {"store": store.fingerprint, "fingerprint": fingerprint}
         kind = "dfd" if settings else training.row
-        save_decoder(folder, kind, net, Provenance(store.recognizer, training=TrainingRecord.from_json(folder, made)))
+        provenance = Provenance(store.recognizer, training=TrainingRecord.from_json(folder, made))
+        pictures = JudgedImages(data.rows, pairs.templates, store.recognizer).known.pictures
+        save_decoder(folder, kind, net, provenance, pictures=pictures)
         (folder / STATE).unlink(missing_ok=True)
     return {training: folder for training, (folder, *_) in jobs.items()}
 

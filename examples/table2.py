@@ -31,7 +31,13 @@ from facedecode.annotations.pairs import Pairs, read_pairs
 from facedecode.annotations.protocols import read_people
 from facedecode.cli.console import Console
 from facedecode.errors import BadInput, FacedecodeWarning
-from facedecode.evaluation.cohort import load_recognizers, open_stores, require_unseen_by_store, unseen_images
+from facedecode.evaluation.cohort import (
+    JudgedImages,
+    load_recognizers,
+    open_stores,
+    require_unseen_by_store,
+    unseen_images,
+)
 from facedecode.evaluation.trials import Comparisons, PairsFile
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
 from facedecode.files import json_text, make_folder
@@ -84,7 +90,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     judged = sorted(set(pairs.fold.tolist()))[: arguments.limit_folds]
     pairs = of_folds(pairs, judged)
     for store in stores.values():
-        require_unseen_by_store(store, [name for name, number in set_of.items() if number in judged])
+        people = {name for name, number in set_of.items() if number in judged}
+        require_unseen_by_store(store, JudgedImages.of_people(people))
+        if store.known.people:
+            rows = [i for i, name in enumerate(store.identities()) if name in people]
+            require_unseen_by_store(store, JudgedImages.of_store(store, rows))
     weights = {name: Path(file) for name, file in named(arguments.weights, "--weights").items()}
     recognizers = load_recognizers(stores, weights, arguments.device)
     wanted = VerificationSettings(repetitions=arguments.repetitions, seed=arguments.seed)

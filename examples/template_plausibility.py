@@ -101,7 +101,7 @@ def _copy(arguments: argparse.Namespace, store: Store, statistics: TemplateStati
     decoder.require_recognizer(store.recognizer, f"the decoder {arguments.decoder}")
     record = replace(decoder.provenance.training, templates=statistics)
     made = replace(decoder.provenance, training=record)
-    save_decoder(arguments.output, decoder.kind, decoder.net, made, half=arguments.half)
+    save_decoder(arguments.output, decoder.kind, decoder.net, made, arguments.half, decoder.known.pictures)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from facedecode.annotations.pairs import Pairs
 from facedecode.errors import BadInput
 from facedecode.files import sha256_file, write_bytes
 from facedecode.identity import RecognizerId
+from facedecode.known_pictures import Known
 from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, resampled_accuracy
 from facedecode.statistics.scores import encode_people, score_rows
 from facedecode.statistics.verification import FoldSplit
@@ -45,6 +46,11 @@ class BareTemplates:
         self.folder, self.name, self.recognizer = folder, name, recognizer
         self.manifest, self.score = Processing(), recognizer.score
         self._paths, self._templates, self._failed = paths, templates, failed
+
+    @property
+    def known(self) -> Known:
+        """Nobody recorded on what other packages' recognizers were trained."""
+        return Known()
 
     def templates(self) -> np.ndarray:
         """float32 (n, dim)."""

@@ -50,8 +50,8 @@ class Kind:
     def format(self) -> str:
         return f"facedecode-{self.name.replace(' ', '-')}"
 
-    def write(self, path: Path | str, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-        """Write a file, atomically; equal content gives equal bytes. Raises OutputError.
+    def write(self, path: Path | str, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> str:
+        """Write a file, atomically; equal content gives equal bytes. Returns its SHA-256. Raises OutputError.
 
         header: JSON. tensors: contiguous.
         """
@@ -60,7 +60,7 @@ class Kind:
         content = {"format": self.format, "version": self.version, **header}
         text = json.dumps(content | {"sha256": _checksum(content, tensors)}, sort_keys=True, allow_nan=False)
         # One entry only: safetensors writes several in random order.
-        write_bytes(path, save(dict(tensors), metadata={_METADATA_KEY: text}))
+        return write_bytes(path, save(dict(tensors), metadata={_METADATA_KEY: text}))
 
     def read(self, path: Path, dtypes: Mapping[str, type] | None) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
         """The header and the tensors of a file, and the SHA-256 of all its bytes; it is read once.

@@ -31,6 +31,7 @@ from facedecode.pictures.images import load_image, save_image, to_tensor
 from facedecode.progress import Progress, silent
 from facedecode.provenance import describe_decoder
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.registry import known_to
 from facedecode.store import Store, StoreWriter
 
 
@@ -110,6 +111,7 @@ def attack_images(
             job.shard_rows,
             overwrite=job.overwrite,
             manifest={**describe, "attack": about, "tool_version": __version__},
+            pictures=known_to(recognizer.spec).pictures,
         ) as writer:
             resumed = len(refs) if writer.complete else writer.resume_inputs
             if not writer.complete:

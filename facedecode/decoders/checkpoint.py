@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -21,6 +22,7 @@ from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, MissingWeights, UsageError
 from facedecode.files import find_decoder, make_folder, read_file, sha256_of, write_bytes, write_json
 from facedecode.identity import Dim, Name, RecognizerId, Sha256
+from facedecode.known_pictures import FILE, Known, KnownPictures
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.pictures.images import to_pictures
 from facedecode.progress import Progress, silent
@@ -96,7 +98,10 @@ class _Config(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class _Card(Provenance):
-    """`decoder.json`. sha256: of `decoder.safetensors`; None in version 1."""
+    """`decoder.json`.
+
+    sha256: of `decoder.safetensors`; None in version 1. known_pictures: of that file; None where there is none.
+    """
 
     REMEDY: ClassVar[str] = "train it again"
 
@@ -104,12 +109,13 @@ class _Card(Provenance):
     config: _Config
     frame: _Frame
     sha256: Sha256 | None = None
+    known_pictures: Sha256 | None = None
 
 
 class Decoder:
     """A trained decoder with its provenance.
 
-    folder: where it was loaded from, if it was. sha256: of its tensors' file there.
+    folder: where it was loaded from, if it was. sha256: of its tensors' file there. known_pictures: of that file there.
     """
 
     def __init__(
@@ -120,8 +126,9 @@ class Decoder:
         device: str = "cpu",
         folder: Path | None = None,
         sha256: str | None = None,
+        known_pictures: str | None = None,
     ):
-        self.kind, self.folder, self.sha256 = kind, folder, sha256
+        self.kind, self.folder, self.sha256, self._known_pictures = kind, folder, sha256, known_pictures
         self.device = torch.device(device)
         self.net = net.eval().requires_grad_(False).to(self.device).to(memory_format=torch.channels_last)
         self._drawing = net.for_drawing().to(memory_format=torch.channels_last)
@@ -134,6 +141,14 @@ class Decoder:
         return (
             f"Decoder({self.kind}, {self.image_size} px, of templates of {self.dim} numbers by {self.recognizer.name})"
         )
+
+    @cached_property
+    def known(self) -> Known:
+        """The people and pictures of all that led to it. Raises BadInput: as `KnownPictures.read`."""
+        pictures = None
+        if self.folder is not None and self._known_pictures is not None:
+            pictures = KnownPictures.read(self.folder / FILE, self._known_pictures)
+        return Known(self.provenance.training.people or (), pictures)
 
     def __call__(self, templates: Tensor) -> Tensor:
         """Draw templates: (n, dim) float, raw, on the decoder's device → (n, 3, P, P) RGB in [0, 1]."""
@@ -214,18 +229,27 @@ class Decoder:
             )
 
 
-def save_decoder(folder: Path, kind: str, net: DecoderNetwork, provenance: Provenance, half: bool = False) -> None:
+def save_decoder(
+    folder: Path,
+    kind: str,
+    net: DecoderNetwork,
+    provenance: Provenance,
+    half: bool = False,
+    pictures: KnownPictures | None = None,
+) -> None:
     """Write a checkpoint, atomically, tensors first.
 
     half: keep weights as float16, at half the size (they are read back as float32). What float16 does not hold stays:
         vectors, as the variances of batch normalization can be too small, and tensors that are too large or too small
         as a whole (a linear decoder's weights go with one over the size of templates).
+    pictures: of all that led to it; None where that is not known.
     """
     tensors = {
         name: (t.half() if half and t.ndim > 1 and _fits_half(t) else t).contiguous().cpu()
         for name, t in net.state_dict().items()
     }
     content = save_tensors(tensors)
+    make_folder(folder)
     card = _Card(
         recognizer=provenance.recognizer,
         normalized=provenance.normalized,
@@ -234,8 +258,8 @@ def save_decoder(folder: Path, kind: str, net: DecoderNetwork, provenance: Prove
         config=_Config.from_json("the network's config", net.config),
         frame=_FRAME,
         sha256=sha256_of(content),
+        known_pictures=None if pictures is None else pictures.write(folder / FILE),
     )
-    make_folder(folder)
     write_bytes(folder / "decoder.safetensors", content)
     write_json(folder / "decoder.json", {"format_version": FORMAT_VERSION, **card.as_json()})
 
@@ -279,7 +303,7 @@ def load_decoder(name: str | Path, device: str = "cpu") -> Decoder:
     load_into(net, tensors, content=content)
     net.open_files(folder, device)
     provenance = Provenance(card.recognizer, card.normalized, card.training)
-    return Decoder(card.kind, net, provenance, device, folder, sha256)
+    return Decoder(card.kind, net, provenance, device, folder, sha256, card.known_pictures)
 
 
 def load_decoder_for(recognizer: RecognizerId, name: str | Path | None = None, device: str = "cpu") -> Decoder:

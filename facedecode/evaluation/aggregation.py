@@ -15,7 +15,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import BadInput, UsageError
-from facedecode.evaluation.cohort import known_people, open_stores, require_unseen_by_store, without_twice
+from facedecode.evaluation.cohort import JudgedImages, known_people, open_stores, require_unseen_by_store, without_twice
 from facedecode.evaluation.jobs import AggregationJob
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.progress import Progress, Stage, silent, silent_stage
@@ -78,8 +78,10 @@ def evaluate_aggregation(job: AggregationJob, stage: Stage = silent_stage) -> Re
     identities, rows, probabilities = _common(stores)
     kept, twice = without_twice(select_people(identities, job.people), identities, known_people(stores.values()))
     people = _most_frequent([identities[i] for i in kept], job.persons)
-    for store in stores.values():
-        require_unseen_by_store(store, list(people))
+    named = [i for i in kept if identities[i] in people]
+    for name, store in stores.items():
+        if store.known.people:
+            twice += require_unseen_by_store(store, JudgedImages.of_store(store, rows[name][named]))
     least = min(people.values())
     largest = job.largest or least // 2
     if largest < 2 or least < 2 * largest:

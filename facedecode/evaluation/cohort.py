@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facedecode.annotations.protocols import people_names
-from facedecode.errors import BadInput, UsageError, some_of
+from facedecode.errors import BadInput, FacedecodeWarning, UsageError, some_of
 from facedecode.identity import RecognizerId
+from facedecode.known_pictures import NAME, SAME_FILE, SAME_PICTURE, Known, KnownPictures
 from facedecode.memory import require_memory_for_pairs
-from facedecode.names import known_otherwise_in_lfw, shared_people
+from facedecode.names import known_otherwise_in_lfw
 from facedecode.pictures.finding import folder_identity
+from facedecode.recognizers.registry import known_to
 from facedecode.report.text import be, counted
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.store import Store, Templates, require_same_recognizer
@@ -37,6 +40,7 @@ class UnseenImages:
     templates: float32 (n, dim) of the attacked recognizer; zeros where missing, bool (n,) (failure to acquire).
     absent: people of the people file who have no image in the store. beyond: images that a limit left out.
     twice: the person of each image that is left out, as training has seen that person under another name of LFW's.
+    made_by: the recognizer of the templates. told: sentences of `refuse_known`.
     """
 
     rows: list[dict]
@@ -45,6 +49,13 @@ class UnseenImages:
     absent: Sequence[str] = ()
     beyond: int = 0
     twice: Sequence[str] = ()
+    made_by: RecognizerId | None = None
+    told: Sequence[str] = ()
+
+    @property
+    def judged(self) -> JudgedImages:
+        """What tells whether something has seen them."""
+        return JudgedImages(self.rows, self.templates, self.made_by)
 
     @property
     def identities(self) -> list[str]:
@@ -58,13 +69,13 @@ class UnseenImages:
 
     def warnings(self, what: str = "") -> list[str]:
         """Where a limit or the store left images or people out, in sentences. what: of the images (' judged')."""
-        warnings = []
+        told = []
         if self.beyond:
-            warnings.append(f"Only the first {len(self.rows):,} images{what} were taken: a trial run, not a result.")
+            told.append(f"Only the first {len(self.rows):,} images{what} were taken: a trial run, not a result.")
         if self.absent:
             names = some_of(self.absent)
-            warnings.append(f"{len(self.absent):,} people{what} have no image in the store ({names}).")
-        return [*warnings, *twice_warning(self.twice)]
+            told.append(f"{len(self.absent):,} people{what} have no image in the store ({names}).")
+        return [*told, *twice_warning(self.twice), *self.told]
 
     @property
     def acquired_identities(self) -> list[str]:
@@ -77,7 +88,7 @@ class UnseenImages:
         kept = rows if limit is None else sorted(rows, key=lambda i: self.rows[i]["path"])[:limit]
         images = [self.rows[i] for i in kept]
         beyond = len(rows) - len(kept)
-        return UnseenImages(images, self.templates[kept], self.missing[kept], self.absent, beyond, self.twice)
+        return replace(self, rows=images, templates=self.templates[kept], missing=self.missing[kept], beyond=beyond)
 
 
 def unseen_images(
@@ -123,7 +134,7 @@ def unseen_images(
     missing = np.zeros(len(rows) + len(failed), bool)
     missing[len(rows) :] = True
     padded = np.concatenate([templates, np.zeros((len(failed), store.dim), np.float32)])
-    return UnseenImages(rows + failed, padded, missing, absent, beyond, twice)
+    return UnseenImages(rows + failed, padded, missing, absent, beyond, twice, store.recognizer)
 
 
 def known_people(stores: Iterable[Templates], decoders: Iterable[Decoder] = ()) -> set[str]:
@@ -156,60 +167,114 @@ def twice_warning(left_out: Sequence[str]) -> list[str]:
     ]
 
 
-def require_unseen(name: str, training_people: Sequence[str] | None, identities: Sequence[str]) -> None:
-    """BadInput for a decoder that was trained on people it is to be judged on, or does not record its people."""
-    if not training_people:
+@dataclass(frozen=True)
+class JudgedImages:
+    """Images that something is judged on.
+
+    rows: a store's rows, or what there is of them: `identity`, `sha256`. templates: float (n, dim) of the images, by
+    the recognizer `made_by`, zeros where there is none; None where templates say nothing.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    templates: np.ndarray | None = None
+    made_by: RecognizerId | None = None
+
+    @classmethod
+    def of_people(cls, identities: Iterable[str | None]) -> JudgedImages:
+        """People without their images."""
+        return cls([{"identity": name} for name in identities])
+
+    @classmethod
+    def of_store(cls, store: Store, rows: Sequence[int] | np.ndarray) -> JudgedImages:
+        """The images of some rows of a store."""
+        chosen = np.asarray(rows, np.int64)
+        return cls(store.rows().take(chosen).to_pylist(), store.take(chosen), store.recognizer)
+
+    @property
+    def known(self) -> Known:
+        """What is made from these images."""
+        people = {row["identity"] for row in self.rows} - {None}
+        return Known(tuple(sorted(people)), KnownPictures.of(self.rows, self.templates, self.made_by))
+
+
+def require_unseen(name: str, known: Known, images: JudgedImages) -> list[str]:
+    """BadInput for a decoder that was trained on people or pictures it is to be judged on, or records no people.
+
+    Returns and warns as `refuse_known`.
+    """
+    if not known.people:
         raise BadInput(f"decoder {name}: it does not record the people it was trained on; train it again")
-    _refuse_shared(f"decoder {name}: trained on", training_people, identities)
+    return refuse_known(f"decoder {name}: trained on", known, images)
 
 
-def require_unseen_by_recognizer(recognizer: RecognizerId, identities: Sequence[str]) -> None:
-    """BadInput for a recognizer that was trained here on people whom it is to be judged on, or to judge pictures of.
+def require_unseen_by_recognizer(recognizer: Recognizer, images: JudgedImages) -> list[str]:
+    """BadInput for a recognizer that is known to be trained on people or pictures that it is to judge.
 
     It knows their faces better than others'. People held out of its training count as trained on. Of the registered
-    recognizers nobody recorded the people they were trained on.
+    recognizers nobody recorded the people they were trained on. Returns and warns as `refuse_known`.
     """
-    made = recognizer.unprotected or recognizer
-    _refuse_shared(f"recognizer {made.name}: trained on", made.training_people, identities)
+    return refuse_known(f"recognizer {recognizer.name}: trained on", known_to(recognizer.spec), images)
 
 
-def require_unseen_by_mapping(mapping: TemplateMapping, identities: Sequence[str]) -> None:
-    """BadInput for a map that was fitted on people whom it is to be judged on, or does not record its people.
+def require_unseen_by_mapping(mapping: TemplateMapping, images: JudgedImages) -> list[str]:
+    """BadInput for a map that was fitted on people or pictures it is to be judged on, or does not record its people.
 
-    People held out of its fit count as fitted on.
+    People held out of its fit count as fitted on. Returns and warns as `refuse_known`.
     """
+    name = f"mapping {mapping.transform}" if mapping.source is None else f"{mapping.source}: this mapping"
     if mapping.fitted_on is None:
         raise BadInput(
-            f"{_mapping_name(mapping)} records no list of the people it was fitted on; fit it by 'facedecode "
-            "fit-mapping --people'"
+            f"{name} records no list of the people it was fitted on; fit it by 'facedecode fit-mapping --people'"
         )
-    _refuse_shared(f"{_mapping_name(mapping)} was fitted on", mapping.fitted_on, identities)
+    return refuse_known(f"{name} was fitted on", mapping.known, images)
 
 
-def require_unfitted(store: Templates, identities: Sequence[str]) -> None:
-    """BadInput for templates changed by a map or disentangler that was fitted on people to be judged."""
+def require_unseen_by_store(store: Templates, images: JudgedImages) -> list[str]:
+    """BadInput for templates by a recognizer that was trained, or changed by what was fitted, on images judged.
+
+    Returns and warns as `refuse_known`.
+    """
+    made_by = store.recognizer.unprotected or store.recognizer
     by = [name for name in ("mapping", "disentanglement") if getattr(store.manifest, name)]
-    what = f"{store.folder}: the {' and '.join(by)} of these templates was fitted on"
-    _refuse_shared(what, store.manifest.fitted_on, identities)
+    parts = {f"recognizer {made_by.name}: trained on": made_by.training_people}
+    if store.manifest.fitted_on:
+        parts[f"{store.folder}: the {' and '.join(by)} of these templates was fitted on"] = store.manifest.fitted_on
+    for what, people in parts.items():
+        refuse_known(what, Known(people, KnownPictures()), images)
+    return refuse_known(list(parts)[-1], store.known, images)
 
 
-def require_unseen_by_store(store: Templates, identities: Sequence[str]) -> None:
-    """`require_unseen_by_recognizer` and `require_unfitted`."""
-    require_unseen_by_recognizer(store.recognizer, identities)
-    require_unfitted(store, identities)
+def refuse_known(what: str, known: Known, images: JudgedImages) -> list[str]:
+    """BadInput where images to be judged are of people known, or known pictures under whatever name.
 
+    what: what knows them: "decoder ridge: trained on".
 
-def _mapping_name(mapping: TemplateMapping) -> str:
-    return f"mapping {mapping.transform}" if mapping.source is None else f"{mapping.source}: this mapping"
-
-
-def _refuse_shared(what: str, training_people: Sequence[str], identities: Sequence[str]) -> None:
-    people = set(identities)
-    if shared := sorted(shared_people(people, training_people)):
-        names = some_of(shared)
+    Returns, and warns of (FacedecodeWarning), in sentences, what could not be compared.
+    """
+    if not known.people and known.pictures is None:
+        return []
+    verdicts = known.judge(images.rows, images.templates, images.made_by)
+    of = [row for row, by in zip(images.rows, verdicts, strict=True) if by]
+    if (verdicts == NAME).any():
+        people = {row["identity"] for row in images.rows}
+        shared = sorted({row["identity"] for row, by in zip(images.rows, verdicts, strict=True) if by == NAME})
         raise BadInput(
-            f"{what} {len(shared)} of the {len(people)} people it is to be judged on ({names}); judge it on others"
+            f"{what} {len(shared)} of the {len(people)} people it is to be judged on ({some_of(shared)}); judge it on "
+            "others"
         )
+    if of:
+        paths = some_of([row.get("path") or "an image without a file" for row in of])
+        counts = {how: int((verdicts == how).sum()) for how in (SAME_FILE, SAME_PICTURE)}
+        told_by = ", ".join(f"{how}: {count:,}" for how, count in counts.items() if count)
+        raise BadInput(
+            f"{what} {len(of):,} of the {len(verdicts):,} pictures it is to be judged on, under other names or none "
+            f"({told_by}; {paths}); judge it on others"
+        )
+    unsaid = None if images.templates is None else known.not_compared(images.made_by)
+    if unsaid is None:
+        return []
+    warnings.warn(f"{what} {unsaid}", FacedecodeWarning, stacklevel=3)
+    return [f"{what} {unsaid}."]
 
 
 @dataclass(frozen=True)
@@ -217,18 +282,24 @@ class Reference:
     """A recognizer that looks at pictures, with its own templates of the originals.
 
     templates: float32 (n, dim), zeros where there is none. missing: bool (n,).
+    warnings: of `refuse_known`.
     """
 
     recognizer: Recognizer
     templates: np.ndarray
     missing: np.ndarray
+    warnings: Sequence[str] = ()
+
+    def judged(self, images: UnseenImages) -> JudgedImages:
+        """The images with its templates of them."""
+        return JudgedImages(images.rows, self.templates, self.recognizer.describe())
 
 
 @dataclass(frozen=True)
 class Judge(Reference):
     """A reference that accepts or refuses. pairs: all pairs of its templates, which set its thresholds."""
 
-    pairs: AllPairs
+    pairs: AllPairs = field(kw_only=True)
 
 
 def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Judge:
@@ -243,7 +314,7 @@ def make_judge(recognizer: Recognizer, store: Store, images: UnseenImages) -> Ju
     pairs = mated_non_mated_scores(
         reference.templates, images.identities, recognizer.spec.score, missing=reference.missing
     )
-    return Judge(reference.recognizer, reference.templates, reference.missing, pairs)
+    return Judge(reference.recognizer, reference.templates, reference.missing, reference.warnings, pairs=pairs)
 
 
 def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -> Reference:
@@ -251,8 +322,7 @@ def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -
 
     BadInput where the store is another recognizer's, or has other images; also as `require_unseen_by_store`.
     """
-    require_unseen_by_recognizer(recognizer.describe(), images.identities)
-    require_unfitted(store, images.identities)
+    told = require_unseen_by_recognizer(recognizer, images.judged)
     require_same_recognizer(store.recognizer, recognizer.describe(), f"the judge {recognizer.spec.name}")
     rows = store.rows().select(["path", "sha256"]).to_pylist()
     where = {row["path"]: i for i, row in enumerate(rows)}
@@ -266,7 +336,8 @@ def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -
         if i >= 0 and row.get("sha256") and rows[i]["sha256"] and row["sha256"] != rows[i]["sha256"]:
             raise BadInput(f"{store.folder}: {row['path']} is another picture there; extract the same images")
     templates = np.where(missing[:, None], np.float32(0), store.templates()[place])
-    return Reference(recognizer, templates, missing)
+    told += require_unseen_by_store(store, JudgedImages(images.rows, templates, store.recognizer))
+    return Reference(recognizer, templates, missing, told)
 
 
 def open_stores(folders: Sequence[Path]) -> dict[str, Store]:

@@ -97,7 +97,7 @@ def evaluate_reconstruction(job: ReconstructionJob, stage: Stage = silent_stage)
     decoders = {name: load_decoder_for(store.recognizer, folder, device) for name, folder in job.decoders.items()}
     baseline = choose_baseline(decoders, job.baseline)
     images = unseen_images(store, job.people, job.limit, known_people(stores.values(), decoders.values()))
-    size = require_comparable(decoders, images)
+    size, told = require_comparable(decoders, images)
     acquired = images.templates[~images.missing]
     looks = [decoder.check(acquired, store.folder, store.manifest) for decoder in decoders.values()]
     recognizers = load_recognizers(stores, job.weights, device)
@@ -116,6 +116,7 @@ def evaluate_reconstruction(job: ReconstructionJob, stage: Stage = silent_stage)
         result.facts |= result.as_json()["decoders"][next(iter(decoders))]
     result.warnings = [
         *images.warnings(),
+        *dict.fromkeys([*told, *(sentence for reference in references.values() for sentence in reference.warnings)]),
         *dict.fromkeys(look.sentence for look in looks if look.sentence),
         *_decoder_warnings(result, decoders, {name: network.describe() for name, network in networks.items()}),
     ]
@@ -146,15 +147,14 @@ def choose_baseline(decoders: Mapping[str, Decoder], name: str | None) -> str | 
     return name or next((label for label, decoder in decoders.items() if decoder.kind == "ridge"), None)
 
 
-def require_comparable(decoders: Mapping[str, Decoder], images: UnseenImages) -> int:
-    """The side of the pictures, px. BadInput where a decoder has seen one of the people, or sizes differ."""
-    for name, decoder in decoders.items():
-        require_unseen(name, decoder.provenance.training.people, images.identities)
+def require_comparable(decoders: Mapping[str, Decoder], images: UnseenImages) -> tuple[int, list[str]]:
+    """The side of the pictures, px, and warnings. BadInput where a decoder has seen an image, or sizes differ."""
+    told = [told for name, decoder in decoders.items() for told in require_unseen(name, decoder.known, images.judged)]
     sizes = {name: decoder.image_size for name, decoder in decoders.items()}
     if len(set(sizes.values())) != 1:
         listed = ", ".join(f"{name} {size} px" for name, size in sizes.items())
         raise BadInput(f"the decoders draw different sizes ({listed}): compare pictures of one size, in separate runs")
-    return next(iter(sizes.values()))
+    return next(iter(sizes.values())), told
 
 
 def measure(

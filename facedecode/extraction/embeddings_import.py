@@ -30,6 +30,7 @@ from facedecode.pictures.finding import ImageRef, find_images, folder_identity, 
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.contract import TEMPLATES_ONLY
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.registry import known_to
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import LEVEL
@@ -113,7 +114,10 @@ def import_embeddings(
                 item.row = {key: item.row[key] for key in ("path", "identity", "width", "height", "sha256")}
             yield item
 
-    with StoreWriter(output, settings, rows.root, described, options.shard_rows, options.overwrite, manifest) as writer:
+    pictures = None if isinstance(recognizer, str) else known_to(recognizer.spec).pictures
+    with StoreWriter(
+        output, settings, rows.root, described, options.shard_rows, options.overwrite, manifest, pictures
+    ) as writer:
         resumed = len(refs) if writer.complete else writer.resume_inputs
         if not writer.complete:
             if not isinstance(recognizer, str) and rows.readable:

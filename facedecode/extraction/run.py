@@ -29,6 +29,7 @@ from facedecode.pictures.perturb import Transform
 from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.registry import known_to
 from facedecode.recognizers.spec import REGISTRY
 from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import LABELS, LEVEL
@@ -148,8 +149,9 @@ def extract(
         **manifest,
     }
     ranks.agree({**shared, "settings": settings})
+    made_by, pictures = recognizer.describe(), known_to(recognizer.spec).pictures
     writer = StoreWriter(
-        output, settings, inputs.root, recognizer.describe(), options.shard_rows, options.overwrite, manifest
+        output, settings, inputs.root, made_by, options.shard_rows, options.overwrite, manifest, pictures
     )
     cropper = FaceCropper(recognizer, finder, transform)
     with writer if ranks.first else nullcontext():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
+
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.decoders import Decoder
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.inversion.confidence import Confidence, fit_confidence
 from facedecode.inversion.jobs import ConfidenceJob
 from facedecode.memory import require_memory
@@ -54,8 +56,14 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
     names = [row["identity"] for row in rows]
     selected = select_people(names, job.people, tuple(job.exclude))
     trained = shared_people(filter(None, names), {*trained_people(decoder, name), *store.recognizer.training_people})
+    # Of the people held out, whom `trained` lacks, pictures are known and may be taken.
+    held_out = shared_people(filter(None, names), decoder.known.people) - trained
+    known = decoder.known | store.known
+    pictured = known.judge(rows, store.templates(), store.recognizer)
+    if unsaid := known.not_compared(store.recognizer):
+        warnings.warn(f"decoder {name}: trained on {unsaid}", FacedecodeWarning, stacklevel=2)
     # A row without a name could be of anybody.
-    chosen = [i for i in selected if rows[i]["identity"] and rows[i]["identity"] not in trained]
+    chosen = [i for i in selected if names[i] and names[i] not in trained and (not pictured[i] or names[i] in held_out)]
     if not chosen:
         raise BadInput(
             f"decoder {name}: was trained on all of these people, and its errors on them are too small; give other "

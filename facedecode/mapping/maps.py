@@ -17,6 +17,7 @@ import numpy as np
 
 from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.identity import RecognizerId
+from facedecode.known_pictures import Known
 from facedecode.mapping.jobs import Method
 from facedecode.mapping.least_squares import GramAccumulator, Solution, choose_ridge, singular_values, solve
 from facedecode.mapping.sums import MappingSums, Part
@@ -79,6 +80,11 @@ class Mapping(Fitted):
         """The people whom it was fitted on, those held out of the fit among them; None where that is not recorded."""
         fitted = [part.people or () for part in self._parts]
         return sorted({person for people in fitted for person in people}) if fitted and all(fitted) else None
+
+    @property
+    def known(self) -> Known:
+        """Whom and which pictures it was fitted on."""
+        return Known(self.fitted_on or ())
 
     def apply(self, templates: np.ndarray) -> np.ndarray:
         """Map templates (n, d), any float type → (n, d) float32. Raises BadInput for another shape."""

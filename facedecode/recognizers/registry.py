@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.identity import CropSize, Dim, RecognizerId, require_same_recognizer
+from facedecode.identity import CropSize, Dim, RecognizerId, Sha256, require_same_recognizer
+from facedecode.known_pictures import FILE, Known, KnownPictures
 from facedecode.options import RecognizerOptions
 from facedecode.pictures.align import PointCrop
 from facedecode.recognizers.cache import cache_folder
@@ -188,7 +189,8 @@ class RecognizerCard(Record):
     """The file `recognizer.json` in the folder of a recognizer that was trained here.
 
     architecture: key of `TRAINED_LAYERS`. config: what rebuilds the network. classes: the people that it was trained to
-        tell apart. training: data, settings and figures of the run.
+        tell apart. training: data, settings and figures of the run. known_pictures: SHA-256 of that file, with the
+        pictures that it was trained on; None where there is none.
     """
 
     REMEDY: ClassVar[str] = "train it again"
@@ -199,6 +201,7 @@ class RecognizerCard(Record):
     classes: tuple[str, ...]
     training: dict[str, Any]
     format_version: int = FORMAT_VERSION
+    known_pictures: Sha256 | None = None
 
     def as_json(self) -> dict[str, Any]:
         return super().as_json() | {"format_version": self.format_version}
@@ -249,3 +252,14 @@ def read_card(folder: Path) -> RecognizerCard:
     path = folder / CARD
     value = migrated(path, read_json(path), "format_version", FORMAT_VERSION, {}, RecognizerCard.REMEDY)
     return RecognizerCard.from_json(path, value)
+
+
+def known_to(spec: RecognizerSpec) -> Known:
+    """Whom and which pictures a recognizer was trained on; nobody recorded those of registered ones.
+
+    Raises BadInput: as `read_card` and `KnownPictures.read`.
+    """
+    pictures = None
+    if spec.folder is not None and (sha256 := read_card(spec.folder).known_pictures):
+        pictures = KnownPictures.read(spec.folder / FILE, sha256)
+    return Known(spec.training_people, pictures)

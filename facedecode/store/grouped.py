@@ -49,7 +49,9 @@ def grouped_writer(
     manifest = {**inherited(store), kind: about, "l2_normalized": False}
     manifest |= {"score": store.score, "tool_version": __version__}
     settings = {"source": store.fingerprint, kind: about}
-    return StoreWriter(output, settings, store.root, store.recognizer, _SHARD_ROWS, overwrite, manifest)
+    return StoreWriter(
+        output, settings, store.root, store.recognizer, _SHARD_ROWS, overwrite, manifest, store.known.pictures
+    )
 
 
 def write_groups(writer: StoreWriter, store: Store, templates: np.ndarray, groups: Sequence[Group]) -> None:

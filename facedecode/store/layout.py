@@ -89,6 +89,7 @@ class Manifest(Processing):
     root: absolute path of the folder that the rows' paths are relative to.
     settings: all that decides the numbers; with recognizer and `shard_rows` it gives the `fingerprint`.
     tool_version: of the facedecode that wrote it.
+    known_pictures: SHA-256 of the file of the pictures that recognizer and maps were made from; None without one.
     """
 
     REMEDY: ClassVar[str] = "make the store again"
@@ -104,6 +105,7 @@ class Manifest(Processing):
     shard_rows: Positive
     settings: dict[str, Any] = field(default_factory=dict)
     tool_version: str | None = None
+    known_pictures: Sha256 | None = None
 
     @property
     def identity_level(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import os
 import warnings
 from collections.abc import Sequence
@@ -85,7 +87,8 @@ def merge_stores(
     manifest = {"score": first.score, "l2_normalized": first.l2_normalized, "tool_version": __version__}
     manifest |= inherited(stores[0])
     settings = {**common, "merged": parts}
-    with StoreWriter(output, settings, root, stores[0].recognizer, shard_rows, overwrite, manifest) as writer:
+    known = functools.reduce(operator.or_, (store.known for store in stores)).pictures
+    with StoreWriter(output, settings, root, stores[0].recognizer, shard_rows, overwrite, manifest, known) as writer:
         resumed = len(inputs) if writer.complete else writer.resume_inputs
         failures = [{f["path"]: f for f in store.failures()} for store in stores]
         position, total = resumed, sum(map(len, stores))

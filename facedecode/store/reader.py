@@ -6,6 +6,7 @@ import functools
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from facedecode import known_pictures
 from facedecode.errors import BadInput, FacedecodeWarning, some_of
 from facedecode.files import read_file, sha256_of
 from facedecode.identity import RecognizerId, Score
+from facedecode.known_pictures import Known, KnownPictures
 from facedecode.options import ImageOptions
 from facedecode.records import read_json
 from facedecode.store.layout import (
@@ -60,6 +63,9 @@ class Templates(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+
+    @property
+    def known(self) -> Known: ...
 
     def templates(self) -> np.ndarray: ...
 
@@ -109,6 +115,16 @@ class Store:
         if verify:
             store.failures()
         return store
+
+    @cached_property
+    def known(self) -> Known:
+        """Whom and which pictures its recognizer, and what its templates were changed by, were made from.
+
+        Raises BadInput: as `KnownPictures.read`.
+        """
+        made_by, sha256 = self.recognizer.unprotected or self.recognizer, self.manifest.known_pictures
+        pictures = None if sha256 is None else KnownPictures.read(self.folder / known_pictures.FILE, sha256)
+        return Known((*made_by.training_people, *self.manifest.fitted_on), pictures)
 
     def __len__(self) -> int:
         return self.manifest.count

@@ -26,6 +26,7 @@ from facedecode.files import (
     write_text,
 )
 from facedecode.identity import Dim, RecognizerId, Sha256
+from facedecode.known_pictures import FILE, KnownPictures
 from facedecode.records import Count, Positive, Record, difference, read_json
 from facedecode.store.layout import (
     FAILURES,
@@ -46,7 +47,7 @@ from facedecode.store.reader import Store
 MAX_SHARDS = 100_000  # five digits: beyond that the names would no longer sort by number
 _OWN_FIELDS = {
     *("format", "format_version", "count", "dim", "shard_rows", "shards", "failures"),
-    *("recognizer", "settings", "root", "fingerprint"),
+    *("recognizer", "settings", "root", "fingerprint", "known_pictures"),
 }
 
 
@@ -87,6 +88,7 @@ class StoreWriter:
         shard_rows: rows of each shard except the last.
         overwrite: replace a store, finished or not, instead of resuming it.
         manifest: further fields of the manifest (score, l2_normalized, transform, precision, tool_version …).
+        pictures: that recognizer and maps were made from, see `Store.known`; None where nobody recorded any.
 
     Attributes:
         complete: a finished store of the same settings is there and sound: nothing to do.
@@ -109,6 +111,7 @@ class StoreWriter:
         shard_rows: int = 4096,
         overwrite: bool = False,
         manifest: dict[str, Any] | None = None,
+        pictures: KnownPictures | None = None,
     ) -> None:
         if shard_rows < 1:
             raise ValueError(f"shard_rows must be at least 1, not {shard_rows}")
@@ -120,6 +123,7 @@ class StoreWriter:
         self.resume_inputs = 0
         self._overwrite = overwrite
         self._extra = dict(manifest or {})
+        self._pictures = pictures
         # Through JSON, so that tuples compare equal to the lists that a file gives back.
         decides = {"settings": settings, "recognizer": recognizer.as_json(), "shard_rows": shard_rows}
         self._decides: dict[str, Any] = json.loads(json_text(decides))
@@ -300,6 +304,8 @@ class StoreWriter:
         everything = [failure.as_json() for record in self._done for failure in record.failures] + last
         lines = [json.dumps(failure, sort_keys=True) + "\n" for failure in everything]
         failures_sha256 = write_text(self.folder / FAILURES, "".join(lines))
+        if self._pictures is not None:
+            self._extra["known_pictures"] = self._pictures.write(self.folder / FILE)
         failures_file = {"count": len(everything), "sha256": failures_sha256}
         write_json(self.folder / MANIFEST, {**self._manifest(), "failures": failures_file})
         self._finished = True
@@ -350,7 +356,7 @@ class StoreWriter:
         try:
             (self.folder / MANIFEST).unlink(missing_ok=True)
             for path in self.folder.iterdir():
-                ours = SHARD_NAME.fullmatch(path.name) or path.name in (FAILURES, LABELS)
+                ours = SHARD_NAME.fullmatch(path.name) or path.name in (FAILURES, LABELS, FILE)
                 if ours and path.name not in kept:
                     path.unlink()
             if markers:

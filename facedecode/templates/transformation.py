@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from facedecode.decoders.own_templates import check_store
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError
 from facedecode.files import LOCK_NAME, json_text, remove_stale
 from facedecode.identity import RecognizerId, Score
+from facedecode.known_pictures import Known
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.progress import Progress, silent
 from facedecode.store import Store, StoreWriter, require_same_recognizer
@@ -47,6 +48,7 @@ class MappedStore(Store):
         people = added_people(store.manifest, mapping.fitted_on or ())
         manifest = replace(store.manifest, mapping=describe_mapping(mapping), fitted_on=people)
         super().__init__(store.folder, manifest)
+        self.known = store.known | mapping.known
         self.mapping = mapping
 
     def shards(self) -> Iterator[tuple[np.ndarray, pa.Table]]:
@@ -78,7 +80,8 @@ class Operation:
     keeps_length: bool = False  # of every template
     # The people and the images of unnamed people that a center is the mean of; `about` has a hash of it.
     center_of: dict[str, list[str]] = field(default_factory=dict)
-    fitted_on: Sequence[str] = ()  # people that it was fitted on: nobody should judge it by their templates
+    # Whom and what it was fitted on: nobody should judge it by their templates.
+    fitted_on: Known = field(default_factory=Known)  # whom and what: nobody should judge it by their templates
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,8 @@ def mapping_operation(store: Store, mapping: Mapping) -> Operation:
     mapping.require_templates(store.recognizer, store.manifest, store.folder)
     check_store(store)
     mapping.warn_of_other_faces(store.manifest, store.folder)
-    about, people = describe_mapping(mapping), mapping.fitted_on or ()
-    return Operation("mapping", mapping.apply, store.recognizer, store.score, about, fitted_on=people)
+    about = describe_mapping(mapping)
+    return Operation("mapping", mapping.apply, store.recognizer, store.score, about, fitted_on=mapping.known)
 
 
 def describe_mapping(mapping: Mapping) -> dict[str, str]:
@@ -171,8 +174,8 @@ def disentanglement_operation(store: Store, disentangler: Disentangler, job: Tra
         disentangler.require_parts(**how)
         apply = partial(disentangler.resynthesize, **how)
     about = {"attribute": disentangler.attribute, "sha256": disentangler.source_sha256, **how}
-    people = disentangler.fitted_on or ()
-    return Operation("disentanglement", apply, store.recognizer, store.score, about, fitted_on=people)
+    known = disentangler.known
+    return Operation("disentanglement", apply, store.recognizer, store.score, about, fitted_on=known)
 
 
 def protection_operation(
@@ -241,7 +244,7 @@ def transform_store(
     """
     if output.exists() and output.resolve() == store.folder.resolve():
         raise OutputError(f"{output}: is the store that is to be read; name another folder")
-    people = added_people(store.manifest, operation.fitted_on)
+    people = added_people(store.manifest, operation.fitted_on.people)
     manifest = {
         **inherited(store),
         "l2_normalized": operation.keeps_length and store.manifest.l2_normalized,
@@ -253,8 +256,9 @@ def transform_store(
     }
     settings = {"source": store.fingerprint, operation.kind: operation.about}
     shard_rows = store.manifest.shard_rows
+    pictures = (store.known | operation.fitted_on).pictures
     with StoreWriter(
-        output, settings, store.root, operation.recognizer, shard_rows, overwrite=overwrite, manifest=manifest
+        output, settings, store.root, operation.recognizer, shard_rows, overwrite, manifest, pictures
     ) as writer:
         resumed = len(store) if writer.complete else writer.resume_inputs
         if not writer.complete:

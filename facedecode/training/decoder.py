@@ -22,6 +22,7 @@ from facedecode.decoders.training_record import TrainingRecord, network_and_laye
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder
 from facedecode.identity import RecognizerId
+from facedecode.known_pictures import Known, KnownPictures
 from facedecode.memory import require_memory
 from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps, load_phi
 from facedecode.pictures import align
@@ -29,6 +30,7 @@ from facedecode.progress import Progress, silent
 from facedecode.ranks import Ranks
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
+from facedecode.recognizers.registry import known_to
 from facedecode.records import plain, read_json
 from facedecode.store import ImageFolder, Store
 from facedecode.store.images import read_mirrored, read_portraits
@@ -50,6 +52,7 @@ class DecoderPlan:
     recognizer, phi: the networks that the loss looks through.
     record: what the decoder's file says of data, settings and networks.
     fingerprint: hash of all that decides the decoder, which `described` has.
+    pictures: of all that leads to it; None where the record of something that it takes lacks them.
     """
 
     job: DecoderJob
@@ -65,6 +68,7 @@ class DecoderPlan:
     phi: list[PerceptualNetwork]
     record: dict[str, Any]
     described: dict[str, Any]
+    pictures: KnownPictures | None
 
     @property
     def closed(self) -> bool:
@@ -103,7 +107,10 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     held_out = np.zeros(len(rows), bool)
     if not closed:
         held_out = held_out_people([row["identity"] for row in rows], [row["path"] for row in rows], job.validation)
-    start, earlier = _start(job, store.recognizer) if job.start else (None, TrainingRecord())
+    start, earlier, made_from = None, TrainingRecord(), store.known
+    if job.start:
+        start, earlier, known_before = _start(job, store.recognizer)
+        made_from |= known_before
     # People in what the run takes from elsewhere: nobody of them is held out, whoever is of the run's own.
     known = {*store.manifest.fitted_on, *earlier.known_otherwise}
     record: dict[str, Any] = {
@@ -124,17 +131,21 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
         record["phi"] = [network.describe() for network in phi]
         # Gradients carry what a network learned of its training people. The store names those of ξ.
         others = (network.recognizer for network in phi if network.name != store.recognizer.name)
-        known |= {person for other in others if other for person in other.spec.training_people}
+        for learned in (known_to(other.spec) for other in others if other):
+            known |= {*learned.people}
+            made_from |= learned
     record["people"] = sorted({row["identity"] for row in rows} - {None} | known | set(earlier.people or ()))
     if known:
         record["known_otherwise"] = sorted(known)
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **record}
     described["version"] = None if closed else VERSION
     record |= {"looked_through": [], "held_out": 0} if closed else _history(job, earlier, store.recognizer.name, phi)
+    made_from |= Known((), KnownPictures.of(rows, store.templates()[chosen], store.recognizer))
     trained_on = int(np.count_nonzero(~held_out)) * (2 if settings.mirror else 1)
     steps = 0 if closed else count_steps(trained_on, settings)
     return DecoderPlan(
-        *(job, kind, settings, store, chosen, rows, held_out, steps, start, recognizer, phi, record, described)
+        *(job, kind, settings, store, chosen, rows, held_out, steps, start, recognizer, phi, record, described),
+        made_from.pictures,
     )
 
 
@@ -194,8 +205,8 @@ def _history(job: DecoderJob, earlier: TrainingRecord, recognizer: str, phi: lis
     return {"held_out": held_out} | ({} if names is None else {"looked_through": sorted(names)})
 
 
-def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, TrainingRecord]:
-    """The network to go on from, and its record; refused where it is of another kind, recognizer or size."""
+def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, TrainingRecord, Known]:
+    """The network to go on from, its record, and what it was made from; refused where it is of another kind or size."""
     if find_decoder(job.start).resolve() == job.output.resolve():
         raise UsageError(f"--start and -o are both {job.output}, which would be overwritten; name another folder")
     start = load_decoder_for(recognizer, job.start)
@@ -208,7 +219,7 @@ def _start(job: DecoderJob, recognizer: RecognizerId) -> tuple[TrainedNetwork, T
     # The gain belongs to the finished decoder; the new run sets its own.
     record = start.provenance.training
     start.net.template_scale.mul_(record.settings.gain or 1.0)
-    return start.net, record
+    return start.net, record, start.known
 
 
 def train_store(
@@ -280,7 +291,7 @@ def train_store(
         made |= {"tool_version": __version__, "processes": ranks.count, "accumulate": job.accumulate}
         record = TrainingRecord.from_json(job.output, made)
         provenance = Provenance(plan.store.recognizer, training=record)
-        save_decoder(job.output, job.architecture, net, provenance, job.half)
+        save_decoder(job.output, job.architecture, net, provenance, job.half, plan.pictures)
     return load_decoder(job.output, device)
 
 

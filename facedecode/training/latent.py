@@ -22,6 +22,7 @@ from facedecode.decoders.latent import Generator, LatentDecoder, brought_to_unit
 from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
 from facedecode.files import json_text, locked, make_folder, read_file, sha256_of, write_bytes
+from facedecode.known_pictures import KnownPictures
 from facedecode.mapping.least_squares import GramAccumulator, choose_ridge
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector, choose_face
@@ -107,7 +108,9 @@ def train_latent(job: LatentJob, device: str = "cpu", progress: Progress = silen
         made |= {"looked_through": [], "held_out": 0, "images": len(samples.latents), "figures": figures}
         made |= {"fingerprint": fingerprint, "device": device, "tool_version": __version__}
         record = TrainingRecord.from_json(job.output, made)
-        save_decoder(job.output, "latent", net, Provenance(store.recognizer, training=record))
+        # Of the generator there are names at most; the regression sees pictures that it drew.
+        pictures = KnownPictures(complete=not job.people)
+        save_decoder(job.output, "latent", net, Provenance(store.recognizer, training=record), pictures=pictures)
     return load_decoder(job.output, device)
 
 

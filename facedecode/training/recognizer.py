@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from facedecode.files import (
     write_text,
 )
 from facedecode.identity import is_name
+from facedecode.known_pictures import FILE, Known, KnownPictures
 from facedecode.memory import require_memory
 from facedecode.pictures.align import named_crop
 from facedecode.progress import Progress, silent
@@ -41,6 +42,7 @@ from facedecode.recognizers.registry import (
     WEIGHTS,
     NetworkConfig,
     RecognizerCard,
+    known_to,
     read_card,
     trained_folder,
 )
@@ -81,10 +83,10 @@ def new_backbone(settings: RecognizerSettings) -> nn.Module:
 
 @dataclass(frozen=True)
 class Start:
-    """Weights to start from, and the known people that they were trained on."""
+    """Weights to start from, and the people and pictures that they are known to be trained on."""
 
     path: Path | None = None
-    people: tuple[str, ...] = ()
+    known: Known = field(default_factory=Known)
     layouts: Sequence[Layout] = (Layout(),)
 
     @cached_property
@@ -111,6 +113,7 @@ class RecognizerPlan:
     steps: of the training.
     record: what its card says of data and settings.
     fingerprint: hash of all that decides the recognizer, which `described` has.
+    pictures: of all that leads to it; None where those of its start are not recorded.
     """
 
     job: RecognizerJob
@@ -123,6 +126,7 @@ class RecognizerPlan:
     spec: RecognizerSpec
     record: dict[str, Any]
     described: dict[str, Any]
+    pictures: KnownPictures | None
 
     @property
     def fingerprint(self) -> str:
@@ -142,7 +146,10 @@ def plan_recognizer(job: RecognizerJob) -> RecognizerPlan:
         left = f"with {job.validation:g} of the people held out, {len(classes)} of them are left to train on"
         raise BadInput(f"{store.folder}: {left}, of two at least; lower --validation, or give more people")
     start = _start(job)
-    settings, known, backbone = job.settings, set(images.names), BACKBONES[job.settings.backbone]
+    settings, names, backbone = job.settings, set(images.names), BACKBONES[job.settings.backbone]
+    rows = store.rows().take(images.rows).to_pylist()
+    pictures = KnownPictures.of(rows, store.templates()[images.rows], store.recognizer)
+    known = start.known | Known(names, pictures)
     spec = RecognizerSpec(
         name=name,
         dim=backbone.dim,
@@ -155,7 +162,7 @@ def plan_recognizer(job: RecognizerJob) -> RecognizerPlan:
         obtain="",
         feature_layers=TRAINED_LAYERS[backbone.architecture],
         config=backbone_config(settings),
-        training_people=tuple(sorted(known | set(start.people))),
+        training_people=tuple(sorted(known.people)),
     )
     record = {
         "store": store.fingerprint,
@@ -163,14 +170,14 @@ def plan_recognizer(job: RecognizerJob) -> RecognizerPlan:
         "settings": settings.describe(),
         "min_images": job.min_images,
         "validation": job.validation,
-        "held_out_people": sorted(known - set(classes)),
+        "held_out_people": sorted(names - set(classes)),
         "images": len(images.rows),
         "left_out": images.left_out,
     }
     described = {**record, "classes": classes, "architecture": spec.architecture, "config": spec.config}
     described |= {"crop": spec.crop.describe(), "version": VERSION}
     steps = count_steps(int(np.count_nonzero(~others & ~images.held_out)), settings)
-    return RecognizerPlan(job, store, images, others, classes, steps, start, spec, record, described)
+    return RecognizerPlan(job, store, images, others, classes, steps, start, spec, record, described, known.pictures)
 
 
 def _start(job: RecognizerJob) -> Start:
@@ -185,7 +192,7 @@ def _start(job: RecognizerJob) -> Start:
         if (spec.architecture, dict(spec.config)) != (architecture, backbone_config(settings)):
             what = f"{folder}: a {spec.architecture} for crops of {spec.crop.size} px"
             raise BadInput(f"{what}; --start takes one of the same --backbone and --image-size")
-        return Start(folder / WEIGHTS, spec.training_people)
+        return Start(folder / WEIGHTS, known_to(spec))
     if settings.backbone != "resnet50":
         raise UsageError(f"--start {job.start}: give the folder of a recognizer that was trained here")
     if not job.start.is_file():
@@ -240,7 +247,7 @@ def train_recognizer(
         run.run(training)
         figures = {"steps": run.steps, "curve": run.curve, **_figures(run)}
         made = {**plan.record, **figures, "fingerprint": fingerprint, "device": device, "tool_version": __version__}
-        _write(job.output, plan.spec, run.averaged().cpu(), plan.classes, made)
+        _write(plan, run.averaged().cpu(), made)
     return made
 
 
@@ -276,13 +283,15 @@ def _figures(run: RecognizerRun) -> dict[str, Any]:
     }
 
 
-def _write(folder: Path, spec: RecognizerSpec, net: nn.ModuleDict, classes: list[str], training: dict) -> None:
+def _write(plan: RecognizerPlan, net: nn.ModuleDict, training: dict) -> None:
     """Weights first, the card, which makes a recognizer of them, last."""
+    folder, spec, classes = plan.job.output, plan.spec, plan.classes
     weights = save_tensors({name: t.contiguous() for name, t in net["backbone"].state_dict().items()})
     write_bytes(folder / WEIGHTS, weights)
     write_bytes(folder / "head.safetensors", save_tensors(dict(net["head"].state_dict())))
     write_text(folder / "classes.txt", "".join(f"{name}\n" for name in classes))
     identity = spec.describe(hashlib.sha256(weights).hexdigest())
     config = NetworkConfig.from_json(folder / CARD, spec.config)
-    card = RecognizerCard(identity, spec.architecture, config, tuple(classes), training)
+    pictures = None if plan.pictures is None else plan.pictures.write(folder / FILE)
+    card = RecognizerCard(identity, spec.architecture, config, tuple(classes), training, known_pictures=pictures)
     write_json(folder / CARD, card.as_json())

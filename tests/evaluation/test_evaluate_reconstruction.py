@@ -30,6 +30,7 @@ from facedecode.evaluation.fidelity import fidelity_axes, fidelity_specs
 from facedecode.evaluation.jobs import ReconstructionJob
 from facedecode.evaluation.reconstruction import evaluate_reconstruction
 from facedecode.evaluation.result import Schema
+from facedecode.known_pictures import KnownPictures
 from facedecode.perceptual import lpips as perceptual
 from facedecode.perceptual.phi import load_phi, phi_distance
 from facedecode.recognizers import load_recognizer
@@ -77,6 +78,7 @@ def fit(folder, store, net, trained=TRAINED, kind="ridge", **described):
         kind,
         net,
         Provenance(replace(store.recognizer, **described), training=TrainingRecord.from_json("it", training)),
+        pictures=KnownPictures(),
     )
     return folder
 
@@ -291,6 +293,7 @@ def test_a_phi_that_a_decoder_was_trained_through_is_flagged(scene, tiny):
             "dfd",
             DeepFaceDecoder(16, 64),
             Provenance(recognizer, training=TrainingRecord.from_json("it", training)),
+            pictures=KnownPictures(),
         )
         decoders += ["--decoder", folder / name]
     save_file(load_file(tiny), another := folder / "another", {"of": "other weights"})
@@ -326,7 +329,8 @@ def test_names_with_odd_characters_do_no_harm(scene, tiny):
     job = ReconstructionJob(store.folder, {label: str(folder / "ridge")}, weights={"tiny": tiny}, repetitions=100)
     decoder = load_decoder(folder / "ridge")
     record = replace(decoder.provenance.training, people=("somebody else",))
-    save_decoder(folder / "ridge", "ridge", decoder.net, replace(decoder.provenance, training=record))
+    provenance = replace(decoder.provenance, training=record)
+    save_decoder(folder / "ridge", "ridge", decoder.net, provenance, pictures=KnownPictures())
     result = evaluate_reconstruction(job)
     shown = result.sections[0].pictures[0].caption
     assert all(name in shown for name in people)

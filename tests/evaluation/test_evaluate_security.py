@@ -22,6 +22,7 @@ from facedecode.decoders import KINDS, Decoder, Provenance, load_decoder
 from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, MissingWeights, UsageError, WouldNotFit
 from facedecode.evaluation import rendering as drawn_module
+from facedecode.evaluation.cohort import JudgedImages
 from facedecode.evaluation.jobs import SecurityJob
 from facedecode.evaluation.rendering import embed_drawn
 from facedecode.evaluation.security.measure import measure_security
@@ -249,16 +250,16 @@ def test_few_pairs_are_penalized_by_as_much_as_all(figures):
 def test_draws_are_nested_and_seeded(lab):
     store = Store.open(lab.a)
     settings = CurveSettings(lab.training, sizes=(3, 7), image_size=64, draws=2)
-    plan = plan_curve(store, settings, ["P0"], seed=5)
+    plan = plan_curve(store, settings, JudgedImages.of_people(["P0"]), seed=5)
     for few, more in zip(plan.subsets[3], plan.subsets[7], strict=True):
         assert few.tolist() == more[:3].tolist()
         assert len(set(more)) == 7
     identities = store.identities()
     assert {identities[row] for row in plan.rows} <= {f"P{k}" for k in range(5, 10)}
-    again = plan_curve(store, settings, ["P0"], seed=6)
+    again = plan_curve(store, settings, JudgedImages.of_people(["P0"]), seed=6)
     assert plan.rows[plan.subsets[7][1]].tolist() == again.rows[again.subsets[7][0]].tolist()  # seeds 6 and 6
     assert plan.rows[plan.subsets[7][0]].tolist() != plan.rows[plan.subsets[7][1]].tolist()
-    assert list(plan_curve(store, CurveSettings(lab.training), ["P0"]).subsets) == [10, 15]
+    assert list(plan_curve(store, CurveSettings(lab.training), JudgedImages.of_people(["P0"])).subsets) == [10, 15]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +277,7 @@ def test_curves_that_cannot_be(lab, change, error, message):
     names = {"P0/P0_0001.png", *(kept or [])} | {f"P{k}/P{k}_0001.png" for k in range(5, 9)}
     folder = rewritten(lab.a, lab.root / "few", lambda path: path in names) if kept else lab.a
     with pytest.raises(error, match=message):
-        plan_curve(Store.open(folder), CurveSettings(lab.training, **change), ["P0"])
+        plan_curve(Store.open(folder), CurveSettings(lab.training, **change), JudgedImages.of_people(["P0"]))
 
 
 def test_ridge_of_equal_templates_is_refused(figures):
@@ -291,13 +292,18 @@ def test_ridge_of_equal_templates_is_refused(figures):
 
 def test_curves_of_the_people_judged_are_refused(lab):
     with pytest.raises(BadInput, match=r"trained on 1 of the 1 people .* \(P7\)"):
-        plan_curve(Store.open(lab.a), CurveSettings(lab.training), ["P7"])
+        plan_curve(Store.open(lab.a), CurveSettings(lab.training), JudgedImages.of_people(["P7"]))
+    store = Store.open(lab.a)
+    rows = [i for i, name in enumerate(store.identities()) if name == "P7"]
+    renamed = [row | {"identity": "x"} for row in JudgedImages.of_store(store, rows).rows]
+    with pytest.raises(BadInput, match=r"pairs curve .* trained on 3 of the 3 pictures"):
+        plan_curve(store, CurveSettings(lab.training), JudgedImages(renamed))
 
 
 def test_curves_too_large_for_memory_are_refused(lab, monkeypatch):
     monkeypatch.setattr("facedecode.memory.available_bytes", lambda: 1_000_000)
     with pytest.raises(WouldNotFit, match="15 portraits of 128 px"):
-        plan_curve(Store.open(lab.a), CurveSettings(lab.training), ["P0"])
+        plan_curve(Store.open(lab.a), CurveSettings(lab.training), JudgedImages.of_people(["P0"]))
 
 
 def test_without_a_second_image_there_is_type_one_only(lab):

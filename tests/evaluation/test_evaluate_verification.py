@@ -714,6 +714,7 @@ def test_a_map_is_applied_before_comparison(here, pairs, side):
     assert any("fit it on others than those compared" in paragraph for paragraph in report["protocol"])
 
 
+@pytest.mark.filterwarnings("ignore:.*pictures that are not all recorded")
 @pytest.mark.filterwarnings("ignore:.*templates of faces as they were, and turn")
 def test_templates_changed_by_what_was_fitted_on_people_compared_are_refused(here, pairs):
     mapping = turn_map(here)

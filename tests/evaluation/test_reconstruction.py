@@ -31,6 +31,7 @@ from facedecode.evaluation.reconstruction import choose_baseline, measure, requi
 from facedecode.evaluation.rendering import extreme_rows, spread_rows
 from facedecode.evaluation.result import Result, Schema
 from facedecode.identity import RecognizerId
+from facedecode.known_pictures import Known, KnownPictures
 from facedecode.pictures.finding import find_images
 from facedecode.pictures.metrics import axis_spectra, gradient_energy, grid_peaks, psnr, ssim
 from facedecode.statistics.bootstrap import mean_interval, person_draws, ratio_interval
@@ -45,7 +46,8 @@ DESCRIBED = RecognizerId("pooled", "00" * 32)
 class Pooled:
     """A recognizer: the mean colors of 4 × 4 patches."""
 
-    spec = SimpleNamespace(name="pooled", score="negative-euclidean", dim=48)
+    name = "pooled"
+    spec = SimpleNamespace(name="pooled", score="negative-euclidean", dim=48, training_people=(), folder=None)
     device = torch.device("cpu")
 
     def embed_portraits(self, portraits):
@@ -61,7 +63,7 @@ class Drawing:
     def __init__(self, templates, pictures, people=("somebody else",), kind="dfd"):
         self.templates, self.pictures, self.kind = templates, pictures, kind
         self.image_size = pictures.shape[1]
-        self.provenance = SimpleNamespace(training=SimpleNamespace(people=list(people)))
+        self.known = Known(people, KnownPictures())
 
     def decode(self, templates, checked=False):
         rows = [int(np.flatnonzero((self.templates == template).all(1))[0]) for template in templates]
@@ -326,9 +328,9 @@ def test_spectrum_of_a_wave_and_of_noise():
 def test_people_of_the_training_are_refused(scene):
     images, portraits = scene
     with pytest.raises(BadInput, match=r"trained on 2 of the 20 people .*p3, p5"):
-        require_unseen("d", ["p5", "x", "p3"], images.identities)
+        require_unseen("d", Known(["p5", "x", "p3"]), images.judged)
     with pytest.raises(BadInput, match="does not record"):
-        require_unseen("d", None, images.identities)
+        require_unseen("d", Known(), images.judged)
     with pytest.raises(BadInput, match="decoder d: trained on 1 of the 20"):
         require_comparable({"d": drawing(scene, portraits, people=["p3"])}, images)
 
@@ -336,7 +338,7 @@ def test_people_of_the_training_are_refused(scene):
 def test_decoders_of_different_sizes_are_refused(scene):
     images, portraits = scene
     small = drawing(scene, portraits[:, ::2, ::2])
-    assert require_comparable({"a": small}, images) == 16
+    assert require_comparable({"a": small}, images) == (16, [])
     with pytest.raises(BadInput, match=r"different sizes \(a 16 px, b 32 px\)"):
         require_comparable({"a": small, "b": drawing(scene, portraits)}, images)
 

@@ -23,6 +23,7 @@ from facedecode.decoders.training_record import TrainingRecord
 from facedecode.errors import BadInput, FacedecodeError, OutputError, UsageError
 from facedecode.evaluation.cohort import make_judge, unseen_images
 from facedecode.inversion.refinement import refine
+from facedecode.known_pictures import KnownPictures
 from facedecode.mapping.maps import fit_mapping, load_mapping
 from facedecode.perceptual.phi import load_phi, phi_distance
 from facedecode.pictures import align
@@ -278,6 +279,7 @@ def ridge(folder: Path, store: Path, side: int = 64, trained: tuple[str, ...] = 
         "ridge",
         net,
         Provenance(own.recognizer, training=TrainingRecord.from_json("it", {"people": list(trained)})),
+        pictures=KnownPictures(),
     )
     return folder
 

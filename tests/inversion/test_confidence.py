@@ -35,6 +35,7 @@ from facedecode.inversion.confidence import (
 )
 from facedecode.inversion.confidence_fit import trained_people
 from facedecode.inversion.invert import invert as run_invert
+from facedecode.known_pictures import KnownPictures
 from facedecode.mapping.maps import Mapping
 from facedecode.pictures.figures import heat_pictures, with_scale
 from facedecode.statistics.bootstrap import mean_interval
@@ -267,7 +268,8 @@ def save_ridge(folder: Path, store: Path, training: dict) -> Path:
     kept = [i for i, row in enumerate(rows) if row["identity"] in TRAINED]
     portraits = torch.from_numpy(read_portraits([rows[i] for i in kept], own.root, 64)).permute(0, 3, 1, 2)
     net = Ridge(own.dim, 64).fit(torch.from_numpy(own.templates()[kept]), portraits)
-    save_decoder(folder, "ridge", net, Provenance(own.recognizer, training=TrainingRecord.from_json("it", training)))
+    provenance = Provenance(own.recognizer, training=TrainingRecord.from_json("it", training))
+    save_decoder(folder, "ridge", net, provenance, pictures=KnownPictures())
     return folder
 
 

@@ -184,18 +184,19 @@ def test_the_same_job_again_does_nothing_and_another_is_refused(job: LatentJob) 
 
 
 def test_whom_the_generator_saw_decides_whom_it_is_judged_on(job: LatentJob, tmp_path: Path) -> None:
-    from facedecode.evaluation.cohort import require_unseen
+    from facedecode.evaluation.cohort import JudgedImages, require_unseen
+    from facedecode.known_pictures import Known
 
     made = train_latent(job).provenance.training
     with pytest.raises(BadInput, match="does not record the people it was trained on"):
-        require_unseen("latent", made.people, ["P1"])
+        require_unseen("latent", Known(made.people or ()), JudgedImages.of_people(["P1"]))
     (tmp_path / "seen.txt").write_text("P2\nP1\n")
     named = dataclasses.replace(job, people=tmp_path / "seen.txt", overwrite=True)
     made = train_latent(named).provenance.training
     assert made.people == ("P1", "P2")
     with pytest.raises(BadInput, match="trained on 1 of the 1 people"):
-        require_unseen("latent", made.people, ["P1"])
-    require_unseen("latent", made.people, ["P3"])
+        require_unseen("latent", Known(made.people or ()), JudgedImages.of_people(["P1"]))
+    require_unseen("latent", Known(made.people or ()), JudgedImages.of_people(["P3"]))
 
 
 def test_a_fixed_batch_and_torchscript_draw_alike(job: LatentJob, tmp_path: Path) -> None:

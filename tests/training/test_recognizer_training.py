@@ -18,12 +18,14 @@ from typer.testing import CliRunner
 
 from facedecode.annotations.protocols import held_out_people
 from facedecode.cli import app
+from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, MissingWeights, OutputError, OutputInUse, UsageError
 from facedecode.evaluation.cohort import make_reference, unseen_images
 from facedecode.files import locked
 from facedecode.perceptual.phi import load_phi
 from facedecode.recognizers import find_spec_by_name, load_recognizer
 from facedecode.recognizers.networks import new_resnet50
+from facedecode.recognizers.registry import known_to, read_card
 from facedecode.store import Store, StoreWriter
 from facedecode.store.images import read_crops
 from facedecode.training.jobs import HeadSettings, RecognizerJob, RecognizerSettings
@@ -464,6 +466,9 @@ def test_every_stage_takes_the_folder(
     assert manifest["recognizer"]["name"] == "own" and str(own.parent) not in json.dumps(manifest["recognizer"])
     small = ("--image-size", 64, "--epochs", 1, "--batch-size", 2, "--validation", 0, "--device", "cpu")
     run("train", "emb", "-o", "decoder", *small, "--weights", own, "--phi", own)
+    files, store = set(known_to(read_card(own).spec(own)).pictures.files), Store.open("emb")
+    assert len(files) == len(Store.open(people)) and set(store.known.pictures.files) == files
+    assert files < set(load_decoder("decoder").known.pictures.files), "through φ, and through the store"
     told = CliRunner().invoke(app, ["train", "emb", "-o", "second", *map(str, small)])
     assert told.exit_code == 2 and "no recognizer is called 'own'" in told.output
     # A folder of that name is not opened either: it is a store that says the name.

@@ -20,7 +20,8 @@ from facedecode.evaluation.cohort import (
     UnseenImages,
     known_people,
     open_stores,
-    require_unseen_by_recognizer,
+    refuse_known,
+    require_unseen_by_store,
     twice_warning,
     unseen_images,
 )
@@ -91,7 +92,8 @@ def evaluate_equivariance(job: EquivarianceJob, stage: Stage = silent_stage) -> 
     store = next(iter(open_stores([job.store]).values()))
     refuse_done(store.manifest, store.folder, reason="they are perturbed here")
     training, judged = choose_people(store, job)
-    require_unseen_by_recognizer(store.recognizer, judged.identities)
+    judged = replace(judged, told=require_unseen_by_store(store, judged.judged))
+    refuse_known("the maps: fitted on", training.judged.known, judged.judged)
     recognizer = load_recognizer(store.recognizer, job.weights, find_device(job.device), store.manifest.precision)
     sides = [Side(images.rows, images.templates) for images in (training, judged)]
     for transform in family.transforms:
@@ -225,7 +227,7 @@ def _warnings(
         no_inverse=", ".join(name for name in result.labels("gap") if name not in exact),
         negative=", ".join(name for name in exact if result.value("negative", {"gap": name})),
     )
-    return [*warnings, *twice_warning(judged.twice)]
+    return [*warnings, *twice_warning(judged.twice), *judged.told]
 
 
 def _explained(result: Result, family: Family, score: str) -> Section:

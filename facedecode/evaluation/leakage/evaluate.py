@@ -20,7 +20,7 @@ from facedecode.attributes.target import Target
 from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
 from facedecode.escaping import file_names
-from facedecode.evaluation.cohort import known_people, require_unseen_by_store, without_twice
+from facedecode.evaluation.cohort import JudgedImages, known_people, require_unseen_by_store, without_twice
 from facedecode.evaluation.jobs import LeakageJob
 from facedecode.evaluation.result import Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.files import make_folder
@@ -74,9 +74,9 @@ def evaluate_leakage(job: LeakageJob, stage: Stage = silent_stage) -> Result:
     labels = [read_image_labels(job.labels, column, first) for column in job.columns]
     chosen, beyond, notes = _images(stores, job)
     rows = first.rows().take(chosen[base]).to_pylist()
-    for store in stores.values():
-        require_unseen_by_store(store, [row["identity"] for row in rows])
     templates = {label: store.take(chosen[label]) for label, store in stores.items()}
+    for label, store in stores.items():
+        notes += require_unseen_by_store(store, JudgedImages(rows, templates[label], store.recognizer))
     attributes = TargetSet(rows, notes=notes)
     for column in labels:
         attributes.add_labels(column, chosen[base])

@@ -69,7 +69,7 @@ def add_strips(
             raise
         result.warnings.append(f"classes are not measured on what is drawn: {error}")
     try:
-        shown, measured = _unseen(attributes, decoder)
+        shown, measured = _unseen(attributes, templates, store, decoder)
         root = store.images(job.images)
         portraits = read_portraits([attributes.rows[i] for i in shown], root, decoder.image_size)
     except BadInput as error:
@@ -116,14 +116,14 @@ def add_strips(
         result.provenance["decoders"] = {name: describe_decoder(decoder)}
 
 
-def _unseen(attributes: TargetSet, decoder: Decoder) -> tuple[np.ndarray, np.ndarray]:
-    """Images to show and to measure, of people whom the decoder has not seen. BadInput where there are none."""
-    training_people = decoder.provenance.training.people
-    if not training_people:
+def _unseen(
+    attributes: TargetSet, templates: np.ndarray, store: Store, decoder: Decoder
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images to show and to measure, that the decoder has not seen, nor their people. BadInput where there are none."""
+    if not decoder.known.people:
         raise BadInput("the decoder does not record the people it was trained on; train it again")
     everybody = attributes.people(np.arange(len(attributes.rows)))
-    known = shared_people(everybody, training_people)
-    unseen = np.array([i for i, name in enumerate(everybody) if name not in known], np.int64)
+    unseen = np.flatnonzero(decoder.known.judge(attributes.rows, templates, store.recognizer) == "")
     if not len(unseen):
         raise BadInput("the decoder was trained on all of these people; give others with --people")
     names, most = attributes.people(unseen), (len(set(everybody)) - SHOWN) // 3

@@ -104,7 +104,7 @@ def evaluate_protection(job: ProtectionJob, stage: Stage = silent_stage) -> Resu
         inversion = invert(study, job, result.labels("fmr"), shown_to, pairs, stage)
         result.sections.append(_add_inversion(result, inversion, job.attacker or RIDGE))
     lengths = [row.number for row in result.rows("linkability", {"images": "same-image"})]
-    result.warnings += twice_warning(study.test.images.twice)
+    result.warnings += [*twice_warning(study.test.images.twice), *study.test.images.told]
     result.warnings += paragraphs(
         TEXTS["warnings"],
         lengths=lengths[-1] if lengths[-1] > lengths[0] else 0,

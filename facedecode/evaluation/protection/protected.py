@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from facedecode.annotations.protocols import excluded_people, people_names
 from facedecode.errors import BadInput, some_of
-from facedecode.evaluation.cohort import UnseenImages, known_people, require_unseen_by_store, unseen_images
+from facedecode.evaluation.cohort import (
+    UnseenImages,
+    known_people,
+    refuse_known,
+    require_unseen_by_store,
+    unseen_images,
+)
 from facedecode.evaluation.jobs import ProtectionJob
 from facedecode.names import shared_people
 from facedecode.progress import Progress, silent
@@ -197,7 +203,8 @@ def _select(store: Store, job: ProtectionJob, known: set[str]) -> tuple[UnseenIm
     known: as in `unseen_images`.
     """
     test = unseen_images(store, job.people, known=known)
-    require_unseen_by_store(store, test.identities)
+    told = require_unseen_by_store(store, test.judged)
+    test = replace(test, told=[*test.told, *told])
     if job.train_people is None:
         return test, None
     training = _training(store, job)
@@ -205,6 +212,7 @@ def _select(store: Store, job: ProtectionJob, known: set[str]) -> tuple[UnseenIm
         raise BadInput(
             f"{len(shared)} people are judged and trained on ({some_of(shared)}); give --people others than those"
         )
+    refuse_known("the attacker's decoder: trained on", training.judged.known, test.judged)
     return test, training
 
 

@@ -121,18 +121,19 @@ def measure_security(job: SecurityJob, stage: Stage = silent_stage) -> SecurityF
     if settings is not None:
         known.update(people_names(settings.people))
     images = unseen_images(first, job.people, job.limit, known)
-    for name, decoder in decoders.items():
-        require_unseen(name, decoder.provenance.training.people, images.identities)
     for other in others:
         _require_no_more(first, images, other, job, known)
-    plan = plan_curve(first, settings, images.identities, job.seed) if settings else None
     judges = {name: make_judge(recognizer, stores[name], images) for name, recognizer in recognizers.items()}
+    told = [sentence for judge in judges.values() for sentence in judge.warnings]
+    for name, decoder in decoders.items():
+        told += require_unseen(name, decoder.known, judges[made_by[name]].judged(images))
+    plan = plan_curve(first, settings, images.judged, job.seed) if settings else None
     fmrs, unresolved = _resolved(judges, job)
     looks = []
     for name, decoder in decoders.items():
         judge, store = judges[made_by[name]], stores[made_by[name]]
         looks.append(decoder.check(judge.templates[~judge.missing], store.folder, store.manifest))
-    told = list(dict.fromkeys(look.sentence for look in looks if look.sentence))
+    told = list(dict.fromkeys([*told, *(look.sentence for look in looks if look.sentence)]))
     drawing = stage("pictures")
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for k, (name, decoder) in enumerate(decoders.items()):

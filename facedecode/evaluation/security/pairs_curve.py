@@ -18,7 +18,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import select_people
 from facedecode.errors import UsageError
-from facedecode.evaluation.cohort import Judge, require_unseen
+from facedecode.evaluation.cohort import Judge, JudgedImages, require_unseen
 from facedecode.evaluation.rendering import embed_drawn
 from facedecode.memory import require_memory
 from facedecode.options import ImageOptions
@@ -87,16 +87,17 @@ class CurvePoint:
     by_draw: dict[str, list[float]]
 
 
-def plan_curve(store: Store, settings: CurveSettings, judged: Sequence[str], seed: int = 0) -> CurvePlan:
-    """Choose the pairs. judged: the people that the pictures are judged on. Draw k has the seed `seed` + k.
+def plan_curve(store: Store, settings: CurveSettings, judged: JudgedImages, seed: int = 0) -> CurvePlan:
+    """Choose the pairs. judged: the images that the pictures are judged on. Draw k has the seed `seed` + k.
 
-    BadInput for people who are not in the store, or are judged; UsageError for fewer than 2 pairs, or more than there
-    are; WouldNotFit for portraits that would not fit in memory.
+    BadInput for people who are not in the store, or are judged, or whose pictures are; UsageError for fewer than 2
+    pairs, or more than there are; WouldNotFit for portraits that would not fit in memory.
     """
     identities = store.identities()
     chosen = select_people(identities, settings.people, settings.exclude)
     people = sorted({identities[row] for row in chosen if identities[row] is not None})
-    require_unseen(f"of the pairs curve ({settings.people.name})", people, judged)
+    known = JudgedImages.of_store(store, chosen).known
+    require_unseen(f"of the pairs curve ({settings.people.name})", known, judged)
     counts = _sizes(settings, len(chosen))
     if settings.draws < 1:
         raise UsageError(f"{settings.draws} draws of pairs: make at least one")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError, some_of
-from facedecode.evaluation.cohort import require_unseen_by_store
+from facedecode.evaluation.cohort import JudgedImages, require_unseen_by_store
 from facedecode.evaluation.jobs import VerificationJob
 from facedecode.evaluation.result import FEW_ERRORS, Axis, Label, Result, Schema, declared, paragraphs, texts
 from facedecode.evaluation.trials import Comparisons, TrialSource
@@ -24,7 +24,7 @@ from facedecode.report.plots import det_plot, histogram_plot, roc_plot
 from facedecode.report.text import be, counted, percent, slugs
 from facedecode.statistics.bootstrap import Estimate, RateAtFmr
 from facedecode.statistics.verification import Roc
-from facedecode.store import Templates
+from facedecode.store import Store, Templates
 
 TEXTS = texts("verification")
 TITLES = {
@@ -110,7 +110,7 @@ def evaluate_trials(
     for store in templates.values():
         if wanted.threshold is not None and (fault := impossible_threshold(wanted.threshold, store.score)):
             raise UsageError(f"--{fault}")
-    figures, histograms = {}, []
+    figures, histograms, told = {}, [], list[str]()
     steps = len(templates) * (4 + source.folds + (wanted.threshold is not None) + (wanted.labels is not None))
     done = itertools.count()
     fmrs, slug = _fmrs(templates, source, wanted), slugs(templates)
@@ -123,7 +123,7 @@ def evaluate_trials(
         comparisons = source.compare(store, wanted.ignore_failures)
         for side in (store, source.probes):
             if side is not None:
-                require_unseen_by_store(side, comparisons.people)
+                told += _require_unseen(side, comparisons.people, source)
         rates = wanted.fmrs_for(len(comparisons.non_mated.scores), source.fmrs) if fmrs is None else fmrs
         figures[name] = verification_figures(comparisons, rates, wanted, say)
         say("histogram")
@@ -132,11 +132,21 @@ def evaluate_trials(
     progress(steps, steps, "")
     result = verification_result(figures, wanted, source.kind, source.folds)
     result.facts["protocol"] = source.kind
-    result.warnings = [*_transforms(templates, source), *_warnings(wanted, figures)]
+    result.warnings = [*_transforms(templates, source), *dict.fromkeys(told), *_warnings(wanted, figures)]
     result.protocol = _protocol(templates, source, wanted, figures)
     result.sections = _sections(result, figures, histograms, slug)
     result.provenance = _provenance(templates, source, wanted, figures)
     return result
+
+
+def _require_unseen(store: Templates, people: Sequence[str], source: TrialSource) -> list[str]:
+    """`require_unseen_by_store` of the people compared, by the comparisons' names, and of their images."""
+    if not (store.known.people and isinstance(store, Store)):
+        return []
+    refuse = require_unseen_by_store(store, JudgedImages.of_people(people))
+    compared = source.images(store)
+    rows = [i for i, path in enumerate(store.paths()) if path in compared]
+    return [*refuse, *require_unseen_by_store(store, JudgedImages.of_store(store, rows))]
 
 
 def verification_result(
