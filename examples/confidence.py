@@ -22,11 +22,11 @@ from calibration import BINS, Bin, calibration, calibration_plot
 
 from facedecode.cli.console import Console
 from facedecode.decoders import Decoder, find_decoder, load_decoder
-from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import (
     UnseenImages,
     known_people,
     open_stores,
+    refuse_known,
     require_unseen,
     require_unseen_by_store,
     unseen_images,
@@ -35,7 +35,6 @@ from facedecode.evaluation.rendering import spread_rows
 from facedecode.inversion.confidence import Confidence, central, load_confidence, mean_face, squared_errors
 from facedecode.inversion.invert import SCALE_TITLE
 from facedecode.memory import require_memory
-from facedecode.names import shared_people
 from facedecode.pictures.figures import heat_pictures, picture_grid, png_bytes, shortened, with_scale
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
@@ -97,15 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = find_decoder(given.decoder or name)
     decoder, confidence = load_decoder(folder), load_confidence(given.confidence)
     confidence.require_decoder(describe_decoder(decoder), store.recognizer)
-    known = known_people([store], [decoder]).union(confidence.people)
+    known = known_people([store], [decoder]).union(confidence.fitted_on)
     images = unseen_images(store, given.people, given.limit, known)
     identities = images.acquired_identities
     require_unseen(folder.name, decoder.known, images.judged)
     require_unseen_by_store(store, images.judged)
-    if shared := sorted(shared_people(identities, confidence.people)):
-        raise BadInput(
-            f"{given.confidence}: fitted on {len(shared)} of the people it is to be judged on ({shared[0]} …)"
-        )
+    refuse_known(f"{given.confidence}: fitted on", confidence.known, images.judged)
     side = decoder.image_size
     require_memory(6 * 3 * len(identities) * side**2, f"{len(identities)} portraits of {side} px", "give a --limit")
     with Console().progress() as stage:
@@ -232,7 +228,7 @@ def make_report(
         protocol=[
             f"Data: {len(identities):,} images of {len(set(identities)):,} people of {given.people.name}; neither the "
             f"decoder was trained on them nor the map fitted on them. The map was fitted on {fitted['images']:,} "
-            f"images of {len(confidence.people):,} others.",
+            f"images of {len(confidence.fitted_on):,} others.",
             f"The map predicts the squared error of pixel values (RGB, range [0, 1]) for each of {confidence.grid} × "
             f"{confidence.grid} cells, given the template. Found is that of the decoder's 8-bit picture against the "
             "portrait. The constant map predicts the mean over the images of the fit whatever the template: what is "
@@ -389,7 +385,7 @@ def provide(given: argparse.Namespace, store: Store, decoder: Decoder, folder: P
         "confidence": {
             **describe_file(given.confidence),
             "images": confidence.report["images"],
-            "people": len(confidence.people),
+            "people": len(confidence.fitted_on),
             "penalty": confidence.report["penalty"],
             "cross_validation": confidence.report["cross_validation"],
         },

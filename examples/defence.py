@@ -31,13 +31,13 @@ from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import (
     UnseenImages,
     known_people,
+    refuse_known,
     require_unseen,
     require_unseen_by_store,
     unseen_images,
 )
 from facedecode.evaluation.trials import AllPairs, Comparisons
 from facedecode.evaluation.verification.measure import VerificationSettings, verification_figures
-from facedecode.names import shared_people
 from facedecode.pictures.metrics import ssim
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.recognizers import load_recognizer
@@ -88,8 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = unseen_images(store, arguments.people, known=known_people([store], [decoder]).union(classifier.names))
     require_unseen(folder.name, decoder.known, images.judged)
     require_unseen_by_store(store, images.judged)
-    if shared := sorted(shared_people(classifier.names, images.identities)):
-        raise BadInput(f"{arguments.classifier}: {shared[0]} is a class and is to be judged on; give other --people")
+    refuse_known(f"{arguments.classifier}: fitted on", classifier.known, images.judged)
     probes = choose_probes(store, images, recognizer, arguments.limit)
     targets = choose_targets(store, classifier, len(probes.people), arguments.seed)
     threshold = score_threshold(images, recognizer, arguments.fmr)

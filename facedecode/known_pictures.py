@@ -133,12 +133,16 @@ class KnownPictures:
         most = max(NEAR * float(np.median(apart)) if len(apart) else 0.0, _ROUNDING)
         return there & (_distances(nearest) < most)
 
-    def write(self, path: Path) -> str:
-        """Write them, atomically; equal pictures give equal bytes. Returns the file's SHA-256. Raises OutputError."""
+    def entries(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What `of_entries` makes them of again: JSON, and tensors by name."""
         made_by = sorted(self.signatures, key=lambda each: (each.name, each.weights_sha256 or ""))
         tensors = {_FILES: np.ascontiguousarray(self.files, np.uint64)}
         tensors |= {f"{i:02d}": np.ascontiguousarray(self.signatures[each], np.int8) for i, each in enumerate(made_by)}
-        return _KIND.write(path, _Header(tuple(made_by), self.complete).as_json(), tensors)
+        return _Header(tuple(made_by), self.complete).as_json(), tensors
+
+    def write(self, path: Path) -> str:
+        """Write them, atomically; equal pictures give equal bytes. Returns the file's SHA-256. Raises OutputError."""
+        return _KIND.write(path, *self.entries())
 
     @classmethod
     def read(cls, path: Path, sha256: str | None = None) -> KnownPictures:
@@ -151,6 +155,11 @@ class KnownPictures:
         held, tensors, found = _KIND.read(path, None)
         if sha256 not in (None, found):
             raise BadInput(f"{path}: wrong sha256: changed since it was written; {_KIND.remedy}")
+        return cls.of_entries(path, held, tensors)
+
+    @classmethod
+    def of_entries(cls, path: Path, held: Any, tensors: Mapping[str, np.ndarray]) -> KnownPictures:
+        """Those of `entries`, from a file. Raises BadInput naming it: they are not what `entries` gives."""
         header = _Header.from_json(path, held)
         names = [f"{i:02d}" for i in range(len(header.recognizers))]
         files = tensors.get(_FILES)

@@ -62,10 +62,13 @@ class Kind:
         # One entry only: safetensors writes several in random order.
         return write_bytes(path, save(dict(tensors), metadata={_METADATA_KEY: text}))
 
-    def read(self, path: Path, dtypes: Mapping[str, type] | None) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
+    def read(
+        self, path: Path, dtypes: Mapping[str, type] | None, also: str | None = None
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray], str]:
         """The header and the tensors of a file, and the SHA-256 of all its bytes; it is read once.
 
-        dtypes: names of the tensors, with their types; None for whatever it holds.
+        dtypes: names of the tensors, with their types; None for whatever it holds. also: how the names of further ones
+            begin, which it may hold.
 
         Raises BadInput: naming the file: missing, truncated or not safetensors, of another kind, of a version that is
         not known, changed since it was written, or lacking a tensor. The rest is the caller's to check.
@@ -84,7 +87,8 @@ class Kind:
                     kind = np.dtype(held) if held else places[name].dtype
                     raise BadInput(f"{path}: {name!r} is {kind}, not {np.dtype(dtype)}; {self.remedy}")
             digest = hashlib.sha256(head)
-            names = places if dtypes is None else dtypes
+            further = [name for name in places if also and name.startswith(also)]
+            names = places if dtypes is None else [*dtypes, *further]
             wanted = {name: _DTYPES.get(places[name].dtype) for name in names}
             if unknown := [name for name, dtype in wanted.items() if dtype is None]:
                 raise BadInput(
@@ -217,12 +221,14 @@ class Fitted(Record):
 
     KIND: of its files.
     recognizer: the one whose templates it is for.
+    FURTHER: how the names of tensors of its files begin that are no fields; see `_further`.
     report: JSON: what it was fitted on, and how well it does.
     source: the file that it was loaded from; None if it was made here. source_sha256: of that file's bytes.
     """
 
     REMEDY: ClassVar[str] = "fit it again"
     KIND: ClassVar[Kind]
+    FURTHER: ClassVar[str | None] = None
 
     recognizer: RecognizerId = field(kw_only=True)
     report: dict[str, Any] = field(default_factory=dict, kw_only=True)
@@ -246,15 +252,24 @@ class Fitted(Record):
         make no such thing.
         """
         path = Path(path)
-        header, tensors, sha256 = cls.KIND.read(path, cls._tensors_of())
+        header, tensors, sha256 = cls.KIND.read(path, cls._tensors_of(), cls.FURTHER)
         held = {name: header[name] for name in cls._header_of() if name in header}
+        further = {name: tensors.pop(name) for name in tensors.keys() - cls._tensors_of().keys()}
         try:
             made = cls.from_json(path, {**held, **tensors})
         except BadInput as error:
             raise error if str(error).startswith(f"{path}: ") else BadInput(f"{path}: {error}") from None
         object.__setattr__(made, "source", path)
         object.__setattr__(made, "source_sha256", sha256)
+        made._take(path, header, further)
         return made
+
+    def _take(self, path: Path, header: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
+        """Take what `_further` gave to a file. Raises BadInput naming it."""
+
+    def _further(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What goes to the file beside the fields: entries of the header, and tensors."""
+        return {}, {}
 
     def as_json(self) -> dict[str, Any]:
         """The header: every field but the tensors."""
@@ -266,7 +281,8 @@ class Fitted(Record):
         tensors: dict[str, np.ndarray] = {}
         for name, dtype in dtypes.items():
             tensors[name] = np.ascontiguousarray(getattr(self, name), dtype)
-        self.KIND.write(path, self.as_json(), tensors)
+        header, further = self._further()
+        self.KIND.write(path, self.as_json() | header, tensors | further)
 
     @classmethod
     def finished(cls: type[Self], path: Path, same: Callable[[Self], bool], overwrite: bool) -> Self | None:

@@ -7,7 +7,6 @@ first, then a record of what they do not tell, then the shard, whose own record 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, FacedecodeWarning, some_of
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.files import make_folder, write_bytes, write_text
-from facedecode.names import shared_people
+from facedecode.known_pictures import Known
 from facedecode.pictures.faces import Face, moved
 from facedecode.pictures.figures import png_bytes
 from facedecode.pictures.finding import ImageRef, find_images
@@ -37,15 +36,11 @@ from facedecode.store import Store, StoreWriter
 
 @dataclass(frozen=True)
 class Attacked:
-    """What a run left: the table's rows, the inputs that gave no face, and how many inputs were done before.
-
-    known: `recognizer`, `classifier`, `decoder` → people among those attacked whom it was trained on.
-    """
+    """What a run left: the table's rows, the inputs that gave no face, and how many inputs were done before."""
 
     rows: list[Row]
     failures: list[dict[str, str]]
     resumed: int
-    known: dict[str, list[str]]
 
 
 def find_inputs(job: AttackJob) -> tuple[Path, list[ImageRef]]:
@@ -75,13 +70,13 @@ def attack_images(
         BadInput: no image shows a face; what an earlier run wrote is damaged; an image changed during the work.
         OutputError, OutputInUse: as `AttackFolder` and `StoreWriter`.
 
-    Warns FacedecodeWarning: people who are attacked were in the training of what is attacked, or of the decoder.
+    Warns FacedecodeWarning: what is attacked, or the decoder, was trained on people or pictures that are attacked.
     """
     recognizer = cropper.recognizer
     victim_of(recognizer)
     target.goal(np.empty((0, recognizer.spec.dim), np.float32))  # refuses its threshold now, not after the first shard
     root, refs = find_inputs(job)
-    known = known_among(refs, recognizer, target, decoder)
+    known = whom_they_know(recognizer, target, decoder)
     folder = AttackFolder(job.output, job.images, refs)
     budget = asdict(job.full_budget())
     about = {"method": job.method, "budget": budget, "on_failure": job.on_failure, **target.describe()}
@@ -115,41 +110,38 @@ def attack_images(
         ) as writer:
             resumed = len(refs) if writer.complete else writer.resume_inputs
             if not writer.complete:
-                run = _Run(job, cropper, target, folder, writer, progress)
+                run = _Run(job, cropper, target, folder, writer, known, progress)
                 failures = run.shards(refs)
                 if run.rows:
                     run.finish(root, decoder)
                 writer.finish(failures)
             folder.forget_records()  # perhaps of a run that was killed between its manifest and here
-            return _left(folder, resumed, known)
+            return _left(folder, resumed)
     finally:
         if made and not any(job.output.iterdir()):
             job.output.rmdir()
 
 
-def known_among(
-    refs: list[ImageRef], recognizer: Recognizer, target: AttackTarget, decoder: Decoder | None = None
-) -> dict[str, list[str]]:
-    """`Attacked.known` of some images, with a warning for each that is not empty."""
-    trained: dict[str, Sequence[str]] = {"recognizer": recognizer.spec.training_people}
+def whom_they_know(recognizer: Recognizer, target: AttackTarget, decoder: Decoder | None = None) -> dict[str, Known]:
+    """What recognizer, attacked classifier and the figure's decoder were trained on, as far as that is recorded."""
+    known = {"recognizer": known_to(recognizer.spec)}
     if target.objective == "class":
-        trained["classifier"] = target.classifier.names
-    if decoder is not None:
-        trained["decoder"] = decoder.provenance.training.people or ()
-    people = {ref.identity for ref in refs} - {None}
-    known = {what: sorted(shared_people(people, names)) for what, names in trained.items()}
-    for what, shared in known.items():
-        if shared:
-            warnings.warn(
-                f"the {what} was trained on {len(shared)} of the {len(people)} people who are attacked "
-                f"({some_of(shared)}): the {'figure' if what == 'decoder' else 'success'} says little of others",
-                FacedecodeWarning,
-                stacklevel=3,
-            )
-    return known
+        known["classifier"] = target.classifier.known
+    return known if decoder is None else known | {"decoder": decoder.known}
 
 
-def _left(folder: AttackFolder, resumed: int, known: dict[str, list[str]]) -> Attacked:
+def _warn_of_known(rows: list[Row]) -> None:
+    for what in sorted({word for row in rows for word in (row["known"] or "").split()}):
+        paths = [row["path"] for row in rows if what in (row["known"] or "").split()]
+        warnings.warn(
+            f"the {what} was trained on people or pictures of {len(paths)} of the {len(rows)} faces "
+            f"({some_of(paths)}): the {'figure' if what == 'decoder' else 'success'} says little of others",
+            FacedecodeWarning,
+            stacklevel=3,
+        )
+
+
+def _left(folder: AttackFolder, resumed: int) -> Attacked:
     store = Store.open(folder.store, verify=False)
     for row in store.columns(["path", "sha256"]).to_pylist():
         folder.require_picture(row["path"], row["sha256"])
@@ -158,7 +150,8 @@ def _left(folder: AttackFolder, resumed: int, known: dict[str, list[str]]) -> At
         raise BadInput(f"{folder.table}: not of the pictures in {folder.store}; use --overwrite")
     if not folder.figure.is_file():
         raise BadInput(f"{folder.figure}: no such file, and the attack had written it; use --overwrite")
-    return Attacked(rows, store.failures(), resumed, known)
+    _warn_of_known(rows)
+    return Attacked(rows, store.failures(), resumed)
 
 
 class _Run:
@@ -171,10 +164,11 @@ class _Run:
         target: AttackTarget,
         folder: AttackFolder,
         writer: StoreWriter,
+        known: dict[str, Known],
         progress: Progress,
     ) -> None:
         self.job, self.cropper, self.target = job, cropper, target
-        self.folder, self.writer, self.progress = folder, writer, progress
+        self.folder, self.writer, self.known, self.progress = folder, writer, known, progress
         self.records = folder.read_records(writer.fingerprint, writer.resume_inputs)
         self.rows: list[Row] = [row for record in self.records for row in record["rows"]]
 
@@ -238,6 +232,10 @@ class _Run:
         templates = self.cropper.recognizer.embed_crops(saved)
         for row, measured in zip(rows, measure(self.target, crops, saved, originals, templates), strict=True):
             row |= measured
+        made_by, inputs = self.cropper.recognizer.describe(), [item.row for item in items]
+        told = {what: known.judge(inputs, originals, made_by) for what, known in self.known.items()}
+        for number, row in enumerate(rows):
+            row["known"] = " ".join(what for what, by in told.items() if by[number]) or None
         reached = self.target.margins(templates, originals) > 0
         for place, i in enumerate(attempted):
             in_memory, saved_too = bool(result.success[place]), bool(reached[i])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ COLUMNS = (
     *("l2", "linf", "ssim", "gradients"),
     *("class_before", "probability_before", "class_after", "probability_after"),
     *("target_probability_before", "target_probability_after"),
-    *("score_before", "score_after", "cosine_before", "cosine_after", "score_own"),
+    *("score_before", "score_after", "cosine_before", "cosine_after", "score_own", "known"),
 )
-_TEXT = ("path", "picture", "identity", "outcome", "class_before", "class_after")
+_TEXT = ("path", "picture", "identity", "outcome", "class_before", "class_after", "known")
 _FLAGS = ("success_memory", "success_saved")
 _SMALLEST_FOR_SSIM = 11  # px
 
@@ -103,6 +104,7 @@ def summarize(rows: list[Row]) -> dict[str, Any]:
         totals[name] = _mean(won, name)
         totals[f"{name}_median"] = float(np.median([row[name] for row in won])) if won else None
     totals["gradients"] = _mean(attempted, "gradients")
+    totals["known"] = dict(Counter(what for row in rows for what in (row.get("known") or "").split()))
     return totals
 
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from facedecode.attributes.gaussians import Gaussians
 from facedecode.errors import BadInput, UsageError
-from facedecode.known_pictures import Known
+from facedecode.fitted import FittedToPictures
 from facedecode.records import Record
-from facedecode.tensor_file import Fitted, Float64, Kind, unchecked
+from facedecode.tensor_file import Float64, Kind, unchecked
 
 KEEP, MEAN = "keep", "mean"
 
@@ -34,7 +34,7 @@ class _Report(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class Disentangler(Fitted):
+class Disentangler(FittedToPictures):
     """Parts templates, and joins them again.
 
     attribute: what the classes are of: "gender".
@@ -103,11 +103,6 @@ class Disentangler(Fitted):
         """The people whom it was fitted on, those held out of the fit among them; None where that is not recorded."""
         people = _Report.from_json("its report", self.report).provenance.people
         return None if people is None else list(people)
-
-    @property
-    def known(self) -> Known:
-        """Whom and which pictures it was fitted on."""
-        return Known(self.fitted_on or ())
 
     def posterior(self, templates: np.ndarray) -> np.ndarray:
         """How probable each class is, both being as frequent: templates (n, dim) → float64 (n, 2).

@@ -81,6 +81,7 @@ def fit_store_disentangler(
         progress=progress,
     )
     made.report["unlabelled"] = len(named) - len(rows)
+    made.remember(store.pictures(rows))
     made.save(path)
     return made
 

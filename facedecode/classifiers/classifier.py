@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.fitted import FittedToPictures
 from facedecode.identity import RecognizerId
-from facedecode.tensor_file import Fitted, Float32, Kind
+from facedecode.tensor_file import Float32, Kind
 
 
 def _without_head(header: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +28,7 @@ _LISTED = 20  # names that an error lists in full
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier(Fitted):
+class Classifier(FittedToPictures):
     """Logits of known people, affine in a template or in its direction.
 
     weight: (classes, dim) float32, for templates as the recognizer gives them: no standardization is left to do.
@@ -116,6 +117,11 @@ class Classifier(Fitted):
     def dim(self) -> int:
         """The size of the templates."""
         return self.weight.shape[1]
+
+    @property
+    def fitted_on(self) -> list[str]:
+        """The people of its classes."""
+        return list(self.names)
 
     @property
     def head(self) -> str:

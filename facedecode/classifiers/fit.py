@@ -79,6 +79,7 @@ def fit_store_classifier(
         progress=progress,
     )
     classifier.report["left_out"] = images.left_out
+    classifier.remember(store.pictures(images.rows))
     classifier.save(path)
     return classifier
 

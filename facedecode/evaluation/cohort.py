@@ -186,9 +186,11 @@ class JudgedImages:
 
     @classmethod
     def of_store(cls, store: Store, rows: Sequence[int] | np.ndarray) -> JudgedImages:
-        """The images of some rows of a store."""
+        """The images of some rows of a store; templates that were mapped or disentangled say nothing of a picture."""
         chosen = np.asarray(rows, np.int64)
-        return cls(store.rows().take(chosen).to_pylist(), store.take(chosen), store.recognizer)
+        changed = store.manifest.mapping or store.manifest.disentanglement
+        templates = None if changed else store.take(chosen)
+        return cls(store.rows().take(chosen).to_pylist(), templates, store.recognizer)
 
     @property
     def known(self) -> Known:

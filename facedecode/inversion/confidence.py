@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.fitted import FittedToPictures
 from facedecode.identity import RecognizerId
 from facedecode.inversion.log_variance import choose_penalty, fit_log_variance
 from facedecode.pictures.align import LOCAL_REGION
@@ -22,7 +23,7 @@ from facedecode.progress import Progress, silent
 from facedecode.records import Record, has_text
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights
-from facedecode.tensor_file import Fitted, Float32, Kind
+from facedecode.tensor_file import Float32, Kind
 
 GRID = 32
 """Cells along a side of the portrait."""
@@ -36,7 +37,7 @@ class _Report(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class Confidence(Fitted):
+class Confidence(FittedToPictures):
     """Expected errors of one decoder's pictures; grids are (S, S), rows from the top.
 
     weight: (S·S, d), bias: (S·S,) float32: log σ²(e) = weight · e + bias for each cell, row by row.
@@ -57,7 +58,7 @@ class Confidence(Fitted):
     decoder: Annotated[dict[str, Any], has_text("kind", "sha256")]
 
     def __post_init__(self) -> None:
-        _ = self.people  # refuses a malformed record now
+        _ = self.fitted_on  # refuses a malformed record now
         side = len(self.prior) if self.prior.ndim else 0
         dim = self.weight.shape[-1] if self.weight.ndim else 0
         shapes = [x.shape for x in (self.weight, self.bias, self.average, self.prior)]
@@ -75,7 +76,7 @@ class Confidence(Fitted):
         return len(self.prior)
 
     @property
-    def people(self) -> list[str]:
+    def fitted_on(self) -> list[str]:
         """The people that it was fitted on; it must not be judged on them."""
         return list(_Report.from_json("its report", self.report).people)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
+
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, FacedecodeWarning
@@ -77,7 +79,7 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
     people_used = sorted(set(identities))
 
     def same(other: Confidence) -> bool:
-        return other.report.get("provenance") == provenance and other.people == people_used
+        return other.report.get("provenance") == provenance and other.fitted_on == people_used
 
     if finished := Confidence.finished(job.output, same, job.overwrite):
         return finished
@@ -101,5 +103,6 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
         provenance=provenance,
         progress=stage("fit"),
     )
+    confidence.remember(store.pictures(np.array(chosen)))
     confidence.save(job.output)
     return confidence

@@ -237,7 +237,7 @@ def _sum(
     for rows, perturbed in source.blocks(chosen, progress):
         sums.add(perturbed, store.take(rows), held_out[rows])
         seen += len(rows)
-    sums.left_out = len(chosen) - seen
+    sums.left_out, sums.pictures = len(chosen) - seen, store.pictures(chosen)
     if sums.left_out:
         warnings.warn(
             f"{source.transform}: {sums.left_out} of {len(chosen)} images are left out: no face stays in the frame",

@@ -16,15 +16,15 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from facedecode.errors import BadInput, FacedecodeWarning
+from facedecode.fitted import FittedToPictures
 from facedecode.identity import RecognizerId
-from facedecode.known_pictures import Known
 from facedecode.mapping.jobs import Method
 from facedecode.mapping.least_squares import GramAccumulator, Solution, choose_ridge, singular_values, solve
 from facedecode.mapping.sums import MappingSums, Part
 from facedecode.records import Record
 from facedecode.statistics.scores import score_pairs
 from facedecode.store.processing import Processing, refuse_done
-from facedecode.tensor_file import Fitted, Float32, Kind
+from facedecode.tensor_file import Float32, Kind
 
 # With fewer pairs a dimension than this, least squares does more harm than good on others: a ridge is chosen where
 # none was asked for.
@@ -44,7 +44,7 @@ class _Report(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class Mapping(Fitted):
+class Mapping(FittedToPictures):
     """An affine map of templates: e ≈ weight · e′ + bias.
 
     weight: (d, d) float32. bias: (d,) float32. transform: the perturbation that it undoes. report: see `solve_mapping`.
@@ -80,11 +80,6 @@ class Mapping(Fitted):
         """The people whom it was fitted on, those held out of the fit among them; None where that is not recorded."""
         fitted = [part.people or () for part in self._parts]
         return sorted({person for people in fitted for person in people}) if fitted and all(fitted) else None
-
-    @property
-    def known(self) -> Known:
-        """Whom and which pictures it was fitted on."""
-        return Known(self.fitted_on or ())
 
     def apply(self, templates: np.ndarray) -> np.ndarray:
         """Map templates (n, d), any float type → (n, d) float32. Raises BadInput for another shape."""
@@ -193,6 +188,7 @@ def solve_mapping(sums: MappingSums, method: Method, provenance: dict[str, Any] 
         "provenance": provenance or {},
     }
     mapping = Mapping(weight, bias, sums.transform, recognizer=sums.recognizer, report=report)
+    mapping.remember(sums.pictures)
     if held.n:
         report["held_out"] = held.judge(weight, bias) | _scores(mapping, *sums.sample())
     return mapping

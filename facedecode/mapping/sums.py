@@ -13,7 +13,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
+from facedecode.fitted import PICTURES, read_pictures, written_pictures
 from facedecode.identity import RecognizerId, require_same_recognizer
+from facedecode.known_pictures import KnownPictures
 from facedecode.mapping.least_squares import GramAccumulator
 from facedecode.pictures.perturb import parse_transform
 from facedecode.records import Count, Record
@@ -71,6 +73,7 @@ class MappingSums:
     parts: JSON of a `Part` for each run that went in.
     left_out: images whose face the perturbation moved out of the frame.
     training, held_out: sums of pairs perturbed → original; None before the first.
+    pictures: of the originals, as far as they are recorded.
     """
 
     def __init__(self, transform: str, recognizer: RecognizerId, parts: list[dict[str, Any]] | None = None) -> None:
@@ -80,6 +83,7 @@ class MappingSums:
         self.left_out = 0
         self.training: GramAccumulator | None = None
         self.held_out: GramAccumulator | None = None
+        self.pictures: KnownPictures | None = None
         self._sample: _Sample | None = None
 
     def add(self, perturbed: np.ndarray, original: np.ndarray, held_out: np.ndarray) -> None:
@@ -111,6 +115,11 @@ class MappingSums:
                 raise BadInput(
                     f"sums of {self.transform}: people of a store, or images, would count twice; give each once"
                 )
+        if self.training is not None and other.training is not None and (self.pictures or other.pictures):
+            unlisted = KnownPictures(complete=False)
+            self.pictures = (self.pictures or unlisted) | (other.pictures or unlisted)
+        elif other.training is not None:
+            self.pictures = other.pictures
         if other.training is not None:
             self._begin(other.training.dim_in)
             self.training.merge(other.training)
@@ -133,7 +142,8 @@ class MappingSums:
         tensors = {f"{side}.{m}": np.atleast_1d(getattr(getattr(self, side), m)) for side in _SIDES for m in _MOMENTS}
         tensors |= {"sample": self._sample.rows, "priorities": self._sample.priorities}
         contiguous = {name: np.ascontiguousarray(values, np.float64) for name, values in tensors.items()}
-        _KIND.write(path, header.as_json(), contiguous)
+        about, pictures = written_pictures(self.pictures)
+        _KIND.write(path, header.as_json() | about, contiguous | pictures)
 
     def _begin(self, dim: int) -> None:
         if self.training is None:
@@ -148,7 +158,9 @@ def load_sums(path: Path | str) -> MappingSums:
         BadInput: naming the file: as `tensor_file.Kind.read`; malformed entries, wrong shapes, NaN or infinite numbers.
     """
     path = Path(path)
-    held, tensors, _ = _KIND.read(path, _TENSORS)
+    held, tensors, _ = _KIND.read(path, _TENSORS, PICTURES)
+    pictures = read_pictures(path, held, tensors)
+    tensors = {name: tensors[name] for name in _TENSORS}
     header = _Header.from_json(path, held)
     try:
         parse_transform(header.transform)
@@ -157,7 +169,7 @@ def load_sums(path: Path | str) -> MappingSums:
     for part in header.parts:
         Part.from_json(path, part)
     sums = MappingSums(header.transform, header.recognizer, list(header.parts))
-    sums.left_out = header.left_out
+    sums.left_out, sums.pictures = header.left_out, pictures
     dim = tensors["training.mean_in"].size
     shapes = {"mean_in": (dim,), "mean_out": (dim,), "in_in": (dim, dim), "in_out": (dim, dim), "out_out": (1,)}
     kept = tensors["priorities"].size

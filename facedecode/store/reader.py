@@ -42,6 +42,7 @@ from facedecode.store.parquet_footer import COMMON_ENCODINGS, column_parts
 from facedecode.store.paths import ImageFolder
 from facedecode.store.processing import Processing
 
+_ROWS_AT_ONCE = 1 << 16  # whose pictures are listed
 _HELD = 1 << 26  # bytes of shards that `Store.take` keeps for the next call
 # Bytes of a row, and of a file beside its rows, that are more than any has: what is larger is not read.
 _LARGEST_ROW, _LARGEST_FRAME = 1 << 14, 1 << 20
@@ -237,6 +238,15 @@ class Store:
                 self._held.popitem(last=False)
         self._held.move_to_end(index)
         return self._held[index]
+
+    def pictures(self, rows: np.ndarray) -> KnownPictures:
+        """The pictures of some rows (n,), as what is made from them keeps them; errors as `take`."""
+        found = KnownPictures()
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = np.asarray(rows[start : start + _ROWS_AT_ONCE])
+            digests = self.take_rows(part).select(["sha256"]).to_pylist()
+            found |= KnownPictures.of(digests, self.take(part), self.recognizer)
+        return found
 
     def take_rows(self, rows: np.ndarray) -> pa.Table:
         """Some rows (n,) of the table (see COLUMNS), in that order, from one shard at a time; errors as `take`."""

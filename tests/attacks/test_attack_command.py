@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pkgutil
 import shutil
@@ -20,7 +21,7 @@ from facedecode import files
 from facedecode.attacks import Budget
 from facedecode.attacks.jobs import AttackJob, TargetOptions
 from facedecode.attacks.output import picture_names
-from facedecode.attacks.run import Attacked, attack_images, known_among
+from facedecode.attacks.run import Attacked, attack_images, whom_they_know
 from facedecode.attacks.table import Row, parse_table, read_table, summarize, table_text
 from facedecode.attacks.target import AttackTarget, Threshold, choose_threshold, find_target
 from facedecode.classifiers.classifier import Classifier, load_classifier
@@ -28,8 +29,9 @@ from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.cli import app
 from facedecode.decoders import Provenance, save_decoder
 from facedecode.decoders.closed_form import Ridge
-from facedecode.errors import BadInput, FacedecodeWarning, OutputError, UsageError
+from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.extraction.cropping import FaceCropper
+from facedecode.known_pictures import Known, KnownPictures
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, FaceDetector, choose_face, moved
 from facedecode.pictures.figures import GAP
@@ -184,24 +186,44 @@ def test_a_class_attack_end_to_end(here: Path, recognizer: Recognizer, detector:
     assert done.exit_code == 2 and "leave them out for a class" in done.stderr
 
 
-def test_people_in_the_training_of_what_is_attacked_are_told(here: Path, cropper: FaceCropper) -> None:
-    refs, classes = find_images([here / "in"]).refs, load_classifier("classifier.st")
-    softmax = AttackTarget("class", "negative-euclidean", classifier=classes, class_index=0)
-    near = AttackTarget("embedding", "negative-euclidean", away=True)
-    with pytest.warns(FacedecodeWarning, match=r"the classifier was trained on 2 of the 2 people who are attacked"):
-        assert known_among(refs, cropper.recognizer, softmax)["classifier"] == ["Eileen", "Mirror"]
-    assert known_among(refs, cropper.recognizer, near) == {"recognizer": []}
-    made_here = SimpleNamespace(spec=replace(cropper.recognizer.spec, training_people=("EILEEN",)))
-    drawer = SimpleNamespace(provenance=SimpleNamespace(training=SimpleNamespace(people=("mirror", "x"))))
-    with pytest.warns(FacedecodeWarning) as told:
-        assert known_among(refs, made_here, near, drawer) == {"recognizer": ["Eileen"], "decoder": ["Mirror"]}
-    assert [str(each.message).partition(":")[2] for each in told] == [
-        " the success says little of others",
-        " the figure says little of others",
-    ]
-    done = attack("--classifier", "classifier.st", "--epsilon", 0.1, "--json", target="Dark")
-    assert done.exit_code == 0 and "(Eileen, Mirror): the success says little of others" in done.stderr
-    assert json.loads(done.stdout)["metrics"]["known"] == {"recognizer": [], "classifier": ["Eileen", "Mirror"]}
+def test_faces_in_the_training_of_what_is_attacked_are_told(here: Path, recognizer: Recognizer) -> None:
+    plain = attack("--classifier", "classifier.st", "--epsilon", 0.1, "--json", target="Dark")
+    assert plain.exit_code == 0 and json.loads(plain.stdout)["metrics"]["known"] == {"classifier": 6}
+    assert "the classifier was trained on people or pictures of 6 of the 6 faces" in plain.stderr
+    assert {row["known"] for row in read_table(Path("adv/attacks.csv"))} == {"classifier"}
+
+    # Of a map of other people, one picture is known: by its file, and saved anew by its template.
+    file = Path("in/Eileen/Eileen_0002.png")
+    Image.open(file).save("in/Eileen/Eileen_0002.webp", lossless=True)
+    template = _template(file, recognizer)
+    row = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    held = load_classifier("classifier.st")
+    renamed = replace(held, names=("X", "Y", "Z"))
+    renamed.remember(KnownPictures.of([row], template, recognizer.describe()))
+    renamed.save("renamed.st")
+    done = attack("--classifier", "renamed.st", "--epsilon", 0.1, "--json", target="X", output="other")
+    assert done.exit_code == 0, done.stderr
+    marked = [row["path"] for row in read_table(Path("other/attacks.csv")) if row["known"] == "classifier"]
+    assert marked == ["Eileen/Eileen_0002.png", "Eileen/Eileen_0002.webp"]
+    assert json.loads(done.stdout)["metrics"]["known"] == {"classifier": 2}
+    again = attack("--classifier", "renamed.st", "--epsilon", 0.1, "--json", target="X", output="other")
+    assert again.exit_code == 0 and "2 of the 7 faces (Eileen/Eileen_0002.png" in again.stderr
+
+
+def test_the_networks_beside_the_classifier_are_asked_too(here: Path, recognizer: Recognizer) -> None:
+    made_here = SimpleNamespace(spec=replace(recognizer.spec, training_people=("EILEEN",)))
+    drawer = SimpleNamespace(known=Known(("mirror",)))
+    known = whom_they_know(made_here, AttackTarget("embedding", "negative-euclidean", away=True), drawer)
+    rows = [{"identity": name} for name in ("Eileen", "Mirror", None)]
+    assert {what: each.judge(rows).tolist() for what, each in known.items()} == {
+        "recognizer": ["name", "", ""],
+        "decoder": ["", "name", ""],
+    }
+
+
+def _template(file: Path, recognizer: Recognizer) -> np.ndarray:
+    (item,) = FaceCropper(recognizer, FaceDetector()).chunk([ImageRef(file, file.name, None)])
+    return item.template[None]
 
 
 @pytest.mark.parametrize("keep", [False, True])

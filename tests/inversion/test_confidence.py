@@ -185,7 +185,7 @@ def test_saved_and_loaded_again(tmp_path: Path) -> None:
     for name in NAMES:
         np.testing.assert_array_equal(getattr(loaded, name), getattr(confidence, name))
     assert (loaded.decoder, loaded.recognizer, loaded.report) == (DECODER, RECOGNIZER, confidence.report)
-    assert loaded.source == path and loaded.people == confidence.people and loaded.grid == GRID
+    assert loaded.source == path and loaded.fitted_on == confidence.fitted_on and loaded.grid == GRID
     for again in (fitted(), loaded):
         again.save(tmp_path / "again.safetensors")
         assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
@@ -293,7 +293,7 @@ def test_people_of_the_training_are_left_out(here: Path) -> None:
     done = fit("--json")
     assert done.exit_code == 0, done.stderr
     confidence = load_confidence("c.safetensors")
-    assert confidence.people == ["P4", "P5", "P6", "P7", "P8", "P9"]
+    assert confidence.fitted_on == ["P4", "P5", "P6", "P7", "P8", "P9"]
     metrics = json.loads(done.stdout)["metrics"]
     assert (metrics["images"], metrics["people"], confidence.grid) == (18, 6, 32)
     assert "18 images of 6 people whom the decoder has not seen" in done.stderr and "went on from" not in done.stderr
@@ -302,7 +302,7 @@ def test_people_of_the_training_are_left_out(here: Path) -> None:
     errors = squared_errors(read_portraits(rows, store.root, 64), decoder.decode(store.templates()[12:]))
     np.testing.assert_allclose(confidence.average, errors.mean(0), rtol=1e-5)
     assert fit("--exclude", "P9", output="d.safetensors").exit_code == 0
-    assert load_confidence("d.safetensors").people == ["P4", "P5", "P6", "P7", "P8"]
+    assert load_confidence("d.safetensors").fitted_on == ["P4", "P5", "P6", "P7", "P8"]
 
 
 def test_those_held_out_of_the_training_are_unseen(here: Path) -> None:
@@ -313,7 +313,7 @@ def test_those_held_out_of_the_training_are_unseen(here: Path) -> None:
     save_ridge(here / "curve", here / "emb", {"people": everybody, "validation": 0.6, "start": "f" * 64})
     assert trained_people(load_decoder("curve"), "curve") == [name for name in everybody if name not in out]
     done = fit(decoder="curve")
-    assert load_confidence("c.safetensors").people == out
+    assert load_confidence("c.safetensors").fitted_on == out
     assert "curve went on from another, which is taken to have held out the same people" in done.stderr
 
 
@@ -508,11 +508,13 @@ def script(here: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
 
 def unlike(confidence: Confidence, people: list[str]) -> Confidence:
     """The same map, said to be fitted on others."""
-    return replace(confidence, report=confidence.report | {"people": people})
+    made, store = replace(confidence, report=confidence.report | {"people": people}), Store.open("emb")
+    made.remember(store.pictures(np.flatnonzero([name in people for name in store.identities()])))
+    return made
 
 
 def test_the_report_judges_the_map(script: Callable[..., dict], maps: Confidence) -> None:
-    with pytest.raises(BadInput, match=r"c\.safetensors: fitted on 3 of the people it is to be judged on"):
+    with pytest.raises(BadInput, match=r"c\.safetensors: fitted on 3 of the 3 people it is to be judged on"):
         script()
     unlike(maps, ["P7", "P8"]).save("c.safetensors")
     report = script()

@@ -51,7 +51,7 @@ def attack(console: Console, job: AttackJob) -> tuple[dict, dict]:
 def _report(console: Console, job: AttackJob, target: AttackTarget, result: Attacked) -> dict:
     from facedecode.attacks.table import summarize
 
-    metrics = {"failed": len(result.failures), "known": result.known, **summarize(result.rows)}
+    metrics = {"failed": len(result.failures), **summarize(result.rows)}
     attempted, rate = metrics["attempted"], metrics["success_saved"]
     others = [f"{metrics['already']} were there already"] if metrics["already"] else []
     others += [f"{metrics['failed']} without a face"] if metrics["failed"] else []

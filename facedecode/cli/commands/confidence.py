@@ -26,11 +26,11 @@ def fit_confidence(console: Console, job: ConfidenceJob) -> tuple[dict, dict]:
         )
     explained = report["explained"]
     console.say(
-        f"{job.output}: {report['images']} images of {len(confidence.people)} people whom the decoder has not seen; "
+        f"{job.output}: {report['images']} images of {len(confidence.fitted_on)} people whom the decoder has not seen; "
         f"explains {explained['center']:.1%} of the central region's variance, {explained['all']:.1%} of the whole "
         "portrait's"
     )
-    return report | {"people": len(confidence.people)}, {"output": str(job.output)}
+    return report | {"people": len(confidence.fitted_on)}, {"output": str(job.output)}
 
 
 app = command("fit-confidence", fit_confidence)

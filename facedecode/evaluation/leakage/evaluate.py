@@ -76,7 +76,7 @@ def evaluate_leakage(job: LeakageJob, stage: Stage = silent_stage) -> Result:
     rows = first.rows().take(chosen[base]).to_pylist()
     templates = {label: store.take(chosen[label]) for label, store in stores.items()}
     for label, store in stores.items():
-        notes += require_unseen_by_store(store, JudgedImages(rows, templates[label], store.recognizer))
+        notes += require_unseen_by_store(store, JudgedImages.of_store(store, chosen[label]))
     attributes = TargetSet(rows, notes=notes)
     for column in labels:
         attributes.add_labels(column, chosen[base])
