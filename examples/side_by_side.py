@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_existing(output, arguments.overwrite)
     folders = list(dict.fromkeys(Path(store) for _, store, _ in arguments.row))
     stores = dict(zip(folders, open_stores(folders).values(), strict=True))
-    loaded = {label: load_decoder(name, arguments.device) for label, _, name in arguments.row}
-    known = known_people(stores.values(), loaded.values())
+    loaded = [load_decoder(name, arguments.device) for _, _, name in arguments.row]
+    known = known_people(stores.values(), loaded)
     images = {folder: unseen_images(store, arguments.people, known=known) for folder, store in stores.items()}
     # One image is one name and one content: stores of another edition of the pictures have nothing in common.
     templates = {
@@ -71,8 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     judged = [common[row] for row in spread_rows(names, arguments.judged)] if arguments.figures else []
     shown = [common[row] for row in spread_rows(names, arguments.columns)]
     drawn, decoders = [], {}
-    for label, store, name in arguments.row:
-        decoder = loaded[label]
+    for decoder, (label, store, name) in zip(loaded, arguments.row, strict=True):
         decoder.require_recognizer(stores[Path(store)].recognizer, f"the decoder {name}")
         both = [*shown, *judged]
         own = templates[Path(store)]
