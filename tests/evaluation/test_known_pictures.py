@@ -225,7 +225,7 @@ def test_a_confidence_map_leaves_them_out(way: str, ridge: Path, tiny_store: Pat
     store = written_anew(tmp_path / "again", tiny_store, tiny, WAYS[way], range(3, 10))
     job = ConfidenceJob(store.folder, tmp_path / "map.safetensors", str(ridge))
     made = fit_store_confidence(job, store, load_decoder(ridge))
-    assert made.people == [f"Q{i}" for i in range(5, 10)]
+    assert made.fitted_on == [f"Q{i}" for i in range(5, 10)]
 
 
 def test_through_a_start(tiny_store: Path, tiny: Path, tmp_path: Path) -> None:
