@@ -460,6 +460,7 @@ def test_a_manifest_and_the_file_are_enough_to_find_the_model_again(
         load_recognizer("torch:other", tmp_path / "b.pt2")
 
 
+@pytest.mark.filterwarnings("ignore:recognizer torch.mine. trained on pictures that are not all recorded")
 def test_people_whom_a_contract_names_are_not_judged(
     net: TinyNet, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -481,6 +482,8 @@ def test_people_whom_a_contract_names_are_not_judged(
         told = CliRunner().invoke(app, ["evaluate", "verification", "emb", "-o", f"report{code}", "--far", "0.5"])
         assert told.exit_code == code, told.stderr
         assert ("torch:mine: trained on 1 of the 10 people" in told.stderr) == bool(code)
+    report = json.loads(Path("report0/report.json").read_text())
+    assert any("compared with them by name only" in each for each in report["warnings"])
     for wrong in ("Ann", [1], ["Ann", ""]):
         with pytest.raises(BadInput, match="training_people"):
             parse_contract(CONTRACT | {"training_people": wrong}, "a.json", "a")
