@@ -25,7 +25,8 @@ from arguments import Parser, positive, refuse_existing, run
 from facedecode.annotations.labels import ImageLabels, read_image_labels
 from facedecode.annotations.protocols import select_people
 from facedecode.attributes.disentangler_fit import fit_disentangler
-from facedecode.attributes.probe import PROBES, out_of_fold, read
+from facedecode.attributes.probe import PROBES, out_of_fold
+from facedecode.attributes.reading import Reading
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import without_twice
@@ -102,7 +103,8 @@ def measured(
 ) -> dict[str, Resampled]:
     """Probe → balanced accuracy by person, and `tar` → TAR by person at `FAR`."""
     fold = target.folds(FOLDS)
-    found = {name: read(out_of_fold(templates, target, fit, fold), target, repetitions) for name, fit in PROBES.items()}
+    answers = {name: out_of_fold(templates, target, fit, fold) for name, fit in PROBES.items()}
+    found = {name: Reading.of(said, target, repetitions).resampled() for name, said in answers.items()}
     pairs = mated_non_mated_scores(templates, list(whose), score)
     trials = {"tar": Trials(pairs.mated, pairs.mated_people).person_weighted()}
     tar = resampled_tar(

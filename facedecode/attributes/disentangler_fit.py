@@ -12,7 +12,8 @@ from facedecode.annotations.labels import ImageLabels
 from facedecode.annotations.protocols import held_out_people, select_people
 from facedecode.attributes.disentangler import Disentangler
 from facedecode.attributes.gaussians import Gaussians
-from facedecode.attributes.probe import PROBES, out_of_fold, read
+from facedecode.attributes.probe import PROBES, out_of_fold
+from facedecode.attributes.reading import Reading, read
 from facedecode.attributes.target import Target
 from facedecode.errors import BadInput, UsageError
 from facedecode.identity import RecognizerId
@@ -202,7 +203,7 @@ def _judge(
                 answers = out_of_fold(vectors, target, fit, fold)
             except BadInput:  # a fold that left a probe nobody of a class
                 return figures
-            probes[name][part] = read(answers, target).estimate().as_json()
+            probes[name][part] = Reading.of(answers, target).estimate().as_json()
             progress(sum(map(len, probes.values())), len(PROBES) * len(inputs))
     return figures | {"probes": probes}
 

@@ -7,14 +7,15 @@ to stop) it chooses on people held out of its training.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
 
 from facedecode.attributes.gaussians import Gaussians
+from facedecode.attributes.reading import Answers
 from facedecode.attributes.target import Target
-from facedecode.statistics.bootstrap import REPETITIONS, Resampled, resample
-from facedecode.statistics.resampling import Replicates
+from facedecode.errors import BadInput
 
 _RIDGE = 1e-2  # of a removed direction's regression, times the mean variance
 _PENALTIES = 10.0 ** np.arange(-4, 3)  # of the linear probe, times the number of people
@@ -25,6 +26,7 @@ _HIDDEN = (128, 64)
 _EPOCHS, _PATIENCE, _BATCH, _RATE, _DECAY = 80, 10, 128, 2e-3, 1e-2
 _HELD_OUT = 0.15
 Predict = Callable[[np.ndarray], np.ndarray]
+_Ask = Callable[[np.ndarray], list[np.ndarray]]  # images, bool (n,) → what each of several probes says of them
 
 
 def fit_linear(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
@@ -37,11 +39,9 @@ def fit_linear(inputs: np.ndarray, target: Target, seed: int = 0) -> Predict:
     standardize = _standardizer(inputs, target.weights)
     x = standardize(inputs)
     inner = target.held_out(_HELD_OUT)
-    errors = []
-    for penalty in _PENALTIES:
-        model = _fit_linear(x[~inner], target.of_people(~inner), penalty)
-        errors.append(_loss(model(x[inner]), target.of_people(inner)))
-    best = _fit_linear(x, target, _PENALTIES[int(np.argmin(errors))])
+    tried, judged = _linear_probes(x[~inner], target.of_people(~inner)), target.of_people(inner)
+    errors = [_loss(tried(penalty)(x[inner]), judged) for penalty in _PENALTIES]
+    best = _linear_probes(x, target)(_PENALTIES[int(np.argmin(errors))])
     return lambda more: best(standardize(more))
 
 
@@ -141,17 +141,55 @@ def out_of_fold(
     fold: np.ndarray,
     seed: int = 0,
     progress: Callable[[], None] = lambda: None,
-) -> np.ndarray:
-    """What probes say of people that they were not trained on: (n, classes) or (n,), fold: int (n,).
+    halves: bool = True,
+) -> Answers:
+    """What probes say of people that they were not trained on. fold: int (n,).
+
+    halves: whether to train on halves, too. progress: called after each of the `trainings`.
 
     Raises BadInput: too few people of a class, or who differ, to train a probe on each set of all folds but one.
     """
-    answers = np.empty(len(inputs) if target.classes is None else (len(inputs), len(target.classes)))
-    for number in np.unique(fold):
-        training, test = fold != number, fold == number
-        answers[test] = fit(inputs[training], target.of_people(training), seed)(inputs[test])
+
+    def train(training: np.ndarray) -> _Ask:
+        predict = fit(inputs[training], target.of_people(training), seed)
+        return lambda images: [predict(inputs[images])]
+
+    return _asked(train, target, fold, 1, progress, halves)[0]
+
+
+def trainings(folds: int) -> int:
+    """How many probes `out_of_fold` trains."""
+    return folds if folds < 3 else 2 * folds
+
+
+def _asked(
+    train: Callable[[np.ndarray], _Ask],
+    target: Target,
+    fold: np.ndarray,
+    count: int,
+    progress: Callable[[], None] = lambda: None,
+    in_halves: bool = True,
+) -> list[Answers]:
+    """What `count` probes say of each fold that were trained on the others, and on either half of these.
+
+    Half the folds after one are a half for the fold before them, and for the one before as many again, so that there
+    are as many halves as folds. train: images, bool (n,) → what probes trained on them say of others.
+    """
+    fold = np.unique(fold, return_inverse=True)[1]
+    folds, half = int(fold.max()) + 1, int(fold.max()) // 2
+    shape = (len(fold),) if target.classes is None else (len(fold), len(target.classes))
+    said, halves = np.full((count, *shape), np.nan), np.full((count, 2, *shape), np.nan)
+    for number in range(folds):
+        said[:, fold == number] = train(fold != number)(fold == number)
         progress()
-    return answers
+    for number in range(folds if half and in_halves else 0):
+        # Of three people of a class a half may have none: nothing is known of it.
+        with suppress(BadInput):
+            ask = train((fold - number) % folds < half)
+            for place, judged in enumerate((number - 1, number - 1 - half)):
+                halves[:, place, fold == judged % folds] = ask(fold == judged % folds)
+        progress()
+    return [Answers(*pair) for pair in zip(said, halves, strict=True)]
 
 
 def _standardizer(inputs: np.ndarray, weights: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -176,27 +214,31 @@ def _moments(target: Target) -> tuple[float, float]:
     return mean, float(np.sqrt(target.weights @ (target.values - mean) ** 2)) or 1.0
 
 
-def _fit_linear(x: np.ndarray, target: Target, penalty: float) -> Predict:
+def _linear_probes(x: np.ndarray, target: Target) -> Callable[[float], Predict]:
+    """The probe of each penalty."""
     if target.classes is None:
-        slopes, center, mean = _ridge(x, target.values[:, None], target.weights, lambda gram: penalty)
-        return lambda more: (mean + (more - center) @ slopes)[:, 0]
+        center, mean, gram, products = _sums(x, target.values[:, None], target.weights)
+
+        def ridge(penalty: float) -> Predict:
+            slopes = np.linalg.solve(gram + penalty * np.eye(len(gram)), products)
+            return lambda more: (mean + (more - center) @ slopes)[:, 0]
+
+        return ridge
     from sklearn.linear_model import LogisticRegression
 
-    # scikit-learn's C multiplies the sum of losses, which the weights make a mean.
-    model = LogisticRegression(C=1 / penalty, max_iter=500, tol=1e-3)
-    model.fit(x, target.values, sample_weight=target.weights)
-    return lambda more: model.predict_proba(more)
+    def logistic(penalty: float) -> Predict:
+        # scikit-learn's C multiplies the sum of losses, which the weights make a mean.
+        model = LogisticRegression(C=1 / penalty, max_iter=500, tol=1e-3)
+        return model.fit(x, target.values, sample_weight=target.weights).predict_proba
+
+    return logistic
 
 
-def _ridge(
-    x: np.ndarray, y: np.ndarray, weights: np.ndarray, penalty: Callable[[np.ndarray], float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted ridge regression, (n, d) → (n, k): slopes (d, k), and the means of x and y. penalty: of XᵀX (d, d)."""
+def _sums(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What a regression (n, d) → (n, k) takes: the weighted means of x and y, XᵀX (d, d) and XᵀY (d, k)."""
     center, mean = weights @ x, weights @ y
     weighted = (x - center) * weights[:, None]
-    gram = weighted.T @ (x - center)
-    gram += penalty(gram) * np.eye(len(gram))
-    return np.linalg.solve(gram, weighted.T @ (y - mean)), center, mean
+    return center, mean, weighted.T @ (x - center), weighted.T @ (y - mean)
 
 
 def _loss(answers: np.ndarray, target: Target) -> float:
@@ -208,30 +250,39 @@ def _loss(answers: np.ndarray, target: Target) -> float:
 
 def removal_curve(
     templates: np.ndarray, target: Target, fold: np.ndarray, removed: Sequence[int]
-) -> dict[int, np.ndarray]:
+) -> dict[int, Answers]:
     """What a linear probe says of people of each fold once so many directions, learned on the others, are gone.
 
     templates: (n, dim). fold: int (n,). removed: numbers of directions, rising.
 
-    Returns number → scores (n, classes) or predictions (n,), as `out_of_fold`.
+    Returns number → answers, as `out_of_fold`.
     """
-    shape = (len(templates),) if target.classes is None else (len(templates), len(target.classes))
-    answers = {number: np.empty(shape) for number in removed}
-    for number in np.unique(fold):
-        training, test = fold != number, fold == number
-        part = target.of_people(training)
-        x, y = (templates[rows].astype(np.float64) for rows in (training, test))
-        for gone in range(max(removed) + 1):
-            slopes, center, mean = _ridge(x, _scores_of(part), part.weights, _mean_variance)
-            if gone in answers:
-                answers[gone][test] = _as_answers((y - center) @ slopes + mean, part)
-            direction = _strongest(slopes)
-            x, y = (values - np.outer(values @ direction, direction) for values in (x, y))
-    return answers
+    values = templates.astype(np.float64)
+
+    def train(training: np.ndarray) -> _Ask:
+        part, x, steps = target.of_people(training), values[training], []
+        for _ in range(max(removed) + 1):
+            center, mean, gram, products = _sums(x, _scores_of(part), part.weights)
+            penalty = _RIDGE * float(np.trace(gram)) / len(gram)
+            slopes = np.linalg.solve(gram + penalty * np.eye(len(gram)), products)
+            steps.append((slopes, center, mean, _strongest(slopes)))
+            x = _without(x, steps[-1][-1])
+
+        def ask(images: np.ndarray) -> list[np.ndarray]:
+            x, said = values[images], []
+            for gone, (slopes, center, mean, direction) in enumerate(steps):
+                if gone in removed:
+                    said.append(_as_answers((x - center) @ slopes + mean, part))
+                x = _without(x, direction)
+            return said
+
+        return ask
+
+    return dict(zip(removed, _asked(train, target, fold, len(removed)), strict=True))
 
 
-def _mean_variance(gram: np.ndarray) -> float:
-    return _RIDGE * float(np.trace(gram)) / len(gram)
+def _without(x: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    return x - np.outer(x @ direction, direction)
 
 
 def _strongest(slopes: np.ndarray) -> np.ndarray:
@@ -253,34 +304,3 @@ def _as_answers(scores: np.ndarray, target: Target) -> np.ndarray:
     if target.classes is None:
         return scores[:, 0]
     return np.hstack([-scores, scores]) if len(target.classes) == 2 else scores
-
-
-def read(answers: np.ndarray, target: Target, repetitions: int = REPETITIONS, seed: int = 0) -> Resampled:
-    """Balanced accuracy of classes, or R² of a number, every person counting alike, with replicates by person.
-
-    Balanced accuracy: the mean over classes of the share told right. R²: 1 less the squared error over that of the
-    mean, which is 0 for one who knows nothing of the image, and less for one who is wrong.
-
-    answers: of people whom the probe was not trained on, see `out_of_fold`.
-    """
-    persons = int(target.persons.max()) + 1
-    share = 1 / np.bincount(target.persons)[target.persons]
-    if target.classes is not None:
-        right = answers.argmax(1) == target.values
-        classes = len(target.classes)
-        cells, count = target.persons * classes + target.values, persons * classes
-        hits, images = (np.bincount(cells, x, count).reshape(persons, -1) for x in (share * right, share))
-
-        def figure(people: Replicates) -> np.ndarray:
-            return (people.sums(hits) / people.sums(images)).mean(-1)  # a draw without a class has no figure
-    else:
-        centered = target.values - target.values.mean()  # or squares of large numbers would drown what differs
-        columns = (np.ones(len(answers)), centered, centered**2, (target.values - answers) ** 2)
-        sums = np.stack([np.bincount(target.persons, share * x, persons) for x in columns], axis=1)
-
-        def figure(people: Replicates) -> np.ndarray:
-            n, y, squares, errors = people.sums(sums).T
-            spread = squares - y**2 / n
-            return np.where(spread > _ROUNDING * squares, 1 - errors / spread, np.nan)  # nor one of people all alike
-
-    return resample(figure, np.ones(persons), persons, target.classes is not None, repetitions, seed)[0]

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 
 from facedecode.attributes.disentangler import Disentangler, load_disentangler
 from facedecode.attributes.disentangler_fit import barycenter_maps, fit_disentangler
-from facedecode.attributes.probe import PROBES, out_of_fold, read
+from facedecode.attributes.probe import PROBES, out_of_fold
+from facedecode.attributes.reading import Reading
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput, OutputError, UsageError
@@ -68,7 +69,8 @@ def test_identity_parts_say_nothing_of_what_templates_do():
     assert (told.argmax(1) == target.values).mean() > 0.98
     for probe in ("linear", "quadratic"):
         before, after = (
-            read(out_of_fold(inputs, target, PROBES[probe], fold), target, 200).estimate() for inputs in (x, identity)
+            Reading.of(out_of_fold(inputs, target, PROBES[probe], fold), target, 200).estimate()
+            for inputs in (x, identity)
         )
         assert before.value > 0.97 and 0.4 < after.value < 0.62
     report = own.report

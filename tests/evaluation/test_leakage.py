@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from facedecode.attributes.direction import find_direction, load_direction
 from facedecode.attributes.gaussians import Gaussians
 from facedecode.attributes.measured import ATTRIBUTES, measure_faces, measure_pictures
-from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, removal_curve
+from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, removal_curve
+from facedecode.attributes.reading import Reading, read
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput
@@ -32,7 +33,7 @@ def noise(seed: int = 0) -> np.ndarray:
 
 def judged(inputs: np.ndarray, target: Target, probe: str):
     fold = target.folds(4)
-    return read(out_of_fold(inputs, target, PROBES[probe], fold), target, repetitions=200).estimate()
+    return Reading.of(out_of_fold(inputs, target, PROBES[probe], fold), target, repetitions=200).estimate()
 
 
 # Probes
@@ -155,7 +156,7 @@ def test_an_attribute_in_two_directions_is_gone_after_two():
     x[:, 5] = x[:, 4] + 0.05 * x[:, 5]  # said twice
     target = Target.of_labels(np.where(x[:, 4] > 0, "a", "b"), PERSONS)
     curve = removal_curve(x, target, target.folds(4), [0, 1, 2, 6])
-    found = {number: read(said, target, 100).value for number, said in curve.items()}
+    found = {number: read(answers.said, target, 100).value for number, answers in curve.items()}
     assert found[0] > 0.9 and found[2] < 0.75 and found[6] < 0.65
 
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from facedecode.attributes.direction import Direction, find_direction, load_direction
 from facedecode.attributes.image_targets import label_target
-from facedecode.attributes.probe import PROBES, fit_linear, fit_mlp, out_of_fold, read
+from facedecode.attributes.probe import PROBES, fit_linear, fit_mlp, out_of_fold
+from facedecode.attributes.reading import Answers, Reading, dealt_at_random, read
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.errors import BadInput
@@ -31,7 +32,7 @@ def templates(seed: int = 0, people: int = PEOPLE, each: int = EACH) -> np.ndarr
 
 
 def reading(x: np.ndarray, target: Target, fit, repetitions: int = 100):
-    return read(out_of_fold(x, target, fit, target.folds(5)), target, repetitions)
+    return Reading.of(out_of_fold(x, target, fit, target.folds(5)), target, repetitions)
 
 
 def test_figures_against_scikit_learn():
@@ -62,7 +63,7 @@ def test_who_it_is_does_not_tell_what_was_dealt_to_persons_at_random(probe: str)
     assert found.low < 0.5 < found.high
     if probe == "mlp":
         by_image = np.arange(800) % EACH  # an image of each person in every fold
-        assert read(out_of_fold(x, target, fit_mlp, by_image), target, 100).estimate().low > 0.6
+        assert Reading.of(out_of_fold(x, target, fit_mlp, by_image), target, 100).estimate().low > 0.6
 
 
 def test_folds_hold_whole_persons_and_spread_a_rare_class():
@@ -79,7 +80,7 @@ def test_a_class_of_three_people_with_an_image_each_is_enough(probe: str):
     values = np.isin(np.arange(20), [1, 8, 12]).astype(np.int64)
     target = Target(values, np.arange(20), ("common", "rare"))
     x = templates(people=20, each=1) + 20 * values[:, None]
-    assert reading(x, target, PROBES[probe]).value > 0.6
+    assert reading(x, target, PROBES[probe]).estimate().value > 0.6
 
 
 def test_what_cannot_be_probed():
@@ -267,3 +268,97 @@ def test_strips_are_of_people_whom_neither_decoder_nor_direction_has_seen(
     found = json.loads(Path("report/report.json").read_text())["metrics"]["attributes"]["brightness"]["drawn"]
     assert found["expected"] > 0 and found["change"]["low"] <= found["change"]["value"] <= found["change"]["high"]
     assert Path("report/figures/strip-brightness.png").is_file()
+
+
+# What is chance in training, too
+
+
+def test_an_interval_knows_of_the_training():
+    """Of labels dealt out at random it is as wide as √2 times what those who are judged make it."""
+    rng = np.random.default_rng(1)
+    persons = np.arange(200)
+    x = rng.normal(size=(200, 16))
+    target = Target(rng.permutation(persons % 2), persons, ("a", "b"))
+    answers = out_of_fold(x, target, fit_linear, target.folds(5))
+    found = Reading.of(answers, target, 400)
+    own, judged = found.resampled(), read(answers.said, target, 400)
+    assert own.value == judged.value
+    assert 1.25 < np.ptp(own.drawn) / np.ptp(judged.drawn) <= np.sqrt(2) + 1e-12
+    # What any probe reads is not moved by who trained it.
+    x[:, 0] += 40 * target.values
+    clear = Reading.of(out_of_fold(x, target, fit_linear, target.folds(5)), target, 400)
+    assert not clear.swayed.any() and clear.estimate().value == 1
+
+
+def test_no_interval_leaves_the_scale():
+    persons = np.arange(30)
+    target = Target(persons % 2, persons, ("a", "b"))
+    said = np.eye(2)[np.where(persons == 4, 1, persons % 2)]
+    opposite = np.stack([np.eye(2)[persons % 2], np.eye(2)[1 - persons % 2]])
+    found = Reading.of(Answers(said, opposite), target, 200)
+    assert found.resampled().drawn.max() <= 1 and found.estimate().high <= 1
+    assert np.ptp(found.resampled().drawn) > np.ptp(found.judged.drawn)
+
+
+def test_halves_have_nobody_in_common_and_judge_nobody_whom_they_know():
+    """A probe that remembers its people says of others whom it knows: each by halves of the rest, and apart."""
+    persons = np.arange(70)
+    target = Target(persons.astype(float), persons)
+    trained: list[frozenset[int]] = []
+
+    def remember(x, part, seed):
+        number = float(len(trained))
+        trained.append(frozenset(x[:, 0].astype(int)))
+        return lambda more: np.full(len(more), number)
+
+    for folds in (2, 3, 4, 5, 7):
+        trained.clear()
+        answers = out_of_fold(persons[:, None], target, remember, target.folds(folds))
+        if folds == 2:  # no half is left
+            assert len(trained) == 2 and np.isnan(answers.halves).all()
+            continue
+        assert len(trained) == 2 * folds
+        for person, *numbers in zip(persons, answers.said, *answers.halves, strict=True):
+            whole, first, second = (trained[int(number)] for number in numbers)
+            assert first | second <= whole and not first & second and person not in whole
+            assert abs(len(first) - len(second)) <= folds and len(whole - first - second) <= len(persons) / folds + 1
+
+
+def test_without_halves_the_widest_is_taken():
+    persons = np.arange(40)
+    target = Target(persons % 2, persons, ("a", "b"))
+    said = np.eye(2)[np.random.default_rng(0).integers(0, 2, 40)]
+    found = Reading.of(Answers(said, np.full((2, 40, 2), np.nan)), target, 200)
+    np.testing.assert_allclose(found.judged.value - found.resampled().left_out,
+                               np.sqrt(2) * (found.judged.value - found.judged.left_out))  # fmt: skip
+
+
+def test_one_more_shuffle_lies_in_the_range_of_several():
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(2000):
+        *several, one = rng.normal(size=21)
+        found = dealt_at_random(several)
+        inside += found.low <= one <= found.high
+    assert 0.935 < inside / 2000 < 0.965
+    assert dealt_at_random([0.4]).low is None
+
+
+def test_labels_dealt_at_random_are_chance_nineteen_times_in_twenty():
+    """By probes as they were trained it was seven times in eight."""
+    covered = {"known": 0, "not": 0}
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        persons = np.arange(60)
+        target = Target(rng.permutation(persons % 2), persons, ("a", "b"))
+        x = rng.normal(size=(60, 6)) 
+        answers = out_of_fold(x, target, least_squares, target.folds(5))
+        for name, found in (("known", Reading.of(answers, target, 200)), ("not", read(answers.said, target, 200))):
+            own = found.estimate()
+            covered[name] += own.low <= 0.5 <= own.high
+    assert covered["known"] >= 0.93 * 120 > covered["not"], covered
+
+
+def least_squares(x: np.ndarray, target: Target, seed: int):
+    slopes = np.linalg.lstsq(x - x.mean(0), 2.0 * target.values - 1, rcond=None)[0]
+    return lambda more: ((more - x.mean(0)) @ slopes)[:, None] * [-1, 1]

@@ -6,7 +6,8 @@ folds, so that what one hides is a paired difference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from facedecode.annotations.protocols import select_people
 from facedecode.attributes.direction import Direction, find_direction
 from facedecode.attributes.image_targets import TargetSet
 from facedecode.attributes.measured import ATTRIBUTES, expand_names
-from facedecode.attributes.probe import PROBES, out_of_fold, probes_of, read, removal_curve
+from facedecode.attributes.probe import fit_linear, out_of_fold, probes_of, removal_curve, trainings
+from facedecode.attributes.reading import Answers, Reading, dealt_at_random, value_of
 from facedecode.attributes.target import Target
 from facedecode.device import find_device
 from facedecode.errors import BadInput, UsageError, some_of
@@ -28,13 +30,14 @@ from facedecode.progress import Progress, Stage, silent_stage
 from facedecode.provenance import describe_job, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import counted
-from facedecode.statistics.bootstrap import Resampled
+from facedecode.statistics.bootstrap import Estimate
 from facedecode.statistics.intervals import LEVEL
 from facedecode.store import Store
 from facedecode.store.join import common_rows
 from facedecode.store.processing import require_extracted
 
 REMOVED = (0, 1, 2, 4, 8, 16, 32)
+SHUFFLES = 20
 READABLE = 0.1  # above chance: along what nobody can read, nothing is to be seen
 CLASSES, NUMBERS = "balanced_accuracy", "r2"
 TITLES = {CLASSES: "balanced accuracy", NUMBERS: "R²"}
@@ -146,7 +149,8 @@ def _add_readings(
     result: Result, attributes: TargetSet, templates: Mapping[str, np.ndarray], job: LeakageJob, progress: Progress
 ) -> None:
     """Read every attribute from the templates of every store, (n, dim) each; the first is compared with."""
-    steps = sum((len(probes_of(target)) + 1) * job.folds + 1 for target, _ in attributes.targets.values())
+    each = {name: len(probes_of(target)) * trainings(job.folds) for name, (target, _) in attributes.targets.items()}
+    steps = sum(each.values()) + (SHUFFLES + 1) * len(each)
     done = 0
     progress(done, steps * len(templates))
 
@@ -155,27 +159,26 @@ def _add_readings(
         done += 1
         progress(done, steps * len(templates))
 
-    def reading(answers: np.ndarray, target: Target) -> Resampled:
-        return read(answers, target, repetitions=job.repetitions, seed=job.seed)
+    def reading(answers: Answers, target: Target) -> Reading:
+        return Reading.of(answers, target, job.repetitions, job.seed)
 
     for name, (target, images) in attributes.targets.items():
-        measure, fold, shuffled = measure_of(target), target.folds(job.folds, job.seed), target.shuffled(job.seed)
+        measure, fold = measure_of(target), target.folds(job.folds, job.seed)
         result.add(f"{measure}_chance", {"attribute": name}, 0.0 if target.classes is None else 1 / len(target.classes))
-        first: dict[str, Resampled] = {}
+        first: dict[str, Reading] = {}
         for store, inputs in ((store, every[images]) for store, every in templates.items()):
             labels: dict[str, Label] = {"attribute": name, "store": store}
             readings = {
                 probe: reading(out_of_fold(inputs, target, fit, fold, job.seed, step), target)
                 for probe, fit in probes_of(target).items()
             }
-            best = max(readings, key=lambda probe: readings[probe].value)
+            best = max(readings, key=lambda probe: readings[probe].judged.value)
             for probe, figure in readings.items():
                 result.add(measure, {**labels, "probe": probe}, figure.estimate(), key=probe == best)
                 if first:
                     result.add(f"{measure}_change", {**labels, "probe": probe}, figure.less(first[probe]))
             first = first or readings
-            nothing = out_of_fold(inputs, shuffled, PROBES["linear"], fold, job.seed, step)
-            result.add(f"{measure}_shuffled", labels, reading(nothing, shuffled).estimate())
+            result.add(f"{measure}_shuffled", labels, _shuffled(inputs, target, job, step))
             curve = removal_curve(inputs, target, fold, [number for number in REMOVED if number < inputs.shape[1]])
             step()
             for number, answers in curve.items():
@@ -183,6 +186,18 @@ def _add_readings(
         base: dict = {next(iter(templates)): {"less_first": {}}}
         about = {"measure": measure, "images": len(images), "stores": base}
         result.facts.setdefault("attributes", {})[name] = about
+
+
+def _shuffled(inputs: np.ndarray, target: Target, job: LeakageJob, step: Callable[[], None]) -> Estimate | None:
+    """What a linear probe reads of an attribute of others; None where too few people have a class to tell."""
+    figures = []
+    for number in range(SHUFFLES):
+        dealt = target.shuffled(job.seed + number)
+        with suppress(BadInput):  # a rare class may be in one fold only
+            answers = out_of_fold(inputs, dealt, fit_linear, dealt.folds(job.folds, job.seed), halves=False)
+            figures.append(value_of(answers.said, dealt))
+        step()
+    return dealt_at_random(figures) if figures else None
 
 
 def _directions(
@@ -231,6 +246,7 @@ def _protocol(job: LeakageJob, attributes: TargetSet, people: int) -> list[str]:
         level=LEVEL,
         repetitions=job.repetitions,
         seed=job.seed,
+        shuffles=SHUFFLES,
     )
 
 
