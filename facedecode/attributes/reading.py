@@ -12,6 +12,7 @@ from facedecode.statistics.bootstrap import REPETITIONS, Estimate, Resampled, re
 from facedecode.statistics.intervals import LEVEL
 from facedecode.statistics.resampling import Drawn, Replicates
 
+_MOST_OF_A_NUMBER = 5.0  # times the variance of judging: found by benchmarks/coverage_leakage.py
 _ROUNDING = 1e-8  # of the sum of squares: what varies less varies by rounding
 
 
@@ -37,10 +38,9 @@ class Reading:
     told better. With c_ij what the training of j adds to the figure of i, its variance has the terms c_ij² and
     c_ij·c_ji, and resampling gives the former only. The sum of the latter is not larger (Cauchy and Schwarz), and is
     taken to be as large, as it nearly is where labels were dealt out at random. The sum of c_ij² is how much answers
-    vary with who trained: half the squared difference of probes that have no training in common. These are of half the
-    people. With all of them, squared errors vary half as much; answers of classes hardly less where they are guessed,
-    but not more than they do between people. (Where training decides whether a number is answered boldly at all, it
-    moves the figure more than those who are judged, so that there is no such bound.)
+    vary with who trained: half the squared difference of probes that have no training in common. (These are of half the
+    people, and vary more than those of all.) It is not more than the variance of judging for classes. It may be for a
+    number, where it depends on the training whether anything is said at all.
 
     judged: the figure with its replicates, for the probes as they were trained.
     swayed: float64 (people,), how differently two such probes are judged by each person, in units of the figure; NaN
@@ -55,8 +55,7 @@ class Reading:
         """Of all images; arguments as of `read`."""
         first, second = (_told(said, target) for said in answers.halves)
         swayed = np.bincount(target.persons, target.weights * (first - second))
-        scale = np.sqrt(0.5) if target.classes is None else 1.0
-        return cls(read(answers.said, target, repetitions, seed), scale * swayed)
+        return cls(read(answers.said, target, repetitions, seed), swayed)
 
     def resampled(self) -> Resampled:
         """The figure with replicates, and values without each person, as far from it as training makes them, too."""
@@ -79,7 +78,7 @@ class Reading:
         known = np.isfinite(influence) & np.isfinite(swayed)
         judging, training = float(np.sum(influence[known] ** 2)), float(np.sum(swayed[known] ** 2)) / 2
         added = training / judging if judging > 0 else float(not known.any())
-        return float(np.sqrt(1 + (min(1.0, added) if self.judged.is_rate else added)))
+        return float(np.sqrt(1 + min(added, 1.0 if self.judged.is_rate else _MOST_OF_A_NUMBER)))
 
     def _widened(self, stretch: float) -> Resampled:
         value, most = self.judged.value, max(1.0, self.judged.value)

@@ -351,7 +351,7 @@ def test_labels_dealt_at_random_are_chance_nineteen_times_in_twenty():
         rng = np.random.default_rng(seed)
         persons = np.arange(60)
         target = Target(rng.permutation(persons % 2), persons, ("a", "b"))
-        x = rng.normal(size=(60, 6)) 
+        x = rng.normal(size=(60, 6))
         answers = out_of_fold(x, target, least_squares, target.folds(5))
         for name, found in (("known", Reading.of(answers, target, 200)), ("not", read(answers.said, target, 200))):
             own = found.estimate()
