@@ -27,6 +27,7 @@ from facedecode.identity import RecognizerId
 from facedecode.pictures.metrics import psnr, ssim
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import embed_pictures
+from facedecode.statistics.security import identification_ranks
 from facedecode.statistics.unlinkability import linkability
 from facedecode.statistics.verification import at_threshold, eer, person_weights, thresholds_at_fmr
 from facedecode.store import StoreWriter
@@ -138,6 +139,18 @@ def test_random_scores(seed: int) -> None:
         assert ((mated >= threshold) == (mated > refused)).all() and (non_mated > refused).mean() <= fmr
         found = at_threshold(mated, non_mated, threshold, person_weights(np.array(whose))).tar
         assert found == pytest.approx(rates.mean_by_person(mated > refused, whose))
+
+
+@pytest.mark.parametrize("kind", ["cosine", "negative-euclidean"])
+def test_ranks_of_equal_scores(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    gallery = rng.choice([-1.0, 1.0], (30, 4)).astype(np.float32)  # of 16 kinds: most have an equal
+    probes = rng.choice([-1.0, 1.0], (60, 4)).astype(np.float32)
+    missing, names = rng.random(60) < 0.1, [f"P{k}" for k in range(30)]
+    whose = [f"P{k}" for k in rng.integers(0, 33, 60)]  # three of them were never enrolled
+    found = identification_ranks(gallery, names, probes, whose, kind, missing)
+    mine = rates.ranks(np.where(missing[:, None], np.nan, probes), whose, gallery, names, kind)
+    assert found.tolist() == [rank if np.isfinite(rank) else 31 for rank in mine]
 
 
 def folds_of_pairs(folder: Path, ties: bool, seed: int) -> tuple[Path, Path]:

@@ -1,12 +1,19 @@
-"""The pictures that `headlines.py` measures: mean face, nearest and ridge by NumPy, the shipped decoder's as files.
+"""The pictures that `headlines.py` measures: mean face, nearest and ridge by NumPy, and those that the package drew.
 
-    facedecode train emb --architecture nearest -o train-portraits --people peopleDevTrain.txt --exclude George_W_Bush
+    people="--people peopleDevTrain.txt --exclude George_W_Bush"
+    facedecode train emb --architecture nearest -o train-portraits $people
     facedecode train emb --architecture nearest -o test-portraits --people peopleDevTest.txt
-    python tests/oracles/drawn.py emb emb-edgeface train-portraits test-portraits -o drawn    # and drawn/templates.npy
+    python tests/oracles/drawn.py emb train-portraits test-portraits -o drawn
+    facedecode train emb --architecture ridge -o ridge $people
     facedecode invert drawn/templates.npy -o drawn/shipped
-    python tests/oracles/drawn.py --pictures drawn/shipped                             # drawn/shipped.npy
+    facedecode invert drawn/templates.npy -o drawn/ridge --decoder ridge
+    python tests/oracles/drawn.py --pictures drawn/shipped drawn/ridge
+    python benchmarks/embed_pictures.py drawn/{mean-face,nearest,shipped,ridge}.npy \\
+        --weights edgeface-xxs=edgeface_xxs.safetensors
 
-A decoder of kind `nearest` holds portraits and their templates, so the package cuts the portraits and no more.
+A decoder of kind `nearest` holds portraits and their templates, so the package cuts the portraits and no more. NumPy's
+ridge is compared by its pictures: a pixel that float32 rounds otherwise lets a comparison or two of thousands fall on
+the other side of a threshold.
 """
 
 from __future__ import annotations
@@ -45,17 +52,19 @@ def portraits_of(decoder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("inputs", type=Path, nargs="*", help="two stores, portraits to fit to, portraits to judge by")
+    parser.add_argument("inputs", type=Path, nargs="*", help="a store, portraits to fit to, portraits to judge by")
     parser.add_argument("-o", "--output", type=Path)
-    parser.add_argument("--pictures", type=Path, help="a folder of PNGs, one a template, in the order of their names")
+    parser.add_argument("--pictures", type=Path, nargs="+", help="folders of PNGs, one a template, by name")
     arguments = parser.parse_args()
     if arguments.pictures:
-        files = sorted(arguments.pictures.rglob("*.png"))
-        np.save(arguments.pictures.with_suffix(".npy"), np.stack([np.asarray(Image.open(file)) for file in files]))
+        for folder in arguments.pictures:
+            np.save(
+                folder.with_suffix(".npy"), np.stack([np.asarray(Image.open(f)) for f in sorted(folder.glob("*.png"))])
+            )
         return
-    folder, other_folder, training, judged = arguments.inputs
+    folder, training, judged = arguments.inputs
     arguments.output.mkdir(exist_ok=True)
-    store, other = read_store(folder), read_store(other_folder)
+    store = read_store(folder)
     row_of = {template.tobytes(): row for row, template in enumerate(store.templates)}
     known, portraits = portraits_of(training)
     templates, originals = portraits_of(judged)
@@ -64,21 +73,13 @@ def main() -> None:
     templates, originals, rows = templates[order], originals[order], rows[order]
     np.save(arguments.output / "templates.npy", templates.astype(np.float32))
     np.save(arguments.output / "originals.npy", originals)
-    (arguments.output / "paths.json").write_text(json.dumps([store.paths[row] for row in rows]))
 
     mean = pictures.rounded(sum(portrait / 255.0 for portrait in portraits) / len(portraits))
     np.save(arguments.output / "mean-face.npy", np.broadcast_to(mean, originals.shape))
     nearest = [int(((known - template) ** 2).sum(1).argmin()) for template in templates]
     np.save(arguments.output / "nearest.npy", portraits[nearest])
-
-    def save_ridge(name: str, of_known: np.ndarray, of_judged: np.ndarray) -> None:
-        weight, bias = pictures.ridge(of_known, portraits, PENALTY)
-        np.save(arguments.output / f"{name}.npy", pictures.drawn(weight, bias, of_judged, originals.shape[1]))
-
-    save_ridge("ridge", known, templates)
-    if store.paths != other.paths:
-        raise SystemExit("the two stores are not of the same images")
-    save_ridge("edgeface-ridge", other.templates[[row_of[t.tobytes()] for t in known]], other.templates[rows])
+    weight, bias = pictures.ridge(known, portraits, PENALTY)
+    np.save(arguments.output / "ridge-by-numpy.npy", pictures.drawn(weight, bias, templates, originals.shape[1]))
 
 
 if __name__ == "__main__":
