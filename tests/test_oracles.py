@@ -19,7 +19,8 @@ from oracles.stores import Images, read_pairs, read_store
 from typer.testing import CliRunner
 
 import facedecode
-from facedecode.attributes.probe import fit_linear, out_of_fold, read
+from facedecode.attributes.probe import fit_linear, out_of_fold
+from facedecode.attributes.reading import value_of
 from facedecode.attributes.target import Target
 from facedecode.cli import app
 from facedecode.decoders import load_decoder
@@ -395,7 +396,7 @@ def of_people(classes: bool) -> tuple[np.ndarray, Target, np.ndarray]:
 @pytest.mark.parametrize("classes", [True, False])
 def test_a_linear_probe_on_given_folds(classes: bool) -> None:
     inputs, target, fold = of_people(classes)
-    answers = out_of_fold(inputs, target, fit_linear, fold)
+    answers = out_of_fold(inputs, target, fit_linear, fold, halves=False).said
     people = target.persons.tolist()
     mine = np.empty(len(inputs))
     for number in range(4):
@@ -429,7 +430,7 @@ def test_a_linear_probe_on_given_folds(classes: bool) -> None:
     else:
         assert answers == pytest.approx(mine, abs=1e-9)
         figure = templates.r_squared(mine, target.values, people)
-    assert read(answers, target, 100).estimate().value == pytest.approx(figure, abs=1e-9)
+    assert value_of(answers, target) == pytest.approx(figure, abs=1e-9)
 
 
 @pytest.mark.parametrize("linkage", ["average", "complete", "ward"])
