@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, cast, get_args
 
-from facedecode.errors import UsageError
+from facedecode.errors import UsageError, some_of
 from facedecode.report import Column, Headline, Report, Section, Table
 from facedecode.report.gates import Gate
 from facedecode.report.model import Cell, Unit
@@ -395,9 +395,24 @@ class Result:
         table = Table("few-errors", f"Figures that {what}", columns, rows, shown=False)
         return [f"{len(rows)} figures {what}; few-errors.csv lists them."], [table]
 
+    def without_interval(self) -> list[str]:
+        """A warning about figures whose people cannot say how sure they are: see `Resampled.supported`."""
+        lacking = [
+            self.title(self.schema.spec(row.name), row.labels)
+            for row in self.metrics
+            if isinstance(row.estimate, Estimate) and row.estimate.low is None and math.isfinite(row.estimate.value)
+        ]
+        titles = list(dict.fromkeys(filter(None, lacking)))
+        if not titles:
+            return []
+        have = "has" if len(titles) == 1 else "have"
+        why = "fewer than two people stand behind such a figure, or a few have nearly all of its pairs or images"
+        return [f"{some_of(titles)} {have} no interval: {why}."]
+
     def report(self) -> Report:
         """The whole report."""
         few, tables = self.few_errors()
+        few += self.without_interval()
         if self.people is not None and self.people < FEW_PEOPLE:
             few.insert(0, f"Intervals rest on {self.people} people only; a bootstrap of so few is too narrow.")
         return Report(

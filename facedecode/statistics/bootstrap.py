@@ -13,16 +13,17 @@ intervals hold the truth.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.statistics.intervals import LEVEL, clopper_pearson_floor, corrected
-from facedecode.statistics.resampling import Drawn, LeftOut, NonMated, Replicates
+from facedecode.statistics.intervals import LEVEL, corrected, with_unseen
+from facedecode.statistics.resampling import Drawn, LeftOut, NonMated, Replicates, groups_of_people
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import (
     FoldSplit,
@@ -36,13 +37,16 @@ from facedecode.statistics.verification import (
 )
 
 REPETITIONS = 1000
+RATE = (0.0, 1.0)  # what a person can bring to a share of successes
+FEWEST_EFFECTIVE = 50  # people behind an interval; benchmarks/bootstrap_coverage.py says what fewer do to it
+_ROUNDING = 1e-6
 Group = TypeVar("Group", bound=Hashable)  # what a caller calls a group of trials
 _PAIRS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval. low and high are None where fewer than two people stand behind it."""
+    """A figure and its interval. low and high are None where too few people stand behind it: `Resampled.supported`."""
 
     value: float
     low: float | None
@@ -82,7 +86,8 @@ class Resampled:
     left_out: float64 (people,), without each person; NaN where nothing is left.
     shares: (people,), what each person weighs in it; 0 for a person who plays no part.
     n: the number of images, comparisons or people behind it.
-    is_rate: a share of successes, whose interval keeps a width where all or none succeed.
+    bounds: of what one person can bring to it: (0, 1) for a rate, (-1, 1) for a difference of rates; None for others.
+    each_of: how many people a comparison is of: 2 for a rate of non-mated pairs.
     """
 
     value: float
@@ -90,11 +95,17 @@ class Resampled:
     left_out: np.ndarray
     shares: np.ndarray
     n: int
-    is_rate: bool
+    bounds: tuple[float, float] | None = None
+    each_of: int = 1
 
     @classmethod
     def each(
-        cls, parts: Sequence[np.ndarray], shares: np.ndarray, n: int | Sequence[int], is_rate: bool = False
+        cls,
+        parts: Sequence[np.ndarray],
+        shares: np.ndarray,
+        n: int | Sequence[int],
+        is_rate: bool = False,
+        each_of: int = 1,
     ) -> list[Resampled]:
         """Several figures, from their values (1, k), (repetitions, k) and (people, k).
 
@@ -104,14 +115,22 @@ class Resampled:
         shares = np.broadcast_to(shares.reshape(len(left_out), -1), left_out.shape)
         counts = np.broadcast_to(n, whole.shape[1])
         return [
-            cls(float(whole[0, k]), drawn[:, k], left_out[:, k], shares[:, k], int(counts[k]), is_rate)
+            cls(
+                float(whole[0, k]),
+                drawn[:, k],
+                left_out[:, k],
+                shares[:, k],
+                int(counts[k]),
+                RATE if is_rate else None,
+                each_of,
+            )
             for k in range(whole.shape[1])
         ]
 
     def estimate(self, level: float = LEVEL) -> Estimate:
         """The figure with its interval, of which an end is None where it is infinite.
 
-        There is no interval where fewer than two people can be left out, nor where the figure is not finite.
+        There is no interval where the figure is not `supported`, nor where it is not finite.
         """
         return Estimate(self.value, *self._interval(level), self.n)
 
@@ -127,29 +146,52 @@ class Resampled:
     def _paired(self, other: Resampled, of: Callable) -> Resampled:
         value = float(of(np.float64(self.value), other.value))
         drawn, left_out = of(self.drawn, other.drawn), of(self.left_out, other.left_out)
-        shares = (self.shares + other.shares) * (self._known and other._known)
-        return Resampled(value, drawn, left_out, shares, self.n, False)
+        shares = (self.shares + other.shares) * (self.supported and other.supported)
+        bounds = None
+        if of is np.subtract and self.bounds and other.bounds:
+            bounds = self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]
+        return Resampled(value, drawn, left_out, shares, self.n, bounds, self.each_of)
 
     @property
-    def _known(self) -> bool:
-        """Whether leaving out people can say how sure the figure is."""
-        return int(np.count_nonzero(~np.isnan(self.left_out[self.shares > 0]))) > 1
+    def supported(self) -> bool:
+        """Whether people can say how sure the figure is: two can be left out, and no few of many have nearly all.
+
+        What a few heavy people weigh in a figure says hardly anything of others like them. Their effective number is
+        Kish's, (sum of shares)² / sum of shares²; see `FEWEST_EFFECTIVE`.
+        """
+        there = self.shares[(self.shares > 0) & ~np.isnan(self.left_out)]
+        if len(there) < 2:
+            return False
+        effective = float(there.sum()) ** 2 / float(np.sum(there.astype(np.float64) ** 2))
+        return effective >= min(FEWEST_EFFECTIVE, len(there) / 2)
 
     def _interval(self, level: float) -> tuple[float | None, float | None]:
-        if not self._known or not np.isfinite(self.value):
+        if not self.supported or not np.isfinite(self.value):
             return None, None
         low, high = corrected(self.value, self.drawn, self.left_out, level)
-        if self.is_rate and low is not None and self.value in (0, 1):
-            low, high = clopper_pearson_floor(self.value == 1, (low, high), self.shares, level)
+        if self.bounds is not None:
+            inside = self.value if low is None else low, self.value if high is None else high
+            low, high = with_unseen(self.value, inside, self.bounds, *self._units(), level)
         low, high = (end if end is not None and np.isfinite(end) else None for end in (low, high))
         return low, high
+
+    def _units(self) -> tuple[int, int]:
+        """How many people (or pairs of people) could fail, and how many of them have not the usual value."""
+        there = (self.shares > 0) & ~np.isnan(self.left_out)
+        shares, left_out = self.shares[there].astype(np.float64), self.left_out[there]
+        others = shares.sum() / self.each_of - shares
+        own = self.value + others * (self.value - left_out) / shares
+        unlike = int(np.count_nonzero(np.abs(own - np.median(own)) > _ROUNDING))
+        count = int(np.count_nonzero(self.shares > 0))
+        units = count if self.each_of == 1 else min(math.comb(count, self.each_of), self.n)  # not all may be compared
+        return units, -(-unlike // self.each_of)
 
 
 @dataclass(frozen=True)
 class ResampledTar(Resampled):
     """A TAR, and the operating point in the data."""
 
-    point: OperatingPoint
+    point: OperatingPoint = field(kw_only=True)
 
     def rate(self, level: float = LEVEL) -> RateAtFmr:
         """The rate with its interval, and the counts behind both."""
@@ -174,6 +216,10 @@ class Trials:
     def person_weighted(self) -> Trials:
         """The same comparisons, every person counting alike."""
         return Trials(self.scores, self.people, person_weights(self.people))
+
+    def numbered(self, number: np.ndarray) -> Trials:
+        """The same comparisons with other numbers of persons. number: int (people,), that of each."""
+        return Trials(self.scores, number[self.people], self.weights)
 
     @property
     def count(self) -> int:
@@ -209,15 +255,16 @@ def resample(
     is_rate: bool = False,
     repetitions: int = REPETITIONS,
     seed: int = 0,
+    each_of: int = 1,
 ) -> list[Resampled]:
     """A figure of weighted people, or k of them.
 
     figure: replicates → float64 (replicates,) or (replicates, k), NaN where there is none; asked for the data, too.
-    shares, n, is_rate: as of `Resampled.each`.
+    shares, n, is_rate, each_of: as of `Resampled.each`.
     """
     with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is left, figures are NaN
         values = [np.asarray(figure(part)) for part in replicates_of(len(shares), repetitions, seed)]
-    return Resampled.each([value.reshape(len(value), -1) for value in values], shares, n, is_rate)
+    return Resampled.each([value.reshape(len(value), -1) for value in values], shares, n, is_rate, each_of)
 
 
 def person_sums(values: np.ndarray, identities: Sequence[str]) -> np.ndarray:
@@ -297,6 +344,11 @@ def resampled_accuracy(
     are equal.
     """
     step = min(32, max(1, _PAIRS_AT_ONCE // len(left)))  # replicates at once: pairs files hold up to millions of pairs
+    groups = groups_of_people(left, right, people)
+    if groups is not None:
+        left = right = groups[left]
+        people = int(groups.max()) + 1
+    once = left == right
 
     def figure(replicates: Replicates) -> np.ndarray:
         accuracies = []
@@ -304,10 +356,10 @@ def resampled_accuracy(
             for start in range(0, len(several), step):
                 weights = several[start : start + step].astype(np.int32)
                 of_left, of_right = (weights.take(side, axis=1, mode="clip") for side in (left, right))
-                accuracies.append(split.accuracies(np.where(split.mated, of_left, of_left * of_right)))
+                accuracies.append(split.accuracies(np.where(once, of_left, of_left * of_right)))
         return np.concatenate(accuracies)
 
-    involved = np.bincount(np.concatenate([left, right]), minlength=people)
+    involved = np.bincount(left, minlength=people) + np.bincount(right[~once], minlength=people)
     return resample(figure, involved, len(left), True, repetitions, seed)[0]
 
 
@@ -330,7 +382,8 @@ def resampled_tar(
     if not fmrs:
         return {name: [] for name in trials}
     thresholds = thresholds_at_fmr(non_mated.scores, fmrs)
-    parts: Sequence[Replicates] = replicates_of(people, repetitions, seed)[1:]
+    non_mated, number, units = non_mated.independent(people)
+    parts: Sequence[Replicates] = replicates_of(units, repetitions, seed)[1:]
     cuts = [replicate_thresholds(non_mated, fmrs, part) for part in parts]
     resampled = {}
     for name, group in trials.items():
@@ -338,10 +391,12 @@ def resampled_tar(
             at_threshold(group.scores, non_mated.scores, threshold, group.weights, fmr_wanted=fmr)
             for threshold, fmr in zip(thresholds, fmrs, strict=True)
         ]
-        drawn, left_out = (shares_accepted(group, part, cut) for part, cut in zip(parts, cuts, strict=True))
-        behind = group.shares(people), group.count
+        own = group.numbered(number)
+        drawn, left_out = (shares_accepted(own, part, cut) for part, cut in zip(parts, cuts, strict=True))
+        behind = own.shares(units), group.count
         resampled[name] = [
-            ResampledTar(point.tar, drawn[:, k], left_out[:, k], *behind, True, point) for k, point in enumerate(points)
+            ResampledTar(point.tar, drawn[:, k], left_out[:, k], *behind, RATE, point=point)
+            for k, point in enumerate(points)
         ]
     return resampled
 
@@ -364,11 +419,15 @@ def rates_at_fmr(
 def resampled_eer(
     mated: Trials, non_mated: NonMated, *, people: int, repetitions: int = REPETITIONS, seed: int = 0
 ) -> Resampled:
-    """The equal error rate, pair-weighted as `verification.eer`; n mated pairs."""
-    value = eer(mated.scores, non_mated.scores).value
-    parts = replicates_of(people, repetitions, seed)[1:]
-    drawn, left_out = (_equal_error_rates(mated, non_mated, part, value) for part in parts)
-    return Resampled(value, drawn, left_out, mated.shares(people), len(mated.scores), True)
+    """The equal error rate as `verification.eer`, of mated trials with their weights; n as `Trials.count`."""
+    guess = eer(mated.scores, non_mated.scores).value
+    non_mated, number, units = non_mated.independent(people)
+    own = mated.numbered(number)
+    whole, drawn, left_out = (
+        _equal_error_rates(own, non_mated, part, guess) for part in replicates_of(units, repetitions, seed)
+    )
+    value = guess if mated.weights is None else float(whole[0])
+    return Resampled(value, drawn, left_out, own.shares(units), mated.count, RATE)
 
 
 @dataclass(frozen=True)
@@ -405,24 +464,32 @@ def rates_at_threshold(
     for a threshold that is NaN or -inf; BadInput as in `verification.at_threshold`.
     """
     point = at_threshold(mated.scores, non_mated.scores, threshold, fmr_wanted=threshold)
+    non_mated, number, people = non_mated.independent(people)
     left, right, counts = _accepted_person_pairs(non_mated, threshold, people)
     pairs_of = non_mated.total(np.ones(people, dtype=np.int64)) - LeftOut(people).totals(non_mated.total)
 
     def fmr(replicates: Replicates) -> np.ndarray:
-        return share(replicates.person_pairs(left, right, counts), replicates.totals(non_mated.total))
+        accepted = (
+            replicates.sums(np.bincount(left, counts, people)[:, None])[:, 0]
+            if non_mated.owned
+            else replicates.person_pairs(left, right, counts)
+        )
+        return share(accepted, replicates.totals(non_mated.total))
 
-    def fnmr(trials: Trials) -> Estimate:
+    def fnmr(whose: Trials) -> Estimate:
+        trials = whose.numbered(number)
         shares = trials.shares(people)
         sums = np.stack([trials.shares(people, trials.scores < threshold), shares], axis=1)
 
         def figure(replicates: Replicates) -> np.ndarray:
             return share(*replicates.sums(sums).T)
 
-        return resample(figure, shares, trials.count, True, repetitions, seed)[0].estimate(level)
+        return resample(figure, shares, whose.count, True, repetitions, seed)[0].estimate(level)
 
+    of = 1 if non_mated.owned else 2
     return ThresholdRates(
         threshold=float(threshold),
-        fmr=resample(fmr, pairs_of, point.non_mated, True, repetitions, seed)[0].estimate(level),
+        fmr=resample(fmr, pairs_of, point.non_mated, True, repetitions, seed, of)[0].estimate(level),
         false_accepts=point.false_accepts,
         non_mated=point.non_mated,
         fnmr=fnmr(mated),
@@ -462,7 +529,7 @@ def replicate_thresholds(non_mated: NonMated, fmrs: Sequence[float], replicates:
 
     def attempt(share: float, todo: np.ndarray) -> np.ndarray:
         scores, left, right = non_mated.top(int(np.ceil(share * len(non_mated.scores))))
-        sums = replicates.pairs(left, right, todo)
+        sums = non_mated.sums(replicates, left, right, todo)
         # The first pair that is one too many: the threshold is just above its score, so ties go with it.
         places = np.stack([sums.places(column) for column in allowed[todo].T], axis=1)
         inside = (places < len(scores)).all(axis=1)
@@ -502,13 +569,14 @@ def _equal_error_rates(mated: Trials, non_mated: NonMated, replicates: Replicate
     keys = -mated.scores[order]  # rising; inf for failures
     steps = np.unique(keys[keys < np.inf])
     reached = _corners(keys, steps)
+    base = np.ones(len(order)) if mated.weights is None else mated.weights[order]
     totals = replicates.totals(non_mated.total)
     rates = np.full(len(replicates), np.nan)
 
     def attempt(share: float, todo: np.ndarray) -> np.ndarray:
         scores, left, right = non_mated.top(int(np.ceil(share * len(non_mated.scores))))
-        accepted = replicates.trials(mated.people[order], np.ones(len(order)), todo)
-        falsely = replicates.pairs(left, right, todo)
+        accepted = replicates.trials(mated.people[order], base, todo)
+        falsely = non_mated.sums(replicates, left, right, todo)
         every = accepted.first(np.full(len(todo), len(order)))
         both_kinds = (every > 0) & (totals[todo] > 0)
         of_mated, of_others = np.where(both_kinds, every, 1), np.where(both_kinds, totals[todo], 1)

@@ -172,7 +172,7 @@ def _false_matches(non_mated: NonMated, groups: list[np.ndarray], parts: _Parts)
         ]
         count = int(of_group[0][0])
         counts = [int(np.count_nonzero(scores[rows] >= threshold)) for threshold in whole[0]]
-        rates.append(_Rates(Resampled.each(shares, count - of_group[2], count, True), count, counts))
+        rates.append(_Rates(Resampled.each(shares, count - of_group[2], count, True, 2), count, counts))
     return rates
 
 

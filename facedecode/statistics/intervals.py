@@ -8,6 +8,7 @@ from facedecode.errors import UsageError
 
 LEVEL = 0.95
 VERSION = 3  # of how intervals are made, in the provenance of each report: one more wherever they change (CHANGELOG)
+_TOLD_BY = 5  # so few people unlike most do not tell how such people are
 
 
 def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float | None, float | None]:
@@ -24,8 +25,8 @@ def corrected(
     Plain percentiles are too narrow on the side to which a rate near 0 or 1 can be wrong. Efron's (1987) corrections
     are z0, from the share of replicates below the value, and the acceleration, from a jackknife. The spread itself is
     known the less, the fewer people decide it, so Student's t replaces the normal deviate. Its degrees of freedom are
-    one less than the effective number of people, (sum d²)² / sum d⁴ for d the influence of each: a third of the people
-    where influence is normally distributed, few where a few people have most images.
+    Satterthwaite's for a variance of kurtosis k, 2 n / (k - 1), less two for the kurtosis that a sample shows too
+    little of: about the n people where influence is normally distributed, few where a few people have most images.
 
     value: the figure. replicates: (r,) of the bootstrap. left_out: (n,), the figure without each person. NaN: without a
         value, left out.
@@ -44,7 +45,8 @@ def corrected(
         return percentiles(replicates, level)
     from scipy.special import ndtr, ndtri, stdtrit  # of scikit-learn's dependencies; 0.1 s to import
 
-    freedom = max(1.0, spread**2 / float(np.sum(influence**4)) - 1)
+    kurtosis = len(influence) * float(np.sum(influence**4)) / spread**2
+    freedom = min(len(influence) - 1.0, max(1.0, 2 * len(influence) / max(kurtosis - 1, 1e-9) - 2))
     skewness = float(np.sum(influence**3)) / (6 * spread**1.5)
     # Equal but for rounding counts half below.
     equal = np.abs(replicates - value) <= 1e-12
@@ -59,24 +61,39 @@ def corrected(
     return _quantiles(replicates, share(-deviate), share(deviate))
 
 
-def unanimous(shares: np.ndarray, level: float = LEVEL) -> float:
-    """The lowest rate at which success of everybody is not yet unlikely: the Clopper-Pearson bound (a/2)^(1/n).
+def unanimous(units: int, level: float = LEVEL) -> float:
+    """The lowest rate at which success of everybody is not yet unlikely: the Clopper-Pearson bound (a/2)^(1/units).
 
-    A rate of 0 or 1 is the same in every replicate, which does not tell how far from it the truth may be. shares:
-    (people,), what each weighs in the rate, not negative. n is the number of people who weigh anything: that all n
-    succeed has the same probability whatever they weigh.
+    A rate of 0 or 1 is the same in every replicate, which does not tell how far from it the truth may be. units: how
+    many people, or pairs of people, could have failed: that all succeed has the same probability whatever they weigh.
     """
     _require_level(level)
-    return ((1 - level) / 2) ** (1 / int(np.count_nonzero(shares)))
+    return ((1 - level) / 2) ** (1 / units)
 
 
-def clopper_pearson_floor(
-    all_right: bool, low_high: tuple[float | None, float | None], shares: np.ndarray, level: float = LEVEL
+def with_unseen(
+    value: float,
+    low_high: tuple[float, float],
+    bounds: tuple[float, float],
+    units: int,
+    others: int,
+    level: float = LEVEL,
 ) -> tuple[float, float]:
-    """The interval of a rate of 1 (all_right) or 0: at least as far as `unanimous` says for the people's shares."""
-    ends = [end for end in low_high if end is not None]
-    bound = unanimous(shares, level)
-    return (min([bound, *ends]), 1.0) if all_right else (0.0, max([1 - bound, *ends]))
+    """An interval that reaches as far as people whom the sample happens not to hold could move the figure.
+
+    A bootstrap draws again what was seen. While nobody or hardly anybody fails, those who would fail wholly may be
+    missing, up to the share 1 - `unanimous`. With them the figure is that much nearer to its bound, which for nobody
+    failing is the interval of Clopper and Pearson. The more people are seen to be unlike most, the better the sample
+    tells how they are: from the sixth on the share gets smaller, as the bound for people alike in that, too.
+
+    value: of a mean of units within `bounds`: (0, 1) for a rate, (-1, 1) for a difference of rates. others: units
+    whose own value is not the usual one.
+    """
+    known = others - _TOLD_BY
+    missing = (1 - unanimous(units, level)) * (1.0 if known < 1 else 1 - unanimous(known, level))
+    least, greatest = bounds
+    low, high = low_high
+    return min(low, value - (value - least) * missing), max(high, value + (greatest - value) * missing)
 
 
 def _quantiles(values: np.ndarray, low: float, high: float) -> tuple[float | None, float | None]:

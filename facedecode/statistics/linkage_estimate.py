@@ -180,6 +180,6 @@ def _interval(
         middle = deviate**2 * float(np.sum(influence**3)) / spread / people / 2
         reach = float(np.sqrt(middle**2 + deviate**2 * spread / (people * (people - 1))))
         low, high = low and min(low, value + middle - reach), max(high, value + middle + reach)
-    missing = 1 - unanimous(np.ones(people), level)
+    missing = 1 - unanimous(people, level)
     low, high = low and min(low, value * (1 - missing)), max(high, value + (1 - value) * missing)
     return value, max(0.0, low), min(1.0, high)

@@ -166,16 +166,18 @@ def _add_accuracy(result: Result, study: Study, job: ProtectionJob, stage: Stage
             raise BadInput("the people to judge on need two images of somebody, and somebody else")
         mated, non_mated = Trials(pairs.mated, pairs.mated_people), NonMated.from_all_pairs(pairs)
         options = {"people": len(pairs.people), "repetitions": job.repetitions, "seed": job.seed}
-        eer = resampled_eer(mated, non_mated, **options)
         groups, fmrs = {"pairs": mated, "people": mated.person_weighted()}, result.labels("fmr")
+        eer, by_people = (resampled_eer(trials, non_mated, **options) for trials in groups.values())
         tar = resampled_tar(groups, non_mated, fmrs, **options)
         note = "the key is no secret" if system == ONE_KEY else ""
         result.add("eer", {"system": system}, eer.estimate(), key=system != OWN_KEYS, note=note)
-        plain = plain or (eer, tar["people"])
+        result.add("eer_by_person", {"system": system}, by_people.estimate(), key=system != OWN_KEYS, note=note)
+        plain = plain or (by_people, tar["people"])
         if system == ONE_KEY:
             result.add("protected_eer", {}, eer.estimate())
+            result.add("protected_eer_by_person", {}, by_people.estimate())
         if system != PLAIN:
-            result.add("eer_change", {"system": system}, eer.less(plain[0]))
+            result.add("eer_change", {"system": system}, by_people.less(plain[0]))
         for by_person, by_pair, before in zip(tar["people"], tar["pairs"], plain[1], strict=True):
             rate, pair_rate = by_person.rate(), by_pair.rate()
             labels: dict[str, Label] = {"system": system, "fmr": rate.fmr_wanted}
@@ -188,7 +190,7 @@ def _add_accuracy(result: Result, study: Study, job: ProtectionJob, stage: Stage
                 result.add("tar_change", labels, by_person.less(before))
         kept[system] = pairs
         progress(done, len(templates))
-    columns: list[str | tuple[str, ...]] = ["eer", "eer_change", ("tar", "tar_change"), "tar_pairs"]
+    columns: list[str | tuple[str, ...]] = ["eer", ("eer_by_person", "eer_change"), ("tar", "tar_change"), "tar_pairs"]
     parts = [f"tar.{part}" for part in ("threshold", "fmr", "false_accepts", "non_mated")]
     tables = [
         result.table("accuracy", "Accuracy on all pairs", ["system"], columns),

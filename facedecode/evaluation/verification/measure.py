@@ -88,7 +88,7 @@ class Figures:
     """A recognizer's figures, each with an interval by person.
 
     accuracy: mean over folds, with thresholds of the other folds; None without folds. standard_error: over folds.
-    eer: by pairs; None where failures to acquire keep FNMR above FMR at every threshold.
+    eer, eer_by_person: None where failures to acquire keep FNMR above FMR at every threshold.
     by_pair, by_person: TAR at each FMR.
     failure_to_acquire: of the images, n of them.
     mated_people: how many people have mated pairs.
@@ -99,6 +99,7 @@ class Figures:
     accuracy: Estimate | None
     standard_error: float | None
     eer: Estimate | None
+    eer_by_person: Estimate | None
     by_pair: list[RateAtFmr]
     by_person: list[RateAtFmr]
     at_threshold: ThresholdRates | None
@@ -152,11 +153,14 @@ def verification_figures(
         say(f"rates by {wanted.labels.column}")
         groups = differential_rates(comparisons, wanted.labels, fmrs, **options)
     say("equal error rate")
-    has_eer = _has_equal_errors(mated, non_mated)
+    eers: dict[str, Estimate] = {}
+    if _has_equal_errors(mated, non_mated):
+        eers = {by: resampled_eer(each, non_mated, **unleveled).estimate(wanted.level) for by, each in trials.items()}
     return Figures(
         accuracy=accuracy,
         standard_error=error,
-        eer=resampled_eer(mated, non_mated, **unleveled).estimate(wanted.level) if has_eer else None,
+        eer=eers.get("pairs"),
+        eer_by_person=eers.get("people"),
         by_pair=rates["pairs"],
         by_person=rates["people"],
         at_threshold=at_threshold,

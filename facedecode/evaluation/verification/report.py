@@ -22,7 +22,7 @@ from facedecode.provenance import describe_templates
 from facedecode.report import Column, Picture, Section, Table
 from facedecode.report.plots import det_plot, histogram_plot, roc_plot
 from facedecode.report.text import be, counted, percent, slugs
-from facedecode.statistics.bootstrap import Estimate, RateAtFmr
+from facedecode.statistics.bootstrap import FEWEST_EFFECTIVE, Estimate, RateAtFmr
 from facedecode.statistics.verification import Roc
 from facedecode.store import Store, Templates
 
@@ -193,6 +193,7 @@ def _add(result: Result, name: str, figures: Figures) -> None:
         counts = {"false match": figures.non_mated, "false non-match": figures.mated}
         errors = {what: round(figures.eer.value * count) for what, count in counts.items()}
     result.add("eer", at, figures.eer, errors)
+    result.add("eer_by_person", at, figures.eer_by_person)
     for pair, person in zip(figures.by_pair, figures.by_person, strict=True):
         point = {**at, "fmr": pair.fmr_wanted}
         errors = {"false match": pair.false_accepts, "false non-match": pair.n - pair.accepted}
@@ -303,6 +304,7 @@ def _protocol(
         repetitions=wanted.repetitions,
         seed=wanted.seed,
         few=FEW_ERRORS,
+        fewest=FEWEST_EFFECTIVE,
         mapped=mapped,
         finer=", ".join(finer) or None,
     )
@@ -368,12 +370,13 @@ def _sections(
         "accuracy",
         "standard_error",
         "eer",
+        "eer_by_person",
         "tar",
         "mated",
         "mated_people",
         "non_mated",
     ]
-    note = "TAR: every person with mated pairs counts alike. EER and accuracy: every pair does."
+    note = "TAR and EER by people: every person with mated pairs counts alike. EER and accuracy: every pair does."
     results = result.table("results", "Accuracy, EER and TAR at FAR", each, columns, note=note)
     tables = []
     if result.labels("fmr"):
