@@ -5,7 +5,7 @@
 
 A repetition draws a sample from a population, and asks the package for intervals as an evaluation does. The modules
 beside this one have the populations: coverage_scores.py (all pairs), coverage_pairs.py (listed pairs in folds),
-coverage_rates.py (rates that hardly ever fail, means, paired differences).
+coverage_rates.py (rates that hardly ever fail, means, paired differences), coverage_linkage.py, coverage_leakage.py.
 Each has designs(): text → function of a seed and a number of replicates, which gives figure → (truth, value, low,
 high); low and high are None where the package gives no interval.
 
@@ -36,7 +36,7 @@ from facedecode.report import Column, Headline, Report, Section, Table
 from facedecode.report.folder import write_report
 from facedecode.statistics.bootstrap import Estimate
 
-MODULES = ("coverage_scores", "coverage_pairs", "coverage_rates")
+MODULES = ("coverage_scores", "coverage_pairs", "coverage_rates", "coverage_linkage", "coverage_leakage")
 ENOUGH, TOO_MUCH = 0.93, 0.97
 
 

@@ -153,6 +153,11 @@ class Resampled:
         return Resampled(value, drawn, left_out, shares, self.n, bounds, self.each_of)
 
     @property
+    def is_rate(self) -> bool:
+        """Whether it is a share of successes."""
+        return self.bounds == RATE
+
+    @property
     def supported(self) -> bool:
         """Whether people can say how sure the figure is: two can be left out, and no few of many have nearly all.
 

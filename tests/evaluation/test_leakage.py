@@ -101,7 +101,7 @@ def test_readings_against_scikit_learn():
         r2_score(numbers, guessed, sample_weight=weights)
     )
     less = found.less(found)
-        assert less.value == 0 and less.low == pytest.approx(-less.high)
+    assert less.value == 0 and less.low == pytest.approx(-less.high)
 
 
 def test_the_quadratic_probe_is_scikit_learns():
