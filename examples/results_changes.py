@@ -51,7 +51,7 @@ def main() -> None:
         said = f"{name}: {len(now)} figures, {len(now) - len(moves)} new, {len(before) - len(moves)} gone"
         said += f"; {ends} intervals changed"
         if most and moves[most][0]:
-            said += f"; the value of {most} by most, from {before[most][0]:.6g} to {now[most][0]:.6g}"
+            said += f"; the value of {most} by most, from {before[most][0]} to {now[most][0]}"
         print(said, file=sys.stderr)
         for line in headlines(old, new):
             print(f"| {name} | {line} |")
