@@ -62,7 +62,8 @@ def main() -> None:
 def move(before: tuple, now: tuple) -> tuple[float, ...]:
     """How far value and ends moved, in widths of the interval before; infinite where one is new or gone."""
     width = before[2] - before[1] if None not in before else 0.0
-    apart = [float("inf") if None in (x, y) else abs(x - y) for x, y in zip(before, now, strict=True)]
+    ends = zip(before, now, strict=True)
+    apart = [0.0 if x == y else float("inf") if None in (x, y) else abs(x - y) for x, y in ends]
     return tuple(x and (x / width if width else float("inf")) for x in apart)
 
 
