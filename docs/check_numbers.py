@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/*.md", "facedecode/weights/*/README.md")  # checked when no file is named
 _NUMBER = r"[-+\u2212]?\d[\d,]*(?:\.\d+)?"
-_FIGURE = re.compile(rf"(?:({_NUMBER})((?:\s?[^\W\d]+|\s?[%°]){{0,2}})\s)?\[({_NUMBER})(?: %)?,\s({_NUMBER})(?: %)?\]")
+_ENDS = rf"\[({_NUMBER})(?: %)?,\s+({_NUMBER})(?: %)?\]"
+_FIGURE = re.compile(rf"(?:({_NUMBER})((?:\s*[^\W\d]+|\s*[%°]){{0,2}})\s+)?{_ENDS}")
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 _SECTION = re.compile(r"(?m)^(?=#{1,6} )")
 _BLOCK = re.compile(r"\n(?=[ \t]*\n)|\n(?=[ \t]*(?:[-*] |\||\d+\. ))")  # paragraphs, list items, rows of tables

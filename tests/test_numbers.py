@@ -82,6 +82,12 @@ def test_figures_as_texts_write_them(numbers: ModuleType, docs: Path, text: str)
     assert complaints(numbers, docs, text) == []
 
 
+def test_a_figure_may_go_over_the_end_of_a_line(numbers: ModuleType, docs: Path) -> None:
+    text = "- [Report](results/security/report.md): 87.96 %\n  [84.04,\n  90.53]"
+    assert complaints(numbers, docs, text) == []
+    assert complaints(numbers, docs, text.replace("87", "86")) == ["1: 86.96 % [84.04, 90.53]: in no results file"]
+
+
 def test_the_file_must_be_linked_nearby(numbers: ModuleType, docs: Path) -> None:
     first = "# One\n\nSee [this](results/security/report.md).\n\n"
     figure = "It is 88 % [84, 91]"
