@@ -38,6 +38,7 @@ from facedecode.statistics.bootstrap import Estimate
 
 MODULES = ("coverage_scores", "coverage_pairs", "coverage_rates", "coverage_linkage", "coverage_leakage")
 ENOUGH, TOO_MUCH = 0.93, 0.97
+ENOUGH_GIVEN = 100  # intervals, for a coverage among the key figures
 
 
 @cache
@@ -58,7 +59,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.figures:
         parts = [json.loads(path.read_text(encoding="utf-8")) for path in options.figures]
-        results, command = [row for part in parts for row in part["figures"]], parts[0]["command"]
+        results = [row for part in parts for row in part["figures"]]
+        command = "\n".join(dict.fromkeys(part["command"] for part in parts))
     else:
         results, command = [], shlex.join(["python", *sys.argv])
         for text in designs():
@@ -157,7 +159,7 @@ def table(rows: Sequence[dict]) -> str:
 
 def write(results: list[dict], command: str, before: list[dict], output: Path) -> None:
     """A report of the coverage, and figures.json, from which it can be written again."""
-    given = [row for row in results if "coverage" in row]
+    given = [row for row in results if (1 - row["not_given"]) * row["repetitions"] >= ENOUGH_GIVEN]
     earlier = {(row["design"], row["figure"]): row for row in before if "coverage" in row}
     enough = sum(row["coverage"] >= ENOUGH for row in given) / len(given)
     wide = sum(row["coverage"] > TOO_MUCH for row in given) / len(given)
@@ -181,7 +183,7 @@ def write(results: list[dict], command: str, before: list[dict], output: Path) -
         protocol=[
             f"{few:,} samples or more of each design; see the scripts for the populations and their truth. The "
             "interval of a coverage is the Monte-Carlo one (twice its standard error). Where no interval is given, too "
-            "few people stand behind the figure; the coverage is that of the others."
+            "few people stand behind the figure; the coverage is that of the others, and says nothing where they are few."
         ],
         headlines=[
             Headline("Lowest coverage", counted(min(given, key=lambda row: row["coverage"]))),
