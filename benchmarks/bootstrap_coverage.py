@@ -183,7 +183,7 @@ def write(results: list[dict], command: str, before: list[dict], output: Path) -
         protocol=[
             f"{few:,} samples or more of each design; see the scripts for the populations and their truth. The "
             "interval of a coverage is the Monte-Carlo one (twice its standard error). Where no interval is given, too "
-            "few people stand behind the figure; the coverage is that of the others, and says nothing where they are few."
+            "few people stand behind the figure; the coverage is that of the others, and tells nothing of a few."
         ],
         headlines=[
             Headline("Lowest coverage", counted(min(given, key=lambda row: row["coverage"]))),
