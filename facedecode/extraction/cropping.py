@@ -118,7 +118,7 @@ class FaceCropper:
                 if not ahead:
                     return
                 first = ahead.popleft()
-                while not first.done():
+                while not first.done() or not news.empty():  # news of its last inputs may be there still
                     if number := news.get():
                         count += number
                         seen(count)
