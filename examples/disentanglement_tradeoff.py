@@ -32,7 +32,7 @@ from facedecode.errors import BadInput
 from facedecode.evaluation.cohort import without_twice
 from facedecode.files import make_folder, write_bytes, write_text
 from facedecode.names import shared_people
-from facedecode.report.plot_style import COLORS, MARKERS, figure_of, legend
+from facedecode.report.plot_style import COLORS, MARKERS, figure_of, interval_ends, legend
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Resampled, Trials, resampled_tar
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.store import Store
@@ -126,7 +126,8 @@ def as_csv(rows: Sequence[tuple[str, dict[str, Estimate], Estimate]]) -> str:
     writer.writerow(["template", *(cell for head in heads for cell in (head, "low", "high"))])
     for label, found, less in rows:
         figures = [*(found[name] for name in PROBES), found["tar"], less]
-        cells = (f"{round(x, 4) + 0.0:.4f}" for figure in figures for x in (figure.value, figure.low, figure.high))
+        ends = (x for figure in figures for x in (figure.value, figure.low, figure.high))
+        cells = ("" if x is None else f"{round(x, 4) + 0.0:.4f}" for x in ends)
         writer.writerow([label, *cells])
     return stream.getvalue()
 
@@ -134,14 +135,14 @@ def as_csv(rows: Sequence[tuple[str, dict[str, Estimate], Estimate]]) -> str:
 def drawn(rows: Sequence[tuple[str, dict[str, Estimate], Estimate]]) -> bytes:
     """SVG: balanced accuracy of each probe against TAR, with both intervals."""
     with figure_of(6.4, 4.2) as (figure, axes, image):
-        tar = [found["tar"] for _, found, _ in rows]
+        x, *x_ends = interval_ends([found["tar"] for _, found, _ in rows])
         for name, color, marker in zip(PROBES, COLORS, MARKERS, strict=False):
-            own = [found[name] for _, found, _ in rows]
+            y, *y_ends = interval_ends([found[name] for _, found, _ in rows])
             axes.errorbar(
-                [100 * x.value for x in tar],
-                [100 * y.value for y in own],
-                xerr=np.transpose([(100 * (x.value - x.low), 100 * (x.high - x.value)) for x in tar]),
-                yerr=np.transpose([(100 * (y.value - y.low), 100 * (y.high - y.value)) for y in own]),
+                100 * x,
+                100 * y,
+                xerr=[100 * np.abs(end - x) for end in x_ends],
+                yerr=[100 * np.abs(end - y) for end in y_ends],
                 color=color,
                 marker=marker,
                 linewidth=1,

@@ -2,8 +2,8 @@
 
 A picture is known by its file, or by its template. Of each file there are eight bytes of its SHA-256, and of each
 template 64 numbers of 8 bits: its direction, turned and cut by a fixed projection that keeps distances within about a
-tenth. A template that is nearer to a known one than `NEAR` of what known ones are apart is of the same picture: copies
-of another quality or size, cropped or mirrored ones. `benchmarks/known_pictures.py` has measured `NEAR`.
+tenth. A template that is nearer to a known one than `near` of what known ones are apart is of the same picture: copies
+of another quality or size, cropped or mirrored ones. `benchmarks/known_pictures.py` has measured it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ NEAR = 1 / 3
 _KIND = Kind("list of known pictures", "train", version=1, migrations={}, remedy="make what it belongs to again")
 _SIDE = 64  # numbers of a signature
 _FILES = "files"
-_MOST = 1 << 25  # pictures
-_MOST_RECOGNIZERS = 64
+_MOST = 1 << 22  # pictures
+_MOST_RECOGNIZERS = 16
 _BLOCK, _KNOWN_BLOCK = 256, 1 << 16  # judged and known signatures that are compared at once: 67 MB
 _SAMPLE = 256  # known signatures that say how far apart they are
 _ROUNDING = 1e-3  # of distances of equal signatures
@@ -85,13 +85,15 @@ class KnownPictures:
 
     def __or__(self, other: KnownPictures) -> KnownPictures:
         """The pictures of both."""
-        signatures = dict(self.signatures)
+        signatures, complete = dict(self.signatures), self.complete and other.complete
         for made_by, more in other.signatures.items():
             held = signatures.get(made_by)
-            if held is not None and held.shape[1] == more.shape[1]:
-                more = _sorted(np.concatenate([held, more]))
+            if held is not None:
+                alike = held.shape[1] == more.shape[1]  # or they are not by one recognizer, whatever it is called
+                complete &= alike
+                more = _sorted(np.concatenate([held, more])) if alike else held
             signatures[made_by] = more
-        return KnownPictures(np.union1d(self.files, other.files), signatures, self.complete and other.complete)
+        return KnownPictures(np.union1d(self.files, other.files), signatures, complete)
 
     def __repr__(self) -> str:
         return f"KnownPictures({len(self.files):,} files, templates of {', '.join(m.name for m in self.signatures)})"
@@ -130,7 +132,7 @@ class KnownPictures:
             for first in range(0, len(judged), _BLOCK):
                 part = slice(first, first + _BLOCK)
                 np.maximum(nearest[part], (_units(judged[part]) @ block).max(1), out=nearest[part])
-        most = max(NEAR * float(np.median(apart)) if len(apart) else 0.0, _ROUNDING)
+        most = max(near(np.shape(templates)[1]) * float(np.median(apart)) if len(apart) else 0.0, _ROUNDING)
         return there & (_distances(nearest) < most)
 
     def entries(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -189,11 +191,18 @@ class Known:
         pictures = functools.reduce(operator.or_, lists, KnownPictures(complete=not unlisted)) if lists else None
         return Known(tuple(sorted({*self.people, *other.people})), pictures)
 
-    def not_compared(self, made_by: RecognizerId | None) -> str | None:
-        """What `judge` cannot tell of templates by this recognizer, in words; None where it can tell all."""
+    def not_compared(self, made_by: RecognizerId | None, changed: bool = False) -> str | None:
+        """What `judge` cannot tell of templates by this recognizer, in words; None where it can tell all.
+
+        changed: they were mapped or disentangled since.
+        """
         if self.people and (self.pictures is None or not self.pictures.complete):
             return "pictures that are not all recorded, so that those judged were compared with them by name only"
-        if self.pictures is None or self.pictures.compares(made_by):
+        if self.pictures is None or not self.pictures.signatures:
+            return None
+        if changed:
+            return "pictures that were compared with those judged by file only, as these templates were changed since"
+        if self.pictures.compares(made_by):
             return None
         return "pictures with another recognizer's templates, so that those judged were compared with them by file only"
 
@@ -212,6 +221,15 @@ class Known:
         shared = shared_people(filter(None, names), self.people)
         verdicts[[name in shared for name in names]] = NAME
         return verdicts
+
+
+def near(dim: int) -> float:
+    """How near templates of `dim` numbers are if they are of one picture, in what pictures are apart.
+
+    `NEAR` for those of 24 numbers or more. Shorter ones of different pictures come nearer: of n numbers that vary alike
+    a share of r^(n-1) are within r. So r is chosen that this share stays the same.
+    """
+    return NEAR ** max(1.0, 23 / max(dim - 1, 1))
 
 
 def _file_keys(rows: Iterable[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:

@@ -103,9 +103,11 @@ def read(said: np.ndarray, target: Target, repetitions: int = REPETITIONS, seed:
 
     said: (n, classes) or (n,), by one who is the same whoever is judged; of probes in folds see `Reading`.
     """
-    persons = int(target.persons.max()) + 1
-    is_rate = target.classes is not None
-    return resample(_figure(said, target), np.ones(persons), persons, is_rate, repetitions, seed)[0]
+    shares, classes = np.bincount(target.persons, target.weights), len(target.classes or ())
+    (figure,) = resample(_figure(said, target), shares, len(shares), bool(classes), repetitions, seed)
+    # It may be the smallest class of which some are told wrong, and that class is one of so many that are averaged.
+    of_classes = [len(np.unique(target.persons[target.values == each])) for each in range(classes)]
+    return replace(figure, units=classes * min(of_classes)) if classes else figure
 
 
 def dealt_at_random(figures: Sequence[float], level: float = LEVEL) -> Estimate:

@@ -80,8 +80,7 @@ def evaluate_aggregation(job: AggregationJob, stage: Stage = silent_stage) -> Re
     people = _most_frequent([identities[i] for i in kept], job.persons)
     named = [i for i in kept if identities[i] in people]
     for name, store in stores.items():
-        if store.known.people:
-            twice += require_unseen_by_store(store, JudgedImages.of_store(store, rows[name][named]))
+        twice += require_unseen_by_store(store, JudgedImages.of_store(store, rows[name][named]))
     least = min(people.values())
     largest = job.largest or least // 2
     if largest < 2 or least < 2 * largest:
@@ -232,12 +231,12 @@ def measure(
 def levels_off(short_of_largest: Sequence[Estimate]) -> int:
     """The smallest n from which the largest is not measurably better: no interval of the difference is above 0.
 
-    short_of_largest: TAR at the largest n less that at each n, from 1.
+    short_of_largest: TAR at the largest n less that at each n, from 1. One without an interval says nothing.
     """
     level = len(short_of_largest)
     for n in range(level - 1, 0, -1):
         low = short_of_largest[n - 1].low
-        if low is not None and low > 0:
+        if low is None or low > 0:
             break
         level = n
     return level

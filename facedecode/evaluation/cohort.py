@@ -40,7 +40,7 @@ class UnseenImages:
     templates: float32 (n, dim) of the attacked recognizer; zeros where missing, bool (n,) (failure to acquire).
     absent: people of the people file who have no image in the store. beyond: images that a limit left out.
     twice: the person of each image that is left out, as training has seen that person under another name of LFW's.
-    made_by: the recognizer of the templates. told: sentences of `refuse_known`.
+    made_by, changed: see `JudgedImages`. told: sentences of `refuse_known`.
     """
 
     rows: list[dict]
@@ -50,12 +50,13 @@ class UnseenImages:
     beyond: int = 0
     twice: Sequence[str] = ()
     made_by: RecognizerId | None = None
+    changed: bool = False
     told: Sequence[str] = ()
 
     @property
     def judged(self) -> JudgedImages:
         """What tells whether something has seen them."""
-        return JudgedImages(self.rows, self.templates, self.made_by)
+        return JudgedImages(self.rows, self.templates, self.made_by, self.changed)
 
     @property
     def identities(self) -> list[str]:
@@ -134,7 +135,8 @@ def unseen_images(
     missing = np.zeros(len(rows) + len(failed), bool)
     missing[len(rows) :] = True
     padded = np.concatenate([templates, np.zeros((len(failed), store.dim), np.float32)])
-    return UnseenImages(rows + failed, padded, missing, absent, beyond, twice, store.recognizer)
+    made_by, changed = store.recognizer, _changed(store)
+    return UnseenImages(rows + failed, padded, missing, absent, beyond, twice, made_by, changed)
 
 
 def known_people(stores: Iterable[Templates], decoders: Iterable[Decoder] = ()) -> set[str]:
@@ -172,12 +174,14 @@ class JudgedImages:
     """Images that something is judged on.
 
     rows: a store's rows, or what there is of them: `identity`, `sha256`. templates: float (n, dim) of the images, by
-    the recognizer `made_by`, zeros where there is none; None where templates say nothing.
+    the recognizer `made_by`, zeros where there is none; None where there are none at hand.
+    changed: whether templates were mapped or disentangled since, so that they tell nothing of a picture.
     """
 
     rows: Sequence[Mapping[str, Any]]
     templates: np.ndarray | None = None
     made_by: RecognizerId | None = None
+    changed: bool = False
 
     @classmethod
     def of_people(cls, identities: Iterable[str | None]) -> JudgedImages:
@@ -186,17 +190,24 @@ class JudgedImages:
 
     @classmethod
     def of_store(cls, store: Store, rows: Sequence[int] | np.ndarray) -> JudgedImages:
-        """The images of some rows of a store; templates that were mapped or disentangled say nothing of a picture."""
+        """The images of some rows of a store."""
         chosen = np.asarray(rows, np.int64)
-        changed = store.manifest.mapping or store.manifest.disentanglement
-        templates = None if changed else store.take(chosen)
-        return cls(store.rows().take(chosen).to_pylist(), templates, store.recognizer)
+        return cls(store.rows().take(chosen).to_pylist(), store.take(chosen), store.recognizer, _changed(store))
+
+    @property
+    def telling(self) -> np.ndarray | None:
+        """The templates that tell of which picture they are."""
+        return None if self.changed else self.templates
 
     @property
     def known(self) -> Known:
         """What is made from these images."""
         people = {row["identity"] for row in self.rows} - {None}
-        return Known(tuple(sorted(people)), KnownPictures.of(self.rows, self.templates, self.made_by))
+        return Known(tuple(sorted(people)), KnownPictures.of(self.rows, self.telling, self.made_by))
+
+
+def _changed(store: Templates) -> bool:
+    return bool(store.manifest.mapping or store.manifest.disentanglement)
 
 
 def require_unseen(name: str, known: Known, images: JudgedImages) -> list[str]:
@@ -255,7 +266,7 @@ def refuse_known(what: str, known: Known, images: JudgedImages) -> list[str]:
     """
     if not known.people and known.pictures is None:
         return []
-    verdicts = known.judge(images.rows, images.templates, images.made_by)
+    verdicts = known.judge(images.rows, images.telling, images.made_by)
     of = [row for row, by in zip(images.rows, verdicts, strict=True) if by]
     if (verdicts == NAME).any():
         people = {row["identity"] for row in images.rows}
@@ -272,7 +283,7 @@ def refuse_known(what: str, known: Known, images: JudgedImages) -> list[str]:
             f"{what} {len(of):,} of the {len(verdicts):,} pictures it is to be judged on, under other names or none "
             f"({told_by}; {paths}); judge it on others"
         )
-    unsaid = None if images.templates is None else known.not_compared(images.made_by)
+    unsaid = None if images.templates is None else known.not_compared(images.made_by, images.changed)
     if unsaid is None:
         return []
     warnings.warn(f"{what} {unsaid}", FacedecodeWarning, stacklevel=3)
@@ -338,7 +349,7 @@ def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -
         if i >= 0 and row.get("sha256") and rows[i]["sha256"] and row["sha256"] != rows[i]["sha256"]:
             raise BadInput(f"{store.folder}: {row['path']} is another picture there; extract the same images")
     templates = np.where(missing[:, None], np.float32(0), store.templates()[place])
-    told += require_unseen_by_store(store, JudgedImages(images.rows, templates, store.recognizer))
+    told += require_unseen_by_store(store, JudgedImages(images.rows, templates, store.recognizer, _changed(store)))
     return Reference(recognizer, templates, missing, told)
 
 

@@ -309,7 +309,8 @@ class PairsFile:
             why = "LFW has one of their people under another name, too, and training has seen that one"
             warnings.append(f"{count:,} of {len(self.pairs):,} pairs {be(count)} left out: {why}")
         compared = set(zip(pairs.left_people, pairs.right_people, strict=True))
-        warnings += _one_person(sorted({both for names in compared for both in twice_in_lfw(filter(None, names))}))
+        twice = twice_in_lfw({name for both in compared for name in both if name})
+        warnings += _one_person([(one, two) for one, two in twice if not compared.isdisjoint([(one, two), (two, one)])])
         for side in sides:
             if not side.unknown:
                 continue

@@ -88,6 +88,7 @@ class Resampled:
     n: the number of images, comparisons or people behind it.
     bounds: of what one person can bring to it: (0, 1) for a rate, (-1, 1) for a difference of rates; None for others.
     each_of: how many people a comparison is of: 2 for a rate of non-mated pairs.
+    units: how many could have failed, where those are not the people (or pairs of people) who weigh anything.
     """
 
     value: float
@@ -97,6 +98,7 @@ class Resampled:
     n: int
     bounds: tuple[float, float] | None = None
     each_of: int = 1
+    units: float | None = None
 
     @classmethod
     def each(
@@ -150,7 +152,8 @@ class Resampled:
         bounds = None
         if of is np.subtract and self.bounds and other.bounds:
             bounds = self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]
-        return Resampled(value, drawn, left_out, shares, self.n, bounds, self.each_of)
+        units = None if self.units is None or other.units is None else min(self.units, other.units)
+        return Resampled(value, drawn, left_out, shares, self.n, bounds, self.each_of, units)
 
     @property
     def is_rate(self) -> bool:
@@ -161,14 +164,10 @@ class Resampled:
     def supported(self) -> bool:
         """Whether people can say how sure the figure is: two can be left out, and no few of many have nearly all.
 
-        What a few heavy people weigh in a figure says hardly anything of others like them. Their effective number is
-        Kish's, (sum of shares)² / sum of shares²; see `FEWEST_EFFECTIVE`.
+        What a few heavy people weigh in a figure says hardly anything of others like them; see `FEWEST_EFFECTIVE`.
         """
         there = self.shares[(self.shares > 0) & ~np.isnan(self.left_out)]
-        if len(there) < 2:
-            return False
-        effective = float(there.sum()) ** 2 / float(np.sum(there.astype(np.float64) ** 2))
-        return effective >= min(FEWEST_EFFECTIVE, len(there) / 2)
+        return len(there) > 1 and effective_number(there) >= min(FEWEST_EFFECTIVE, len(there) / 2)
 
     def _interval(self, level: float) -> tuple[float | None, float | None]:
         if not self.supported or not np.isfinite(self.value):
@@ -180,15 +179,17 @@ class Resampled:
         low, high = (end if end is not None and np.isfinite(end) else None for end in (low, high))
         return low, high
 
-    def _units(self) -> tuple[int, int]:
+    def _units(self) -> tuple[float, int]:
         """How many people (or pairs of people) could fail, and how many of them have not the usual value."""
         there = (self.shares > 0) & ~np.isnan(self.left_out)
         shares, left_out = self.shares[there].astype(np.float64), self.left_out[there]
         others = shares.sum() / self.each_of - shares
         own = self.value + others * (self.value - left_out) / shares
         unlike = int(np.count_nonzero(np.abs(own - np.median(own)) > _ROUNDING))
-        count = int(np.count_nonzero(self.shares > 0))
-        units = count if self.each_of == 1 else min(math.comb(count, self.each_of), self.n)  # not all may be compared
+        units = self.units
+        if units is None:
+            units = int(np.count_nonzero(self.shares > 0))
+            units = min(math.comb(units, 2), self.n) if self.each_of == 2 else units  # not all pairs may be compared
         return units, -(-unlike // self.each_of)
 
 
@@ -235,6 +236,12 @@ class Trials:
         """What each person's comparisons weigh: float64 (people,). chosen: bool (m,), those that count."""
         weights = np.ones(len(self.scores)) if self.weights is None else self.weights
         return np.bincount(self.people, weights if chosen is None else weights * chosen, minlength=people)
+
+
+def effective_number(shares: np.ndarray) -> float:
+    """How many people of equal shares would vary as much: Kish's (sum of shares)² / sum of shares²."""
+    shares = np.asarray(shares, np.float64)
+    return float(shares.sum() ** 2 / np.sum(shares**2))
 
 
 @lru_cache(maxsize=1)  # all figures of an evaluation share the draws, and drawing takes longer than most figures
@@ -317,8 +324,8 @@ def ratio_interval(
 
     NaN (None in JSON) where the denominators are all zero.
     """
-    sums = person_sums(np.stack([numerators, denominators], axis=1), identities)
-    (ratio,) = resample(_ratio_of(sums), np.ones(len(sums)), len(numerators), False, repetitions, seed)
+    sums = person_sums(np.stack([numerators, denominators, np.ones(len(denominators))], axis=1), identities)
+    (ratio,) = resample(_ratio_of(sums[:, :2]), sums[:, 2], len(numerators), False, repetitions, seed)
     return ratio.estimate(level)
 
 

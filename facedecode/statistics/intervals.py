@@ -25,8 +25,8 @@ def corrected(
     Plain percentiles are too narrow on the side to which a rate near 0 or 1 can be wrong. Efron's (1987) corrections
     are z0, from the share of replicates below the value, and the acceleration, from a jackknife. The spread itself is
     known the less, the fewer people decide it, so Student's t replaces the normal deviate. Its degrees of freedom are
-    Satterthwaite's for a variance of kurtosis k, 2 n / (k - 1), less two for the kurtosis that a sample shows too
-    little of: about the n people where influence is normally distributed, few where a few people have most images.
+    one less than the effective number of people, (sum d²)² / sum d⁴ for d the influence of each: a third of the people
+    where influence is normally distributed, few where a few people have most images.
 
     value: the figure. replicates: (r,) of the bootstrap. left_out: (n,), the figure without each person. NaN: without a
         value, left out.
@@ -45,8 +45,7 @@ def corrected(
         return percentiles(replicates, level)
     from scipy.special import ndtr, ndtri, stdtrit  # of scikit-learn's dependencies; 0.1 s to import
 
-    kurtosis = len(influence) * float(np.sum(influence**4)) / spread**2
-    freedom = min(len(influence) - 1.0, max(1.0, 2 * len(influence) / max(kurtosis - 1, 1e-9) - 2))
+    freedom = max(1.0, spread**2 / float(np.sum(influence**4)) - 1)
     skewness = float(np.sum(influence**3)) / (6 * spread**1.5)
     # Equal but for rounding counts half below.
     equal = np.abs(replicates - value) <= 1e-12
@@ -61,11 +60,12 @@ def corrected(
     return _quantiles(replicates, share(-deviate), share(deviate))
 
 
-def unanimous(units: int, level: float = LEVEL) -> float:
+def unanimous(units: float, level: float = LEVEL) -> float:
     """The lowest rate at which success of everybody is not yet unlikely: the Clopper-Pearson bound (a/2)^(1/units).
 
     A rate of 0 or 1 is the same in every replicate, which does not tell how far from it the truth may be. units: how
-    many people, or pairs of people, could have failed: that all succeed has the same probability whatever they weigh.
+    many people, or pairs of people, could have failed. That all succeed has the same probability whatever they weigh,
+    as long as those who weigh more do not fail more often.
     """
     _require_level(level)
     return ((1 - level) / 2) ** (1 / units)
@@ -75,7 +75,7 @@ def with_unseen(
     value: float,
     low_high: tuple[float, float],
     bounds: tuple[float, float],
-    units: int,
+    units: float,
     others: int,
     level: float = LEVEL,
 ) -> tuple[float, float]:

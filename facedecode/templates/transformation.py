@@ -80,7 +80,6 @@ class Operation:
     keeps_length: bool = False  # of every template
     # The people and the images of unnamed people that a center is the mean of; `about` has a hash of it.
     center_of: dict[str, list[str]] = field(default_factory=dict)
-    # Whom and what it was fitted on: nobody should judge it by their templates.
     fitted_on: Known = field(default_factory=Known)  # whom and what: nobody should judge it by their templates
 
 

@@ -322,6 +322,7 @@ def test_train_and_transform(here: Path):
     assert Store.open(here / "people").manifest.disentanglement
 
 
+@pytest.mark.filterwarnings("ignore:.* by file only, as these templates were changed since")
 def test_evaluations_take_both_for_people_it_was_not_fitted_on(here: Path):
     people = sorted(set(NAMES))
     for name, chosen in (("fitted.txt", people[::2]), ("others.txt", people[1::2])):

@@ -22,7 +22,7 @@ from facedecode.evaluation.cohort import require_unseen, require_unseen_by_store
 from facedecode.identity import RecognizerId
 from facedecode.inversion.confidence_fit import fit_store_confidence
 from facedecode.inversion.jobs import ConfidenceJob
-from facedecode.known_pictures import FILE, NAME, SAME_FILE, SAME_PICTURE, Known, KnownPictures
+from facedecode.known_pictures import FILE, NAME, SAME_FILE, SAME_PICTURE, Known, KnownPictures, near
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store, StoreWriter
@@ -54,12 +54,29 @@ def test_near_templates_are_of_one_picture_and_others_are_not(dim: int) -> None:
     made_by = dataclasses.replace(MADE_BY, dim=dim)
     pictures = KnownPictures.of([], known, made_by)
     apart = np.sqrt(2 * dim)
-    noise = np.random.default_rng(2).normal(0, 0.15 * apart / np.sqrt(dim), known.shape)
+    noise = np.random.default_rng(2).normal(0, 0.45 * near(dim) * apart / np.sqrt(dim), known.shape)
     for copies in (known, 7 * known, known + noise):
         assert set(pictures.judge([{}] * 300, copies, made_by)) == {SAME_PICTURE}
     assert set(pictures.judge([{}] * 300, others, made_by)) == {""}
     assert set(pictures.judge([{}] * 300, known, dataclasses.replace(made_by, weights_sha256="cd" * 32))) == {""}
     assert not pictures.compares(None) and pictures.compares(made_by)
+
+
+@pytest.mark.parametrize("dim", [2, 4, 8, 12, 16, 24])
+def test_short_templates_of_different_people_are_not_taken_for_one_picture(dim: int) -> None:
+    generator = np.random.default_rng(dim)
+    known, others = generator.normal(size=(2, 3000, dim)).astype(np.float32)
+    pictures = KnownPictures.of([], known, MADE_BY)
+    # Of two numbers, a direction of 8 bits has few values: equal ones are all that can be told.
+    told = np.count_nonzero(pictures.judge([{}] * 3000, others, MADE_BY) != "")
+    assert told == 0 or dim < 4
+    assert set(pictures.judge([{}] * 3000, known, MADE_BY)) == {SAME_PICTURE}
+
+
+def test_lists_of_templates_of_two_lengths_are_not_complete_together() -> None:
+    short, long = (KnownPictures.of([], templates_of(5, dim), MADE_BY) for dim in (32, 128))
+    for joined in (short | long, long | short):
+        assert not joined.complete and (short | short).complete
 
 
 def test_no_template_is_none_of_anybody() -> None:

@@ -18,13 +18,19 @@ from facedecode.classifiers.classifier import load_classifier
 from facedecode.classifiers.fit import fit_store_classifier
 from facedecode.cli import app
 from facedecode.decoders import load_decoder
-from facedecode.errors import BadInput
-from facedecode.evaluation.cohort import JudgedImages, require_unseen_by_mapping, require_unseen_by_store
+from facedecode.errors import BadInput, FacedecodeWarning
+from facedecode.evaluation.cohort import (
+    JudgedImages,
+    refuse_known,
+    require_unseen_by_mapping,
+    require_unseen_by_store,
+    unseen_images,
+)
 from facedecode.fitted import FittedToPictures
 from facedecode.inversion.confidence import load_confidence
 from facedecode.inversion.confidence_fit import fit_store_confidence
 from facedecode.inversion.jobs import ConfidenceJob
-from facedecode.known_pictures import SAME_FILE, SAME_PICTURE, KnownPictures
+from facedecode.known_pictures import SAME_FILE, SAME_PICTURE, Known, KnownPictures
 from facedecode.mapping.maps import load_mapping
 from facedecode.mapping.sums import load_sums
 from facedecode.store import Store, StoreWriter
@@ -122,6 +128,24 @@ def test_pictures_are_known_through_a_map_and_what_it_maps(here: Path, kind: str
     for options in (["mapped"], ["renamed", "--mapping", "maps/shift-left.safetensors"]):
         done = call("evaluate", "verification", *options, "-o", "report", "--far", "0.5")
         assert done.exit_code == 4 and "15 of the 30 pictures" in done.stderr and not Path("report").exists()
+
+
+def test_that_changed_templates_tell_of_no_picture_is_said(here: Path) -> None:
+    """Renamed and saved anew: neither names nor files tell, and mapped templates cannot."""
+    store = Store.open("emb")
+    fitted = mapping(store)
+    rows = [{**row, "identity": f"Q{i % 5}", "sha256": "0" * 64} for i, row in enumerate(store.rows().to_pylist())]
+    mapped = fitted.apply(store.templates())
+    images = JudgedImages(rows, mapped, store.recognizer, changed=True)
+    with pytest.warns(FacedecodeWarning, match="by file only, as these templates were changed since"):
+        (said,) = refuse_known("this map was fitted on", fitted.known, images)
+    assert said.startswith("this map was fitted on pictures that were compared with those judged by file only")
+    assert refuse_known("nothing was seen by", Known(("Z",), KnownPictures()), images) == []
+    # The store says by itself that its templates were changed, in both ways in which images are judged.
+    assert call("transform", "emb", "-o", "mapped", "--mapping", "maps/shift-left.safetensors").exit_code == 0
+    changed = Store.open("mapped")
+    assert JudgedImages.of_store(changed, range(3)).changed and unseen_images(changed, None).judged.changed
+    assert not JudgedImages.of_store(store, range(3)).changed
 
 
 @pytest.mark.filterwarnings("ignore::facedecode.errors.FacedecodeWarning")

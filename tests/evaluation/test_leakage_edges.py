@@ -362,3 +362,17 @@ def test_labels_dealt_at_random_are_chance_nineteen_times_in_twenty():
 def least_squares(x: np.ndarray, target: Target, seed: int):
     slopes = np.linalg.lstsq(x - x.mean(0), 2.0 * target.values - 1, rcond=None)[0]
     return lambda more: ((more - x.mean(0)) @ slopes)[:, None] * [-1, 1]
+
+
+@pytest.mark.parametrize("small", [12, 40, 200])
+def test_a_small_class_that_is_all_told_right_is_not_known_to_be(small: int) -> None:
+    """Of a class of few people, all told right says as much as they can: Clopper and Pearson's bound for them."""
+    values = (np.arange(1000) < small).astype(int)
+    found = read(np.eye(2)[values], Target(values, np.arange(1000), ("a", "b")), 100).estimate()
+    assert found.value == 1
+    if small < 20:
+        assert found.low is None  # a few people have half of the figure
+        return
+    # The mean of two rates, of which the one of the small class is the lowest that is not yet unlikely.
+    honest = (0.025 ** (1 / small) + 1) / 2
+    assert found.low == pytest.approx(honest, abs=2e-3) and found.high == 1

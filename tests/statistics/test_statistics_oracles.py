@@ -22,6 +22,7 @@ from facedecode.statistics.bootstrap import (
     person_draws,
     rates_at_fmr,
     rates_at_threshold,
+    ratio_interval,
     replicate_thresholds,
     resample,
     resampled_eer,
@@ -206,7 +207,7 @@ def test_corrected_percentiles_equal_scipys_bca(skewed):
     values = generator.exponential(1, 80) if skewed else generator.normal(size=80)
     found = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=3000, random_state=generator)
     left_out = (values.sum() - values) / 79
-    freedom = min(79, 2 * 80 / (stats.kurtosis(left_out, fisher=False) - 1) - 2)
+    freedom = 80 / stats.kurtosis(left_out, fisher=False) - 1
     # The level at which Student's deviate is the normal one of 95 %.
     level = 2 * stdtr(freedom, stats.norm.isf(0.025)) - 1
     low, high = corrected(values.mean(), found.bootstrap_distribution, left_out, level)
@@ -369,6 +370,15 @@ def test_a_few_people_with_nearly_all_pairs_give_no_interval(heavy):
     effective = shares.sum() ** 2 / np.sum(shares**2)
     assert figure.supported == (effective >= 50) == (figure.estimate().low is not None)
     assert np.isfinite(figure.estimate().value)
+
+
+def test_a_ratio_of_which_one_person_has_half_of_the_images_has_no_interval():
+    names = ["heavy"] * 200 + [f"{k}" for k in range(200)]
+    generator = np.random.default_rng(5)
+    one, other = generator.normal(5, 1, (2, 400))
+    assert ratio_interval(one, other, names).low is None and mean_interval(one, names).low is None
+    even = [f"{k % 200}" for k in range(400)]
+    assert ratio_interval(one, other, even).low is not None
 
 
 def test_listed_pairs_are_drawn_by_groups_of_people_who_have_pairs():

@@ -259,6 +259,8 @@ def test_where_a_curve_levels_off():
     assert levels([0.2, -0.1, 0.1, -0.05, 0]) == 4
     assert levels([-0.2, -0.1, -0.1]) == 1
     assert levels([0.2, 0.1, 0]) == 3
+    unknown = Estimate(0.3, None, None, 9)  # a difference without an interval is no sign of a level curve
+    assert levels_off([unknown, unknown, Estimate(0, 0, 0, 9)]) == 3
 
 
 def test_evaluate_aggregation_writes_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -141,7 +141,7 @@ def evaluate_trials(
 
 def _require_unseen(store: Templates, people: Sequence[str], source: TrialSource) -> list[str]:
     """`require_unseen_by_store` of the people compared, by the comparisons' names, and of their images."""
-    if not (store.known.people and isinstance(store, Store)):
+    if not isinstance(store, Store):
         return []
     refuse = require_unseen_by_store(store, JudgedImages.of_people(people))
     compared = source.images(store)
