@@ -130,6 +130,7 @@ def test_pictures_are_known_through_a_map_and_what_it_maps(here: Path, kind: str
         assert done.exit_code == 4 and "15 of the 30 pictures" in done.stderr and not Path("report").exists()
 
 
+@pytest.mark.filterwarnings("ignore::facedecode.errors.FacedecodeWarning")
 def test_that_changed_templates_tell_of_no_picture_is_said(here: Path) -> None:
     """Renamed and saved anew: neither names nor files tell, and mapped templates cannot."""
     store = Store.open("emb")
