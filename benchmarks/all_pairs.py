@@ -24,7 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_fmr, resampled_eer
+from facedecode.statistics.bootstrap import person_draws
+from facedecode.statistics.pair_rates import Trials, rates_at_fmr, resampled_eer
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import encode_people, mated_non_mated_scores
 from facedecode.statistics.verification import eer, equal_errors, false_accepts_allowed, roc
 from facedecode.store import Store

@@ -14,14 +14,14 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from facedecode.statistics.bootstrap import (
-    NonMated,
+from facedecode.statistics.pair_rates import (
     Trials,
     rates_at_threshold,
     resampled_accuracy,
     resampled_eer,
     resampled_tar,
 )
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.verification import FoldSplit
 
 FOLDS, PEOPLE, SEVERAL, PAIRS = 10, 575, 168, 300

@@ -17,14 +17,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm
 
-from facedecode.statistics.bootstrap import (
-    NonMated,
-    Trials,
-    mean_interval,
-    rates_at_fmr,
-    rates_at_threshold,
-    resampled_eer,
-)
+from facedecode.statistics.bootstrap import mean_interval
+from facedecode.statistics.pair_rates import Trials, rates_at_fmr, rates_at_threshold, resampled_eer
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import AllPairs, mated_non_mated_scores
 
 # How many people of LFW's DevTest have how many images (29 stands for 20 to 42).

@@ -39,7 +39,8 @@ from facedecode.pictures.figures import heat_pictures, picture_grid, png_bytes, 
 from facedecode.provenance import describe_decoder, describe_file, describe_store, environment
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable
-from facedecode.statistics.bootstrap import LEVEL, Estimate, mean_interval
+from facedecode.statistics.bootstrap import Estimate, mean_interval
+from facedecode.statistics.intervals import LEVEL
 from facedecode.statistics.scores import encode_people
 from facedecode.statistics.verification import person_weights
 from facedecode.store import Store

@@ -43,7 +43,9 @@ from facedecode.provenance import describe_decoder, describe_file, describe_stor
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable
-from facedecode.statistics.bootstrap import NonMated, Trials, mean_interval, resampled_tar
+from facedecode.statistics.bootstrap import mean_interval
+from facedecode.statistics.pair_rates import Trials, resampled_tar
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import mated_non_mated_scores, score_pairs
 from facedecode.statistics.verification import thresholds_at_fmr
 from facedecode.store import Store

@@ -33,7 +33,9 @@ from facedecode.evaluation.cohort import without_twice
 from facedecode.files import make_folder, write_bytes, write_text
 from facedecode.names import shared_people
 from facedecode.report.plot_style import COLORS, MARKERS, figure_of, interval_ends, legend
-from facedecode.statistics.bootstrap import REPETITIONS, Estimate, NonMated, Resampled, Trials, resampled_tar
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, Resampled
+from facedecode.statistics.pair_rates import Trials, resampled_tar
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.store import Store
 from facedecode.store.processing import require_extracted

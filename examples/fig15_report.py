@@ -10,7 +10,8 @@ import numpy as np
 
 from facedecode.pictures.figures import png_bytes
 from facedecode.report import Column, Headline, Picture, Report, Section, Table, plots
-from facedecode.statistics.bootstrap import LEVEL, Estimate, resample
+from facedecode.statistics.bootstrap import Estimate, resample
+from facedecode.statistics.intervals import LEVEL
 from facedecode.statistics.resampling import Replicates
 
 if TYPE_CHECKING:

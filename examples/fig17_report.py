@@ -10,7 +10,8 @@ import numpy as np
 
 from facedecode.report import Column, Headline, Report, Section, Table
 from facedecode.report.text import percent
-from facedecode.statistics.bootstrap import LEVEL, Estimate, mean_interval
+from facedecode.statistics.bootstrap import Estimate, mean_interval
+from facedecode.statistics.intervals import LEVEL
 
 PHOTOGRAPH, AS_IT_IS = "photograph", "disentangled"
 EXCHANGED, NOBODY = "attribute: the other class", "identity: mean"  # the figure's two claims

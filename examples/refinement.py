@@ -45,7 +45,10 @@ from facedecode.recognizers.recognizer import embed_pictures
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.folder import require_writable
 from facedecode.report.text import percent, show_number, slug
-from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, RateAtFmr, Trials, mean_interval, rates_at_fmr
+from facedecode.statistics.bootstrap import Estimate, mean_interval
+from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics.pair_rates import RateAtFmr, Trials, rates_at_fmr
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import encode_people, score_pairs, score_rows
 from facedecode.store import Store
 from facedecode.store.images import read_portraits

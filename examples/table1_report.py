@@ -11,7 +11,8 @@ from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, short
 from facedecode.report import Column, Headline, Picture, Report, Section, Table
 from facedecode.report.model import Unit
 from facedecode.report.text import show_number
-from facedecode.statistics.bootstrap import LEVEL, Estimate, mean_interval
+from facedecode.statistics.bootstrap import Estimate, mean_interval
+from facedecode.statistics.intervals import LEVEL
 
 # What the paper calls a row, and its PSNR (dB), SSIM and LPIPS for its variant VGG-ResNet.
 PAPER = {

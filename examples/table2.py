@@ -47,7 +47,8 @@ from facedecode.pictures.perturb import Transform, parse_transform
 from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.report.folder import require_writable
-from facedecode.statistics.bootstrap import Estimate, ratio_interval, resampled_accuracy, resampled_tar
+from facedecode.statistics.bootstrap import Estimate, ratio_interval
+from facedecode.statistics.pair_rates import resampled_accuracy, resampled_tar
 from facedecode.statistics.verification import FoldSplit
 from facedecode.store import Store, StoreWriter, Templates, require_same_recognizer
 from facedecode.store.images import embed_perturbed

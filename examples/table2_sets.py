@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from facedecode.evaluation.trials import Comparisons
-from facedecode.statistics.bootstrap import NonMated, Trials
+from facedecode.statistics.pair_rates import Trials
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import encode_people, mated_non_mated_scores
 from facedecode.store import Store, Templates
 

@@ -19,7 +19,9 @@ from facedecode.errors import BadInput
 from facedecode.files import sha256_file, write_bytes
 from facedecode.identity import RecognizerId
 from facedecode.known_pictures import Known
-from facedecode.statistics.bootstrap import LEVEL, REPETITIONS, Estimate, resampled_accuracy
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate
+from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics.pair_rates import resampled_accuracy
 from facedecode.statistics.scores import encode_people, score_rows
 from facedecode.statistics.verification import FoldSplit
 from facedecode.store import Processing, Templates

@@ -22,7 +22,10 @@ from facedecode.progress import Progress, Stage, silent, silent_stage
 from facedecode.provenance import describe_job, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
-from facedecode.statistics.bootstrap import LEVEL, Estimate, NonMated, Resampled, Trials, resampled_tar
+from facedecode.statistics.bootstrap import Estimate, Resampled
+from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics.pair_rates import Trials, resampled_tar
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import score_matrix
 from facedecode.store import Store
 from facedecode.store.join import common_rows

@@ -43,7 +43,8 @@ from facedecode.provenance import describe_decoder, describe_job, describe_recog
 from facedecode.report import Column, Picture, Section, Table, plots
 from facedecode.report.model import Unit
 from facedecode.report.text import show_number
-from facedecode.statistics.bootstrap import LEVEL, mean_interval
+from facedecode.statistics.bootstrap import mean_interval
+from facedecode.statistics.intervals import LEVEL
 from facedecode.statistics.scores import score_pairs
 from facedecode.store import Store
 

@@ -22,7 +22,8 @@ from facedecode.memory import require_memory_for_pairs
 from facedecode.names import known_otherwise_in_lfw, twice_in_lfw
 from facedecode.provenance import describe_templates
 from facedecode.report.text import be, counted
-from facedecode.statistics.bootstrap import NonMated, Trials
+from facedecode.statistics.pair_rates import Trials
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import encode_people, mated_non_mated_scores, score_rows
 from facedecode.store import Store, Templates, require_same_recognizer
 

@@ -25,7 +25,8 @@ from facedecode.report.plot_style import (
 from facedecode.report.text import show_number
 
 if TYPE_CHECKING:  # matplotlib takes half a second that --help does not have
-    from facedecode.statistics.bootstrap import Estimate, RateAtFmr
+    from facedecode.statistics.bootstrap import Estimate
+    from facedecode.statistics.pair_rates import RateAtFmr
     from facedecode.statistics.verification import Roc
 
 _DET_TICKS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)

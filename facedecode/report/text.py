@@ -11,7 +11,8 @@ import numpy as np
 
 from facedecode.report.gates import GateResult
 from facedecode.report.model import Cell, Report, Unit
-from facedecode.statistics.bootstrap import LEVEL, Estimate
+from facedecode.statistics.bootstrap import Estimate
+from facedecode.statistics.intervals import LEVEL
 
 NOTHING = "–"
 

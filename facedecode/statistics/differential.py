@@ -12,19 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from facedecode.statistics.bootstrap import (
-    LEVEL,
-    REPETITIONS,
-    Estimate,
-    NonMated,
-    Resampled,
-    Trials,
-    replicate_thresholds,
-    replicates_of,
-    share,
-    shares_accepted,
-)
-from facedecode.statistics.resampling import Replicates
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, Resampled, replicates_of
+from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics.pair_rates import Trials, replicate_thresholds, share, shares_accepted
+from facedecode.statistics.resampling import NonMated, Replicates
 from facedecode.statistics.verification import thresholds_at_fmr
 
 

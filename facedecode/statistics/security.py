@@ -15,17 +15,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from facedecode.errors import BadInput
-from facedecode.statistics.bootstrap import (
-    LEVEL,
-    REPETITIONS,
-    Estimate,
-    Group,
-    NonMated,
-    RateAtFmr,
-    Trials,
-    mean_interval,
-    rates_at_fmr,
-)
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, mean_interval
+from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics.pair_rates import Group, RateAtFmr, Trials, rates_at_fmr
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores, score_matrix, score_rows
 
 FMRS = (0.1, 0.01, 0.001, 0.0001)

@@ -29,7 +29,9 @@ from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
 from facedecode.mapping.maps import Mapping, load_mapping
 from facedecode.report.text import slugs
-from facedecode.statistics.bootstrap import NonMated, Trials, person_draws, rates_at_threshold
+from facedecode.statistics.bootstrap import person_draws
+from facedecode.statistics.pair_rates import Trials, rates_at_threshold
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import score_pairs
 from facedecode.statistics.verification import roc, thresholds_at_fmr
 from facedecode.store import Store, StoreWriter

@@ -13,7 +13,8 @@ from calibration import calibration_plot
 from scipy import stats
 
 from facedecode.report import plots
-from facedecode.statistics.bootstrap import Estimate, RateAtFmr
+from facedecode.statistics.bootstrap import Estimate
+from facedecode.statistics.pair_rates import RateAtFmr
 from facedecode.statistics.verification import Roc, roc
 
 NAMES = ["dlib-resnet", "_hidden", "$x^2$", "<b>&amp;\"'", "tab\there\x00\udcff", "張三 -->"]

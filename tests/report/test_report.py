@@ -33,7 +33,8 @@ from facedecode.report.model import Unit
 from facedecode.report.page import report_page
 from facedecode.report.plots import matrix_plot
 from facedecode.report.text import interval_note, show_cell, show_estimate, show_gate, show_number
-from facedecode.statistics.bootstrap import Estimate, RateAtFmr
+from facedecode.statistics.bootstrap import Estimate
+from facedecode.statistics.pair_rates import RateAtFmr
 
 MARKUP = (
     "<script>alert(1)</script> \"q\" & 'p' </title> --> | `c` [x](y) {{ 7*7 }} a_b_ *s* <img src=x onerror=alert(2)>"

@@ -10,19 +10,11 @@ from rates import tar_at_fmr
 from scipy.stats import norm
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.statistics import bootstrap
-from facedecode.statistics.bootstrap import (
-    Estimate,
-    NonMated,
-    Trials,
-    mean_interval,
-    person_draws,
-    rates_at_fmr,
-    resampled_accuracy,
-    resampled_eer,
-    resampled_tar,
-)
+from facedecode.statistics import bootstrap, pair_rates
+from facedecode.statistics.bootstrap import Estimate, mean_interval, person_draws
 from facedecode.statistics.intervals import percentiles
+from facedecode.statistics.pair_rates import Trials, rates_at_fmr, resampled_accuracy, resampled_eer, resampled_tar
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.statistics.verification import FoldSplit, eer, person_weights
 
@@ -128,7 +120,7 @@ def test_a_short_top_is_deepened(small, monkeypatch):
             todo = attempt(share, todo)
             share = min(1.0, 2 * share)
 
-    monkeypatch.setattr(bootstrap, "_retry_deeper", shallow)
+    monkeypatch.setattr(pair_rates, "_retry_deeper", shallow)
     as_is(monkeypatch, weights)
     fresh = NonMated.from_all_pairs(small)
     assert rates_at_fmr(group, fresh, [0.1, 0.05], people=12, repetitions=40) == wanted

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from facedecode.statistics.bootstrap import Estimate, NonMated, Trials, person_draws, rates_at_fmr, resampled_tar
+from facedecode.statistics.bootstrap import Estimate, person_draws
 from facedecode.statistics.intervals import corrected
+from facedecode.statistics.pair_rates import Trials, rates_at_fmr, resampled_tar
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.verification import thresholds_at_fmr
 
 PEOPLE, FMRS = 12, (0.2, 0.05)

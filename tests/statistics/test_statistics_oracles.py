@@ -14,22 +14,17 @@ from scipy.special import stdtr
 from sklearn.metrics import det_curve, roc_auc_score, roc_curve
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.statistics.bootstrap import (
-    Estimate,
-    NonMated,
+from facedecode.statistics.bootstrap import Estimate, mean_interval, person_draws, ratio_interval, resample
+from facedecode.statistics.intervals import corrected, percentiles, unanimous
+from facedecode.statistics.pair_rates import (
     Trials,
-    mean_interval,
-    person_draws,
     rates_at_fmr,
     rates_at_threshold,
-    ratio_interval,
     replicate_thresholds,
-    resample,
     resampled_eer,
     resampled_tar,
 )
-from facedecode.statistics.intervals import corrected, percentiles, unanimous
-from facedecode.statistics.resampling import Drawn, LeftOut, groups_of_people
+from facedecode.statistics.resampling import Drawn, LeftOut, NonMated, groups_of_people
 from facedecode.statistics.scores import mated_non_mated_scores
 from facedecode.statistics.verification import eer, person_weights, roc
 

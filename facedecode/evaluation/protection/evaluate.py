@@ -31,7 +31,6 @@ from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_job, describe_recognizers, describe_store
 from facedecode.report import Picture, Section, plots
 from facedecode.report.text import percent
-from facedecode.statistics.bootstrap import NonMated, Trials, resampled_eer, resampled_tar
 from facedecode.statistics.intervals import LEVEL
 from facedecode.statistics.linkage import (
     MOST_NON_MATED,
@@ -41,6 +40,8 @@ from facedecode.statistics.linkage import (
     measure_linkage,
     require_measurable,
 )
+from facedecode.statistics.pair_rates import Trials, resampled_eer, resampled_tar
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.scores import AllPairs, encode_people, mated_non_mated_scores
 from facedecode.statistics.verification import false_accepts_allowed
 from facedecode.store import Store

@@ -23,7 +23,9 @@ from facedecode.evaluation.rendering import embed_drawn
 from facedecode.memory import require_memory
 from facedecode.options import ImageOptions
 from facedecode.progress import Progress, silent
-from facedecode.statistics.bootstrap import REPETITIONS, NonMated, RateAtFmr, Trials
+from facedecode.statistics.bootstrap import REPETITIONS
+from facedecode.statistics.pair_rates import RateAtFmr, Trials
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.security import Attack, Originals, pooled_rates, type_one_trials, type_two_trials
 from facedecode.store import Store
 from facedecode.store.images import read_portraits

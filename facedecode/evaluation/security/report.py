@@ -21,7 +21,9 @@ from facedecode.progress import Stage, silent_stage
 from facedecode.provenance import describe_decoder, describe_job, describe_recognizers, describe_store
 from facedecode.report import Column, Picture, Section, Table, plots
 from facedecode.report.text import percent, slug, slugs
-from facedecode.statistics.bootstrap import LEVEL, Estimate, RateAtFmr
+from facedecode.statistics.bootstrap import Estimate
+from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics.pair_rates import RateAtFmr
 from facedecode.statistics.security import OTHER, RANKS, REAL, SAME
 from facedecode.statistics.verification import failure_to_acquire
 from facedecode.store.images import read_portraits

@@ -13,21 +13,19 @@ from facedecode.annotations.labels import PersonLabels
 from facedecode.errors import BadInput, UsageError
 from facedecode.evaluation.trials import Comparisons
 from facedecode.report.text import percent
-from facedecode.statistics.bootstrap import (
-    LEVEL,
-    REPETITIONS,
-    Estimate,
-    NonMated,
+from facedecode.statistics.bootstrap import REPETITIONS, Estimate, mean_interval
+from facedecode.statistics.differential import GroupPoint, group_rates
+from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics.pair_rates import (
     RateAtFmr,
     ThresholdRates,
     Trials,
-    mean_interval,
     rates_at_fmr,
     rates_at_threshold,
     resampled_accuracy,
     resampled_eer,
 )
-from facedecode.statistics.differential import GroupPoint, group_rates
+from facedecode.statistics.resampling import NonMated
 from facedecode.statistics.verification import FoldSplit, Roc, false_accepts_allowed, roc
 
 

@@ -22,7 +22,8 @@ from facedecode.provenance import describe_templates
 from facedecode.report import Column, Picture, Section, Table
 from facedecode.report.plots import det_plot, histogram_plot, roc_plot
 from facedecode.report.text import be, counted, percent, slugs
-from facedecode.statistics.bootstrap import FEWEST_EFFECTIVE, Estimate, RateAtFmr
+from facedecode.statistics.bootstrap import FEWEST_EFFECTIVE, Estimate
+from facedecode.statistics.pair_rates import RateAtFmr
 from facedecode.statistics.verification import Roc
 from facedecode.store import Store, Templates
 
