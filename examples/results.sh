@@ -1,8 +1,8 @@
 #!/bin/sh
 # The reports of docs/results, one command each: sh examples/results.sh NAME …, after sh examples/results.sh inputs
 #
-# Needs facedecode on the path, LFW in $LFW (images/, protocol/, faces.csv) and the weights of edgeface-xxs and
-# SqueezeNet in $WEIGHTS. Works in the current directory; the reports are written to results/NAME. What is there
+# Needs facedecode on the path, LFW in $LFW (images/, protocol/, faces.csv) and the weights of edgeface-xxs, AlexNet (for
+# LPIPS) and SqueezeNet in $WEIGHTS. Works in the current directory; the reports are written to results/NAME. What is there
 # already is left as it is, so that a run that was ended goes on: delete a report to have it made again. Those of the
 # paper's figures are made by paper.sh and by the scripts that their commands name.
 set -eu
@@ -10,6 +10,9 @@ here=$(dirname "$0")
 lfw=${LFW:-../shared/data/lfw}
 weights=${WEIGHTS:-../shared/weights}
 edge=$weights/edgeface_xxs.safetensors
+facenet=$weights/facenet_20180408_casia_webface.safetensors
+squeezenet=$weights/squeezenet1_1_caffe.safetensors
+trunk=$weights/torchvision_alexnet_features.safetensors
 labels="--labels $lfw/faces.csv"
 train_people="--people $lfw/protocol/peopleDevTrain.txt"
 train_less_bush="$train_people --exclude George_W_Bush"
@@ -17,6 +20,14 @@ test_people="--people $lfw/protocol/peopleDevTest.txt"
 attackers="--train-people $lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush"
 closed_forms="--decoder mean-face=decoders/mean-face --decoder nearest=decoders/nearest --decoder ridge=decoders/ridge"
 all_decoders="$closed_forms --decoder shipped=dlib-resnet --decoder edgeface-ridge=decoders/edgeface-ridge"
+
+# All decoders of one recognizer's templates: what `input` makes, and networks that somebody trained (dfd, dfd+id; the
+# model card has the commands). $1: of their folders' names.
+decoders_of() {
+    for kind in mean-face nearest ridge dfd dfd+id; do
+        [ ! -e "decoders/$1$kind" ] || printf ' --decoder %s=decoders/%s' "$kind" "$1$kind"
+    done
+}
 
 # Stores and files that several reports need; each is made once.
 input() {
@@ -36,6 +47,14 @@ input() {
     dlib-own.npz) python "$here/../benchmarks/dlib_own_alignment.py" "$lfw/images" "$lfw/protocol/pairs.txt" \
         --jobs 1 -o "$1" ;;
     esac
+}
+
+# $1: of the report. $2: the store. Then its decoders and further judges.
+reconstruct() {
+    name=$1 store=$2
+    shift 2
+    facedecode evaluate reconstruction "$store" --columns 6 "$@" --lpips-trunk "$trunk" \
+        --phi "squeezenet=$squeezenet" $test_people -o "results/$name"
 }
 
 make() {
@@ -66,9 +85,14 @@ make() {
         facedecode evaluate protection emb --scheme "${1#*-}" $test_people $attackers -o "results/$1"
         ;;
     reconstruction)
-        facedecode evaluate reconstruction emb --columns 6 $closed_forms --decoder shipped=dlib-resnet \
-            --against emb-edgeface --weights "edgeface-xxs=$edge" \
-            --phi "squeezenet=$weights/squeezenet1_1_caffe.safetensors" $test_people -o "results/$1"
+        reconstruct "$1" emb $(decoders_of '') --decoder shipped=dlib-resnet \
+            --against emb-edgeface --weights "edgeface-xxs=$edge"
+        ;;
+    reconstruction-edgeface)
+        reconstruct "$1" emb-edgeface $(decoders_of edgeface-) --against emb --weights "edgeface-xxs=$edge"
+        ;;
+    reconstruction-facenet)
+        reconstruct "$1" emb-facenet $(decoders_of facenet-) --against emb --weights "facenet-casia-webface=$facenet"
         ;;
     leakage)
         facedecode evaluate leakage emb $test_people $labels --label gender --directions directions -o "results/$1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import io
@@ -17,6 +18,9 @@ from PIL import Image, ImageEnhance, ImageOps
 from safetensors.torch import save_file
 from torch import nn
 
+from facedecode.perceptual.imagenet import values_sha256
+from facedecode.perceptual.lpips import TRUNKS
+from facedecode.perceptual.phi import IMAGE_NETWORKS
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector
 from facedecode.recognizers import REGISTRY, RecognizerSpec, load_recognizer, networks
@@ -50,6 +54,37 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Imports a module of `examples/` by its name, as Python does that runs a script there."""
     monkeypatch.syspath_prepend(EXAMPLES)
     return __import__
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes random weights of a network of torchvision's, which pass for the published ones in this test.
+
+    Of the whole network's `features`, as safetensors. Called with the network's builder and the file.
+    """
+    from torchvision import models
+
+    def write(builder: str, path: Path) -> Path:
+        with torch.device("meta"):
+            net = getattr(models, builder)(weights=None).features
+        net.to_empty(device="cpu")
+        generator = torch.Generator().manual_seed(3)
+        for parameter in net.parameters():
+            size = parameter[0].numel() ** -0.5  # keeps activations in the range of the input's
+            parameter.data.normal_(0, size, generator=generator)
+        state = {f"features.{name}": tensor for name, tensor in net.state_dict().items()}
+        save_file(state, path)
+        known = {"sha256": values_sha256(state), "verified": len(net) - 1}
+        for name, weights in TRUNKS.items():
+            if weights.builder == builder:
+                monkeypatch.setitem(TRUNKS, name, dataclasses.replace(weights, **known))
+        for name, image in IMAGE_NETWORKS.items():
+            if image.weights.builder == builder:
+                weights = dataclasses.replace(image.weights, **known)
+                monkeypatch.setitem(IMAGE_NETWORKS, name, dataclasses.replace(image, weights=weights))
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

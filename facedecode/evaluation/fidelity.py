@@ -7,7 +7,7 @@ differences between decoders are paired.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -179,8 +179,10 @@ def fidelity_axes(decoders: Sequence[str], recognizers: Sequence[str] = (), netw
 
 
 def fidelity_specs(lpips: bool = False) -> list[MetricSpec]:
-    """The metrics of pictures. lpips: whether it is measured."""
-    measured = (metric for metric in PICTURE_METRICS if lpips or metric.name != "lpips")
+    """The metrics of pictures. lpips: whether it is measured; then it is a key figure in the place of φ distances."""
+    measured = [metric for metric in PICTURE_METRICS if lpips or metric.name != "lpips"]
+    if lpips:
+        measured = [replace(metric, headline="") if metric.name == "phi" else metric for metric in measured]
     return [*(spec for metric in measured for spec in metric.specs()), _GRID_PEAK]
 
 

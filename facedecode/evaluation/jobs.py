@@ -119,12 +119,16 @@ class ReconstructionJob(EvaluationJob):
     weights: Mapping[str, Path] = option({}, WEIGHTS, written=list[str], parse=_weights, exists="labeled weights")
     people: Path | None = people_option()
     baseline: str | None = option(None, "The decoder that others are compared with; the first ridge if absent.")
-    lpips_trunk: Path | None = option(None, "torchvision's file of the network: also measure LPIPS.", exists="weights")
+    lpips_trunk: Path | None = option(
+        None,
+        "Also measure LPIPS: torchvision's weights of its network, or of the network's 'features' alone.",
+        exists="weights",
+    )
     lpips_net: Literal["alex", "squeeze", "vgg"] | None = option(None, "Network of LPIPS; alex if absent.")
     phi: Mapping[str, Path | None] = option(
         {},
-        "Also measure a distance by this network's maps: squeezenet=FILE, a recognizer, NAME or NAME=FILE, or "
-        "torch:FILE (repeatable).",
+        "Also measure a distance by this network's maps: squeezenet=FILE, vgg16-imagenet=FILE, a recognizer, NAME or "
+        "NAME=FILE, or torch:FILE (repeatable).",
         written=list[str],
         parse=parse_networks,
         exists="name or labeled file",

@@ -231,7 +231,7 @@ def _protocol(
     if lpips:
         trunk = (
             f"LPIPS: the lpips package's version {lpips['version']}, net {lpips['net']}, on torchvision's "
-            f"{lpips['trunk']} (verified by its hash), pictures in [-1, 1]; lower is better."
+            f"{lpips['trunk']} (its values are verified), pictures of {size} px, in [-1, 1]; lower is better."
         )
     facts = {"lpips": trunk, "networks": " and ".join(job.phi) or None, "judges": judges}
     text = TEXTS["protocol"].replace("{metrics}", "\n\n".join(metric.meaning for metric in PICTURE_METRICS))

@@ -1,13 +1,13 @@
 """LPIPS, the learned perceptual distance (Zhang et al. 2018), by the `lpips` package, version 0.1 of its weights.
 
-The package has the calibrated linear layers. The trunk under them is a network of torchvision; the user names its file.
-The layers were calibrated on those very weights: another trunk gives a number that is no LPIPS, and is refused.
+The package has the calibrated linear layers. The trunk under them is a network of torchvision's; the user names its
+file. The layers were calibrated on those very weights: another trunk gives a number that is no LPIPS, and is refused.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.files import read_file, sha256_of
+from facedecode.errors import BadInput, UsageError
+from facedecode.perceptual.imagenet import ALEXNET, SQUEEZENET, VGG16, load_features
 from facedecode.pictures.images import to_tensor
-from facedecode.recognizers.weights_file import read_tensors
+from facedecode.recognizers.weights_file import load_into
 
 VERSION = "0.1"
-# torchvision's own names for the files; each ends in the first eight hex digits of the file's SHA-256.
-TRUNKS = {"alex": "alexnet-owt-7be5be79.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth", "vgg": "vgg16-397923af.pth"}
+TRUNKS = {"alex": ALEXNET, "squeeze": SQUEEZENET, "vgg": VGG16}
 _SMALLEST = 32  # px a side: below it the trunks' last maps are empty
 
 
@@ -33,81 +32,49 @@ class Lpips:
     """
 
     def __init__(self, trunk: Path, net: str = "alex", device: str = "cpu") -> None:
-        """trunk: torchvision's own file of `net`, see `TRUNKS`.
+        """trunk: weights of `net` as torchvision publishes them, see `TRUNKS`.
 
-        Raises UsageError: no such net. MissingWeights: no such file. BadInput: another file, or a damaged one.
+        Raises UsageError: no such net. MissingWeights, BadInput: as `load_features`.
         """
         if net not in TRUNKS:
             raise UsageError(f"LPIPS has no net {net!r}: choose one of {', '.join(TRUNKS)}")
-        content = read_trunk(trunk, net)
-        self.net, self.trunk_sha256 = net, sha256_of(content)
-        model = build_model(net)
-        load_trunk(model, read_tensors(trunk, content), trunk)
+        self.net, model = net, build_model(net)
+        # Its layers are numbered as torchvision's, in slices: slice2.3.weight is features.3.weight.
+        places = {name.partition(".")[2]: name for name in model.net.state_dict()}
+        last = max(int(place.partition(".")[0]) for place in places)
+        why = f"LPIPS ({net}) is calibrated on those: a distance on others is no LPIPS"
+        features, self.trunk_sha256 = load_features(TRUNKS[net], trunk, last, why)
+        model.net.load_state_dict({places[name]: tensor for name, tensor in features.state_dict().items()})
         self._model, self._device = model.to(device), torch.device(device)
 
     def __call__(self, pictures: np.ndarray, references: np.ndarray, batch_size: int = 32) -> np.ndarray:
-        """The distance of each picture from its reference, both (n, H, W, 3) uint8 RGB: float64 (n,), >= 0."""
-        return distances(self._model, pictures, references, self._device, batch_size)
+        """The distance of each picture from its reference, both (n, H, W, 3) uint8 RGB: float64 (n,), >= 0.
+
+        Raises BadInput: as `pair_distances`, or pictures that are too small.
+        """
+        if min(pictures.shape[1:3], default=_SMALLEST) < _SMALLEST:
+            raise BadInput(f"LPIPS needs pictures of at least {_SMALLEST} px a side, not {pictures.shape[1:3]}")
+        # normalize: the package scales from [0, 1] to [-1, 1].
+        return pair_distances(
+            lambda *pair: self._model(*pair, normalize=True).flatten(), pictures, references, self._device, batch_size
+        )
 
     def describe(self) -> dict[str, str]:
         """JSON: what made the numbers."""
-        return {"net": self.net, "version": VERSION, "trunk": TRUNKS[self.net], "trunk_sha256": self.trunk_sha256}
-
-
-def read_trunk(path: Path, net: str) -> bytes:
-    """The file's content, if it is the one that torchvision publishes for this net; errors as in `Lpips`."""
-    name = TRUNKS[net]
-    prefix = name.removesuffix(".pth").rpartition("-")[2]
-    if not path.is_file():
-        raise MissingWeights(f"{path}: no such file; LPIPS ({net}) needs torchvision's {name}")
-    content = read_file(path)
-    sha256 = sha256_of(content)
-    if not sha256.startswith(prefix):
-        raise BadInput(
-            f"{path}: not torchvision's {name} (its sha256 begins with {sha256[:8]}, not {prefix}); LPIPS is "
-            "calibrated on that trunk: a distance on another is no LPIPS, and a converted file cannot be verified"
-        )
-    return content
+        return {"net": self.net, "version": VERSION, "trunk": TRUNKS[self.net].file, "trunk_sha256": self.trunk_sha256}
 
 
 def build_model(net: str) -> Any:
-    """The package's model with its calibrated layers; the trunk is still random, see `load_trunk`."""
+    """The package's model with its calibrated layers; the trunk is still random."""
     import lpips
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # torchvision's on the arguments that the package passes
-        # pnet_rand: else the constructor downloads the trunk.
-        model = lpips.LPIPS(net=net, version=VERSION, pnet_rand=True, verbose=False)
+        # pnet_rand: else the constructor downloads the trunk. pretrained: else it unpickles its own file.
+        model = lpips.LPIPS(net=net, version=VERSION, pnet_rand=True, pretrained=False, verbose=False)
+    calibrated = Path(lpips.__file__).parent / "weights" / f"v{VERSION}" / f"{net}.pth"
+    load_into(nn.ModuleDict({f"lin{k}": each for k, each in enumerate(model.lins)}), calibrated)
     return model.eval().requires_grad_(False)
-
-
-def load_trunk(model: Any, state: Mapping[str, Tensor], path: Path) -> None:
-    """Put torchvision's state dict under the model. Raises BadInput: a tensor is missing or has another shape."""
-    expected = model.net.state_dict()
-    tensors = {}
-    for name, tensor in expected.items():
-        key = f"features.{name.partition('.')[2]}"  # slice2.3.weight is features.3.weight
-        if key not in state:
-            raise BadInput(f"{path}: tensor {key} is missing; this is not the trunk of LPIPS ({model.pnet_type})")
-        if state[key].shape != tensor.shape:
-            raise BadInput(f"{path}: {key} is {tuple(state[key].shape)}, expected {tuple(tensor.shape)}")
-        tensors[name] = state[key]
-    model.net.load_state_dict(tensors)
-
-
-def distances(
-    model: nn.Module, pictures: np.ndarray, references: np.ndarray, device: torch.device, batch_size: int = 32
-) -> np.ndarray:
-    """The model's distance of each picture from its reference, both (n, H, W, 3) uint8 RGB: float64 (n,).
-
-    Raises BadInput: as `pair_distances`, or pictures that are too small.
-    """
-    if min(pictures.shape[1:3], default=_SMALLEST) < _SMALLEST:
-        raise BadInput(f"LPIPS needs pictures of at least {_SMALLEST} px a side, not {pictures.shape[1:3]}")
-    # normalize: the package scales from [0, 1] to [-1, 1].
-    return pair_distances(
-        lambda *pair: model(*pair, normalize=True).flatten(), pictures, references, device, batch_size
-    )
 
 
 def pair_distances(

@@ -1,7 +1,7 @@
 """Perceptual networks φ: the maps that Eq. 5 compares, and a perceptual distance between pictures.
 
-φ is a recognizer, which looks at its own crop of the portrait, or SqueezeNet 1.1, which looks at the whole portrait and
-was trained on objects.
+φ is a recognizer, which looks at its own crop of the portrait, or a network that was trained on the objects of ImageNet
+and looks at the whole portrait.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,26 +20,50 @@ from torch.nn import functional as F
 
 from facedecode.decoders.training_record import network_and_layers
 from facedecode.errors import MissingWeights, UsageError
-from facedecode.files import read_file, sha256_of
+from facedecode.perceptual.imagenet import CAFFE_SQUEEZENET, VGG16, PublishedWeights, load_features, new_features
 from facedecode.perceptual.lpips import pair_distances
 from facedecode.pictures import align
 from facedecode.recognizers import REGISTRY, is_custom, load_recognizer
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.registry import trained_folder
-from facedecode.recognizers.weights_file import load_into
 
 SQUEEZENET = "squeezenet"
-# The layers of torchvision's `features` to compare: the first convolution's, then the last before each
-# pooling, and one in the middle of the rest.
-_SQUEEZENET_LAYERS = (1, 4, 7, 10)
-_SQUEEZENET_MEAN = (104.0, 117.0, 123.0)  # BGR, of the Caffe weights
-_SQUEEZENET_SIDE = 128  # px: a smaller portrait is enlarged, else the deepest maps have a handful of places
+VGG16_IMAGENET = "vgg16-imagenet"  # vgg16 is a recognizer, VGG-Face
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """What a network of ImageNet's takes, and where its maps are.
+
+    layers: numbers in torchvision's `features`, if the user chooses none.
+    mean, std: of a channel; scale: of the pixels, from [0, 1]; bgr: the order of the channels.
+    least_side: px; a smaller portrait is enlarged.
+    """
+
+    weights: PublishedWeights
+    layers: tuple[int, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    scale: float = 1.0
+    bgr: bool = False
+    least_side: int = 1
+
+
+IMAGE_NETWORKS = {
+    # The first convolution, then the last layer before each pooling, and one in the middle of the rest. On less than
+    # 128 px the deepest maps have a handful of places.
+    SQUEEZENET: ImageNetwork(
+        CAFFE_SQUEEZENET, (1, 4, 7, 10), (104.0, 117.0, 123.0), scale=255.0, bgr=True, least_side=128
+    ),
+    # relu1_2, relu2_2 and relu3_3 (Johnson et al. 2016).
+    VGG16_IMAGENET: ImageNetwork(VGG16, (3, 8, 15), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
 
 
 class PerceptualNetwork(ABC):
     """A network with internal maps to compare.
 
-    name: of the recognizer, or `squeezenet`. weights_sha256: of its file. device: of the maps.
+    name: of the recognizer, or a key of `IMAGE_NETWORKS`. weights_sha256: of its file. device: of the maps.
     layers: those that the user chose; None for the network's own choice.
     white_box: gradients flow from maps to pixels.
     recognizer: None for a network that makes no templates.
@@ -134,33 +158,35 @@ def _with_layers(recognizer: Recognizer, layers: tuple[str, ...]) -> Recognizer:
     return chosen
 
 
-class SqueezeNet(PerceptualNetwork):
-    """SqueezeNet 1.1 trained on ImageNet: the original Caffe weights in torchvision's layout."""
+class ImageMaps(PerceptualNetwork):
+    """The maps of a network of `IMAGE_NETWORKS`, on the whole portrait."""
 
-    def __init__(self, weights: Path, device: str = "cpu", layers: Sequence[str] | None = None):
-        """layers: numbers of torchvision's `features`. Raises UsageError for others."""
-        from torchvision.models import squeezenet1_1
+    def __init__(self, name: str, weights: Path, device: str = "cpu", layers: Sequence[str] | None = None):
+        """layers: numbers in torchvision's `features`; the network's own if None.
 
-        content = read_file(weights)
-        self.name, self.weights_sha256, self.device = SQUEEZENET, sha256_of(content), torch.device(device)
-        whole: Any = load_into(squeezenet1_1(weights=None), weights, content=content)
-        net = whole.features.eval().requires_grad_(False)
-        self._kept: tuple[int, ...] = _SQUEEZENET_LAYERS
+        Raises UsageError: no such layer. MissingWeights, BadInput: as `load_features`.
+        """
+        self.name, self.device, self._input = name, torch.device(device), IMAGE_NETWORKS[name]
+        self._kept = self._input.layers
         if layers is not None:
-            numbers = [str(k) for k in range(len(net))]
+            numbers = [str(k) for k in range(len(new_features(self._input.weights.builder)))]
             if wrong := [layer for layer in layers if layer not in numbers]:
-                raise UsageError(f"{SQUEEZENET} has no layer {wrong[0]!r}: choose from 0 to {numbers[-1]}")
+                raise UsageError(f"{name} has no layer {wrong[0]!r}: choose from 0 to {numbers[-1]}")
             self.layers, self._kept = tuple(layers), tuple(map(int, layers))
+        why = f"{name} takes pixels as those do; for a network of your own give torch:FILE"
+        net, self.weights_sha256 = load_features(self._input.weights, weights, max(self._kept), why)
         for layer in net.modules():
             if isinstance(layer, torch.nn.ReLU):
                 layer.inplace = False  # a map that is kept must not be overwritten
-        self._net = net[: max(self._kept) + 1].to(device, memory_format=torch.channels_last)
-        self._mean = torch.tensor(_SQUEEZENET_MEAN, device=device).view(1, 3, 1, 1)
+        self._net = net.to(device).to(memory_format=torch.channels_last)
+        self._mean, self._std = (
+            torch.tensor(each, device=device).view(1, 3, 1, 1) for each in (self._input.mean, self._input.std)
+        )
 
     def view(self, portraits: Tensor, jitter: Tensor | None = None) -> Tensor:
-        side = portraits.shape[-1]
-        if side < _SQUEEZENET_SIDE:
-            size = (_SQUEEZENET_SIDE, _SQUEEZENET_SIDE)
+        least = self._input.least_side
+        if portraits.shape[-1] < least:
+            size = (least, least)
             portraits = F.interpolate(portraits, size, mode="bilinear", align_corners=False)
         if jitter is None:
             return portraits
@@ -169,7 +195,8 @@ class SqueezeNet(PerceptualNetwork):
             return F.grid_sample(portraits, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def maps(self, view: Tensor) -> list[Tensor]:
-        x = (view.flip(1) * 255 - self._mean).contiguous(memory_format=torch.channels_last)
+        pixels = (view.flip(1) if self._input.bgr else view) * self._input.scale
+        x = ((pixels - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
         maps = []
         for i, layer in enumerate(self._net):
             x = layer(x)
@@ -178,27 +205,25 @@ class SqueezeNet(PerceptualNetwork):
         return maps
 
     def region(self, side: int) -> tuple[float, ...]:
-        return tuple(v * max(side, _SQUEEZENET_SIDE) for v in align.LOCAL_REGION)
+        return tuple(v * max(side, self._input.least_side) for v in align.LOCAL_REGION)
 
 
 def load_phi(name: str, weights: Path | None = None, device: str = "cpu") -> PerceptualNetwork:
-    """A perceptual network: `squeezenet`, or a recognizer; with layers of it, as NAME:LAYER+LAYER.
+    """A perceptual network: of `IMAGE_NETWORKS`, or a recognizer; with layers of it, as NAME:LAYER+LAYER.
 
     Raises UsageError: no such network or layer, or a recognizer without feature layers. MissingWeights: no file, or it
     is not there. BadInput: the file holds other weights.
     """
     name, layers = network_and_layers(name)
-    if name != SQUEEZENET:
-        if name not in REGISTRY and not is_custom(name) and not trained_folder(weights or name):
-            known = ", ".join([SQUEEZENET, *sorted(REGISTRY), "torch:FILE"])
-            raise UsageError(f"no perceptual network is called {name!r}; known: {known}, or a trained one's folder")
-        return RecognizerMaps(load_recognizer(name, weights, device), layers)
-    if weights is None or not weights.is_file():
-        raise MissingWeights(
-            f"{SQUEEZENET}: {weights or 'no weights file given'}{': no such file' if weights else ''}; give SqueezeNet "
-            f"1.1's Caffe weights in torchvision's layout (safetensors) as {SQUEEZENET}=FILE"
-        )
-    return SqueezeNet(weights, device, layers)
+    if name in IMAGE_NETWORKS:
+        if weights is None:
+            what = IMAGE_NETWORKS[name].weights.title
+            raise MissingWeights(f"{name}: no weights file given; give {what} as {name}=FILE")
+        return ImageMaps(name, weights, device, layers)
+    if name not in REGISTRY and not is_custom(name) and not trained_folder(weights or name):
+        known = ", ".join([*IMAGE_NETWORKS, *sorted(REGISTRY), "torch:FILE"])
+        raise UsageError(f"no perceptual network is called {name!r}; known: {known}, or a trained one's folder")
+    return RecognizerMaps(load_recognizer(name, weights, device), layers)
 
 
 def phi_distance(

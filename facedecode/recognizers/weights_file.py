@@ -46,7 +46,7 @@ class Layout:
 
     name: for messages.
     layers: the file's name of a layer → the network's; other layers keep their names.
-    classifier: modules that its own files have behind the network. They are left out without a word, others' with one.
+    classifier: modules that its own files have behind the network (`fc`, `features.9`): left out without a word.
     turned_first: the first convolution, if the file has its channels in the other order (BGR for RGB).
     refused: why a file of this layout is not taken, and what to do instead.
     uncounted: a warning where batch normalization has no counters, which is the mark of a converted file.
@@ -122,11 +122,12 @@ def load_into(
     layout, tensors, others = _find_network(path, states, expected, layouts)
     if layout.refused:
         raise BadInput(f"{path}: {layout.refused}")
+    others = [name for name in others if not name.startswith(tuple(f"{module}." for module in layout.classifier))]
     unexpected = [name for name in others if not _HEAD.fullmatch(_module(name))]
     if differences := _differences(expected, tensors, unexpected):
         taken = ", ".join(each.name for each in layouts if not each.refused)
         raise BadInput(f"{path}: not these weights: tensors {differences}; expected the layout of {taken}")
-    if left_out := sorted({_module(name) for name in others} - {*layout.classifier}):
+    if left_out := sorted({_module(name) for name in others}):
         what = (
             f"{path}: left out {some_of(left_out)}: no template goes through a classifier or a loss beside the network"
         )

@@ -209,8 +209,8 @@ class DecoderJob(ImagesJob):
     accumulate: int = option(1, "Pieces in which a batch goes through the loss: less memory, same result.", minimum=1)
     phi: Mapping[str, Path | None] = option(
         {},
-        "Perceptual network (repeatable): squeezenet or a recognizer, as NAME, NAME=FILE or NAME:LAYER+LAYER=FILE; or "
-        "torch:FILE.",
+        "Perceptual network (repeatable): squeezenet, vgg16-imagenet or a recognizer, as NAME, NAME=FILE or "
+        "NAME:LAYER+LAYER=FILE; or torch:FILE.",
         parse=parse_networks,
         written=list[str],
         exists="name or labeled file",

@@ -33,6 +33,7 @@ from facedecode.files import (
 from facedecode.identity import is_name
 from facedecode.known_pictures import FILE, Known, KnownPictures
 from facedecode.memory import require_memory
+from facedecode.perceptual.phi import IMAGE_NETWORKS
 from facedecode.pictures.align import named_crop
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.networks import RESNET50, WIDTHS, SmallResNet, new_resnet50
@@ -203,7 +204,7 @@ def _start(job: RecognizerJob) -> Start:
 def _name(output: Path) -> str:
     """A recognizer's name is its folder's; refused where options or records could not spell it."""
     name = output.resolve().name
-    if name in REGISTRY or name == "squeezenet":
+    if name in REGISTRY or name in IMAGE_NETWORKS:
         raise UsageError(f"-o {output}: {name} is another network's name; name the folder otherwise")
     if not is_name(name) or set(name) & set("@:=+[](),<>"):
         rule = "no name begins with a dot, has spaces at an end or one of @:=+[](),<>\\"

@@ -18,7 +18,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torchvision import models
 from typer.testing import CliRunner
 
 from facedecode.cli import app
@@ -31,7 +30,6 @@ from facedecode.evaluation.jobs import ReconstructionJob
 from facedecode.evaluation.reconstruction import evaluate_reconstruction
 from facedecode.evaluation.result import Schema
 from facedecode.known_pictures import KnownPictures
-from facedecode.perceptual import lpips as perceptual
 from facedecode.perceptual.phi import load_phi, phi_distance
 from facedecode.recognizers import load_recognizer
 from facedecode.recognizers.recognizer import embed_pictures
@@ -218,14 +216,11 @@ def test_pictures_without_an_error_are_counted_not_averaged(scene):
     assert call(*arguments, "--decoder", folder / "copy", "--fail-if", "psnr < 1").exit_code == 5
 
 
-def test_lpips_stands_beside_the_others(scene, monkeypatch):
+def test_lpips_stands_beside_the_others(scene, published, tiny):
     arguments, decoders, folder = scene
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        torch.save(models.squeezenet1_1(weights=None).state_dict(), folder / "own.pth")
-    digest = hashlib.sha256((folder / "own.pth").read_bytes()).hexdigest()
-    monkeypatch.setitem(perceptual.TRUNKS, "squeeze", f"own-{digest[:8]}.pth")
-    trunk = ["--lpips-trunk", folder / "own.pth", "--lpips-net", "squeeze"]
+    file = published("alexnet", folder / "own.safetensors")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    trunk = ["--lpips-trunk", file, "--phi", f"tiny={tiny}"]
     result = call(*arguments, *decoders, *trunk, "-o", folder / "out", "--fail-if", "lpips[ridge] < 0")
     assert result.exit_code == 0, result.stderr
     report = numbers(folder / "out")
@@ -240,7 +235,11 @@ def test_lpips_stands_beside_the_others(scene, monkeypatch):
     )
     difference = own["mean"]["lpips"]["value"] - own["ridge"]["lpips"]["value"]
     assert own["mean"]["lpips_over_baseline"]["value"] == pytest.approx(difference)
-    assert any("version 0.1, net squeeze" in line for line in report["protocol"])
+    assert any("version 0.1, net alex" in line and "pictures of 64 px" in line for line in report["protocol"])
+    titles = [headline["title"] for headline in report["headlines"]]
+    assert "LPIPS of ridge" in titles and not any("φ" in title for title in titles), "one distance is the headline"
+    assert own["ridge"]["phi"]["tiny"]["n"] == 15, "and both are in the tables"
+    assert own["ridge"]["lpips"]["low"] < own["ridge"]["lpips"]["value"] < own["ridge"]["lpips"]["high"]
 
 
 def test_a_distance_in_phi_stands_beside_the_others(scene, tiny):

@@ -1,33 +1,39 @@
 """Perceptual networks: where they look, what they keep, and the distance."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torchvision import models, transforms
 
 from facedecode.errors import BadInput, MissingWeights, UsageError
-from facedecode.perceptual.phi import PerceptualNetwork, RecognizerMaps, load_phi, phi_distance
+from facedecode.perceptual.imagenet import values_sha256
+from facedecode.perceptual.phi import IMAGE_NETWORKS, PerceptualNetwork, RecognizerMaps, load_phi, phi_distance
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
 from facedecode.training.losses import random_jitter
 
+IMAGE_FILES = {"squeezenet": "squeezenet1_1", "vgg16-imagenet": "vgg16"}
+
 
 @pytest.fixture
-def squeezenet_file(tmp_path: Path) -> Path:
-    """SqueezeNet's layout with random weights."""
-    from torchvision.models import squeezenet1_1
-
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        save_file(squeezenet1_1(weights=None).state_dict(), tmp_path / "squeezenet.safetensors")
-    return tmp_path / "squeezenet.safetensors"
+def image_file(published: Callable[..., Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Writes random weights of a network of ImageNet's, which pass for the published ones: the file."""
+    return lambda name: published(IMAGE_FILES[name], tmp_path / f"{name}.safetensors")
 
 
-@pytest.fixture(params=["squeezenet", "tiny"])
-def network(request: pytest.FixtureRequest, squeezenet_file: Path, tiny: Path) -> PerceptualNetwork:
-    return load_phi(request.param, squeezenet_file if request.param == "squeezenet" else tiny)
+@pytest.fixture
+def squeezenet_file(image_file: Callable[[str], Path]) -> Path:
+    return image_file("squeezenet")
+
+
+@pytest.fixture(params=["squeezenet", "vgg16-imagenet", "tiny"])
+def network(request: pytest.FixtureRequest, image_file: Callable[[str], Path], tiny: Path) -> PerceptualNetwork:
+    return load_phi(request.param, tiny if request.param == "tiny" else image_file(request.param))
 
 
 def pictures(count: int, side: int = 64, seed: int = 0) -> np.ndarray:
@@ -47,17 +53,71 @@ def test_the_local_view_is_the_central_region(network: PerceptualNetwork, side: 
     assert local.shape[2] * local.shape[3] < 0.6 * view.shape[2] * view.shape[3]
 
 
-def test_squeezenets_maps_equal_a_plain_forward_pass(squeezenet_file: Path) -> None:
-    from torchvision.models import squeezenet1_1
+def normalized(name: str, rgb: torch.Tensor) -> torch.Tensor:
+    """What a network takes, by the words of those who published it."""
+    if name == "squeezenet":
+        return torch.stack([255 * rgb[:, 2] - 104, 255 * rgb[:, 1] - 117, 255 * rgb[:, 0] - 123], 1)
+    return transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(rgb)
 
-    plain = squeezenet1_1(weights=None)
-    plain.load_state_dict(load_file(squeezenet_file))
-    rgb = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    x = torch.stack([255 * rgb[:, 2] - 104, 255 * rgb[:, 1] - 117, 255 * rgb[:, 0] - 123], 1)
-    maps = load_phi("squeezenet", squeezenet_file).maps(rgb)
+
+@pytest.mark.parametrize(("name", "layers"), [("squeezenet", (1, 4, 7, 10)), ("vgg16-imagenet", (3, 8, 15))])
+def test_an_image_networks_maps_equal_torchvisions(name, layers, image_file):
+    file = image_file(name)
+    plain = getattr(models, IMAGE_FILES[name])(weights=None).features
+    plain.load_state_dict({key.removeprefix("features."): value for key, value in load_file(file).items()})
+    rgb = torch.rand(2, 3, 128, 96, generator=torch.Generator().manual_seed(0))
+    maps = load_phi(name, file).maps(rgb)
     with torch.inference_mode():
-        for last, found in zip((1, 4, 7, 10), maps, strict=True):
-            torch.testing.assert_close(found, plain.features[: last + 1](x.clone()), rtol=1e-4, atol=1e-3)
+        for last, found in zip(layers, maps, strict=True):
+            torch.testing.assert_close(found, plain[: last + 1](normalized(name, rgb)), rtol=1e-4, atol=1e-3)
+
+
+def test_the_shared_vgg_gives_torchvisions_maps(shared):
+    file = shared / "weights" / "torchvision_vgg16_to_relu3_3.safetensors"
+    with torch.device("meta"):
+        plain = models.vgg16(weights=None).features[:16]
+    tensors = load_file(file)
+    plain.load_state_dict({key.removeprefix("features."): value for key, value in tensors.items()}, assign=True)
+    rgb = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    network = load_phi("vgg16-imagenet", file)
+    assert torch.equal(network.view(rgb), rgb), "64 px are not enlarged: relu3_3 has 16 x 16 places of them"
+    maps = network.maps(rgb)
+    assert [tuple(each.shape[1:]) for each in maps] == [(64, 64, 64), (128, 32, 32), (256, 16, 16)]
+    with torch.inference_mode():
+        for last, found in zip((3, 8, 15), maps, strict=True):
+            torch.testing.assert_close(
+                found, plain[: last + 1](normalized("vgg16-imagenet", rgb)), rtol=1e-4, atol=1e-4
+            )
+
+
+def test_an_image_network_is_known_by_its_values(image_file, tmp_path):
+    file = image_file("vgg16-imagenet")
+    features = load_file(file)
+    to_relu3_3 = {name: each for name, each in features.items() if int(name.split(".")[1]) <= 14}
+    rgb = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    shallow = replace(IMAGE_NETWORKS["vgg16-imagenet"].weights, sha256=values_sha256(to_relu3_3), verified=15)
+    IMAGE_NETWORKS["vgg16-imagenet"] = replace(IMAGE_NETWORKS["vgg16-imagenet"], weights=shallow)
+    save_file(to_relu3_3, half := tmp_path / "half.safetensors")
+    torch.save({**features, "classifier.6.weight": torch.ones(2, 3)}, whole := tmp_path / "whole.pth")
+    wanted = load_phi("vgg16-imagenet", half).maps(rgb)
+    torch.testing.assert_close(load_phi("vgg16-imagenet", whole).maps(rgb), wanted, rtol=0, atol=0)
+    torch.testing.assert_close(load_phi("vgg16-imagenet:3", half).maps(rgb), wanted[:1], rtol=0, atol=0)
+    for name, state, said in [
+        ("vgg16-imagenet", {**features, "features.2.bias": torch.zeros(64)}, "other weights than torchvision's VGG-16"),
+        ("vgg16-imagenet", models.alexnet(weights=None).state_dict(), "not these weights: tensors 10 missing"),
+        ("vgg16-imagenet:22", features, "not torchvision's vgg16-397923af.pth .* cannot be verified beyond layer 15"),
+        ("vgg16-imagenet:22", to_relu3_3, "6 missing"),
+    ]:
+        torch.save(state, other := tmp_path / "other.pth")
+        with pytest.raises(BadInput, match=f"other.pth: .*{said}"):
+            load_phi(name, other)
+
+
+def test_a_recognizer_cannot_take_an_image_networks_name(tmp_path):
+    from facedecode.training.recognizer import _name
+
+    with pytest.raises(UsageError, match="vgg16-imagenet is another network's name"):
+        _name(tmp_path / "vgg16-imagenet")
 
 
 def test_layers_can_be_chosen(squeezenet_file: Path, tiny: Path) -> None:
@@ -162,9 +222,11 @@ def test_what_cannot_be_compared_is_refused(network: PerceptualNetwork) -> None:
 def test_networks_that_are_not_there(tmp_path: Path, tiny: Path) -> None:
     with pytest.raises(UsageError, match="known: squeezenet"):
         load_phi("vgg")
-    for path in (None, tmp_path / "none"):
-        with pytest.raises(MissingWeights, match="squeezenet=FILE"):
-            load_phi("squeezenet", path)
+    for name in IMAGE_FILES:
+        with pytest.raises(MissingWeights, match=f"give .* as {name}=FILE"):
+            load_phi(name)
+        with pytest.raises(MissingWeights, match="none: no such file; give"):
+            load_phi(name, tmp_path / "none")
     with pytest.raises(BadInput, match="not these weights"):
         load_phi("squeezenet", tiny)
 
