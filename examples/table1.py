@@ -1,7 +1,7 @@
 """The paper's Table 1: what each term of the loss brings, and whether φ has to be the attacked recognizer itself.
 
     python examples/table1.py emb emb-edgeface --weights edgeface-xxs=../shared/weights/edgeface_xxs.safetensors \\
-        --squeezenet ../shared/weights/squeezenet1_1_caffe.safetensors \\
+        --lpips-trunk ../shared/weights/torchvision_alexnet_features.safetensors \\
         --train-people ../shared/data/lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush \\
         --people ../shared/data/lfw/protocol/peopleDevTest.txt --work table1 -o docs/results/table1
 
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from arguments import Parser, command_line, finish, positive, run
-from table1_report import CLOSED, Judged, make_report
+from table1_report import CLOSED, MEASURES, Judged, make_report
 
 from facedecode.annotations.protocols import select_people
 from facedecode.cli.console import Console
@@ -43,7 +43,8 @@ from facedecode.evaluation.fidelity import joined, picture_values
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.files import json_text, make_folder, write_bytes
 from facedecode.options import named
-from facedecode.perceptual.phi import SQUEEZENET, PerceptualNetwork, load_phi
+from facedecode.perceptual.lpips import Lpips
+from facedecode.perceptual.phi import PerceptualNetwork, load_phi
 from facedecode.pictures.align import PORTRAIT_POINTS
 from facedecode.provenance import describe_file, describe_store, environment
 from facedecode.report.folder import require_writable
@@ -135,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     weights = {name: Path(file) for name, file in named(arguments.weights, "--weights").items()}
     if unused := sorted(set(weights) - set(stores)):
         raise UsageError(f"--weights {unused[0]}: no store is of that recognizer; there are {', '.join(stores)}")
-    judge = load_phi(SQUEEZENET, arguments.squeezenet, arguments.device)
+    lpips = Lpips(arguments.lpips_trunk, device=arguments.device)
     pairs = [tuple(variant.split("/")) for variant in variants]
     networks = {name: load_phi(name, weights.get(name), arguments.device) for name in sorted({phi for _, phi in pairs})}
     trainings = {
@@ -156,14 +157,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             require_unseen_by_store(store, images)
         unique = list(dict.fromkeys(trainings.values()))
         folders = train_all(unique, arguments, stores, networks, train, stage("training, steps"))
-        values = judge_all(folders, arguments.device, test, judge, stage("decoders judged"))
+        values = judge_all(folders, arguments.device, test, lpips, stage("decoders judged"))
     shown = spread_rows(test.identities, SHOWN)
     judged = {
         variant: {
             row: Judged(
                 *(
                     np.stack([values[trainings[variant, row, seed]][name] for seed in range(arguments.seeds)])
-                    for name in ("psnr", "ssim", "phi")
+                    for name in MEASURES
                 ),
                 pictures=draw(folders[trainings[variant, row, 0]], arguments.device, test, shown),
             )
@@ -188,7 +189,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     provenance = {
         "stores": [describe_store(store) for store in stores.values()],
-        "phi": {name: network.describe() for name, network in {**networks, SQUEEZENET: judge}.items()},
+        "phi": {name: network.describe() for name, network in networks.items()},
+        "lpips": lpips.describe(),
         "decoders": {
             training.name(): load_decoder(folders[training]).provenance.training.fingerprint for training in unique
         },
@@ -204,7 +206,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__, "--device", "--repetitions")
     parser.add_argument("stores", type=Path, nargs="+", help="stores of the same images, one a recognizer")
     parser.add_argument("--weights", nargs="*", default=[], help="NAME=FILE of a recognizer, where no package has it")
-    parser.add_argument("--squeezenet", type=Path, required=True, help="weights of the network that judges")
+    parser.add_argument("--lpips-trunk", type=Path, required=True, help="AlexNet's weights, as torchvision has them")
     parser.add_argument("--train-people", type=Path, required=True, help="whom to train on")
     parser.add_argument("--exclude", nargs="*", default=[], help="people of that file to leave out")
     parser.add_argument("--people", type=Path, required=True, help="whom to judge on")
@@ -331,12 +333,12 @@ def judge_all(
     folders: Mapping[Training, Path],
     device: str,
     data: Data,
-    network: PerceptualNetwork,
+    lpips: Lpips,
     progress: Callable[[int, int], None],
 ) -> dict[Training, dict[str, np.ndarray]]:
-    """PSNR, SSIM and φ distance of every picture, each float64 (n,), kept beside the decoder."""
+    """PSNR, SSIM and LPIPS of every picture, each float64 (n,), kept beside the decoder."""
     found = {}
-    known = hashlib.sha256((data.digest() + network.weights_sha256).encode()).hexdigest()[:12]
+    known = hashlib.sha256((data.digest() + lpips.trunk_sha256).encode()).hexdigest()[:12]
     for done, (training, folder) in enumerate(folders.items(), 1):
         path = folder / f"judged-{known}.npz"
         if not path.exists():
@@ -345,9 +347,9 @@ def judge_all(
             for start in range(0, len(templates), 64):
                 rows = slice(start, start + 64)
                 drawn = decoder.decode(templates[rows])
-                parts.append(picture_values(drawn, data.portraits[rows], networks={SQUEEZENET: network}))
+                parts.append(picture_values(drawn, data.portraits[rows], lpips))
             values, stream = joined(parts), io.BytesIO()
-            np.savez(stream, psnr=values["psnr"], ssim=values["ssim"], phi=values["phi", SQUEEZENET])
+            np.savez(stream, **{name: values[name] for name in MEASURES})
             write_bytes(path, stream.getvalue())
         with np.load(path, allow_pickle=False) as file:
             found[training] = dict(file)

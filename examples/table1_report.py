@@ -36,7 +36,7 @@ PAPER_VARIANTS = (
 MEASURES: dict[str, tuple[str, Unit]] = {
     "psnr": ("PSNR", "db"),
     "ssim": ("SSIM", "number"),
-    "phi": ("φ distance", "number"),
+    "lpips": ("LPIPS", "number"),
 }
 WITHIN = 0.75  # dB, between white-box and black-box
 INFINITE = float("inf")
@@ -44,11 +44,11 @@ INFINITE = float("inf")
 
 @dataclass(frozen=True)
 class Judged:
-    """psnr (dB), ssim, phi (SqueezeNet's distance): float64 (seeds, n). pictures: uint8 (shown, P, P, 3), seed 0."""
+    """psnr (dB), ssim, lpips: float64 (seeds, n). pictures: uint8 (shown, P, P, 3), seed 0."""
 
     psnr: np.ndarray
     ssim: np.ndarray
-    phi: np.ndarray
+    lpips: np.ndarray
     pictures: np.ndarray
 
 
@@ -114,11 +114,12 @@ def make_report(
     return Report(
         kind="table1",
         title="The loss's terms, and φ: the paper's Table 1",
-        protocol=protocol(settings, list(next(iter(judged.values()))), len(identities), len(set(identities))),
+        protocol=protocol(provenance, list(next(iter(judged.values()))), len(identities), len(set(identities))),
         headlines=[
-            Headline(f"PSNR of {what}, {variant}", own[row]["psnr"], "db")
+            Headline(f"{MEASURES[name][0]} of {what}, {variant}", own[row][name], MEASURES[name][1])
             for variant, own in figures.items()
             for row, what in {"full": "the full loss", "mean-face": "the mean face", "ridge": "ridge"}.items()
+            for name in ("psnr", "lpips")
             if row in own
         ],
         sections=sections,
@@ -214,8 +215,8 @@ def loss_table(variant: str, rows: Mapping[str, Judged], figures: Mapping[str, M
         columns,
         lines,
         "Mean over images and seeds, 95 % interval by person in brackets; spread: greatest less least mean of a seed. "
-        "The paper's numbers are of its variant VGG–ResNet on other data; its LPIPS and our φ distance (SqueezeNet, "
-        "without LPIPS's calibration) do not compare.",
+        "LPIPS: lower is better. The paper's numbers are of its variant VGG–ResNet on other data. It does not say of "
+        "which size its pictures are, nor by which network its LPIPS is.",
     )
 
 
@@ -275,8 +276,9 @@ def spread(values: np.ndarray) -> float:
     return float(means.max() - means.min())
 
 
-def protocol(settings: dict, rows: Sequence[str], images: int, people: int) -> list[str]:
+def protocol(provenance: dict, rows: Sequence[str], images: int, people: int) -> list[str]:
     """How the table was made, a paragraph each."""
+    settings, lpips = provenance["settings"], provenance["lpips"]
     closed = [row for row in rows if row in CLOSED]
     also = [
         f"{' and '.join(closed)}: closed forms on the same portraits, without a loss, a seed or φ; the paper has none. "
@@ -302,6 +304,7 @@ def protocol(settings: dict, rows: Sequence[str], images: int, people: int) -> l
         "A term weighs what 'train' gives it by default (chosen for decoders of 128 px that have the identity term, "
         "too), the local perceptual term as much as the global one; a term that is off weighs 0, and the rest is not "
         "scaled up for it. The paper's weights are lost.",
-        "φ distance: by SqueezeNet's internal maps, each channel vector scaled to length 1; lower is better. It took "
-        "no part in any training. It is not LPIPS.",
+        f"LPIPS: the lpips package's version {lpips['version']}, net {lpips['net']}, on torchvision's {lpips['trunk']} "
+        f"(its values are verified), pictures of {settings['image_size']} px; lower is better. Its network took no "
+        "part in any training.",
     ]

@@ -13,9 +13,7 @@ import pytest
 import torch
 from conftest import draw_people
 from PIL import Image
-from safetensors.torch import save_file
 from skimage.metrics import peak_signal_noise_ratio
-from torchvision.models import squeezenet1_1
 
 from facedecode.decoders import Provenance, load_decoder, save_decoder
 from facedecode.decoders.closed_form import Ridge
@@ -25,7 +23,7 @@ from facedecode.evaluation.cohort import make_judge, unseen_images
 from facedecode.inversion.refinement import refine
 from facedecode.known_pictures import KnownPictures
 from facedecode.mapping.maps import fit_mapping, load_mapping
-from facedecode.perceptual.phi import load_phi, phi_distance
+from facedecode.perceptual.lpips import Lpips
 from facedecode.pictures import align
 from facedecode.pictures.figures import GAP, picture_grid
 from facedecode.pictures.images import load_image
@@ -53,15 +51,15 @@ def stores(tiny: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def table1(script: Callable[[str], ModuleType], stores: Path, tiny: Path) -> Callable[..., dict]:
+def table1(
+    script: Callable[[str], ModuleType], stores: Path, tiny: Path, published: Callable[..., Path]
+) -> Callable[..., dict]:
     """Runs `table1.py` with a small budget: its report as JSON."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_file(squeezenet1_1(weights=None).state_dict(), stores / "squeezenet.safetensors")
+    published("alexnet", stores / "alexnet.safetensors")
 
     def run(*more: object, output: str = "out") -> dict:
         given = [stores / "one", stores / "two", "--weights", f"tiny={tiny}", f"tiny-cosine={tiny}"]
-        given += ["--squeezenet", stores / "squeezenet.safetensors", "--train-people", stores / "train.txt"]
+        given += ["--lpips-trunk", stores / "alexnet.safetensors", "--train-people", stores / "train.txt"]
         given += ["--exclude", "P9", "--people", stores / "test.txt", "--work", stores / "work"]
         given += ["--images", 10, "--steps", 2, "--seeds", 2, "--repetitions", 100, "-o", stores / output]
         script("table1").main([str(x) for x in (*given, *more)])
@@ -97,7 +95,7 @@ def test_the_table_is_of_its_decoders(
         ("perc", "tiny-cosine"): 2,
         ("pix", "no-phi"): 2,  # it has no perceptual term: trained once for both φ
     }
-    judge = load_phi("squeezenet", stores / "squeezenet.safetensors")
+    lpips = Lpips(stores / "alexnet.safetensors")
     psnr: dict[tuple[str, str], np.ndarray] = {}
     for (row, phi), paths in folders.items():
         card = json.loads((paths[1] / "decoder.json").read_text())
@@ -109,12 +107,12 @@ def test_the_table_is_of_its_decoders(
         psnr[row, phi] = np.array(
             [[peak_signal_noise_ratio(*pair) for pair in zip(originals, x, strict=True)] for x in drawn]
         )
-        distance = np.mean([phi_distance(judge, x, originals) for x in drawn])
+        distance = np.mean([lpips(x, originals) for x in drawn])
         for variant in [f"tiny/{phi}"] if phi != "no-phi" else found:
             own = found[variant][row]
             assert own["psnr"]["seeds"] == pytest.approx(psnr[row, phi].mean(1))
             assert own["psnr"]["value"] == pytest.approx(psnr[row, phi].mean())
-            assert own["phi"]["value"] == pytest.approx(distance, rel=1e-5)
+            assert own["lpips"]["value"] == pytest.approx(distance, rel=1e-5)
     compared = {(x["variant"], x["difference"]): x["psnr"] for x in report["metrics"]["orderings"]}
     for (variant, what), a, b in [
         (("tiny/tiny", "full less perc"), ("full", "tiny"), ("perc", "tiny")),
