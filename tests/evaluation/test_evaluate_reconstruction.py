@@ -388,6 +388,8 @@ def test_bad_input_is_one_line(scene, tiny, shared):
         ([*decoders, "--people", nobody], 4, "no image of the people of .*nobody.txt"),
         ([*decoders, "--images", folder / "mean"], 4, "15 of 15 images are not there .* --images"),
         ([*decoders, "--lpips-trunk", trunk, "--lpips-net", "squeeze"], 4, "not torchvision's squeezenet1_1-b8a52dc0"),
+        ([*decoders, "--lpips-trunk", trunk], 4, "not these weights: .* expected the layout of torchvision's AlexNet"),
+        ([*decoders, "--lpips-trunk", tiny, "--lpips-net", "vgg"], 4, "not these weights: tensors 26 missing"),
         ([*decoders, "--lpips-trunk", folder / "none.pth"], 3, "none.pth: no such (weights )?file"),
         ([*decoders, "--lpips-net", "vgg"], 2, "--lpips-net: give its trunk too"),
         (
@@ -407,6 +409,8 @@ def test_bad_input_is_one_line(scene, tiny, shared):
         ([*decoders, "--fail-if", "phi[mean] > 1"], 2, r"no figure 'phi\[mean\]'"),
         ([*decoders, "--phi", f"tiny={tiny}", "--fail-if", "phi[mean,lpips] > 1"], 2, r"there are .*phi\[mean,tiny\]"),
         ([*decoders, "--phi", "vgg"], 2, "no perceptual network is called 'vgg'; known: squeezenet"),
+        ([*decoders, "--phi", "vgg16-imagenet"], 3, "give torchvision's VGG-16 as vgg16-imagenet=FILE"),
+        ([*decoders, "--phi", f"vgg16-imagenet={trunk}"], 4, "not these weights: .* layout of torchvision's VGG-16"),
         ([*decoders, "--phi", "squeezenet"], 3, "squeezenet: no weights file given.*squeezenet=FILE"),
         ([*decoders, "--phi", f"squeezenet={folder / 'none.pth'}"], 3, "none.pth: no such (weights )?file"),
         ([*decoders, "--phi", f"tiny={tiny}", "--phi", f"tiny={tiny}"], 2, "--phi: 'tiny' is given twice"),
