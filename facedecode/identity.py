@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from facedecode.errors import BadInput
-from facedecode.records import Limit, Record, difference, has_text
+from facedecode.files import json_text, sha256_of
+from facedecode.records import Limit, Record, difference, has_text, plain
 
 Score = Literal["cosine", "negative-euclidean", "negative-hamming"]
 SCORE_RANGES: dict[str, tuple[float, float]] = {
@@ -74,7 +75,8 @@ class RecognizerId(Record):
     channel_order, normalization: of the network's input.
     training_people: whom one that was trained here was trained on, those held out among them; of a user's own model,
         whom its contract names.
-    contract: of a user's own model, see `contract.Contract`. layers, threshold: of the same.
+    contract: of a user's own model, see `contract.Contract`. layers, threshold: of the same. contract_sha256: see
+        `contract_checksum`; None also in what earlier versions wrote.
     protection: of protected templates, `Scheme.describe()` or more. unprotected: the recognizer before that.
     further: fields that another version wrote.
     """
@@ -90,6 +92,7 @@ class RecognizerId(Record):
     normalization: dict[str, Any] | None = None
     training_people: tuple[str, ...] = ()
     contract: dict[str, Any] | None = None
+    contract_sha256: Sha256 | None = None
     layers: tuple[str, ...] = ()
     threshold: float | None = None
     protection: Annotated[dict[str, Any], has_text("scheme", "key_id")] | None = None
@@ -106,6 +109,11 @@ class RecognizerId(Record):
             raise BadInput(
                 f"{what} of {dim} numbers cannot be for templates of {self.dim}, as {self.name} makes; fit it again"
             )
+
+
+def contract_checksum(contract: dict[str, Any]) -> str:
+    """The SHA-256 of a recorded contract as canonical JSON: two contracts of the same weights are two recognizers."""
+    return sha256_of(json_text(plain(contract)).encode())
 
 
 def require_same_recognizer(templates: RecognizerId, other: RecognizerId, what: str) -> None:

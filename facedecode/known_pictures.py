@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,10 +42,11 @@ class _MadeBy(Record):
 
     name: Name
     weights_sha256: Sha256 | None = None
+    contract_sha256: Sha256 | None = None
 
     @classmethod
     def of(cls, recognizer: RecognizerId) -> _MadeBy:
-        return cls(recognizer.name, recognizer.weights_sha256)
+        return cls(recognizer.name, recognizer.weights_sha256, recognizer.contract_sha256)
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ class KnownPictures:
 
     def entries(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What `of_entries` makes them of again: JSON, and tensors by name."""
-        made_by = sorted(self.signatures, key=lambda each: (each.name, each.weights_sha256 or ""))
+        made_by = sorted(self.signatures, key=lambda each: [part or "" for part in astuple(each)])
         tensors = {_FILES: np.ascontiguousarray(self.files, np.uint64)}
         tensors |= {f"{i:02d}": np.ascontiguousarray(self.signatures[each], np.int8) for i, each in enumerate(made_by)}
         return _Header(tuple(made_by), self.complete).as_json(), tensors

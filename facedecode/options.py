@@ -67,11 +67,16 @@ def option(
 
 
 def argument(
-    help: str, *, exists: str | None = None, parse: Callable[[Any], Any] | None = None, written: Any = None
+    help: str,
+    *,
+    default: Any = dataclasses.MISSING,
+    exists: str | None = None,
+    parse: Callable[[Any], Any] | None = None,
+    written: Any = None,
 ) -> Any:
-    """A dataclass field that is a positional argument; see `Option`."""
+    """A dataclass field that is a positional argument; see `Option`. It is required unless it has a default."""
     declared = Option(help, exists=exists, positional=True, parse=parse, written=written)
-    return dataclasses.field(metadata={_KEY: declared})
+    return dataclasses.field(default=default, metadata={_KEY: declared})
 
 
 def option_of(field: dataclasses.Field) -> Option | None:
@@ -221,8 +226,17 @@ def weights_option() -> Any:
 
 def spec_option() -> Any:
     """`--spec`."""
-    help = "JSON file that describes the input of a model of your own. If absent, FILE.json beside the model."
-    return option(None, help, exists="file")
+    help = (
+        "What a model of your own takes: a preset (arcface, insightface, adaface, sface, facenet, "
+        "openvino-retail-0095), or a JSON file (./arcface for one with a preset's name). If absent, FILE.json beside "
+        "the model."
+    )
+    return option(None, help, exists="spec")
+
+
+def template_output_option() -> Any:
+    """`--template-output`."""
+    return option(None, "Which output of a model of your own is the template, by name or number (0, 1 …).")
 
 
 def bare_model_option() -> Any:
@@ -248,12 +262,13 @@ class RecognizerOptions:
 
     model: str = option(
         "dlib-resnet",
-        "Recognizer: a name that 'facedecode models' lists, the folder of one made by 'train', or torch:FILE or "
-        "onnx:FILE for a model of your own.",
+        "Recognizer: a name that 'facedecode models' lists, the folder of one made by 'train', or the file of a model "
+        "of your own: .onnx, .pt2 or .pt (onnx:FILE, torch:FILE if it is called otherwise).",
         exists="model",
     )
     weights: Path | None = weights_option()
-    spec: Path | None = spec_option()
+    spec: str | Path | None = spec_option()
+    template_output: str | None = template_output_option()
 
 
 @dataclass(frozen=True)

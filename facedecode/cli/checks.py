@@ -131,13 +131,19 @@ def _device(value: str, _: Others) -> None:
 
 
 def _model(value: str, others: Others) -> None:
-    from facedecode.recognizers.contract import TEMPLATES_ONLY, custom_file
+    from facedecode.recognizers.contract import TEMPLATES_ONLY, custom_file, full_model_name
     from facedecode.recognizers.registry import find_spec_by_name
 
-    if file := custom_file(value):
+    if file := custom_file(full_model_name(value)):
         _file(str(file), others)
     elif not value.startswith(TEMPLATES_ONLY):
         find_spec_by_name(value, others.get("weights"))
+
+
+def _spec(value: str, _: Others) -> None:
+    from facedecode.recognizers.contract import require_spec
+
+    require_spec(value)
 
 
 def _transform(value: str, _: Others) -> None:
@@ -182,6 +188,7 @@ CHECKS: Mapping[str, Check] = {
     "labeled weights": _labeled(_weights),
     "name or labeled file": _after_equals,
     "model": _model,
+    "spec": _spec,
     "decoder": _decoder,
     "labeled decoder": _labeled(_decoder),
     "device": _device,

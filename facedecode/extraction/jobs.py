@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -147,9 +148,12 @@ class ImportJob:
 
     def __post_init__(self) -> None:
         require_choices(self)
-        name = self.recognizer.model or ""
-        if name.startswith("given:") and (self.recognizer.weights or self.recognizer.spec or name == "given:"):
-            raise UsageError(f"--model {name}: given:NAME is a recognizer not at hand; leave --weights and --spec out")
+        name, further = self.recognizer.model or "", dataclasses.replace(self.recognizer, model=None)
+        if name.startswith("given:") and (name == "given:" or further != BareRecognizerOptions()):
+            raise UsageError(
+                f"--model {name}: given:NAME is a recognizer not at hand; leave --weights, --spec and "
+                "--template-output out"
+            )
         if self.score and not name.startswith("given:"):
             raise UsageError(f"--score is for --model given:NAME; {name or 'dlib-resnet'} has its own")
         if self.identities and self.identity_level != 1:

@@ -14,7 +14,7 @@ from facedecode.escaping import file_names
 from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.inversion.jobs import DrawingOptions
 from facedecode.recognizers import DEFAULT_RECOGNIZER, find_spec_by_name, is_custom, load_recognizer
-from facedecode.recognizers.contract import TEMPLATES_ONLY
+from facedecode.recognizers.contract import TEMPLATES_ONLY, full_model_name
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.registry import recognizer_file
 from facedecode.store import ImageFolder, Manifest, Store, load_templates
@@ -54,12 +54,13 @@ def read_inputs(path: Path, options: DrawingOptions | None = None, device: str =
     UsageError, MissingWeights: as `load_recognizer`.
     """
     options = options or DrawingOptions()
-    model, weights = options.recognizer.model, options.recognizer.weights
+    wanted = options.recognizer
+    model, weights = wanted.model and full_model_name(wanted.model), wanted.weights
     custom = None
     if model is not None and is_custom(model):
-        custom = load_recognizer(model, weights, device, contract=options.recognizer.spec).describe()
-    elif options.recognizer.spec is not None:
-        raise UsageError("--spec goes with --model torch:FILE or onnx:FILE; a store has its own contract")
+        custom = load_recognizer(model, weights, device, "fp32", wanted.spec, wanted.template_output).describe()
+    elif wanted.spec is not None or wanted.template_output is not None:
+        raise UsageError("--spec and --template-output go with --model net.onnx or net.pt2; a store has its contract")
     weights = recognizer_file(model, weights)
     if path.is_dir():
         store = Store.open(path)

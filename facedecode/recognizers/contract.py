@@ -1,4 +1,4 @@
-"""What a user's own model expects of its pictures: a small JSON file beside the model. Free of torch.
+"""What a user's own model expects of its pictures: a small JSON file beside the model, or a preset. Free of torch.
 
 Nothing that decides a template is guessed: a wrong mean gives templates that look right and are not.
 """
@@ -8,21 +8,24 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from facedecode.errors import BadInput, FacedecodeWarning, UsageError
-from facedecode.identity import RecognizerId, impossible_threshold
+from facedecode.identity import RecognizerId, contract_checksum, impossible_threshold
 from facedecode.options import named
-from facedecode.pictures.align import BoxSide, Crop, named_crop
-from facedecode.records import Count, Limit, Record, is_number, read_json
+from facedecode.pictures.align import BoxSide, Crop, PointCrop, Points, named_crop
+from facedecode.recognizers.presets import OTHER_NAMES, PRESET_NAMES, PRESETS
+from facedecode.records import Limit, Record, is_number, read_json
 
 CUSTOM = ("onnx:", "torch:")
 """Beginnings of the names of users' own models: `onnx:FILE` on the command line, `onnx:NAME` in a manifest."""
 TEMPLATES_ONLY = "given:"
 """Beginning of the names of recognizers of which there are only templates here."""
+_ENDINGS = {".onnx": "onnx:", ".pt2": "torch:", ".pt": "torch:"}
 # Fields that a manifest has beside, not in, the contract: they decide no template.
 _BESIDE = ("name", "license", "layers", "threshold", "training_people")
 # What others call a field; what is like a field's name needs no entry.
@@ -39,6 +42,11 @@ _SMALLEST, _LARGEST = 8, 4096  # px of a picture's side
 _FACTOR = 0.02
 _LARGEST_SCALE = 1024
 _LAYOUTS = {"NCHW": (1, 2, 3), "NHWC": (3, 1, 2)}  # the axes of channels, height and width
+_LEAST_APART = 0.02  # of points of a face, in shares of the side
+_FACE = (
+    "five points [x, y] in shares of the side, 0 to 1: the eye on the left, the one on the right, the nose, and the "
+    "corners of the mouth, left and right"
+)
 
 
 def custom_kind(name: str) -> str:
@@ -56,12 +64,34 @@ def custom_file(name: str) -> Path | None:
     return Path(name.partition(":")[2]) if is_custom(name) else None
 
 
+def full_model_name(name: str) -> str:
+    """A recognizer's name as a user gives it, with what `net.onnx`, `net.pt2` or `net.pt` is before it.
+
+    `net.onnx` is `onnx:net.onnx`; any other name, and that of a folder, stays.
+    """
+    if is_custom(name) or name.startswith(TEMPLATES_ONLY) or Path(name).is_dir():
+        return name
+    return _ENDINGS.get(Path(name).suffix.lower(), "") + name
+
+
 def _is_plain(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name))
 
 
 def _are_two(names: Sequence[str]) -> bool:
     return all(names) and len(names) == len({*names}) == 2
+
+
+def _is_output(value: object) -> bool:
+    return (type(value) is int and value >= 0) or (isinstance(value, str) and value != "")
+
+
+def _are_a_face(points: Points) -> bool:
+    if len(points) != 5 or not all(-0.5 <= share <= 1.5 for point in points for share in point):
+        return False
+    (left, left_eye), (right, right_eye), _, (left_corner, left_mouth), (right_corner, right_mouth) = points
+    apart = (right - left, right_corner - left_corner, (left_mouth + right_mouth - left_eye - right_eye) / 2)
+    return min(apart) >= _LEAST_APART
 
 
 def _between(low: float, high: float) -> Limit:
@@ -72,7 +102,8 @@ def _between(low: float, high: float) -> Limit:
 class Contract(Record):
     """What a model takes and gives.
 
-    crop: as in `align.named_crop`. box_factor, box_side: of the crop `box`, as in `BoxCrop`.
+    crop: as in `align.named_crop`; or `points`: by a similarity to points of its own. box_factor, box_side: of the crop
+        `box`, as in `BoxCrop`. points: of the crop `points`, five (x, y) in shares of the side, as in `PointCrop`.
     channels: their order; `gray` is one channel, the luma of ITU-R 601: 0.299 R + 0.587 G + 0.114 B, not rounded.
     mean, scale: the input is `(255 · picture − mean) / scale`, in the order of `channels`.
     name: in manifests, after `onnx:` or `torch:`.
@@ -81,14 +112,15 @@ class Contract(Record):
     layout: of the input's axes; None for NCHW, or what the file says.
     score, license: as in `RecognizerSpec`. threshold: its `recommended_threshold`.
     layers: modules of an exported program with outputs that serve as φ.
-    output: number of the output that is the template, where there are several.
+    output: number or name of the output that is the template, where there are several.
     training_people: names of the people that it was trained on, as far as the user knows them.
     gives: of a judge: what its numbers are. classes: a judge's two; a single number is of the second.
+    preset: the fields that are not said are those of this preset; not recorded.
     """
 
     REMEDY: ClassVar[str] = "see docs/own-models.md"
 
-    crop: Literal["arcface", "dlib", "box"]
+    crop: Literal["arcface", "dlib", "box", "points"]
     channels: Literal["RGB", "BGR", "gray"]
     mean: tuple[float, float, float]
     scale: tuple[float, float, float]
@@ -101,18 +133,23 @@ class Contract(Record):
     license: str = "not stated"
     threshold: float | None = None
     layers: Annotated[tuple[str, ...], Limit(all, "names of modules")] = ()
-    output: Count | None = None
+    output: Annotated[Any, Limit(_is_output, "a number from 0, or a name")] = None
     training_people: Annotated[tuple[str, ...], Limit(all, "names of people")] = ()
     gives: Literal["probability", "logit"] | None = None
     classes: Annotated[tuple[str, ...], Limit(_are_two, "two names")] | None = None
+    points: Annotated[tuple[tuple[float, float], ...], Limit(_are_a_face, _FACE)] | None = None
+    preset: str | None = None
 
     def how_to_crop(self, size: int) -> Crop:
         """The crop at `size` pixels."""
+        if self.points is not None:
+            return PointCrop(size, tuple((x * size, y * size) for x, y in self.points))
         return named_crop(self.crop, size, self.box_factor, self.box_side)
 
     def describe(self) -> dict[str, Any]:
         """JSON for a manifest: all that decides a template."""
-        described = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _BESIDE}
+        aside = {*_BESIDE, "preset"}
+        described = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in aside}
         if self.size is not None and self.size[0] == self.size[1]:
             described["size"] = self.size[0]
         return {name: value for name, value in described.items() if value is not None}
@@ -124,6 +161,16 @@ class Contract(Record):
 
         Raises UsageError: neither says the size. BadInput: the file takes no pictures, or others than it says.
         """
+        try:
+            return self._fitted_to(path, shape)
+        except BadInput as error:
+            if self.preset is None:
+                raise
+            fitting = ", ".join(each.preset or "" for each in fitting_presets(path, shape))
+            remedy = f"of the presets it fits {fitting}" if fitting else "no preset fits; describe it in a JSON file"
+            raise BadInput(f"{error}; {remedy} (docs/own-models.md)") from None
+
+    def _fitted_to(self, path: Path, shape: Sequence[int | None] | None) -> Contract:
         layouts = [self.layout or "NCHW"] if shape is None else _layouts_of(shape)
         shape = (None,) * 4 if shape is None else shape
         takes = f"{path}: takes ({', '.join('n' if n is None else str(n) for n in shape)})"
@@ -133,7 +180,7 @@ class Contract(Record):
         if self.layout is None and len(layouts) > 1:
             raise BadInput(f"{takes}; say by 'layout' in its contract if this is NCHW or NHWC")
         if self.layout not in (None, *layouts):
-            raise BadInput(f"{takes}, which is {layouts[0]}, and its contract says layout {self.layout}")
+            raise BadInput(f"{takes}, which is {layouts[0]}, and {self._who} says layout {self.layout}")
         layout = self.layout or layouts[0]
         channels, height, width = (shape[axis] for axis in _LAYOUTS[layout])
         agreed: dict[str, Any] = {
@@ -144,6 +191,10 @@ class Contract(Record):
         }
         return replace(self, **agreed)
 
+    @property
+    def _who(self) -> str:
+        return f"the preset {self.preset}" if self.preset else "its contract"
+
     def _agreed_size(self, path: Path, sides: Sequence[int | None]) -> tuple[int, int]:
         if self.size is None and None in sides:
             raise UsageError(
@@ -153,7 +204,7 @@ class Contract(Record):
         # A single number is the crop's side.
         if self.size not in (None, (height, width), 2 * (max(height, width),)):
             raise BadInput(
-                f"{path}: takes pictures of {_sides(height, width)}, and its contract says size {_sides(*self.size)}"
+                f"{path}: takes pictures of {_sides(height, width)}, and {self._who} says size {_sides(*self.size)}"
             )
         return height, width
 
@@ -163,24 +214,70 @@ class Contract(Record):
         if channels != 1 or self.channels == "gray":
             return self.channels
         _require_one_number(str(path), self)
-        says = f"{path}: takes one channel, and its contract says {self.channels}"
+        says = f"{path}: takes one channel, and {self._who} says {self.channels}"
+        if self.preset:
+            raise BadInput(says)
         warnings.warn(f"{says}: pictures are made gray (ITU-R 601); say gray there", FacedecodeWarning, stacklevel=2)
         return "gray"
 
 
-def read_contract(model: Path, path: Path | None) -> Contract:
-    """The contract of a model file: that in `path`, else in the file with the model's own name and `.json` behind it.
+def is_preset(spec: Path | str) -> bool:
+    """Whether what `--spec` names is a preset; all else is a file, and `./arcface` one of that name."""
+    return isinstance(spec, str) and spec in PRESET_NAMES
 
-    Raises UsageError: neither is there. BadInput: naming the file: no JSON object, a field that is missing, unknown or
+
+def require_spec(spec: Path | str) -> None:
+    """Refuse what is neither a preset nor a file. Raises UsageError for a name, BadInput for a path."""
+    text = str(spec)
+    if is_preset(spec) or Path(text).is_file():
+        return
+    if Path(text).suffix or set(text) & set("/\\") or Path(text).exists():
+        raise BadInput(f"{text}: no such file; give a JSON file, or a preset: {', '.join(PRESET_NAMES)}")
+    near = get_close_matches(text.lower(), PRESET_NAMES, 1)
+    meant = f", did you mean {near[0]}?" if near else ";"
+    raise UsageError(f"--spec {text}: no preset and no file{meant} The presets are {', '.join(PRESET_NAMES)}")
+
+
+def read_contract(model: Path, spec: Path | str | None, output: str | None = None) -> Contract:
+    """The contract of a model file: a preset's, or that in a JSON file, by default FILE.json beside it.
+
+    spec: a preset's name, or a JSON file. output: replaces the contract's.
+
+    Raises UsageError: there is none. BadInput: naming the file: no JSON object, a field that is missing, unknown or
     malformed.
     """
-    path = path or model.with_name(f"{model.name}.json")
-    if not path.exists():
+    beside = has_contract_file(model)
+    if spec is None and beside is None:
         raise UsageError(
-            f"{model}: its input is not described: write {path}, a JSON object with crop, channels, mean, scale "
-            "(docs/own-models.md), or name one with --spec"
+            f"{model}: its input is not described: give a preset with --spec ({', '.join(PRESET_NAMES)}; 'facedecode "
+            f"models --check' finds the best), or write {model}.json, a JSON object with crop, channels, mean, scale "
+            "(docs/own-models.md)"
         )
-    return parse_contract(read_json(path), str(path), model.stem)
+    where: Path | str = spec or beside or ""
+    if is_preset(where):
+        held: dict[str, Any] = {"preset": str(where)}
+    else:
+        require_spec(where)
+        held = read_json(Path(where))
+    # A file may have any name, and manifests only plain ones.
+    default_name = re.sub(r"[^A-Za-z0-9._-]+", "-", model.stem).strip("-._") or "model"
+    return parse_contract(held | ({} if output is None else {"output": output}), str(where), default_name)
+
+
+def has_contract_file(model: Path) -> Path | None:
+    """The JSON file beside a model that describes it; None where there is none."""
+    path = model.with_name(f"{model.name}.json")
+    return path if path.exists() else None
+
+
+def fitting_presets(path: Path, shape: Sequence[int | None] | None, output: str | None = None) -> list[Contract]:
+    """The contracts of the presets that a file's input fits, fitted to it. shape: as in `Contract.fitted_to`."""
+    found = []
+    for name in PRESETS:
+        with suppress(BadInput, UsageError):
+            contract = read_contract(path, name, output)
+            found.append(contract._fitted_to(path, shape))
+    return found
 
 
 def recorded_contract(identity: RecognizerId) -> Contract:
@@ -188,6 +285,8 @@ def recorded_contract(identity: RecognizerId) -> Contract:
     where, name = f"the description of {identity.name}", identity.name.partition(":")[2]
     if identity.contract is None:
         raise BadInput(f"{where} lacks its contract: make the store again")
+    if identity.contract_sha256 not in (None, contract_checksum(identity.contract)):
+        raise BadInput(f"{where}: its contract is not the one of its contract_sha256; make the store again")
     beside = {key: getattr(identity, key) for key in _BESIDE}
     return parse_contract({**identity.contract, **beside, "name": name}, where, name)
 
@@ -196,6 +295,8 @@ def parse_contract(value: Any, where: str, default_name: str) -> Contract:
     """A contract from a JSON object. where: for messages. Raises BadInput naming the field."""
     if not isinstance(value, dict):
         raise BadInput(f"{where}: holds no JSON object")
+    if value.get("preset") is not None:
+        value = {**_preset(value["preset"], where), **value}
     value = {"name": default_name} | {key: each for key, each in value.items() if each is not None}
     known = [each.name for each in fields(Contract)]
     if unknown := sorted(set(value) - set(known)):
@@ -215,6 +316,9 @@ def parse_contract(value: Any, where: str, default_name: str) -> Contract:
             raise BadInput(f"{where}: field 'size' is not {what}; {Contract.REMEDY}")
         value["size"] = tuple(sides)
     contract = Contract.from_json(where, value)
+    if contract.points is not None:  # whole numbers would have another hash
+        contract = replace(contract, points=tuple((float(x), float(y)) for x, y in contract.points))
+    contract = replace(contract, box_factor=float(contract.box_factor))
     _require_units(where, contract.mean, contract.scale)
     if contract.channels == "gray":
         _require_one_number(where, contract)
@@ -222,7 +326,15 @@ def parse_contract(value: Any, where: str, default_name: str) -> Contract:
         raise BadInput(f"{where}: {fault}")
     if contract.crop != "box" and (contract.box_factor, contract.box_side) != (1, "longer"):
         raise BadInput(f"{where}: box_factor and box_side go with the crop box")
+    if (contract.crop == "points") != (contract.points is not None):
+        raise BadInput(f"{where}: the crop points and the field 'points' go together; give both or neither")
     return contract
+
+
+def _preset(name: Any, where: str) -> dict[str, Any]:
+    if not isinstance(name, str) or name not in PRESET_NAMES:
+        raise BadInput(f"{where}: field 'preset' is not {' or '.join(PRESET_NAMES)}")
+    return PRESETS[OTHER_NAMES.get(name, name)]
 
 
 def _require_units(where: str, mean: Sequence[float], scale: Sequence[float]) -> None:
@@ -281,6 +393,7 @@ def named_networks(options: Sequence[str]) -> dict[str, Path | None]:
     for text in options:
         kind = custom_kind(text)
         file, colon, layers = text.removeprefix(kind).partition(":")
+        kind = kind or custom_kind(full_model_name(file))
         if kind and "=" not in text and Path(file).is_file():
             text = f"{kind}{read_contract(Path(file), None).name}{colon}{layers}={file}"
         spelled.append(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +12,42 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from facedecode.errors import BadInput, MissingWeights, UsageError
+from facedecode.errors import BadInput, MissingWeights, UsageError, some_of
 from facedecode.files import sha256_of
-from facedecode.identity import RecognizerId
-from facedecode.recognizers.contract import Contract, custom_kind, read_contract, recorded_contract
-from facedecode.recognizers.custom_runtime import open_network
+from facedecode.identity import RecognizerId, contract_checksum
+from facedecode.recognizers.contract import (
+    Contract,
+    custom_kind,
+    fitting_presets,
+    read_contract,
+    recorded_contract,
+)
+from facedecode.recognizers.custom_runtime import Network, open_network
 from facedecode.recognizers.model_file import read_model_file
+from facedecode.recognizers.presets import PRESETS
 from facedecode.recognizers.recognizer import Recognizer
 from facedecode.recognizers.spec import RecognizerSpec
+from facedecode.records import plain
 
 # Of a template's length: the largest difference that batching, or a second run, may make.
 _SAME, _SAME_HALF = 1e-3, 1e-2
 _LARGEST = 1e6
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's L
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model of the user's, read and opened. kind: `onnx:` or `torch:`. sha256: of the file."""
+
+    kind: str
+    path: Path
+    sha256: str
+    network: Network
+
+    @classmethod
+    def open(cls, kind: str, path: Path, data: bytes, device: str) -> ModelFile:
+        """data: the file's content. Raises MissingWeights, UsageError, BadInput: as `open_network`."""
+        return cls(kind, path, sha256_of(data), open_network(kind, path, data, device))
 
 
 class CustomRecognizer(Recognizer):
@@ -33,34 +58,32 @@ class CustomRecognizer(Recognizer):
 
     def __init__(
         self,
-        kind: str,
-        path: Path,
-        data: bytes,
+        opened: ModelFile,
         contract: Contract,
         device: str = "cpu",
         precision: str = "fp32",
         judge: bool = False,
     ):
-        """kind: `onnx:` or `torch:`. data: the file's content.
-        judge: it gives one number or two for a picture instead of a template.
+        """judge: it gives one number or two for a picture instead of a template.
 
-        Raises MissingWeights, UsageError, BadInput: as `open_network`; sizes that contradict each other or are not
-        known, or another contradiction, as `Contract.fitted_to`; bf16 or layers where the model has none; outputs that
-        cannot be templates.
+        Raises UsageError, BadInput: sizes that contradict each other or are not known, or another contradiction, as
+        `Contract.fitted_to`; bf16 or layers where the model has none; outputs that cannot be templates.
         """
+        path = opened.path
         self.weights, self.device, self.precision = path, torch.device(device), precision
         self._judge = judge
         if judge != (contract.gives is not None):
             raise UsageError(f"{path}: 'gives' (probability, logit) is for a judge, not for a recognizer")
-        if kind == "onnx:" and precision != "fp32":
+        if opened.kind == "onnx:" and precision != "fp32":
             raise UsageError(f"--precision {precision}: an ONNX model computes as it was exported; leave it out")
-        self.net, self.weights_sha256 = open_network(kind, path, data, device), sha256_of(data)
+        self.net, self.weights_sha256 = opened.network, opened.sha256
+        self._coarse = self.net.dtype.itemsize < 4
         self.contract = contract = contract.fitted_to(path, self.net.shape)
         self._batches = self.net.batches
         count = 1 if contract.channels == "gray" else 3
         self._mean, self._scale = (self._channels(each)[:, :count] for each in (contract.mean, contract.scale))
         self.spec = RecognizerSpec(
-            name=kind + contract.name,
+            name=opened.kind + contract.name,
             dim=0,  # not known yet
             crop=contract.how_to_crop(max(contract.size)),
             mean=contract.mean,
@@ -93,7 +116,9 @@ class CustomRecognizer(Recognizer):
 
     def describe(self) -> RecognizerId:
         contract = self.contract
-        further = {"contract": contract.describe(), "layers": contract.layers, "threshold": contract.threshold}
+        described = plain(contract.describe())
+        further = {"contract": described, "contract_sha256": contract_checksum(described)}
+        further |= {"layers": contract.layers, "threshold": contract.threshold}
         return RecognizerId.from_json(self.spec.name, super().describe().as_json() | further)
 
     def _run(self, crops: Tensor) -> Tensor:
@@ -157,15 +182,7 @@ class CustomRecognizer(Recognizer):
 
     def _template(self, outputs: Any, count: int) -> Tensor:
         """The output of the network for a batch, as float32 (count, dim), whichever axes of length 1 it has beside."""
-        path = self.weights
-        if isinstance(outputs, tuple | list):
-            if len(outputs) > 1 and self.contract.output is None:
-                shapes = ", ".join(str(tuple(getattr(each, "shape", ()))) for each in outputs)
-                raise BadInput(f"{path}: gives {len(outputs)} outputs ({shapes}); choose one with 'output' (0, 1 …)")
-            number = self.contract.output or 0
-            if number >= len(outputs):
-                raise BadInput(f"{path}: has no output {number}; it gives {len(outputs)}")
-            outputs = outputs[number]
+        path, outputs = self.weights, self._chosen(outputs)
         if not isinstance(outputs, Tensor) or not outputs.is_floating_point():
             what = outputs.dtype if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
             raise BadInput(f"{path}: gives {what}, not numbers (n, d); export one that gives these")
@@ -174,7 +191,29 @@ class CustomRecognizer(Recognizer):
             shape = (1, *shape)  # exported with a squeeze: a single picture has no axis of its own
         if shape[:1] != (count,) or sum(n != 1 for n in shape[1:]) > 1 or not outputs.numel():
             raise BadInput(f"{path}: gives {tuple(outputs.shape)} for {count} pictures, not ({count}, d)")
+        self._coarse |= outputs.dtype.itemsize < 4
         return outputs.reshape(count, -1).float()
+
+    def _chosen(self, outputs: Any) -> Any:
+        """The output that the contract chooses, by number or by name; names that are numbers count as names first."""
+        names: Sequence[str] = self.net.outputs
+        if isinstance(outputs, dict):
+            names, outputs = [str(name) for name in outputs], list(outputs.values())
+        elif not isinstance(outputs, tuple | list):
+            outputs = [outputs]
+        wanted = self.contract.output
+        if wanted is None and len(outputs) == 1:
+            return outputs[0]
+        if isinstance(wanted, str):
+            wanted = names.index(wanted) if wanted in names else int(wanted) if wanted.isdecimal() else wanted
+        if isinstance(wanted, int) and wanted < len(outputs):
+            return outputs[wanted]
+        named = names or [str(number) for number in range(len(outputs))]
+        shapes = [tuple(getattr(each, "shape", ())) for each in outputs]
+        listed = some_of([f"{name} {shape}" for name, shape in zip(named, shapes, strict=False)], 8)
+        has = "" if wanted is None else f"has no output {self.contract.output!r}; it "
+        gives = f"{self.weights}: {has}gives {len(outputs)} outputs ({listed})"
+        raise BadInput(f"{gives}; choose one with --template-output, or 'output' in its contract")
 
     def _tried_dim(self) -> int:
         """The length of a template, by two pictures. Raises BadInput where the outputs cannot be templates."""
@@ -185,7 +224,7 @@ class CustomRecognizer(Recognizer):
         if not both.isfinite().all() or not both.abs().max() < _LARGEST:
             raise BadInput(f"{path}: gives NaN, infinity or huge numbers; are mean, scale and channels right?")
         length = both.norm(dim=1).max()
-        same = _SAME if self.net.dtype.itemsize >= 4 else _SAME_HALF
+        same = _SAME_HALF if self._coarse else _SAME
         if (alone - both).norm(dim=1).max() > same * length:
             raise BadInput(f"{path}: gives a picture other numbers in another batch; export it after .eval()")
         if self._judge:
@@ -240,34 +279,70 @@ def load_custom(
     weights: Path | str | None = None,
     device: str = "cpu",
     precision: str = "fp32",
-    contract: Path | RecognizerId | None = None,
+    contract: Path | str | RecognizerId | None = None,
     judge: bool = False,
+    output: str | None = None,
 ) -> CustomRecognizer:
     """A user's own model.
 
     Args:
         name: `onnx:FILE` or `torch:FILE`; with `weights`, `onnx:NAME` or `torch:NAME`, as a manifest has it.
-        contract: a JSON file, or the identity in a manifest; FILE.json if None.
+        contract: a preset, a JSON file, or the identity in a manifest; FILE.json if None.
         judge: see `CustomRecognizer`.
+        output: which of the model's outputs is the template, in place of the contract's.
 
     Raises MissingWeights: no file, or ONNX Runtime is missing. UsageError, BadInput: as `read_contract` and
     `CustomRecognizer`; another file than the recorded one.
     """
     kind = custom_kind(name)
     called = name.removeprefix(kind)
-    if isinstance(contract, RecognizerId) and weights is None:
-        # What a file records is data: it names no other file to open, and no program to run.
-        raise MissingWeights(f"{name}: a user's own model, and its recorded name opens no file; give --weights FILE")
-    path = Path(called if weights is None else weights)
-    if not path.exists():
-        raise MissingWeights(f"{name}: there is no file {path}; name the file of your model with --weights")
-    data = read_model_file(path)
     if isinstance(contract, RecognizerId):
+        if weights is None:
+            # What a file records is data: it names no other file to open, and no program to run.
+            raise MissingWeights(
+                f"{name}: a user's own model, and its recorded name opens no file; give --weights FILE"
+            )
+        path, expected = _present(name, weights), recorded_contract(contract)
+        data = read_model_file(path)
         if (sha256 := sha256_of(data)) != contract.weights_sha256:
             recorded = str(contract.weights_sha256)[:12]
             raise BadInput(f"{path}: not the file of {name} (sha256 {sha256[:12]}…, expected {recorded}…)")
-        return CustomRecognizer(kind, path, data, recorded_contract(contract), device, precision, judge)
-    expected = read_contract(path, contract)
-    if weights is not None and expected.name != called:
-        raise UsageError(f"{path}: its contract calls it {expected.name!r}, not {called!r}; say {kind}{expected.name}")
-    return CustomRecognizer(kind, path, data, expected, device, precision, judge)
+    else:
+        path = _present(name, called if weights is None else weights)
+        data, expected = read_model_file(path), read_contract(path, contract, output)
+        if weights is not None and expected.name != called:
+            raise UsageError(
+                f"{path}: its contract calls it {expected.name!r}, not {called!r}; say {kind}{expected.name}"
+            )
+    return CustomRecognizer(ModelFile.open(kind, path, data, device), expected, device, precision, judge)
+
+
+def load_under_presets(
+    name: str, weights: Path | str | None = None, device: str = "cpu", output: str | None = None
+) -> list[CustomRecognizer]:
+    """A user's own model under each preset that its input fits. name, weights, output: as in `load_custom`.
+
+    Raises MissingWeights, UsageError: as `load_custom`. BadInput: it fits none, or cannot be used under any.
+    """
+    kind = custom_kind(name)
+    path = _present(name, name.removeprefix(kind) if weights is None else weights)
+    opened = ModelFile.open(kind, path, read_model_file(path), device)
+    contracts = fitting_presets(path, opened.network.shape, output)
+    if not contracts:
+        read_contract(path, next(iter(PRESETS))).fitted_to(path, opened.network.shape)  # says what it takes
+    found: list[CustomRecognizer] = []
+    first: BadInput | None = None
+    for contract in contracts:
+        try:
+            found.append(CustomRecognizer(opened, contract, device))
+        except BadInput as error:  # of TorchScript, nothing but the trial tells the size
+            first = first or error
+    if first and not found:
+        raise first
+    return found
+
+
+def _present(name: str, file: Path | str) -> Path:
+    if not (path := Path(file)).exists():
+        raise MissingWeights(f"{name}: there is no file {path}; name the file of your model with --weights")
+    return path

@@ -141,6 +141,7 @@ class Network(ABC):
     shape: of its input, the batch first, None for a size that is free; None where the file does not tell.
     dtype: of its input.
     batches: the fewest and the most pictures that it takes at once; None for no upper bound.
+    outputs: names of its outputs, where the file has any.
     layers: modules with outputs that can be kept. no_layers: why there are none.
     gradients: they may flow; trying it tells.
     """
@@ -148,6 +149,7 @@ class Network(ABC):
     shape: tuple[int | None, ...] | None = None
     dtype = torch.float32
     batches: tuple[int, int | None] = (1, None)
+    outputs: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     no_layers = ""
     gradients = True
@@ -206,6 +208,7 @@ class OnnxNetwork(Network):
         # A model without any shape takes any.
         self.shape = tuple(n if isinstance(n, int) and n > 0 else None for n in inputs[0].shape or [None] * 4)
         self.batches = (self.shape[0] or 1, self.shape[0])
+        self.outputs = tuple(each.name for each in self._session.get_outputs())
 
     def __call__(self, pictures: Tensor) -> Any:
         if torch.is_grad_enabled() and pictures.requires_grad:

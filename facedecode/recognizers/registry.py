@@ -1,7 +1,7 @@
 """From a recognizer's name, folder, file or recorded identity to the recognizer. Free of torch until one is loaded.
 
 A recognizer is called by its registered name, by the folder that it was trained into, or, as a model of the user's, by
-`torch:FILE` or `onnx:FILE`. A store, a decoder and a fitted file record its identity (`RecognizerId`).
+`net.pt2` or `net.onnx`. A store, a decoder and a fitted file record its identity (`RecognizerId`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from facedecode.known_pictures import FILE, Known, KnownPictures
 from facedecode.options import RecognizerOptions
 from facedecode.pictures.align import PointCrop
 from facedecode.recognizers.cache import cache_folder
-from facedecode.recognizers.contract import TEMPLATES_ONLY, custom_file, is_custom
+from facedecode.recognizers.contract import TEMPLATES_ONLY, custom_file, full_model_name, is_custom
 from facedecode.recognizers.spec import DEFAULT_RECOGNIZER, REGISTRY, RecognizerSpec
 from facedecode.records import Limit, Record, migrated, read_json
 
@@ -37,18 +37,21 @@ def load_recognizer(
     weights: Path | str | None = None,
     device: str = "cpu",
     precision: str = "fp32",
-    contract: Path | None = None,
+    contract: Path | str | None = None,
+    output: str | None = None,
 ) -> Recognizer:
     """Load a recognizer.
 
     Args:
-        name: a key of `REGISTRY`; the folder of one that was trained here; `torch:FILE` or `onnx:FILE`; or the identity
-            that a store, a decoder or a fitted file records, which the loaded one must have.
+        name: a key of `REGISTRY`; the folder of one that was trained here; a model file of the user's, `net.onnx`,
+            `net.pt2`, `net.pt` or, whatever its name, `onnx:FILE` or `torch:FILE`; or the identity that a store, a
+            decoder or a fitted file records, which the loaded one must have.
         weights: the weights file, or the folder of one that was trained here; found by the name if None, which for an
             identity has to be that of a registered recognizer.
         device: a torch device.
         precision: `fp32`, or `bf16` (autocast; recorded in everything made with it).
-        contract: of a model of the user's, JSON; FILE.json if None.
+        contract: of a model of the user's, a preset or a JSON file; FILE.json if None. output: which of its outputs is
+            the template, in place of the contract's.
 
     Raises:
         UsageError: no recognizer has that name (the known ones are listed); a contract for a registered one.
@@ -56,7 +59,7 @@ def load_recognizer(
         BadInput: the weights file is damaged or another model's; a folder's card cannot be read.
     """
     identity = name if isinstance(name, RecognizerId) else None
-    called = identity.name if identity else str(name)
+    called = identity.name if identity else full_model_name(str(name))
     if called.startswith(TEMPLATES_ONLY):
         raise MissingWeights(
             f"{called}: only its templates are here; to train a network on them, use --identity-weight 0 --no-mirror, "
@@ -65,9 +68,10 @@ def load_recognizer(
     if is_custom(called) and "@" not in called:
         from facedecode.recognizers.custom import load_custom
 
-        return load_custom(called, weights, device, precision, identity or contract)
-    if contract is not None:
-        raise UsageError(f"--spec is the contract of a model of your own (onnx:FILE, torch:FILE); {called} has one")
+        return load_custom(called, weights, device, precision, identity or contract, output=output)
+    if contract is not None or output is not None:
+        option = "--template-output" if contract is None else "--spec"
+        raise UsageError(f"{option} is for a model file of your own (net.onnx, net.pt2); {called} has its contract")
     from facedecode.recognizers.recognizer import Recognizer
 
     spec = find_spec_by_name(called, weights, recorded=identity is not None)
@@ -80,12 +84,12 @@ def load_recognizer(
 def load_chosen_recognizer(options: RecognizerOptions, device: str = "cpu", precision: str = "fp32") -> Recognizer:
     """The recognizer that options of a job choose; the default one where they leave it open."""
     name = options.model or DEFAULT_RECOGNIZER
-    return load_recognizer(name, options.weights, device, precision, options.spec)
+    return load_recognizer(name, options.weights, device, precision, options.spec, options.template_output)
 
 
 def recognizer_file(name: str | None, weights: Path | None) -> Path | None:
     """The file or folder that the user named for a recognizer, by --weights or --model; None if neither names one."""
-    return weights or custom_file(name or "") or (trained_folder(name) if name else None)
+    return weights or custom_file(full_model_name(name or "")) or (trained_folder(name) if name else None)
 
 
 def find_spec_by_name(name: str, weights: Path | str | None = None, recorded: bool = False) -> RecognizerSpec:

@@ -174,10 +174,12 @@ def protected_recognizer(recognizer: RecognizerId, protection: dict, dim: int, s
 
     Returns:
         name: the recognizer's, the scheme and the key's id, `dlib-resnet+biohash@0123456789abcdef`;
-        weights_sha256: a hash of the recognizer's weights and all of the protection, so that whatever was made
-        for other templates, another key or another center is refused; `protection` and `unprotected`.
+        weights_sha256: a hash of the recognizer's weights and contract, and of all of the protection, so that whatever
+        was made for other templates, another key or another center is refused; `protection` and `unprotected`.
     """
     of = {"name": recognizer.name, "weights_sha256": recognizer.weights_sha256}
+    if recognizer.contract_sha256:
+        of["contract_sha256"] = recognizer.contract_sha256
     return RecognizerId(
         name=f"{recognizer.name}+{protection['scheme']}@{protection['key_id']}",
         weights_sha256=hashlib.sha256(json_text({"of": of, "protection": protection}).encode()).hexdigest(),

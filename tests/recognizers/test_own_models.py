@@ -327,7 +327,7 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
             onnx_file(nodes=two, outputs=["y", "z"]),
             {"size": 8},
             BadInput,
-            "gives 2 outputs .* with 'output'",
+            r"gives 2 outputs \(y \(2, 12\), z .* with --template-output",
         ),
         "onnx:map.onnx": (onnx_file(outputs=["p"]), {"size": 8}, BadInput, r"gives \(2, 3, 2, 2\) for 2 pictures"),
     }
@@ -343,7 +343,7 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
     (tmp_path / "good.pt2.json").unlink()
     with pytest.raises(UsageError, match=r"write .*good\.pt2\.json, a JSON object with crop, channels, mean, scale"):
         load_recognizer(f"torch:{tmp_path / 'good.pt2'}")
-    with pytest.raises(UsageError, match="--spec is the contract of a model of your own"):
+    with pytest.raises(UsageError, match="--spec is for a model file of your own"):
         load_recognizer("dlib-resnet", contract=tmp_path / "good.pt2.json")
 
 

@@ -22,7 +22,7 @@ SECTIONS = {
     },
     "Measure": {
         "evaluate": ("evaluate", "Measure stores and decoders, with intervals and a report."),
-        "models": ("models", "List recognizers and decoders, and where their weights are."),
+        "models": ("models", "List recognizers and decoders, and where their weights are; or check a model on images."),
     },
 }
 

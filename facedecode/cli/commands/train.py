@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
@@ -17,7 +16,14 @@ from facedecode.cli.options import OneOf, Variant, make_job
 from facedecode.decoders.kinds import find_kind, fitted_by
 from facedecode.errors import UsageError
 from facedecode.identity import RecognizerId
-from facedecode.options import BareRecognizerOptions, bare_model_option, device_option, option, spec_option
+from facedecode.options import (
+    BareRecognizerOptions,
+    bare_model_option,
+    device_option,
+    option,
+    spec_option,
+    template_output_option,
+)
 from facedecode.training.jobs import (
     CLOSED_FORM_OPTIONS,
     NETWORK_DEFAULTS,
@@ -61,7 +67,8 @@ class TrainOptions:
         "their templates), or disentangler (which parts templates into identity and an attribute).",
     )
     model: str | None = bare_model_option()
-    spec: Path | None = spec_option()
+    spec: str | None = spec_option()
+    template_output: str | None = template_output_option()
     device: str = device_option()
     dry_run: bool = option(False, "Check the inputs and say what would be done, but train nothing.")
 
@@ -99,10 +106,12 @@ def train(
     if console.ranks.count > 1 and (bare or variant is not NETWORK):
         what = f"{store} is made a store" if bare else f"{meaning} is fitted"
         raise UsageError(f"{what} in one process; start it without torchrun")
-    if not bare and (choice.model or choice.spec):
-        raise UsageError("--model and --spec go with a bare .npy file; a store's manifest names its recognizer")
+    if not bare and (choice.model or choice.spec or choice.template_output):
+        raise UsageError(
+            "--model, --spec and --template-output go with a bare .npy file; a store's manifest names its recognizer"
+        )
     allowed = {"kind", *variant.options} | ({"architecture"} if kind == "decoder" else set())
-    allowed |= {"model", "weights", "spec", "images", "device"} if bare else set()
+    allowed |= {"model", "weights", "spec", "template_output", "images", "device"} if bare else set()
     allowed |= {"device"} if kind in ("decoder", "recognizer") else set()
     allowed |= {"dry_run"} if variant in (NETWORK, CLOSED_FORM, RECOGNIZER) else set()
     set_by_user = _set_by_user(context)
@@ -111,7 +120,7 @@ def train(
         raise UsageError(f"--dry-run looks at a store; 'facedecode import' makes one of {store}")
     values = {name: options[name] for name in set_by_user & variant.options.keys()}
     images, weights = options["images"], options["weights"]
-    chosen = BareRecognizerOptions(choice.model, weights, choice.spec)
+    chosen = BareRecognizerOptions(choice.model, weights, choice.spec, choice.template_output)
     if bare:
         values.pop("images", None)
         if "weights" in variant.options:

@@ -277,8 +277,9 @@ def _refuse_other_images(templates: Mapping[str, Templates], source: TrialSource
                 raise BadInput(f"{other.folder}: {path} is another picture than in {first.folder}; extract the same")
 
 
-def _recognizer(templates: Templates) -> tuple[str, str]:
-    return templates.recognizer.name, templates.recognizer.weights_sha256
+def _recognizer(templates: Templates) -> tuple[str, str, str]:
+    made_by = templates.recognizer
+    return made_by.name, made_by.weights_sha256, made_by.contract_sha256
 
 
 def _protocol(
