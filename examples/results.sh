@@ -127,6 +127,9 @@ make() {
     confidence)
         python "$here/confidence.py" emb --confidence confidence.safetensors $test_people -o "results/$1"
         ;;
+    cropped-faces)
+        python "$here/../benchmarks/cropped_faces.py" emb-edgeface --weights "$edge" -o "results/$1.json"
+        ;;
     expected-templates)
         python "$here/../benchmarks/expected_templates.py" emb $train_less_bush -o "results/$1.json"
         ;;

@@ -95,22 +95,28 @@ class AttackedCrops:
 
 
 def embed(
-    images: Sequence[Image], recognizer: Recognizer | None = None, *, cropped: bool = False, device: str = "cpu"
+    images: Sequence[Image],
+    recognizer: Recognizer | None = None,
+    *,
+    crop: Literal["detect", "aligned", "box"] = "detect",
+    device: str = "cpu",
 ) -> Embedded:
     """Make the templates of images.
 
     Args:
         images: paths, or arrays (H, W, 3) uint8 RGB.
         recognizer: the default one if None.
-        cropped: the images are crops of the recognizer's already: no face is looked for.
+        crop: where the faces are: `detect` looks for them; the images are the recognizer's crops (`aligned`), or the
+            boxes of faces (`box`), already.
         device: of the face detector.
 
     Raises BadInput: an array of another shape or type, or no images. A file that cannot be read, an image without a
-    face, or a crop that is no square is a failure in the result. Crops of another size are resized.
+    face, or what cannot be a crop is a failure in the result. Crops of another size are resized.
     """
     from facedecode.extraction.cropping import FaceCropper
-    from facedecode.pictures.align import CroppedFaces
-    from facedecode.pictures.faces import Face, FaceDetector
+    from facedecode.extraction.finders import plain_finder
+    from facedecode.extraction.jobs import FaceOptions
+    from facedecode.pictures.faces import Face
     from facedecode.pictures.finding import ImageRef
     from facedecode.recognizers import load_recognizer
 
@@ -121,7 +127,7 @@ def embed(
         _checked(image) if isinstance(image, np.ndarray) else ImageRef(Path(image), str(image), None)
         for image in images
     ]
-    cropper = FaceCropper(recognizer, CroppedFaces(recognizer.spec.crop) if cropped else FaceDetector(device))
+    cropper = FaceCropper(recognizer, plain_finder(FaceOptions(crop).crop, recognizer, device))
     size = recognizer.spec.crop.size
     templates = np.full((len(images), recognizer.spec.dim), np.nan, np.float32)
     crops = np.zeros((len(images), size, size, 3), np.uint8)
@@ -133,7 +139,7 @@ def embed(
             failures[place] = f"{path}: {reason}" if item.failure["stage"] == "read" else reason
             continue
         templates[place], crops[place] = item.template, item.crop
-        if not cropped:
+        if crop == "detect":
             faces[place] = Face(item.row["box"], item.row["landmarks"], item.row["probability"])
     return Embedded(templates, crops, faces, failures)
 
@@ -143,24 +149,27 @@ def extract(
     output: Path | str,
     recognizer: Recognizer | None = None,
     *,
-    cropped: bool = False,
+    crop: Literal["detect", "aligned", "box"] = "detect",
+    landmarks: Path | str | None = None,
 ) -> Store:
     """Make a store of the templates of images or folders, as the command `extract` does; a subfolder is a person.
 
-    cropped: the images are crops of the recognizer's already: no face is looked for.
+    crop: as in `embed`. landmarks: a file of each face's five points instead, see docs/faces.md.
 
     A run that was interrupted is resumed. Raises BadInput: no usable image. OutputError, OutputInUse: the output holds
     something else, or another run works there.
     """
+    from facedecode.extraction.finders import FaceSource
+    from facedecode.extraction.jobs import FaceOptions
     from facedecode.extraction.run import extract as extract_images
-    from facedecode.pictures.align import CroppedFaces
-    from facedecode.pictures.faces import FaceDetector
+    from facedecode.extraction.run import find_inputs
     from facedecode.recognizers import load_recognizer
 
     several = [images] if isinstance(images, (str, Path)) else images
     recognizer = recognizer or load_recognizer()
-    finder = CroppedFaces(recognizer.spec.crop) if cropped else FaceDetector(str(recognizer.device))
-    extract_images([Path(path) for path in several], Path(output), recognizer, finder)
+    inputs = find_inputs([Path(path) for path in several])
+    faces = FaceSource.of(FaceOptions(crop, None if landmarks is None else Path(landmarks)), inputs.refs)
+    extract_images(inputs, Path(output), recognizer, faces.finder(recognizer, str(recognizer.device)))
     return Store.open(output)
 
 

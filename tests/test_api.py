@@ -48,7 +48,7 @@ def test_every_block_of_the_page_runs(photos: Path, tmp_path: Path, monkeypatch:
 
 
 def recognizer_template(recognizer, crops: np.ndarray) -> np.ndarray:
-    return facedecode.embed(list(crops), recognizer, cropped=True).templates[0]
+    return facedecode.embed(list(crops), recognizer, crop="aligned").templates[0]
 
 
 def test_the_script_embeds_inverts_shows_and_evaluates(photos: Path, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ class Detector:
 
     settings = {"detector": "drawn"}  # noqa: RUF012
 
-    def find(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, Face | str]]:
+    def find(self, images: Sequence[np.ndarray], paths: object = ()) -> Iterator[tuple[int, Face | str]]:
         for number, image in enumerate(images):
             yield number, align.portrait_face(len(image)) if image.mean() > 50 else "no face found"
 

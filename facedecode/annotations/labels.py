@@ -116,8 +116,8 @@ def read_label_file(path: Path) -> LabelFile:
     return label_file(read_text_file(path))
 
 
-def label_file(file: TextFile) -> LabelFile:
-    """As `read_label_file`, of a text that was read already."""
+def label_file(file: TextFile, unnamed: Sequence[str] = ("path", "identity")) -> LabelFile:
+    """As `read_label_file`, of a text that was read already. unnamed: the columns where there is no header."""
     path = file.path
     count = file.first_number() if len(file.lines) > 1 else None
     table = file.table(header=int(count is not None))
@@ -128,12 +128,16 @@ def label_file(file: TextFile) -> LabelFile:
         raise BadInput(f"{path}: says {count} images and lists {listed}; download it again")
     if header:
         # The attributes' file does not name the column of names, the boxes' file does.
-        columns = ["path", *first] if len(second) == len(first) + 1 and is_image(second[0]) else first
+        unnamed_images = "path" not in first and len(second) == len(first) + 1 and is_image(second[0])
+        columns = ["path", *first] if unnamed_images else first
     elif len(first) <= 2:
         columns = ["path" if is_image(cell) else "identity" for cell in first]
+    elif len(first) == len(unnamed):
+        columns = list(unnamed)
     else:
         raise BadInput(
-            f"{path}: no header says what its {len(first)} columns are ({some_of(first)}); add one, as path,identity"
+            f"{path}: no header says what its {len(first)} columns are ({some_of(first)}); add one, as "
+            f"{','.join(unnamed)}"
         )
     if twice := sorted({column for column in columns if column and columns.count(column) > 1}):
         raise BadInput(f"{path}: has the column {twice[0]!r} twice; leave one")
@@ -459,12 +463,18 @@ class DataSet:
         return csv_text(["path", *columns], labelled), [*file.note(), *notes, *matched.notes("labels", self.labels)]
 
     def _match(self, refs: list[ImageRef], table: dict, path: Path) -> Matched:
-        renamed = None if self.renamed is None else read_renamed(self.renamed)
-        try:
-            matched = match([ref.relative for ref in refs], table, renamed)
-        except BadInput as error:
-            raise BadInput(f"{path}: {error}") from None
-        if all(value is None for value in matched.values):
-            example = next(iter(table), "nothing")
-            raise BadInput(f"{path}: has nothing of {refs[0].relative} or any other image (it has {example} …)")
-        return matched
+        return match_images(refs, table, path, None if self.renamed is None else read_renamed(self.renamed))
+
+
+def match_images(
+    refs: Sequence[ImageRef], table: Mapping[str, Value], path: Path, renamed: Mapping[int, str] | None = None
+) -> Matched:
+    """As `match`, of images that were found and a table read from `path`. BadInput: also where it has none of them."""
+    try:
+        matched = match([ref.relative for ref in refs], table, renamed)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from None
+    if all(value is None for value in matched.values):
+        example = next(iter(table), "nothing")
+        raise BadInput(f"{path}: has nothing of {refs[0].relative} or any other image (it has {example} …)")
+    return matched

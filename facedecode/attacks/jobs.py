@@ -9,7 +9,7 @@ from typing import Literal
 
 from facedecode.attacks.methods import METHODS, Budget, find_method
 from facedecode.errors import UsageError
-from facedecode.extraction.jobs import images_argument
+from facedecode.extraction.jobs import FaceOptions, images_argument
 from facedecode.options import RecognizerOptions, device_option, option, overwrite_option, require_choices
 
 Objective = Literal["class", "embedding"]
@@ -84,6 +84,7 @@ class AttackJob:
     on_failure: Literal["original", "keep"] = option(
         "original", "What to save where the attack failed: original, or keep (the last attempt)."
     )
+    faces: FaceOptions = FaceOptions()
     decoder: str | None = option(
         None,
         "Folder of the decoder that draws the last row of the figure. If absent, the one that ships.",

@@ -250,7 +250,7 @@ def command(
                 with ranks.joined():
                     metrics, outputs = function(console, **collect(values))
                 if json and ranks.first:
-                    result_json(title, metrics, outputs)
+                    result_json(title, metrics, outputs, console.notes)
             except typer.Exit:
                 raise
             except BaseException as error:

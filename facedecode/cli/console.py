@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,10 @@ LINES_EVERY = 5.0  # seconds between two lines of progress, where there is no te
 _answers = 0
 
 
-def result_json(command: str, metrics: dict, outputs: dict) -> None:
+def result_json(command: str, metrics: dict, outputs: dict, notes: Sequence[str] = ()) -> None:
     """Print the one object of `--json`."""
-    _emit({"command": command, "ok": True, "metrics": metrics, "outputs": outputs})
+    told = {"notes": list(notes)} if notes else {}
+    _emit({"command": command, "ok": True, "metrics": metrics, "outputs": outputs, **told})
 
 
 def failure_json(command: str, error: str, code: int, metrics: dict | None = None, outputs: dict | None = None) -> None:
@@ -100,6 +101,7 @@ class Console:
         self._clock = clock
         self._terminal: RichConsole | None = None  # while bars are shown on it
         self._warnings: set[str] = set()
+        self.notes: list[str] = []  # for --json
 
     def say(self, message: str) -> None:
         """One line on stderr, above the bars that are shown."""
@@ -109,6 +111,11 @@ class Console:
             self._terminal.print(visible(message), markup=False, emoji=False, highlight=False, soft_wrap=True)
         else:
             typer.echo(visible(message), err=True)
+
+    def note(self, message: str) -> None:
+        """One line on stderr that --json has, too: what a user may have to do something about."""
+        self.notes.append(message)
+        self.say(message)
 
     def warn(self, message: str) -> None:
         """A warning, as one line on stderr; the same one is not said again."""

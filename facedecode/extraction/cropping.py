@@ -73,7 +73,7 @@ class FaceCropper:
     """Finds, crops and embeds the face that each image is of.
 
     recognizer: None to only find faces; the results then have neither crop nor template.
-    finder: says where the face is: a `FaceDetector`, or `align.CroppedFaces`.
+    finder: says where the face is, see `finders.choose_finder`.
     transform: perturbs each image about its face before the crop.
     """
 
@@ -191,7 +191,7 @@ class FaceCropper:
             }
             pictures.append(picture)
             places.append(place)
-        for index, face in self.finder.find(pictures):
+        for index, face in self.finder.find(pictures, [items[place].row["path"] for place in places]):
             item = items[places[index]]
             if isinstance(face, str):
                 item.failure = _failure(item.row["path"], "detect", face)

@@ -21,11 +21,12 @@ from facedecode.annotations.listing import Listing, read_image_list, read_people
 from facedecode.errors import BadInput, some_of
 from facedecode.extraction.cropping import Cropped, FaceCropper, Seen, describe_inputs
 from facedecode.extraction.embeddings_file import GivenTemplates, read_given
-from facedecode.extraction.jobs import StoreOptions
+from facedecode.extraction.finders import FaceSource, finder_notes
+from facedecode.extraction.jobs import FaceOptions, StoreOptions
 from facedecode.extraction.run import Extracted, write_shards
 from facedecode.identity import RecognizerId
 from facedecode.names import image_name, person_name
-from facedecode.pictures.faces import FaceDetector
+from facedecode.pictures.faces import FaceFinder
 from facedecode.pictures.finding import ImageRef, find_images, folder_identity, people_notes, root_of_images
 from facedecode.progress import Progress, silent
 from facedecode.recognizers.contract import TEMPLATES_ONLY
@@ -53,8 +54,9 @@ def import_embeddings(
     images: Path | None,
     output: Path,
     recognizer: Recognizer | str,
-    detector: FaceDetector,
+    faces: FaceOptions | None = None,
     *,
+    device: str = "cpu",
     score: str = "cosine",
     data_set: DataSet | None = None,
     options: StoreOptions | None = None,
@@ -71,6 +73,7 @@ def import_embeddings(
         recognizer: that made the templates; or `given:NAME` where it is not here, and `score` compares them.
         data_set: gives the people in place of the list, the embeddings' file, or the folders: by image, or, where its
             table has no images, by row.
+        faces: where the faces are. device: of the detector.
         need_images: refuse a list of images of which none is there.
         output, options, progress: as in `extract`. An image without a face is a failure, and its template is left out.
             Several templates of one image are those of its faces; which is whose is not known, and they have no box.
@@ -96,18 +99,22 @@ def import_embeddings(
     refs, templates, notes = rows.refs, given.templates[rows.kept], [*given.notes, *rows.notes]
     describe = {"transform": None, "precision": "fp32", "score": score, "l2_normalized": False}
     describe["imported"] = {"embeddings_sha256": given.sha256, "name": embeddings.name}
-    faces = {"detector": detector.settings} if rows.readable else {"images": "not there"}
+    finder: FaceFinder | None = None
+    if rows.readable:
+        source = FaceSource.of(faces or FaceOptions(), rows.refs)
+        notes += source.notes
+        finder = source.finder(None if isinstance(recognizer, str) else recognizer, device)
+    found_by = {"images": "not there"} if finder is None else {"detector": finder.settings}
     level = {LEVEL: data_set.level} if data_set is not None and data_set.level != 1 else {}
-    settings = {**describe, **faces, **level, "batch_size": options.batch_size, **describe_inputs(refs)}
+    settings = {**describe, **found_by, **level, "batch_size": options.batch_size, **describe_inputs(refs)}
     manifest = {**describe, "tool_version": __version__}
-    cropper = FaceCropper(None, detector)
 
     def items(position: int, seen: Seen) -> Iterator[Cropped]:
         todo = refs[position:]
-        if not rows.readable:
+        if finder is None:
             found = iter([Cropped({"path": ref.relative, "identity": ref.identity}) for ref in todo])
         else:
-            found = cropper.items(todo, options.batch_size, options.workers, seen)
+            found = FaceCropper(None, finder).items(todo, options.batch_size, options.workers, seen)
         for item, ref, template in zip(found, todo, templates[position:], strict=True):
             item.template = template
             if item.row and ref.relative in rows.several:
@@ -120,11 +127,13 @@ def import_embeddings(
     ) as writer:
         resumed = len(refs) if writer.complete else writer.resume_inputs
         if not writer.complete:
-            if not isinstance(recognizer, str) and rows.readable:
+            if not isinstance(recognizer, str) and finder is not None:
                 alone = [i for i, ref in enumerate(refs) if ref.relative not in rows.several]
-                notes += _agreement(embeddings, templates[alone], [refs[i] for i in alone], recognizer, detector)
+                notes += _agreement(embeddings, templates[alone], [refs[i] for i in alone], recognizer, finder)
             writer.finish(write_shards(writer, options, range(resumed, len(refs)), items, progress))
     store = Store.open(output, verify=False)
+    if finder is not None:
+        notes += finder_notes(finder, store.failures(), len(refs), store)
     return Imported(len(store), store.failures(), resumed, notes, rows.readable)
 
 
@@ -277,14 +286,14 @@ def listed_images(listing: Listing, level: int = 1) -> tuple[Path, list[ImageRef
 
 
 def _agreement(
-    embeddings: Path, templates: np.ndarray, refs: list[ImageRef], recognizer: Recognizer, detector: FaceDetector
+    embeddings: Path, templates: np.ndarray, refs: list[ImageRef], recognizer: Recognizer, finder: FaceFinder
 ) -> list[str]:
     """A line on how the first templates score against the recognizer's own of their images.
 
     Alignment differs from tool to tool, and so do templates; those of an image are nearer to its own all the same.
     """
     spread = np.unique(np.linspace(0, len(refs) - 1, min(_LOOKED_AT, len(refs))).astype(int))
-    items = list(FaceCropper(recognizer, detector).items([refs[i] for i in spread], _LOOKED_AT, 1))
+    items = list(FaceCropper(recognizer, finder).items([refs[i] for i in spread], _LOOKED_AT, 1))
     usable = [k for k, item in enumerate(items) if not item.failure]
     if len(usable) < _FEWEST:
         return []

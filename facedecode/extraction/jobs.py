@@ -64,6 +64,25 @@ def _renamed() -> Any:
 
 
 @dataclass(frozen=True)
+class FaceOptions:
+    """Where the face of each image is. Raises UsageError: said twice."""
+
+    crop: Literal["detect", "aligned", "box"] = option(
+        "detect",
+        "Where each face is: detect looks for it; aligned: the image is the recognizer's own crop already; box: the "
+        "image is the face's box.",
+    )
+    landmarks: Path | None = option(
+        None, "Instead of --crop: a file with five points for each image; CelebA's, CSV or JSON lines.", exists="file"
+    )
+
+    def __post_init__(self) -> None:
+        require_choices(self)
+        if self.landmarks and self.crop != "detect":
+            raise UsageError(f"--landmarks says where the faces are, and so does --crop {self.crop}; give one of them")
+
+
+@dataclass(frozen=True)
 class StoreOptions:
     """How a store is made of images.
 
@@ -99,9 +118,7 @@ class ExtractJob:
     transform: str | None = option(
         None, "Perturb each face before it is embedded: rotate30, shift-left+scale0.5, ….", exists="transform"
     )
-    crop: Literal["found", "aligned"] = option(
-        "found", "Where the face is: found by the detector; or aligned, if each image is the recognizer's crop already."
-    )
+    faces: FaceOptions = FaceOptions()
     preview: Path | None = option(None, "Before the work, write a PNG with up to 8 of the aligned faces.", makes="file")
     device: str = device_option()
     precision: Literal["fp32", "bf16"] = option("fp32", "Precision of the arithmetic: fp32, or bf16 (by autocast).")
@@ -142,6 +159,7 @@ class ImportJob:
     )
     identity_level: int = _identity_level()
     renamed: Path | None = _renamed()
+    faces: FaceOptions = FaceOptions()
     device: str = device_option()
     strict: bool = option(False, "Exit with code 5 if an image shows no face.")
     overwrite: bool = overwrite_option()
@@ -153,6 +171,11 @@ class ImportJob:
             raise UsageError(
                 f"--model {name}: given:NAME is a recognizer not at hand; leave --weights, --spec and "
                 "--template-output out"
+            )
+        if name.startswith("given:") and self.faces.crop == "aligned":
+            raise UsageError(
+                f"--crop aligned is the recognizer's own crop, and {name} is not here to say which; give --landmarks, "
+                "or --crop box"
             )
         if self.score and not name.startswith("given:"):
             raise UsageError(f"--score is for --model given:NAME; {name or 'dlib-resnet'} has its own")

@@ -13,7 +13,7 @@ from facedecode.files import sha256_file, sha256_of, write_bytes
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, FaceFinder
 from facedecode.pictures.figures import enlarged, picture_grid, png_bytes, shortened
-from facedecode.pictures.finding import find_images
+from facedecode.pictures.finding import ImageRef, find_images
 from facedecode.pictures.images import load_image
 from facedecode.pictures.perturb import Transform, perturb
 from facedecode.recognizers.recognizer import Recognizer
@@ -51,7 +51,7 @@ def write_preview(
     columns, captions = [], []
     for share in np.array_split(np.arange(len(refs)), min(faces, len(refs))):
         for index in share:
-            if (column := _column(refs[index].path, recognizer, finder, transform)) is not None:
+            if (column := _column(refs[index], recognizer, finder, transform)) is not None:
                 columns.append(column)
                 captions.append(shortened(refs[index].path.stem, column.shape[1]))
                 break
@@ -67,11 +67,13 @@ def write_preview(
     return len(columns)
 
 
-def _column(path: Path, recognizer: Recognizer, finder: FaceFinder, transform: Transform | None) -> np.ndarray | None:
+def _column(
+    ref: ImageRef, recognizer: Recognizer, finder: FaceFinder, transform: Transform | None
+) -> np.ndarray | None:
     """One face, (2 or 4, side, side, 3) uint8; None where `extract` will have a failure."""
     try:
-        image = load_image(path)
-        ((_, face),) = finder.find([image])
+        image = load_image(ref.path)
+        ((_, face),) = finder.find([image], [ref.relative])
         if isinstance(face, str):
             return None
         images = [image] + ([perturb(image, face, transform, str(recognizer.device))] if transform else [])

@@ -20,9 +20,10 @@ from facedecode import __version__
 from facedecode.annotations.labels import DataSet
 from facedecode.errors import BadInput, some_of
 from facedecode.extraction.cropping import Cropped, FaceCropper, Seen, cores, describe_inputs, unseen
+from facedecode.extraction.finders import IF_CROPS, finder_notes
 from facedecode.extraction.jobs import StoreOptions
 from facedecode.files import write_text
-from facedecode.pictures.faces import FaceDetector, FaceFinder
+from facedecode.pictures.faces import FaceFinder
 from facedecode.pictures.finding import ImageRef, find_images, people_notes
 from facedecode.pictures.images import image_size
 from facedecode.pictures.perturb import Transform
@@ -35,7 +36,6 @@ from facedecode.store import Store, StoreWriter
 from facedecode.store.layout import LABELS, LEVEL
 
 _LOOKED_AT = 32  # images whose sizes tell whether they are crops
-_MANY = 0.2  # share of the images without a face above which they may be crops
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,7 @@ def crops_note(refs: Sequence[ImageRef]) -> str | None:
     names = [spec.name for spec in REGISTRY.values() if spec.crop.size == width == height]
     if not names:
         return None
-    return (
-        f"the images are {width} x {height} pixels, as crops for {some_of(names)} are; if faces were cut out and "
-        "aligned already, say --crop aligned"
-    )
+    return f"the images are {width} x {height} pixels, as crops for {some_of(names)} are; {IF_CROPS}"
 
 
 def extract(
@@ -107,7 +104,7 @@ def extract(
     Args:
         inputs: images or folders; the subfolder that holds an image is its identity. Or what `find_inputs` found.
         output: the store's folder; a run that was interrupted there is resumed.
-        finder: says where the face is: a `FaceDetector`, or `CroppedFaces` of the recognizer's crop.
+        finder: says where the face is, see `finders.FaceSource`.
         transform: perturbs each image about its face before the crop, which the original box and landmarks then cut
             (see `perturb`). A face that leaves the frame is a failure.
         data_set: gives the identities in place of the folders; its labels go to `labels.csv` in the store.
@@ -166,22 +163,12 @@ def extract(
         try:
             writer.finish(failures)
         except BadInput as error:  # of no input there is a template
-            raise BadInput("; ".join([str(error), *_undetected_note(failures, len(refs), finder)])) from error
+            raise BadInput("; ".join([str(error), *finder_notes(finder, failures, len(refs), None)])) from error
         if inputs.labels is not None:
             write_text(output / LABELS, inputs.labels)
     store = Store.open(output, verify=False)
     failures = store.failures()
-    return Extracted(len(store), failures, resumed, _undetected_note(failures, len(refs), finder))
-
-
-def _undetected_note(failures: Sequence[dict[str, str]], count: int, finder: FaceFinder) -> list[str]:
-    undetected = sum(failure["stage"] == "detect" for failure in failures)
-    if not isinstance(finder, FaceDetector) or undetected <= _MANY * count:
-        return []
-    return [
-        f"{undetected} of {count} images show the detector no face; if faces were cut out and aligned already, say "
-        "--crop aligned"
-    ]
+    return Extracted(len(store), failures, resumed, finder_notes(finder, failures, len(refs), store))
 
 
 def write_shards(

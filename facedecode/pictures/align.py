@@ -9,14 +9,13 @@ wide enough to hold the crop of every recognizer, so that pictures and figures o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image
 
-from facedecode.pictures.faces import Face
+from facedecode.pictures.faces import Face, moved
 from facedecode.pictures.images import LARGE
 
 if TYPE_CHECKING:  # seconds to import
@@ -241,35 +240,29 @@ def cropped_face(how: Crop, side: int) -> Face:
     portrait = portrait_face(how.size)
     matrix = how.matrix(portrait)
 
-    def moved(points: np.ndarray) -> np.ndarray:
+    def placed(points: np.ndarray) -> np.ndarray:
         return points.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
-    points = np.array(how.points) if isinstance(how, PointCrop) else moved(portrait.landmarks)
-    box = moved(portrait.box.reshape(2, 2)).ravel()
+    points = np.array(how.points) if isinstance(how, PointCrop) else placed(portrait.landmarks)
+    box = placed(portrait.box.reshape(2, 2)).ravel()
     scale = side / how.size
     return Face((box * scale).astype(np.float32), (points * scale).astype(np.float32), 1.0)
 
 
-class CroppedFaces:
-    """Takes each picture for a crop that was cut out already; see `faces.FaceFinder`. how: the crop."""
+def boxed_face(width: int, height: int) -> Face:
+    """The face of a picture that is its box: the landmarks lie where the portrait's, upright, fill the picture."""
+    x1, y1, x2, y2 = PORTRAIT_BOX
+    scale = min(width / (x2 - x1), height / (y2 - y1))
+    corner = (np.array([width, height]) - scale * np.array([x1 + x2, y1 + y2])) / 2
+    landmarks = np.array(PORTRAIT_POINTS) * scale + corner
+    return Face(np.array([0, 0, width, height], np.float32), landmarks.astype(np.float32), 1.0)
 
-    def __init__(self, how: Crop) -> None:
-        self._how = how
 
-    @property
-    def settings(self) -> dict[str, object]:
-        """What a store records; JSON."""
-        return {"detector": "none", "images": "aligned crops"}
-
-    def find(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, Face | str]]:
-        """The face of each image where the crop has it. An image that is no square is no crop."""
-        for index, image in enumerate(images):
-            height, width = image.shape[:2]
-            square = height == width
-            yield (
-                index,
-                cropped_face(self._how, width) if square else f"{width} x {height} pixels, and a crop is square",
-            )
+def landmarked_face(landmarks: np.ndarray) -> Face:
+    """The face of five landmarks, (5, 2) px. The box is the portrait's, which goes with them but stays upright."""
+    portrait = portrait_face(1)
+    to_image = np.linalg.inv(np.vstack([portrait_crop(1).matrix(replace(portrait, landmarks=landmarks)), [0, 0, 1]]))
+    return Face(moved(portrait, to_image[:2]).box, np.asarray(landmarks, np.float32), 1.0)
 
 
 def sample(pictures: Tensor, matrix: np.ndarray, size: int, jitter: Tensor | None = None) -> Tensor:

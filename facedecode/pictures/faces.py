@@ -72,8 +72,10 @@ class FaceFinder(Protocol):
     def settings(self) -> dict[str, object]:
         """All that decides it; JSON."""
 
-    def find(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, Face | str]]:
+    def find(self, images: Sequence[np.ndarray], paths: Sequence[str | None]) -> Iterator[tuple[int, Face | str]]:
         """The number of each image, uint8 (height, width, 3) RGB, and its face or the reason why it has none.
+
+        paths: of the images, as the inputs name them; None for an image of no file.
 
         Each comes as soon as it is known, in any order.
         """
@@ -122,7 +124,7 @@ class FaceDetector:
             results[index] = faces
         return results
 
-    def find(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, Face | str]]:
+    def find(self, images: Sequence[np.ndarray], paths: Sequence[str | None] = ()) -> Iterator[tuple[int, Face | str]]:
         """The face that each image is of, as `choose_face` says; see `FaceFinder`."""
         for index, faces in self._detected(images):
             height, width = images[index].shape[:2]

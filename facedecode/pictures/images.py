@@ -38,6 +38,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "WEBP", "TIFF", "GIF", "PPM", "AVIF", "
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 _BACKGROUND = (255, 255, 255, 255)
 _ORIENTATION_TAG = 0x0112
+_ON_ITS_SIDE = (5, 6, 7, 8)  # orientations of a picture that is stored on its side
 _BAND_PIXELS = 1_000_000  # that are brought to RGB at once
 # A large picture's file, what its decoder holds (WebP's the most), and what is done with it, together.
 _BYTES_A_PIXEL = 16
@@ -60,10 +61,10 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in _FORMATS if name in there)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as its file holds it, by the header. Raises BadInput: as `read_image`."""
+def image_size(path: Path, upright: bool = False) -> tuple[int, int]:
+    """Width and height of an image by the header: as its file holds it, or upright. BadInput: as `read_image`."""
     with open_file(path) as file, _opened(file, path, MAX_PIXELS) as image:
-        return image.size
+        return image.size[::-1] if upright and _orientation(image) in _ON_ITS_SIDE else image.size
 
 
 def room_for(pixels: int) -> AbstractContextManager[None]:
@@ -149,7 +150,7 @@ def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
         raise BadInput(f"{path}: floating-point pixels have no agreed range; save it with 8 or 16 bits")
     width, height = image.size
     orientation = _orientation(image)
-    turned = orientation in (5, 6, 7, 8)
+    turned = orientation in _ON_ITS_SIDE
     pixels = np.empty((width, height, 3) if turned else (height, width, 3), np.uint8)
     stored = _as_stored(pixels, orientation)
     step = max(1, _BAND_PIXELS // width)
@@ -165,7 +166,7 @@ def _as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
         upright = upright[::-1]
     if orientation in (2, 3, 6, 7):
         upright = upright[:, ::-1]
-    return upright.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else upright
+    return upright.swapaxes(0, 1) if orientation in _ON_ITS_SIDE else upright
 
 
 def _band(image: Image.Image, path: Path) -> np.ndarray:

@@ -103,6 +103,11 @@ class CustomRecognizer(Recognizer):
         self.spec = dataclasses.replace(self.spec, dim=self._tried_dim())
         self.white_box = self.net.gradients and self._gradients_flow()
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        assert self.contract.size is not None  # `fitted_to` saw to it
+        return self.contract.size
+
     def layer_names(self) -> tuple[str, ...]:
         if not self.net.layers:
             raise UsageError(f"{self.spec.name}: {self.net.no_layers}: choose another --phi")

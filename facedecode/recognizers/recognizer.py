@@ -58,6 +58,11 @@ class Recognizer:
         """The registered name."""
         return self.spec.name
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width, px, of the part of its crop that it sees: the middle, of a model of one's own."""
+        return self.spec.crop.size, self.spec.crop.size
+
     def __repr__(self) -> str:
         return f"Recognizer({self.name}, {self.spec.dim} numbers, score {self.spec.score}, on {self.device})"
 

@@ -19,8 +19,9 @@ from facedecode.extraction.jobs import StoreOptions
 from facedecode.extraction.run import crops_note, extract
 from facedecode.memory import Budget
 from facedecode.pictures import align, images
-from facedecode.pictures.align import CroppedFaces, cropped_face
+from facedecode.pictures.align import cropped_face
 from facedecode.pictures.finding import find_images
+from facedecode.pictures.given_faces import AlignedCrops
 from facedecode.pictures.images import load_image
 from facedecode.pictures.perturb import parse_transform
 from facedecode.recognizers.recognizer import Recognizer
@@ -91,7 +92,7 @@ def test_it_ends_within_an_image_when_it_is_closed(photos: Path, recognizer, det
     class Watched:
         settings: dict[str, object] = {}  # noqa: RUF012
 
-        def find(self, images):
+        def find(self, images, paths):
             for index in range(len(images)):
                 found.append(index)
                 yield index, "no face found"
@@ -115,7 +116,7 @@ def test_those_that_wait_for_room_end_with_the_one_that_has_it(photos, recognize
     class Slow:
         settings: dict[str, object] = {}  # noqa: RUF012
 
-        def find(self, images):
+        def find(self, images, paths):
             found.append(len(images))
             time.sleep(0.05)
             yield 0, "no face found"
@@ -157,7 +158,7 @@ def test_boxes_of_all_kinds(how: align.BoxCrop) -> None:
 
 def test_crops_give_the_templates_of_their_images(crops, photos, tmp_path, recognizer, detector) -> None:
     extract([photos], tmp_path / "found", recognizer, detector)
-    finder = CroppedFaces(recognizer.spec.crop)
+    finder = AlignedCrops(recognizer.spec.crop)
     extract([crops], tmp_path / "aligned", recognizer, finder)
     found, aligned = Store.open(tmp_path / "found"), Store.open(tmp_path / "aligned")
     np.testing.assert_allclose(aligned.templates(), found.templates(), atol=1e-5)
@@ -183,20 +184,21 @@ def test_crops_of_another_size_and_what_is_none(crops: Path, tmp_path: Path, rec
     picture.save(tmp_path / "in/a.png")
     picture.resize((96, 96), Image.Resampling.BICUBIC).save(tmp_path / "in/b.png")
     picture.resize((96, 80)).save(tmp_path / "in/c.png")
-    result = extract([tmp_path / "in"], tmp_path / "emb", recognizer, CroppedFaces(recognizer.spec.crop))
+    result = extract([tmp_path / "in"], tmp_path / "emb", recognizer, AlignedCrops(recognizer.spec.crop))
     own, enlarged = Store.open(tmp_path / "emb").templates()
     assert np.linalg.norm(own - enlarged) < 0.1 * np.linalg.norm(own)
     reason = "96 x 80 pixels, and a crop is square"
-    assert result.failures == [{"path": "c.png", "stage": "detect", "reason": reason}] and result.notes == []
+    assert result.failures == [{"path": "c.png", "stage": "detect", "reason": reason}]
+    assert result.notes == ["1 of 2 images are resized: the recognizer takes 32 x 32 pixels"]
 
 
 def test_embed_takes_crops_as_extract_does(crops: Path, recognizer: Recognizer) -> None:
     paths = sorted(crops.glob("*/*.png"))
     pictures = np.stack([load_image(path) for path in paths])
-    embedded = facedecode.embed(list(pictures), recognizer, cropped=True)
+    embedded = facedecode.embed(list(pictures), recognizer, crop="aligned")
     np.testing.assert_array_equal(embedded.crops, pictures)
     np.testing.assert_array_equal(embedded.templates, recognizer.embed_crops(pictures))
-    mixed = facedecode.embed([paths[0], pictures[1], np.zeros((32, 40, 3), np.uint8)], recognizer, cropped=True)
+    mixed = facedecode.embed([paths[0], pictures[1], np.zeros((32, 40, 3), np.uint8)], recognizer, crop="aligned")
     np.testing.assert_allclose(mixed.templates[:2], embedded.templates[:2], atol=1e-6)
     assert mixed.failures == {2: "40 x 32 pixels, and a crop is square"} and np.isnan(mixed.templates[2]).all()
 

@@ -111,7 +111,7 @@ def test_paths_in_another_order_are_noticed(
     templates = np.stack([item.template for item in FaceCropper(recognizer, detector).items(refs, 6)])
     for k in (0, 1, 3):
         np.save(tmp_path / "x.npy", np.roll(templates, k, axis=0))
-        job = (tmp_path / "x.npy", tmp_path / "list.txt", tmp_path / f"emb{k}", recognizer, detector)
+        job = (tmp_path / "x.npy", tmp_path / "list.txt", tmp_path / f"emb{k}", recognizer)
         if k == 0:
             assert import_embeddings(*job).count == 6
         else:

@@ -131,7 +131,7 @@ class Counted:
     def __init__(self, detector: FaceDetector) -> None:
         self.detector, self.lock, self.now, self.most = detector, threading.Lock(), 0, 0
 
-    def find(self, pictures):
+    def find(self, pictures, paths):
         with self.lock:
             self.now += 1
             self.most = max(self.most, self.now)

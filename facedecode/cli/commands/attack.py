@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facedecode.attacks.jobs import AttackJob
@@ -23,14 +24,20 @@ def attack(console: Console, job: AttackJob) -> tuple[dict, dict]:
     from facedecode.attacks.target import find_target
     from facedecode.decoders import optional_decoder
     from facedecode.extraction.cropping import FaceCropper
-    from facedecode.pictures.faces import FaceDetector
+    from facedecode.extraction.finders import FaceSource
+    from facedecode.pictures.finding import ImageRef
     from facedecode.recognizers import load_chosen_recognizer
 
     _, images = find_inputs(job)
+    target_image = None if job.target.target is None else Path(job.target.target)
+    named = target_image is not None and target_image.is_file()
+    faces = FaceSource.of(job.faces, images, ImageRef(target_image, str(target_image), None) if named else None)
+    for note in faces.notes:
+        console.note(note)
     device = start_torch(job.device)
     recognizer = load_chosen_recognizer(job.recognizer, device)
     victim_of(recognizer)
-    cropper = FaceCropper(recognizer, FaceDetector(device))
+    cropper = FaceCropper(recognizer, faces.finder(recognizer, device))
     target = find_target(job.target, cropper)
     if target.threshold and job.target.threshold is None:
         console.say(f"success is judged at the score {target.threshold.label}")

@@ -32,7 +32,6 @@ def import_store(console: Console, job: ImportJob, need_images: bool = False) ->
     from facedecode.annotations.labels import DataSet
     from facedecode.extraction.embeddings_import import import_embeddings
     from facedecode.extraction.jobs import StoreOptions
-    from facedecode.pictures.faces import FaceDetector
     from facedecode.recognizers import DEFAULT_RECOGNIZER, load_chosen_recognizer
     from facedecode.recognizers.contract import TEMPLATES_ONLY
 
@@ -47,7 +46,8 @@ def import_store(console: Console, job: ImportJob, need_images: bool = False) ->
             job.images,
             job.output,
             recognizer,
-            FaceDetector(device),
+            job.faces,
+            device=device,
             score=job.score or "cosine",
             data_set=DataSet(job.identities, renamed=job.renamed, level=job.identity_level),
             options=StoreOptions(overwrite=job.overwrite),
@@ -55,7 +55,7 @@ def import_store(console: Console, job: ImportJob, need_images: bool = False) ->
             progress=stage("import"),
         )
     for note in result.notes:
-        console.say(note)
+        console.note(note)
     before = f", {result.resumed} were done before" if result.resumed else ""
     images = f" with their images, {len(result.failures)} failed" if result.images else " without images"
     console.say(f"{job.output}: {result.count} templates{images}{before}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from facedecode.cli.app import command, refuse_failures, start_torch
 from facedecode.cli.console import Console
-from facedecode.extraction.jobs import ExtractJob
+from facedecode.extraction.jobs import ExtractJob, FaceOptions
 
 
 def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
@@ -13,11 +13,10 @@ def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
     share the images and make the same store.
     """
     from facedecode.annotations.labels import DataSet
+    from facedecode.extraction.finders import FaceSource
     from facedecode.extraction.preview import write_preview
     from facedecode.extraction.run import crops_note, find_inputs
     from facedecode.extraction.run import extract as run
-    from facedecode.pictures.align import CroppedFaces
-    from facedecode.pictures.faces import FaceDetector
     from facedecode.pictures.perturb import parse_transform
     from facedecode.recognizers import load_chosen_recognizer
     from facedecode.store.layout import LABELS
@@ -25,8 +24,11 @@ def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
     inputs = find_inputs(job.images, DataSet(job.identities, job.labels, job.renamed, job.identity_level))
     for note in inputs.notes:
         console.say(note)
-    if job.crop == "found" and (note := crops_note(inputs.refs)):
+    if job.faces == FaceOptions() and (note := crops_note(inputs.refs)):
         console.say(note)
+    faces = FaceSource.of(job.faces, inputs.refs)
+    for note in faces.notes:
+        console.note(note)
     metrics: dict = {}
     if job.dry_run:
         console.say(f"{len(inputs.refs)} images below {inputs.root} would go to {job.output}")
@@ -36,11 +38,11 @@ def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
     transform = None if job.transform is None else parse_transform(job.transform)
     device = start_torch(job.device, console.ranks)
     recognizer = load_chosen_recognizer(job.recognizer, device, job.precision)
-    finder = CroppedFaces(recognizer.spec.crop) if job.crop == "aligned" else FaceDetector(device)
+    finder = faces.finder(recognizer, device)
     outputs = {"preview": str(job.preview)} if job.preview else {}
     if job.preview and console.ranks.first:
-        faces = write_preview(job.preview, job.images, recognizer, finder, transform, overwrite=job.settings.overwrite)
-        console.say(f"{job.preview}: {faces} of the faces")
+        shown = write_preview(job.preview, job.images, recognizer, finder, transform, overwrite=job.settings.overwrite)
+        console.say(f"{job.preview}: {shown} of the faces")
     if job.dry_run:
         return metrics, outputs
     with console.progress() as stage:
@@ -56,13 +58,13 @@ def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
         )
     if result is None:
         return {}, {}
-    for note in result.notes:
-        console.say(note)
     if job.labels:
         outputs["labels"] = str(job.output / LABELS)
     failed = len(result.failures)
     before = f", {result.resumed} inputs were done before" if result.resumed else ""
     console.say(f"{job.output}: {result.count} templates of {recognizer.name}, {failed} failed{before}")
+    for note in result.notes:
+        console.note(note)
     if job.strict:
         refuse_failures(result.failures, "gave no template", job.output)
     return {"count": result.count, "failed": failed}, {"store": str(job.output), **outputs}
