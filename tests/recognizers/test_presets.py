@@ -352,7 +352,9 @@ def test_a_check_needs_pairs(people: Path, tmp_path: Path, monkeypatch: pytest.M
     assert "one person only" in checked(file, people, "--spec", "arcface")[1]
     (people / "B").mkdir()
     (people / "B" / "1.png").write_bytes((people / "Eileen" / "x.png").read_bytes())
-    monkeypatch.setattr(FaceDetector, "find", lambda _, images, paths: ((i, "no face found") for i in range(len(images))))
+    monkeypatch.setattr(
+        FaceDetector, "find", lambda _, images, paths: ((i, "no face found") for i in range(len(images)))
+    )
     code, error, _ = checked(file, people, "--spec", "arcface")
     assert code == 4 and "0 of 3 images show the detector a face" in error
     told = CliRunner().invoke(app, ["models", "--spec", "arcface"])
