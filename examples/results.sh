@@ -2,7 +2,7 @@
 # The reports of docs/results, one command each: sh examples/results.sh NAME …, after sh examples/results.sh inputs
 #
 # Needs facedecode on the path, LFW in $LFW (images/, protocol/, faces.csv) and the weights of edgeface-xxs, AlexNet (for
-# LPIPS) and SqueezeNet in $WEIGHTS. Works in the current directory; the reports are written to results/NAME. What is there
+# LPIPS), SqueezeNet and others in $WEIGHTS. Works in the current directory; the reports are written to results/NAME. What is there
 # already is left as it is, so that a run that was ended goes on: delete a report to have it made again. Those of the
 # paper's figures are made by paper.sh and by the scripts that their commands name.
 set -eu
@@ -11,6 +11,7 @@ lfw=${LFW:-../shared/data/lfw}
 weights=${WEIGHTS:-../shared/weights}
 edge=$weights/edgeface_xxs.safetensors
 facenet=$weights/facenet_20180408_casia_webface.safetensors
+openvino=$weights/openvino_face_reidentification_retail_0095.onnx
 squeezenet=$weights/squeezenet1_1_caffe.safetensors
 trunk=$weights/torchvision_alexnet_features.safetensors
 labels="--labels $lfw/faces.csv"
@@ -35,6 +36,7 @@ input() {
     case $1 in
     emb) facedecode extract "$lfw/images" -o emb ;;
     emb-edgeface) facedecode extract "$lfw/images" -o emb-edgeface --model edgeface-xxs --weights "$edge" ;;
+    emb-openvino) facedecode extract "$lfw/images" -o emb-openvino --model "$openvino" --spec openvino-retail-0095 ;;
     decoders/edgeface-*) facedecode train emb-edgeface --architecture "${1#*-}" -o "$1" $train_less_bush ;;
     decoders/*) facedecode train emb --architecture "${1#*/}" -o "$1" $train_less_bush ;;
     gender.safetensors) facedecode train emb -o "$1" --kind disentangler $train_less_bush $labels --label gender ;;
@@ -71,6 +73,10 @@ make() {
         ;;
     verification-view2)
         facedecode evaluate verification emb emb-edgeface --pairs "$lfw/protocol/pairs.txt" -o "results/$1"
+        ;;
+    verification-openvino)
+        input emb-openvino
+        facedecode evaluate verification emb-openvino --pairs "$lfw/protocol/pairs.txt" -o "results/$1"
         ;;
     verification-lfw)
         facedecode evaluate verification emb emb-edgeface -o "results/$1"

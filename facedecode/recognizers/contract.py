@@ -159,7 +159,8 @@ class Contract(Record):
 
         shape: of the input in the file, the batch first, None for a size that is free; None where the file has none.
 
-        Raises UsageError: neither says the size. BadInput: the file takes no pictures, or others than it says.
+        Raises UsageError: neither says the size, or the file and a preset not the layout. BadInput: the file takes no
+        pictures, or others than it says.
         """
         try:
             return self._fitted_to(path, shape)
@@ -178,6 +179,9 @@ class Contract(Record):
             pictures = "pictures (n, C, H, W) or (n, H, W, C) with 1 or 3 channels"
             raise BadInput(f"{takes}, no {pictures}; export it for these")
         if self.layout is None and len(layouts) > 1:
+            if self.preset:
+                own = f'{{"preset": "{self.preset}", "layout": "NCHW"}}'
+                raise UsageError(f"{takes}, which may be NCHW or NHWC; say which by a JSON file with {own} and --spec")
             raise BadInput(f"{takes}; say by 'layout' in its contract if this is NCHW or NHWC")
         if self.layout not in (None, *layouts):
             raise BadInput(f"{takes}, which is {layouts[0]}, and {self._who} says layout {self.layout}")
@@ -201,8 +205,9 @@ class Contract(Record):
                 f"{path}: takes pictures of any size; add the 'size' that it was trained on to its contract"
             )
         height, width = (side or said for side, said in zip(sides, self.size or (0, 0), strict=True))
-        # A single number is the crop's side.
-        if self.size not in (None, (height, width), 2 * (max(height, width),)):
+        # A single number is the crop's side; of the presets, only the crop of ArcFace is seen in part.
+        whole = () if self.preset and self.crop != "arcface" else (2 * (max(height, width),),)
+        if self.size not in (None, (height, width), *whole):
             raise BadInput(
                 f"{path}: takes pictures of {_sides(height, width)}, and {self._who} says size {_sides(*self.size)}"
             )

@@ -115,6 +115,11 @@ def find_spec_by_name(name: str, weights: Path | str | None = None, recorded: bo
             f"{name}: no recognizer makes templates that 'transform' protected; to train a network on them, use "
             "--identity-weight 0 --perceptual-weight 0 --no-mirror"
         )
+    if Path(name).is_file():
+        raise UsageError(
+            f"{name}: a file that is called neither .onnx, .pt2 nor .pt; say onnx:{name} or torch:{name} for a model "
+            "of your own, and give weights of a known recognizer with --weights"
+        )
     raise UsageError(
         f"no recognizer is called {name!r}; known: {', '.join(sorted(REGISTRY))}; name one that was "
         f"trained here by its folder (--model, or --weights for a store's); there is no {Path(weights or name) / CARD}"
