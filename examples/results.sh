@@ -2,9 +2,9 @@
 # The reports of docs/results, one command each: sh examples/results.sh NAME …, after sh examples/results.sh inputs
 #
 # Needs facedecode on the path, LFW in $LFW (images/, protocol/, faces.csv) and the weights of edgeface-xxs, AlexNet (for
-# LPIPS), SqueezeNet and others in $WEIGHTS. Works in the current directory; the reports are written to results/NAME. What is there
-# already is left as it is, so that a run that was ended goes on: delete a report to have it made again. Those of the
-# paper's figures are made by paper.sh and by the scripts that their commands name.
+# LPIPS), SqueezeNet and others in $WEIGHTS. Works in the current directory; the reports are written to results/NAME.
+# What is there already is left as it is, so that a run that was ended goes on: delete a report to have it made again.
+# Those of the paper's figures are made by paper.sh and by the scripts that their commands name.
 set -eu
 here=$(dirname "$0")
 lfw=${LFW:-../shared/data/lfw}
