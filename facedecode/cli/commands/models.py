@@ -136,8 +136,10 @@ def _check(console: Console, job: ModelsJob, model: str) -> tuple[dict, dict]:
         f"of {found.people} people"
     )
     advice = f"; {better} does better: say --spec {better}" if better else ""
+    if not better and best is not judged:
+        advice = f"; {best.contract} may do better: these images do not tell"
     if not judged.is_fine:
-        advice = advice or "; no preset does better: describe its input in a JSON file (docs/own-models.md)"
+        advice = advice if better else "; nor under another preset; has each folder one person's images? See docs/own-models.md"
         says = f"mated pairs do not score above non-mated ones ({counts}; at least {LEAST_AUC:g} is wanted)"
         raise GateMissed(f"{model}: under {judged.contract}, {says}{advice}", metrics, {})
     if not found.given:
