@@ -6,7 +6,7 @@ wrong order of the channels, templates look right and are worse.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from facedecode.errors import BadInput
-from facedecode.extraction.cropping import FaceCropper
+from facedecode.extraction.cropping import Cropped, FaceCropper
+from facedecode.extraction.finders import IF_CROPS, FaceSource
+from facedecode.extraction.jobs import FaceOptions
 from facedecode.options import RecognizerOptions
 from facedecode.pictures.align import Crop, crop
-from facedecode.pictures.faces import Face, FaceDetector
+from facedecode.pictures.faces import Face
 from facedecode.pictures.finding import ImageRef, find_images
 from facedecode.pictures.images import read_image
 from facedecode.progress import Progress, silent
@@ -100,35 +102,29 @@ def choose_images(images: Sequence[Path]) -> list[ImageRef]:
 
 
 def check_model(
-    options: RecognizerOptions, images: Sequence[Path], device: str = "cpu", progress: Progress = silent
+    options: RecognizerOptions,
+    images: Sequence[Path],
+    faces: FaceOptions | None = None,
+    device: str = "cpu",
+    progress: Progress = silent,
 ) -> ModelCheck:
     """Score the pairs of a few people's images, under the contract that the options choose and under presets.
 
-    images: folders of them, of which `choose_images` takes some. Faces are found once.
+    images: folders of them, of which `choose_images` takes some. faces: where the faces are; looked for once if None.
 
-    Raises BadInput: as `choose_images`; too few faces are found for a mated and a non-mated pair; a template is not
-    finite. UsageError, MissingWeights, BadInput: as `load_recognizer`.
+    Raises BadInput: as `choose_images` and `FaceSource`; too few faces for a mated and a non-mated pair; a template is
+    not finite. UsageError, MissingWeights, BadInput: as `load_recognizer`.
     """
     refs = choose_images(images)
     recognizers, given = _recognizers(options, device)
-    cropper = FaceCropper(None, FaceDetector(device))
-    progress(0, len(refs))
-    items = cropper.items(refs, _BATCH, seen=lambda count: progress(count, len(refs)))
-    crops: dict[Crop, list[np.ndarray]] = {each.spec.crop: [] for each in recognizers.values()}
-    people = []
-    for ref, item in zip(refs, items, strict=True):
-        if item.row is None or item.failure:
-            continue
-        face = Face(item.row["box"], item.row["landmarks"], item.row["probability"])
-        picture, _ = read_image(ref.path, expected=item.row["sha256"])
-        people.append(str(ref.identity))
-        for how, cut in crops.items():
-            cut.append(crop(picture, face, how))
+    source = FaceSource.of(faces or FaceOptions(), refs)
+    people, crops, failures = _crops(recognizers.values(), source, device, progress)
     names = set(people)
     if len(names) < 2 or len(names) == len(people):
+        why = f"{failures[0]['path']}: {failures[0]['reason']}; " if failures else ""
         raise BadInput(
-            f"{len(people)} of {len(refs)} images show the detector a face, of {_people(len(names))}, and pairs need "
-            "two people, one with two faces; give other images, or whole photographs in place of crops"
+            f"{len(people)} of {len(refs)} images give a face, of {len(names)} people; pairs need two people, one with "
+            f"two faces; {why}{IF_CROPS}"
         )
     pairs = {
         name: mated_non_mated_scores(_templates(each, crops[each.spec.crop]), people, each.spec.score)
@@ -138,9 +134,38 @@ def check_model(
     best = max(apart.values(), key=lambda values: values[0])
     rows = sorted((_separation(name, pairs[name], best - apart[name], apart[name][0]) for name in pairs), key=_gap)
     some = next(iter(pairs.values()))
-    return ModelCheck(
-        rows, given, len(names), len(people), len(some.mated), len(some.non_mated), len(refs) - len(people)
-    )
+    return ModelCheck(rows, given, len(names), len(people), len(some.mated), len(some.non_mated), len(failures))
+
+
+def _crops(
+    recognizers: Collection[Recognizer], source: FaceSource, device: str, progress: Progress
+) -> tuple[list[str], dict[Crop, list[np.ndarray]], list[dict[str, str]]]:
+    """People and crops, for each way to crop, of the images with a face; and the failures of the others."""
+    refs = source.refs
+    found: dict[Crop, list[Cropped]] = {}
+    items: list[Cropped] = []
+    progress(0, len(refs))
+    for each in recognizers:
+        if each.spec.crop not in found:
+            if not items or source.options.crop == "aligned":  # where a face is then depends on the crop
+                cropper = FaceCropper(None, source.finder(each, device))
+                items = list(cropper.items(refs, _BATCH, seen=lambda count: progress(count, len(refs))))
+            found[each.spec.crop] = items
+    people: list[str] = []
+    crops: dict[Crop, list[np.ndarray]] = {how: [] for how in found}
+    failures = []
+    for place, ref in enumerate(refs):
+        failed = next((kept[place].failure for kept in found.values() if kept[place].failure), None)
+        if failed:
+            failures.append(failed)
+            continue
+        people.append(str(ref.identity))
+        picture: np.ndarray | None = None
+        for how, kept in found.items():
+            row = kept[place].row or {}
+            picture = read_image(ref.path, expected=row["sha256"])[0] if picture is None else picture
+            crops[how].append(crop(picture, Face(row["box"], row["landmarks"], row["probability"]), how))
+    return people, crops, failures
 
 
 def _recognizers(options: RecognizerOptions, device: str) -> tuple[dict[str, Recognizer], str | None]:

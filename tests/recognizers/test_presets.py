@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 
 from facedecode.cli import app
 from facedecode.errors import BadInput, FacedecodeError, UsageError
+from facedecode.extraction.landmarks_file import COLUMNS
 from facedecode.identity import RecognizerId, require_same_recognizer
 from facedecode.pictures import align
 from facedecode.pictures.faces import FaceDetector
+from facedecode.pictures.images import read_image, save_image
 from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.contract import full_model_name, named_networks, parse_contract, read_contract
 from facedecode.recognizers.presets import PRESET_NAMES, PRESETS
@@ -342,6 +344,31 @@ def test_a_check_finds_the_preset_under_which_people_are_told_apart(people: Path
     assert metrics["given"] == "dlib-resnet" and metrics["mated"] == 6
 
 
+def test_a_check_takes_crops_and_landmarks_as_extract_does(people: Path, tmp_path: Path) -> None:
+    file = written(tmp_path / "net.onnx", onnx_means(cells=8))
+    listed = [",".join(["path", *COLUMNS])]
+    detector = FaceDetector()
+    for path in sorted(people.rglob("*.png")):
+        picture, _ = read_image(path)
+        ((_, face),) = detector.find([picture], [None])
+        assert not isinstance(face, str)
+        numbers = ",".join(f"{number:.3f}" for number in face.landmarks.ravel())
+        listed.append(f"{path.relative_to(people).as_posix()},{numbers}")
+        (tmp_path / "crops" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        how = REGISTRY["edgeface-xxs"].crop
+        save_image(tmp_path / "crops" / path.parent.name / path.name, align.crop(picture, face, how))
+    points = tmp_path / "points.csv"
+    points.write_text("\n".join(listed))
+    found = checked(file, people)
+    for words in ((tmp_path / "crops", "--crop", "aligned"), (people, "--landmarks", points)):
+        code, _, metrics = checked(file, *words)
+        assert code == 0 and metrics["best"] == "sface" and metrics["images"] == 6
+        for mine, theirs in zip(metrics["rows"], found[2]["rows"], strict=True):
+            assert mine["d_prime"] == pytest.approx(theirs["d_prime"], rel=0.05, abs=0.02)
+    code, error, _ = checked("dlib-resnet", people, "--crop", "box", "--landmarks", points)
+    assert code == 2 and "give one of them" in error
+
+
 def test_a_script_is_tried_under_the_presets_that_it_runs_with(people: Path, tmp_path: Path) -> None:
     net = nn.Sequential(nn.AvgPool2d(14), nn.Flatten(), nn.Linear(192, 192))
     nn.init.eye_(net[2].weight)
@@ -377,7 +404,7 @@ def test_a_check_needs_pairs(people: Path, tmp_path: Path, monkeypatch: pytest.M
         FaceDetector, "find", lambda _, images, paths: ((i, "no face found") for i in range(len(images)))
     )
     code, error, _ = checked(file, people, "--spec", "arcface")
-    assert code == 4 and "0 of 3 images show the detector a face" in error
+    assert code == 4 and "0 of 3 images give a face" in error and "--crop aligned" in error
     told = CliRunner().invoke(app, ["models", "--spec", "arcface"])
     assert told.exit_code == 2 and "go with --check MODEL" in told.stderr
 

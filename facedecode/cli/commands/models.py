@@ -11,6 +11,7 @@ import typer
 from facedecode.cli.app import command, start_torch
 from facedecode.cli.console import Console
 from facedecode.errors import GateMissed, UsageError
+from facedecode.extraction.jobs import FaceOptions
 from facedecode.options import (
     RecognizerOptions,
     argument,
@@ -47,11 +48,15 @@ class ModelsJob:
     weights: Path | None = weights_option()
     spec: str | Path | None = spec_option()
     template_output: str | None = template_output_option()
+    faces: FaceOptions = FaceOptions()
     device: str = device_option()
 
     def __post_init__(self) -> None:
-        if self.check is None and (self.images or self.weights or self.spec or self.template_output):
-            raise UsageError("images, --weights, --spec and --template-output go with --check MODEL")
+        further = (self.images, self.weights, self.spec, self.template_output, self.faces != FaceOptions())
+        if self.check is None and any(further):
+            raise UsageError(
+                "images, and options that say how they are taken (--spec, --crop, …), go with --check MODEL"
+            )
         if self.check is not None and (self.download or self.offline):
             raise UsageError("--check uses what is there; give --download and --offline in a call of their own")
         if self.check is not None and not self.images:
@@ -108,12 +113,13 @@ def models(console: Console, context: typer.Context, job: ModelsJob) -> tuple[di
 
 def _check(console: Console, job: ModelsJob, model: str) -> tuple[dict, dict]:
     """Says whether mated pairs score above non-mated ones. Raises GateMissed: they do not."""
+    from facedecode.extraction.finders import IF_CROPS
     from facedecode.extraction.model_check import LEAST_AUC, check_model
 
     options = RecognizerOptions(model, job.weights, job.spec, job.template_output)
     device = start_torch(job.device)
     with console.progress() as stage:
-        found = check_model(options, job.images, device, stage("faces"))
+        found = check_model(options, job.images, job.faces, device, stage("faces"))
     best = found.rows[0]
     judged = next((row for row in found.rows if row.contract == found.given), best)
     better = best.contract if best.is_fine and (judged.is_worse or not judged.is_fine) else None
@@ -129,7 +135,9 @@ def _check(console: Console, job: ModelsJob, model: str) -> tuple[dict, dict]:
     ]
     _table(console, ("contract", "AUC", "EER", "d'", "below the best"), rows)
     if found.faceless:
-        console.say(f"{found.faceless} images show the detector no face and are left out")
+        console.say(
+            f"{found.faceless} of {found.faceless + found.images} images give no face and are left out; {IF_CROPS}"
+        )
     metrics = {**asdict(found), "fine": judged.is_fine, "best": best.contract, "better": better}
     counts = (
         f"AUC {judged.auc:.3f}, {found.mated:,} mated and {found.non_mated:,} non-mated pairs, {found.images} images "
@@ -139,7 +147,11 @@ def _check(console: Console, job: ModelsJob, model: str) -> tuple[dict, dict]:
     if not better and best is not judged:
         advice = f"; {best.contract} may do better: these images do not tell"
     if not judged.is_fine:
-        advice = advice if better else "; nor under another preset; has each folder one person's images? See docs/own-models.md"
+        advice = (
+            advice
+            if better
+            else "; nor under another preset; has each folder one person's images? See docs/own-models.md"
+        )
         says = f"mated pairs do not score above non-mated ones ({counts}; at least {LEAST_AUC:g} is wanted)"
         raise GateMissed(f"{model}: under {judged.contract}, {says}{advice}", metrics, {})
     if not found.given:
