@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -124,9 +125,21 @@ def require_same_recognizer(templates: RecognizerId, other: RecognizerId, what: 
         other: the recognizer of the decoder, mapping ….
         what: how to call that thing in the message, e.g. "the decoder decoder/".
 
-    Raises BadInput: their names, the hashes of their weights, or the contracts of a user's own model differ.
+    Raises BadInput: their names, the hashes of their weights, or how they take pictures differ; where one of them does
+    not record something of the latter, that is not compared.
     """
     if (templates.name, templates.weights_sha256) != (other.name, other.weights_sha256):
         raise BadInput(f"{what} is for {other}, and the templates come from {templates}; use both of one recognizer")
-    if templates.contract and other.contract and (differs := difference(templates.contract, other.contract)):
-        raise BadInput(f"{what} takes pictures otherwise than the recognizer of the templates did ({differs})")
+    for made, wanted in ((_input(templates), _input(other)), (templates.contract, other.contract)):
+        if made and wanted and (differs := difference(made, wanted)):
+            raise BadInput(
+                f"{what} takes pictures otherwise than the recognizer of the templates did ({differs}); make both of "
+                "one recognizer, extract the images again"
+            )
+
+
+def _input(recognizer: RecognizerId) -> dict[str, Any] | None:
+    """How a recognizer takes pictures, as JSON; None where that is not recorded."""
+    settings = {"crop": recognizer.crop, "size": recognizer.input_size, "normalization": recognizer.normalization}
+    settings["channel order"] = recognizer.channel_order
+    return None if None in settings.values() else json.loads(json.dumps(settings))

@@ -169,26 +169,30 @@ class BoxCrop:
     """A square crop about the center of the detection box, `factor` times as large.
 
     side: of the box, the `longer` or `shorter` one, or their `mean`; or `both`: the box is stretched to a square.
+    margin: added to both sides, in units of the mean of the box's sides.
     """
 
     size: int
     factor: float = 1.0
     side: BoxSide = "longer"
+    margin: float = 0.0
 
     def matrix(self, face: Face) -> np.ndarray:
         """(2, 3) from image to crop coordinates."""
         x1, y1, x2, y2 = np.asarray(face.box, float)
         sides = np.array([x2 - x1, y2 - y1])
+        mean = sides.mean()
         if self.side != "both":
-            sides[:] = {"longer": sides.max(), "shorter": sides.min(), "mean": sides.mean()}[self.side]
-        sides *= self.factor
+            sides[:] = {"longer": sides.max(), "shorter": sides.min(), "mean": mean}[self.side]
+        sides = sides * self.factor + mean * self.margin
         scale = self.size / sides
         corner = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) - sides / 2
         return np.column_stack([np.diag(scale), -scale * corner])
 
     def describe(self) -> dict:
         """JSON for manifests."""
-        return {"kind": "detection box", "factor": self.factor, "side": self.side}
+        described = {"kind": "detection box", "factor": self.factor, "side": self.side}
+        return described | ({"margin": self.margin} if self.margin else {})
 
 
 Crop = PointCrop | BoxCrop

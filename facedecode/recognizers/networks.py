@@ -169,11 +169,15 @@ def _edgeface_xxs(path: Path, content: bytes) -> nn.Module:
 
 
 def _facenet(path: Path, content: bytes) -> nn.Module:
-    """facenet-pytorch's InceptionResnetV1: 512 numbers of length 1."""
+    """facenet-pytorch's InceptionResnetV1: 512 numbers of length 1. Also from a frozen graph of TensorFlow's."""
     from facenet_pytorch import InceptionResnetV1
+
+    from facedecode.recognizers.facenet_graph import is_graph, load_graph
 
     with torch.device("meta"):
         net = InceptionResnetV1(pretrained=None, classify=False)
+    if is_graph(content):
+        return load_graph(net, path, content)
     return load_into(net, path, [Layout("facenet-pytorch", classifier=("logits",))], content)
 
 

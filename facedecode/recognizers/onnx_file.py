@@ -6,11 +6,11 @@ that can hold a node, a tensor or a graph. Numbers of fields: https://github.com
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from facedecode.errors import BadInput
+from facedecode.recognizers.protobuf import fields
 
 _MOST_DEPTH, _MOST_NODES = 32, 1_000_000
 # Kind of message → its fields that hold others, and their kind.
@@ -56,7 +56,7 @@ def _check(path: Path, data: memoryview) -> None:
         if depth > _MOST_DEPTH:
             raise ValueError("nested too deeply")
         name = {"operator": "", "domain": ""}
-        for field, value in _fields(message):
+        for field, value in fields(message):
             if kind == "tensor" and (field == _EXTERNAL or (field == _PLACE and value != 0)):
                 raise BadInput(f"{path}: its tensors lie in another file; export it with external_data=False")
             if isinstance(value, int):
@@ -84,7 +84,7 @@ def _check(path: Path, data: memoryview) -> None:
 def _function(message: memoryview) -> str:
     """The name of a function of the model's own, as nodes call it."""
     name = {"operator": "", "domain": ""}
-    for field, value in _fields(message):
+    for field, value in fields(message):
         if (what := _NAMES["function"].get(field)) and not isinstance(value, int):
             name[what] = bytes(value).decode()
     return f"{name['domain']}:{name['operator']}"
@@ -101,40 +101,3 @@ def _require_end(path: Path, called: dict[str, list[str]]) -> None:
                 raise BadInput(f"{path}: its functions call each other too often; export it again")
     except CycleError:
         raise BadInput(f"{path}: has a function that calls itself; export it again") from None
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """The fields of a message: number, and what it holds. Raises ValueError."""
-    at = 0
-    while at < len(message):
-        key, at = _number(message, at)
-        kind = key & 7
-        if not 8 <= key < 1 << 32:  # ONNX Runtime keeps 32 bits of it, and would read another field than we did
-            raise ValueError("no number of a field")
-        if kind == 0:
-            value, at = _number(message, at)
-            yield key >> 3, value
-            continue
-        if kind == 2:
-            length, at = _number(message, at)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError("a field of an unknown kind")
-        if at + length > len(message):
-            raise ValueError("it ends early")
-        yield key >> 3, message[at : at + length]
-        at += length
-
-
-def _number(message: memoryview, at: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, and where it ends. Raises ValueError: it is no shortest form of one of 64 bits."""
-    number, shift = 0, 0
-    while at < len(message) and shift < 70:
-        number |= (message[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if message[at - 1] < 0x80:
-            if number >= 1 << 64 or (message[at - 1] == 0 and shift > 7):
-                break
-            return number, at
-    raise ValueError("it ends early")

@@ -40,10 +40,10 @@ class Recognizer:
         self.weights = weights
         content = read_file(weights)
         self.weights_sha256 = sha256_of(content)
-        if spec.sha256 and self.weights_sha256 != spec.sha256:
+        if (expected := spec.expected_sha256(weights)) and self.weights_sha256 != expected:
             raise BadInput(
                 f"{weights}: not the known weights of {spec.name} (sha256 {self.weights_sha256[:12]}…, "
-                f"expected {spec.sha256[:12]}…)"
+                f"expected {expected[:12]}…)"
             )
         require_recorded(weights, self.weights_sha256)
         self.device = torch.device(device)

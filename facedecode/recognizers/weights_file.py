@@ -102,7 +102,10 @@ def read_tensors(path: Path, content: bytes | None = None) -> dict[str, Tensor]:
 
 
 def load_into(
-    net: nn.Module, path: Path, layouts: Sequence[Layout] = (Layout(),), content: bytes | None = None
+    net: nn.Module,
+    path: Path,
+    layouts: Sequence[Layout] = (Layout(),),
+    content: bytes | Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     """`net` with the tensors of a file. It can be built on torch's device `meta`, which costs nothing.
 
@@ -110,7 +113,7 @@ def load_into(
     another module (`backbone.`), wrapped by torch (`module.`), and beside other things.
 
     layouts: those that a file may have; the one that gives the most of the network's tensors is taken.
-    content: as in `read_tensors`.
+    content: as in `read_tensors`; or the file's tensors, where it is of a kind that something else reads.
 
     Warns FacedecodeWarning: a classifier is left out. Raises BadInput: as `read_tensors`; several networks; tensors are
     missing, unexpected or of another shape (listed), or not finite.
@@ -118,7 +121,10 @@ def load_into(
     import torch
 
     expected = net.state_dict()
-    states = _read_states(path, read_file(path) if content is None else content)
+    if isinstance(content, Mapping):
+        states = {"": dict(content)}
+    else:
+        states = _read_states(path, read_file(path) if content is None else content)
     layout, tensors, others = _find_network(path, states, expected, layouts)
     if layout.refused:
         raise BadInput(f"{path}: {layout.refused}")

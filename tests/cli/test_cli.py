@@ -210,7 +210,7 @@ def test_an_output_in_use_is_exit_code_6(here: Path) -> None:
 
 
 def test_no_scores_without_the_recognizers_weights(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("facedecode.recognizers.registry.find_spec", lambda name: None)
+    monkeypatch.setattr("facedecode.recognizers.spec.find_spec", lambda name: None)
     done = call("invert", "x.npy", "-o", "rec.png", "--json")
     assert done.exit_code == 0 and "no scores: dlib-resnet: no weights" in done.stderr
     assert json.loads(done.stdout)["metrics"] == {"count": 1, "unusual": 0}

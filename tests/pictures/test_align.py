@@ -136,6 +136,13 @@ def test_box_crop_takes_the_side_that_it_is_told(side: str, half: tuple[float, f
     np.testing.assert_allclose(move(corners, matrix), [[0, 0], [50, 50], [100, 100]], atol=1e-9)
 
 
+def test_box_crop_adds_the_same_margin_to_both_sides() -> None:
+    face = Face(np.array([10, 20, 30, 60], np.float32), np.zeros((5, 2), np.float32), 1.0)
+    matrix = align.BoxCrop(100, 1.5, "both", margin=0.2).matrix(face)  # of 30, the mean side
+    np.testing.assert_allclose(move([[20 - 18, 40 - 33], [20 + 18, 40 + 33]], matrix), [[0, 0], [100, 100]], atol=1e-9)
+    assert "margin" not in align.BoxCrop(100, 1.5).describe(), "what older stores hold is the same crop"
+
+
 def test_the_portrait_holds_every_registered_crop() -> None:
     from facedecode.recognizers import REGISTRY
 
@@ -143,4 +150,6 @@ def test_the_portrait_holds_every_registered_crop() -> None:
         to_portrait = np.linalg.inv(np.vstack([spec.crop.matrix(align.portrait_face(1)), [0, 0, 1]]))[:2]
         size = spec.crop.size
         corners = move([[0, 0], [size, 0], [0, size], [size, size]], to_portrait)
-        assert corners.min() > -0.002 and corners.max() < 1.002, spec.name  # less than half a px at 224
+        # Less than half a px at 224; FaceNet's is wider, and black there.
+        beyond = 0.075 if spec.architecture == "facenet" else 0.002
+        assert corners.min() > -beyond and corners.max() < 1 + beyond, spec.name

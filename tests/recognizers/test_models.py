@@ -22,7 +22,7 @@ from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, MissingWeights
 from facedecode.files import sha256_file
 from facedecode.models import list_decoders, list_recognizers
-from facedecode.recognizers import REGISTRY, load_recognizer, registry
+from facedecode.recognizers import REGISTRY, load_recognizer
 from facedecode.recognizers.cache import use_cache
 
 DOWNLOADS = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
@@ -63,7 +63,7 @@ def test_every_recognizer_and_decoder_is_listed(weights_cache: Path) -> None:
     lines = done.stdout.splitlines()
     for name, one in REGISTRY.items():
         row = next(line.split() for line in lines if line.split()[:1] == [name])
-        assert str(one.dim) in row and ("here" in row) == name.startswith("dlib"), row
+        assert str(one.dim) in row and ("here" in row) == any(map(Path.is_file, one.package_places())), row
     assert any(line.startswith("facenet-vggface2: run 'facedecode models --download facenet-vgg") for line in lines)
     assert any("LFW, for research use" in line for line in lines)  # from the decoder's model card
     assert lines[-1] == f"downloads go to {weights_cache}" and not weights_cache.exists()
@@ -80,8 +80,8 @@ def test_json_has_all_of_it(weights_cache: Path) -> None:
         ("facenet-vggface2", "20180402-114759-vggface2.pt"),
         ("facenet-casia-webface", "20180408-102900-casia-webface.pt"),
     ):
-        assert rows[name]["url"] == f"{DOWNLOADS}/{file}" and rows[name]["weights"] is None
-        assert rows[name]["looked_in"] == [str(weights_cache / file)]
+        assert rows[name]["url"] == f"{DOWNLOADS}/{file}"
+        assert rows[name]["looked_in"] == [*map(str, REGISTRY[name].package_places()), str(weights_cache / file)]
     (decoder,) = answer["metrics"]["decoders"]
     loaded = load_decoder("dlib-resnet")
     assert (decoder["dim"], decoder["image_size"], decoder["kind"]) == (loaded.dim, loaded.image_size, loaded.kind)
@@ -109,7 +109,7 @@ def test_the_list_needs_no_torch(tmp_path: Path) -> None:
 
 def test_a_package_that_is_not_installed_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "find_spec", lambda name: None)
-    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    monkeypatch.setattr("facedecode.recognizers.spec.find_spec", lambda name: None)
     rows = {row["name"]: row for row in list_recognizers()}
     assert rows["edgeface-xxs"]["missing"].endswith("install the package timm")
     assert rows["dlib-resnet"]["weights"] is None and "face-recognition-models" in rows["dlib-resnet"]["missing"]

@@ -264,18 +264,19 @@ def test_facenet_equals_its_package(facenet: nn.Module, tmp_path: Path) -> None:
     assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
 
 
-def test_facenets_crop_is_its_packages() -> None:
-    from facenet_pytorch.models.utils.detect_face import extract_face
-
+def test_facenets_crop_is_its_scripts() -> None:
+    """align_dataset_mtcnn.py adds the same pixels to both sides of the box, cuts there, and stretches to a square."""
     image = pytest.importorskip("skimage.data").astronaut()
     face = choose_face(FaceDetector().detect([image])[0], *image.shape[1::-1])
-    box_to_crop = REGISTRY["facenet-vggface2"].crop.matrix(face)
-    corners = [np.linalg.solve(box_to_crop[:, :2], corner - box_to_crop[:, 2]) for corner in ([0, 0], [160, 160])]
-    wanted = extract_face(Image.fromarray(image), face.box, 160, 14).permute(1, 2, 0).numpy()
-    # Theirs cuts the decimals of the corners off.
-    cut = align.Face(np.floor(corners).ravel(), face.landmarks, 1.0)
-    assert np.abs(align.crop(image, cut, align.BoxCrop(160, side="both")).astype(float) - wanted).mean() < 0.5
-    assert np.abs(align.crop(image, cut, align.BoxCrop(160)).astype(float) - wanted).mean() > 5
+    x1, y1, x2, y2 = map(float, face.box)
+    margin = 0.3 * ((x2 - x1) + (y2 - y1)) / 2
+    box = (x1 - margin / 2, y1 - margin / 2, x2 + margin / 2, y2 + margin / 2)
+    wanted = np.asarray(Image.fromarray(image).resize((160, 160), Image.Resampling.BILINEAR, box), float)
+    for name in ("facenet-vggface2", "facenet-casia-webface"):
+        how = REGISTRY[name].crop
+        assert np.abs(align.crop(image, face, how) - wanted).mean() < 0.5
+    for other in (align.BoxCrop(160, 1.3, side="both"), align.BoxCrop(160, 1.3)):
+        assert np.abs(align.crop(image, face, other) - wanted).mean() > 1.5
 
 
 # ---------------------------------------------------------------- all of them

@@ -169,7 +169,7 @@ def test_missing_weights_say_where_they_were_sought(tmp_path: Path, monkeypatch:
         load_recognizer("dlib-resnet", tmp_path / "nowhere.dat")
     with pytest.raises(MissingWeights, match=r"edgeface-xxs.*no package; pass .*--weights"):
         load_recognizer("edgeface-xxs")
-    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    monkeypatch.setattr("facedecode.recognizers.spec.find_spec", lambda name: None)
     with pytest.raises(MissingWeights, match=r"looked in package face_recognition_models \(not installed\); install"):
         load_recognizer()
 
