@@ -67,7 +67,7 @@ class PixelMargin:
 
 
 CROPS = {
-    "0.3 of the mean side": BoxCrop(160, side="both", margin=0.3),
+    "0.3 of the mean side": BoxCrop(160, 1.3, side="margin"),
     "44 of 182": BoxCrop(160, 182 / (182 - 44), side="both"),
     "14 of 160": BoxCrop(160, 160 / (160 - 14), side="both"),
     "44 px": PixelMargin(160, 44),

@@ -130,7 +130,7 @@ def require_same_recognizer(templates: RecognizerId, other: RecognizerId, what: 
     """
     if (templates.name, templates.weights_sha256) != (other.name, other.weights_sha256):
         raise BadInput(f"{what} is for {other}, and the templates come from {templates}; use both of one recognizer")
-    for made, wanted in ((_input(templates), _input(other)), (templates.contract, other.contract)):
+    for made, wanted in ((templates.contract, other.contract), (_input(templates), _input(other))):
         if made and wanted and (differs := difference(made, wanted)):
             raise BadInput(
                 f"{what} takes pictures otherwise than the recognizer of the templates did ({differs}); make both of "

@@ -4,7 +4,8 @@ Coordinates are continuous, in pixels: pixel i covers [i, i + 1), so its center 
 A 2×3 matrix maps image coordinates to crop coordinates. Crops outside the image are black.
 
 Decoders draw one frame whatever the recognizer, the *portrait*: a square aligned by the five landmarks and
-wide enough to hold the crop of every recognizer, so that pictures and figures of different recognizers compare.
+wide enough to hold the crop of every recognizer (but for an edge of FaceNet's, which is black then), so that pictures
+and figures of different recognizers compare.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:  # seconds to import
     from torch import Tensor
 
 Points = tuple[tuple[float, float], ...]
-BoxSide = Literal["longer", "shorter", "mean", "both"]
+BoxSide = Literal["longer", "shorter", "mean", "both", "margin"]
 
 # Mean positions of MTCNN's points in the 112-px crop of insightface's ArcFace models.
 ARCFACE_POINTS: Points = (
@@ -168,31 +169,31 @@ class PointCrop:
 class BoxCrop:
     """A square crop about the center of the detection box, `factor` times as large.
 
-    side: of the box, the `longer` or `shorter` one, or their `mean`; or `both`: the box is stretched to a square.
-    margin: added to both sides, in units of the mean of the box's sides.
+    side: of the box, the `longer` or `shorter` one, or their `mean`; or `both`: the box is stretched to a square; or
+        `margin`: the same, and what `factor` adds is that share of the sides' mean on both.
     """
 
     size: int
     factor: float = 1.0
     side: BoxSide = "longer"
-    margin: float = 0.0
 
     def matrix(self, face: Face) -> np.ndarray:
         """(2, 3) from image to crop coordinates."""
         x1, y1, x2, y2 = np.asarray(face.box, float)
         sides = np.array([x2 - x1, y2 - y1])
-        mean = sides.mean()
-        if self.side != "both":
-            sides[:] = {"longer": sides.max(), "shorter": sides.min(), "mean": mean}[self.side]
-        sides = sides * self.factor + mean * self.margin
+        if self.side == "margin":
+            sides += (self.factor - 1) * sides.mean()
+        else:
+            if self.side != "both":
+                sides[:] = {"longer": sides.max(), "shorter": sides.min(), "mean": sides.mean()}[self.side]
+            sides *= self.factor
         scale = self.size / sides
         corner = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) - sides / 2
         return np.column_stack([np.diag(scale), -scale * corner])
 
     def describe(self) -> dict:
         """JSON for manifests."""
-        described = {"kind": "detection box", "factor": self.factor, "side": self.side}
-        return described | ({"margin": self.margin} if self.margin else {})
+        return {"kind": "detection box", "factor": self.factor, "side": self.side}
 
 
 Crop = PointCrop | BoxCrop
@@ -249,6 +250,8 @@ def cropped_face(how: Crop, side: int) -> Face:
 
     points = np.array(how.points) if isinstance(how, PointCrop) else placed(portrait.landmarks)
     box = placed(portrait.box.reshape(2, 2)).ravel()
+    if isinstance(how, BoxCrop) and how.side == "margin":  # of no other box is the picture the crop
+        box = how.size / 2 * (1 + np.array([-1, -1, 1, 1]) / how.factor)
     scale = side / how.size
     return Face((box * scale).astype(np.float32), (points * scale).astype(np.float32), 1.0)
 

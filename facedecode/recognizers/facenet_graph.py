@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -60,7 +61,7 @@ def is_graph(content: bytes) -> bool:
     return content.startswith(b"\n")
 
 
-def load_graph(net: nn.Module, path: Path, content: bytes) -> nn.Module:
+def load_graph(net: Any, path: Path, content: bytes) -> nn.Module:
     """`net`, facenet-pytorch's InceptionResnetV1, with the weights of a frozen graph, whose content it is.
 
     Batch normalization may be part of the convolutions, or have constants of its own. Raises BadInput: the graph is

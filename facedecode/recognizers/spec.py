@@ -112,7 +112,7 @@ def _facenet(name: str, file: str, data: str) -> RecognizerSpec:
         name=name,
         dim=512,
         # align_dataset_mtcnn.py --image_size 160 --margin 32: so many pixels on LFW, where the mean side is 108 px.
-        crop=BoxCrop(160, side="both", margin=0.3),
+        crop=BoxCrop(160, 1.3, side="margin"),
         mean=(127.5, 127.5, 127.5),
         scale=128.0,
         score="cosine",

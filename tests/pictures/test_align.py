@@ -127,20 +127,14 @@ def test_box_crop_is_a_square_about_the_box() -> None:
 
 
 @pytest.mark.parametrize(
-    ("side", "half"), [("longer", (30, 30)), ("shorter", (15, 15)), ("mean", (22.5, 22.5)), ("both", (15, 30))]
+    ("side", "half"),
+    [("longer", (30, 30)), ("shorter", (15, 15)), ("mean", (22.5, 22.5)), ("both", (15, 30)), ("margin", (17.5, 27.5))],
 )
 def test_box_crop_takes_the_side_that_it_is_told(side: str, half: tuple[float, float]) -> None:
     face = Face(np.array([10, 20, 30, 60], np.float32), np.zeros((5, 2), np.float32), 1.0)
     matrix = align.BoxCrop(100, 1.5, side).matrix(face)
     corners = [[20 - half[0], 40 - half[1]], [20, 40], [20 + half[0], 40 + half[1]]]
     np.testing.assert_allclose(move(corners, matrix), [[0, 0], [50, 50], [100, 100]], atol=1e-9)
-
-
-def test_box_crop_adds_the_same_margin_to_both_sides() -> None:
-    face = Face(np.array([10, 20, 30, 60], np.float32), np.zeros((5, 2), np.float32), 1.0)
-    matrix = align.BoxCrop(100, 1.5, "both", margin=0.2).matrix(face)  # of 30, the mean side
-    np.testing.assert_allclose(move([[20 - 18, 40 - 33], [20 + 18, 40 + 33]], matrix), [[0, 0], [100, 100]], atol=1e-9)
-    assert "margin" not in align.BoxCrop(100, 1.5).describe(), "what older stores hold is the same crop"
 
 
 def test_the_portrait_holds_every_registered_crop() -> None:
