@@ -88,6 +88,8 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "import": Scenario(f"import templates.npy --images list.txt -o out/emb {FACES}"),
     "merge": Scenario("merge emb-a emb-b -o out/emb"),
+    "split": Scenario("split emb -o out/people"),
+    "split again": Scenario("split emb -o out/people --overwrite", ("split emb -o out/people --test-share 0.3",)),
     "transform": Scenario("transform emb -o out/emb --protect rotation --key-file key.txt"),
     "transform, new key": Scenario("transform emb -o out/emb --protect biohash --new-key out/key"),
     "transform, new key again": Scenario(

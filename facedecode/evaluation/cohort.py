@@ -12,6 +12,7 @@ import numpy as np
 
 from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, FacedecodeWarning, UsageError, some_of
+from facedecode.files import sha256_file
 from facedecode.identity import RecognizerId
 from facedecode.known_pictures import NAME, SAME_FILE, SAME_PICTURE, Known, KnownPictures
 from facedecode.memory import require_memory_for_pairs
@@ -379,10 +380,19 @@ def load_recognizers(
 ) -> dict[str, Recognizer]:
     """The recognizers of `open_stores`' stores. weights: recognizer → file, where no package carries it.
 
+    A file that was given without a name, and so has its own, is known by its content.
+
     Raises UsageError: weights of a recognizer that no store is of. MissingWeights, BadInput: as `load_recognizer`.
     """
     from facedecode.recognizers import load_recognizer
 
+    told: dict[str, Path] = {}
+    for given, file in weights.items():
+        unnamed = given not in stores and given == file.name and file.is_file()
+        sha256 = sha256_file(file) if unnamed else None
+        of = [name for name, store in stores.items() if unnamed and store.recognizer.weights_sha256 == sha256]
+        told |= dict.fromkeys(of or [given], file)
+    weights = told
     if unused := sorted(set(weights) - set(stores)):
         raise UsageError(f"--weights {unused[0]}: no store is of that recognizer; there are {', '.join(stores)}")
     return {name: load_recognizer(store.recognizer, weights.get(name), device) for name, store in stores.items()}

@@ -34,7 +34,7 @@ REPETITIONS = 1000
 REPLICATES = "Replicates of the bootstrap by person."
 DECODERS = "Folder of a decoder, or the name of a recognizer that one ships for; NAME=… labels it (repeatable)."
 JUDGES = "Store of the same images by another recognizer, as a further judge (repeatable)."
-WEIGHTS = "NAME=FILE: weights file of a recognizer, if no installed package has it (repeatable)."
+WEIGHTS = "Weights file of a recognizer, as FILE or NAME=FILE, if no installed package has it (repeatable)."
 FIRST_IMAGES = "Use only the first images, this many, for a trial run."
 
 

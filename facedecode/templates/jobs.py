@@ -139,6 +139,20 @@ class MergeJob:
 
 
 @dataclass(frozen=True)
+class SplitJob:
+    """Divide a store's people into those to train on and those to test on."""
+
+    store: Path = argument(STORE, exists="store")
+    output: Path = option(MISSING, "Folder for train.csv and test.csv.", "--output", "-o", makes="folder")
+    test_share: float = option(0.5, "Share of the people to test on.")
+    overwrite: bool = overwrite_option()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.test_share < 1:
+            raise UsageError(f"--test-share {self.test_share:g}: give a share above 0 and below 1")
+
+
+@dataclass(frozen=True)
 class TransformJob:
     """Protect templates, map them, or take an attribute out of them: one of `protect`, `mapping`, `disentangle`."""
 

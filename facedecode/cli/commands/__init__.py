@@ -6,6 +6,7 @@ SECTIONS = {
         "extract": ("extract", "Make templates of the faces in images, and store them."),
         "import": ("embeddings", "Make a store of templates that another program made."),
         "merge": ("merge", "Join stores of different images into one."),
+        "split": ("split", "Divide a store's people into those to train on and those to test on."),
         "aggregate": ("aggregate", "Make one template per person out of several."),
         "cluster": ("cluster", "Group templates by similarity, and show the face of each group."),
         "transform": ("transform", "Map or protect the templates of a store, or take an attribute out."),
