@@ -217,7 +217,7 @@ class CustomRecognizer(Recognizer):
         shapes = [tuple(getattr(each, "shape", ())) for each in outputs]
         listed = some_of([f"{name} {shape}" for name, shape in zip(named, shapes, strict=False)], 8)
         has = "" if wanted is None else f"has no output {self.contract.output!r}; it "
-        gives = f"{self.weights}: {has}gives {len(outputs)} outputs ({listed})"
+        gives = f"{self.weights}: {has}gives {len(outputs)} output{'s' * (len(outputs) != 1)} ({listed})"
         raise BadInput(f"{gives}; choose one with --template-output, or 'output' in its contract")
 
     def _tried_dim(self) -> int:

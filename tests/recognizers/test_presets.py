@@ -246,6 +246,21 @@ def test_one_of_several_outputs_is_the_template(tmp_path: Path) -> None:
         load_recognizer("dlib-resnet", output="0")
 
 
+def test_a_store_says_which_contract_and_output_made_it(photos: Path, tmp_path: Path) -> None:
+    file, made = written(tmp_path / "net.onnx", onnx_means(outputs=("a", "b"))), str(tmp_path / "emb")
+    words = ["extract", str(photos), "-o", made, "--device", "cpu", "--model", file, "--spec", "sface"]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 4 and "gives 2 outputs (a (2, 48), b (2, 48)); choose one with" in told.stderr
+    for output, code in (("b", 0), ("b", 0), ("a", 4)):
+        told = CliRunner().invoke(app, [*words, "--template-output", output])
+        assert told.exit_code == code, told.output
+    assert 'recognizer.contract.output "b" there, "a" here' in told.stderr
+    recorded = json.loads((tmp_path / "emb" / "manifest.json").read_text())["recognizer"]
+    assert recorded["contract"]["output"] == "b" and recorded["contract"]["channels"] == "RGB"
+    assert recorded["name"] == "onnx:net" and len(recorded["contract_sha256"]) == 64
+    assert "preset" not in recorded["contract"]
+
+
 def test_outputs_of_a_program_that_gives_a_dictionary(tmp_path: Path) -> None:
     class Named(nn.Module):
         def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
