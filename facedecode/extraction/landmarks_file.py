@@ -111,7 +111,7 @@ class LandmarksFile:
         if seen >= _FEWEST and 2 * near < seen:
             raise BadInput(
                 f"{self.path}: of {seen} images looked at, the detector sees the face elsewhere in {seen - near}; are "
-                "the landmarks of images of another size, or of other images?"
+                "they of images of another size, or of others? Scale them to these"
             )
 
 

@@ -194,6 +194,17 @@ def test_crops_of_another_size_and_what_is_none(crops: Path, tmp_path: Path, rec
     assert result.notes == ["1 of 2 images are resized: the recognizer takes 32 x 32 pixels"]
 
 
+@pytest.mark.parametrize("size", [(96, 112), (48, 56), (112, 112)])
+def test_crops_in_the_proportions_of_the_input(size: tuple[int, int]) -> None:
+    """SphereFace sees the middle 96 columns of 112: its own crops are those, and squares are the whole."""
+    how = REGISTRY["edgeface-xxs"].crop
+    finder = AlignedCrops(how, (112, 96))
+    face = finder.face(*size, None)
+    scale, left = 112 / size[1], (112 - size[0] * 112 / size[1]) / 2
+    np.testing.assert_allclose(how.matrix(face), [[scale, 0, left], [0, scale, 0]], atol=1e-3)
+    assert finder.face(112, 96, None) == "112 x 96 pixels, and a crop is square or has the proportions of 96 x 112"
+
+
 def test_embed_takes_crops_as_extract_does(crops: Path, recognizer: Recognizer) -> None:
     paths = sorted(crops.glob("*/*.png"))
     pictures = np.stack([load_image(path) for path in paths])

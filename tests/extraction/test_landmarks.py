@@ -332,3 +332,6 @@ def test_a_detector_that_fails_names_the_options(photos: Path, tiny: Path, tmp_p
     (note,) = json.loads(done.stdout)["notes"]
     assert done.exit_code == 0 and note == done.stderr.splitlines()[-1]
     assert note.startswith("2 of 3 images show the detector no face; if they are crops already, say --crop aligned")
+    words = ["attack", "in", "--model", "tiny", "--weights", str(tiny), "--threshold", "-0.5", "--away", "--steps", "1"]
+    done = CliRunner().invoke(app, [*words, "-o", "adv", "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["notes"] == [note], done.output

@@ -24,7 +24,7 @@ def attack(console: Console, job: AttackJob) -> tuple[dict, dict]:
     from facedecode.attacks.target import find_target
     from facedecode.decoders import optional_decoder
     from facedecode.extraction.cropping import FaceCropper
-    from facedecode.extraction.finders import FaceSource
+    from facedecode.extraction.finders import FaceSource, finder_notes
     from facedecode.pictures.finding import ImageRef
     from facedecode.recognizers import load_chosen_recognizer
 
@@ -49,6 +49,8 @@ def attack(console: Console, job: AttackJob) -> tuple[dict, dict]:
     with console.progress() as stage:
         result = attack_images(job, cropper, target, decoder, stage("attack"))
     metrics = _report(console, job, target, result)
+    for note in finder_notes(cropper.finder, result.failures, len(images), None):
+        console.note(note)
     if job.strict:
         refuse_failures(result.failures, "gave no face", job.output / "emb")
     places = {"pictures": "pictures", "store": "emb", "table": "attacks.csv", "figure": "attacks.png"}
