@@ -18,12 +18,19 @@ labels="--labels $lfw/faces.csv"
 train_people="--people $lfw/protocol/peopleDevTrain.txt"
 train_less_bush="$train_people --exclude George_W_Bush"
 test_people="--people $lfw/protocol/peopleDevTest.txt"
+of_edgeface="--weights $edge --phi edgeface-xxs"
 attackers="--train-people $lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush"
 closed_forms="--decoder mean-face=decoders/mean-face --decoder nearest=decoders/nearest --decoder ridge=decoders/ridge"
 all_decoders="$closed_forms --decoder shipped=dlib-resnet --decoder edgeface-ridge=decoders/edgeface-ridge"
 
-# All decoders of one recognizer's templates: what `input` makes, and networks that somebody trained (dfd, dfd+id; the
-# model card has the commands). $1: of their folders' names.
+# A decoder that gradients train. $1: the store. $2: the folder.
+network() {
+    from=$1 to=$2
+    shift 2
+    facedecode train "$from" -o "$to" --half --precision bf16 $train_less_bush --phi "squeezenet=$squeezenet" "$@"
+}
+
+# All decoders of one recognizer's templates that are there. $1: how their folders' names begin.
 decoders_of() {
     for kind in mean-face nearest ridge dfd dfd+id; do
         [ ! -e "decoders/$1$kind" ] || printf ' --decoder %s=decoders/%s' "$kind" "$1$kind"
@@ -37,6 +44,9 @@ input() {
     emb) facedecode extract "$lfw/images" -o emb ;;
     emb-edgeface) facedecode extract "$lfw/images" -o emb-edgeface --model edgeface-xxs --weights "$edge" ;;
     emb-openvino) facedecode extract "$lfw/images" -o emb-openvino --model "$openvino" --spec openvino-retail-0095 ;;
+    decoders/dfd) network emb "$1" --phi dlib-resnet --epochs 1.6 --identity-weight 0 ;;
+    decoders/edgeface-dfd) network emb-edgeface "$1" $of_edgeface --epochs 1.6 --identity-weight 0 ;;
+    decoders/edgeface-dfd+id) network emb-edgeface "$1" $of_edgeface --epochs 2.8 ;;
     decoders/edgeface-*) facedecode train emb-edgeface --architecture "${1#*-}" -o "$1" $train_less_bush ;;
     decoders/*) facedecode train emb --architecture "${1#*/}" -o "$1" $train_less_bush ;;
     gender.safetensors) facedecode train emb -o "$1" --kind disentangler $train_less_bush $labels --label gender ;;
@@ -66,6 +76,11 @@ make() {
             decoders/edgeface-nearest decoders/edgeface-ridge gender.safetensors emb-identity key.bin emb-rotation \
             emb-biohash confidence.safetensors; do
             input "$each"
+        done
+        ;;
+    networks) # an hour or two on two cores; `reconstruction` and `reconstruction-edgeface` take them in if they are there
+        for each in dfd edgeface-dfd edgeface-dfd+id; do
+            input "decoders/$each"
         done
         ;;
     verification-devtest)
@@ -146,7 +161,7 @@ make() {
     esac
 }
 
-[ $# -gt 0 ] || { echo "usage: sh examples/results.sh inputs|NAME …" >&2; exit 2; }
+[ $# -gt 0 ] || { echo "usage: sh examples/results.sh inputs|networks|NAME …" >&2; exit 2; }
 for name; do
     [ -f "results/$name/report.json" ] || [ -f "results/$name.json" ] || make "$name"
 done
