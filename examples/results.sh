@@ -151,6 +151,10 @@ make() {
     cropped-faces)
         python "$here/../benchmarks/cropped_faces.py" emb-edgeface --weights "$edge" -o "results/$1.json"
         ;;
+    cropped-faces-facenet)
+        python "$here/../benchmarks/cropped_faces.py" emb-facenet -o "results/$1.json" \
+            --weights "$weights/facenet_20180408_casia_webface.safetensors"
+        ;;
     expected-templates)
         python "$here/../benchmarks/expected_templates.py" emb $train_less_bush -o "results/$1.json"
         ;;
