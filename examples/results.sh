@@ -153,7 +153,7 @@ make() {
         ;;
     cropped-faces-facenet)
         python "$here/../benchmarks/cropped_faces.py" emb-facenet -o "results/$1.json" \
-            --weights "$weights/facenet_20180408_casia_webface.safetensors"
+            --weights "$facenet"
         ;;
     expected-templates)
         python "$here/../benchmarks/expected_templates.py" emb $train_less_bush -o "results/$1.json"
