@@ -58,7 +58,7 @@ def measure(store: Store, copies: Store, protocol: Path) -> None:
     names, paths, templates = store.identities(), store.paths(), store.templates()
     train = [i for i, name in enumerate(names) if name in people]
     test = [i for i, name in enumerate(names) if name in others]
-    known = KnownPictures.of([], templates[train], store.recognizer)
+    known = KnownPictures.of([], templates[train], store.made_by)
     signatures = _units(_signatures(templates[train]))
     typical = float(np.median(_distances(signatures[::10] @ signatures[5::10].T)))
     print(f"median distance {typical:.4f}; known: nearer than {NEAR:.3f} of it; signatures of {len(train)} pictures")
@@ -67,7 +67,7 @@ def measure(store: Store, copies: Store, protocol: Path) -> None:
         distances = _distances(_units(_signatures(values)) @ signatures.T) / typical
         return distances.min(1), distances.argmin(1)
 
-    told = known.judge([{}] * len(copies), copies.templates(), copies.recognizer) != ""
+    told = known.judge([{}] * len(copies), copies.templates(), copies.made_by) != ""
     near, _ = nearest(copies.templates())
     kinds: dict[str, list[int]] = defaultdict(list)
     for i, path in enumerate(copies.paths()):
@@ -75,7 +75,7 @@ def measure(store: Store, copies: Store, protocol: Path) -> None:
     for kind, rows in kinds.items():
         quantiles = ", ".join(f"{value:.3f}" for value in np.quantile(near[rows], (0.5, 0.95, 1)))
         print(f"{kind}: {told[rows].mean():.1%} of {len(rows)} told; nearest at {quantiles} (median, 95 %, most)")
-    told = known.judge([{}] * len(test), templates[test], store.recognizer) != ""
+    told = known.judge([{}] * len(test), templates[test], store.made_by) != ""
     near, places = nearest(templates[test])
     order = np.argsort(near)[: max(12, int(told.sum()) + 3)]
     print(f"DevTest: {told.sum()} of {len(test)} told; the nearest:")

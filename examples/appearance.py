@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images = unseen_images(store, arguments.people, known=known_people([store], [decoder]))
     shown = spread_rows(images.acquired_identities, arguments.shown)
     rows = [images.acquired[row] for row in shown]
-    judged = JudgedImages(rows, images.templates[~images.missing][shown], store.recognizer)
+    judged = JudgedImages(rows, images.templates[~images.missing][shown], store.made_by)
     transforms = expand_group(arguments.figure)
     mappings = [fitted(arguments.mappings, transform, store, judged) for transform in transforms]
     decoder.require_recognizer(store.recognizer, f"the decoder {name}")

@@ -35,6 +35,7 @@ from facedecode.evaluation.cohort import (
 )
 from facedecode.evaluation.rendering import spread_rows
 from facedecode.files import write_json
+from facedecode.known_pictures import MadeBy
 from facedecode.pictures.figures import enlarged, picture_grid, shortened
 from facedecode.pictures.images import save_image
 from facedecode.pictures.metrics import mean_psnr, psnr, ssim
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         both = [*shown, *judged]
         own = templates[Path(store)]
         judged_templates = np.stack([own[row["path"], row["sha256"]] for row in both])
-        given = JudgedImages(both, judged_templates, decoder.recognizer)
+        given = JudgedImages(both, judged_templates, MadeBy.of(decoder.recognizer))
         require_unseen(label, decoder.known, given)
         require_unseen_by_store(stores[Path(store)], given)
         decoders[label] = describe_decoder(decoder)

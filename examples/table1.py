@@ -151,8 +151,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         known = known_people(stores.values()).union(train.identities)
         test = read_data(stores, arguments.people, (), arguments.limit, stage("portraits to judge on"), known)
         for name, store in stores.items():
-            images = JudgedImages(test.rows, test.templates[name], store.recognizer)
-            seen = JudgedImages(train.rows, train.templates[name], store.recognizer).known
+            images = JudgedImages(test.rows, test.templates[name], store.made_by)
+            seen = JudgedImages(train.rows, train.templates[name], store.made_by).known
             require_unseen("of this table", seen, images)
             require_unseen_by_store(store, images)
         unique = list(dict.fromkeys(trainings.values()))
@@ -323,7 +323,7 @@ def train_all(
         made |= {"store": store.fingerprint, "fingerprint": fingerprint}
         kind = "dfd" if settings else training.row
         provenance = Provenance(store.recognizer, training=TrainingRecord.from_json(folder, made))
-        pictures = JudgedImages(data.rows, pairs.templates, store.recognizer).known.pictures
+        pictures = JudgedImages(data.rows, pairs.templates, store.made_by).known.pictures
         save_decoder(folder, kind, net, provenance, pictures=pictures)
         (folder / STATE).unlink(missing_ok=True)
     return {training: folder for training, (folder, *_) in jobs.items()}

@@ -2,8 +2,9 @@
 
 A picture is known by its file, or by its template. Of each file there are eight bytes of its SHA-256, and of each
 template 64 numbers of 8 bits: its direction, turned and cut by a fixed projection that keeps distances within about a
-tenth. A template that is nearer to a known one than `near` of what known ones are apart is of the same picture: copies
-of another quality or size, cropped or mirrored ones. `benchmarks/known_pictures.py` has measured it.
+tenth. A template that is nearer to a known one than `nearness` of what known ones are apart is of the same picture:
+copies of another quality or size, cropped or mirrored ones. `benchmarks/known_pictures.py` has measured it, for
+templates of 128 and 512 numbers.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from facedecode.errors import BadInput
+from facedecode.files import json_text, sha256_of
 from facedecode.identity import Name, RecognizerId, Sha256, is_sha256
 from facedecode.names import shared_people
-from facedecode.records import Record
+from facedecode.records import Record, plain
 from facedecode.tensor_file import Kind
 
 FILE = "known_pictures.safetensors"  # beside a decoder's card, a store's manifest …
@@ -29,31 +31,39 @@ NEAR = 1 / 3
 _KIND = Kind("list of known pictures", "train", version=1, migrations={}, remedy="make what it belongs to again")
 _SIDE = 64  # numbers of a signature
 _FILES = "files"
-_MOST = 1 << 22  # pictures
-_MOST_RECOGNIZERS = 16
+_MOST = 1 << 25  # pictures: there are data sets of 17 million
+_MOST_RECOGNIZERS = 64
+_FEWEST_NUMBERS = 12  # of templates by which copies are told: of 10 numbers 39 % with a tenth of noise, of 12 91 %
 _BLOCK, _KNOWN_BLOCK = 256, 1 << 16  # judged and known signatures that are compared at once: 67 MB
 _SAMPLE = 256  # known signatures that say how far apart they are
 _ROUNDING = 1e-3  # of distances of equal signatures
 
 
 @dataclass(frozen=True)
-class _MadeBy(Record):
-    """The recognizer of templates, as far as they can be compared with others."""
+class MadeBy(Record):
+    """What made templates, as far as they can be compared with others: templates tell of pictures if it is the same.
+
+    name, weights_sha256, contract_sha256: of the recognizer. changed_by: the SHA-256 of what a manifest says of the
+    mapping and the disentanglement that they went through; None if they went through none.
+    """
 
     name: Name
     weights_sha256: Sha256 | None = None
     contract_sha256: Sha256 | None = None
+    changed_by: Sha256 | None = None
 
     @classmethod
-    def of(cls, recognizer: RecognizerId) -> _MadeBy:
-        return cls(recognizer.name, recognizer.weights_sha256, recognizer.contract_sha256)
+    def of(cls, recognizer: RecognizerId, *changes: Mapping[str, Any] | None) -> MadeBy:
+        """changes: a manifest's `mapping` and `disentanglement`."""
+        changed_by = sha256_of(json_text(plain(changes)).encode()) if any(changes) else None
+        return cls(recognizer.name, recognizer.weights_sha256, recognizer.contract_sha256, changed_by)
 
 
 @dataclass(frozen=True)
 class _Header(Record):
     REMEDY: ClassVar[str] = _KIND.remedy
 
-    recognizers: tuple[_MadeBy, ...] = ()
+    recognizers: tuple[MadeBy, ...] = ()
     complete: bool = True
 
 
@@ -67,21 +77,21 @@ class KnownPictures:
     """
 
     files: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint64))
-    signatures: Mapping[_MadeBy, np.ndarray] = field(default_factory=dict)
+    signatures: Mapping[MadeBy, np.ndarray] = field(default_factory=dict)
     complete: bool = True
 
     @classmethod
     def of(
-        cls, rows: Iterable[Mapping[str, Any]], templates: np.ndarray | None = None, made_by: RecognizerId | None = None
+        cls, rows: Iterable[Mapping[str, Any]], templates: np.ndarray | None = None, made_by: MadeBy | None = None
     ) -> KnownPictures:
         """The pictures of a store's rows, which have `sha256` where the file is known.
 
-        templates: float (n, dim), theirs, by the recognizer `made_by`; those of zeros say nothing.
+        templates: float (n, dim), theirs, made by `made_by`; those of zeros say nothing.
         """
         signatures = {}
         if templates is not None and made_by is not None and len(templates):
             made = _signatures(templates)
-            signatures[_MadeBy.of(made_by)] = _sorted(made[np.any(made, axis=1)])
+            signatures[made_by] = _sorted(made[np.any(made, axis=1)])
         return cls(np.unique(_file_keys(rows)[0]), signatures)
 
     def __or__(self, other: KnownPictures) -> KnownPictures:
@@ -100,11 +110,11 @@ class KnownPictures:
         return f"KnownPictures({len(self.files):,} files, templates of {', '.join(m.name for m in self.signatures)})"
 
     def judge(
-        self, rows: Sequence[Mapping[str, Any]], templates: np.ndarray | None, made_by: RecognizerId | None
+        self, rows: Sequence[Mapping[str, Any]], templates: np.ndarray | None, made_by: MadeBy | None
     ) -> np.ndarray:
         """What each image is known by: `SAME_FILE`, `SAME_PICTURE` or "", (n,) of text.
 
-        rows: with `sha256` where the file is known. templates: float (n, dim), by the recognizer `made_by`; zeros where
+        rows: with `sha256` where the file is known. templates: float (n, dim), made by `made_by`; zeros where
         there is none.
         """
         verdicts = np.full(len(rows), "", object)
@@ -114,13 +124,13 @@ class KnownPictures:
         verdicts[there[np.isin(keys, self.files)]] = SAME_FILE
         return verdicts
 
-    def compares(self, made_by: RecognizerId | None) -> bool:
-        """Whether templates by this recognizer can be compared with all that are known."""
-        return all(made_by is not None and _MadeBy.of(made_by) == known for known in self.signatures)
+    def compares(self, made_by: MadeBy | None) -> bool:
+        """Whether templates that this made can be compared with all that are known."""
+        return all(made_by == known for known in self.signatures)
 
-    def _near(self, templates: np.ndarray, made_by: RecognizerId | None) -> np.ndarray | None:
-        """Which templates are of a known picture, bool (n,); None where none by their recognizer is known."""
-        known = None if made_by is None else self.signatures.get(_MadeBy.of(made_by))
+    def _near(self, templates: np.ndarray, made_by: MadeBy | None) -> np.ndarray | None:
+        """Which templates are of a known picture, bool (n,); None where none made by the same is known."""
+        known = None if made_by is None else self.signatures.get(made_by)
         judged = _signatures(templates)
         if known is None or not len(known) or known.shape[1] != judged.shape[1]:
             return None
@@ -133,7 +143,7 @@ class KnownPictures:
             for first in range(0, len(judged), _BLOCK):
                 part = slice(first, first + _BLOCK)
                 np.maximum(nearest[part], (_units(judged[part]) @ block).max(1), out=nearest[part])
-        most = max(near(np.shape(templates)[1]) * float(np.median(apart)) if len(apart) else 0.0, _ROUNDING)
+        most = max(nearness(np.shape(templates)[1]) * float(np.median(apart)) if len(apart) else 0.0, _ROUNDING)
         return there & (_distances(nearest) < most)
 
     def entries(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -192,26 +202,31 @@ class Known:
         pictures = functools.reduce(operator.or_, lists, KnownPictures(complete=not unlisted)) if lists else None
         return Known(tuple(sorted({*self.people, *other.people})), pictures)
 
-    def not_compared(self, made_by: RecognizerId | None, changed: bool = False) -> str | None:
-        """What `judge` cannot tell of templates by this recognizer, in words; None where it can tell all.
-
-        changed: they were mapped or disentangled since.
-        """
-        if self.people and (self.pictures is None or not self.pictures.complete):
-            return "pictures that are not all recorded, so that those judged were compared with them by name only"
-        if self.pictures is None or not self.pictures.signatures:
-            return None
-        if changed:
-            return "pictures that were compared with those judged by file only, as these templates were changed since"
-        if self.pictures.compares(made_by):
-            return None
-        return "pictures with another recognizer's templates, so that those judged were compared with them by file only"
+    def not_compared(self, made_by: MadeBy | None) -> str | None:
+        """What `judge` cannot tell of templates that this made, in words; None where it can tell all."""
+        pictures = self.pictures
+        not_all = "pictures that are not all recorded, so that those judged"
+        if pictures is None:
+            return f"{not_all} were compared with them by name only" if self.people else None
+        if not pictures.complete:
+            return f"{not_all} may be among them under other names"
+        if not pictures.compares(made_by):
+            by_file = "pictures that were compared with those judged by file only"
+            if made_by is not None and made_by.changed_by:
+                return f"{by_file}, as these templates were changed since"
+            return f"{by_file}, as their templates are another recognizer's, or were changed since"
+        if not all(len(known) > 1 and known.shape[1] >= _FEWEST_NUMBERS for known in pictures.signatures.values()):
+            return (
+                "pictures of which changed copies cannot be found, as there is one only, or templates have fewer than "
+                f"{_FEWEST_NUMBERS} numbers"
+            )
+        return None
 
     def judge(
         self,
         rows: Sequence[Mapping[str, Any]],
         templates: np.ndarray | None = None,
-        made_by: RecognizerId | None = None,
+        made_by: MadeBy | None = None,
     ) -> np.ndarray:
         """What each image is known by: `NAME`, or as `KnownPictures.judge`; (n,) of text."""
         if self.pictures is None:
@@ -224,7 +239,7 @@ class Known:
         return verdicts
 
 
-def near(dim: int) -> float:
+def nearness(dim: int) -> float:
     """How near templates of `dim` numbers are if they are of one picture, in what pictures are apart.
 
     `NEAR` for those of 24 numbers or more. Shorter ones of different pictures come nearer: of n numbers that vary alike

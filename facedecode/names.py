@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import product
 
 # LFW's people under two names: the nearest templates of two people, by `dlib-resnet` and `edgeface-xxs`, whose pictures
 # were looked at. Those of whom pictures leave a doubt (twins, brothers) are not here.
@@ -109,8 +110,11 @@ def known_otherwise_in_lfw(people: Iterable[str], known: Iterable[str]) -> set[s
 
 def twice_in_lfw(people: Iterable[str]) -> list[tuple[str, str]]:
     """Which of the people LFW has under two names: pairs of these, sorted, as they are given."""
-    given = {_spelling(name): name for name in people}
-    pairs = ((given[one], given[two]) for one in given.keys() & _OTHERS for two in _OTHERS[one] & given.keys())
+    given: dict[str, list[str]] = {}
+    for name in people:
+        if (spelled := _spelling(name)) in _OTHERS:
+            given.setdefault(spelled, []).append(name)
+    pairs = (pair for one in given for two in _OTHERS[one] & given.keys() for pair in product(given[one], given[two]))
     return sorted({(min(pair), max(pair)) for pair in pairs})
 
 

@@ -22,7 +22,7 @@ from facedecode.decoders import Decoder
 from facedecode.errors import BadInput, FacedecodeWarning, some_of
 from facedecode.extraction.cropping import Cropped, FaceCropper, describe_inputs
 from facedecode.files import make_folder, write_bytes, write_text
-from facedecode.known_pictures import Known
+from facedecode.known_pictures import Known, MadeBy
 from facedecode.pictures.faces import Face, moved
 from facedecode.pictures.figures import png_bytes
 from facedecode.pictures.finding import ImageRef, find_images
@@ -232,7 +232,7 @@ class _Run:
         templates = self.cropper.recognizer.embed_crops(saved)
         for row, measured in zip(rows, measure(self.target, crops, saved, originals, templates), strict=True):
             row |= measured
-        made_by, inputs = self.cropper.recognizer.describe(), [item.row for item in items]
+        made_by, inputs = MadeBy.of(self.cropper.recognizer.describe()), [item.row for item in items]
         told = {what: known.judge(inputs, originals, made_by) for what, known in self.known.items()}
         for number, row in enumerate(rows):
             row["known"] = " ".join(what for what, by in told.items() if by[number]) or None

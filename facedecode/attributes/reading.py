@@ -9,7 +9,7 @@ import numpy as np
 
 from facedecode.attributes.target import Target
 from facedecode.statistics.bootstrap import REPETITIONS, Estimate, Resampled, resample
-from facedecode.statistics.intervals import LEVEL
+from facedecode.statistics.intervals import LEVEL, unseen_share
 from facedecode.statistics.resampling import Drawn, Replicates
 
 _MOST_OF_A_NUMBER = 5.0  # times the variance of judging: found by benchmarks/coverage_leakage.py
@@ -105,9 +105,16 @@ def read(said: np.ndarray, target: Target, repetitions: int = REPETITIONS, seed:
     """
     shares, classes = np.bincount(target.persons, target.weights), len(target.classes or ())
     (figure,) = resample(_figure(said, target), shares, len(shares), bool(classes), repetitions, seed)
-    # It may be the smallest class of which some are told wrong, and that class is one of so many that are averaged.
-    of_classes = [len(np.unique(target.persons[target.values == each])) for each in range(classes)]
-    return replace(figure, units=classes * min(of_classes)) if classes else figure
+    if not classes:
+        return figure
+    # Each class has people of its own whom the sample may lack, and is one of so many that are averaged.
+    wrong = said.argmax(1) != target.values
+    unseen = []
+    for each in range(classes):
+        of_class = target.values == each
+        people, told_wrong = (len(np.unique(target.persons[rows])) for rows in (of_class, of_class & wrong))
+        unseen.append(unseen_share(people, told_wrong))
+    return replace(figure, unseen=max(unseen) / classes)
 
 
 def dealt_at_random(figures: Sequence[float], level: float = LEVEL) -> Estimate:

@@ -13,8 +13,7 @@ import numpy as np
 from facedecode.annotations.protocols import people_names
 from facedecode.errors import BadInput, FacedecodeWarning, UsageError, some_of
 from facedecode.files import sha256_file
-from facedecode.identity import RecognizerId
-from facedecode.known_pictures import NAME, SAME_FILE, SAME_PICTURE, Known, KnownPictures
+from facedecode.known_pictures import NAME, SAME_FILE, SAME_PICTURE, Known, KnownPictures, MadeBy
 from facedecode.memory import require_memory_for_pairs
 from facedecode.names import known_otherwise_in_lfw
 from facedecode.pictures.finding import folder_identity
@@ -41,7 +40,7 @@ class UnseenImages:
     templates: float32 (n, dim) of the attacked recognizer; zeros where missing, bool (n,) (failure to acquire).
     absent: people of the people file who have no image in the store. beyond: images that a limit left out.
     twice: the person of each image that is left out, as training has seen that person under another name of LFW's.
-    made_by, changed: see `JudgedImages`. told: sentences of `refuse_known`.
+    made_by: see `JudgedImages`. told: sentences of `refuse_known`.
     """
 
     rows: list[dict]
@@ -50,14 +49,13 @@ class UnseenImages:
     absent: Sequence[str] = ()
     beyond: int = 0
     twice: Sequence[str] = ()
-    made_by: RecognizerId | None = None
-    changed: bool = False
+    made_by: MadeBy | None = None
     told: Sequence[str] = ()
 
     @property
     def judged(self) -> JudgedImages:
         """What tells whether something has seen them."""
-        return JudgedImages(self.rows, self.templates, self.made_by, self.changed)
+        return JudgedImages(self.rows, self.templates, self.made_by)
 
     @property
     def identities(self) -> list[str]:
@@ -136,8 +134,7 @@ def unseen_images(
     missing = np.zeros(len(rows) + len(failed), bool)
     missing[len(rows) :] = True
     padded = np.concatenate([templates, np.zeros((len(failed), store.dim), np.float32)])
-    made_by, changed = store.recognizer, _changed(store)
-    return UnseenImages(rows + failed, padded, missing, absent, beyond, twice, made_by, changed)
+    return UnseenImages(rows + failed, padded, missing, absent, beyond, twice, store.made_by)
 
 
 def known_people(stores: Iterable[Templates], decoders: Iterable[Decoder] = ()) -> set[str]:
@@ -174,15 +171,13 @@ def twice_warning(left_out: Sequence[str]) -> list[str]:
 class JudgedImages:
     """Images that something is judged on.
 
-    rows: a store's rows, or what there is of them: `identity`, `sha256`. templates: float (n, dim) of the images, by
-    the recognizer `made_by`, zeros where there is none; None where there are none at hand.
-    changed: whether templates were mapped or disentangled since, so that they tell nothing of a picture.
+    rows: a store's rows, or what there is of them: `identity`, `sha256`. templates: float (n, dim) of the images, made
+    by `made_by`, zeros where there is none; None where there are none at hand.
     """
 
     rows: Sequence[Mapping[str, Any]]
     templates: np.ndarray | None = None
-    made_by: RecognizerId | None = None
-    changed: bool = False
+    made_by: MadeBy | None = None
 
     @classmethod
     def of_people(cls, identities: Iterable[str | None]) -> JudgedImages:
@@ -193,22 +188,13 @@ class JudgedImages:
     def of_store(cls, store: Store, rows: Sequence[int] | np.ndarray) -> JudgedImages:
         """The images of some rows of a store."""
         chosen = np.asarray(rows, np.int64)
-        return cls(store.rows().take(chosen).to_pylist(), store.take(chosen), store.recognizer, _changed(store))
-
-    @property
-    def telling(self) -> np.ndarray | None:
-        """The templates that tell of which picture they are."""
-        return None if self.changed else self.templates
+        return cls(store.rows().take(chosen).to_pylist(), store.take(chosen), store.made_by)
 
     @property
     def known(self) -> Known:
         """What is made from these images."""
         people = {row["identity"] for row in self.rows} - {None}
-        return Known(tuple(sorted(people)), KnownPictures.of(self.rows, self.telling, self.made_by))
-
-
-def _changed(store: Templates) -> bool:
-    return bool(store.manifest.mapping or store.manifest.disentanglement)
+        return Known(tuple(sorted(people)), KnownPictures.of(self.rows, self.templates, self.made_by))
 
 
 def require_unseen(name: str, known: Known, images: JudgedImages) -> list[str]:
@@ -267,7 +253,7 @@ def refuse_known(what: str, known: Known, images: JudgedImages) -> list[str]:
     """
     if not known.people and known.pictures is None:
         return []
-    verdicts = known.judge(images.rows, images.telling, images.made_by)
+    verdicts = known.judge(images.rows, images.templates, images.made_by)
     of = [row for row, by in zip(images.rows, verdicts, strict=True) if by]
     if (verdicts == NAME).any():
         people = {row["identity"] for row in images.rows}
@@ -284,7 +270,7 @@ def refuse_known(what: str, known: Known, images: JudgedImages) -> list[str]:
             f"{what} {len(of):,} of the {len(verdicts):,} pictures it is to be judged on, under other names or none "
             f"({told_by}; {paths}); judge it on others"
         )
-    unsaid = None if images.templates is None else known.not_compared(images.made_by, images.changed)
+    unsaid = None if images.templates is None else known.not_compared(images.made_by)
     if unsaid is None:
         return []
     warnings.warn(f"{what} {unsaid}", FacedecodeWarning, stacklevel=3)
@@ -306,7 +292,7 @@ class Reference:
 
     def judged(self, images: UnseenImages) -> JudgedImages:
         """The images with its templates of them."""
-        return JudgedImages(images.rows, self.templates, self.recognizer.describe())
+        return JudgedImages(images.rows, self.templates, MadeBy.of(self.recognizer.describe()))
 
 
 @dataclass(frozen=True)
@@ -350,7 +336,7 @@ def make_reference(recognizer: Recognizer, store: Store, images: UnseenImages) -
         if i >= 0 and row.get("sha256") and rows[i]["sha256"] and row["sha256"] != rows[i]["sha256"]:
             raise BadInput(f"{store.folder}: {row['path']} is another picture there; extract the same images")
     templates = np.where(missing[:, None], np.float32(0), store.templates()[place])
-    told += require_unseen_by_store(store, JudgedImages(images.rows, templates, store.recognizer, _changed(store)))
+    told += require_unseen_by_store(store, JudgedImages(images.rows, templates, store.made_by))
     return Reference(recognizer, templates, missing, told)
 
 

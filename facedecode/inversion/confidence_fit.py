@@ -61,8 +61,8 @@ def fit_store_confidence(job: ConfidenceJob, store: Store, decoder: Decoder, sta
     # Of the people held out, whom `trained` lacks, pictures are known and may be taken.
     held_out = shared_people(filter(None, names), decoder.known.people) - trained
     known = decoder.known | store.known
-    pictured = known.judge(rows, store.templates(), store.recognizer)
-    if unsaid := known.not_compared(store.recognizer):
+    pictured = known.judge(rows, store.templates(), store.made_by)
+    if unsaid := known.not_compared(store.made_by):
         warnings.warn(f"decoder {name}: trained on {unsaid}", FacedecodeWarning, stacklevel=2)
     # A row without a name could be of anybody.
     chosen = [i for i in selected if names[i] and names[i] not in trained and (not pictured[i] or names[i] in held_out)]

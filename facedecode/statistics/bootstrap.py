@@ -19,7 +19,7 @@ from functools import lru_cache
 import numpy as np
 
 from facedecode.errors import BadInput, UsageError
-from facedecode.statistics.intervals import LEVEL, corrected, with_unseen
+from facedecode.statistics.intervals import LEVEL, corrected, unseen_share, with_unseen
 from facedecode.statistics.resampling import Drawn, LeftOut, Replicates
 from facedecode.statistics.scores import encode_people
 
@@ -57,7 +57,7 @@ class Resampled:
     n: the number of images, comparisons or people behind it.
     bounds: of what one person can bring to it: (0, 1) for a rate, (-1, 1) for a difference of rates; None for others.
     each_of: how many people a comparison is of: 2 for a rate of non-mated pairs.
-    units: how many could have failed, where those are not the people (or pairs of people) who weigh anything.
+    unseen: what share of people may be missing who would change it, where its owner knows better than `unseen_share`.
     """
 
     value: float
@@ -67,7 +67,7 @@ class Resampled:
     n: int
     bounds: tuple[float, float] | None = None
     each_of: int = 1
-    units: float | None = None
+    unseen: float | None = None
 
     @classmethod
     def each(
@@ -121,8 +121,8 @@ class Resampled:
         bounds = None
         if of is np.subtract and self.bounds and other.bounds:
             bounds = self.bounds[0] - other.bounds[1], self.bounds[1] - other.bounds[0]
-        units = None if self.units is None or other.units is None else min(self.units, other.units)
-        return Resampled(value, drawn, left_out, shares, self.n, bounds, self.each_of, units)
+        unseen = None if self.unseen is None or other.unseen is None else max(self.unseen, other.unseen)
+        return Resampled(value, drawn, left_out, shares, self.n, bounds, self.each_of, unseen)
 
     @property
     def is_rate(self) -> bool:
@@ -144,22 +144,21 @@ class Resampled:
         low, high = corrected(self.value, self.drawn, self.left_out, level)
         if self.bounds is not None:
             inside = self.value if low is None else low, self.value if high is None else high
-            low, high = with_unseen(self.value, inside, self.bounds, *self._units(), level)
+            missing = self._unseen_share(level) if self.unseen is None else self.unseen
+            low, high = with_unseen(self.value, inside, self.bounds, missing)
         low, high = (end if end is not None and np.isfinite(end) else None for end in (low, high))
         return low, high
 
-    def _units(self) -> tuple[float, int]:
-        """How many people (or pairs of people) could fail, and how many of them have not the usual value."""
+    def _unseen_share(self, level: float) -> float:
+        """`unseen_share` of the people (or pairs of people), of whom those are unlike who have not the usual value."""
         there = (self.shares > 0) & ~np.isnan(self.left_out)
         shares, left_out = self.shares[there].astype(np.float64), self.left_out[there]
         others = shares.sum() / self.each_of - shares
         own = self.value + others * (self.value - left_out) / shares
         unlike = int(np.count_nonzero(np.abs(own - np.median(own)) > _ROUNDING))
-        units = self.units
-        if units is None:
-            units = int(np.count_nonzero(self.shares > 0))
-            units = min(math.comb(units, 2), self.n) if self.each_of == 2 else units  # not all pairs may be compared
-        return units, -(-unlike // self.each_of)
+        units = int(np.count_nonzero(self.shares > 0))
+        units = min(math.comb(units, 2), self.n) if self.each_of == 2 else units  # not all pairs may be compared
+        return unseen_share(units, -(-unlike // self.each_of), level)
 
 
 def effective_number(shares: np.ndarray) -> float:

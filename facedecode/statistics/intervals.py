@@ -60,37 +60,39 @@ def corrected(
     return _quantiles(replicates, share(-deviate), share(deviate))
 
 
-def unanimous(units: float, level: float = LEVEL) -> float:
+def unanimous(units: int, level: float = LEVEL) -> float:
     """The lowest rate at which success of everybody is not yet unlikely: the Clopper-Pearson bound (a/2)^(1/units).
 
     A rate of 0 or 1 is the same in every replicate, which does not tell how far from it the truth may be. units: how
-    many people, or pairs of people, could have failed. That all succeed has the same probability whatever they weigh,
-    as long as those who weigh more do not fail more often.
+    many people, or pairs of people, could have failed. That all succeed has the same probability whatever they weigh.
+    But where a few weigh most, one of them who fails moves the rate further than this bound.
     """
     _require_level(level)
     return ((1 - level) / 2) ** (1 / units)
 
 
-def with_unseen(
-    value: float,
-    low_high: tuple[float, float],
-    bounds: tuple[float, float],
-    units: float,
-    others: int,
-    level: float = LEVEL,
-) -> tuple[float, float]:
-    """An interval that reaches as far as people whom the sample happens not to hold could move the figure.
+def unseen_share(units: int, unlike: int, level: float = LEVEL) -> float:
+    """How large a share people may be whom the sample happens not to hold, and who are unlike those that it holds.
 
     A bootstrap draws again what was seen. While nobody or hardly anybody fails, those who would fail wholly may be
-    missing, up to the share 1 - `unanimous`. With them the figure is that much nearer to its bound, which for nobody
-    failing is the interval of Clopper and Pearson. The more people are seen to be unlike most, the better the sample
-    tells how they are: from the sixth on the share gets smaller, as the bound for people alike in that, too.
+    missing, up to the share 1 - `unanimous`. The more people are seen to be unlike most, the better the sample tells
+    how they are: from the sixth on the share gets smaller, as the bound for people alike in that, too.
 
-    value: of a mean of units within `bounds`: (0, 1) for a rate, (-1, 1) for a difference of rates. others: units
-    whose own value is not the usual one.
+    units: as of `unanimous`. unlike: units whose own value is not the usual one.
     """
-    known = others - _TOLD_BY
-    missing = (1 - unanimous(units, level)) * (1.0 if known < 1 else 1 - unanimous(known, level))
+    known = unlike - _TOLD_BY
+    return (1 - unanimous(units, level)) * (1.0 if known < 1 else 1 - unanimous(known, level))
+
+
+def with_unseen(
+    value: float, low_high: tuple[float, float], bounds: tuple[float, float], missing: float
+) -> tuple[float, float]:
+    """An interval that reaches as far as a share `missing` of people (see `unseen_share`) could move the figure.
+
+    With them it is that much nearer to its bound, which for nobody failing is the interval of Clopper and Pearson.
+
+    value: of a mean within `bounds`: (0, 1) for a rate, (-1, 1) for a difference of rates.
+    """
     least, greatest = bounds
     low, high = low_high
     return min(low, value - (value - least) * missing), max(high, value + (greatest - value) * missing)

@@ -19,7 +19,7 @@ from facedecode import known_pictures
 from facedecode.errors import BadInput, FacedecodeWarning, some_of
 from facedecode.files import read_file, sha256_of
 from facedecode.identity import RecognizerId, Score
-from facedecode.known_pictures import Known, KnownPictures
+from facedecode.known_pictures import Known, KnownPictures, MadeBy
 from facedecode.options import ImageOptions
 from facedecode.records import read_json
 from facedecode.store.layout import (
@@ -239,13 +239,18 @@ class Store:
         self._held.move_to_end(index)
         return self._held[index]
 
+    @property
+    def made_by(self) -> MadeBy:
+        """What made the templates, as far as they can be compared with others."""
+        return MadeBy.of(self.recognizer, self.manifest.mapping, self.manifest.disentanglement)
+
     def pictures(self, rows: np.ndarray) -> KnownPictures:
         """The pictures of some rows (n,), as what is made from them keeps them; errors as `take`."""
         found = KnownPictures()
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             part = np.asarray(rows[start : start + _ROWS_AT_ONCE])
             digests = self.take_rows(part).select(["sha256"]).to_pylist()
-            found |= KnownPictures.of(digests, self.take(part), self.recognizer)
+            found |= KnownPictures.of(digests, self.take(part), self.made_by)
         return found
 
     def take_rows(self, rows: np.ndarray) -> pa.Table:

@@ -140,7 +140,7 @@ def plan_training(job: DecoderJob, device: str = "cpu") -> DecoderPlan:
     described = {"architecture": job.architecture, "frame": align.PORTRAIT_POINTS, "half": job.half, **record}
     described["version"] = None if closed else VERSION
     record |= {"looked_through": [], "held_out": 0} if closed else _history(job, earlier, store.recognizer.name, phi)
-    made_from |= Known((), KnownPictures.of(rows, store.templates()[chosen], store.recognizer))
+    made_from |= Known((), KnownPictures.of(rows, store.templates()[chosen], store.made_by))
     trained_on = int(np.count_nonzero(~held_out)) * (2 if settings.mirror else 1)
     steps = 0 if closed else count_steps(trained_on, settings)
     return DecoderPlan(

@@ -149,7 +149,7 @@ def plan_recognizer(job: RecognizerJob) -> RecognizerPlan:
     start = _start(job)
     settings, names, backbone = job.settings, set(images.names), BACKBONES[job.settings.backbone]
     rows = store.rows().take(images.rows).to_pylist()
-    pictures = KnownPictures.of(rows, store.templates()[images.rows], store.recognizer)
+    pictures = KnownPictures.of(rows, store.templates()[images.rows], store.made_by)
     known = start.known | Known(names, pictures)
     spec = RecognizerSpec(
         name=name,

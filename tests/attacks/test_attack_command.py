@@ -31,7 +31,7 @@ from facedecode.decoders import Provenance, save_decoder
 from facedecode.decoders.closed_form import Ridge
 from facedecode.errors import BadInput, OutputError, UsageError
 from facedecode.extraction.cropping import FaceCropper
-from facedecode.known_pictures import Known, KnownPictures
+from facedecode.known_pictures import Known, KnownPictures, MadeBy
 from facedecode.pictures import align
 from facedecode.pictures.faces import Face, FaceDetector, choose_face, moved
 from facedecode.pictures.figures import GAP
@@ -199,7 +199,7 @@ def test_faces_in_the_training_of_what_is_attacked_are_told(here: Path, recogniz
     row = {"sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
     held = load_classifier("classifier.st")
     renamed = replace(held, names=("X", "Y", "Z"))
-    renamed.remember(KnownPictures.of([row], template, recognizer.describe()))
+    renamed.remember(KnownPictures.of([row], template, MadeBy.of(recognizer.describe())))
     renamed.save("renamed.st")
     done = attack("--classifier", "renamed.st", "--epsilon", 0.1, "--json", target="X", output="other")
     assert done.exit_code == 0, done.stderr

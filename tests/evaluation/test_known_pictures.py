@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+import operator
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +21,9 @@ from facedecode.cli import app
 from facedecode.decoders import load_decoder
 from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.evaluation.cohort import require_unseen, require_unseen_by_store, unseen_images
-from facedecode.identity import RecognizerId
 from facedecode.inversion.confidence_fit import fit_store_confidence
 from facedecode.inversion.jobs import ConfidenceJob
-from facedecode.known_pictures import FILE, NAME, SAME_FILE, SAME_PICTURE, Known, KnownPictures, near
+from facedecode.known_pictures import FILE, NAME, SAME_FILE, SAME_PICTURE, Known, KnownPictures, MadeBy
 from facedecode.pictures import align
 from facedecode.recognizers import load_recognizer
 from facedecode.store import Store, StoreWriter
@@ -30,7 +31,7 @@ from facedecode.store.merging import merge_stores
 from facedecode.training.decoder import train_store
 from facedecode.training.jobs import DecoderJob, LossWeights, TrainSettings
 
-MADE_BY = RecognizerId("made up", "ab" * 32, dim=128, score="cosine")
+MADE_BY = MadeBy("made up", "ab" * 32)
 DIMS = (16, 100, 128, 512, 4096)
 
 
@@ -51,32 +52,39 @@ def rows_of(count: int, names: str = "p") -> list[dict]:
 @pytest.mark.parametrize("dim", DIMS)
 def test_near_templates_are_of_one_picture_and_others_are_not(dim: int) -> None:
     known, others = templates_of(300, dim), templates_of(300, dim, 1)
-    made_by = dataclasses.replace(MADE_BY, dim=dim)
-    pictures = KnownPictures.of([], known, made_by)
+    pictures = KnownPictures.of([], known, MADE_BY)
     apart = np.sqrt(2 * dim)
-    noise = np.random.default_rng(2).normal(0, 0.45 * near(dim) * apart / np.sqrt(dim), known.shape)
+    noise = np.random.default_rng(2).normal(0, 0.07 * apart / np.sqrt(dim), known.shape)
     for copies in (known, 7 * known, known + noise):
-        assert set(pictures.judge([{}] * 300, copies, made_by)) == {SAME_PICTURE}
-    assert set(pictures.judge([{}] * 300, others, made_by)) == {""}
-    assert set(pictures.judge([{}] * 300, known, dataclasses.replace(made_by, weights_sha256="cd" * 32))) == {""}
-    assert not pictures.compares(None) and pictures.compares(made_by)
+        assert set(pictures.judge([{}] * 300, copies, MADE_BY)) == {SAME_PICTURE}
+    assert set(pictures.judge([{}] * 300, others, MADE_BY)) == {""}
+    assert set(pictures.judge([{}] * 300, known, dataclasses.replace(MADE_BY, weights_sha256="cd" * 32))) == {""}
+    assert not pictures.compares(None) and pictures.compares(MADE_BY)
 
 
-@pytest.mark.parametrize("dim", [2, 4, 8, 12, 16, 24])
+@pytest.mark.parametrize("dim", [4, 8, 12, 16, 24])
 def test_short_templates_of_different_people_are_not_taken_for_one_picture(dim: int) -> None:
     generator = np.random.default_rng(dim)
     known, others = generator.normal(size=(2, 3000, dim)).astype(np.float32)
     pictures = KnownPictures.of([], known, MADE_BY)
-    # Of two numbers, a direction of 8 bits has few values: equal ones are all that can be told.
-    told = np.count_nonzero(pictures.judge([{}] * 3000, others, MADE_BY) != "")
-    assert told == 0 or dim < 4
+    assert set(pictures.judge([{}] * 3000, others, MADE_BY)) == {""}
     assert set(pictures.judge([{}] * 3000, known, MADE_BY)) == {SAME_PICTURE}
+    # Copies of templates this short are as far apart as others are.
+    assert (Known((), pictures).not_compared(MADE_BY) is None) == (dim >= 12)
 
 
 def test_lists_of_templates_of_two_lengths_are_not_complete_together() -> None:
     short, long = (KnownPictures.of([], templates_of(5, dim), MADE_BY) for dim in (32, 128))
     for joined in (short | long, long | short):
         assert not joined.complete and (short | short).complete
+        assert "not all recorded" in (Known((), joined).not_compared(MADE_BY) or "")
+
+
+def test_many_recognizers_can_be_listed(tmp_path: Path) -> None:
+    lists = [KnownPictures.of([], templates_of(2), dataclasses.replace(MADE_BY, name=f"r{i}")) for i in range(20)]
+    joined = functools.reduce(operator.or_, lists)
+    joined.write(tmp_path / "list")
+    assert len(KnownPictures.read(tmp_path / "list").signatures) == 20
 
 
 def test_no_template_is_none_of_anybody() -> None:
@@ -85,6 +93,7 @@ def test_no_template_is_none_of_anybody() -> None:
     alone = KnownPictures.of([], templates_of(1), MADE_BY)  # how far apart pictures are, one does not tell
     near = templates_of(1) + np.float32(0.1)
     assert list(alone.judge([{}] * 2, np.concatenate([templates_of(1), near]), MADE_BY)) == [SAME_PICTURE, ""]
+    assert "there is one only" in (Known((), alone).not_compared(MADE_BY) or "")
     assert list(KnownPictures().judge(rows_of(2), templates_of(2), MADE_BY)) == ["", ""]
 
 
@@ -281,7 +290,7 @@ def test_a_decoder_without_the_list_is_judged_by_names_and_says_so(ridge: Path, 
 
 def test_a_store_keeps_what_its_recognizer_and_maps_were_made_from(tiny_store: Path, tmp_path: Path) -> None:
     own = Store.open(tiny_store)
-    pictures = KnownPictures.of(own.rows().to_pylist(), own.templates(), own.recognizer)
+    pictures = KnownPictures.of(own.rows().to_pylist(), own.templates(), own.made_by)
     manifest = {"score": own.score, "mapping": {"undoes": "rotate30"}, "fitted_on": ["P0"], "l2_normalized": False}
     folder = tmp_path / "mapped"
     with StoreWriter(folder, {}, own.root, own.recognizer, manifest=manifest, pictures=pictures) as writer:
@@ -319,7 +328,7 @@ def test_the_shipped_decoder_knows_copies_of_lfws_pictures(lfw: Path, tmp_path: 
             for number, copy in enumerate(copies):
                 copy.save(tmp_path / f"{number}.jpg", quality=60 if way == "jpeg" else 90)
             made = facedecode.embed([tmp_path / f"{number}.jpg" for number in range(len(paths))], recognizer)
-            verdicts = known.judge([{}] * len(paths), made.templates, recognizer.describe())
+            verdicts = known.judge([{}] * len(paths), made.templates, MadeBy.of(recognizer.describe()))
             told[part, way] = (verdicts == SAME_PICTURE).mean()
     assert {rate for (part, _), rate in told.items() if part == "DevTest"} == {0.0}
     assert all(rate >= 0.8 for (part, _), rate in told.items() if part == "DevTrain"), told

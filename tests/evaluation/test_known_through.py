@@ -30,7 +30,7 @@ from facedecode.fitted import FittedToPictures
 from facedecode.inversion.confidence import load_confidence
 from facedecode.inversion.confidence_fit import fit_store_confidence
 from facedecode.inversion.jobs import ConfidenceJob
-from facedecode.known_pictures import SAME_FILE, SAME_PICTURE, Known, KnownPictures
+from facedecode.known_pictures import SAME_FILE, SAME_PICTURE, Known, KnownPictures, MadeBy
 from facedecode.mapping.maps import load_mapping
 from facedecode.mapping.sums import load_sums
 from facedecode.store import Store, StoreWriter
@@ -101,9 +101,9 @@ def test_what_is_fitted_knows_its_pictures(here: Path, monkeypatch: pytest.Monke
     assert len(names) == HALF
     rows, templates = renamed.rows().to_pylist(), renamed.templates()
     known = np.array([row["identity"] in names for row in rows])
-    by_file = fitted.known.judge(rows, templates, renamed.recognizer)
+    by_file = fitted.known.judge(rows, templates, renamed.made_by)
     assert (by_file == np.where(known, SAME_FILE, "")).all()
-    saved_anew = fitted.known.judge([{**row, "sha256": "0" * 64} for row in rows], templates, renamed.recognizer)
+    saved_anew = fitted.known.judge([{**row, "sha256": "0" * 64} for row in rows], templates, renamed.made_by)
     assert (saved_anew == np.where(known, SAME_PICTURE, "")).all()
     # It is one file, which says so itself; one of before has no list.
     assert {name for name in load_file(fitted.source) if name.startswith("known_pictures.")} == {
@@ -137,7 +137,8 @@ def test_that_changed_templates_tell_of_no_picture_is_said(here: Path) -> None:
     fitted = mapping(store)
     rows = [{**row, "identity": f"Q{i % 5}", "sha256": "0" * 64} for i, row in enumerate(store.rows().to_pylist())]
     mapped = fitted.apply(store.templates())
-    images = JudgedImages(rows, mapped, store.recognizer, changed=True)
+    made_by = MadeBy.of(store.recognizer, {"undoes": "shift-left"}, None)
+    images = JudgedImages(rows, mapped, made_by)
     with pytest.warns(FacedecodeWarning, match="by file only, as these templates were changed since"):
         (said,) = refuse_known("this map was fitted on", fitted.known, images)
     assert said.startswith("this map was fitted on pictures that were compared with those judged by file only")
@@ -145,8 +146,15 @@ def test_that_changed_templates_tell_of_no_picture_is_said(here: Path) -> None:
     # The store says by itself that its templates were changed, in both ways in which images are judged.
     assert call("transform", "emb", "-o", "mapped", "--mapping", "maps/shift-left.safetensors").exit_code == 0
     changed = Store.open("mapped")
-    assert JudgedImages.of_store(changed, range(3)).changed and unseen_images(changed, None).judged.changed
-    assert not JudgedImages.of_store(store, range(3)).changed
+    for judged in (JudgedImages.of_store(changed, range(30)), unseen_images(changed, None).judged):
+        assert judged.made_by == changed.made_by != store.made_by
+        renamed = replace(judged, rows=rows)
+        # What was made from templates that were changed alike knows these pictures again.
+        with pytest.raises(BadInput, match="30 of the 30 pictures it is to be judged on"):
+            refuse_known("a decoder was trained on", judged.known, renamed)
+        plain = JudgedImages(rows, store.templates(), store.made_by)
+        with pytest.warns(FacedecodeWarning, match="another recognizer's, or were changed since"):
+            refuse_known("a decoder was trained on", judged.known, plain)
 
 
 @pytest.mark.filterwarnings("ignore::facedecode.errors.FacedecodeWarning")

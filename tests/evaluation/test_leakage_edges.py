@@ -376,3 +376,8 @@ def test_a_small_class_that_is_all_told_right_is_not_known_to_be(small: int) -> 
     # The mean of two rates, of which the one of the small class is the lowest that is not yet unlikely.
     honest = (0.025 ** (1 / small) + 1) / 2
     assert found.low == pytest.approx(honest, abs=2e-3) and found.high == 1
+    # Some of the larger class told wrong say nothing of the smaller.
+    for wrong in (1, 5, 30):
+        said = np.where(np.arange(1000) >= 1000 - wrong, 1, values)
+        worse = read(np.eye(2)[said], Target(values, np.arange(1000), ("a", "b")), 100).estimate()
+        assert worse.low < found.low + 1e-3, wrong

@@ -8,7 +8,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from facedecode.errors import BadInput
 from facedecode.statistics.bootstrap import person_draws
-from facedecode.statistics.intervals import corrected, with_unseen
+from facedecode.statistics.intervals import corrected, unseen_share, with_unseen
 from facedecode.statistics.scores import score_pairs
 from facedecode.statistics.security import enrolled_rows, identification_ranks, identification_rates
 
@@ -99,9 +99,8 @@ def test_intervals_draw_people_again(faces):
     value = np.mean(list(own.values()))
     (by_person,) = identification_rates(ranks, names, [5], person_weighted=True, repetitions=200, seed=4)
     expected = corrected(value, np.array(replicates), np.array(left_out))
-    wanted = with_unseen(
-        value, expected, (0, 1), len(kinds), sum(share != np.median([*own.values()]) for share in own.values())
-    )
+    unlike = sum(share != np.median([*own.values()]) for share in own.values())
+    wanted = with_unseen(value, expected, (0, 1), unseen_share(len(kinds), unlike))
     assert (by_person.value, by_person.low, by_person.high) == pytest.approx((value, *wanted))
     assert by_person.n == len(kinds)
 

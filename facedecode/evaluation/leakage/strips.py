@@ -123,7 +123,7 @@ def _unseen(
     if not decoder.known.people:
         raise BadInput("the decoder does not record the people it was trained on; train it again")
     everybody = attributes.people(np.arange(len(attributes.rows)))
-    unseen = np.flatnonzero(decoder.known.judge(attributes.rows, templates, store.recognizer) == "")
+    unseen = np.flatnonzero(decoder.known.judge(attributes.rows, templates, store.made_by) == "")
     if not len(unseen):
         raise BadInput("the decoder was trained on all of these people; give others with --people")
     names, most = attributes.people(unseen), (len(set(everybody)) - SHOWN) // 3
