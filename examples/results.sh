@@ -141,6 +141,11 @@ make() {
         input dlib-own.npz
         python "$here/alignment_difference.py" emb dlib-own.npz --pairs "$lfw/protocol/pairs.txt" -o "results/$1"
         ;;
+    facenet-crops)
+        python "$here/facenet_crops.py" emb --weights "$weights/facenet_20180408_casia_webface.safetensors" \
+            --pairs "$lfw/protocol/pairs.txt" --crops "0.3 of the mean side" "44 of 182" "14 of 160" \
+            --work facenet-crops -o "results/$1"
+        ;;
     refinement)
         python "$here/refinement.py" emb --against emb-edgeface --weights "edgeface-xxs=$edge" $test_people \
             --images 300 -o "results/$1"
