@@ -19,6 +19,7 @@ train_people="--people $lfw/protocol/peopleDevTrain.txt"
 train_less_bush="$train_people --exclude George_W_Bush"
 test_people="--people $lfw/protocol/peopleDevTest.txt"
 of_edgeface="--weights $edge --phi edgeface-xxs"
+of_facenet="--weights $facenet --phi facenet-casia-webface"
 attackers="--train-people $lfw/protocol/peopleDevTrain.txt --exclude George_W_Bush"
 closed_forms="--decoder mean-face=decoders/mean-face --decoder nearest=decoders/nearest --decoder ridge=decoders/ridge"
 all_decoders="$closed_forms --decoder shipped=dlib-resnet --decoder edgeface-ridge=decoders/edgeface-ridge"
@@ -43,10 +44,14 @@ input() {
     case $1 in
     emb) facedecode extract "$lfw/images" -o emb ;;
     emb-edgeface) facedecode extract "$lfw/images" -o emb-edgeface --model edgeface-xxs --weights "$edge" ;;
+    emb-facenet) facedecode extract "$lfw/images" -o emb-facenet --model facenet-casia-webface --weights "$facenet" ;;
     emb-openvino) facedecode extract "$lfw/images" -o emb-openvino --model "$openvino" --spec openvino-retail-0095 ;;
     decoders/dfd) network emb "$1" --phi dlib-resnet --epochs 1.6 --identity-weight 0 ;;
     decoders/edgeface-dfd) network emb-edgeface "$1" $of_edgeface --epochs 1.6 --identity-weight 0 ;;
     decoders/edgeface-dfd+id) network emb-edgeface "$1" $of_edgeface --epochs 2.8 ;;
+    decoders/facenet-dfd) network emb-facenet "$1" $of_facenet --epochs 1.6 --identity-weight 0 ;;
+    decoders/facenet-dfd+id) network emb-facenet "$1" $of_facenet --epochs 2.8 ;;
+    decoders/facenet-*) facedecode train emb-facenet --architecture "${1#*-}" -o "$1" $train_less_bush ;;
     decoders/edgeface-*) facedecode train emb-edgeface --architecture "${1#*-}" -o "$1" $train_less_bush ;;
     decoders/*) facedecode train emb --architecture "${1#*/}" -o "$1" $train_less_bush ;;
     gender.safetensors) facedecode train emb -o "$1" --kind disentangler $train_less_bush $labels --label gender ;;
@@ -74,12 +79,13 @@ make() {
     inputs)
         for each in emb emb-edgeface decoders/mean-face decoders/nearest decoders/ridge decoders/edgeface-mean-face \
             decoders/edgeface-nearest decoders/edgeface-ridge gender.safetensors emb-identity key.bin emb-rotation \
-            emb-biohash confidence.safetensors; do
+            emb-biohash confidence.safetensors emb-facenet decoders/facenet-mean-face decoders/facenet-nearest \
+            decoders/facenet-ridge emb-openvino; do
             input "$each"
         done
         ;;
-    networks) # an hour or two on two cores; `reconstruction` and `reconstruction-edgeface` take them in if they are there
-        for each in dfd edgeface-dfd edgeface-dfd+id; do
+    networks) # hours on two cores; reports of security and reconstruction take them in if they are there
+        for each in dfd edgeface-dfd edgeface-dfd+id facenet-dfd facenet-dfd+id; do
             input "decoders/$each"
         done
         ;;
@@ -101,6 +107,11 @@ make() {
         [ "$1" = security ] || more=$attackers
         facedecode evaluate security emb emb-edgeface --weights "edgeface-xxs=$edge" $all_decoders $test_people $more \
             -o "results/$1"
+        ;;
+    security-facenet)
+        facedecode evaluate security emb-facenet emb emb-edgeface emb-openvino $(decoders_of facenet-) $test_people \
+            --weights "facenet-casia-webface=$facenet" --weights "edgeface-xxs=$edge" \
+            --weights "onnx:openvino-retail-0095=$openvino" -o "results/$1"
         ;;
     protection-rotation | protection-biohash)
         facedecode evaluate protection emb --scheme "${1#*-}" $test_people $attackers -o "results/$1"
@@ -142,7 +153,7 @@ make() {
         python "$here/alignment_difference.py" emb dlib-own.npz --pairs "$lfw/protocol/pairs.txt" -o "results/$1"
         ;;
     facenet-crops)
-        python "$here/facenet_crops.py" emb --weights "$weights/facenet_20180408_casia_webface.safetensors" \
+        python "$here/facenet_crops.py" emb --weights "$facenet" \
             --pairs "$lfw/protocol/pairs.txt" --crops "0.3 of the mean side" "44 of 182" "14 of 160" \
             --work facenet-crops -o "results/$1"
         ;;
@@ -157,8 +168,8 @@ make() {
         python "$here/../benchmarks/cropped_faces.py" emb-edgeface --weights "$edge" -o "results/$1.json"
         ;;
     cropped-faces-facenet)
-        python "$here/../benchmarks/cropped_faces.py" emb-facenet -o "results/$1.json" \
-            --weights "$facenet"
+        input emb-facenet
+        python "$here/../benchmarks/cropped_faces.py" emb-facenet --weights "$facenet" -o "results/$1.json"
         ;;
     expected-templates)
         python "$here/../benchmarks/expected_templates.py" emb $train_less_bush -o "results/$1.json"
