@@ -571,6 +571,7 @@ def judge(name: str, *arguments: Any) -> Result:
 
 def main() -> None:
     """The command line of this program."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", help="commands; all if absent")
     parser.add_argument("--sample", type=int, help="points of each command; all if absent")

@@ -54,7 +54,6 @@ def one_error(done: subprocess.CompletedProcess) -> str:
         ("extract x", "missing option"),
         ("extract x -o", "'-o' requires an argument"),
         ("extract x -o y --batch-size many", "--batch-size many: should be a valid integer"),
-        ("models x", "unexpected extra argument"),
     ],
 )
 def test_wrong_usage_is_one_line(command: str, says: str) -> None:
