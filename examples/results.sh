@@ -116,6 +116,11 @@ make() {
     protection-rotation | protection-biohash)
         facedecode evaluate protection emb --scheme "${1#*-}" $test_people $attackers -o "results/$1"
         ;;
+    protection-rotation-facenet | protection-biohash-facenet)
+        scheme=${1#*-}
+        facedecode evaluate protection emb-facenet --scheme "${scheme%-*}" --weights "$facenet" $test_people \
+            $attackers -o "results/$1"
+        ;;
     reconstruction)
         reconstruct "$1" emb $(decoders_of '') --decoder shipped=dlib-resnet \
             --against emb-edgeface --weights "edgeface-xxs=$edge"
@@ -133,6 +138,10 @@ make() {
         facedecode evaluate leakage emb-edgeface $test_people $labels --label gender --weights "$edge" \
             --decoder decoders/edgeface-ridge -o "results/$1"
         ;;
+    leakage-facenet)
+        facedecode evaluate leakage emb-facenet $test_people $labels --label gender --weights "$facenet" \
+            --decoder decoders/facenet-ridge -o "results/$1"
+        ;;
     leakage-protected)
         facedecode evaluate leakage emb emb-rotation emb-biohash $test_people $labels --label gender --attribute turn \
             --attribute pitch --attribute mouth --attribute size --attribute brightness --decoder none -o "results/$1"
@@ -146,7 +155,7 @@ make() {
             -o "results/$1"
         ;;
     aggregation)
-        facedecode evaluate aggregation emb emb-edgeface -o "results/$1"
+        facedecode evaluate aggregation emb emb-edgeface emb-facenet -o "results/$1"
         ;;
     alignment)
         input dlib-own.npz
