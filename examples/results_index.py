@@ -27,12 +27,12 @@ peaks and changes by a protection, basic intervals for linkability, and BCa else
 everywhere; version 3 is today's. [CHANGELOG](../../CHANGELOG.md#intervals) has by how much they differ.
 
 The data are Labeled Faces in the Wild (deep-funnelled), all 13,233 images. `sh examples/results.sh NAME` makes a
-report, after `sh examples/results.sh inputs` has made the stores and the closed-form decoders, and `networks` the others
-that no package brings. Beside each decoder
-stands the start of its weights' SHA-256: `shipped` and `dlib-resnet` are the decoder that came with the package when
-the report was made (now {shipped}). How it and the decoders `dfd` and `edgeface` were trained stands in [its model
-card](../../facedecode/weights/dlib-resnet/README.md). `security-dfd-edgeface` is of an older `dfd` and of `edgeface`,
-which were not kept. Written by `python examples/results_index.py docs/results`.
+report, after `sh examples/results.sh inputs` has made the stores and the closed-form decoders, and `networks` the
+others that no package brings. Beside each decoder stands the start of its weights' SHA-256: `shipped` and
+`dlib-resnet` are the decoder that came with the package when the report was made (now {shipped}). How it and the
+decoders `dfd` and `edgeface` were trained stands in [its model card](../../facedecode/weights/dlib-resnet/README.md).
+`security-dfd-edgeface` is of an older `dfd` and of `edgeface`, which were not kept. Written by `python
+examples/results_index.py docs/results`.
 """
 SHIPPED = find_decoder("dlib-resnet") / "decoder.safetensors"
 
