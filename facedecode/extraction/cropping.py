@@ -73,7 +73,7 @@ class FaceCropper:
     """Finds, crops and embeds the face that each image is of.
 
     recognizer: None to only find faces; the results then have neither crop nor template.
-    finder: says where the face is, see `finders.choose_finder`.
+    finder: says where the face is, see `finders.FaceSource`.
     transform: perturbs each image about its face before the crop.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from facedecode.annotations.labels import label_file, match, match_images
 from facedecode.annotations.tables import TextFile, is_path_name, person_columns, plain, read_text_file
-from facedecode.errors import BadInput
+from facedecode.errors import BadInput, FacedecodeWarning
 from facedecode.names import image_name
 from facedecode.pictures.faces import FaceDetector
 from facedecode.pictures.finding import ImageRef
@@ -35,6 +36,7 @@ _MIRRORED = -0.1  # of the face's unit, squared: a profile's two eyes lie in one
 _OUTSIDE = 0.1  # of an image's shorter side: points of a face that the edge cuts lie beyond it
 _SMALLEST = 1.0  # px, of a face's unit
 _MANY = 0.2  # share of the images whose landmarks are none of a face, above which the file is refused
+_NEAR, _FAR = 0.12, 0.25  # of the face's size, from the detector's points: more are told, and refused
 _LOOKED_AT, _FEWEST = 16, 4  # images that the detector looks at, too, and those of them that it has to see a face in
 
 
@@ -93,9 +95,13 @@ class LandmarksFile:
             )
 
     def require_seen(self, refs: Sequence[ImageRef], faces: LandmarkedFaces, detector: FaceDetector) -> None:
-        """Refuse landmarks where the detector sees faces in some images, and most of them elsewhere. BadInput."""
+        """Refuse landmarks that are far from where the detector sees the faces of some images, and warn of others.
+
+        How far: the median over images of the mean distance of a point, in units of the face (`face_axes`). Raises
+        BadInput; warns of FacedecodeWarning.
+        """
         known = [ref for ref in refs if not isinstance(faces.face(1, 1, ref.relative), str)]
-        seen = near = 0
+        far = []
         for place in np.unique(np.linspace(0, len(known) - 1, min(_LOOKED_AT, len(known))).astype(int)):
             with suppress(BadInput):
                 width, height = image_size(known[place].path)
@@ -105,14 +111,17 @@ class LandmarksFile:
                 face = faces.face(width, height, known[place].relative)
                 assert not isinstance(face, str)
                 unit = face_axes(face.landmarks)[1]
-                apart = [np.hypot(*(face.landmarks - other.landmarks).mean(axis=0)) for other in others]
-                seen += bool(others)
-                near += min(apart, default=math.inf) < unit
-        if seen >= _FEWEST and 2 * near < seen:
-            raise BadInput(
-                f"{self.path}: of {seen} images looked at, the detector sees the face elsewhere in {seen - near}; are "
-                "they of images of another size, or of others? Scale them to these"
+                apart = [np.hypot(*(face.landmarks - other.landmarks).T).mean() / unit for other in others]
+                far += [min(apart)] if apart else []
+        median = float(np.median(far)) if len(far) >= _FEWEST else 0.0
+        if median > _NEAR:
+            says = (
+                f"{self.path}: in {len(far)} images looked at, the points lie {median:.2f} of the face's size from the "
+                "detector's (median); are they of images of another size, or of others?"
             )
+            if median > _FAR:
+                raise BadInput(f"{says} Scale them to these")
+            warnings.warn(says, FacedecodeWarning, stacklevel=2)
 
 
 def read_landmarks(path: Path) -> LandmarksFile:

@@ -73,8 +73,11 @@ def find_inputs(images: Sequence[Path], data_set: DataSet | None = None) -> Inpu
     return Inputs(found.root, refs, data_set.level, labels, [*people, *found.notes, *notes, *more])
 
 
-def crops_note(refs: Sequence[ImageRef]) -> str | None:
-    """A line on images that look as if a recognizer's crop had been cut out of them already; None where none do."""
+def crops_note(refs: Sequence[ImageRef], recognizer: Recognizer) -> str | None:
+    """A line on images that look as if a recognizer's crop had been cut out of them already; None where none do.
+
+    The registered recognizers' crops are known, and this one's.
+    """
     sizes = set()
     for ref in refs[:: max(1, len(refs) // _LOOKED_AT)]:
         with suppress(BadInput):  # becomes a failure row
@@ -83,6 +86,8 @@ def crops_note(refs: Sequence[ImageRef]) -> str | None:
         return None
     ((width, height),) = sizes
     names = [spec.name for spec in REGISTRY.values() if spec.crop.size == width == height]
+    if (height, width) in (recognizer.input_size, (recognizer.spec.crop.size,) * 2):
+        names = list(dict.fromkeys([recognizer.name, *names]))
     if not names:
         return None
     return f"the images are {width} x {height} pixels, as crops for {some_of(names)} are; {IF_CROPS}"

@@ -167,7 +167,7 @@ class Contract(Record):
         except BadInput as error:
             if self.preset is None:
                 raise
-            fitting = ", ".join(each.preset or "" for each in fitting_presets(path, shape))
+            fitting = ", ".join(each.preset for each in fitting_presets(path, shape) if each.preset != self.preset)
             remedy = f"of the presets it fits {fitting}" if fitting else "no preset fits; describe it in a JSON file"
             raise BadInput(f"{error}; {remedy} (docs/own-models.md)") from None
 
@@ -238,8 +238,9 @@ def require_spec(spec: Path | str) -> None:
         return
     if Path(text).suffix or set(text) & set("/\\") or Path(text).exists():
         raise BadInput(f"{text}: no such file; give a JSON file, or a preset: {', '.join(PRESET_NAMES)}")
-    near = get_close_matches(text.lower(), PRESET_NAMES, 1)
-    meant = f", did you mean {near[0]}?" if near else ";"
+    near = [name for name in PRESET_NAMES if name.startswith(text.lower())]
+    near = near or get_close_matches(text.lower(), PRESET_NAMES, 1)
+    meant = f", did you mean {near[0]}?" if near else "."
     raise UsageError(f"--spec {text}: no preset and no file{meant} The presets are {', '.join(PRESET_NAMES)}")
 
 
@@ -338,7 +339,7 @@ def parse_contract(value: Any, where: str, default_name: str) -> Contract:
 
 def _preset(name: Any, where: str) -> dict[str, Any]:
     if not isinstance(name, str) or name not in PRESET_NAMES:
-        raise BadInput(f"{where}: field 'preset' is not {' or '.join(PRESET_NAMES)}")
+        raise BadInput(f"{where}: field 'preset' is none of {', '.join(PRESET_NAMES)}")
     return PRESETS[OTHER_NAMES.get(name, name)]
 
 

@@ -168,11 +168,13 @@ def _text(values: list[int | memoryview]) -> str:
 
 def _array(sides: list[int | memoryview], parts: list[int | memoryview]) -> np.ndarray:
     """float32 of these sides: of as many numbers, or of one that stands for all."""
+    if len(sides) > _MOST_SIDES:
+        raise ValueError(f"a tensor of {len(sides):,} sides")
     shape = [side for side in sides if isinstance(side, int) and side <= _MOST_BYTES]
     size = math.prod(shape)
     data = [part for part in parts if not isinstance(part, int) and part]
     numbers = np.frombuffer(data[0] if len(data) == 1 else b"".join(data), "<f4") if data else np.empty(0, "<f4")
     repeated = len(numbers) == 1 and size <= _MOST_REPEATED
-    if len(shape) != len(sides) or len(shape) > _MOST_SIDES or not (repeated or len(numbers) == size):
+    if len(shape) != len(sides) or not (repeated or len(numbers) == size):
         raise ValueError(f"a tensor of {len(numbers):,} numbers that says it has other sides")
     return np.broadcast_to(numbers[0], shape) if repeated else numbers.reshape(shape)

@@ -217,10 +217,10 @@ def test_embed_takes_crops_as_extract_does(crops: Path, recognizer: Recognizer) 
 
 
 def test_images_that_may_be_crops_are_pointed_out(crops: Path, photos: Path, tmp_path, recognizer, detector) -> None:
-    note = crops_note(find_images([crops]).refs)
+    note = crops_note(find_images([crops]).refs, recognizer)
     assert note.startswith("the images are 32 x 32 pixels, as crops for tiny, tiny-cosine are") and "--crop" in note
-    assert crops_note(find_images([photos]).refs) is None
-    assert crops_note(find_images([crops, photos]).refs) is None
+    assert crops_note(find_images([photos]).refs, recognizer) is None
+    assert crops_note(find_images([crops, photos]).refs, recognizer) is None
     blank = blanks(tmp_path / "blank", 2)
     with pytest.raises(BadInput, match=r"no usable input .*2 of 2 images show the detector no face; .*--crop aligned"):
         extract([blank], tmp_path / "emb", recognizer, detector)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import facedecode
 from facedecode.cli import app
-from facedecode.errors import BadInput, UsageError
+from facedecode.errors import BadInput, FacedecodeWarning, UsageError
 from facedecode.extraction.finders import FaceSource
 from facedecode.extraction.jobs import FaceOptions
 from facedecode.extraction.landmarks_file import COLUMNS, read_landmarks
@@ -151,6 +151,9 @@ def test_equal_rows_count_once(tmp_path: Path) -> None:
     assert len(file.of) == 1 and file.notes == [f"1 rows of {file.path} are there twice; each counts once"]
 
 
+ELSEWHERE = r"in 6 images looked at, the points lie .* from the detector's \(median\); are they of images of another"
+
+
 def swapped(five: np.ndarray) -> np.ndarray:
     return five[[1, 0, 2, 4, 3]]
 
@@ -168,7 +171,7 @@ def swapped(five: np.ndarray) -> np.ndarray:
         (lambda five: five[[4, 3, 2, 1, 0]], "the eyes lie below the mouth"),
         (lambda five: five * 0 + 50, "the points lie in one place"),
         # All inside, and found out by a look at the pictures.
-        (lambda five: five * 0.45, "of 6 images looked at, the detector sees the face elsewhere in 6"),
+        *((lambda five, by=by: five * by, ELSEWHERE) for by in (0.45, 0.9, 1.1)),
     ],
 )
 def test_landmarks_of_something_else(
@@ -179,6 +182,12 @@ def test_landmarks_of_something_else(
     with pytest.raises(BadInput, match=said) as raised:
         take(file, photos, tmp_path / "emb", recognizer)
     assert str(raised.value).startswith(f"{file}") and not (tmp_path / "emb").exists()
+
+
+def test_landmarks_that_are_a_little_off_are_told(points: Points, photos: Path, tmp_path: Path, recognizer) -> None:
+    others = {name: (np.reshape(p, (5, 2)) * 0.96).ravel().tolist() for name, p in points.items()}
+    with pytest.warns(FacedecodeWarning, match=ELSEWHERE):
+        take(written(tmp_path, as_csv(others)), photos, tmp_path / "emb", recognizer)
 
 
 def test_a_few_that_are_none_of_a_face_are_failures(points: Points, photos: Path, tmp_path: Path, recognizer) -> None:

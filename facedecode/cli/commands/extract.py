@@ -24,8 +24,6 @@ def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
     inputs = find_inputs(job.images, DataSet(job.identities, job.labels, job.renamed, job.identity_level))
     for note in inputs.notes:
         console.say(note)
-    if job.faces == FaceOptions() and (note := crops_note(inputs.refs)):
-        console.say(note)
     faces = FaceSource.of(job.faces, inputs.refs)
     for note in faces.notes:
         console.note(note)
@@ -38,6 +36,8 @@ def extract(console: Console, job: ExtractJob) -> tuple[dict, dict]:
     transform = None if job.transform is None else parse_transform(job.transform)
     device = start_torch(job.device, console.ranks)
     recognizer = load_chosen_recognizer(job.recognizer, device, job.precision)
+    if job.faces == FaceOptions() and (note := crops_note(inputs.refs, recognizer)):
+        console.say(note)
     finder = faces.finder(recognizer, device)
     outputs = {"preview": str(job.preview)} if job.preview else {}
     if job.preview and console.ranks.first:
