@@ -158,7 +158,7 @@ def read_landmarks(path: Path) -> LandmarksFile:
     if not found:
         raise BadInput(f"{path}: has no landmarks; is it the right file?")
     if again:
-        notes.append(f"{again} rows of {path} are there twice; each counts once")
+        notes.append(f"rows that {path} has twice: {again}; each counts once")
     return LandmarksFile(path, file.sha256, found, notes)
 
 

@@ -307,7 +307,7 @@ def parse_contract(value: Any, where: str, default_name: str) -> Contract:
     known = [each.name for each in fields(Contract)]
     if unknown := sorted(set(value) - set(known)):
         like = [_CALLED_OTHERWISE.get(unknown[0].lower()), *get_close_matches(unknown[0].lower(), known, 1)]
-        meant = next((f", did you mean {name!r}?" for name in like if name), ";")
+        meant = next((f", did you mean {name!r}?" for name in like if name), ".")
         raise BadInput(f"{where}: there is no field {unknown[0][:60]!r}{meant} There are {', '.join(known)}")
     for key in {"mean", "scale"} & value.keys():
         numbers = value[key] if isinstance(value[key], list | tuple) else [value[key]]

@@ -57,7 +57,7 @@ class Resampled:
     n: the number of images, comparisons or people behind it.
     bounds: of what one person can bring to it: (0, 1) for a rate, (-1, 1) for a difference of rates; None for others.
     each_of: how many people a comparison is of: 2 for a rate of non-mated pairs.
-    unseen: what share of people may be missing who would change it, where its owner knows better than `unseen_share`.
+    unseen: the share of people that the sample may lack, where it is not `unseen_share` of everybody.
     """
 
     value: float

@@ -72,13 +72,13 @@ def unanimous(units: int, level: float = LEVEL) -> float:
 
 
 def unseen_share(units: int, unlike: int, level: float = LEVEL) -> float:
-    """How large a share people may be whom the sample happens not to hold, and who are unlike those that it holds.
+    """The largest share of all people that are unlike most and that the sample may lack by chance.
 
-    A bootstrap draws again what was seen. While nobody or hardly anybody fails, those who would fail wholly may be
-    missing, up to the share 1 - `unanimous`. The more people are seen to be unlike most, the better the sample tells
-    how they are: from the sixth on the share gets smaller, as the bound for people alike in that, too.
+    A bootstrap draws again what was seen. While hardly anybody fails, people who always fail may be missing, up to the
+    share 1 - `unanimous`. Those who are in the sample tell what such people are like: from the sixth on, the share
+    shrinks by the same bound for their number.
 
-    units: as of `unanimous`. unlike: units whose own value is not the usual one.
+    units: as of `unanimous`. unlike: how many of these have not the usual value.
     """
     known = unlike - _TOLD_BY
     return (1 - unanimous(units, level)) * (1.0 if known < 1 else 1 - unanimous(known, level))

@@ -148,7 +148,7 @@ def test_files_that_cannot_be_read(text: str, said: str, tmp_path: Path) -> None
 
 def test_equal_rows_count_once(tmp_path: Path) -> None:
     file = read_landmarks(written(tmp_path, as_csv({"a.png": FACE}) + "\n" + as_csv({"a.png": FACE}).split("\n")[1]))
-    assert len(file.of) == 1 and file.notes == [f"1 rows of {file.path} are there twice; each counts once"]
+    assert len(file.of) == 1 and file.notes == [f"rows that {file.path} has twice: 1; each counts once"]
 
 
 ELSEWHERE = r"in 6 images looked at, the points lie .* from the detector's \(median\); are they of images of another"

@@ -386,7 +386,7 @@ def test_bad_files(net: TinyNet, tmp_path: Path) -> None:
         ({"sise": 1}, r"there is no field 'sise', did you mean 'size'\? There are crop, "),
         ({"Scale": 1}, "there is no field 'Scale', did you mean 'scale'"),
         ({"std": 1}, "there is no field 'std', did you mean 'scale'"),
-        ({"x\ny": 1}, r"there is no field 'x\\ny'; There are crop, "),
+        ({"x\ny": 1}, r"there is no field 'x\\ny'\. There are crop, "),
         ({"threshold": "high"}, "field 'threshold' is not a number"),
         (
             {"threshold": 0.6},
